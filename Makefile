@@ -1,0 +1,53 @@
+# Every command does its own set-up: a virtual environment in .venv, and, as root, what it needs from Debian.
+PYTHON ?= python3
+PREFIX ?= /usr
+DESTDIR ?=
+LISTEN ?= 127.0.0.1:8080
+SOURCES := $(shell find device_ui static views -type f -not -name '*.pyc') setup.cfg pyproject.toml
+LINT := --line-length 120
+RULES := --select A,ARG,B,C4,DTZ,E,F,I,N,PIE,PLC,PLE,PLW,RET,RUF,S,SIM,UP,W --ignore E501,N818,PLC0415,RUF001,RUF002,RUF003,S105,S603
+
+help: ## say what each command does
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+.venv/bin/python:
+	@sh .ci/needs venv
+	@$(PYTHON) -m venv .venv
+
+.venv/product: $(SOURCES) | .venv/bin/python
+	@.venv/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps . && rm -rf build device_ui.egg-info
+	@.venv/bin/pip install --quiet --disable-pip-version-check . && rm -rf build device_ui.egg-info
+	@touch $@
+
+.venv/tests: setup.cfg .venv/product
+	@.venv/bin/pip install --quiet --disable-pip-version-check '.[test]' && rm -rf build device_ui.egg-info
+	@touch $@
+
+run: .venv/product ## start the product with its demo mail server, ready for a browser
+	@.venv/bin/device-ui run --demo --data demo-data --listen $(LISTEN)
+
+test: .venv/tests ## run everything: unit tests, real mail servers, a real browser; print the coverage
+	@sh .ci/needs tests
+	@rm -f .coverage .coverage.*
+	@.venv/bin/python -m coverage run -m pytest $(TESTS)
+	@.venv/bin/python -m coverage combine --quiet
+	@.venv/bin/python -m coverage report
+
+check: .venv/tests ## check format, lint and types
+	@.venv/bin/ruff format $(LINT) --check device_ui tests
+	@.venv/bin/ruff check $(LINT) $(RULES) device_ui
+	@.venv/bin/ruff check $(LINT) --select B,E,F,I,UP,W --ignore E501 tests
+	@.venv/bin/mypy
+
+format: .venv/tests ## put the source into its format
+	@.venv/bin/ruff format $(LINT) device_ui tests
+	@.venv/bin/ruff check $(LINT) --select I --fix device_ui tests
+
+install: ## install under DESTDIR and PREFIX, without dependencies, as a packager expects
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --root-user-action=ignore \
+		--ignore-installed --root "$(or $(DESTDIR),/)" --prefix "$(PREFIX)" . && rm -rf build device_ui.egg-info
+
+clean: ## remove what the other commands made, but not the demo's data
+	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: help run test check format install clean
