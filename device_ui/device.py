@@ -1,0 +1,170 @@
+"""What the maker fixed: names, folders, limits, and which choices are locked. Read once when a process starts.
+
+`device.toml` in the ``etc`` folder is the maker's file; every setting has a default, so that it may be missing. A
+setting that is not in `SETTINGS` or not of its kind stops the start with one line: a typing error in a lock must not
+open what the maker meant to close.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from device_ui.errors import MakerFile
+from device_ui.settings.smtp import LOCKABLE
+
+DATA, RUN, ETC = Path("/var/lib/device-ui"), Path("/run/device-ui"), Path("/etc/device-ui")
+# sd_listen_fds(3): descriptors handed over by systemd start here.
+SD_LISTEN_FDS_START = 3
+
+# Every setting of device.toml: its section and name, its default (which is also its kind), and what it does.
+SETTINGS: tuple[tuple[str, Any, str], ...] = (
+    ("device.name", "Storage appliance", "the device's name: in the page's heading and in every mail's subject"),
+    ("device.model", "", "the model, told in every mail"),
+    ("device.serial", "", "the serial number, told in every mail"),
+    ("locks.security", False, "keeps connection security at its default, auto"),
+    ("locks.sign_in", False, "keeps the sign-in at its default, manual"),
+    ("web.names", [], "names that the page is reached by, besides the host name, localhost and any IP address"),
+    ("mail.helo_name", "", "the name said in EHLO; empty: the host name if it has a dot, else the address literal"),
+    ("mail.ca_file", "", "certificates (PEM) trusted for the mail server besides the system's"),
+    ("mail.allow_loopback", False, "allows a mail server on the device itself"),
+    ("users.web", "device-ui", "the user of the web process, who may ask the mail hook for its state"),
+    ("users.event_group", "device-event", "the group whose members may raise events"),
+)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where files live. `data` is flash; `run` is gone after a reboot; `etc` is the maker's and read only."""
+
+    data: Path = DATA
+    run: Path = RUN
+    etc: Path = ETC
+
+    @property
+    def settings(self) -> Path:
+        """The SMTP tab's file: written by the web process, read by the hook."""
+        return self.data / "settings" / "smtp.toml"
+
+    @property
+    def recipients(self) -> Path:
+        """The list of recipients, beside it."""
+        return self.data / "settings" / "recipients.toml"
+
+    @property
+    def administrator(self) -> Path:
+        """The setup code or the administrator's password hash: for the web process alone."""
+        return self.data / "web" / "administrator.toml"
+
+    @property
+    def private_key(self) -> Path:
+        """The hook's private key: for the hook alone."""
+        return self.data / "mail" / "private.key"
+
+    @property
+    def public_key(self) -> Path:
+        """The hook's public key: for everybody."""
+        return self.data / "public" / "mailhook.pub"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of events: for the hook alone."""
+        return self.data / "mail" / "ledger.sqlite3"
+
+    @property
+    def socket(self) -> Path:
+        """The hook's Unix socket."""
+        return self.run / "hook.sock"
+
+    @classmethod
+    def find(cls, data: str | None, environment: Mapping[str, str]) -> Folders:
+        """The folders of ``--data`` and the three environment variables.
+
+        A data folder that is not the system's brings its run folder with it: a device on a desk needs no root.
+        """
+        chosen = data or environment.get("DEVICE_UI_DATA")
+        run = environment.get("DEVICE_UI_RUN") or (Path(chosen) / "run" if chosen else RUN)
+        etc = environment.get("DEVICE_UI_ETC") or ETC
+        return cls(Path(chosen or DATA).absolute(), Path(run).absolute(), Path(etc).absolute())
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device: its `folders` and what `device.toml` says, by the names of `SETTINGS`."""
+
+    folders: Folders
+    settings: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.settings[name]
+
+    @property
+    def name(self) -> str:
+        """What the maker calls the device."""
+        return str(self["device.name"])
+
+    @property
+    def locked(self) -> frozenset[str]:
+        """The names of the choices that the maker fixed."""
+        return frozenset(name for name in LOCKABLE if self[f"locks.{name}"])
+
+    @classmethod
+    def load(cls, folders: Folders) -> Device:
+        """Read ``device.toml``. Raises `MakerFile`, with the line where TOML itself is broken."""
+        path = folders.etc / "device.toml"
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return cls(folders, {name: default for name, default, _ in SETTINGS})
+        except OSError as error:
+            raise MakerFile(path, os.strerror(error.errno or 0)) from error
+        return cls(folders, _checked(path, raw))
+
+
+def host_name() -> str:
+    """The system's own name, lower case, without asking the network."""
+    return socket.gethostname().lower()
+
+
+def listen_fds(environment: Mapping[str, str]) -> list[socket.socket]:
+    """The sockets that systemd opened for this process (sd_listen_fds(3)); none when it was started by hand."""
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(environment.get("LISTEN_FDS", "0"))
+    return [socket.socket(fileno=SD_LISTEN_FDS_START + number) for number in range(count)]
+
+
+def _checked(path: Path, raw: bytes) -> dict[str, Any]:
+    # Imported here: most devices of a desk have no device.toml.
+    import tomllib
+
+    try:
+        sections = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MakerFile(path, str(error)) from error
+    found = {
+        f"{section}.{name}": value
+        for section, entries in sections.items()
+        for name, value in (entries.items() if isinstance(entries, dict) else [("", entries)])
+    }
+    defaults = {name: default for name, default, _ in SETTINGS}
+    for name, value in found.items():
+        _check_one(path, name, value, defaults)
+    return defaults | found
+
+
+def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -> None:
+    if name not in defaults:
+        raise MakerFile(path, f"{name.rstrip('.')} is no setting")
+    kind = type(defaults[name])
+    if type(value) is not kind or (kind is list and not all(isinstance(each, str) for each in value)):
+        raise MakerFile(path, f"{name} must be {KINDS[kind]}")
+    if kind is str and not value.isprintable():
+        raise MakerFile(path, f"{name} must be printable")
+
+
+KINDS: Mapping[type, str] = {str: "a text", bool: "true or false", int: "a whole number", list: "a list of texts"}

@@ -1,0 +1,82 @@
+"""What can go wrong, and the evidence that each error carries. No error ever carries a secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class DeviceUIError(Exception):
+    """The root of the tree: a problem that is told in one line to a person."""
+
+
+class Damaged(DeviceUIError):
+    """A file of ours that does not read back as it was written.
+
+    ``path`` is the file, ``reason`` one line that says what is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path.name} is damaged: {reason}")
+        self.path, self.reason = path, reason
+
+
+class NotStored(DeviceUIError):
+    """The operating system did not take a file; what stood there before still holds.
+
+    ``path`` is the file, ``errno`` the system's number, ``reason`` its words.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.path, self.errno = path, error.errno
+        self.reason = os.strerror(error.errno) if error.errno else str(error)
+        super().__init__(f"{path.name} could not be stored: {self.reason}")
+
+
+class NotReadable(DeviceUIError):
+    """A file is there and the operating system does not give it; ``path``, ``reason``."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.path = path
+        self.reason = os.strerror(error.errno) if error.errno else str(error)
+        super().__init__(f"{path.name} could not be read: {self.reason}")
+
+
+class Conflict(DeviceUIError):
+    """The settings changed since the page was opened; ``revision`` is the one that stands now."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__("the settings have changed since they were read")
+        self.revision = revision
+
+
+class NoKey(DeviceUIError):
+    """The key that is needed is not on this device; ``key_id`` names it, ``""`` when none is there at all."""
+
+    def __init__(self, key_id: str = "") -> None:
+        super().__init__(f"the key {key_id} is not on this device" if key_id else "the mail hook has made no key yet")
+        self.key_id = key_id
+
+
+class CannotOpen(DeviceUIError):
+    """A sealed password does not open: another server, another key, or changed bytes; ``reason`` says which."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the stored password cannot be opened: {reason}")
+        self.reason = reason
+
+
+class MakerFile(DeviceUIError):
+    """A file of the maker's (``device.toml``, ``events.toml``) is wrong; ``path``, ``reason``."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+class HookError(DeviceUIError):
+    """The mail hook could not be asked, or said no. ``word`` is its one-word answer (see ``mail.client``)."""
+
+    def __init__(self, word: str, reason: str) -> None:
+        super().__init__(reason)
+        self.word, self.reason = word, reason

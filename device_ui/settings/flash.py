@@ -1,0 +1,148 @@
+"""The only writer of files: after a power cut at any instant there is the old file or the new one, whole.
+
+The order is the one that a power cut allows: write a new file beside the old, fsync it, rename it over the old one,
+fsync the folder. Every call that can fail is looked at. A failed fsync is never asked again on the same descriptor:
+Linux reports a lost page once and then calls it clean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from device_ui.errors import NotReadable, NotStored
+
+# Files whose last replacement failed half way: their content on flash is in doubt, so that the next one writes
+# even when it reads back equal.
+_in_doubt: set[Path] = set()
+
+# The settings are 1 KiB; a file of ours that is larger than this was not written by us.
+SIZE_MAXIMUM = 64 * 1024
+
+
+def read(path: Path) -> bytes | None:
+    """The file's bytes, None when there is none. At most `SIZE_MAXIMUM` + 1 of them. Raises `NotReadable`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotReadable(path, error) from error
+    try:
+        with open(descriptor, "rb") as file:
+            return file.read(SIZE_MAXIMUM + 1)
+    except OSError as error:
+        raise NotReadable(path, error) from error
+
+
+def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[bytes | None], None] | None = None) -> bool:
+    """Put `content` at `path`, durably; whether anything was written.
+
+    `agree` is called with what stands there (None: nothing) while no other writer can change it; what it raises
+    stops the replacement. Raises `NotReadable`, or `NotStored`, and then the old file still stands, except when the folder's own fsync failed: then either
+    may be found after a power cut, the caller must not say "saved", and the next call writes again.
+    """
+    try:
+        with _locked(path.parent) as folder:
+            standing = read(path)
+            if agree:
+                agree(standing)
+            if path not in _in_doubt and standing == content:
+                # Nothing to write, but "saved" must be true of a file that somebody else put there, too.
+                _fsync_existing(path.name, folder)
+                os.fsync(folder)
+                return False
+            _in_doubt.add(path)
+            _write_new(folder, _new_name(path), content, mode)
+            os.rename(_new_name(path), path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+            _in_doubt.discard(path)
+            return True
+    except OSError as error:
+        raise NotStored(path, error) from error
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file so that it is kept and no longer read; returns where it is now. Raises `NotStored`."""
+    try:
+        with _locked(path.parent) as folder:
+            aside = _free_name(path)
+            os.rename(path.name, aside.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+            return aside
+    except OSError as error:
+        raise NotStored(path, error) from error
+
+
+def set_aside_files(path: Path) -> list[Path]:
+    """What `set_aside` kept of this file, in order."""
+    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """Make a folder and those above it, durably; one that is there is left as it is. Raises `NotStored`."""
+    if path.is_dir():
+        return
+    make_folder(path.parent, 0o755)
+    try:
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)  # mkdir's own mode is cut by the umask
+        with _locked(path.parent) as folder:
+            os.fsync(folder)
+    except OSError as error:
+        raise NotStored(path, error) from error
+
+
+def _write_new(folder: int, name: str, content: bytes, mode: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)  # what a power cut may have left
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
+        try:
+            _write_all(descriptor, content)
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _fsync_existing(name: str, folder: int) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """The folder, opened and held against another writer (a page and the console at once)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _new_name(path: Path) -> str:
+    # One fixed name: a power cut can leave one such file, never a heap of them.
+    return f".{path.name}.new"
+
+
+def _free_name(path: Path) -> Path:
+    kept = set_aside_files(path)
+    number = 1 + max((int(each.name.rpartition("-")[2]) for each in kept), default=0)
+    return path.with_name(f"{path.name}.damaged-{number}")

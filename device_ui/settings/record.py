@@ -1,0 +1,47 @@
+"""A small text file that a person can read and a program can trust: TOML lines under a comment, a checksum last.
+
+The checksum covers every byte above it, so a flipped bit in a port number is damage and not another port. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+Value = str | int | bool
+CHECKSUM = "sha256"
+
+
+def encode(comment: str, values: Mapping[str, Value]) -> bytes:
+    """The file's bytes: `comment` (one line), one ``name = value`` a line, the checksum.
+
+    A JSON string is a TOML basic string as long as control characters are escaped, which json.dumps does for all
+    but DEL; the rules refuse that one. Strings, whole numbers and booleans are written alike in both.
+    """
+    lines = [f"# {comment}", *(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())]
+    body = ("\n".join(lines) + "\n").encode()
+    return body + f'{CHECKSUM} = "{hashlib.sha256(body).hexdigest()}"\n'.encode()
+
+
+def decode(raw: bytes) -> dict[str, Value]:
+    """The values of a file that `encode` wrote. Raises ValueError, with one line, for anything else."""
+    body, found = _split(raw)
+    if hashlib.sha256(body).hexdigest() != found:
+        raise ValueError("its checksum does not match")
+    # Imported here: a process that finds no file yet never needs it.
+    import tomllib
+
+    values = tomllib.loads(body.decode())
+    if not all(isinstance(value, str | int | bool) for value in values.values()):
+        raise ValueError("it holds something else than strings and numbers")
+    return values
+
+
+def _split(raw: bytes) -> tuple[bytes, str]:
+    if not raw:
+        raise ValueError("it is empty")
+    head, mark, tail = raw.rpartition(f'{CHECKSUM} = "'.encode())
+    if not mark or not tail.endswith(b'"\n') or not head.endswith(b"\n"):
+        raise ValueError("its last line is no checksum")
+    return head, tail[:-2].decode("ascii", "replace")

@@ -1,0 +1,191 @@
+"""Turn a text into a value, or into the exact sentence that says why not.
+
+The manual (manual/smtp-tab.txt) is the source of every rule and of the six sentences, capitals and full stops
+included. Where it leaves a point open, the decision is one named constant here with its reason beside it.
+Every rule takes the text as it was typed and returns the value or a `Broken`; it does no I/O and never raises.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+# The manual's six sentences, to the letter.
+HOST_SENTENCE = "Please enter an SMTP host within 100 characters."
+PORT_SENTENCE = "Please enter an SMTP port between 1 and 49151."
+SENDER_NAME_SENTENCE = "Please enter a sender name."
+ACCOUNT_SENTENCE = "Please enter an SMTP account address in email format."
+PASSWORD_LENGTH_SENTENCE = "The SMTP account password does not meet the rules."
+PASSWORD_SENTENCE = "SMTP account password does not meet the rules."
+
+# Ours, for the choices that the manual does not know.
+FROM_ADDRESS_SENTENCE = "Please enter a from address in email format."
+CHOICE_SENTENCE = "Please choose one of the values listed."
+
+# "Characters" are Unicode code points after stripping: what a person counts, and what len() counts.
+TEXT_MAXIMUM = 100
+PORT_MAXIMUM = 49151
+# Five digits are enough for any port; a longer text can only be an attempt on the parser.
+PORT_PATTERN = re.compile(r"[0-9]{1,5}")
+PASSWORD_LENGTHS = range(10, 21)
+# A provider's credentials follow the provider's rules, not the manual's; 256 holds every API key we know of.
+PROVIDER_MAXIMUM = 256
+
+# The manual lists exactly these for `aaa`: no dot, no hyphen, no asterisk.
+LOCAL_PART = r"[A-Za-z0-9!#$%&'+/=^_`{|}~?]+"
+# An address that mail is sent from may be dotted, as providers' addresses are.
+DOTTED_LOCAL_PART = r"[A-Za-z0-9!#$%&'+/=^_`{|}~?.-]+"
+# Two labels or more, so that user@mail.example.co.kr passes; single dots.
+DOMAIN = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+ACCOUNT_PATTERN = re.compile(f"{LOCAL_PART}@{DOMAIN}")
+ADDRESS_PATTERN = re.compile(f"{DOTTED_LOCAL_PART}@{DOMAIN}")
+
+# The four kinds a password needs. Upper case, lower case and digit are the English ones, as in the manual's
+# account rule; any other character is allowed and counts as none of them.
+PASSWORD_KINDS = (
+    ("an upper case letter", re.compile(r"[A-Z]")),
+    ("a lower case letter", re.compile(r"[a-z]")),
+    ("a digit", re.compile(r"[0-9]")),
+    ("one of $!@%*#?&", re.compile(r"[$!@%*#?&]")),
+)
+# "Should not be entered consecutively" gives no number, so two equal characters in a row are already too many.
+REPEATED = re.compile(r"(.)\1", re.DOTALL)
+# Three neighbours make a sequence: two ("we", "12") are in half of all words and numbers.
+SEQUENCE_LENGTH = 3
+# Rows of the US keyboard, the same keys with shift, the alphabet and the digits; each is read both ways.
+SEQUENCES = (
+    "`1234567890-=",
+    "qwertyuiop[]\\",
+    "asdfghjkl;'",
+    "zxcvbnm,./",
+    "~!@#$%^&*()_+",
+    "qwertyuiop{}|",
+    'asdfghjkl:"',
+    "zxcvbnm<>?",
+    "abcdefghijklmnopqrstuvwxyz",
+    "0123456789",
+)
+# Without case, and only for A to Z: str.lower() turns some other letters into these (the Kelvin sign into k).
+LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+RUNS = frozenset(
+    run[start : start + SEQUENCE_LENGTH]
+    for row in SEQUENCES
+    for run in (row, row[::-1])
+    for start in range(len(run) - SEQUENCE_LENGTH + 1)
+)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule that does not hold: the exact `sentence`, and `hints` that name the rule and never quote a secret."""
+
+    sentence: str
+    hints: tuple[str, ...] = ()
+
+
+def host(text: str) -> str | Broken:
+    """A name or address of 1 to 100 characters in any format."""
+    return _text(text, TEXT_MAXIMUM, HOST_SENTENCE)
+
+
+def sender_name(text: str) -> str | Broken:
+    """A name of 1 to 100 characters in any format."""
+    return _text(text, TEXT_MAXIMUM, SENDER_NAME_SENTENCE)
+
+
+def port(text: str) -> int | Broken:
+    """A port from 1 to 49151, of one to five ASCII digits; leading zeros are dropped."""
+    stripped = _stripped(text)
+    if stripped is None or not PORT_PATTERN.fullmatch(stripped) or not 1 <= int(stripped) <= PORT_MAXIMUM:
+        return Broken(PORT_SENTENCE)
+    return int(stripped)
+
+
+def account(text: str) -> str | Broken:
+    """A login in the manual's e-mail format ``aaa@xxx.yyy``, 1 to 100 characters."""
+    return _matching(text, ACCOUNT_PATTERN, ACCOUNT_SENTENCE)
+
+
+def address(text: str) -> str | Broken:
+    """An account rule whose local part may also hold dots and hyphens: for mail that nobody logs in to send."""
+    return _matching(text, ADDRESS_PATTERN, ACCOUNT_SENTENCE)
+
+
+def from_address(text: str) -> str | Broken:
+    """The same address, for the field that says what mail is sent from."""
+    return _matching(text, ADDRESS_PATTERN, FROM_ADDRESS_SENTENCE)
+
+
+def provider_account(text: str) -> str | Broken:
+    """A login issued by a mail provider: 1 to 256 printable characters."""
+    value = _text(text, PROVIDER_MAXIMUM, ACCOUNT_SENTENCE)
+    if isinstance(value, str) and not value.isprintable():
+        return Broken(ACCOUNT_SENTENCE, (INVISIBLE_HINT,))
+    return value
+
+
+def password(text: str) -> str | Broken:
+    """The manual's password: 10 to 20 characters, four kinds, nothing repeated, nothing sequential.
+
+    Length is looked at first and has the sentence with "The"; the rules share the one without.
+    """
+    if len(text) not in PASSWORD_LENGTHS:
+        return Broken(PASSWORD_LENGTH_SENTENCE, ("It has 10 to 20 characters.",))
+    hints = tuple(_password_hints(text))
+    return Broken(PASSWORD_SENTENCE, hints) if hints else text
+
+
+def provider_password(text: str) -> str | Broken:
+    """A password issued by a mail provider: 1 to 256 printable characters, taken as they are."""
+    if not 1 <= len(text) <= PROVIDER_MAXIMUM:
+        return Broken(PASSWORD_LENGTH_SENTENCE, (f"It has 1 to {PROVIDER_MAXIMUM} characters.",))
+    return text if text.isprintable() else Broken(PASSWORD_SENTENCE, (INVISIBLE_HINT,))
+
+
+def no_password(_text: str) -> str:
+    """For a relay that asks for no login: whatever was typed is forgotten."""
+    return ""
+
+
+INVISIBLE_HINT = "It holds a character that cannot be seen, perhaps from copying: please type it."
+
+
+def has_control(text: str) -> bool:
+    """Whether a character of category Cc is there: CR, LF, NUL, tab and their like.
+
+    In a field they can only be an attack on a header or a file; a lone surrogate (Cs) is no character at all.
+    """
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+
+
+def _stripped(text: str) -> str | None:
+    # Control characters are looked for first, at the very ends too: str.strip() would hide a trailing CR LF.
+    return None if has_control(text) else text.strip()
+
+
+def _text(text: str, maximum: int, sentence: str) -> str | Broken:
+    value = _stripped(text)
+    return value if value is not None and 1 <= len(value) <= maximum else Broken(sentence)
+
+
+def _matching(text: str, pattern: re.Pattern[str], sentence: str) -> str | Broken:
+    value = _text(text, TEXT_MAXIMUM, sentence)
+    return value if isinstance(value, Broken) or pattern.fullmatch(value) else Broken(sentence)
+
+
+def _password_hints(text: str) -> list[str]:
+    hints = [f"It needs {kind}." for kind, pattern in PASSWORD_KINDS if not pattern.search(text)]
+    if REPEATED.search(text):
+        hints.append("Two equal characters stand in a row.")
+    if is_sequential(text):
+        hints.append("Three neighbours of the keyboard, the alphabet or the digits stand in a row.")
+    if has_control(text):
+        hints.append(INVISIBLE_HINT)
+    return hints
+
+
+def is_sequential(text: str) -> bool:
+    """Whether three neighbours of one row of `SEQUENCES` stand in a row, forwards or backwards, without case."""
+    lowered = text.translate(LOWER)
+    return any(lowered[start : start + SEQUENCE_LENGTH] in RUNS for start in range(len(lowered) - SEQUENCE_LENGTH + 1))

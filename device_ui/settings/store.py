@@ -1,0 +1,90 @@
+"""The settings and their file, revision by revision.
+
+A revision is the SHA-256 of the file: two people who save at once hold different ones, and a file that was put back
+from a backup is a revision of its own without anybody counting. ``""`` is the revision of no settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_ui.errors import Conflict, Damaged, NotStored
+from device_ui.settings import flash, record
+from device_ui.settings.smtp import FIELDS, SmtpSettings, recheck
+
+COMMENT = "device-ui: the SMTP tab. Change it on the page: a file whose checksum is off is set aside."
+NAMES = (*(field.name for field in FIELDS if not field.secret), "sealed")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What stands on flash: `settings` (None: none yet), their `revision`, and the last file that was set aside.
+
+    `damaged` is that file's path while no settings stand; it is what the page must tell.
+    """
+
+    settings: SmtpSettings | None
+    revision: str
+    damaged: Path | None = None
+
+
+class Store:
+    """The settings file of one device. Only the web process and the console write it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> tuple[SmtpSettings | None, str]:
+        """Settings and revision as they stand. Raises `Damaged`, `NotReadable`; changes nothing on flash."""
+        raw = flash.read(self.path)
+        return (self._decode(raw) if raw is not None else None), _revision(raw)
+
+    def load(self) -> Stored:
+        """The same for the owner of the file: a damaged one is set aside, kept and told. Raises `NotReadable`."""
+        try:
+            settings, revision = self.read()
+        except Damaged as damage:
+            try:
+                return Stored(None, "", flash.set_aside(damage.path))
+            except NotStored:  # a read-only or failing flash: the file stays where it is, and is told all the same
+                return Stored(None, "", damage.path)
+        kept = flash.set_aside_files(self.path)
+        return Stored(settings, revision, kept[-1] if kept and settings is None else None)
+
+    def save(self, settings: SmtpSettings, revision: str) -> bool:
+        """Put `settings` on flash if `revision` still stands; whether anything had to be written.
+
+        Raises `Conflict` when somebody else saved since, `NotStored`, `NotReadable`.
+        """
+
+        def still_stands(raw: bytes | None) -> None:
+            standing = _revision(raw)
+            if standing != revision:
+                raise Conflict(standing)
+
+        return flash.replace(self.path, encode(settings), agree=still_stands)
+
+    def _decode(self, raw: bytes) -> SmtpSettings:
+        try:
+            values = record.decode(raw)
+        except ValueError as error:
+            raise Damaged(self.path, str(error)) from error
+        if not set(values) <= set(NAMES):
+            raise Damaged(self.path, "it holds a name that is no field")
+        settings = recheck(values)
+        if isinstance(settings, str):
+            raise Damaged(self.path, settings)
+        return settings
+
+
+def encode(settings: SmtpSettings) -> bytes:
+    """The settings file's bytes; a relay without login has no `sealed` line."""
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    return record.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
+
+
+def _revision(raw: bytes | None) -> str:
+    return hashlib.sha256(raw).hexdigest() if raw is not None else ""
