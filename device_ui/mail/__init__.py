@@ -1,0 +1,1 @@
+"""What the firmware asks for: an event taken, kept, and mailed. Of this room the web process sees `client` alone."""

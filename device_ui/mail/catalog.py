@@ -1,0 +1,86 @@
+"""Event codes: ``events.toml`` → `Kind`. A code that is not listed is a fault named ``Unknown event``. Pure but for `load`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from device_ui.errors import MakerFile
+
+BUILT_IN = Path(__file__).with_name("events.toml")
+CODE_PATTERN = re.compile(r"[0-9]{3}")
+TYPES = ("info", "fault")
+UNKNOWN_NAME = "Unknown event"
+UNKNOWN_DESCRIPTION = "The firmware raised an event that the catalogue of this device does not list."
+NAME_MAXIMUM, DESCRIPTION_MAXIMUM = 100, 1000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of event: three-digit `code`, `type` of `TYPES`, `name`, `description`, and whether it is mailed."""
+
+    code: str
+    type: str
+    name: str
+    description: str
+    mail: bool = True
+
+
+class Catalog:
+    """The kinds of one device, by code."""
+
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        self.kinds = dict(kinds)
+
+    def __getitem__(self, code: str) -> Kind:
+        """The kind of this code; an unlisted one is a fault, so that it reaches everybody."""
+        return self.kinds.get(code) or Kind(code, "fault", UNKNOWN_NAME, UNKNOWN_DESCRIPTION)
+
+
+def load(etc: Path) -> Catalog:
+    """The maker's catalogue, or the one that ships. Raises `MakerFile` when the maker's is wrong."""
+    own = etc / "events.toml"
+    path = own if own.exists() else BUILT_IN
+    try:
+        return parse(path, path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MakerFile(path, os.strerror(error.errno or 0)) from error
+    except UnicodeDecodeError as error:
+        raise MakerFile(path, "it is not UTF-8") from error
+
+
+def built_in() -> Catalog:
+    """The catalogue that ships."""
+    return parse(BUILT_IN, BUILT_IN.read_text(encoding="utf-8"))
+
+
+def parse(path: Path, text: str) -> Catalog:
+    """A catalogue from TOML. Raises `MakerFile`, with the line and column where TOML itself is broken."""
+    # Imported here: callers that only raise events need no catalogue.
+    import tomllib
+
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MakerFile(path, str(error)) from error
+    return Catalog({code: _kind(path, code, entries) for code, entries in tables.items()})
+
+
+def _kind(path: Path, code: str, entries: Any) -> Kind:
+    if not CODE_PATTERN.fullmatch(code):
+        raise MakerFile(path, f"[{code}]: a code has three digits")
+    if not isinstance(entries, dict) or set(entries) - {"type", "name", "description", "mail"}:
+        raise MakerFile(path, f"[{code}]: only type, name, description and mail are known")
+    if entries.get("type") not in TYPES:
+        raise MakerFile(path, f"[{code}]: type must be info or fault")
+    if not isinstance(entries.get("mail", True), bool):
+        raise MakerFile(path, f"[{code}]: mail must be true or false")
+    for name, maximum in (("name", NAME_MAXIMUM), ("description", DESCRIPTION_MAXIMUM)):
+        value = entries.get(name)
+        if not isinstance(value, str) or not 1 <= len(value) <= maximum or not value.isprintable():
+            raise MakerFile(path, f"[{code}]: {name} must be 1 to {maximum} printable characters on one line")
+    return Kind(code, **entries)

@@ -1,0 +1,102 @@
+"""The mail hook's process: its parts put together, and how it starts and ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from device_ui.device import Device, host_name, listen_fds
+from device_ui.errors import MakerFile
+from device_ui.mail import catalog, hook
+from device_ui.mail.outbox import Outbox
+from device_ui.mail.postman import Postman
+from device_ui.settings import flash, keys, seal
+from device_ui.settings.smtp import SmtpSettings
+from device_ui.settings.store import Store
+
+if TYPE_CHECKING:
+    import ssl
+
+    from device_ui.mail.courier import Courier
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """The hook of one device: socket, ledger, postman. `run` returns after SIGTERM or SIGINT."""
+
+    def __init__(self, device: Device, *, allow_loopback: bool = False, ca_file: str = "") -> None:
+        self._device = device
+        self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
+        self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
+        # No core dump may hold the key or a password.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for path, mode in ((device.folders.private_key, 0o700), (device.folders.public_key, 0o755)):
+            flash.make_folder(path.parent, mode)
+        keys.load_pair(device.folders.private_key, device.folders.public_key)
+        self._outbox = Outbox(device.folders.ledger)
+        kinds = self._catalog()
+        self._postman = Postman(
+            self._outbox,
+            kinds,
+            Store(device.folders.settings),
+            {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial")},
+            self._courier,
+            self._unseal,
+        )
+        permissions = hook.Permissions(device["users.web"], device["users.event_group"])
+        self._hook = hook.Hook(self._listener(), self._outbox, kinds, self._postman, permissions)
+
+    def run(self) -> None:
+        """Serve until a signal; then finish the mail under way and close the ledger."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._hook.stop())
+        thread = threading.Thread(target=self._postman.run, name="postman", daemon=True)
+        thread.start()
+        log.info("the mail hook listens at %s", self._device.folders.socket)
+        self._hook.serve()
+        self._postman.stop()
+        # A mail under way gets a moment; after that it is tried again at the next start, with its Message-ID.
+        thread.join(timeout=5)
+        self._outbox.close()
+
+    def _catalog(self) -> catalog.Catalog:
+        try:
+            return catalog.load(self._device.folders.etc)
+        except MakerFile as error:
+            # Alarms are worth more than their names: the built-in catalogue serves, and `check` tells.
+            log.error("%s; the built-in catalogue is used", error)
+            return catalog.built_in()
+
+    def _listener(self) -> socket.socket:
+        handed = listen_fds(os.environ)
+        return handed[0] if handed else hook.listen(self._device.folders.socket)
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        from device_ui.mail.courier import trusted
+
+        return trusted(self._ca_files)
+
+    def _courier(self, settings: SmtpSettings, password: str) -> Courier:
+        # Imported here: ssl and smtplib are loaded with the first mail, not before.
+        from device_ui.mail.courier import Courier
+
+        name = host_name()
+        return Courier(
+            settings,
+            password,
+            context=self._context,
+            helo_name=self._device["mail.helo_name"] or (name if "." in name else ""),
+            allow_loopback=self._allow_loopback,
+        )
+
+    def _unseal(self, settings: SmtpSettings) -> str:
+        pair = keys.load_private(self._device.folders.private_key)
+        return seal.unseal(settings.sealed or "", pair.private, settings.bound_to)

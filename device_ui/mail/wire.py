@@ -1,0 +1,98 @@
+"""smtplib's commands and replies over a socket with one deadline for the whole attempt.
+
+smtplib times each read, so a server that drips a byte a second holds it for hours; and it reads replies without an
+end. Here every wait gets what is left of the attempt, and the bytes of all replies together have a limit.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import time
+from collections.abc import Callable
+
+# Bytes of replies in one session; an honest one of a thousand mails stays below a tenth of it.
+REPLIES_MAXIMUM = 1024 * 1024
+
+
+class Deadline:
+    """A moment on the monotonic clock, so that no jump of the wall clock can bend it."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.restart(seconds)
+
+    def restart(self, seconds: float) -> None:
+        """Count anew from now."""
+        self._end = self._clock() + seconds
+
+    def left(self, most: float = float("inf")) -> float:
+        """Seconds left, at most `most`. Raises TimeoutError when there are none."""
+        left = min(self._end - self._clock(), most)
+        if left <= 0:
+            raise TimeoutError("the attempt took too long")
+        return left
+
+
+class Replies:
+    """The reading half that smtplib expects of ``socket.makefile``: ``readline`` and ``close``."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock, self._deadline = sock, deadline
+        self._buffer = bytearray()
+        self._received = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes came that nobody has read: before STARTTLS they are an injection (CVE-2011-0411)."""
+        return bool(self._buffer)
+
+    def readline(self, limit: int) -> bytes:
+        """One line with its end, at most `limit` bytes; empty when the server closed."""
+        while b"\n" not in self._buffer and len(self._buffer) < limit and self._receive():
+            pass
+        end = self._buffer.find(b"\n") + 1 or len(self._buffer)
+        line = bytes(self._buffer[: min(end, limit)])
+        del self._buffer[: len(line)]
+        return line
+
+    def close(self) -> None:
+        """Nothing to do: the socket is closed by its owner."""
+
+    def _receive(self) -> bool:
+        self._sock.settimeout(self._deadline.left())
+        chunk = self._sock.recv(4096)
+        self._received += len(chunk)
+        if self._received > REPLIES_MAXIMUM:
+            raise ConnectionAbortedError("the server's answers do not end")
+        self._buffer += chunk
+        return bool(chunk)
+
+
+class Connection(smtplib.SMTP):
+    """smtplib's session on a socket of ours. Nothing is sent before `greeting` was read."""
+
+    # smtplib's own names; it makes them only when it connects by itself.
+    sock: socket.socket
+    file: Replies | None
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        super().__init__(local_hostname="localhost")  # replaced in every EHLO; a name here saves a look-up
+        self.deadline = deadline
+        self.use(sock)
+
+    def use(self, sock: socket.socket) -> None:
+        """Speak on this socket from now on and forget what an EHLO before it said (RFC 3207, 4.2)."""
+        self.sock, self.file = sock, Replies(sock, self.deadline)
+        self.ehlo_resp = self.helo_resp = None
+        self.esmtp_features, self.does_esmtp = {}, False
+
+    def send(self, s: bytes | str) -> None:  # type: ignore[override]
+        """Send within what is left of the attempt."""
+        self.sock.settimeout(self.deadline.left())
+        super().send(s)
+
+    @property
+    def pending(self) -> bool:
+        """See `Replies.pending`."""
+        return self.file is not None and self.file.pending
