@@ -1,0 +1,1 @@
+"""What a browser sees. This room reads and writes settings and reaches the mail hook by `mail.client` alone."""

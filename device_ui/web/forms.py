@@ -1,0 +1,49 @@
+"""A posted form, read strictly: one size, one encoding, every field once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from bottle import HTTPError, request
+
+# Bytes. The tab filled to its last character takes a tenth of it.
+BODY_MAXIMUM = 64 * 1024
+FIELDS_MAXIMUM = 50
+CONTENT_TYPE = "application/x-www-form-urlencoded"
+
+
+def posted() -> dict[str, str]:
+    """The fields of the form in this request. Raises HTTPError 400, 413 or 415, in words."""
+    if request.content_type.partition(";")[0].strip().lower() != CONTENT_TYPE:
+        raise HTTPError(415, "A form is sent as " + CONTENT_TYPE + ".")
+    if request.content_length > BODY_MAXIMUM:
+        raise HTTPError(413, "The form is too large.")
+    body = request.environ["wsgi.input"].read(BODY_MAXIMUM + 1)
+    if len(body) > BODY_MAXIMUM:
+        raise HTTPError(413, "The form is too large.")
+    return read(body)
+
+
+def read(body: bytes) -> dict[str, str]:
+    """The fields of a form's bytes. Raises HTTPError 400 for what no form of ours can send."""
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            encoding="utf-8",
+            errors="strict",
+            max_num_fields=FIELDS_MAXIMUM,
+        )
+    except ValueError:
+        raise HTTPError(400, "The form is not in UTF-8, or not a form.") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise HTTPError(400, "The form holds a field twice.")
+    return fields
+
+
+def text(fields: Mapping[str, str], name: str) -> str:
+    """A field, empty when it is missing."""
+    return fields.get(name, "")

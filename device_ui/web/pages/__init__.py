@@ -1,0 +1,1 @@
+"""One file a page; show and update are two small functions."""

@@ -1,0 +1,107 @@
+"""Getting in and out: the set-up with the setup code, the login, the logout."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from bottle import HTTPResponse, request, response
+
+from device_ui.errors import NotStored
+from device_ui.web import administrator
+from device_ui.web.forms import posted, text
+from device_ui.web.guard import address, see_other, told
+
+if TYPE_CHECKING:
+    from device_ui.web.app import Site
+
+log = logging.getLogger(__name__)
+
+WRONG_CODE = "This is not the setup code of this device."
+WRONG_PASSWORD = "The password is not correct."
+NOT_THE_SAME = "The two passwords are not the same."
+WAIT = "Too many attempts. Please wait {seconds} seconds."
+
+
+def show_setup(site: Site) -> str | HTTPResponse:
+    """The page that chooses the administrator's password; only on a device that has none."""
+    if site.guard.entrance() != "/setup":
+        return see_other("/login")
+    return _setup_page(site, request.query.getunicode("code", ""), "")
+
+
+def set_up(site: Site) -> str | HTTPResponse:
+    """Choose the password, with the code from the console; then in."""
+    if site.guard.entrance() != "/setup":
+        return see_other("/login")
+    form = posted()
+    code, password = text(form, "code"), text(form, "password")
+    problem = administrator.password_problem(password)
+    if problem is None and password != text(form, "again"):
+        problem = NOT_THE_SAME
+    if problem:
+        response.status = 422
+        return _setup_page(site, code, problem)
+    seconds = _count_attempt(site)
+    if seconds:
+        return _setup_page(site, code, WAIT.format(seconds=seconds))
+    try:
+        right = site.guard.administrator.set_up(code, password)
+    except NotStored as error:
+        response.status = 507
+        return _setup_page(site, code, told(error))
+    if not right:
+        response.status = 403
+        return _setup_page(site, code, WRONG_CODE)
+    log.warning("the administrator's password was chosen from %s", address())
+    return _enter(site)
+
+
+def show_login(site: Site) -> str | HTTPResponse:
+    """The page that asks for the password."""
+    if site.guard.entrance() != "/login":
+        return see_other("/setup")
+    return site.render("login", problem="")
+
+
+def log_in(site: Site) -> str | HTTPResponse:
+    """Check the password; then in."""
+    if site.guard.entrance() != "/login":
+        return see_other("/setup")
+    password = text(posted(), "password")
+    seconds = _count_attempt(site)
+    if seconds:
+        return site.render("login", problem=WAIT.format(seconds=seconds))
+    if not site.guard.administrator.verify(password):
+        log.warning("a login from %s failed", address())
+        response.status = 403
+        return site.render("login", problem=WRONG_PASSWORD)
+    log.info("a login from %s succeeded", address())
+    return _enter(site)
+
+
+def log_out(site: Site) -> HTTPResponse:
+    """End the session."""
+    site.guard.sign_out()
+    return see_other("/login")
+
+
+def _enter(site: Site) -> HTTPResponse:
+    site.guard.throttle.succeeded(address())
+    site.guard.sign_in()
+    return see_other("/smtp")
+
+
+def _count_attempt(site: Site) -> int:
+    """Seconds to wait, or 0 and the attempt counts as failed until it has succeeded: several at once are several."""
+    seconds = site.guard.too_early()
+    if seconds:
+        response.status = 429
+        response.set_header("Retry-After", str(seconds))
+    else:
+        site.guard.throttle.failed(address())
+    return seconds
+
+
+def _setup_page(site: Site, code: str, problem: str) -> str:
+    return site.render("setup", code=code, problem=problem)

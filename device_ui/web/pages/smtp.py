@@ -1,0 +1,126 @@
+"""The SMTP tab: show what is stored, and Update."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from bottle import HTTPResponse, response
+
+from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, NoKey, NotReadable, NotStored
+from device_ui.mail import client
+from device_ui.settings import keys, seal
+from device_ui.settings.rules import Broken
+from device_ui.settings.smtp import FIELDS, Draft, SmtpSettings, parse
+from device_ui.settings.store import Stored
+from device_ui.web.forms import posted, text
+from device_ui.web.guard import address, see_other, told
+from device_ui.web.sessions import Session
+
+if TYPE_CHECKING:
+    from device_ui.web.app import Site
+
+log = logging.getLogger(__name__)
+
+SAVED = "Saved."
+SAVED_PAUSED = "Saved. The mail service is not running: mail is paused until it starts."
+CHANGED_MEANWHILE = (
+    "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
+    "what is stored now stands beside them. Press Update again to replace it."
+)
+NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
+
+
+def show(site: Site, session: Session) -> str:
+    """The tab with the values set last."""
+    stored, problem = _load(site)
+    return _page(site, session, stored, _values(stored.settings), notice=session.take_notice(), problem=problem)
+
+
+def update(site: Site, session: Session) -> str | HTTPResponse:
+    """Every rule, then the seal, then flash, then the hook, then 303: only then is it called saved."""
+    form = posted()
+    stored, problem = _load(site)
+    if problem:
+        response.status = 503
+        return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=problem))
+    draft = parse(form, stored.settings, site.device.locked)
+    if draft.settings is None:
+        response.status = 422
+        revision = text(form, "revision")
+        return _page(site, session, stored, form, broken=draft.broken, revision=revision)
+    try:
+        site.store.save(_sealed(site, draft, draft.settings), text(form, "revision"))
+    except Conflict:
+        response.status = 409
+        return _page(site, session, _load(site)[0], form, problem=CHANGED_MEANWHILE, beside=True)
+    except (NotStored, NoKey, Damaged, NotReadable) as error:
+        log.error("the settings were not saved: %s", error)
+        response.status = 507 if isinstance(error, NotStored) else 503
+        return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
+    log.info("the SMTP settings were saved from %s", address())
+    session.notice = _tell_hook(site)
+    return see_other("/smtp")
+
+
+def _load(site: Site) -> tuple[Stored, str]:
+    """What is stored, and why it cannot be told if it cannot."""
+    try:
+        return site.store.load(), ""
+    except DeviceUIError as error:
+        return Stored(None, ""), told(error)
+
+
+def _sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
+    if draft.password is None:
+        return settings
+    public = keys.load_public(site.device.folders.public_key)
+    return dataclasses.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
+
+
+def _tell_hook(site: Site) -> str:
+    try:
+        client.settings_changed(site.device.folders.socket)
+    except HookError:
+        return SAVED_PAUSED
+    return SAVED
+
+
+def _values(settings: SmtpSettings | None) -> Mapping[str, str]:
+    if settings is None:
+        return {}
+    return {field.name: str(getattr(settings, field.name)) for field in FIELDS if not field.secret}
+
+
+def _page(
+    site: Site,
+    session: Session,
+    stored: Stored,
+    values: Mapping[str, str],
+    *,
+    broken: Mapping[str, Broken] | None = None,
+    notice: str = "",
+    problem: str = "",
+    revision: str | None = None,
+    beside: bool = False,
+) -> str:
+    """The tab. `values` are shown as they are, the secret ones never; `beside` shows what is stored where it differs."""
+    shown = {field.name: values.get(field.name, "") for field in FIELDS if not field.secret}
+    now = _values(stored.settings)
+    return site.render(
+        "smtp",
+        session=session,
+        fields=FIELDS,
+        values=shown,
+        broken=broken or {},
+        beside={name: now.get(name, "") for name in shown if now.get(name, "") != shown[name]} if beside else {},
+        notice=notice,
+        problem=problem,
+        damaged=stored.damaged,
+        has_password=bool(stored.settings and stored.settings.sealed),
+        locked=site.device.locked,
+        revision=stored.revision if revision is None else revision,
+        mail_problem=site.mail_problem(),
+    )

@@ -1,0 +1,87 @@
+"""Who is logged in: sessions in memory, one random token each, of which only the hash is kept.
+
+They live in memory on purpose: nothing on flash can be stolen, and a restart signs everybody out. Time is the
+monotonic clock, so that no jump of the wall clock lengthens a session. bottle's signed cookies are pickles and are
+not used; the cookie holds the token and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
+# Enough for every tab of every operator; the oldest goes when a new one comes.
+SESSIONS_MAXIMUM = 32
+TOKEN_BYTES = 32
+
+
+@dataclass
+class Session:
+    """One login. `notice` is what the next page tells once, such as ``Saved.``"""
+
+    begun: float
+    used: float
+    notice: str = ""
+
+    def take_notice(self) -> str:
+        """The notice, once."""
+        notice, self.notice = self.notice, ""
+        return notice
+
+
+class Sessions:
+    """The sessions of this process, by the hash of their token. Any thread may call."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sessions: dict[bytes, Session] = {}
+
+    def begin(self) -> str:
+        """A new session's token, for the cookie. A token that a browser brought along is never taken over."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        now = self._clock()
+        with self._lock:
+            self._expire(now)
+            while len(self._sessions) >= SESSIONS_MAXIMUM:
+                del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].used)]
+            self._sessions[_key(token)] = Session(now, now)
+        return token
+
+    def find(self, token: str) -> Session | None:
+        """The session of a token, used once more; None when there is none or its time is over."""
+        now = self._clock()
+        with self._lock:
+            self._expire(now)
+            session = self._sessions.get(_key(token))
+            if session:
+                session.used = now
+            return session
+
+    def end(self, token: str) -> None:
+        """Sign out."""
+        with self._lock:
+            self._sessions.pop(_key(token), None)
+
+    def end_all(self) -> None:
+        """Sign everybody out, for a new password."""
+        with self._lock:
+            self._sessions.clear()
+
+    def _expire(self, now: float) -> None:
+        over = [
+            key
+            for key, session in self._sessions.items()
+            if now - session.used >= IDLE_SECONDS or now - session.begun >= ABSOLUTE_SECONDS
+        ]
+        for key in over:
+            del self._sessions[key]
+
+
+def _key(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

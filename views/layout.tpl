@@ -1,0 +1,27 @@
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{title}} · {{device.name}}</title>
+<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/static/style.css">
+</head>
+<body>
+<header>
+<p class="brand">{{device.name}}</p>
+% if session:
+<form method="post" action="/logout"><button class="quiet">Sign out</button></form>
+% end
+</header>
+% if session:
+<nav aria-label="Pages"><a href="/smtp" aria-current="page">SMTP</a></nav>
+% end
+<main>
+% if mail_problem:
+<p class="banner" role="status">{{mail_problem}}</p>
+% end
+{{!base}}
+</main>
+</body>
+</html>

@@ -1,0 +1,12 @@
+% rebase('layout.tpl', title='Sign in')
+<h1>Sign in</h1>
+% if problem:
+<p class="problem" role="alert" id="problem" tabindex="-1" autofocus>{{problem}}</p>
+% end
+<form method="post" action="/login" class="card">
+<div class="field">
+<label for="password">Administrator’s password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required{{!'' if problem else ' autofocus'}}>
+</div>
+<button>Sign in</button>
+</form>

@@ -1,0 +1,74 @@
+% rebase('layout.tpl', title='SMTP')
+<h1>SMTP</h1>
+% if notice:
+<p class="notice" role="status">{{notice}}</p>
+% end
+% if problem:
+<p class="problem" role="alert" tabindex="-1" autofocus>{{problem}}</p>
+% end
+% if damaged:
+<p class="problem" role="alert">The stored settings were damaged and could not be read. They were set aside as {{damaged.name}}; please type them again.</p>
+% end
+% if broken:
+<div class="problem" role="alert" tabindex="-1" autofocus aria-labelledby="summary">
+<h2 id="summary">Nothing was saved. Please correct:</h2>
+<ul>
+% for field in fields:
+% if field.name in broken:
+<li><a href="#{{field.name}}">{{broken[field.name].sentence}}</a></li>
+% end
+% end
+</ul>
+</div>
+% end
+<form method="post" action="/smtp" class="card" novalidate autocomplete="off">
+<input type="hidden" name="revision" value="{{revision}}">
+% def put(field):
+%   error = broken.get(field.name)
+%   described = field.name + '-help' + (' ' + field.name + '-error' if error else '')
+<div class="field{{' wrong' if error else ''}}">
+<label for="{{field.name}}">{{field.label}}</label>
+<p class="help" id="{{field.name}}-help">{{field.help}}
+%   if field.secret and has_password:
+ <strong>A password is stored.</strong> Leave this empty to keep it.
+%   end
+%   if field.name in locked:
+ Fixed by the maker of this device.
+%   end
+</p>
+%   if error:
+<p class="error" id="{{field.name}}-error">{{error.sentence}}
+%     for hint in error.hints:
+<span class="hint">{{hint}}</span>
+%     end
+</p>
+%   end
+%   if field.choices:
+<select id="{{field.name}}" name="{{field.name}}" aria-describedby="{{described}}"{{!' disabled' if field.name in locked else ''}}>
+%     for choice in field.choices:
+<option{{!' selected' if choice == (values[field.name] or field.choices[0]) else ''}}>{{choice}}</option>
+%     end
+</select>
+%   else:
+<input id="{{field.name}}" name="{{field.name}}" type="{{field.input_type}}" inputmode="{{field.inputmode}}" maxlength="{{field.maxlength}}" autocomplete="{{field.autocomplete}}" autocapitalize="none" spellcheck="false" value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
+%   end
+%   if field.name in beside:
+<p class="beside">Stored now: <strong>{{beside[field.name] or '(empty)'}}</strong></p>
+%   end
+</div>
+% end
+% for field in fields:
+%   if not field.advanced:
+%     put(field)
+%   end
+% end
+<details{{!' open' if any(field.advanced and (field.name in broken or field.name in beside) for field in fields) else ''}}>
+<summary>Advanced</summary>
+% for field in fields:
+%   if field.advanced:
+%     put(field)
+%   end
+% end
+</details>
+<button>Update</button>
+</form>
