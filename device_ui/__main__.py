@@ -1,0 +1,217 @@
+"""The command line: one function a command, no logic. Exit codes are those of sysexits.h; errors are one line on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from device_ui import __version__
+from device_ui.device import Device, Folders
+from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, NotStored
+
+# sysexits.h
+EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
+    0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
+)  # fmt: skip
+HOOK_EXITS = {"denied": EX_NOPERM, "bad-request": EX_DATAERR, "down": EX_TEMPFAIL, "not-stored": EX_TEMPFAIL}
+
+
+def run(device: Device, options: argparse.Namespace) -> int:
+    """Both processes on a desk; prints the address and the set-up link."""
+    from device_ui import demo
+    from device_ui.desk import Desk
+
+    desk = Desk(device, options.listen)
+    if not options.demo:
+        desk.start()
+        print(f"device-ui is ready: {desk.setup_link()}", flush=True)
+        return desk.wait()
+    mailbox = demo.Mailbox(device.folders.data / "demo")
+    server = demo.Server(mailbox)
+    server.start()
+    desk.start("--ca-file", str(mailbox.ca_file))
+    print(DEMO.format(link=desk.setup_link(), server=server, mailbox=mailbox, data=device.folders.data), flush=True)
+    return desk.wait()
+
+
+DEMO = """
+device-ui is ready. Open this page in a browser:
+
+    {link}
+
+Its demo mail server keeps and prints every mail and sends nothing anywhere. Values for the SMTP tab:
+
+    SMTP Host               127.0.0.1
+    SMTP Port               {server.port}
+    Sender Name             as you like
+    SMTP Account Address    {mailbox.account}
+    SMTP Account Password   {mailbox.password}
+
+Then, in another terminal, raise an event:
+
+    device-ui event 303 --text "it works" --data {data}
+
+Ctrl-C ends both.
+"""
+
+
+def web(device: Device, options: argparse.Namespace) -> int:
+    """The pages alone, as systemd starts them."""
+    from device_ui.web import server
+
+    _log_to_stderr()
+    server.serve(device, options.listen)
+    return EX_OK
+
+
+def mailhook(device: Device, options: argparse.Namespace) -> int:
+    """The mail hook alone, as systemd starts it."""
+    from device_ui.mail.daemon import Daemon
+
+    _log_to_stderr()
+    Daemon(device, allow_loopback=options.allow_loopback, ca_file=options.ca_file).run()
+    return EX_OK
+
+
+def event(device: Device, options: argparse.Namespace) -> int:
+    """Raise an event; prints "accepted N" and exits 0 only when it is on flash."""
+    from device_ui.mail import client
+
+    number = client.raise_event(device.folders.socket, options.code, options.text, options.source, options.time)
+    print(f"accepted {number}")
+    return EX_OK
+
+
+def settings(device: Device, options: argparse.Namespace) -> int:
+    """The validated settings, for a mailer of the maker's own; the password only with --reveal."""
+    from device_ui.settings import export, keys, seal
+    from device_ui.settings.store import Store
+
+    found, _ = Store(device.folders.settings).read()
+    if found is None:
+        raise DeviceUIError("no settings are stored yet")
+    password = None
+    if options.reveal and found.sealed:
+        password = seal.unseal(found.sealed, keys.load_private(device.folders.private_key).private, found.bound_to)
+    sys.stdout.write(export.FORMATS[options.format](export.values(found, password)))
+    return EX_OK
+
+
+def set_password(device: Device, _options: argparse.Namespace) -> int:
+    """Choose the administrator's password: one line from standard input."""
+    from device_ui.web.administrator import Administrator, password_problem
+
+    password = sys.stdin.readline().rstrip("\n")
+    problem = password_problem(password)
+    if problem:
+        print(f"device-ui: {problem}", file=sys.stderr)
+        return EX_DATAERR
+    Administrator(device.folders.administrator).set_password(password)
+    print("The administrator's password is set; every session has ended.")
+    return EX_OK
+
+
+def setup_code(device: Device, _options: argparse.Namespace) -> int:
+    """Print the setup code of a device that is not set up yet; makes it on a new one."""
+    from device_ui.web.server import prepare
+
+    found = prepare(device, quiet=True)
+    if found is None or found.is_set_up:
+        print("device-ui: this device has no setup code; device-ui admin set-password sets a password", file=sys.stderr)
+        return EX_CONFIG
+    print(found.code)
+    return EX_OK
+
+
+def check(device: Device, _options: argparse.Namespace) -> int:
+    """Say what is wrong with this installation, line by line; 0 when nothing is."""
+    from device_ui.check import findings
+
+    wrong = 0
+    for finding in findings(device):
+        wrong += not finding.well
+        print(finding)
+    return EX_CONFIG if wrong else EX_OK
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and its options."""
+    root = argparse.ArgumentParser(prog="device-ui", description="An appliance's e-mail: the page and the mail hook.")
+    root.add_argument("--version", action="version", version=f"device-ui {__version__}")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+
+    one = _command(commands, "run", run)
+    _listen(one)
+    one.add_argument("--demo", action="store_true", help="add a mail server on loopback that keeps and prints its mail")
+    _listen(_command(commands, "web", web))
+    one = _command(commands, "mailhook", mailhook)
+    one.add_argument("--allow-loopback", action="store_true", help="allow a mail server on this device itself")
+    one.add_argument("--ca-file", default="", metavar="PEM", help="trust these certificates for the mail server, too")
+    one = _command(commands, "event", event)
+    one.add_argument("code", help="three digits of the catalogue")
+    one.add_argument("--text", default="", help="what happened, for the mail")
+    one.add_argument("--source", default="", help="what raised it")
+    one.add_argument("--time", default="", metavar="RFC3339", help="when it happened (now)")
+    one = _command(commands, "settings", settings)
+    one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
+    one.add_argument("--reveal", action="store_true", help="with the password; only the mail hook's user can")
+    admin = commands.add_parser("admin", help="The administrator of the pages.")
+    _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", set_password)
+    _command(commands, "setup-code", setup_code)
+    _command(commands, "check", check)
+    return root
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[Device, argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    summary = (function.__doc__ or "").replace("\n", " ")
+    one = commands.add_parser(name, help=summary, description=summary)
+    one.add_argument("--data", metavar="DIR", help="the data folder (DEVICE_UI_DATA, else /var/lib/device-ui)")
+    one.set_defaults(function=function)
+    return one
+
+
+def _listen(one: argparse.ArgumentParser) -> None:
+    told = "where the pages are served (%(default)s)"
+    one.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help=told)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as error:  # argparse exits with 2, sysexits.h says 64
+        return EX_USAGE if error.code else EX_OK
+    try:
+        return int(options.function(Device.load(Folders.find(options.data, os.environ)), options))
+    except HookError as error:
+        return _failed(error, HOOK_EXITS.get(error.word, EX_UNAVAILABLE))
+    except MakerFile as error:
+        return _failed(error, EX_CONFIG)
+    except (NotStored, NotReadable) as error:
+        return _failed(error, EX_IOERR)
+    except DeviceUIError as error:
+        return _failed(error, EX_CONFIG)
+    except OSError as error:
+        return _failed(error, EX_OSERR)
+
+
+def _log_to_stderr() -> None:
+    """For the journal, which adds the time by itself."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+
+
+def _failed(error: Exception, code: int) -> int:
+    print(f"device-ui: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

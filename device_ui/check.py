@@ -1,0 +1,113 @@
+"""What is wrong with this installation, line by line: for the console and for a maker's end-of-line test."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_ui.device import Device
+from device_ui.errors import DeviceUIError, HookError
+from device_ui.mail import catalog, client
+from device_ui.settings import flash, keys
+from device_ui.settings.store import Store
+from device_ui.web.administrator import Administrator
+
+# The oldest releases without a known hole in what is used here; cryptography 47 is the first with HPKE.
+MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 1), "cryptography": (47,)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, whether it is well, and what is wrong or what was found."""
+
+    subject: str
+    well: bool
+    told: str
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.well else 'WRONG':<6}{self.subject}: {self.told}"
+
+
+def findings(device: Device) -> Iterator[Finding]:
+    """Every look, in an order that mends what the later ones need first."""
+    for package in MINIMUM_VERSIONS:
+        yield _version(package)
+    looks: tuple[tuple[str, Callable[[Device], str]], ...] = (
+        ("event catalogue", lambda device: f"{len(catalog.load(device.folders.etc).kinds)} codes"),
+        ("public key", lambda device: f"{len(keys.load_public(device.folders.public_key)) * 8} bits"),
+        ("private key", _private_key),
+        ("administrator", _administrator),
+        ("SMTP settings", _settings),
+        ("mail hook", _hook),
+    )
+    for subject, look in looks:
+        try:
+            yield Finding(subject, True, look(device))
+        except DeviceUIError as error:
+            yield Finding(subject, False, str(error))
+    for path in _set_aside(device):
+        yield Finding("set aside", False, f"{path} was damaged; it is kept for you to look at and may be deleted")
+
+
+def _version(package: str) -> Finding:
+    minimum = MINIMUM_VERSIONS[package]
+    needed = ".".join(map(str, minimum))
+    try:
+        found = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(package, False, f"not installed; {needed} or later is needed")
+    numbers = tuple(int(part) for part in found.split(".") if part.isdigit())
+    return Finding(
+        package, numbers >= minimum, found if numbers >= minimum else f"{found}; {needed} or later is needed"
+    )
+
+
+def _private_key(device: Device) -> str:
+    path = device.folders.private_key
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except PermissionError:
+        return "not readable by this user, as it should be"
+    except FileNotFoundError:
+        raise DeviceUIError("there is none; the mail hook makes it at its first start") from None
+    if mode & 0o077:
+        raise DeviceUIError(f"{path} can be read by others (mode {mode:o}); chmod 600 mends it")
+    return f"key {keys.load_private(path).id}"
+
+
+def _administrator(device: Device) -> str:
+    try:
+        found = Administrator(device.folders.administrator).load()
+    except DeviceUIError as error:
+        raise DeviceUIError(f"{error}; device-ui admin set-password mends it") from error
+    if found is None:
+        return "the device was never started"
+    return "password set" if found.is_set_up else "not set up yet; device-ui setup-code shows the code"
+
+
+def _settings(device: Device) -> str:
+    settings, _ = Store(device.folders.settings).read()
+    return f"{settings.host} port {settings.port}" if settings else "none yet"
+
+
+def _hook(device: Device) -> str:
+    try:
+        state = client.state(device.folders.socket)
+    except HookError as error:
+        if error.word == "denied":
+            return "answers; this user may not ask for its state"
+        raise
+    if state["problem"]:
+        raise DeviceUIError(f"mail waits ({state['waiting']}): {state['problem']} {state['step']} {state['reply']}")
+    return f"{state['waiting']} waiting"
+
+
+def _set_aside(device: Device) -> list[Path]:
+    folders = device.folders
+    files = (folders.settings, folders.administrator, folders.private_key, folders.ledger)
+    return [kept for path in files for kept in flash.set_aside_files(path)]
