@@ -102,6 +102,8 @@ def _hook(device: Device) -> str:
         if error.word == "denied":
             return "answers; this user may not ask for its state"
         raise
+    if state["problem"] == "unset" and not state["waiting"]:
+        return "answers; no settings yet"
     if state["problem"]:
         raise DeviceUIError(f"mail waits ({state['waiting']}): {state['problem']} {state['step']} {state['reply']}")
     return f"{state['waiting']} waiting"

@@ -26,7 +26,7 @@ from typing import TextIO
 
 from device_ui.settings import flash, rules
 
-PORT = 2587
+PORT, PORTS_TRIED = 2587, 100
 ACCOUNT = "operator@mail.demo.example"
 LINE_MAXIMUM, MAIL_MAXIMUM, IDLE_SECONDS = 4096, 10 * 1024 * 1024, 300
 CERTIFICATE_DAYS = 3650
@@ -96,18 +96,22 @@ class Mailbox:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """The server; `port` is the one asked for, or a free one when that is taken."""
+    """The server; `port` is the one asked for, or the next free one."""
 
     daemon_threads = True
     allow_reuse_address = True
 
     def __init__(self, mailbox: Mailbox, port: int = PORT) -> None:
         self.mailbox, self.context = mailbox, mailbox.context()
-        try:
-            super().__init__(("127.0.0.1", port), Session)
-        except OSError:
-            super().__init__(("127.0.0.1", 0), Session)
-        self.port = self.server_address[1]
+        super().__init__(("127.0.0.1", port), Session, bind_and_activate=False)
+        # The next free port by counting: one that the system chooses may be higher than the tab accepts.
+        for self.port in range(port, port + PORTS_TRIED):
+            self.server_address = ("127.0.0.1", self.port)
+            with contextlib.suppress(OSError):
+                self.server_bind()
+                self.server_activate()
+                return
+        raise OSError(f"no port is free from {port} on")
 
     def start(self) -> None:
         """Serve in a thread of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +35,7 @@ class Desk:
         """Start the hook, then the pages; returns when both answer. Raises `DeviceUIError` when one does not."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stopped)
+        self._check_port()
         flash.make_folder(self._device.folders.data, 0o755)
         self._spawn("mailhook", "--allow-loopback", *mailhook_options)
         self._await("mail hook", self._hook_answers)
@@ -64,6 +66,14 @@ class Desk:
         found = Administrator(self._device.folders.administrator).load()
         code = f"setup?code={found.code}" if found and not found.is_set_up else ""
         return f"http://{self._listen}/{code}"
+
+    def _check_port(self) -> None:
+        """Say at once that the address is taken: whoever has it would answer in our place."""
+        host, _, port = self._listen.rpartition(":")
+        try:
+            socket.create_server((host, int(port))).close()
+        except (OSError, ValueError) as error:
+            raise DeviceUIError(f"the pages cannot be served at {self._listen}: {error}") from error
 
     def _spawn(self, command: str, *options: str) -> None:
         folders = self._device.folders

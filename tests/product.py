@@ -1,0 +1,238 @@
+"""Both processes of one device, started as real processes on loopback, and a client that speaks to the pages."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device_ui.device import Folders
+
+ROOT = Path(__file__).parent.parent
+ADMIN_PASSWORD = "a plain sentence for tests"
+# Satisfies the manual's rules.
+PASSWORD = "Kp7!vRw2#Zt9"
+SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A port on loopback that nobody uses now, and that the tab accepts (the system's own choice may be too high)."""
+    for _ in range(100):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", random.randrange(10000, 32000)))
+            return int(sock.getsockname()[1])
+    raise AssertionError("no free port on loopback")
+
+
+def wait_for(done: Callable[[], object], seconds: float = SECONDS, what: str = "it") -> None:
+    """Look again and again until `done` is true; fails the test after `seconds`."""
+    waiter = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if done():
+            return
+        waiter.wait(0.02)
+    raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
+
+
+class Product:
+    """A device in `folder`. `start_hook`, `start_web` and `start` start real processes; leaving stops them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folders = Folders(folder / "data", folder / "run", folder / "etc")
+        self.folder = folder
+        self.port = free_port()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.logs: dict[str, Path] = {}
+
+    def __enter__(self) -> Product:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.processes):
+            self.stop(name)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of every process of this device."""
+        folders = {"DATA": self.folders.data, "RUN": self.folders.run, "ETC": self.folders.etc}
+        return {**os.environ, "PYTHONPATH": str(ROOT), **{f"DEVICE_UI_{k}": str(v) for k, v in folders.items()}}
+
+    def start(self, *hook_options: str) -> Product:
+        """Start both and wait until both answer."""
+        return self.start_hook(*hook_options).start_web()
+
+    def start_hook(self, *options: str, **popen: object) -> Product:
+        """Start the mail hook (a mail server on loopback allowed) and wait until its socket answers."""
+        self.spawn("mailhook", "--allow-loopback", *options, **popen)
+        wait_for(
+            lambda: self._alive("mailhook") and self.folders.socket.exists() and self._hook_answers(),
+            what="the hook's start",
+        )
+        return self
+
+    def start_web(self, **popen: object) -> Product:
+        """Start the pages and wait until they answer."""
+        self.spawn("web", "--listen", f"127.0.0.1:{self.port}", **popen)
+        wait_for(lambda: self._alive("web") and self._web_answers(), what="the pages' start")
+        return self
+
+    def spawn(self, name: str, *options: str, **popen: object) -> subprocess.Popen[bytes]:
+        """Start ``device-ui NAME`` with its log in a file."""
+        self.logs[name] = self.folder / f"{name}.log"
+        with self.logs[name].open("ab") as log:
+            self.processes[name] = subprocess.Popen(  # type: ignore[call-overload]
+                [sys.executable, "-m", "device_ui", name, *options],
+                **{"env": self.environment, "cwd": "/", "stdout": log, "stderr": log, **popen},
+            )
+        return self.processes[name]
+
+    def stop(self, name: str, number: int = signal.SIGTERM) -> int:
+        """End a process; its exit code."""
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        try:
+            return process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def log(self, name: str) -> str:
+        """What a process wrote."""
+        return self.logs[name].read_text()
+
+    def command(self, *words: str, **run: object) -> subprocess.CompletedProcess[str]:
+        """Run one command of ``device-ui`` for this device."""
+        return subprocess.run(  # type: ignore[call-overload]
+            [sys.executable, "-m", "device_ui", *words],
+            **{"env": self.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": 60, **run},
+        )
+
+    def event(self, code: str = "303", text: str = "") -> int:
+        """Raise an event by the command; its number."""
+        done = self.command("event", code, "--text", text)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout.removeprefix("accepted "))
+
+    def setup_code(self) -> str:
+        """The setup code, from the console's command."""
+        return self.command("setup-code").stdout.strip()
+
+    def browser(self) -> Browser:
+        """A client without a session."""
+        return Browser(self.port)
+
+    def logged_in(self) -> Browser:
+        """A client that went through set-up, or logged in where that was done."""
+        browser = self.browser()
+        code = self.setup_code()
+        if code:
+            browser.post("/setup", code=code, password=ADMIN_PASSWORD, again=ADMIN_PASSWORD)
+        else:
+            browser.post("/login", password=ADMIN_PASSWORD)
+        assert browser.cookie
+        return browser
+
+    def _alive(self, name: str) -> bool:
+        code = self.processes[name].poll()
+        assert code is None, f"{name} ended with {code}: {self.log(name)}"
+        return True
+
+    def _hook_answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(1)
+            try:
+                sock.connect(str(self.folders.socket))
+            except OSError:
+                return False
+        return True
+
+    def _web_answers(self) -> bool:
+        try:
+            return self.browser().get("/login").status < 500
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Page:
+    """An answer: status, headers (lower case names), text."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def revision(self) -> str:
+        """The revision hidden in the SMTP tab's form."""
+        match = re.search(r'name="revision" value="([^"]*)"', self.text)
+        assert match, self.text
+        return match[1]
+
+
+@dataclass
+class Browser:
+    """A plain HTTP client with a cookie jar of one cookie. Posts say their origin, as browsers do."""
+
+    port: int
+    cookie: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def get(self, path: str, **headers: str) -> Page:
+        """GET a page; redirects are not followed."""
+        return self.request("GET", path, None, headers)
+
+    def post(self, path: str, **fields: str) -> Page:
+        """POST a form from the device's own origin; redirects are not followed."""
+        body = urllib.parse.urlencode(fields).encode()
+        return self.request("POST", path, body, {"Origin": f"http://127.0.0.1:{self.port}"})
+
+    def request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Page:
+        """Any request; a form's content type is added to a body."""
+        given = {"Cookie": self.cookie} if self.cookie else {}
+        if body is not None:
+            given["Content-Type"] = "application/x-www-form-urlencoded"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        try:
+            connection.request(method, path, body, {**given, **self.headers, **headers})
+            answer = connection.getresponse()
+            text = answer.read().decode("utf-8", "replace")
+        finally:
+            connection.close()
+        for name, value in answer.getheaders():
+            if name.lower() == "set-cookie":
+                self.cookie = value.partition(";")[0]
+        return Page(answer.status, {name.lower(): value for name, value in answer.getheaders()}, text)
+
+    def update(self, **fields: str) -> Page:
+        """Press Update with these fields over what the tab shows now."""
+        return self.post("/smtp", **{"revision": self.get("/smtp").revision, **fields})
+
+
+def settings_form(port: int, **fields: str) -> dict[str, str]:
+    """The five values of the tab for a server on loopback."""
+    return {
+        "host": "127.0.0.1",
+        "port": str(port),
+        "sender_name": "Storage alarms",
+        "account": "alarm@mail.example.com",
+        "password": PASSWORD,
+        **fields,
+    }
+
+
+def readable(descriptor: int, seconds: float) -> bool:
+    """Whether something can be read within `seconds`."""
+    return bool(select.select([descriptor], [], [], seconds)[0])

@@ -1,0 +1,331 @@
+"""The command line: what each command prints, where, and how it exits (sysexits.h)."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from device_ui.demo import Mailbox, Server
+from tests.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
+
+COMMANDS = ["run", "web", "mailhook", "event", "settings", "admin set-password", "setup-code", "check"]
+
+
+@pytest.fixture
+def saved(product: Product) -> Product:
+    """A device with both processes and settings for a server that nobody runs."""
+    product.start()
+    assert product.logged_in().update(**settings_form(2599)).status == 303
+    return product
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(product: Product, command):
+    done = product.command(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "--data" in done.stdout and len(done.stdout) > 200
+
+
+@pytest.mark.parametrize("words", [[], ["fly"], ["event"], ["settings", "--format", "xml"], ["admin"]])
+def test_wrong_words_are_usage_errors(product: Product, words):
+    done = product.command(*words)
+    assert done.returncode == 64
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["event", "303"], 75),
+        (["settings"], 78),
+        (["settings", "--reveal"], 78),
+    ],
+)
+def test_a_device_that_never_started_is_told_in_one_line(product: Product, words, code):
+    done = product.command(*words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert re.fullmatch(r"device-ui: [^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["event", "30"], 65),
+        (["event", "3030"], 65),
+        (["event", "abc"], 65),
+        (["event", "303", "--time", "yesterday"], 65),
+        (["event", "303", "--time", "2026-11-23T14:03:22"], 65),
+    ],
+)
+def test_an_event_that_cannot_be_is_refused(product: Product, words, code):
+    done = product.start_hook().command(*words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("device-ui: ")
+
+
+def test_an_event_is_accepted_with_its_number(product: Product):
+    product.start_hook()
+    done = product.command("event", "303", "--text", "x", "--source", "smart", "--time", "2026-11-23T14:03:22+09:00")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "accepted 1\n", "")
+
+
+def test_the_environment_and_data_both_name_the_folders(product: Product, tmp_path):
+    environment = {name: value for name, value in product.environment.items() if not name.startswith("DEVICE_UI")}
+    by_option = product.command("setup-code", "--data", str(tmp_path / "a"), env=environment)
+    by_variable = product.command("setup-code", env={**environment, "DEVICE_UI_DATA": str(tmp_path / "a")})
+    assert by_option.returncode == 0
+    assert by_option.stdout == by_variable.stdout
+
+
+def test_settings_in_json_hold_every_field_but_the_password(saved: Product):
+    found = json.loads(saved.command("settings").stdout)
+    assert found == {
+        "host": "127.0.0.1",
+        "port": 2599,
+        "sender_name": "Storage alarms",
+        "account": "alarm@mail.example.com",
+        "security": "auto",
+        "sign_in": "manual",
+        "from_address": "",
+        "connection": "starttls",
+        "mail_from": "alarm@mail.example.com",
+    }
+
+
+@pytest.mark.parametrize("kind", ["json", "env", "msmtprc"])
+def test_only_reveal_shows_the_password(saved: Product, kind):
+    plain = saved.command("settings", "--format", kind).stdout
+    revealed = saved.command("settings", "--format", kind, "--reveal").stdout
+    assert PASSWORD not in plain
+    assert PASSWORD in revealed
+
+
+def test_a_shell_reads_the_settings_back(saved: Product):
+    found = saved.command("settings", "--format", "env", "--reveal").stdout
+    script = found + 'printf "%s|" "$DEVICE_UI_SMTP_SENDER_NAME" "$DEVICE_UI_SMTP_PASSWORD"'
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=20)
+    assert done.stdout == f"Storage alarms|{PASSWORD}|"
+    assert all(len(shlex.split(line)) == 1 for line in found.splitlines())
+
+
+def test_damaged_settings_are_told_and_not_shown(saved: Product):
+    saved.folders.settings.write_bytes(saved.folders.settings.read_bytes().replace(b"2599", b"2598"))
+    done = saved.command("settings")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "damaged" in done.stderr
+
+
+def test_set_password_takes_standard_input_and_ends_sessions(saved: Product):
+    browser = saved.logged_in()
+    assert browser.get("/smtp").status == 200
+    done = saved.command("admin", "set-password", input="another plain sentence\n")
+    assert done.returncode == 0
+    assert browser.get("/smtp").headers["location"] == "/login"
+    assert browser.post("/login", password=ADMIN_PASSWORD).status == 403
+    assert browser.post("/login", password="another plain sentence").status == 303
+
+
+@pytest.mark.parametrize("password", ["", "short", "aaaaaaaaaaaaaaaa", "qwertyuiop[]\\qwertyuiop"])
+def test_a_password_that_is_too_easy_is_refused(product: Product, password):
+    done = product.command("admin", "set-password", input=password + "\n")
+    assert done.returncode == 65
+    assert done.stderr.count("\n") == 1
+    assert not product.folders.administrator.exists()
+
+
+def test_the_setup_code_stays_until_it_is_used(product: Product):
+    first, second = product.setup_code(), product.setup_code()
+    assert first == second
+    assert re.fullmatch(r"([2-9A-HJKMNP-TV-Z]{4}-){4}[2-9A-HJKMNP-TV-Z]{4}", first)
+    product.start()
+    product.logged_in()
+    done = product.command("setup-code")
+    assert (done.returncode, done.stdout) == (78, "")
+
+
+def test_check_finds_nothing_on_a_sound_device(product: Product):
+    product.start()
+    product.logged_in()
+    done = product.command("check")
+    assert done.returncode == 0, done.stdout
+    assert "WRONG" not in done.stdout
+    assert len(done.stdout.splitlines()) >= 9
+
+
+def damaged_settings(product: Product) -> None:
+    product.folders.settings.write_text("nonsense")
+
+
+def open_key(product: Product) -> None:
+    product.folders.private_key.chmod(0o644)
+
+
+def damaged_key(product: Product) -> None:
+    product.folders.public_key.write_bytes(b"")
+
+
+def damaged_administrator(product: Product) -> None:
+    product.folders.administrator.write_bytes(b"\0" * 100)
+
+
+def broken_catalogue(product: Product) -> None:
+    product.folders.etc.mkdir()
+    (product.folders.etc / "events.toml").write_text("[1]\n")
+
+
+def no_hook(product: Product) -> None:
+    product.stop("mailhook")
+
+
+def set_aside(product: Product) -> None:
+    product.folders.settings.with_name("smtp.toml.damaged-1").write_bytes(b"x")
+
+
+def missing_key(product: Product) -> None:
+    product.folders.private_key.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "subject"),
+    [
+        (damaged_settings, "SMTP settings"),
+        (open_key, "private key"),
+        (missing_key, "private key"),
+        (damaged_key, "public key"),
+        (damaged_administrator, "administrator"),
+        (broken_catalogue, "event catalogue"),
+        (no_hook, "mail hook"),
+        (set_aside, "set aside"),
+    ],
+)
+def test_check_names_what_is_wrong(product: Product, harm, subject):
+    product.start_hook()
+    product.setup_code()
+    product.folders.settings.parent.mkdir(exist_ok=True)
+    harm(product)
+    done = product.command("check")
+    assert done.returncode == 78
+    assert [line for line in done.stdout.splitlines() if line.startswith(f"WRONG {subject}: ")], done.stdout
+
+
+def test_a_broken_maker_file_stops_the_start_with_its_line(product: Product):
+    product.folders.etc.mkdir()
+    (product.folders.etc / "device.toml").write_text("[locks]\nsecurity = maybe\n")
+    done = product.command("check")
+    assert done.returncode == 78
+    assert "line 2" in done.stderr
+
+
+def test_a_device_that_cannot_be_written_is_an_input_output_error(product: Product):
+    product.folders.data.parent.mkdir(parents=True, exist_ok=True)
+    product.folders.data.write_text("a file where the folder should be")
+    done = product.command("setup-code")
+    assert done.returncode == 74
+    assert done.stderr.count("\n") == 1
+
+
+def started_run(product: Product, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """``device-ui run`` up to its last line of greeting; the process and what it printed."""
+    port = free_port()
+    words = [sys.executable, "-u", "-m", "device_ui", "run", "--listen", f"127.0.0.1:{port}", *options]
+    log = product.folder / "run.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(words, env=product.environment, cwd=ROOT, stdout=out, stderr=out, text=True)
+    last = "Ctrl-C ends both." if "--demo" in options else "is ready"
+    wait_for(lambda: last in log.read_text() or process.poll() is not None, what="run")
+    product.port = port
+    return process, log.read_text()
+
+
+def children(pid: int) -> list[int]:
+    """The process's children that are still there."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(each) for each in file.read().split()]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_prints_the_setup_link_and_leaves_nothing_behind(product: Product, number):
+    process, told = started_run(product)
+    try:
+        assert re.search(rf"http://127\.0\.0\.1:{product.port}/setup\?code=[A-Z0-9-]{{24}}", told)
+        both = children(process.pid)
+        assert len(both) == 2
+        assert product.browser().get("/login").status == 303
+    finally:
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    assert all(gone(pid) for pid in both)
+
+
+def test_run_ends_with_an_error_when_one_of_the_two_ends(product: Product):
+    process, _ = started_run(product)
+    try:
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        assert process.wait(20) == 70
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_run_says_in_one_line_that_the_port_is_taken(product: Product):
+    process, _ = started_run(product)
+    try:
+        second = product.command("run", "--listen", f"127.0.0.1:{product.port}", "--data", str(product.folder / "b"))
+        assert second.returncode != 0
+        assert "cannot be served" in second.stderr
+        assert second.stderr.count("\n") == 1
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_the_demo_prints_what_to_type_and_the_mail_arrives(product: Product):
+    process, told = started_run(product, "--demo")
+    try:
+        values = dict(re.findall(r"^    (SMTP [A-Za-z ]+?)\s{2,}(\S+)$", told, re.MULTILINE))
+        form = settings_form(
+            int(values["SMTP Port"]),
+            host=values["SMTP Host"],
+            account=values["SMTP Account Address"],
+            password=values["SMTP Account Password"],
+        )
+        assert product.logged_in().update(**form).status == 303
+        assert product.event("303", "it works") == 1
+        mails = product.folders.data / "demo"
+        wait_for(lambda: list(mails.glob("*.eml")), what="the mail")
+        wait_for(lambda: "it works" in (product.folder / "run.log").read_text(), what="the print of the mail")
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_mail_waits_for_a_server_and_goes_out_when_it_is_there(product: Product, tmp_path):
+    mailbox = Mailbox(tmp_path / "demo", out=io.StringIO())
+    product.start("--ca-file", str(mailbox.ca_file))
+    product.event("304", "before the settings")
+    server = Server(mailbox, free_port())
+    server.start()
+    try:
+        form = settings_form(server.port, account=mailbox.account, password=mailbox.password)
+        assert product.logged_in().update(**form).status == 303
+        wait_for(lambda: list(mailbox.folder.glob("*.eml")), what="the mail")
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,121 @@
+"""Every table and every example of the README is made from, or run against, the product itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from device_ui.__main__ import parser
+from device_ui.device import SETTINGS
+from device_ui.settings.smtp import FIELDS
+from tests.product import ROOT, Product
+
+README = (ROOT / "README.md").read_text()
+
+
+def section(name: str) -> list[str]:
+    """The rows of the table between two marks, without its head."""
+    match = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
+    assert match
+    return match[1].splitlines()[2:]
+
+
+def block(language: str) -> str:
+    """The first example in a language."""
+    match = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert match
+    return match[1]
+
+
+def commands() -> dict[str, str]:
+    """Every command with its one-line help."""
+    found = {}
+    for name, command in parser()._subparsers._group_actions[0].choices.items():  # type: ignore[union-attr]
+        if command._subparsers:
+            for inner, under in command._subparsers._group_actions[0].choices.items():
+                found[f"{name} {inner}"] = under.description
+        else:
+            found[name] = command.description
+    return found
+
+
+def escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def test_the_field_table_is_the_table_of_fields():
+    rows = [
+        f"| `{each.name}` | {each.label} | {escaped(each.help)} | {'<br>'.join(f'`{one}`' for one in each.sentences)} |"
+        for each in FIELDS
+    ]
+    assert section("fields") == rows
+
+
+def test_the_settings_table_is_the_table_of_settings():
+    spelt = {False: "`false`", "": "empty"}
+    rows = [
+        f"| `{name}` | {spelt.get(default, f'`{default}`') if not isinstance(default, list) else '`[]`'} | {told} |"
+        for name, default, told in SETTINGS
+    ]
+    assert section("settings") == rows
+
+
+def test_the_command_table_is_the_command_line():
+    assert section("commands") == [f"| `device-ui {name}` | {told} |" for name, told in commands().items()]
+
+
+@pytest.fixture
+def hook(product: Product) -> Product:
+    return product.start_hook()
+
+
+def test_the_c_example_raises_an_event(hook: Product, tmp_path):
+    source = tmp_path / "example.c"
+    source.write_text(
+        block("c")
+        + """
+int main(int argc, char **argv)
+{
+    long number = device_event(argv[1], "303", argc > 2 ? argv[2] : "from C");
+    printf("%ld\\n", number);
+    return number < 0;
+}
+"""
+    )
+    program = tmp_path / "example"
+    warnings = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2"]
+    subprocess.run(["gcc", *warnings, "-o", program, source], check=True)
+    done = subprocess.run([program, hook.folders.socket], capture_output=True, text=True, timeout=20)
+    assert done.stdout == "1\n"
+    nobody = subprocess.run([program, tmp_path / "nobody"], capture_output=True, text=True, timeout=20)
+    assert (nobody.stdout, nobody.returncode) == ("-1\n", 1)
+
+
+def test_the_shell_example_raises_an_event(hook: Product, tmp_path):
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "device-ui"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m device_ui "$@"\n')
+    command.chmod(0o755)
+    script = block("sh").replace("/run/device-ui/hook.sock", str(hook.folders.socket))
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {**hook.environment, "PATH": path}
+    done = subprocess.run(["sh", "-ec", script], env=environment, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "accepted 1\naccepted 2\n", done.stderr
+
+
+def test_the_python_example_raises_an_event(hook: Product):
+    script = block("python").replace("/run/device-ui/hook.sock", str(hook.folders.socket)) + "\nprint(number)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=hook.environment, capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_every_file_that_the_readme_names_is_there():
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / path).exists(), path
+    assert (ROOT / "device_ui/mail/events.toml").exists()
