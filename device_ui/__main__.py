@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from device_ui import __version__
 from device_ui.device import Device, Folders
@@ -32,7 +33,8 @@ def run(device: Device, options: argparse.Namespace) -> int:
     server = demo.Server(mailbox)
     server.start()
     desk.start("--ca-file", str(mailbox.ca_file))
-    print(DEMO.format(link=desk.setup_link(), server=server, mailbox=mailbox, data=device.folders.data), flush=True)
+    values = {"link": desk.setup_link(), "command": _this_command(), "data": device.folders.data}
+    print(DEMO.format(server=server, mailbox=mailbox, **values), flush=True)
     return desk.wait()
 
 
@@ -51,7 +53,7 @@ Its demo mail server keeps and prints every mail and sends nothing anywhere. Val
 
 Then, in another terminal, raise an event:
 
-    device-ui event 303 --text "it works" --data {data}
+    {command} event 303 --text "it works" --data {data}
 
 Ctrl-C ends both.
 """
@@ -199,6 +201,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, EX_CONFIG)
     except OSError as error:
         return _failed(error, EX_OSERR)
+
+
+def _this_command() -> str:
+    """How this very program was called, for a line to copy."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "device-ui" else f"{sys.executable} -m device_ui"
 
 
 def _log_to_stderr() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
+import io
 import os
 import random
 import re
@@ -14,11 +16,18 @@ import subprocess
 import sys
 import threading
 import urllib.parse
+import wsgiref.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from typing import Any
 
 from device_ui.device import Folders
+from device_ui.mail import client
+from device_ui.settings import flash, keys, seal
+from device_ui.settings.smtp import parse
+from device_ui.settings.store import Store
 
 ROOT = Path(__file__).parent.parent
 ADMIN_PASSWORD = "a plain sentence for tests"
@@ -130,6 +139,24 @@ class Product:
         """The setup code, from the console's command."""
         return self.command("setup-code").stdout.strip()
 
+    def save(self, **form: str) -> None:
+        """Save settings as the web process does, without a web process, and tell the hook."""
+        store = Store(self.folders.settings)
+        flash.make_folder(self.folders.settings.parent, 0o2750)
+        standing = store.load()
+        draft = parse(form, standing.settings)
+        assert draft.settings, draft.broken
+        sealed = draft.settings.sealed
+        if draft.password is not None:
+            public = keys.load_public(self.folders.public_key)
+            sealed = seal.seal(draft.password, public, draft.settings.bound_to)
+        store.save(dataclasses.replace(draft.settings, sealed=sealed), standing.revision)
+        client.settings_changed(self.folders.socket)
+
+    def state(self) -> Mapping[str, Any]:
+        """How the hook says the mail path is."""
+        return client.state(self.folders.socket)
+
     def browser(self) -> Browser:
         """A client without a session."""
         return Browser(self.port)
@@ -236,3 +263,30 @@ def settings_form(port: int, **fields: str) -> dict[str, str]:
 def readable(descriptor: int, seconds: float) -> bool:
     """Whether something can be read within `seconds`."""
     return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+def raw(port: int, request: bytes, source: str = "127.0.0.1") -> bytes:
+    """Send bytes as they are, from an address of loopback, and read the answer until the server closes or rests.
+
+    A request that is to be answered and closed says ``Connection: close``.
+    """
+    with socket.create_connection(("127.0.0.1", port), SECONDS, (source, 0)) as sock:
+        sock.sendall(request)
+        answer = b""
+        while chunk := sock.recv(65536):
+            answer += chunk
+    return answer
+
+
+def wsgi(app: Callable[..., Any], method: str, path: str, body: bytes = b"", **variables: Any) -> Page:
+    """Ask a WSGI application directly, from its own origin; `variables` of the environment are added."""
+    environ: dict[str, Any] = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1", "HTTP_ORIGIN": "http://127.0.0.1"}
+    environ |= {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": "", "wsgi.input": io.BytesIO(body)}
+    if body:
+        environ |= {"CONTENT_TYPE": "application/x-www-form-urlencoded", "CONTENT_LENGTH": str(len(body))}
+    wsgiref.util.setup_testing_defaults(environ)
+    begun: list[Any] = []
+    answer = app({**environ, **variables}, lambda status, headers, exc_info=None: begun.append((status, headers)))
+    text = b"".join(answer).decode("utf-8", "replace")
+    status, headers = begun[-1]
+    return Page(int(status[:3]), {name.lower(): value for name, value in headers}, text)
