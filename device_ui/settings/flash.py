@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,10 +34,15 @@ def read(path: Path) -> bytes | None:
     except OSError as error:
         raise NotReadable(path, error) from error
     try:
-        with open(descriptor, "rb") as file:
+        # A named pipe reads as empty or as nothing at all: neither may pass for a file that is not there.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is no regular file")
+        with open(descriptor, "rb", closefd=False) as file:
             return file.read(SIZE_MAXIMUM + 1)
     except OSError as error:
         raise NotReadable(path, error) from error
+    finally:
+        os.close(descriptor)
 
 
 def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[bytes | None], None] | None = None) -> bool:
@@ -78,8 +85,8 @@ def set_aside(path: Path) -> Path:
 
 
 def set_aside_files(path: Path) -> list[Path]:
-    """What `set_aside` kept of this file, in order."""
-    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
+    """What `set_aside` kept of this file, oldest first; not what SQLite and people keep under names like it."""
+    return sorted(filter(_number, path.parent.glob(f"{path.name}.damaged-*")), key=_number)
 
 
 def make_folder(path: Path, mode: int) -> None:
@@ -88,7 +95,7 @@ def make_folder(path: Path, mode: int) -> None:
         return
     make_folder(path.parent, 0o755)
     try:
-        path.mkdir(exist_ok=True)
+        path.mkdir(mode, exist_ok=True)  # never open wider, not for an instant
         path.chmod(mode)  # mkdir's own mode is cut by the umask
         with _locked(path.parent) as folder:
             os.fsync(folder)
@@ -143,6 +150,11 @@ def _new_name(path: Path) -> str:
 
 
 def _free_name(path: Path) -> Path:
-    kept = set_aside_files(path)
-    number = 1 + max((int(each.name.rpartition("-")[2]) for each in kept), default=0)
+    number = 1 + max(map(_number, set_aside_files(path)), default=0)
     return path.with_name(f"{path.name}.damaged-{number}")
+
+
+def _number(aside: Path) -> int:
+    """The number of a file that was set aside, 0 when `set_aside` did not give the name."""
+    number = aside.name.rpartition(".damaged-")[2]
+    return int(number) if re.fullmatch("[0-9]+", number) else 0

@@ -32,7 +32,10 @@ def decode(raw: bytes) -> dict[str, Value]:
     # Imported here: a process that finds no file yet never needs it.
     import tomllib
 
-    values = tomllib.loads(body.decode())
+    try:
+        values = tomllib.loads(body.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not all(isinstance(value, str | int | bool) for value in values.values()):
         raise ValueError("it holds something else than strings and numbers")
     return values

@@ -58,8 +58,7 @@ def seal(password: str, public: bytes, bound_to: Sequence[str]) -> str:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
     ciphertext = _suite().encrypt(_padded(password), X25519PublicKey.from_public_bytes(public), info=_info(bound_to))
-    encoded = base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
-    return f"hpke1.{key_id(public)}.{encoded}"
+    return f"hpke1.{key_id(public)}.{_encoded(ciphertext)}"
 
 
 def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
@@ -74,6 +73,8 @@ def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
         raise NoKey(match[1])
     try:
         ciphertext = base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4))
+        if _encoded(ciphertext) != match[2]:  # the last character has bits that nobody reads (RFC 4648, 3.5)
+            raise ValueError
         key = X25519PrivateKey.from_private_bytes(private)
         return _unpadded(_suite().decrypt(ciphertext, key, info=_info(bound_to)))
     except (InvalidTag, binascii.Error, ValueError) as error:
@@ -85,6 +86,10 @@ def _suite() -> hpke.Suite:
     from cryptography.hazmat.primitives import hpke
 
     return hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
+
+
+def _encoded(ciphertext: bytes) -> str:
+    return base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
 
 
 def _info(bound_to: Sequence[str]) -> bytes:

@@ -235,10 +235,8 @@ def recheck(values: Mapping[str, Any]) -> SmtpSettings | str:
     if sign_in not in SIGN_INS:
         return "sign_in is none of the choices"
     for each in FIELDS:
-        text = str(values.get(each.name, ""))
-        if each.secret or (each.name == "from_address" and text == ""):
-            continue
-        if each.by_sign_in[sign_in](text) != values.get(each.name):
+        value = values.get(each.name, "")
+        if not each.secret and _made(each, str(value), sign_in, values) != value:
             return f"{each.name} breaks its rule"
     settings = SmtpSettings(**values)
     if not isinstance(settings.sealed, str | None):
@@ -261,11 +259,19 @@ def _locked(name: str, text: str) -> str | Broken:
     return default if text in ("", default) else Broken(rules.CHOICE_SENTENCE, (LOCKED_HINT,))
 
 
+def _made(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> Any:
+    if each.name == "from_address":  # what it may be hangs on the account, as in a form
+        return _from_address(text, sign_in, values["account"])
+    return each.by_sign_in[sign_in](text)
+
+
 def _from_address(text: str, sign_in: str, account: str | Broken) -> str | Broken:
     if sign_in == "manual":
         return ""
-    if text.strip() or isinstance(account, Broken):
-        return rules.from_address(text) if text.strip() else ""
+    if text.strip() or rules.has_control(text):  # str.strip() alone would take a CR LF for an empty field
+        return rules.from_address(text)
+    if isinstance(account, Broken):
+        return ""
     value = rules.from_address(account)
     return Broken(value.sentence, ("The account is no address to send from.",)) if isinstance(value, Broken) else ""
 

@@ -1,0 +1,303 @@
+"""Arrows run one way: the web process has no way to a private key, and neither process loads what it does not need.
+
+Every import is read, inside functions and for type checkers too; the rest is looked at in fresh interpreters.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.product import ROOT
+
+PACKAGE = ROOT / "device_ui"
+ROOMS = ("settings", "mail", "web")
+# What a module may import besides its own room: exact names, or a room with all that is in it.
+ALLOWED = {
+    "settings": {"device_ui.errors"},
+    "mail": {"device_ui", "device_ui.errors", "device_ui.device", "device_ui.settings.*"},
+    "web": {"device_ui", "device_ui.errors", "device_ui.device", "device_ui.settings.*", "device_ui.mail.client"},
+    "device_ui.device": {"device_ui.errors", "device_ui.settings.smtp"},
+    "device_ui.errors": set(),
+    "device_ui": set(),
+}
+# These put the rooms together, and nobody imports them.
+FREE = {"device_ui.__main__", "device_ui.desk", "device_ui.demo", "device_ui.check"}
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """One module imports another; `for_types` when only a type checker follows it."""
+
+    source: str
+    target: str
+    for_types: bool = False
+
+
+def modules(package: Path) -> dict[str, Path]:
+    """Every module of a package that is called ``device_ui``, by its name."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = ("device_ui", *path.relative_to(package).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def arrows(package: Path) -> list[Arrow]:
+    """Every import of one module of the package by another."""
+    known = modules(package)
+    return [arrow for name, path in known.items() for arrow in _arrows(name, path, known)]
+
+
+def _arrows(source: str, path: Path, known: Mapping[str, Path]) -> Iterator[Arrow]:
+    tree = ast.parse(path.read_text())
+    checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    for_types = {id(inner) for check in checks for each in check.body for inner in ast.walk(each)}
+    folder = source if path.name == "__init__.py" else source.rpartition(".")[0]
+    for node in ast.walk(tree):
+        for target in _targets(node, folder, known):
+            yield Arrow(source, target, id(node) in for_types)
+
+
+def _targets(node: ast.AST, folder: str, known: Mapping[str, Path]) -> Iterable[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names if alias.name.partition(".")[0] == "device_ui"]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = node.module or ""
+    if node.level:
+        above = folder.split(".")[: len(folder.split(".")) - node.level + 1]
+        base = ".".join([*above, base] if base else above)
+    if base.partition(".")[0] != "device_ui":
+        return []
+    named = [f"{base}.{alias.name}" for alias in node.names]
+    return [each if each in known else base for each in named]
+
+
+def room(module: str) -> str:
+    """The room that a module stands in; its own name when it stands in none."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else module
+
+
+def is_allowed(arrow: Arrow) -> bool:
+    """Whether DESIGN draws this arrow."""
+    start, end = room(arrow.source), room(arrow.target)
+    if arrow.source in FREE or start == end:
+        return True
+    return bool({arrow.target, f"device_ui.{end}.*"} & ALLOWED[start])
+
+
+def cycles(found: Iterable[Arrow]) -> list[str]:
+    """The modules that import themselves by way of others. What only a type checker follows is no way."""
+    ways: dict[str, set[str]] = {}
+    for arrow in found:
+        if not arrow.for_types:
+            ways.setdefault(arrow.source, set()).add(arrow.target)
+    return sorted(start for start in ways if start in _reached(start, ways))
+
+
+def _reached(start: str, ways: Mapping[str, set[str]]) -> set[str]:
+    reached: set[str] = set()
+    ahead = list(ways[start])
+    while ahead:
+        module = ahead.pop()
+        if module not in reached:
+            reached.add(module)
+            ahead.extend(ways.get(module, ()))
+    return reached
+
+
+# The arrows of the product.
+
+
+def test_every_arrow_is_one_that_the_design_draws():
+    assert [arrow for arrow in arrows(PACKAGE) if not is_allowed(arrow)] == []
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert cycles(arrows(PACKAGE)) == []
+
+
+def test_nobody_imports_what_puts_the_rooms_together_but_they_themselves():
+    inner = [arrow for arrow in arrows(PACKAGE) if arrow.target in FREE and arrow.source not in FREE]
+    assert inner == []
+
+
+def test_every_module_stands_in_a_room_or_is_named_here():
+    assert {name for name in modules(PACKAGE) if room(name) == name} == {
+        *FREE,
+        "device_ui",
+        "device_ui.device",
+        "device_ui.errors",
+    }
+
+
+def test_arrows_are_found_at_all():
+    found = arrows(PACKAGE)
+    assert Arrow("device_ui.settings.store", "device_ui.settings.flash") in found
+    assert Arrow("device_ui.web.pages.smtp", "device_ui.mail.client") in found
+    assert Arrow("device_ui.web.pages.smtp", "device_ui.web.app", for_types=True) in found
+    assert Arrow("device_ui.device", "device_ui.settings.smtp") in found
+    assert any(arrow.source == "device_ui.__main__" and room(arrow.target) == "web" for arrow in found)
+
+
+def test_no_module_is_imported_by_a_name_that_is_made_up_on_the_way():
+    texts = {name: path.read_text() for name, path in modules(PACKAGE).items()}
+    words = ("import_module", "__import__", "exec(", "runpy", "eval(")
+    assert [(name, word) for name, text in texts.items() for word in words if word in text] == []
+
+
+def test_no_module_of_the_web_room_opens_a_password_or_names_the_private_key():
+    texts = {name: path.read_text() for name, path in modules(PACKAGE).items() if room(name) == "web"}
+    words = ("unseal", "load_private", "load_pair", "new_private_key")
+    assert texts
+    assert [(name, word) for name, text in texts.items() for word in words if word in text] == []
+
+
+# A wrong arrow is seen, wherever it hides.
+
+
+def planted(tmp_path: Path, module: str, code: str) -> list[Arrow]:
+    """The wrong arrows of a copy of the product in which one module got another line."""
+    for name, path in modules(PACKAGE).items():
+        copy = tmp_path / path.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text() + (f"\n{code}\n" if name == module else ""))
+    return [arrow for arrow in arrows(tmp_path) if not is_allowed(arrow)]
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "target"),
+    [
+        ("web.app", "from device_ui.mail import courier", "mail.courier"),
+        ("web.app", "from device_ui.mail.courier import Courier", "mail.courier"),
+        ("web.app", "import device_ui.mail.outbox", "mail.outbox"),
+        ("web.app", "import device_ui.mail.outbox as client", "mail.outbox"),
+        ("web.app", "from ..mail import outbox", "mail.outbox"),
+        ("web.app", "from ..mail.outbox import Outbox", "mail.outbox"),
+        ("web.pages.smtp", "from ...mail import hook", "mail.hook"),
+        ("web.pages", "from ...mail import hook", "mail.hook"),
+        ("web.app", "def later():\n    from device_ui.mail import hook", "mail.hook"),
+        ("web.app", "if TYPE_CHECKING:\n    from device_ui.mail.hook import Hook", "mail.hook"),
+        ("web.app", "try:\n    from device_ui.mail import daemon\nexcept ImportError:\n    pass", "mail.daemon"),
+        ("web.app", "from device_ui.mail import client, postman", "mail.postman"),
+        ("web.app", "from device_ui.mail import *", "mail"),
+        ("web.app", "from device_ui import desk", "desk"),
+        ("mail.hook", "from device_ui.web import guard", "web.guard"),
+        ("mail.hook", "import device_ui.web", "web"),
+        ("mail.hook", "from device_ui import check", "check"),
+        ("settings.smtp", "from device_ui.device import Device", "device"),
+        ("settings.smtp", "from device_ui.mail import client", "mail.client"),
+        ("settings.smtp", "from ..web import forms", "web.forms"),
+        ("device", "from device_ui.settings import store", "settings.store"),
+        ("device", "from device_ui.mail import client", "mail.client"),
+        ("errors", "from device_ui.settings import rules", "settings.rules"),
+    ],
+)
+def test_wrong_arrow_is_seen(tmp_path, module, code, target):
+    assert (f"device_ui.{module}", f"device_ui.{target}") in {
+        (arrow.source, arrow.target) for arrow in planted(tmp_path, f"device_ui.{module}", code)
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("web.app", "from device_ui.mail import client"),
+        ("web.app", "import device_ui.mail.client"),
+        ("mail.hook", "from device_ui.settings.rules import Broken"),
+        ("web.app", "from device_ui.errors import Damaged"),
+        ("check", "from device_ui.mail import outbox"),
+        ("settings.smtp", "import os, json.decoder"),
+    ],
+)
+def test_right_arrow_is_let_through(tmp_path, module, code):
+    assert planted(tmp_path, f"device_ui.{module}", code) == []
+
+
+@pytest.mark.parametrize("where", ["{}", "def later():\n    {}"])
+def test_cycle_is_seen(tmp_path, where):
+    planted(tmp_path, "device_ui.settings.rules", where.format("from device_ui.settings import store"))
+    found = cycles(arrows(tmp_path))
+    assert {"device_ui.settings.rules", "device_ui.settings.smtp", "device_ui.settings.store"} <= set(found)
+
+
+def test_cycle_for_types_alone_is_none():
+    there, back = Arrow("device_ui.a", "device_ui.b"), Arrow("device_ui.b", "device_ui.a", for_types=True)
+    assert cycles([there, back]) == []
+    assert cycles([there, Arrow("device_ui.b", "device_ui.a")]) == ["device_ui.a", "device_ui.b"]
+
+
+# What a process loads.
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that stand in a fresh interpreter after this code; it measures no coverage, which loads its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+WEB = """
+import device_ui.web.app, device_ui.web.server
+import device_ui.web.pages.entry, device_ui.web.pages.smtp
+"""
+HOOK = "import device_ui.mail.hook, device_ui.mail.postman, device_ui.mail.outbox"
+CLIENT = "import device_ui.mail.client"
+
+
+def test_web_process_starts_without_cryptography_and_everything_of_mail_but_the_client():
+    found = loaded(WEB)
+    assert {"bottle", "waitress", "device_ui.web.server", "device_ui.web.pages.smtp"} <= found
+    assert found & {"cryptography", "_cffi_backend", "smtplib", "sqlite3", "_sqlite3", "asyncio", "tomllib"} == set()
+    assert {name for name in found if name.startswith("device_ui.mail")} == {"device_ui.mail", "device_ui.mail.client"}
+
+
+def test_web_process_adds_no_part_of_ssl_and_email_to_what_bottle_and_waitress_load():
+    # bottle loads ssl and email.message by itself (through http.client); more than that would be ours.
+    floor = loaded("import bottle, waitress")
+    assert {each for each in loaded(WEB) - floor if each.partition(".")[0] in ("ssl", "_ssl", "email")} == set()
+
+
+def test_hook_starts_without_what_only_a_mail_needs():
+    found = loaded(HOOK)
+    assert {"sqlite3", "device_ui.mail.hook"} <= found
+    assert (
+        found & {"ssl", "_ssl", "smtplib", "email", "cryptography", "asyncio", "tomllib", "bottle", "waitress"} == set()
+    )
+
+
+def test_daemon_starts_without_what_only_a_mail_needs():
+    assert loaded("import device_ui.mail.daemon") & {"ssl", "smtplib", "email", "cryptography", "bottle"} == set()
+
+
+def test_client_is_the_standard_library_and_our_errors_alone():
+    names = {name.partition(".")[0] for name in loaded(CLIENT) - loaded("pass")}
+    assert names - {"device_ui"} <= set(sys.stdlib_module_names)
+    assert {name for name in loaded(CLIENT) if name.startswith("device_ui.")} == {
+        "device_ui.errors",
+        "device_ui.mail",
+        "device_ui.mail.client",
+    }
+
+
+def test_rules_and_table_load_no_part_of_cryptography():
+    code = (
+        "import device_ui.settings.store, device_ui.settings.seal, device_ui.settings.keys, device_ui.settings.export"
+    )
+    assert loaded(code) & {"cryptography", "ssl", "email", "sqlite3", "smtplib"} == set()
