@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 from device_ui.device import Folders
 from device_ui.mail import client
@@ -62,6 +61,7 @@ class Product:
         self.folders = Folders(folder / "data", folder / "run", folder / "etc")
         self.folder = folder
         self.port = free_port()
+        self.python = sys.executable
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.logs: dict[str, Path] = {}
 
@@ -102,7 +102,7 @@ class Product:
         self.logs[name] = self.folder / f"{name}.log"
         with self.logs[name].open("ab") as log:
             self.processes[name] = subprocess.Popen(  # type: ignore[call-overload]
-                [sys.executable, "-m", "device_ui", name, *options],
+                [self.python, "-m", "device_ui", name, *options],
                 **{"env": self.environment, "cwd": "/", "stdout": log, "stderr": log, **popen},
             )
         return self.processes[name]
@@ -125,7 +125,7 @@ class Product:
     def command(self, *words: str, **run: object) -> subprocess.CompletedProcess[str]:
         """Run one command of ``device-ui`` for this device."""
         return subprocess.run(  # type: ignore[call-overload]
-            [sys.executable, "-m", "device_ui", *words],
+            [self.python, "-m", "device_ui", *words],
             **{"env": self.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": 60, **run},
         )
 
@@ -216,6 +216,7 @@ class Browser:
     port: int
     cookie: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    source: str = "127.0.0.1"
 
     def get(self, path: str, **headers: str) -> Page:
         """GET a page; redirects are not followed."""
@@ -231,7 +232,7 @@ class Browser:
         given = {"Cookie": self.cookie} if self.cookie else {}
         if body is not None:
             given["Content-Type"] = "application/x-www-form-urlencoded"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, SECONDS, (self.source, 0))
         try:
             connection.request(method, path, body, {**given, **self.headers, **headers})
             answer = connection.getresponse()
@@ -288,5 +289,6 @@ def wsgi(app: Callable[..., Any], method: str, path: str, body: bytes = b"", **v
     begun: list[Any] = []
     answer = app({**environ, **variables}, lambda status, headers, exc_info=None: begun.append((status, headers)))
     text = b"".join(answer).decode("utf-8", "replace")
+    getattr(answer, "close", lambda: None)()
     status, headers = begun[-1]
     return Page(int(status[:3]), {name.lower(): value for name, value in headers}, text)

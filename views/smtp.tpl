@@ -44,7 +44,7 @@
 </p>
 %   end
 %   if field.choices:
-<select id="{{field.name}}" name="{{field.name}}" aria-describedby="{{described}}"{{!' disabled' if field.name in locked else ''}}>
+<select id="{{field.name}}" name="{{field.name}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
 %     for choice in field.choices:
 <option{{!' selected' if choice == (values[field.name] or field.choices[0]) else ''}}>{{choice}}</option>
 %     end

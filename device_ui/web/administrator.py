@@ -7,6 +7,7 @@ the set-up again: then only the console helps (``device-ui admin set-password``)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -15,8 +16,9 @@ import threading
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 
-from device_ui.errors import Damaged
+from device_ui.errors import Conflict, Damaged
 from device_ui.settings import flash, record
 from device_ui.settings.rules import LOWER, SEQUENCES, has_control
 
@@ -77,7 +79,8 @@ class Administrator:
         if found or not is_new:
             return found
         flash.make_folder(self.path.parent, 0o700)
-        self._store(Record(code=new_code()))
+        with contextlib.suppress(Conflict):  # the console was quicker: its code is printed already
+            self._store(Record(code=new_code()), instead_of=None)
         return self.load()
 
     def set_up(self, code: str, password: str) -> bool:
@@ -85,15 +88,16 @@ class Administrator:
         found = self.load()
         if found is None or found.is_set_up or not hmac.compare_digest(plain_code(code), plain_code(found.code)):
             return False
-        self.set_password(password)
+        try:
+            self._store(_hashed(password), instead_of=found)
+        except Conflict:  # used up while this one was being hashed
+            return False
         return True
 
     def set_password(self, password: str) -> None:
         """Replace whatever the record says with this password's hash. Raises `NotStored`."""
-        salt = secrets.token_bytes(SALT_BYTES)
-        fresh = Record(salt=salt.hex())
         flash.make_folder(self.path.parent, 0o700)
-        self._store(Record(salt=fresh.salt, hash=_scrypt(password, fresh).hex()))
+        self._store(_hashed(password))
 
     def verify(self, password: str) -> bool:
         """Whether this is the password; takes the same time when there is none. Raises `Damaged`, `NotReadable`."""
@@ -102,9 +106,15 @@ class Administrator:
         same = hmac.compare_digest(_scrypt(password, known), bytes.fromhex(known.hash))
         return same and found is not None and found.is_set_up
 
-    def _store(self, fresh: Record) -> None:
+    def _store(self, fresh: Record, instead_of: Record | EllipsisType | None = ...) -> None:
+        """Put `fresh` on flash; raises `Conflict` if anything else than `instead_of` stands there by then."""
+
+        def still_stands(raw: bytes | None) -> None:
+            if instead_of is not ... and (None if raw is None else self._decode(raw)) != instead_of:
+                raise Conflict("")
+
         values = {"code": fresh.code} if fresh.code else {name: getattr(fresh, name) for name in HASH_NAMES}
-        flash.replace(self.path, record.encode(COMMENT, values), 0o600)
+        flash.replace(self.path, record.encode(COMMENT, values), 0o600, agree=still_stands)
 
     def _decode(self, raw: bytes) -> Record:
         try:
@@ -135,6 +145,7 @@ def plain_code(code: str) -> bytes:
 
 def password_problem(password: str) -> str | None:
     """Why this cannot be the administrator's password, in one sentence; None when it can."""
+    password = _composed(password)
     if len(password) not in PASSWORD_LENGTHS:
         return TOO_SHORT
     if has_control(password):
@@ -150,9 +161,18 @@ def _is_run(text: str, row: str) -> bool:
     return any(text in each * (len(text) // len(each) + 2) for each in (row, row[::-1]))
 
 
+def _composed(password: str) -> str:
+    # One keyboard sends a Korean syllable as one character, another as three: both count and open alike.
+    return unicodedata.normalize("NFC", password)
+
+
+def _hashed(password: str) -> Record:
+    fresh = Record(salt=secrets.token_bytes(SALT_BYTES).hex())
+    return Record(salt=fresh.salt, hash=_scrypt(password, fresh).hex())
+
+
 def _scrypt(password: str, known: Record) -> bytes:
-    # NFC: one keyboard sends a Korean syllable as one character, another as three.
-    encoded = unicodedata.normalize("NFC", password).encode("utf-8", "replace")
+    encoded = _composed(password).encode("utf-8", "replace")
     with _hashing:
         return hashlib.scrypt(
             encoded, salt=bytes.fromhex(known.salt), n=known.n, r=known.r, p=known.p, maxmem=SCRYPT_MEMORY, dklen=32

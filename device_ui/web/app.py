@@ -5,6 +5,7 @@ Headers are added around bottle and not by it, so that no status is without them
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -88,10 +89,17 @@ class Site:
 
 def make(device: Device) -> Callable[..., Iterable[bytes]]:
     """The WSGI application of one device."""
+    return with_headers(pages(device))
+
+
+def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle:
+    """Every route of one device; `clock` ends sessions and delays guesses."""
     from device_ui.web.pages import entry, smtp
 
     store = Store(device.folders.settings)
-    guard = Guard(Administrator(device.folders.administrator), Sessions(), Throttle(), own_names(device["web.names"]))
+    guard = Guard(
+        Administrator(device.folders.administrator), Sessions(clock), Throttle(clock), own_names(device["web.names"])
+    )
     site = Site(device, store, guard)
     app = Bottle()
     app.default_error_handler = partial(error_page, site)
@@ -106,7 +114,7 @@ def make(device: Device) -> Callable[..., Iterable[bytes]]:
     app.route("/smtp", "POST", guard.page(partial(smtp.update, site)))
     app.route("/health", "GET", partial(health, site))
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", static)
-    return with_headers(app)
+    return app
 
 
 def health(site: Site) -> str:

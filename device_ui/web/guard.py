@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from bottle import HTTPError, HTTPResponse, request, response
 
@@ -39,10 +39,11 @@ class Guard:
     throttle: Throttle
     names: frozenset[str]
     generation: tuple[int, ...] = ()
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def check_request(self) -> None:
         """Before every route: Host and, for a POST, Origin. Raises HTTPError 400, 403 or 421."""
-        if not self.is_own_host(request.get_header("Host", "")):
+        if not self.is_own_host(_header("HOST")):
             raise HTTPError(421, "This device does not go by that name. Use its address.")
         if request.method not in ("GET", "HEAD") and not is_same_origin():
             raise HTTPError(403, "This form was not sent by a page of this device.")
@@ -57,11 +58,8 @@ class Guard:
 
     def session(self) -> Session | None:
         """The session of this request, None when nobody is logged in. A new password ends every session."""
-        generation = self._generation()
-        if generation != self.generation:
-            self.generation = generation
-            self.sessions.end_all()
-        return self.sessions.find(request.get_cookie(COOKIE) or "")
+        self._end_all_after_new_password()
+        return self.sessions.find(_token())
 
     def page(self, show: Callable[[Session], Any]) -> Callable[[], Any]:
         """A route for who is logged in; everybody else is sent to the login or the set-up."""
@@ -86,11 +84,11 @@ class Guard:
 
     def sign_in(self) -> Session:
         """Begin a session for this browser and give it the cookie."""
-        self.sessions.end(request.get_cookie(COOKIE) or "")
+        self._end_all_after_new_password()  # first, or this login would hide the change from the sessions before it
+        self.sessions.end(_token())
         token = self.sessions.begin()
         secure = request.urlparts.scheme == "https"
         response.set_cookie(COOKIE, token, path="/", httponly=True, samesite="strict", secure=secure)
-        self.generation = self._generation()
         session = self.sessions.find(token)
         if session is None:  # another login pushed it out at once
             raise HTTPError(503, "Too many logins at once. Please try again.")
@@ -98,12 +96,19 @@ class Guard:
 
     def sign_out(self) -> None:
         """End the session of this request, if it has one."""
-        self.sessions.end(request.get_cookie(COOKIE) or "")
+        self.sessions.end(_token())
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
 
-    def too_early(self) -> int:
-        """Whole seconds that this address must wait before it tries a login or a code again; 0: none."""
-        return int(-(-self.throttle.wait(address()) // 1))
+    def attempt(self) -> int:
+        """Whole seconds that this address must wait before it tries a login or a code; 0: none, and it has tried."""
+        return int(-(-self.throttle.attempt(address()) // 1))
+
+    def _end_all_after_new_password(self) -> None:
+        with self._lock:
+            generation = self._generation()
+            if generation != self.generation:
+                self.generation = generation
+                self.sessions.end_all()
 
     def _generation(self) -> tuple[int, ...]:
         try:
@@ -129,20 +134,30 @@ def own_names(configured: list[str]) -> frozenset[str]:
 
 def is_same_origin() -> bool:
     """Whether a request was sent by a page of this very origin. Browsers always say so with a POST."""
-    site = request.get_header("Sec-Fetch-Site")
-    origin = request.get_header("Origin")
+    site, origin = request.environ.get("HTTP_SEC_FETCH_SITE"), request.environ.get("HTTP_ORIGIN")
     if site is not None and site != "same-origin":
         return False
     if origin is None:
         return bool(site == "same-origin")
-    parts = urlsplit(origin)
-    own = (request.urlparts.scheme, request.get_header("Host", "").lower())
-    return bool((parts.scheme, parts.netloc.lower()) == own)
+    # Compared as text: an origin has no path, both leave out the default port, and what cannot be parsed is not ours.
+    return bool(origin.lower() == f"{request.urlparts.scheme}://{_header('HOST')}".lower())
 
 
 def address() -> str:
     """The address that this request came from."""
     return str(request.environ.get("REMOTE_ADDR") or "unknown")
+
+
+def _header(name: str) -> str:
+    # Not by bottle, which raises at bytes that are no UTF-8.
+    return str(request.environ.get(f"HTTP_{name}", ""))
+
+
+def _token() -> str:
+    # By hand: http.cookies gives up, or raises, at an odd cookie of another program on this host, and cookies know
+    # no ports (RFC 6265, 8.5).
+    pairs = (each.strip().partition("=") for each in _header("COOKIE").split(";"))
+    return next((value for name, _, value in pairs if name == COOKIE), "")
 
 
 def _is_address(name: str) -> bool:

@@ -7,12 +7,15 @@ import os
 import resource
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import waitress
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask
 
 from device_ui.device import Device, listen_fds
-from device_ui.errors import Damaged
+from device_ui.errors import Damaged, DeviceUIError
 from device_ui.settings import flash
 from device_ui.web import app
 from device_ui.web.administrator import Administrator, Record
@@ -24,26 +27,32 @@ log = logging.getLogger(__name__)
 THREADS = 4
 # Connections at once, and seconds until an idle one is closed.
 CONNECTIONS_MAXIMUM, IDLE_SECONDS = 100, 30
+HEADER_MAXIMUM = 8 * 1024
+
+
+class PlainError(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """What waitress answers by itself (400, 413, 431, 501), with the headers of every other answer."""
+
+    def execute(self) -> None:
+        """Write the answer."""
+        self.response_headers.extend((*app.HEADERS, app.NO_STORE))
+        super().execute()
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection of waitress with our errors."""
+
+    error_task_class = PlainError
 
 
 def serve(device: Device, listen: str) -> None:
-    """Serve `listen` (``host:port``) until SIGTERM or SIGINT. Raises OSError when the address cannot be had."""
+    """Serve `listen` (``host:port``) until SIGTERM or SIGINT. Raises OSError when the address cannot be had,
+    `DeviceUIError` when it is none."""
     # No core dump may hold a password that somebody is just typing.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prepare(device)
     handed = listen_fds(os.environ)
-    where = {"sockets": handed} if handed else {"listen": listen}
-    server = waitress.create_server(
-        app.make(device),
-        **where,
-        threads=THREADS,
-        ident="",
-        connection_limit=CONNECTIONS_MAXIMUM,
-        channel_timeout=IDLE_SECONDS,
-        max_request_body_size=BODY_MAXIMUM,
-        max_request_header_size=8 * 1024,
-        clear_untrusted_proxy_headers=True,
-    )
+    server = _server(device, {"sockets": handed} if handed else {"listen": listen})
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     log.info("the pages are served at %s", "systemd's socket" if handed else f"http://{listen}/")
@@ -62,6 +71,29 @@ def prepare(device: Device, *, quiet: bool = False) -> Record | None:
     if found and not found.is_set_up and not quiet:
         print(f"setup code: {found.code}", file=sys.stderr, flush=True)
     return found
+
+
+def _server(device: Device, where: dict[str, Any]) -> Any:
+    channels: dict[int, Any] = {}
+    try:
+        server = waitress.create_server(
+            app.make(device),
+            channels,
+            **where,
+            threads=THREADS,
+            ident="",
+            connection_limit=CONNECTIONS_MAXIMUM,
+            channel_timeout=IDLE_SECONDS,
+            max_request_body_size=BODY_MAXIMUM + 1,  # waitress refuses this size itself
+            max_request_header_size=HEADER_MAXIMUM,
+            clear_untrusted_proxy_headers=True,
+        )
+    except ValueError as error:
+        raise DeviceUIError(f"the pages cannot be served at {where.get('listen')}: {error}") from error
+    for each in channels.values():
+        if isinstance(each, BaseWSGIServer):
+            each.channel_class = Channel
+    return server
 
 
 def _leave(*_: object) -> NoReturn:

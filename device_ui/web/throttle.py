@@ -22,20 +22,24 @@ class Throttle:
         self._lock = threading.Lock()
         self._failures: dict[str, tuple[int, float]] = {}
 
-    def wait(self, address: str) -> float:
-        """Seconds until this address may try again, 0 when it may now."""
-        with self._lock:
-            count, last = self._failures.get(address, (0, 0.0))
-            return max(0.0, last + _delay(count) - self._clock())
+    def attempt(self, address: str) -> float:
+        """Seconds until this address may try again; 0: it may now, and the attempt is counted as a failure.
 
-    def failed(self, address: str) -> None:
-        """Count a failure."""
-        now = self._clock()
+        One step, until `succeeded` takes it back: guesses that are sent at once count one by one.
+        """
         with self._lock:
-            count, last = self._failures.pop(address, (0, now))
-            self._failures[address] = (count + 1 if now - last < REMEMBERED else 1, now)
+            now = self._clock()
+            count, last = self._failures.get(address, (0, now))
+            if now - last >= REMEMBERED:
+                count = 0
+            wait = last + _delay(count) - now
+            if wait > 0:
+                return wait
+            self._failures.pop(address, None)  # the latest stand last
+            self._failures[address] = (count + 1, now)
             while len(self._failures) > ADDRESSES_MAXIMUM:
                 del self._failures[next(iter(self._failures))]
+            return 0.0
 
     def succeeded(self, address: str) -> None:
         """Forget what this address did before."""

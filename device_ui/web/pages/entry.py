@@ -94,12 +94,10 @@ def _enter(site: Site) -> HTTPResponse:
 
 def _count_attempt(site: Site) -> int:
     """Seconds to wait, or 0 and the attempt counts as failed until it has succeeded: several at once are several."""
-    seconds = site.guard.too_early()
+    seconds = site.guard.attempt()
     if seconds:
         response.status = 429
         response.set_header("Retry-After", str(seconds))
-    else:
-        site.guard.throttle.failed(address())
     return seconds
 
 

@@ -42,20 +42,22 @@ def show(site: Site, session: Session) -> str:
 def update(site: Site, session: Session) -> str | HTTPResponse:
     """Every rule, then the seal, then flash, then the hook, then 303: only then is it called saved."""
     form = posted()
+    revision = text(form, "revision")
     stored, problem = _load(site)
     if problem:
         response.status = 503
-        return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=problem))
+        return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=problem), revision=revision)
+    if revision != stored.revision:
+        # Before the rules: a blank password would be measured by settings that this person has never seen.
+        return _conflict(site, session, form)
     draft = parse(form, stored.settings, site.device.locked)
     if draft.settings is None:
         response.status = 422
-        revision = text(form, "revision")
-        return _page(site, session, stored, form, broken=draft.broken, revision=revision)
+        return _page(site, session, stored, form, broken=draft.broken)
     try:
-        site.store.save(_sealed(site, draft, draft.settings), text(form, "revision"))
-    except Conflict:
-        response.status = 409
-        return _page(site, session, _load(site)[0], form, problem=CHANGED_MEANWHILE, beside=True)
+        site.store.save(_sealed(site, draft, draft.settings), revision)
+    except Conflict:  # saved by another thread, or at the console, since it was read
+        return _conflict(site, session, form)
     except (NotStored, NoKey, Damaged, NotReadable) as error:
         log.error("the settings were not saved: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
@@ -63,6 +65,11 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
     log.info("the SMTP settings were saved from %s", address())
     session.notice = _tell_hook(site)
     return see_other("/smtp")
+
+
+def _conflict(site: Site, session: Session, form: Mapping[str, str]) -> str:
+    response.status = 409
+    return _page(site, session, _load(site)[0], form, problem=CHANGED_MEANWHILE, beside=True)
 
 
 def _load(site: Site) -> tuple[Stored, str]:
@@ -94,6 +101,11 @@ def _values(settings: SmtpSettings | None) -> Mapping[str, str]:
     return {field.name: str(getattr(settings, field.name)) for field in FIELDS if not field.secret}
 
 
+def _shown(values: Mapping[str, str]) -> Mapping[str, str]:
+    # A choice that is not there is the default: a locked one is not sent by the browser.
+    return {each.name: values.get(each.name, "") or next(iter(each.choices), "") for each in FIELDS if not each.secret}
+
+
 def _page(
     site: Site,
     session: Session,
@@ -107,15 +119,14 @@ def _page(
     beside: bool = False,
 ) -> str:
     """The tab. `values` are shown as they are, the secret ones never; `beside` shows what is stored where it differs."""
-    shown = {field.name: values.get(field.name, "") for field in FIELDS if not field.secret}
-    now = _values(stored.settings)
+    shown, now = _shown(values), _shown(_values(stored.settings))
     return site.render(
         "smtp",
         session=session,
         fields=FIELDS,
         values=shown,
         broken=broken or {},
-        beside={name: now.get(name, "") for name in shown if now.get(name, "") != shown[name]} if beside else {},
+        beside={name: now[name] for name in shown if now[name] != shown[name]} if beside else {},
         notice=notice,
         problem=problem,
         damaged=stored.damaged,
