@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_ui.device import Device
-from device_ui.errors import DeviceUIError, HookError
+from device_ui.errors import Damaged, DeviceUIError, HookError, NotReadable
 from device_ui.mail import catalog, client
 from device_ui.settings import flash, keys
 from device_ui.settings.store import Store
@@ -83,7 +83,9 @@ def _private_key(device: Device) -> str:
 def _administrator(device: Device) -> str:
     try:
         found = Administrator(device.folders.administrator).load()
-    except DeviceUIError as error:
+    except NotReadable:
+        return "not readable by this user, as it should be"
+    except Damaged as error:
         raise DeviceUIError(f"{error}; device-ui admin set-password mends it") from error
     if found is None:
         return "the device was never started"

@@ -297,7 +297,7 @@ def test_guesses_are_slowed_down_and_told_when_to_come_back(pages):
     answers = [pages.login("guess") for _ in range(5)]
     assert [page.status for page in answers] == [403, 403, 403, 429, 429]
     assert [page.headers.get("retry-after") for page in answers] == [None, None, None, "1", "1"]
-    assert problem(answers[3]) == "Too many attempts. Please wait 1 seconds."
+    assert problem(answers[3]) == "Too many attempts. Please wait 1 s."
     pages.clock.now += 1
     assert [pages.login("guess").headers.get("retry-after") for _ in range(2)] == [None, "2"]
 
@@ -349,7 +349,7 @@ def test_codes_are_not_guessed_quickly(device):
     fields = {"code": "AAAA", "password": ADMIN_PASSWORD, "again": ADMIN_PASSWORD}
     answers = [wsgi(pages.app, "POST", "/setup", urllib.parse.urlencode(fields).encode()) for _ in range(4)]
     assert [page.status for page in answers] == [403, 403, 403, 429]
-    assert problem(answers[-1]) == "Too many attempts. Please wait 1 seconds."
+    assert problem(answers[-1]) == "Too many attempts. Please wait 1 s."
     right = urllib.parse.urlencode({**fields, "code": Administrator(device.folders.administrator).load().code}).encode()
     assert wsgi(pages.app, "POST", "/setup", right).status == 429
 

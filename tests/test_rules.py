@@ -21,8 +21,8 @@ PASSWORD_LENGTH = "The SMTP account password does not meet the rules."
 PASSWORD = "SMTP account password does not meet the rules."
 FROM_ADDRESS = "Please enter a from address in email format."
 
-LENGTH_HINT = "It has 10 to 20 characters."
-PROVIDER_LENGTH_HINT = "It has 1 to 256 characters."
+LENGTH_HINT = "It must have 10 to 20 characters."
+PROVIDER_LENGTH_HINT = "It must have 1 to 256 characters."
 UPPER_HINT = "It needs an upper case letter."
 LOWER_HINT = "It needs a lower case letter."
 DIGIT_HINT = "It needs a digit."
@@ -270,7 +270,7 @@ def test_good_password_is_taken_to_the_last_blank(text):
 @pytest.mark.parametrize("text", TOO_SHORT_OR_LONG)
 def test_password_of_another_length_has_the_sentence_with_the(text):
     found = rules.password(text)
-    assert found == Broken("The SMTP account password does not meet the rules.", ("It has 10 to 20 characters.",))
+    assert found == Broken("The SMTP account password does not meet the rules.", ("It must have 10 to 20 characters.",))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_good_provider_password_is_taken_as_it_is(text):
 @pytest.mark.parametrize("text", ["", "x" * 257])
 def test_provider_password_of_another_length_has_the_sentence_with_the(text):
     found = rules.provider_password(text)
-    assert found == Broken("The SMTP account password does not meet the rules.", ("It has 1 to 256 characters.",))
+    assert found == Broken("The SMTP account password does not meet the rules.", ("It must have 1 to 256 characters.",))
 
 
 @pytest.mark.parametrize(

@@ -786,7 +786,7 @@ def test_a_full_flash_keeps_the_old_settings_and_says_so(tab, product):
         page = tab.update(**{**GOOD, "sender_name": "Too much"})
         assert page.status == 507
         assert said(page, "problem") == [
-            "Nothing was saved. Smtp.toml could not be stored: No space left on device. The settings are as before."
+            "Nothing was saved. The file smtp.toml could not be stored: No space left on device. The settings are as before."
         ]
         assert values(page)["sender_name"] == "Too much"
         assert on_flash(product) == before
@@ -839,7 +839,7 @@ def test_a_missing_folder_is_told_and_nothing_called_saved(saved, product):
         away.rename(folder)
     assert page.status == 507
     assert said(page, "problem") == [
-        "Nothing was saved. Smtp.toml could not be stored: No such file or directory. The settings are as before."
+        "Nothing was saved. The file smtp.toml could not be stored: No such file or directory. The settings are as before."
     ]
 
 
@@ -848,7 +848,7 @@ def test_settings_that_cannot_be_read_are_told_and_not_replaced(saved, product):
     path = product.folders.settings
     kept = path.rename(path.with_name("kept"))
     path.symlink_to(kept)
-    told = "Smtp.toml could not be read: Too many levels of symbolic links."
+    told = "The file smtp.toml could not be read: Too many levels of symbolic links."
     assert said(saved.get("/smtp"), "problem") == [told]
     page = saved.post("/smtp", revision=revision, **GOOD)
     assert page.status == 503
@@ -961,7 +961,7 @@ def test_a_damaged_public_key_saves_nothing(saved, product):
     finally:
         public.write_bytes(whole)
     assert page.status == 503
-    assert said(page, "problem")[0].startswith("Nothing was saved. Mailhook.pub is damaged:")
+    assert said(page, "problem")[0].startswith("Nothing was saved. The file mailhook.pub is damaged:")
     assert on_flash(product) == before
 
 
@@ -1054,3 +1054,33 @@ def test_no_problem_shown_is_a_fault_of_ours(product):
     """After everything above."""
     assert "Traceback" not in product.log("web")
     assert "Traceback" not in product.log("mailhook")
+
+
+# One person, two clicks
+
+
+def test_a_double_click_saves_once_and_says_so(product):
+    browser = product.logged_in()
+    product.folders.settings.unlink(missing_ok=True)
+    form = {"revision": browser.get("/smtp").revision, **settings_form(2525)}
+    assert [browser.post("/smtp", **form).status for _ in range(2)] == [303, 303]
+    stored = product.folders.settings.read_bytes()
+    assert browser.post("/smtp", **form).status == 303
+    assert product.folders.settings.read_bytes() == stored
+    assert "Saved." in browser.get("/smtp").text
+
+
+def test_a_form_that_was_saved_before_somebody_elses_is_a_conflict_again(product):
+    browser, other = product.logged_in(), product.logged_in()
+    product.folders.settings.unlink(missing_ok=True)
+    form = {"revision": browser.get("/smtp").revision, **settings_form(2525)}
+    assert browser.post("/smtp", **form).status == 303
+    assert other.update(**settings_form(2526)).status == 303
+    assert browser.post("/smtp", **form).status == 409
+
+
+def test_a_head_request_does_not_use_up_the_notice(product):
+    browser = product.logged_in()
+    browser.update(**settings_form(2527))
+    browser.request("HEAD", "/smtp", None, {})
+    assert "Saved." in browser.get("/smtp").text

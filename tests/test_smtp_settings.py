@@ -167,7 +167,7 @@ def test_every_broken_field_is_told_at_once_in_the_tables_order():
 
 
 def test_password_by_length_and_by_rule_has_its_own_sentence():
-    assert parse(form(password="Kp7!"), STORED).broken == {"password": Broken(LENGTH, ("It has 10 to 20 characters.",))}
+    assert parse(form(password="Kp7!"), STORED).broken == {"password": Broken(LENGTH, ("It must have 10 to 20 characters.",))}
     assert parse(form(password="Kp7!vvRw2#"), STORED).broken == {
         "password": Broken("SMTP account password does not meet the rules.", ("Two equal characters stand in a row.",))
     }
@@ -259,7 +259,7 @@ def test_blank_password_with_nothing_stored_is_an_empty_one():
 
 def test_password_of_blanks_is_not_a_blank_password():
     found = parse(form(password="   "), STORED).broken
-    assert found == {"password": Broken(LENGTH, ("It has 10 to 20 characters.",))}
+    assert found == {"password": Broken(LENGTH, ("It must have 10 to 20 characters.",))}
 
 
 def test_broken_port_keeps_no_password():

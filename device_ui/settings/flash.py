@@ -110,6 +110,10 @@ def _write_new(folder: int, name: str, content: bytes, mode: int) -> None:
     try:
         try:
             _write_all(descriptor, content)
+            if os.geteuid() == 0:
+                # The console is root: what it writes must belong to whoever owns the folder and has to read it.
+                owner = os.fstat(folder)
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         finally:

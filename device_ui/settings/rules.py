@@ -131,7 +131,7 @@ def password(text: str) -> str | Broken:
     Length is looked at first and has the sentence with "The"; the rules share the one without.
     """
     if len(text) not in PASSWORD_LENGTHS:
-        return Broken(PASSWORD_LENGTH_SENTENCE, ("It has 10 to 20 characters.",))
+        return Broken(PASSWORD_LENGTH_SENTENCE, ("It must have 10 to 20 characters.",))
     hints = tuple(_password_hints(text))
     return Broken(PASSWORD_SENTENCE, hints) if hints else text
 
@@ -139,7 +139,7 @@ def password(text: str) -> str | Broken:
 def provider_password(text: str) -> str | Broken:
     """A password issued by a mail provider: 1 to 256 printable characters, taken as they are."""
     if not 1 <= len(text) <= PROVIDER_MAXIMUM:
-        return Broken(PASSWORD_LENGTH_SENTENCE, (f"It has 1 to {PROVIDER_MAXIMUM} characters.",))
+        return Broken(PASSWORD_LENGTH_SENTENCE, (f"It must have 1 to {PROVIDER_MAXIMUM} characters.",))
     return text if text.isprintable() else Broken(PASSWORD_SENTENCE, (INVISIBLE_HINT,))
 
 

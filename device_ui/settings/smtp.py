@@ -106,8 +106,8 @@ FIELDS = (
         "password",
         "SMTP Account Password",
         {"manual": rules.password, "provider": rules.provider_password, "none": rules.no_password},
-        "10 to 20 characters with upper case, lower case, a digit and one of $!@%*#?&; "
-        "no character twice in a row, no three neighbours of the keyboard.",
+        "10 to 20 characters: upper case, lower case, a digit and one of $ ! @ % * # ? &. "
+        "No character twice in a row, no three neighbours of the keyboard.",
         (rules.PASSWORD_LENGTH_SENTENCE, rules.PASSWORD_SENTENCE),
         maximum=rules.PROVIDER_MAXIMUM,
         secret=True,

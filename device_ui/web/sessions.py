@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
 # Enough for every tab of every operator; the oldest goes when a new one comes.
@@ -22,11 +22,17 @@ TOKEN_BYTES = 32
 
 @dataclass
 class Session:
-    """One login. `notice` is what the next page tells once, such as ``Saved.``"""
+    """One login. `notice` is what the next page tells once, such as ``Saved.``
+
+    `saved` is the form that was saved last, as a fingerprint, and the revision that it made; `lock` is held while one
+    of its forms is being saved.
+    """
 
     begun: float
     used: float
     notice: str = ""
+    saved: tuple[bytes, str] = (b"", "")
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def take_notice(self) -> str:
         """The notice, once."""

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 WRONG_CODE = "This is not the setup code of this device."
 WRONG_PASSWORD = "The password is not correct."
 NOT_THE_SAME = "The two passwords are not the same."
-WAIT = "Too many attempts. Please wait {seconds} seconds."
+WAIT = "Too many attempts. Please wait {seconds} s."
 
 
 def show_setup(site: Site) -> str | HTTPResponse:

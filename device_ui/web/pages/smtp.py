@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hmac
 import logging
+import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bottle import HTTPResponse, response
+from bottle import HTTPResponse, request, response
 
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, NoKey, NotReadable, NotStored
 from device_ui.mail import client
@@ -30,20 +32,30 @@ CHANGED_MEANWHILE = (
     "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
     "what is stored now stands beside them. Press Update again to replace it."
 )
+_FINGERPRINT_KEY = secrets.token_bytes(32)
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 
 
 def show(site: Site, session: Session) -> str:
     """The tab with the values set last."""
     stored, problem = _load(site)
-    return _page(site, session, stored, _values(stored.settings), notice=session.take_notice(), problem=problem)
+    notice = session.take_notice() if request.method == "GET" else ""
+    return _page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
 
 
 def update(site: Site, session: Session) -> str | HTTPResponse:
     """Every rule, then the seal, then flash, then the hook, then 303: only then is it called saved."""
     form = posted()
+    with session.lock:  # a double click sends the form twice at once
+        stored, problem = _load(site)
+        if _is_repeated(session, form, stored):
+            session.notice = SAVED
+            return see_other("/smtp")
+        return _update(site, session, form, stored, problem)
+
+
+def _update(site: Site, session: Session, form: Mapping[str, str], stored: Stored, problem: str) -> str | HTTPResponse:
     revision = text(form, "revision")
-    stored, problem = _load(site)
     if problem:
         response.status = 503
         return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=problem), revision=revision)
@@ -63,8 +75,19 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
         response.status = 507 if isinstance(error, NotStored) else 503
         return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
     log.info("the SMTP settings were saved from %s", address())
+    session.saved = (_fingerprint(form), _load(site)[0].revision)
     session.notice = _tell_hook(site)
     return see_other("/smtp")
+
+
+def _is_repeated(session: Session, form: Mapping[str, str], stored: Stored) -> bool:
+    """Whether this very form was saved a moment ago and still stands: then nothing has changed behind anybody's back."""
+    return session.saved == (_fingerprint(form), stored.revision) and text(form, "revision") != stored.revision
+
+
+def _fingerprint(form: Mapping[str, str]) -> bytes:
+    # Keyed by the process, so that nothing can be told from it about a password.
+    return hmac.digest(_FINGERPRINT_KEY, repr(sorted(form.items())).encode("utf-8", "replace"), "sha256")
 
 
 def _conflict(site: Site, session: Session, form: Mapping[str, str]) -> str:

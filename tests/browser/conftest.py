@@ -1,0 +1,226 @@
+"""Debian's Chromium at the pages of a running product, with a mail server of the demo on loopback.
+
+Whatever a test does, its pages must load nothing from another host and cause no warning or error on the console but
+what Chromium itself says of a 4xx answer: `Visitor.complaints` is looked at after every test.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from device_ui.demo import Mailbox, Server
+from tests.product import ADMIN_PASSWORD, Product, settings_form, wait_for
+from tests.product import Browser as Client
+
+SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
+# --no-sandbox: the tests run as root. The rest keeps Chromium from asking its maker's servers anything.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# What Chromium itself writes to the console for a form that is answered with 4xx.
+STATUS_LINE = re.compile(r"Failed to load resource: the server responded with a status of 4[0-9]{2} \(.*\)")
+# Patience with a busy machine; a page takes a tenth of a second.
+SECONDS = 30.0
+
+
+@dataclass
+class Visitor:
+    """A person at a browser: a `page`, and everything `complaints` would hold against what the product sent."""
+
+    context: BrowserContext
+    page: Page
+    port: int
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.context.set_default_timeout(SECONDS * 1000)
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"script: {error}"))
+        self.context.on("request", self._request)
+
+    def open(self, path: str) -> None:
+        """Go to a page of the product."""
+        self.page.goto(f"http://127.0.0.1:{self.port}{path}")
+
+    @property
+    def path(self) -> str:
+        """The path in the address bar."""
+        return urlsplit(self.page.url).path
+
+    def log_in(self) -> Visitor:
+        """From the login page to the SMTP tab."""
+        self.open("/login")
+        self.page.get_by_label("Administrator’s password").fill(ADMIN_PASSWORD)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url("**/smtp")
+        return self
+
+    def type_in(self, label: str, text: str) -> None:
+        """Replace a field's text as a person does, by keyboard or clipboard: maxlength has its say."""
+        self.page.get_by_label(label, exact=True).fill("")
+        self.page.get_by_label(label, exact=True).focus()
+        self.page.keyboard.insert_text(text)
+
+    def fill(self, values: dict[str, str]) -> None:
+        """Fill fields by their labels."""
+        for label, text in values.items():
+            self.page.get_by_label(label, exact=True).fill(text)
+
+    def update(self) -> None:
+        """Press Update and wait for the answer."""
+        with self.page.expect_navigation():
+            self.page.get_by_role("button", name="Update", exact=True).click()
+
+    def picture(self, name: str) -> None:
+        """Keep the whole page as a picture, for people to look at."""
+        SCREENSHOTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not STATUS_LINE.fullmatch(message.text):
+            self.complaints.append(f"console: {message.text}")
+
+    def _request(self, request: Request) -> None:
+        if urlsplit(request.url).netloc != f"127.0.0.1:{self.port}":
+            self.complaints.append(f"request to {request.url}")
+
+
+class Letters:
+    """The mails of a demo server, parsed, in the order of their arrival."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mailbox = Mailbox(folder, out=io.StringIO())
+
+    def values(self, port: int) -> dict[str, str]:
+        """The five values of the tab for this server, by their labels."""
+        form = settings_form(port, account=self.mailbox.account, password=self.mailbox.password)
+        return labelled(form)
+
+    def number(self, count: int) -> EmailMessage:
+        """The mail of this number, once it is there."""
+        path = self.mailbox.folder / f"{count:04}.eml"
+        wait_for(lambda: path.exists() and path.stat().st_size, SECONDS, f"mail {count}")
+        return parsed(path.read_bytes())
+
+
+def parsed(raw: bytes) -> EmailMessage:
+    """A mail as a mail program reads it."""
+    return email.message_from_bytes(raw, policy=email.policy.default)  # type: ignore[return-value]
+
+
+def labelled(form: dict[str, str]) -> dict[str, str]:
+    """The five values of a form by the manual's labels."""
+    labels = {
+        "host": "SMTP Host",
+        "port": "SMTP Port",
+        "sender_name": "Sender Name",
+        "account": "SMTP Account Address",
+        "password": "SMTP Account Password",
+    }
+    return {label: form[name] for name, label in labels.items()}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, started once."""
+    expect.set_options(timeout=SECONDS * 1000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Callable[..., Visitor]]:
+    """Opens a browser of its own for a product; options are Playwright's for a context. Complaints fail the test."""
+    visitors: list[Visitor] = []
+
+    def begin(product: Product, **options: Any) -> Visitor:
+        context = chromium.new_context(**{"reduced_motion": "reduce", "locale": "en-GB", **options})
+        visitors.append(Visitor(context, context.new_page(), product.port))
+        return visitors[-1]
+
+    yield begin
+    for visitor in visitors:
+        visitor.context.close()
+    assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Letters:
+    """The mailbox of the demo server at `post_office`."""
+    return Letters(tmp_path_factory.mktemp("demo") / "mail")
+
+
+@pytest.fixture(scope="session")
+def post_office(letters: Letters) -> Iterator[Server]:
+    """The demo's mail server on loopback."""
+    server = Server(letters.mailbox)
+    server.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass
+class Running:
+    """A product that is set up, and a plain client that is signed in to it."""
+
+    product: Product
+    client: Client
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory, letters: Letters) -> Iterator[Running]:
+    """One product for all tests that need none of their own."""
+    with Product(tmp_path_factory.mktemp("device")) as product:
+        product.start("--ca-file", str(letters.mailbox.ca_file))
+        yield Running(product, product.logged_in())
+
+
+@pytest.fixture
+def empty(running: Running) -> Product:
+    """The running product without settings."""
+    running.product.folders.settings.unlink(missing_ok=True)
+    return running.product
+
+
+@pytest.fixture
+def stored(empty: Product, running: Running) -> Product:
+    """The running product with settings of a server that nobody listens at; no event is raised with them."""
+    assert running.client.update(**settings_form(1)).status == 303
+    assert running.client.get("/smtp").status == 200  # which takes the notice
+    return empty
+
+
+@pytest.fixture
+def tab(visit: Callable[..., Visitor], running: Running) -> Callable[..., Visitor]:
+    """Opens a browser that is signed in already, at the SMTP tab of the running product."""
+
+    def begin(product: Product, **options: Any) -> Visitor:
+        visitor = visit(product, **options)
+        name, _, value = running.client.cookie.partition("=")
+        cookie = {"name": name, "value": value, "url": f"http://127.0.0.1:{product.port}/"}
+        visitor.context.add_cookies([{**cookie, "httpOnly": True, "sameSite": "Strict"}])  # type: ignore[typeddict-item]
+        visitor.open("/smtp")
+        return visitor
+
+    return begin
