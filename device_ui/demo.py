@@ -11,7 +11,8 @@ import binascii
 import contextlib
 import datetime
 import email
-import email.policy
+import email.errors
+import email.header
 import ipaddress
 import json
 import secrets
@@ -77,16 +78,18 @@ class Mailbox:
             return path
 
     def _print(self, raw: bytes, path: Path) -> None:
-        mail = email.message_from_bytes(raw, policy=email.policy.default)
-        part = mail.get_body(("plain",))
-        text = part.get_content() if part else "(no text)"
+        mail = email.message_from_bytes(raw)
+        part = next((each for each in mail.walk() if each.get_content_type() == "text/plain"), None)
+        content = part.get_payload(decode=True) if part else b"(no text)"
         lines = [
             f"── mail arrived · {path}",
-            *(f"{name}: {mail[name]}" for name in ("From", "To", "Subject")),
+            *(f"{name}: {_shown(mail.get(name, ''))}" for name in ("From", "To", "Subject")),
             "",
-            text,
+            content.decode("utf-8", "replace") if isinstance(content, bytes) else "",
         ]
-        print("\n".join(lines), file=self._out, flush=True)
+        # A terminal that knows no Korean must not keep the mail from being accepted.
+        encoding = getattr(self._out, "encoding", None) or "utf-8"
+        print("\n".join(lines).encode(encoding, "replace").decode(encoding), file=self._out, flush=True)
 
     def _password(self) -> str:
         path = self.folder / "password.json"
@@ -111,6 +114,7 @@ class Server(socketserver.ThreadingTCPServer):
                 self.server_bind()
                 self.server_activate()
                 return
+        self.server_close()
         raise OSError(f"no port is free from {port} on")
 
     def start(self) -> None:
@@ -231,6 +235,14 @@ def new_password() -> str:
         found = "".join(secrets.choice(string.ascii_letters + string.digits + "$!@%*#?&") for _ in range(16))
         if isinstance(rules.password(found), str):
             return found
+
+
+def _shown(value: str) -> str:
+    # Not email.policy.default: in Python 3.11 it puts blanks between neighbouring encoded words.
+    try:
+        return str(email.header.make_header(email.header.decode_header(value)))
+    except (email.errors.HeaderParseError, LookupError, ValueError):
+        return value
 
 
 def _decoded(text: str) -> str:

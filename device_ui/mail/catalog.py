@@ -43,10 +43,9 @@ class Catalog:
 
 def load(etc: Path) -> Catalog:
     """The maker's catalogue, or the one that ships. Raises `MakerFile` when the maker's is wrong."""
-    own = etc / "events.toml"
-    path = own if own.exists() else BUILT_IN
+    path = etc / "events.toml"
     try:
-        return parse(path, path.read_text(encoding="utf-8"))
+        return parse(path, path.read_text(encoding="utf-8")) if _is_there(path) else built_in()
     except OSError as error:
         raise MakerFile(path, os.strerror(error.errno or 0)) from error
     except UnicodeDecodeError as error:
@@ -68,6 +67,15 @@ def parse(path: Path, text: str) -> Catalog:
     except tomllib.TOMLDecodeError as error:
         raise MakerFile(path, str(error)) from error
     return Catalog({code: _kind(path, code, entries) for code, entries in tables.items()})
+
+
+def _is_there(path: Path) -> bool:
+    # Not Path.exists(): a link that leads nowhere is the maker's mistake, and not to be passed over.
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _kind(path: Path, code: str, entries: Any) -> Kind:

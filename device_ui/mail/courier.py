@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import ipaddress
+import itertools
+import operator
 import queue
 import re
 import smtplib
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from device_ui.errors import DeviceUIError
-from device_ui.mail.wire import Connection, Deadline
+from device_ui.mail.wire import Connection, Deadline, Endless
 from device_ui.settings.smtp import SmtpSettings
 
 DELIVERED, TRY_LATER, REFUSED = "delivered", "try later", "refused"
@@ -42,13 +44,21 @@ STEPS = (
 )
 # Seconds: for the whole attempt, for one address to answer (the next may be alive), and for a polite QUIT.
 ATTEMPT_SECONDS, CONNECT_SECONDS, QUIT_SECONDS = 60.0, 10.0, 2.0
-# RFC 4954, 4: a longer AUTH line must be sent after an empty challenge. 512 includes the line end and the verb.
-AUTH_LINE_MAXIMUM = 500
+# RFC 4954, 4: a login that makes the line of "AUTH PLAIN" longer than 512 bytes with its end follows a challenge.
+AUTH_LINE_MAXIMUM = 512 - len("AUTH PLAIN \r\n")
 REPLY_MAXIMUM = 500
 # A piece this long of a secret, in any of its spellings, is struck out of what a server says.
 SECRET_PIECE = 8
 STRUCK_OUT = "[…]"
 MECHANISMS = ("PLAIN", "LOGIN")
+# Where clouds keep what is nobody's business, beside 169.254.169.254, which is link-local: AWS and Google by IPv6,
+# Alibaba, Oracle, Azure.
+METADATA = frozenset(
+    ipaddress.ip_address(each)
+    for each in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
+)
+# Reserved addresses (RFC 5737 would be in use on somebody's desk): no device has one.
+NOBODYS = {socket.AF_INET: "240.0.0.1", socket.AF_INET6: "100::1"}
 
 AddressInfo = tuple[Any, ...]
 Resolver = Callable[[str, int], list[AddressInfo]]
@@ -88,11 +98,14 @@ class Courier:
         helo_name: str = "",
         allow_loopback: bool = False,
         resolver: Resolver | None = None,
+        attempt_seconds: float = ATTEMPT_SECONDS,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self._settings, self._password = settings, password
         self._context, self._helo_name, self._allow_loopback = context, helo_name, allow_loopback
         self._resolver = resolver or look_up
-        self._deadline = Deadline(ATTEMPT_SECONDS)
+        self._attempt_seconds, self._connect_seconds = attempt_seconds, connect_seconds
+        self._deadline = Deadline(attempt_seconds)
         self._smtp: Connection | None = None
         self._host = settings.host.removeprefix("[").removesuffix("]")
 
@@ -103,7 +116,7 @@ class Courier:
 
     def open(self) -> None:
         """Walk from the name to the login. Raises `Stopped`."""
-        self._deadline.restart(ATTEMPT_SECONDS)
+        self._deadline.restart(self._attempt_seconds)
         try:
             self._smtp = Connection(self._connect(), self._deadline)
             if self._settings.connection == "tls":
@@ -121,7 +134,9 @@ class Courier:
 
     def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Outcome]:
         """One mail in one transaction; an outcome for every recipient. The session may be over afterwards."""
-        self._deadline.restart(ATTEMPT_SECONDS)
+        self._deadline.restart(self._attempt_seconds)
+        if self._smtp:
+            self._smtp.count_anew()
         outcomes: dict[str, Outcome] = {}
         try:
             self._send(recipients, message, outcomes)
@@ -140,7 +155,7 @@ class Courier:
     def close(self) -> None:
         """Say QUIT and go; a server that does not answer is left alone."""
         if self._smtp:
-            self._deadline.restart(QUIT_SECONDS)
+            self._deadline.restart(min(QUIT_SECONDS, self._attempt_seconds))
             with contextlib.suppress(OSError, smtplib.SMTPException):
                 self._smtp.docmd("QUIT")
         self._drop()
@@ -173,7 +188,7 @@ class Courier:
         # getaddrinfo(3) has no time-out of its own; the thread is left behind when the resolver hangs.
         threading.Thread(target=ask, daemon=True, name="name look-up").start()
         try:
-            answer = answers.get(timeout=self._deadline.left(CONNECT_SECONDS * 2))
+            answer = answers.get(timeout=self._deadline.left(self._connect_seconds * 2))
         except queue.Empty:
             raise Stopped("name", "silent", "the name server does not answer") from None
         if isinstance(answer, Exception):
@@ -186,12 +201,11 @@ class Courier:
     def _connected(self, family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket:
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(self._deadline.left(CONNECT_SECONDS))
+            sock.settimeout(self._deadline.left(self._connect_seconds))
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # The connected address decides, not the name: a peer with our own address is this device.
-            peer, own = sock.getpeername()[0], sock.getsockname()[0]
-            if not self._allowed(peer) or (peer == own and not self._allow_loopback):
+            # The connected address decides, not the name.
+            if not self._allow_loopback and is_here(sock):
                 raise Stopped("address", "not allowed", "the mail server's address is this device itself")
             return sock
         except BaseException:
@@ -263,8 +277,8 @@ class Courier:
                 self._expect("recipient", (250,), *self._session.rset())
             return
         with self._at("content"):
-            code, reply = self._content(message)
-            outcome = Outcome(_verdict(code, (250,)), "content", self._told(code, reply))
+            code, reply, good = self._content(message)
+            outcome = Outcome(_verdict(code, good), "content", self._told(code, reply))
             outcomes.update(dict.fromkeys(accepted, outcome))
             if code == 421:
                 raise Stopped("content", "closed", outcome.reply)
@@ -281,12 +295,13 @@ class Courier:
             outcomes[recipient] = Outcome(_verdict(code, ()), "recipient", self._told(code, reply))
             return False
 
-    def _content(self, message: bytes) -> tuple[int, bytes]:
+    def _content(self, message: bytes) -> tuple[int, bytes, tuple[int, ...]]:
+        """The answer, and the codes that would mean "delivered": none where the content was never sent."""
         try:
-            return self._session.data(message)
-        except smtplib.SMTPDataError as error:  # an answer to DATA itself other than 354
+            return *self._session.data(message), (250,)
+        except smtplib.SMTPDataError as error:  # an answer to DATA itself other than 354, a 250 perhaps
             reply = error.smtp_error
-            return error.smtp_code, reply if isinstance(reply, bytes) else reply.encode()
+            return error.smtp_code, reply if isinstance(reply, bytes) else reply.encode(), ()
 
     # What every step needs.
 
@@ -314,9 +329,9 @@ class Courier:
 
     def _told(self, code: int, reply: bytes) -> str:
         """The server's answer on one line, with nothing secret in it."""
-        text = f"{code} {reply.decode('utf-8', 'replace')}"
-        text = "".join(each if each.isprintable() else " " for each in text)
-        return strike_out(text, self._secrets())[:REPLY_MAXIMUM]
+        # Struck out first: a password may hold a character that is not printable.
+        text = strike_out(f"{code} {reply.decode('utf-8', 'replace')}", self._secrets())
+        return "".join(each if each.isprintable() else " " for each in text)[:REPLY_MAXIMUM]
 
     def _secrets(self) -> list[str]:
         if self._settings.sign_in == "none":
@@ -328,7 +343,7 @@ class Courier:
 
     def _drop(self) -> None:
         if self._smtp:
-            self._smtp.sock.close()
+            self._smtp.close()  # smtplib has done so already where the connection was lost
         self._smtp = None
 
 
@@ -362,7 +377,27 @@ def is_loopback(address: str) -> bool:
 def is_own(address: str) -> bool:
     """Whether this is no place for a mail server: loopback, link-local (cloud metadata), unspecified, multicast."""
     parsed = _parsed(address)
-    return parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified or parsed.is_multicast
+    never = parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified or parsed.is_multicast
+    return never or parsed in METADATA
+
+
+def is_here(sock: socket.socket) -> bool:
+    """Whether the peer of a connected socket is this very device, by whichever of its addresses."""
+    peer = sock.getpeername()
+    if is_own(peer[0]) or peer[0] == sock.getsockname()[0]:
+        return True
+    # The kernel may choose another of our addresses for our end, but binds a socket to ours alone, unless it was
+    # told to bind to any (ip_nonlocal_bind), and then this tells nothing.
+    return _can_bind(sock.family, peer) and not _can_bind(sock.family, (NOBODYS[sock.family], *peer[1:]))
+
+
+def _can_bind(family: int, address: tuple[Any, ...]) -> bool:
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address[0], 0, *address[2:]))
+        except OSError:
+            return False
+    return True
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -382,8 +417,8 @@ def strike_out(text: str, secrets: Sequence[str]) -> str:
     for piece in pieces:
         for match in re.finditer(f"(?={re.escape(piece)})", text, re.IGNORECASE):
             struck[match.start() : match.start() + len(piece)] = [True] * len(piece)
-    marked = "".join("\0" if hit else character for character, hit in zip(text, struck, strict=True))
-    return re.sub("\0+", STRUCK_OUT, marked)
+    runs = itertools.groupby(zip(struck, text, strict=True), operator.itemgetter(0))
+    return "".join(STRUCK_OUT if hit else "".join(character for _, character in run) for hit, run in runs)
 
 
 def _verdict(code: int, good: tuple[int, ...]) -> str:
@@ -394,6 +429,8 @@ def _verdict(code: int, good: tuple[int, ...]) -> str:
 
 def _problem(error: Exception) -> tuple[str, str]:
     cause = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else error
+    if isinstance(cause, Endless):
+        return "endless", str(cause)
     if isinstance(cause, TimeoutError):
         return "silent", "the server does not answer in time"
     if isinstance(cause, ConnectionRefusedError):

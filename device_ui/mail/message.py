@@ -21,9 +21,10 @@ from device_ui.mail.catalog import Kind
 from device_ui.mail.outbox import Event
 from device_ui.settings.smtp import SmtpSettings
 
-CRLF = compat32.clone(linesep="\r\n")
-# RFC 5322, 2.1.1: lines are 998 characters at most. Base64 and RFC 2047 keep ours at 78.
-HEADER_LINE = 78
+# Headers are folded once, where they are made: the generator would fold anew, inside a quoted name too.
+CRLF = compat32.clone(linesep="\r\n", max_line_length=None)
+# RFC 5322, 2.1.1: lines are 998 characters at most. RFC 2047, 2: an encoded word has 75, and a blank before it.
+HEADER_LINE = 76
 # A private suffix that no public name can have; the rest makes the Message-ID unique (RFC 5322, 3.6.4).
 MESSAGE_ID_SUFFIX = "device-ui.internal"
 
@@ -88,7 +89,8 @@ def table(event: Event, kind: Kind, device: Mapping[str, str]) -> Rows:
 def moment(seconds: float) -> str:
     """A time with its zone, as a person reads it: ``2026-11-23 14:03:22 +09:00 (KST)``."""
     local = _local(seconds)
-    return f"{local:%Y-%m-%d %H:%M:%S} {local:%z} ({local.tzname()})"
+    zone = f"{local:%z}"
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone[:3]}:{zone[3:]} ({local.tzname()})"
 
 
 def _local(seconds: float) -> datetime:
@@ -97,7 +99,8 @@ def _local(seconds: float) -> datetime:
 
 def _mailbox(name: str, address: str) -> Header:
     header = Header(header_name="From", maxlinelen=HEADER_LINE)
-    if name.isascii():
+    # What looks like an encoded word would be decoded by readers, quoted or not.
+    if name.isascii() and "=?" not in name:
         escaped = name.replace("\\", "\\\\").replace('"', '\\"')
         # A quoted string (RFC 5322, 3.2.4) may be 100 characters and must not be folded inside.
         header = Header(f'"{escaped}" <{address}>', header_name="From", maxlinelen=998)

@@ -1,7 +1,7 @@
 """smtplib's commands and replies over a socket with one deadline for the whole attempt.
 
 smtplib times each read, so a server that drips a byte a second holds it for hours; and it reads replies without an
-end. Here every wait gets what is left of the attempt, and the bytes of all replies together have a limit.
+end. Here every wait gets what is left of the attempt, and the bytes of its replies together have a limit.
 """
 
 from __future__ import annotations
@@ -11,8 +11,14 @@ import socket
 import time
 from collections.abc import Callable
 
-# Bytes of replies in one session; an honest one of a thousand mails stays below a tenth of it.
-REPLIES_MAXIMUM = 1024 * 1024
+# Bytes of replies in one attempt (the opening, or one mail); an honest one of twenty recipients needs some 2 KiB.
+REPLIES_MAXIMUM = 256 * 1024
+# Bytes sent between two looks at the deadline: one TLS record (RFC 8446, 5.1). SSLSocket times each record anew.
+PIECE = 16 * 1024
+
+
+class Endless(OSError):
+    """The server's answers have used up `REPLIES_MAXIMUM`."""
 
 
 class Deadline:
@@ -48,13 +54,19 @@ class Replies:
         return bool(self._buffer)
 
     def readline(self, limit: int) -> bytes:
-        """One line with its end, at most `limit` bytes; empty when the server closed."""
+        """One line with its end, at most `limit` bytes; empty when the server closed, be it within a line."""
         while b"\n" not in self._buffer and len(self._buffer) < limit and self._receive():
             pass
-        end = self._buffer.find(b"\n") + 1 or len(self._buffer)
+        end = self._buffer.find(b"\n") + 1 or limit
+        if end > len(self._buffer):
+            return b""  # half an answer is none: "25" and "250" cannot be told apart
         line = bytes(self._buffer[: min(end, limit)])
         del self._buffer[: len(line)]
         return line
+
+    def count_anew(self) -> None:
+        """A new attempt begins."""
+        self._received = 0
 
     def close(self) -> None:
         """Nothing to do: the socket is closed by its owner."""
@@ -64,7 +76,7 @@ class Replies:
         chunk = self._sock.recv(4096)
         self._received += len(chunk)
         if self._received > REPLIES_MAXIMUM:
-            raise ConnectionAbortedError("the server's answers do not end")
+            raise Endless("the server's answers do not end")
         self._buffer += chunk
         return bool(chunk)
 
@@ -89,8 +101,15 @@ class Connection(smtplib.SMTP):
 
     def send(self, s: bytes | str) -> None:  # type: ignore[override]
         """Send within what is left of the attempt."""
-        self.sock.settimeout(self.deadline.left())
-        super().send(s)
+        raw = s.encode(self.command_encoding) if isinstance(s, str) else s
+        for start in range(0, len(raw), PIECE):
+            self.sock.settimeout(self.deadline.left())
+            super().send(raw[start : start + PIECE])
+
+    def count_anew(self) -> None:
+        """See `Replies.count_anew`."""
+        if self.file is not None:
+            self.file.count_anew()
 
     @property
     def pending(self) -> bool:

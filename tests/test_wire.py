@@ -1,0 +1,206 @@
+"""The wire: one deadline for everything, and no more of a server's answers than an attempt needs."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_ui.mail.wire import REPLIES_MAXIMUM, Connection, Deadline, Endless, Replies
+
+
+class Clock:
+    """A monotonic clock that a test turns by hand."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Wire:
+    """A socket whose peer says what it is told to, piece by piece, and then closes. Counts what it is asked."""
+
+    def __init__(self, *pieces, clock=None, seconds=0.0):
+        self.pieces, self.timeouts, self.sent = list(pieces), [], b""
+        self._clock, self._seconds = clock, seconds
+
+    def settimeout(self, seconds):
+        self.timeouts.append(seconds)
+
+    def recv(self, most):
+        self._pass()
+        piece = self.pieces.pop(0) if self.pieces else b""
+        assert len(piece) <= most
+        return piece
+
+    def sendall(self, raw):
+        self._pass()
+        self.sent += raw
+
+    def close(self):
+        self.pieces = []
+
+    def _pass(self):
+        if self._clock:
+            self._clock.now += self._seconds
+
+
+def replies(*pieces):
+    return Replies(Wire(*pieces), Deadline(10))
+
+
+# The deadline.
+
+
+def test_a_deadline_counts_down():
+    clock = Clock()
+    deadline = Deadline(10, clock)
+    clock.now += 4
+    assert deadline.left() == 6
+
+
+def test_a_deadline_gives_no_more_than_was_asked_for():
+    assert Deadline(10, Clock()).left(2) == 2
+
+
+@pytest.mark.parametrize("late", [10, 10.001, 99999])
+def test_a_deadline_that_has_passed_leaves_nothing(late):
+    clock = Clock()
+    deadline = Deadline(10, clock)
+    clock.now += late
+    with pytest.raises(TimeoutError) as caught:
+        deadline.left()
+    assert str(caught.value) == "the attempt took too long"
+
+
+def test_a_deadline_can_begin_anew():
+    clock = Clock()
+    deadline = Deadline(10, clock)
+    clock.now += 20
+    deadline.restart(3)
+    assert deadline.left() == 3
+
+
+# Reading.
+
+
+@settings(deadline=None)
+@given(
+    lines=st.lists(st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"") + b"\r\n"), max_size=6),
+    cuts=st.lists(st.integers(1, 9), max_size=60),
+)
+def test_lines_come_out_whole_however_they_arrive(lines, cuts):
+    raw, pieces = b"".join(lines), []
+    for cut in cuts:
+        pieces, raw = [*pieces, raw[:cut]], raw[cut:]
+    wire = replies(*filter(None, [*pieces, raw]))
+    assert [wire.readline(100) for _ in lines] == lines
+    assert wire.readline(100) == b""
+
+
+def test_a_line_is_cut_at_the_limit_and_its_rest_comes_next():
+    wire = replies(b"abcdef\r\n")
+    assert [wire.readline(5), wire.readline(5)] == [b"abcde", b"f\r\n"]
+
+
+def test_a_line_without_an_end_is_never_held_whole():
+    wire = replies(*[b"x" * 4096] * 10)
+    assert wire.readline(8193) == b"x" * 8193
+    assert len(wire._sock.pieces) == 7
+
+
+@pytest.mark.parametrize("half", [b"2", b"25", b"250", b"250 ok", b"250 ok\r"])
+def test_half_a_line_is_no_answer(half):
+    assert replies(half).readline(100) == b""
+
+
+def test_half_a_line_after_a_whole_one_is_no_answer():
+    wire = replies(b"250-a\r\n250 b")
+    assert [wire.readline(100), wire.readline(100)] == [b"250-a\r\n", b""]
+
+
+def test_what_nobody_has_read_is_pending():
+    wire = replies(b"220 go\r\n250 injected\r\n")
+    wire.readline(100)
+    assert wire.pending
+    wire.readline(100)
+    assert not wire.pending
+
+
+def test_answers_without_an_end_are_given_up():
+    wire = replies(*[b"250-more\r\n" * 400] * (REPLIES_MAXIMUM // 4000 + 1))
+    with pytest.raises(Endless) as caught:
+        while True:
+            wire.readline(100)
+    assert str(caught.value) == "the server's answers do not end"
+
+
+def test_the_limit_counts_one_attempt():
+    wire = replies(*[b"x" * 4095 + b"\n"] * (2 * REPLIES_MAXIMUM // 4096))
+    for _ in range(2):
+        wire.count_anew()
+        for _ in range(REPLIES_MAXIMUM // 4096):
+            assert len(wire.readline(4096)) == 4096
+
+
+def test_a_drip_is_given_up_at_the_deadline():
+    clock = Clock()
+    wire = Replies(Wire(*[b"2"] * 100, clock=clock, seconds=1), Deadline(10, clock))
+    with pytest.raises(TimeoutError):
+        wire.readline(100)
+    assert clock.now == 1010
+    assert wire._sock.timeouts == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+
+
+# Sending.
+
+
+def test_a_mail_is_sent_whole_and_in_order():
+    raw, wire = bytes(range(256)) * 300, Wire()
+    Connection(wire, Deadline(10)).send(raw)
+    assert wire.sent == raw
+
+
+def test_a_command_is_sent_as_it_is():
+    wire = Wire()
+    Connection(wire, Deadline(10)).send("noop\r\n")
+    assert wire.sent == b"noop\r\n"
+
+
+def test_a_mail_that_is_taken_too_slowly_is_given_up_at_the_deadline():
+    clock = Clock()
+    wire = Wire(clock=clock, seconds=4)
+    with pytest.raises(TimeoutError):
+        Connection(wire, Deadline(10, clock)).send(b"x" * 1_000_000)
+    assert wire.timeouts == [10, 6, 2]
+
+
+# The session.
+
+
+def test_a_new_socket_forgets_what_was_said_on_the_old_one():
+    old, new = Wire(b"250-a\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\nmore"), Wire()
+    connection = Connection(old, Deadline(10))
+    connection.ehlo("me")
+    assert (connection.has_extn("auth"), connection.does_esmtp, connection.pending) == (True, True, True)
+    connection.use(new)
+    assert (connection.esmtp_features, connection.does_esmtp, connection.pending) == ({}, False, False)
+    assert (connection.ehlo_resp, connection.helo_resp) == (None, None)
+
+
+def test_a_closed_connection_has_nothing_pending_and_counts_nothing():
+    connection = Connection(Wire(b"250 ok\r\nmore"), Deadline(10))
+    connection.getreply()
+    connection.close()
+    connection.count_anew()
+    assert not connection.pending
+
+
+def test_a_connection_asks_no_name_server_for_a_name():
+    here, there = socket.socketpair()
+    with here, there:
+        assert Connection(here, Deadline(10)).local_hostname == "localhost"
