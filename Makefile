@@ -43,9 +43,13 @@ format: .venv/tests ## put the source into its format
 	@.venv/bin/ruff format $(LINT) device_ui tests
 	@.venv/bin/ruff check $(LINT) --select I --fix device_ui tests
 
-install: ## install under DESTDIR and PREFIX, without dependencies, as a packager expects
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --root-user-action=ignore \
-		--ignore-installed --root "$(or $(DESTDIR),/)" --prefix "$(PREFIX)" . && rm -rf build device_ui.egg-info
+install: ## install under DESTDIR and PREFIX, without dependencies and without pip, as a packager expects
+	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/device-ui"
+	@tar -c --exclude=__pycache__ device_ui static views | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/lib/device-ui"
+	@$(PYTHON) -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(PREFIX)/lib/device-ui"
+	@printf '%s\n' '#!/usr/bin/env python3' 'import sys' 'sys.path.insert(0, "$(PREFIX)/lib/device-ui")' \
+		'from device_ui.__main__ import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"
+	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/device-ui"
 
 clean: ## remove what the other commands made, but not the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

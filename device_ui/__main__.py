@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from device_ui import __version__
 from device_ui.device import Device, Folders
@@ -86,6 +88,13 @@ def event(device: Device, options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def sendmail(device: Device, options: argparse.Namespace) -> int:
+    """What cron, mdadm, smartd and fail2ban expect of /usr/sbin/sendmail: the message becomes an event."""
+    from device_ui.mail import sendmail as door
+
+    return door.deliver(device.folders.socket, options.words, sys.stdin.buffer)
+
+
 def settings(device: Device, options: argparse.Namespace) -> int:
     """The validated settings, for a mailer of the maker's own; the password only with --reveal."""
     from device_ui.settings import export, keys, seal
@@ -138,9 +147,17 @@ def check(device: Device, _options: argparse.Namespace) -> int:
     return EX_CONFIG if wrong else EX_OK
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line and the exit code of sysexits.h."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is."""
+        self.exit(EX_USAGE, f"device-ui: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Every command and its options."""
-    root = argparse.ArgumentParser(prog="device-ui", description="An appliance's e-mail: the page and the mail hook.")
+    root = Parser(prog="device-ui", description="An appliance's e-mail: the page and the mail hook.")
     root.add_argument("--version", action="version", version=f"device-ui {__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
 
@@ -156,6 +173,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--text", default="", help="what happened, for the mail")
     one.add_argument("--source", default="", help="what raised it")
     one.add_argument("--time", default="", metavar="RFC3339", help="when it happened (now)")
+    _command(commands, "sendmail", sendmail).set_defaults(words=[])
     one = _command(commands, "settings", settings)
     one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
     one.add_argument("--reveal", action="store_true", help="with the password; only the mail hook's user can")
@@ -167,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[Parser],
     name: str,
     function: Callable[[Device, argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
@@ -185,18 +203,26 @@ def _listen(one: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if Path(sys.argv[0]).name == "sendmail":  # as a link at /usr/sbin/sendmail
+        words.insert(0, "sendmail")
     try:
-        options = parser().parse_args(arguments)
-    except SystemExit as error:  # argparse exits with 2, sysexits.h says 64
+        options = parser().parse_args(_without_sendmail_flags(words))
+    except SystemExit as error:
         return EX_USAGE if error.code else EX_OK
     try:
-        return int(options.function(Device.load(Folders.find(options.data, os.environ)), options))
+        if options.function is sendmail:
+            options.words = words[1:]
+        folders = Folders.find(options.data, os.environ)
+        # An alarm is not lost for a typing error in the maker's file: only the socket is needed.
+        needs_socket_only = options.function in (event, sendmail)
+        return int(options.function(Device.plain(folders) if needs_socket_only else Device.load(folders), options))
     except HookError as error:
         return _failed(error, HOOK_EXITS.get(error.word, EX_UNAVAILABLE))
     except MakerFile as error:
         return _failed(error, EX_CONFIG)
     except (NotStored, NotReadable) as error:
-        return _failed(error, EX_IOERR)
+        return _failed(error, EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_IOERR)
     except DeviceUIError as error:
         return _failed(error, EX_CONFIG)
     except OSError as error:
@@ -214,6 +240,12 @@ def _log_to_stderr() -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+
+
+def _without_sendmail_flags(words: list[str]) -> list[str]:
+    """sendmail's flags are older than argparse's rules; ``mail.sendmail`` reads them."""
+    is_sendmail = words[:1] == ["sendmail"] and words[1:] not in (["--help"], ["-h"])
+    return ["sendmail"] if is_sendmail else words
 
 
 def _failed(error: Exception, code: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from device_ui.device import Device
 from device_ui.errors import Damaged, DeviceUIError, HookError, NotReadable
 from device_ui.mail import catalog, client
-from device_ui.settings import flash, keys
+from device_ui.settings import flash, keys, seal
 from device_ui.settings.store import Store
 from device_ui.web.administrator import Administrator
 
@@ -94,6 +94,10 @@ def _administrator(device: Device) -> str:
 
 def _settings(device: Device) -> str:
     settings, _ = Store(device.folders.settings).read()
+    if settings and settings.sealed:
+        public = keys.load_public(device.folders.public_key)
+        if seal.sealed_for(settings.sealed) != seal.key_id(public):
+            raise DeviceUIError("the password was sealed to another key; type it again on the page")
     return f"{settings.host} port {settings.port}" if settings else "none yet"
 
 

@@ -71,7 +71,9 @@ class Desk:
         """Say at once that the address is taken: whoever has it would answer in our place."""
         host, _, port = self._listen.rpartition(":")
         try:
-            socket.create_server((host, int(port))).close()
+            host = host.removeprefix("[").removesuffix("]")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, int(port)), family=family).close()
         except (OSError, ValueError) as error:
             raise DeviceUIError(f"the pages cannot be served at {self._listen}: {error}") from error
 

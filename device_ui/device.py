@@ -7,7 +7,9 @@ open what the maker meant to close.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("mail.ca_file", "", "certificates (PEM) trusted for the mail server besides the system's"),
     ("mail.allow_loopback", False, "allows a mail server on the device itself"),
     ("users.web", "device-ui", "the user of the web process, who may ask the mail hook for its state"),
+    ("users.mail", "device-mail", "the user of the mail hook, who alone can open the mail password"),
     ("users.event_group", "device-event", "the group whose members may raise events"),
 )
 
@@ -112,6 +115,17 @@ class Device:
         """The names of the choices that the maker fixed."""
         return frozenset(name for name in LOCKABLE if self[f"locks.{name}"])
 
+    def owner(self, user: str, group: str) -> tuple[int, int]:
+        """The ids of two names of ``users``, -1 for what this system does not have: then the one who makes it keeps it."""
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(self[f"users.{user}"]).pw_uid, pwd.getpwnam(self[f"users.{group}"]).pw_gid
+        return -1, -1
+
+    @classmethod
+    def plain(cls, folders: Folders) -> Device:
+        """A device whose maker changed nothing: enough for whoever only needs the socket."""
+        return cls(folders, {name: default for name, default, _ in SETTINGS})
+
     @classmethod
     def load(cls, folders: Folders) -> Device:
         """Read ``device.toml``. Raises `MakerFile`, with the line where TOML itself is broken."""
@@ -119,7 +133,7 @@ class Device:
         try:
             raw = path.read_bytes()
         except FileNotFoundError:
-            return cls(folders, {name: default for name, default, _ in SETTINGS})
+            return cls.plain(folders)
         except OSError as error:
             raise MakerFile(path, os.strerror(error.errno or 0)) from error
         return cls(folders, _checked(path, raw))

@@ -24,20 +24,21 @@ class Damaged(DeviceUIError):
 class NotStored(DeviceUIError):
     """The operating system did not take a file; what stood there before still holds.
 
-    ``path`` is the file, ``errno`` the system's number, ``reason`` its words.
+    ``path`` is the file, ``errno`` the system's number, ``reason`` its words. `in_doubt`: the new file is in place,
+    but a power cut may still bring the old one back.
     """
 
-    def __init__(self, path: Path, error: OSError) -> None:
-        self.path, self.errno = path, error.errno
+    def __init__(self, path: Path, error: OSError, *, in_doubt: bool = False) -> None:
+        self.path, self.errno, self.in_doubt = path, error.errno, in_doubt
         self.reason = os.strerror(error.errno) if error.errno else str(error)
         super().__init__(f"{path.name} could not be stored: {self.reason}")
 
 
 class NotReadable(DeviceUIError):
-    """A file is there and the operating system does not give it; ``path``, ``reason``."""
+    """A file is there and the operating system does not give it; ``path``, ``errno``, ``reason``."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        self.path = path
+        self.path, self.errno = path, error.errno
         self.reason = os.strerror(error.errno) if error.errno else str(error)
         super().__init__(f"{path.name} could not be read: {self.reason}")
 

@@ -33,10 +33,7 @@ PASSWORD_SPECIALS = "$!@%*#?&"
 
 # Unicode's White_Space less its control characters, which are refused before anything
 # is stripped. Decided: "blanks around a value" go, the manual names none.
-BLANKS = (
-    " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000"
-)
+BLANKS = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 
 # What a character of an account may lead to. A pair that is missing is a refusal, and
 # so is an end anywhere but in LATER. "name" is a letter or a digit. Manual, "aaa",
@@ -238,8 +235,7 @@ def _runs(text: str) -> bool:
         reached: dict[Place, int] = {}
         for character in text:
             reached = {
-                (line, column): reached.get((line, column - step), 0) + 1
-                for line, column in PLACES.get(character, ())
+                (line, column): reached.get((line, column - step), 0) + 1 for line, column in PLACES.get(character, ())
             }
             if 3 in reached.values():
                 return True
@@ -518,9 +514,7 @@ def _disguised(rng: Random) -> str:
 
 def _any_near_case(rng: Random, text: str) -> str:
     """ASCII letters in any case; a stranger stays what it is."""
-    return "".join(
-        _any_case(rng, each) if each in LOWER + UPPER else each for each in text
-    )
+    return "".join(_any_case(rng, each) if each in LOWER + UPPER else each for each in text)
 
 
 def _password_less_kind(rng: Random) -> str:
@@ -535,10 +529,7 @@ def _password_less_kind(rng: Random) -> str:
     )
     spared = rng.random() < 0.3
     rest = "".join(each for each in NAMES + PASSWORD_SPECIALS if each not in kind)
-    text = "".join(
-        rng.choice(rest + likeness) if each in kind else each
-        for each in _good_password(rng)
-    )
+    text = "".join(rng.choice(rest + likeness) if each in kind else each for each in _good_password(rng))
     return _overwritten(rng, text, rng.choice(kind if spared else likeness))
 
 

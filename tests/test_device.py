@@ -25,6 +25,7 @@ DEFAULTS = {
     "mail.ca_file": "",
     "mail.allow_loopback": False,
     "users.web": "device-ui",
+    "users.mail": "device-mail",
     "users.event_group": "device-event",
 }
 
@@ -84,6 +85,7 @@ def test_every_setting_is_taken(folders):
         allow_loopback = true
         [users]
         web = "www"
+        mail = "post"
         event_group = "events"
         """,
     )
@@ -99,6 +101,7 @@ def test_every_setting_is_taken(folders):
         "mail.ca_file": "/etc/ssl/own.pem",
         "mail.allow_loopback": True,
         "users.web": "www",
+        "users.mail": "post",
         "users.event_group": "events",
     }
     assert (device.name, device.locked) == ("\ud55c\uae00 NAS", frozenset({"security", "sign_in"}))

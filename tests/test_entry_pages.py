@@ -227,7 +227,7 @@ def test_a_set_up_that_cannot_be_stored_is_told_and_can_be_tried_again(fresh):
     finally:
         blocker.rmdir()
     assert page.status == 507
-    assert problem(page) == "Administrator.toml could not be stored: Is a directory."
+    assert problem(page) == "The file administrator.toml could not be stored: Is a directory."
     assert fresh.record.read_bytes() == whole
     assert set_up(fresh, code).status == 303
 

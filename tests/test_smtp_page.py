@@ -42,7 +42,7 @@ CHOICE = "Please choose one of the values listed."
 FROM = "Please enter a from address in email format."
 CHANGED = (
     "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
-    "what is stored now stands beside them. Press Update again to replace it."
+    "what is stored now stands beside them. Press Update again to replace it. The stored password is never shown; it may have changed as well."
 )
 FIELDS = ("host", "port", "sender_name", "account", "password", "security", "sign_in", "from_address")
 

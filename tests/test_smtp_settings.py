@@ -167,7 +167,9 @@ def test_every_broken_field_is_told_at_once_in_the_tables_order():
 
 
 def test_password_by_length_and_by_rule_has_its_own_sentence():
-    assert parse(form(password="Kp7!"), STORED).broken == {"password": Broken(LENGTH, ("It must have 10 to 20 characters.",))}
+    assert parse(form(password="Kp7!"), STORED).broken == {
+        "password": Broken(LENGTH, ("It must have 10 to 20 characters.",))
+    }
     assert parse(form(password="Kp7!vvRw2#"), STORED).broken == {
         "password": Broken("SMTP account password does not meet the rules.", ("Two equal characters stand in a row.",))
     }

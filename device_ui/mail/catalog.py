@@ -30,11 +30,20 @@ class Kind:
     mail: bool = True
 
 
+# What a program on the device handed to `sendmail`; in every catalogue, unless the maker describes it anew.
+MESSAGE = Kind(
+    "901",
+    "fault",
+    "Message from the system",
+    "A program of this device's system wrote an e-mail to its administrator.",
+)
+
+
 class Catalog:
     """The kinds of one device, by code."""
 
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
-        self.kinds = dict(kinds)
+        self.kinds = {MESSAGE.code: MESSAGE, **kinds}
 
     def __getitem__(self, code: str) -> Kind:
         """The kind of this code; an unlisted one is a fault, so that it reaches everybody."""

@@ -38,9 +38,11 @@ class Daemon:
         # No core dump may hold the key or a password.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for path, mode in ((device.folders.private_key, 0o700), (device.folders.public_key, 0o755)):
-            flash.make_folder(path.parent, mode)
-        keys.load_pair(device.folders.private_key, device.folders.public_key)
+            flash.make_folder(path.parent, mode, device.owner("mail", "mail"))
+        self._key_id = keys.load_pair(device.folders.private_key, device.folders.public_key).id
         self._outbox = Outbox(device.folders.ledger)
+        if self._outbox.set_aside:
+            log.error("the ledger was damaged; it is kept as %s", self._outbox.set_aside.name)
         kinds = self._catalog()
         self._postman = Postman(
             self._outbox,
@@ -49,6 +51,7 @@ class Daemon:
             {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial")},
             self._courier,
             self._unseal,
+            fits=self._fits,
         )
         permissions = hook.Permissions(device["users.web"], device["users.event_group"])
         self._hook = hook.Hook(self._listener(), self._outbox, kinds, self._postman, permissions)
@@ -96,6 +99,9 @@ class Daemon:
             helo_name=self._device["mail.helo_name"] or (name if "." in name else ""),
             allow_loopback=self._allow_loopback,
         )
+
+    def _fits(self, settings: SmtpSettings) -> bool:
+        return settings.sealed is None or seal.sealed_for(settings.sealed) == self._key_id
 
     def _unseal(self, settings: SmtpSettings) -> str:
         pair = keys.load_private(self._device.folders.private_key)

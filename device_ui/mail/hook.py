@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import pwd
+import re
 import selectors
 import socket
 import struct
@@ -28,24 +29,32 @@ from pathlib import Path
 from typing import Any
 
 from device_ui.errors import NotStored
-from device_ui.mail.catalog import CODE_PATTERN, Catalog
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, Catalog
 from device_ui.mail.client import reachable
 from device_ui.mail.outbox import Event, Outbox
 from device_ui.mail.postman import Postman
 
 log = logging.getLogger(__name__)
 
-LINE_MAXIMUM = 16 * 1024
+# 4,000 characters that a JSON library spells in ASCII (12 bytes for one beyond the first plane) fit into a line.
+LINE_MAXIMUM = 64 * 1024
 UNREAD_MAXIMUM = 64 * 1024
 CONNECTIONS_MAXIMUM = 64
+# Bytes read from one caller at a time, and lines after which the others wait for the next turn: bounds of memory.
+READ_MAXIMUM, BATCH_MAXIMUM = 16 * 1024, 1000
 # Characters of an event that are kept; a longer text is cut and says so, it is never a reason to lose an alarm.
-TEXT_MAXIMUM, SOURCE_MAXIMUM = 4000, 100
+TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
 # A mail can be dated in any of these years, in any zone.
 YEARS = (1970, 9998)
+# RFC 3339, 5.6, whose note allows the blank; fromisoformat alone takes weeks, commas and much else.
+TIME_PATTERN = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
-GROUPS_MAXIMUM = 1024
+# Python hands out buffers of 1024 bytes at most, four for a group.
+GROUPS_MAXIMUM = 256
 
 # What each kind of caller may ask for.
 EVENT_ONLY = frozenset({"event"})
@@ -150,7 +159,8 @@ class Hook:
     def stop(self) -> None:
         """Let `serve` come to its end. May be called from a signal handler or another thread."""
         self._stopping = True
-        self._stop.send(b"x")
+        with contextlib.suppress(OSError):  # a second signal, when all is closed
+            self._stop.send(b"x")
 
     def serve(self) -> None:
         """Answer until `stop`."""
@@ -159,29 +169,40 @@ class Hook:
         for caller in list(self._callers.values()):
             self._leave(caller)
         self._selector.close()
+        for sock in (self._listener, self._wakeup, self._stop):
+            sock.close()
 
     def turn(self) -> None:
         """Wait for something to do and do it: one commit for all events that are there."""
         pending: list[Pending] = []
-        for key, mask in self._selector.select():
+        for key, mask in sorted(self._selector.select(), key=self._silence):
             if key.fileobj is self._listener:
                 self._welcome()
             elif key.fd in self._callers:
                 caller = self._callers[key.fd]
-                if mask & selectors.EVENT_READ:
+                if mask & selectors.EVENT_READ and len(pending) < BATCH_MAXIMUM:
                     pending += self._hear(caller)
                 if mask & selectors.EVENT_WRITE:
                     self._flush(caller)
         self._answer(pending)
 
+    def _silence(self, ready: tuple[selectors.SelectorKey, int]) -> float:
+        # Whoever was heard longest ago comes first, so that a flood from one caller silences no other; newcomers come
+        # last, so that nobody who has just spoken has to leave for them.
+        caller = self._callers.get(ready[0].fd)
+        return caller.heard if caller else float("inf")
+
     def _welcome(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError as error:  # out of descriptors, or the caller has gone already
+        except BlockingIOError:  # the caller has gone already
+            return
+        except OSError as error:  # out of descriptors: somebody must make room, or the newcomer knocks for ever
             log.warning("a caller could not be heard: %s", error.strerror)
+            self._leave_quietest()
             return
         if len(self._callers) >= CONNECTIONS_MAXIMUM:
-            self._leave(min(self._callers.values(), key=lambda caller: caller.heard))
+            self._leave_quietest()
         sock.setblocking(False)
         caller = Caller(sock, self._permissions.of(sock), time.monotonic())
         self._callers[sock.fileno()] = caller
@@ -189,7 +210,7 @@ class Hook:
 
     def _hear(self, caller: Caller) -> list[Pending]:
         try:
-            chunk = caller.sock.recv(65536)
+            chunk = caller.sock.recv(READ_MAXIMUM)
         except BlockingIOError:
             return []
         except OSError:
@@ -222,10 +243,12 @@ class Hook:
             return Pending(caller, as_json, self._obey(caller, request))
         except Refused as refused:
             return Pending(caller, as_json, {"error": refused.word, "reason": refused.reason})
+        except NotStored as error:  # even the state needs a ledger that can be read
+            return Pending(caller, as_json, {"error": "not-stored", "reason": error.reason})
 
     def _obey(self, caller: Caller, request: Mapping[str, Any]) -> Mapping[str, Any] | Event:
         do = request.get("do")
-        if do not in EVERYTHING:
+        if not isinstance(do, str) or do not in EVERYTHING:
             raise Refused("bad-request", "unknown word")
         if do not in caller.may:
             raise Refused("denied", "this user may not ask for that")
@@ -250,7 +273,7 @@ class Hook:
             time=seconds(values["time"]) if values["time"] else now,
             accepted=now,
             source=cleaned(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
-            text=cleaned(values["text"], TEXT_MAXIMUM),
+            text=cleaned(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
             waiting=kind.mail,
         )
 
@@ -296,6 +319,10 @@ class Hook:
             self._selector.unregister(caller.sock)
             caller.sock.close()
 
+    def _leave_quietest(self) -> None:
+        if self._callers:
+            self._leave(min(self._callers.values(), key=lambda caller: caller.heard))
+
 
 def seconds(text: str) -> float:
     """Seconds since 1970 of an RFC 3339 time, which has a zone. Raises `Refused`."""
@@ -303,8 +330,10 @@ def seconds(text: str) -> float:
     from datetime import datetime
 
     try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None or not YEARS[0] <= moment.year <= YEARS[1]:
+        if not TIME_PATTERN.fullmatch(text):
+            raise ValueError
+        moment = datetime.fromisoformat(text.upper())
+        if not YEARS[0] <= moment.year <= YEARS[1]:
             raise ValueError
         return moment.timestamp()
     except (ValueError, OverflowError):
@@ -313,7 +342,7 @@ def seconds(text: str) -> float:
 
 def cleaned(text: str, maximum: int) -> str:
     """A text that can be stored, shown and mailed: no control characters but the line end, not too long."""
-    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
+    text = text.replace("\r\n", "\n").replace("\t", " ").encode("utf-8", "replace").decode()
     text = "".join(
         each if each == "\n" or (each >= " " and not "\x7f" <= each <= "\x9f") else "\ufffd" for each in text
     )
@@ -322,7 +351,8 @@ def cleaned(text: str, maximum: int) -> str:
 
 def _from_json(line: bytes) -> Mapping[str, Any]:
     try:
-        request = json.loads(line)
+        # A text that was cut within a character is still an alarm.
+        request = json.loads(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raise Refused("bad-request", "this is no JSON") from None
     if not isinstance(request, dict):
@@ -332,7 +362,7 @@ def _from_json(line: bytes) -> Mapping[str, Any]:
 
 def _from_words(line: bytes) -> Mapping[str, Any]:
     words = line.decode("utf-8", "replace").strip().split(maxsplit=2)
-    if words[0] != "event":
+    if words[:1] != ["event"]:  # there may be none: Unicode has more blanks than bytes.strip knows
         raise Refused("bad-request", "unknown word")
     code, text = (*words[1:], "", "")[:2]
     return {"do": "event", "code": code, "text": text}

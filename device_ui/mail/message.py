@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from email.charset import BASE64, QP, Charset
 from email.header import Header
@@ -17,7 +18,7 @@ from email.mime.nonmultipart import MIMENonMultipart
 from email.policy import compat32
 from email.utils import format_datetime
 
-from device_ui.mail.catalog import Kind
+from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.outbox import Event
 from device_ui.settings.smtp import SmtpSettings
 
@@ -44,6 +45,7 @@ def compose(
     `device` holds ``name``, ``model``, ``serial`` and ``address``. The Message-ID follows from the ledger and the
     number alone, so that it is the same for every retry without writing anything.
     """
+    event, kind = headed(event, kind)
     rows = table(event, kind, device)
     mail = MIMEMultipart("alternative")
     del mail["MIME-Version"]
@@ -62,6 +64,14 @@ def compose(
 def message_id(ledger_id: str, number: int) -> str:
     """The Message-ID of an event: made of what never changes, and so kept for every retry."""
     return f"<{number}.{ledger_id}@{MESSAGE_ID_SUFFIX}>"
+
+
+def headed(event: Event, kind: Kind) -> tuple[Event, Kind]:
+    """For a message of the system: its own subject, which is its first line, in the place of the kind's name."""
+    if kind.code != MESSAGE.code:
+        return event, kind
+    name, _, text = event.text.partition("\n")
+    return replace(event, text=text.strip("\n")), replace(kind, name=name or kind.name)
 
 
 def subject(event: Event, kind: Kind, device_name: str) -> str:

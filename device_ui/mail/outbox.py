@@ -21,6 +21,8 @@ from device_ui.errors import NotStored
 from device_ui.settings import flash
 
 VERSION = 1
+# Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.
+VERSION_MAXIMUM = 1000
 # An event is one row in one table, so that accepting it touches as few blocks of flash as can be. `waiting` is a
 # partial index: it holds the few rows that are still to be mailed, however long the history grows.
 SCHEMA = """
@@ -46,7 +48,12 @@ CREATE TABLE delivery (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
+STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
 LEDGER_ID = "ledger_id"
+# What SQLite says when the file itself is wrong. SQLITE_ERROR: a schema that is not ours; SQLITE_READONLY: a header that
+# forbids writing, since the file was opened for it. All its other codes speak of the disk or of another process, and
+# a sound ledger must never be set aside for those.
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
 
 
 @dataclass(frozen=True)
@@ -81,18 +88,26 @@ class Outbox:
     """The ledger of one device. Every method may be called from any thread. Errors of the disk are `NotStored`."""
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger and make it when there is none; one that SQLite cannot read is set aside and kept."""
+        """Open the ledger and make it when there is none; one that SQLite cannot read is set aside and kept.
+
+        `set_aside` is where it is kept then. A ledger of a newer version is left as it is: `NotStored`.
+        """
         self.path = path
         self.set_aside: Path | None = None
         self._lock = threading.Lock()
         with self._told():
+            self._open()
             try:
+                self._prepare()
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                # Closed after the renaming: before it, SQLite would put the -wal into the damaged file and remove it.
+                with contextlib.closing(self._connection):
+                    if not _is_damage(error):
+                        raise
+                    self._move_aside()
                 self._open()
-            except sqlite3.OperationalError:
-                raise  # the disk's fault or another process's, not the file's
-            except sqlite3.DatabaseError:
-                self._begin_anew()
-            self.id = self._ledger_id()
+                self._prepare()
+            self.id = self.facts()[LEDGER_ID]
 
     def close(self) -> None:
         """Close the file. Nothing is pending: every change was committed when it was made."""
@@ -108,16 +123,31 @@ class Outbox:
         """Events whose mail is still to be sent, oldest first."""
         columns = "code, type, time, accepted, source, text, number"
         query = f"SELECT {columns} FROM event WHERE waiting AND number > ? ORDER BY number LIMIT ?"  # noqa: S608
-        return [Event(*row[:-1], number=row[-1]) for row in self._read(query, (after, limit))]
+        return [
+            Event(code, kind, time, accepted, source, text, waiting=True, number=number)
+            for code, kind, time, accepted, source, text, number in self._read(query, (after, limit))
+        ]
 
     def waiting_count(self) -> int:
         """How many events still wait for their mail."""
         return int(self._read("SELECT count(*) FROM event WHERE waiting", ())[0][0])
 
+    def newest_waiting(self) -> int:
+        """The highest number that still waits for its mail, 0 when none does."""
+        return int(self._read("SELECT coalesce(max(number), 0) FROM event WHERE waiting", ())[0][0])
+
     def deliveries(self, number: int) -> list[Delivery]:
         """What became of this event's mail, by recipient."""
         query = "SELECT recipient, verdict, step, reply, time FROM delivery WHERE number = ? ORDER BY recipient"
         return [Delivery(*row) for row in self._read(query, (number,))]
+
+    def last_delivery(self) -> Delivery | None:
+        """What became of the newest event that has a verdict; of several recipients, one that did not get it."""
+        query = (
+            "SELECT recipient, verdict, step, reply, time FROM delivery "
+            "WHERE number = (SELECT max(number) FROM delivery) ORDER BY verdict = 'delivered' LIMIT 1"
+        )
+        return next((Delivery(*row) for row in self._read(query, ())), None)
 
     def record(self, number: int, deliveries: Sequence[Delivery], *, done: bool) -> None:
         """Commit what became of an event's mail; `done` when nobody is left to send it to."""
@@ -147,35 +177,54 @@ class Outbox:
         # The file is the hook's alone from its first byte on: SQLite would take the umask's word.
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1)
+        # One flipped bit in a text must not hide every event that waits with it.
+        self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+
+    def _prepare(self) -> None:
         execute = self._connection.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if VERSION < version <= VERSION_MAXIMUM:
+            raise sqlite3.NotSupportedError(f"it was written by a newer version of device-ui (ledger {version})")
+        if version not in (0, VERSION):
+            raise _damage(f"there is no version {version}")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA cache_size = -512")
-        if execute("PRAGMA user_version").fetchone()[0] == 0:
+        if version == 0:
             self._create()
         # The ledger's name must be on flash before the first event is called accepted; after a crash of this
         # process it may be in the cache only, so this is not left to the start that made the file.
         self._fsync_folder()
-        execute("SELECT count(*) FROM event WHERE waiting").fetchone()
+        self._check()
+
+    def _check(self) -> None:
+        # Damage in the middle of the file is found now, not when an alarm is to be accepted.
+        execute = self._connection.execute
+        found = execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if found != "ok":
+            raise _damage(f"the check found: {found}")
+        schema = [row[0] for row in execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY rowid")]
+        if schema != STATEMENTS or not execute("SELECT 1 FROM fact WHERE name = ?", (LEDGER_ID,)).fetchone():
+            raise _damage("its tables are not ours")
+        # Whether it can be written to; nothing is.
+        execute("UPDATE fact SET value = value WHERE 0")
 
     def _create(self) -> None:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";\n"):
+        for statement in STATEMENTS:
             execute(statement)
         execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, secrets.token_hex(8)))
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 
-    def _begin_anew(self) -> None:
-        self._connection.close()
+    def _move_aside(self) -> None:
         self.set_aside = flash.set_aside(self.path)
-        for ending in ("-wal", "-shm"):  # they belong to the file that was set aside
+        for ending in ("-wal", "-shm", "-journal"):  # they belong to the file that was set aside
             with contextlib.suppress(FileNotFoundError):
                 beside = self.path.with_name(self.path.name + ending)
                 beside.rename(self.set_aside.with_name(self.set_aside.name + ending))
-        self._open()
 
     def _fsync_folder(self) -> None:
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -183,9 +232,6 @@ class Outbox:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-    def _ledger_id(self) -> str:
-        return self.facts()[LEDGER_ID]
 
     def _insert(self, cursor: sqlite3.Cursor, event: Event) -> int:
         values = (event.code, event.type, event.time, event.accepted, event.source, event.text, int(event.waiting))
@@ -214,7 +260,18 @@ class Outbox:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            raise NotStored(self.path, OSError(None, str(error))) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise NotStored(self.path, OSError(str(error))) from error
         except OSError as error:
             raise NotStored(self.path, error) from error
+
+
+def _damage(reason: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(reason)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _is_damage(error: Exception) -> bool:
+    # A message that is no UTF-8 quotes a schema that is no longer ours.
+    return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", None) in DAMAGE

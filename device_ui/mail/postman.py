@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,10 +33,14 @@ RETRY_MINIMUM, RETRY_MAXIMUM, RETRY_FIRST, JITTER = 30.0, 3600.0, 40.0, 0.25
 GIVE_UP_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 # Seconds after which a waiting postman looks by itself, should a word about new settings have been lost.
 LOOK_AGAIN = 60.0
-# Mails in a row that a server defers before the session is given up: it means them all.
+# Mails in a row that a server defers for everybody before the session is given up: it means them all.
 DEFERRALS_MAXIMUM = 5
+# Events read from the ledger at a time.
+BATCH = 100
 DROPPED = "dropped"
 LOGIN_REFUSED = "login_refused"
+# What stands until mail goes out again; every other problem is looked for anew in each round.
+LASTING = ("", "server", "fault", "refused")
 
 
 class Sender(Protocol):
@@ -54,7 +58,7 @@ class Sender(Protocol):
 @dataclass(frozen=True)
 class Problem:
     """Why no mail goes out. `word` is one of ``unset``, ``damaged``, ``unreadable``, ``password``, ``login refused``,
-    ``server``, ``storage``, ``fault``; `step` and `reply` are the courier's."""
+    ``server``, ``refused`` (the last mail, for good), ``storage``, ``fault``; `step` and `reply` are the courier's."""
 
     word: str = ""
     step: str = ""
@@ -81,7 +85,10 @@ def delay(count: int, chance: float) -> float:
 
 
 class Postman:
-    """The thread's work. `connect` makes a courier from settings and password; `unseal` opens a password."""
+    """The thread's work. `connect` makes a courier from settings and password; `unseal` opens a password.
+
+    `fits` tells, without opening it, whether the stored password was sealed to the key that this device has.
+    """
 
     def __init__(
         self,
@@ -96,9 +103,10 @@ class Postman:
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
         listed: Callable[[], Sequence[Recipient]] = tuple,
+        fits: Callable[[SmtpSettings], bool] = lambda _: True,
     ) -> None:
         self._outbox, self._catalog, self._store, self._device = outbox, catalog, store, device
-        self._connect, self._unseal, self._listed = connect, unseal, listed
+        self._connect, self._unseal, self._listed, self._fits = connect, unseal, listed, fits
         self._clock, self._wall, self._chance = clock, wall, chance
         self._bell = threading.Event()
         self._stopping = self._changed = False
@@ -106,15 +114,22 @@ class Postman:
         self._tries: dict[int, Tries] = {}
         self._unrecorded: dict[int, tuple[list[Delivery], bool]] = {}
         self._marks: deque[tuple[float, int]] = deque()
-        # Remembered here as well as in the ledger: a full flash must not make us ask the server again.
-        self._refused: dict[str, str] = {}
-        self.problem = Problem()
+        # The login that was refused: `revision` of the settings, `reply`. What stands here counts, the ledger follows:
+        # a full flash must neither make us ask the server again nor undo an Update. None: not read yet.
+        self._refused: dict[str, str] | None = None
+        self._revision: str | None = None
+        self.problem = _last_loss(outbox)
 
     def state(self) -> dict[str, Any]:
-        """How the mail path is, for the page and the console."""
+        """How the mail path is, for the page and the console. Raises `NotStored` when the ledger cannot be read."""
         problem = self.problem
-        waiting = self._outbox.waiting_count()
-        return {"problem": problem.word, "step": problem.step, "reply": problem.reply, "waiting": waiting}
+        return {
+            "problem": problem.word,
+            "step": problem.step,
+            "reply": problem.reply,
+            "waiting": self._outbox.waiting_count(),
+            "set_aside": self._outbox.set_aside.name if self._outbox.set_aside else "",
+        }
 
     def wake(self) -> None:
         """There is a new event."""
@@ -137,36 +152,39 @@ class Postman:
                 wait = self.round()
             except Exception:
                 log.exception("the postman stumbled; mail is tried again later")
-                self.problem = Problem("fault")
-                wait = RETRY_FIRST
+                self._failed(Problem("fault"))
+                self._marks.clear()  # the fault is ours: no mail is given up for it
+                wait = LOOK_AGAIN
             self._bell.wait(wait)
             self._bell.clear()
 
     def round(self) -> float | None:
         """Send what can be sent now. Seconds until it is worth looking again; None: when somebody wakes us."""
-        if self._changed:
-            self._changed = False
-            self._forget()
         try:
+            if self._changed:
+                self._changed = False
+                self._retry()
             self._record_late()
             return self._round()
         except NotStored as error:
             self.problem = Problem("storage", reply=error.reason)
+            self._marks.clear()
             return RETRY_FIRST
 
     def _round(self) -> float | None:
         settings, revision, problem = self._look()
+        self._remember_refusal()
         if problem or settings is None:
             self.problem = problem or Problem("unset")
             self._marks.clear()  # waiting for a person does not count towards giving up
             return LOOK_AGAIN
-        if self.problem.word not in ("", "server"):
+        if self.problem.word not in LASTING:
             self.problem = Problem()
-        events = [event for event in self._outbox.waiting() if event.number not in self._unrecorded]
-        if not events:
-            return None if not self._unrecorded else RETRY_FIRST
-        self._give_up(events)
-        return self._send_due(settings, revision)
+        self._give_up()
+        if not self._outbox.waiting_count():
+            return None
+        # A word about new settings may be lost (a hook that was just starting): never wait longer than this unseen.
+        return min(self._send_due(settings, revision), LOOK_AGAIN)
 
     def _look(self) -> tuple[SmtpSettings | None, str, Problem | None]:
         try:
@@ -175,28 +193,35 @@ class Postman:
             return None, "", Problem("damaged", reply=damage.reason)
         except NotReadable as error:
             return None, "", Problem("unreadable", reply=error.reason)
-        refused = self._refused or json.loads(self._outbox.facts().get(LOGIN_REFUSED, "{}"))
-        if settings and refused.get("revision") == revision:
-            return settings, revision, Problem("login refused", "login", refused.get("reply", ""))
+        if self._refused is None:
+            self._refused = _refusal(self._outbox.facts().get(LOGIN_REFUSED, "{}"))
+        if self._revision not in (None, revision) or self._refused.get("revision", revision) != revision:
+            self._forget()
+        self._revision = revision
+        if settings and self._refused:
+            return settings, revision, Problem("login refused", "login", self._refused.get("reply", ""))
+        if settings and not self._fits(settings):
+            return settings, revision, Problem("password", reply="it was sealed to another key")
         return settings, revision, None
 
-    def _send_due(self, settings: SmtpSettings, revision: str) -> float | None:
-        now = self._clock()
-        if self._server.next > now:
-            return self._server.next - now
-        if self._next_due(now) > now:
-            return self._next_due(now) - now
+    def _send_due(self, settings: SmtpSettings, revision: str) -> float:
+        wait = self._wait()
+        if wait > 0:
+            return wait
         try:
             password = self._unseal(settings) if settings.sealed else ""
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
             self.problem = Problem("password", reply=str(error))
+            self._marks.clear()
             return LOOK_AGAIN
         self._session(settings, revision, password)
-        return max(0.0, self._next_due(self._clock()) - self._clock())
+        return self._wait()
 
-    def _next_due(self, now: float) -> float:
-        waiting = [self._tries.get(event.number, Tries()).next for event in self._outbox.waiting(1000)]
-        return max(min(waiting, default=now + LOOK_AGAIN), self._server.next)
+    def _wait(self) -> float:
+        """Seconds until something may be tried: at once when there is an event that never was."""
+        untried = self._outbox.waiting_count() > len(self._tries)
+        due = 0.0 if untried else min((tries.next for tries in self._tries.values()), default=0.0)
+        return max(0.0, max(due, self._server.next) - self._clock())
 
     def _session(self, settings: SmtpSettings, revision: str, password: str) -> None:
         # Imported here: a hook that has no mail to send needs neither ssl nor smtplib.
@@ -211,38 +236,44 @@ class Postman:
             if stopped.login_refused:
                 self._refused = {"revision": revision, "reply": stopped.reply}
                 self.problem = Problem("login refused", stopped.step, stopped.reply)
-                self._outbox.keep_fact(LOGIN_REFUSED, json.dumps(self._refused))
+                self._remember_refusal()
             else:
-                self._server_failed(stopped.step, stopped.reply or stopped.problem)
+                self._failed(Problem("server", stopped.step, stopped.reply or stopped.problem))
         finally:
             courier.close()
 
     def _deliver_all(self, courier: Sender, settings: SmtpSettings) -> None:
-        deferrals = after = 0
-        while courier.is_open and not self._stopping and not self._changed:
-            event = self._next_event(after)
-            if event is None:
+        deferrals = 0
+        for event in self._due():
+            if not courier.is_open or self._stopping or self._changed:
                 return
-            after = event.number
-            later = self._deliver(courier, event, settings)
-            deferrals = deferrals + 1 if later else 0
+            try:
+                later, moved = self._deliver(courier, event, settings)
+            except NotStored:
+                raise
+            except Exception:  # one event that cannot be mailed must not hold back the others
+                log.exception("event %d could not be mailed; it is tried again later", event.number)
+                later, moved = self._put_off(event.number, Problem("fault")), False
+            deferrals = deferrals + 1 if later and not moved else 0
             if later and (deferrals >= DEFERRALS_MAXIMUM or later.step == "sender" or not courier.is_open):
-                self._server_failed(later.step, later.reply)
+                self._failed(later)
                 return
 
-    def _next_event(self, after: int) -> Event | None:
-        now = self._clock()
-        while True:
-            batch = self._outbox.waiting(100, after)
-            for event in batch:
-                if event.number not in self._unrecorded and self._tries.get(event.number, Tries()).next <= now:
-                    return event
-            if not batch:
-                return None
-            after = batch[-1].number
+    def _due(self) -> Iterator[Event]:
+        """What may be tried now, oldest first; what was deferred before comes after what never was tried.
 
-    def _deliver(self, courier: Sender, event: Event, settings: SmtpSettings) -> Problem | None:
-        """Send one mail to whoever has no final verdict yet; what kept it back, if anything did."""
+        Otherwise a few mails that a server defers for days would use up every session before the others get a turn.
+        """
+        after = 0
+        while batch := self._outbox.waiting(BATCH, after):
+            yield from (event for event in batch if event.number not in self._tries)
+            after = batch[-1].number
+        for number in sorted(self._tries, key=lambda number: self._tries[number].next):
+            if self._tries[number].next <= self._clock():
+                yield from self._outbox.waiting(1, number - 1)
+
+    def _deliver(self, courier: Sender, event: Event, settings: SmtpSettings) -> tuple[Problem | None, bool]:
+        """Send one mail to whoever has no final verdict yet: what kept it back, and whether anybody got one now."""
         from device_ui.mail.message import compose
 
         everybody = addresses(event.type, self._listed(), settings)
@@ -260,20 +291,26 @@ class Postman:
             if each not in later
         ]
         self._record(event.number, ended, done=not later)
-        if any(each.verdict == "delivered" for each in ended):
-            self._server, self.problem = Tries(), Problem()
+        if ended:
+            lost = [each for each in ended if each.verdict != "delivered"]
+            self._server = Tries()
+            self.problem = Problem("refused", lost[0].step, lost[0].reply) if lost else Problem()
         for each in ended:
             log.info("event %d for %s: %s %s", event.number, each.recipient, each.verdict, each.reply)
         if not later:
-            self._tries.pop(event.number, None)
-            return None
-        self._tries.setdefault(event.number, Tries()).again(self._clock(), self._chance())
-        self.problem = Problem("server", later[0].step, later[0].reply)
-        return self.problem
+            return None, True
+        return self._put_off(event.number, Problem("server", later[0].step, later[0].reply)), bool(ended)
+
+    def _put_off(self, number: int, problem: Problem) -> Problem:
+        self._tries.setdefault(number, Tries()).again(self._clock(), self._chance())
+        self.problem = problem
+        return problem
 
     def _record(self, number: int, ended: list[Delivery], *, done: bool) -> None:
         if not ended and not done:
             return  # a retry writes nothing
+        if done:
+            self._tries.pop(number, None)
         try:
             self._outbox.record(number, ended, done=done)
         except NotStored:
@@ -286,18 +323,28 @@ class Postman:
             self._outbox.record(number, ended, done=done)
             del self._unrecorded[number]
 
-    def _server_failed(self, step: str, reply: str) -> None:
+    def _failed(self, problem: Problem) -> None:
         self._server.again(self._clock(), self._chance())
-        self.problem = Problem("server", step, reply)
+        self.problem = problem
 
-    def _forget(self) -> None:
+    def _retry(self) -> None:
+        """Somebody pressed Update: wait for nothing any more, but for a refused login, which takes other settings."""
         self._server = Tries()
         self._tries.clear()
         self._marks.clear()
-        self._refused = {}
-        self._outbox.keep_fact(LOGIN_REFUSED, None)
+        if self.problem.word in LASTING:
+            self.problem = Problem()
 
-    def _give_up(self, events: Sequence[Event]) -> None:
+    def _forget(self) -> None:
+        self._retry()
+        self._refused = {}
+
+    def _remember_refusal(self) -> None:
+        # Writes nothing when the ledger says so already.
+        if self._refused is not None:
+            self._outbox.keep_fact(LOGIN_REFUSED, json.dumps(self._refused) if self._refused else None)
+
+    def _give_up(self) -> None:
         """Drop what has waited for five days of trying.
 
         Told by marks of the highest number, hour by hour on the monotonic clock: neither a wrong wall clock nor a
@@ -305,13 +352,27 @@ class Postman:
         """
         now = self._clock()
         if not self._marks or now - self._marks[-1][0] >= MARK_SECONDS:
-            self._marks.append((now, events[-1].number))
+            self._marks.append((now, self._outbox.newest_waiting()))
         expired = 0
         while self._marks and now - self._marks[0][0] > GIVE_UP_SECONDS:
             expired = self._marks.popleft()[1]
         reply = f"given up after 5 days: {self.problem.step} {self.problem.reply}".strip()
-        for event in events:
-            if event.number <= expired:
-                self._outbox.record(
-                    event.number, [Delivery("", DROPPED, self.problem.step, reply, self._wall())], done=True
-                )
+        while expired and (batch := [each for each in self._outbox.waiting(BATCH) if each.number <= expired]):
+            for event in batch:
+                dropped = Delivery("", DROPPED, self.problem.step, reply, self._wall())
+                self._record(event.number, [dropped], done=True)
+                self.problem = Problem("refused", dropped.step, dropped.reply)
+
+
+def _last_loss(outbox: Outbox) -> Problem:
+    """A mail that reached nobody must be told until one is delivered, across a restart too."""
+    last = outbox.last_delivery()
+    return Problem("refused", last.step, last.reply) if last and last.verdict != "delivered" else Problem()
+
+
+def _refusal(fact: str) -> dict[str, str]:
+    try:
+        found = json.loads(fact)
+    except ValueError:
+        return {}  # damaged: one try more is better than none ever
+    return found if isinstance(found, dict) and "revision" in found else {}

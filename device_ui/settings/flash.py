@@ -65,7 +65,7 @@ def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[byte
             _in_doubt.add(path)
             _write_new(folder, _new_name(path), content, mode)
             os.rename(_new_name(path), path.name, src_dir_fd=folder, dst_dir_fd=folder)
-            os.fsync(folder)
+            _fsync_renamed(path, folder)
             _in_doubt.discard(path)
             return True
     except OSError as error:
@@ -89,18 +89,30 @@ def set_aside_files(path: Path) -> list[Path]:
     return sorted(filter(_number, path.parent.glob(f"{path.name}.damaged-*")), key=_number)
 
 
-def make_folder(path: Path, mode: int) -> None:
-    """Make a folder and those above it, durably; one that is there is left as it is. Raises `NotStored`."""
+def make_folder(path: Path, mode: int, owner: tuple[int, int] = (-1, -1)) -> None:
+    """Make a folder and those above it, durably; one that is there is left as it is. Raises `NotStored`.
+
+    `owner` (user and group) is who gets it when root makes it: the console must not lock out the processes.
+    """
     if path.is_dir():
         return
     make_folder(path.parent, 0o755)
     try:
         path.mkdir(mode, exist_ok=True)  # never open wider, not for an instant
-        path.chmod(mode)  # mkdir's own mode is cut by the umask
+        if os.geteuid() == 0:
+            os.chown(path, *owner)
+        path.chmod(mode)  # mkdir's own mode is cut by the umask, and chown takes the set-group-ID bit
         with _locked(path.parent) as folder:
             os.fsync(folder)
     except OSError as error:
         raise NotStored(path, error) from error
+
+
+def _fsync_renamed(path: Path, folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        raise NotStored(path, error, in_doubt=True) from error
 
 
 def _write_new(folder: int, name: str, content: bytes, mode: int) -> None:

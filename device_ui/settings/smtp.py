@@ -150,6 +150,7 @@ LOCKABLE = tuple(field.name for field in FIELDS if field.choices)
 BOUND_TO = ("host", "port", "account", "security")
 
 TYPE_AGAIN_HINT = "Type it again: the server, port, account or connection security changed."
+SIGN_IN_HINT = "Type it again: the sign-in changed."
 NOTHING_STORED_HINT = "No password is stored yet."
 LOCKED_HINT = "The maker of this device has fixed this choice."
 CLEAR_TEXT_HINT = "A login without TLS would send the password in the clear."
@@ -296,4 +297,6 @@ def _kept(values: Mapping[str, Any], current: SmtpSettings | None) -> tuple[str 
         return None, Broken(rules.PASSWORD_LENGTH_SENTENCE, (NOTHING_STORED_HINT,))
     if tuple(str(values[name]) for name in BOUND_TO) != current.bound_to:
         return None, Broken(rules.PASSWORD_LENGTH_SENTENCE, (TYPE_AGAIN_HINT,))
+    if values["sign_in"] == "manual" != current.sign_in:  # a provider's password need not meet the manual's rules
+        return None, Broken(rules.PASSWORD_LENGTH_SENTENCE, (SIGN_IN_HINT,))
     return current.sealed, ""

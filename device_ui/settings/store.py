@@ -86,5 +86,10 @@ def encode(settings: SmtpSettings) -> bytes:
     return record.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
 
 
+def revision_of(settings: SmtpSettings) -> str:
+    """The revision that these settings have once they are stored."""
+    return _revision(encode(settings))
+
+
 def _revision(raw: bytes | None) -> str:
     return hashlib.sha256(raw).hexdigest() if raw is not None else ""

@@ -50,10 +50,12 @@ MAIL_PROBLEMS = {
     "damaged": "The stored settings are damaged. Mail waits until they are typed again.",
     "unreadable": "The mail service cannot read the settings: {reply}. Mail waits.",
     "password": "The stored password cannot be opened. Mail waits until it is typed again.",
-    "login refused": "The mail server refused the login: {reply} Mail waits until the settings change, so that the account is not locked.",
+    "login refused": "The mail server refused the login: {reply} Mail waits until the settings change, so that the account is not locked: type the password again and press Update.",
     "server": "Mail could not be delivered yet ({step}): {reply} It is tried again.",
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log tells more. Mail is tried again.",
+    "refused": "The last mail was refused for good ({step}): {reply} It is not sent again.",
+    "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
 }
 
@@ -75,8 +77,9 @@ class Site:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""
         try:
             details = dict(client.state(self.device.folders.socket))
-        except HookError:
-            return "down", {}
+        except HookError as error:
+            word = {"not-stored": "storage", "denied": "denied"}.get(error.word, "down")
+            return word, {"reply": error.reason}
         return str(details["problem"]), details
 
     def render(self, name: str, **values: Any) -> str:

@@ -13,8 +13,8 @@ import base64
 import contextlib
 import itertools
 import os
-import random
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -283,6 +283,7 @@ class MailServer:
             (self._home / "etc" / "master.cf").write_text(_MASTER_CF + self._listeners())
             self._launch()
             _wait_until(self._ready, _START_SECONDS, lambda: f"the mail server did not start\n{self.log()}")
+            _settle_log_process(self._home / "run" / "log-errors")
             self._flush_logins()
         finally:
             for port in ports:
@@ -392,8 +393,9 @@ class _Daemon:
 class _Port:
     """A TCP port which is free on all `hosts`, held until `release` so that nobody else gets it.
 
-    The sockets are bound but do not listen, and have SO_REUSEADDR: then Linux lets Postfix, which sets that
-    too, listen on the same port, and gives it to nobody who asks for any free port.
+    The sockets are bound but do not listen. They get SO_REUSEADDR only afterwards: so binding fails when
+    anybody has the port, another harness which holds it as well, and yet Postfix, which sets SO_REUSEADDR
+    too, may listen on it.
     """
 
     def __init__(self, hosts: list[str]) -> None:
@@ -415,8 +417,8 @@ class _Port:
         for host in hosts:
             held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
             self._sockets.append(held)
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.bind((host, number))
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return number
 
 
@@ -486,6 +488,21 @@ def _users_file(accounts: dict[str, str]) -> str:
             raise ValueError(f"a passwd-file cannot hold the login {login!r}")
     encoded = {login: base64.b64encode(password.encode()).decode() for login, password in accounts.items()}
     return "".join(f"{login}:{{PLAIN.B64}}{password}\n" for login, password in encoded.items())
+
+
+def _settle_log_process(path: Path) -> None:
+    """Wait until Dovecot's log process has been through its main loop, before anybody logs anything.
+
+    It keeps to itself, until more comes, what it reads together with the handshake which the master left for
+    it. An answer at `path`, where it tells of recent errors, takes one turn of its loop: the first takes up
+    the pipes, the next reads their handshakes, and when there is an answer to the third both are over.
+    """
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as errors:
+            errors.settimeout(_START_SECONDS)
+            errors.connect(str(path))
+            while errors.recv(4096):
+                pass
 
 
 def _mark_login_log(path: Path, mechanism: str, mark: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hmac
 import logging
@@ -15,8 +16,8 @@ from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, NoKey,
 from device_ui.mail import client
 from device_ui.settings import keys, seal
 from device_ui.settings.rules import Broken
-from device_ui.settings.smtp import FIELDS, Draft, SmtpSettings, parse
-from device_ui.settings.store import Stored
+from device_ui.settings.smtp import BY_NAME, FIELDS, Draft, SmtpSettings, parse
+from device_ui.settings.store import Stored, revision_of
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
 from device_ui.web.sessions import Session
@@ -28,9 +29,11 @@ log = logging.getLogger(__name__)
 
 SAVED = "Saved."
 SAVED_PAUSED = "Saved. The mail service is not running: mail is paused until it starts."
+IN_DOUBT = "It is not certain that this was saved. {reason} Please press Update again."
+PASSWORD_LOST = "The stored password can no longer be opened: the device's key has changed. Please type it again."
 CHANGED_MEANWHILE = (
     "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
-    "what is stored now stands beside them. Press Update again to replace it."
+    "what is stored now stands beside them. Press Update again to replace it. The stored password is never shown; it may have changed as well."
 )
 _FINGERPRINT_KEY = secrets.token_bytes(32)
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
@@ -49,7 +52,7 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
     with session.lock:  # a double click sends the form twice at once
         stored, problem = _load(site)
         if _is_repeated(session, form, stored):
-            session.notice = SAVED
+            session.notice = _tell_hook(site)
             return see_other("/smtp")
         return _update(site, session, form, stored, problem)
 
@@ -67,15 +70,18 @@ def _update(site: Site, session: Session, form: Mapping[str, str], stored: Store
         response.status = 422
         return _page(site, session, stored, form, broken=draft.broken)
     try:
-        site.store.save(_sealed(site, draft, draft.settings), revision)
+        settings = _sealed(site, draft, draft.settings)
+        site.store.save(settings, revision)
     except Conflict:  # saved by another thread, or at the console, since it was read
         return _conflict(site, session, form)
     except (NotStored, NoKey, Damaged, NotReadable) as error:
         log.error("the settings were not saved: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
+        if getattr(error, "in_doubt", False):
+            return _page(site, session, _load(site)[0], form, problem=IN_DOUBT.format(reason=told(error)))
         return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
     log.info("the SMTP settings were saved from %s", address())
-    session.saved = (_fingerprint(form), _load(site)[0].revision)
+    session.saved = (_fingerprint(form), revision_of(settings))
     session.notice = _tell_hook(site)
     return see_other("/smtp")
 
@@ -96,11 +102,25 @@ def _conflict(site: Site, session: Session, form: Mapping[str, str]) -> str:
 
 
 def _load(site: Site) -> tuple[Stored, str]:
-    """What is stored, and why it cannot be told if it cannot."""
+    """What is stored, and why it cannot be told if it cannot. A password that nobody can open is none."""
     try:
-        return site.store.load(), ""
+        stored = site.store.load()
     except DeviceUIError as error:
         return Stored(None, ""), told(error)
+    settings = stored.settings
+    if settings and _is_lost(site, settings):
+        stored = dataclasses.replace(stored, settings=dataclasses.replace(settings, sealed=None))
+    return stored, ""
+
+
+def _is_lost(site: Site, settings: SmtpSettings) -> bool:
+    """Whether the stored password was sealed to a key that this device has no more."""
+    if settings.sealed is None:
+        return False
+    with contextlib.suppress(NoKey, Damaged, NotReadable):  # then saving a new one says so
+        public = keys.load_public(site.device.folders.public_key)
+        return seal.sealed_for(settings.sealed) != seal.key_id(public)
+    return False
 
 
 def _sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
@@ -113,8 +133,8 @@ def _sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
 def _tell_hook(site: Site) -> str:
     try:
         client.settings_changed(site.device.folders.socket)
-    except HookError:
-        return SAVED_PAUSED
+    except HookError as error:
+        return SAVED_PAUSED if error.word == "down" else SAVED
     return SAVED
 
 
@@ -124,7 +144,11 @@ def _values(settings: SmtpSettings | None) -> Mapping[str, str]:
     return {field.name: str(getattr(settings, field.name)) for field in FIELDS if not field.secret}
 
 
-def _shown(values: Mapping[str, str]) -> Mapping[str, str]:
+def _has_lost_password(stored: Stored) -> bool:
+    return stored.settings is not None and stored.settings.sign_in != "none" and stored.settings.sealed is None
+
+
+def _shown(values: Mapping[str, str]) -> dict[str, str]:
     # A choice that is not there is the default: a locked one is not sent by the browser.
     return {each.name: values.get(each.name, "") or next(iter(each.choices), "") for each in FIELDS if not each.secret}
 
@@ -143,18 +167,20 @@ def _page(
 ) -> str:
     """The tab. `values` are shown as they are, the secret ones never; `beside` shows what is stored where it differs."""
     shown, now = _shown(values), _shown(_values(stored.settings))
+    locked = site.device.locked
+    shown |= {name: BY_NAME[name].choices[0] for name in locked}
     return site.render(
         "smtp",
         session=session,
         fields=FIELDS,
         values=shown,
         broken=broken or {},
-        beside={name: now[name] for name in shown if now[name] != shown[name]} if beside else {},
+        beside={name: now[name] for name in shown if now[name] != shown[name] and (beside or name in locked)},
         notice=notice,
-        problem=problem,
+        problem=problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
         damaged=stored.damaged,
         has_password=bool(stored.settings and stored.settings.sealed),
-        locked=site.device.locked,
+        locked=locked,
         revision=stored.revision if revision is None else revision,
         mail_problem=site.mail_problem(),
     )
