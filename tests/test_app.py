@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import resource
+import socket
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +18,7 @@ from bottle import response
 from device_ui.device import Device
 from device_ui.settings import keys
 from device_ui.web import app
-from device_ui.web.app import MAIL_PROBLEMS
+from device_ui.web.app import MAIL_PROBLEMS, Site
 from tests import document
 from tests.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form, wsgi
 
@@ -453,3 +456,29 @@ def test_no_fault_of_ours_was_met(product):
     """After everything above."""
     assert "Traceback" not in product.log("web")
     assert ADMIN_PASSWORD not in product.log("web")
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ({"error": "denied", "reason": "no"}, "The mail service does not know this web process"),
+        ({"error": "not-stored", "reason": "disk I/O error"}, "The device's storage has a problem: disk I/O error."),
+    ],
+)
+def test_a_hook_that_says_no_is_not_called_down(device, answer, sentence):
+    site = Site(device, None, None)  # type: ignore[arg-type]
+    device.folders.run.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(device.folders.socket))
+        listener.listen()
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(json.dumps(answer).encode() + b"\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert site.mail_problem().startswith(sentence)
+        thread.join(10)

@@ -329,3 +329,75 @@ def test_mail_waits_for_a_server_and_goes_out_when_it_is_there(product: Product,
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("words", [["fly"], ["event"], ["settings", "--format", "xml"], ["admin"], []])
+def test_usage_errors_are_one_line(product: Product, words):
+    assert product.command(*words).stderr.count("\n") == 1
+
+
+def test_a_typing_error_of_the_maker_loses_no_alarm(product: Product):
+    product.start_hook()
+    product.folders.etc.mkdir()
+    (product.folders.etc / "device.toml").write_text("[locks]\nsecurty = true\n")
+    assert product.command("event", "303").returncode == 0
+    assert product.command("sendmail", "root", input="x\n").returncode == 0
+    assert product.command("check").returncode == 78
+
+
+def test_what_a_user_may_not_read_is_a_matter_of_permission(product: Product):
+    product.start()
+    product.logged_in().update(**settings_form(2599))
+    for folder in (product.folder, *product.folder.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    child = (
+        "import os, sys\nsys.path[:0] = sys.argv[1].split(os.pathsep)\n"
+        "from device_ui.__main__ import main\nmain(['settings'])\n"  # once as root: this user cannot read modules
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\nsys.exit(main(['settings']))"
+    )
+    words = [sys.executable, "-c", child, os.pathsep.join(sys.path)]
+    done = subprocess.run(words, env=product.environment, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout.count('"host"'), done.stderr.count("\n")) == (77, 1, 1), done.stderr
+
+
+def test_root_at_the_console_makes_folders_for_those_who_need_them(product: Product):
+    product.folders.etc.mkdir()
+    (product.folders.etc / "device.toml").write_text('[users]\nweb = "daemon"\nmail = "bin"\n')
+    assert product.command("setup-code").returncode == 0
+    web, settings = product.folders.administrator.parent, product.folders.settings.parent
+    assert (web.owner(), oct(web.stat().st_mode & 0o7777)) == ("daemon", "0o700")
+    assert (settings.owner(), settings.group(), oct(settings.stat().st_mode & 0o7777)) == ("daemon", "bin", "0o2750")
+    assert product.folders.administrator.owner() == "daemon"
+
+
+def test_run_serves_an_ipv6_address(product: Product):
+    port = free_port()
+    words = [sys.executable, "-m", "device_ui", "run", "--listen", f"[::1]:{port}"]
+    log = product.folder / "run.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(words, env=product.environment, cwd="/", stdout=out, stderr=out)
+    try:
+        wait_for(lambda: "is ready" in log.read_text() or process.poll() is not None, what="run")
+        assert f"http://[::1]:{port}/setup?code=" in log.read_text()
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_make_install_needs_nothing_but_python_and_runs_from_there(tmp_path):
+    prefix = tmp_path / "usr"
+    words = ["make", "--silent", "install", f"PREFIX={prefix}", f"PYTHON={sys.executable}"]
+    subprocess.run(words, cwd=ROOT, check=True, timeout=60)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, prefix / "bin" / "device-ui", "check", "--data", tmp_path / "data"]
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=30)
+    assert "ok    event catalogue" in done.stdout, done.stderr
+    assert list(prefix.rglob("__pycache__/*.pyc"))
+    assert (prefix / "lib/device-ui/static/style.css").exists() and (prefix / "lib/device-ui/views/smtp.tpl").exists()
+
+
+def test_make_install_stages_below_destdir(tmp_path):
+    words = ["make", "--silent", "install", f"DESTDIR={tmp_path}", "PREFIX=/usr", f"PYTHON={sys.executable}"]
+    subprocess.run(words, cwd=ROOT, check=True, timeout=60)
+    assert "/usr/lib/device-ui" in (tmp_path / "usr/bin/device-ui").read_text()
+    assert (tmp_path / "usr/lib/device-ui/device_ui/__main__.py").exists()

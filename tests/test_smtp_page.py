@@ -1084,3 +1084,81 @@ def test_a_head_request_does_not_use_up_the_notice(product):
     browser.update(**settings_form(2527))
     browser.request("HEAD", "/smtp", None, {})
     assert "Saved." in browser.get("/smtp").text
+
+
+# What review found
+
+
+def test_a_save_in_doubt_is_neither_called_saved_nor_undone(product, tmp_path):
+    browser = product.logged_in()
+    product.folders.settings.unlink(missing_ok=True)
+    assert browser.update(**settings_form(2525)).status == 303
+    browser.get("/smtp")
+    form = {"revision": browser.get("/smtp").revision, **settings_form(2526)}
+    pid, log = product.processes["web"].pid, tmp_path / "strace.log"
+    # The second fsync of a save is the folder's, after the rename.
+    words = ["strace", "-f", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=2", "-o", log, "-p", str(pid)]
+    strace = subprocess.Popen(words, stderr=subprocess.PIPE)
+    try:
+        assert strace.stderr is not None
+        strace.stderr.readline()  # attached
+        page = browser.post("/smtp", **form)
+    finally:
+        strace.terminate()
+        strace.communicate(timeout=20)
+    assert "EIO" in log.read_text()
+    assert page.status == 507
+    assert "It is not certain that this was saved." in page.text
+    assert "settings are as before" not in page.text
+    again = {**settings_form(2526), "revision": page.revision}
+    assert browser.post("/smtp", **again).status == 303
+    assert "Saved." in browser.get("/smtp").text
+
+
+def test_a_password_for_a_lost_key_is_told_and_must_be_typed_again(product):
+    browser = product.logged_in()
+    product.folders.settings.unlink(missing_ok=True)
+    assert browser.update(**settings_form(2525)).status == 303
+    kept = product.folders.public_key.read_bytes()
+    product.folders.public_key.unlink()
+    product.folders.private_key.rename(product.folder / "key")
+    keys.load_pair(product.folders.private_key, product.folders.public_key)
+    try:
+        page = browser.get("/smtp")
+        assert "The stored password can no longer be opened" in page.text
+        assert "A password is stored." not in page.text
+        blank = browser.update(**settings_form(2525, password=""))
+        assert blank.status == 422
+        assert "The SMTP account password does not meet the rules." in blank.text
+        assert "WRONG SMTP settings: the password was sealed to another key" in product.command("check").stdout
+        assert browser.update(**settings_form(2525)).status == 303
+    finally:
+        product.folders.public_key.write_bytes(kept)
+        (product.folder / "key").rename(product.folders.private_key)
+
+
+def test_a_provider_password_is_not_carried_into_the_manual_sign_in(product):
+    browser = product.logged_in()
+    product.folders.settings.unlink(missing_ok=True)
+    provider = settings_form(2525, sign_in="provider", password="x")
+    assert browser.update(**provider).status == 303
+    page = browser.update(**settings_form(2525, sign_in="manual", password=""))
+    assert page.status == 422
+    assert "Type it again: the sign-in changed." in page.text
+    assert browser.update(**settings_form(2525, sign_in="manual")).status == 303
+    assert browser.update(**settings_form(2525, sign_in="provider", password="")).status == 303
+
+
+def test_a_lock_that_came_after_the_settings_shows_what_update_will_store(tmp_path):
+    with Product(tmp_path) as other:
+        other.start()
+        browser = other.logged_in()
+        assert browser.update(**settings_form(2525, security="starttls")).status == 303
+        other.folders.etc.mkdir()
+        (other.folders.etc / "device.toml").write_text("[locks]\nsecurity = true\n")
+        other.stop("web")
+        other.start_web()
+        browser = other.logged_in()
+        page = browser.get("/smtp")
+        assert "Stored now: <strong>starttls</strong>" in page.text
+        assert "<option selected>auto</option>" in page.text
