@@ -18,7 +18,7 @@ from bottle import response
 from device_ui.device import Device
 from device_ui.settings import keys
 from device_ui.web import app
-from device_ui.web.app import MAIL_PROBLEMS, Site
+from device_ui.web.site import MAIL_PROBLEMS, Site
 from tests import document
 from tests.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form, wsgi
 
@@ -392,7 +392,7 @@ class Hook:
 def test_each_word_of_the_hook_has_its_sentence(word, sentence):
     hook = Hook(word, step="connect", reply="535 {no}")
     hook.mail_state = lambda: hook.state
-    assert app.Site.mail_problem(hook) == sentence
+    assert Site.mail_problem(hook) == sentence
     assert (word in MAIL_PROBLEMS) == bool(sentence)
 
 

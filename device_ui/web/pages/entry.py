@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from bottle import HTTPResponse, request, response
 
@@ -11,9 +10,7 @@ from device_ui.errors import NotStored
 from device_ui.web import administrator
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
-
-if TYPE_CHECKING:
-    from device_ui.web.app import Site
+from device_ui.web.site import Site
 
 log = logging.getLogger(__name__)
 

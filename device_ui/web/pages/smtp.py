@@ -8,7 +8,6 @@ import hmac
 import logging
 import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from bottle import HTTPResponse, request, response
 
@@ -21,9 +20,7 @@ from device_ui.settings.store import Stored, revision_of
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
 from device_ui.web.sessions import Session
-
-if TYPE_CHECKING:
-    from device_ui.web.app import Site
+from device_ui.web.site import Site
 
 log = logging.getLogger(__name__)
 
