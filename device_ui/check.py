@@ -117,5 +117,5 @@ def _hook(device: Device) -> str:
 
 def _set_aside(device: Device) -> list[Path]:
     folders = device.folders
-    files = (folders.settings, folders.administrator, folders.private_key, folders.ledger)
+    files = (folders.settings, folders.recipients, folders.administrator, folders.private_key, folders.ledger)
     return [kept for path in files for kept in flash.set_aside_files(path)]

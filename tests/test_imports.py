@@ -144,7 +144,7 @@ def test_arrows_are_found_at_all():
     found = arrows(PACKAGE)
     assert Arrow("device_ui.settings.store", "device_ui.settings.flash") in found
     assert Arrow("device_ui.web.pages.smtp", "device_ui.mail.client") in found
-    assert Arrow("device_ui.web.pages.smtp", "device_ui.web.app", for_types=True) in found
+    assert Arrow("device_ui.mail.daemon", "device_ui.mail.courier", for_types=True) in found
     assert Arrow("device_ui.device", "device_ui.settings.smtp") in found
     assert any(arrow.source == "device_ui.__main__" and room(arrow.target) == "web" for arrow in found)
 

@@ -296,7 +296,7 @@ def test_web_cannot_trace_the_hook(device):
 
 def test_web_cannot_reveal_the_password(device):
     done = device.command("settings", "--reveal", **WEB)
-    assert (done.returncode, done.stdout) == (74, "")
+    assert (done.returncode, done.stdout) == (77, "")
     assert done.stderr == "device-ui: private.key could not be read: Permission denied\n"
 
 
@@ -374,7 +374,7 @@ def test_others_can_read_nothing(device, who, name):
 @pytest.mark.parametrize("who", ["member", "stranger"])
 def test_others_cannot_get_the_settings_by_the_command(device, who):
     done = device.command("settings", **USERS[who])
-    assert (done.returncode, done.stdout) == (74, "")
+    assert (done.returncode, done.stdout) == (77, "")
 
 
 @pytest.mark.parametrize("who", ["hook", "member", "stranger"])

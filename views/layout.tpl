@@ -15,7 +15,11 @@
 % end
 </header>
 % if session:
-<nav aria-label="Pages"><a href="/smtp" aria-current="page">SMTP</a></nav>
+<nav aria-label="Pages">
+%   for name, label in (('smtp', 'SMTP'), ('recipients', 'Recipients')):
+<a href="/{{name}}"{{!' aria-current="page"' if name == page else ''}}>{{label}}</a>
+%   end
+</nav>
 % end
 <main>
 % if mail_problem:

@@ -12,13 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from device_ui.device import Device, host_name, listen_fds
-from device_ui.errors import MakerFile
+from device_ui.errors import Damaged, MakerFile, NotReadable
 from device_ui.mail import catalog, hook
 from device_ui.mail.outbox import Outbox
 from device_ui.mail.postman import Postman
 from device_ui.settings import flash, keys, seal
+from device_ui.settings.recipients import Recipients
 from device_ui.settings.smtp import SmtpSettings
-from device_ui.settings.store import Store
+from device_ui.settings.store import RecipientStore, Store
 
 if TYPE_CHECKING:
     import ssl
@@ -52,6 +53,7 @@ class Daemon:
             self._courier,
             self._unseal,
             fits=self._fits,
+            listed=self._listed,
         )
         permissions = hook.Permissions(device["users.web"], device["users.event_group"])
         self._hook = hook.Hook(self._listener(), self._outbox, kinds, self._postman, permissions)
@@ -99,6 +101,14 @@ class Daemon:
             helo_name=self._device["mail.helo_name"] or (name if "." in name else ""),
             allow_loopback=self._allow_loopback,
         )
+
+    def _listed(self) -> Recipients:
+        try:
+            return RecipientStore(self._device.folders.recipients).read()[0] or ()
+        except (Damaged, NotReadable) as error:
+            # The page tells; meanwhile the alarm reaches the account, as it does while nobody is listed.
+            log.error("%s; mail goes to the SMTP account", error)
+            return ()
 
     def _fits(self, settings: SmtpSettings) -> bool:
         return settings.sealed is None or seal.sealed_for(settings.sealed) == self._key_id

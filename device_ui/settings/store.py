@@ -8,41 +8,56 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from device_ui.errors import Conflict, Damaged, NotStored
 from device_ui.settings import flash, record
+from device_ui.settings.recipients import Recipients, from_values, to_values
 from device_ui.settings.smtp import FIELDS, SmtpSettings, recheck
 
 COMMENT = "device-ui: the SMTP tab. Change it on the page: a file whose checksum is off is set aside."
+RECIPIENTS_COMMENT = "device-ui: who gets the mail. Change it on the page: a file whose checksum is off is set aside."
 NAMES = (*(field.name for field in FIELDS if not field.secret), "sealed")
 
 
+Content = TypeVar("Content")
+
+
 @dataclass(frozen=True)
-class Stored:
+class Stored(Generic[Content]):
     """What stands on flash: `settings` (None: none yet), their `revision`, and the last file that was set aside.
 
     `damaged` is that file's path while no settings stand; it is what the page must tell.
     """
 
-    settings: SmtpSettings | None
+    settings: Content | None
     revision: str
     damaged: Path | None = None
 
 
-class Store:
-    """The settings file of one device. Only the web process and the console write it."""
+class RecordStore(Generic[Content]):
+    """One file of settings. `encode` makes its bytes; `decode` makes the content of its values, or says what is wrong.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Only the web process and the console write it.
+    """
 
-    def read(self) -> tuple[SmtpSettings | None, str]:
+    def __init__(
+        self,
+        path: Path,
+        encode: Callable[[Content], bytes],
+        decode: Callable[[dict[str, record.Value]], Content | str],
+    ) -> None:
+        self.path, self._encode, self._from_values = path, encode, decode
+
+    def read(self) -> tuple[Content | None, str]:
         """Settings and revision as they stand. Raises `Damaged`, `NotReadable`; changes nothing on flash."""
         raw = flash.read(self.path)
         return (self._decode(raw) if raw is not None else None), _revision(raw)
 
-    def load(self) -> Stored:
+    def load(self) -> Stored[Content]:
         """The same for the owner of the file: a damaged one is set aside, kept and told. Raises `NotReadable`."""
         try:
             settings, revision = self.read()
@@ -54,7 +69,7 @@ class Store:
         kept = flash.set_aside_files(self.path)
         return Stored(settings, revision, kept[-1] if kept and settings is None else None)
 
-    def save(self, settings: SmtpSettings, revision: str) -> bool:
+    def save(self, settings: Content, revision: str) -> bool:
         """Put `settings` on flash if `revision` still stands; whether anything had to be written.
 
         Raises `Conflict` when somebody else saved since, `NotStored`, `NotReadable`.
@@ -65,19 +80,36 @@ class Store:
             if standing != revision:
                 raise Conflict(standing)
 
-        return flash.replace(self.path, encode(settings), agree=still_stands)
+        return flash.replace(self.path, self._encode(settings), agree=still_stands)
 
-    def _decode(self, raw: bytes) -> SmtpSettings:
+    def _decode(self, raw: bytes) -> Content:
         try:
             values = record.decode(raw)
         except ValueError as error:
             raise Damaged(self.path, str(error)) from error
-        if not set(values) <= set(NAMES):
-            raise Damaged(self.path, "it holds a name that is no field")
-        settings = recheck(values)
-        if isinstance(settings, str):
-            raise Damaged(self.path, settings)
-        return settings
+        content = self._from_values(values)
+        if isinstance(content, str):
+            raise Damaged(self.path, content)
+        return content
+
+
+class Store(RecordStore[SmtpSettings]):
+    """The SMTP tab's file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encode, decode)
+
+
+class RecipientStore(RecordStore[Recipients]):
+    """The file of the list of recipients, beside it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, lambda listed: record.encode(RECIPIENTS_COMMENT, to_values(listed)), from_values)
+
+
+def decode(values: dict[str, record.Value]) -> SmtpSettings | str:
+    """The settings of a file's values, by the same rules again; or one line that says what is wrong."""
+    return recheck(values) if set(values) <= set(NAMES) else "it holds a name that is no field"
 
 
 def encode(settings: SmtpSettings) -> bytes:

@@ -13,10 +13,10 @@ from typing import Any
 from bottle import Bottle, HTTPError, HTTPResponse, response, static_file
 
 from device_ui.device import Device
-from device_ui.settings.store import Store
+from device_ui.settings.store import RecipientStore, Store
 from device_ui.web.administrator import Administrator
 from device_ui.web.guard import Guard, own_names, see_other
-from device_ui.web.pages import entry, smtp
+from device_ui.web.pages import entry, recipients, smtp
 from device_ui.web.sessions import Sessions
 from device_ui.web.site import Site, find
 from device_ui.web.throttle import Throttle
@@ -50,7 +50,7 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
     guard = Guard(
         Administrator(device.folders.administrator), Sessions(clock), Throttle(clock), own_names(device["web.names"])
     )
-    site = Site(device, store, guard)
+    site = Site(device, store, RecipientStore(device.folders.recipients), guard)
     app = Bottle()
     app.default_error_handler = partial(error_page, site)
     app.add_hook("before_request", guard.check_request)
@@ -62,6 +62,8 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
     app.route("/logout", "POST", partial(entry.log_out, site))
     app.route("/smtp", "GET", guard.page(partial(smtp.show, site)))
     app.route("/smtp", "POST", guard.page(partial(smtp.update, site)))
+    app.route("/recipients", "GET", guard.page(partial(recipients.show, site)))
+    app.route("/recipients", "POST", guard.page(partial(recipients.update, site)))
     app.route("/health", "GET", partial(health, site))
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", static)
     return app

@@ -12,7 +12,7 @@ import device_ui
 from device_ui.device import Device
 from device_ui.errors import HookError
 from device_ui.mail import client
-from device_ui.settings.store import Store
+from device_ui.settings.store import RecipientStore, Store
 from device_ui.web.guard import Guard
 
 PACKAGE = Path(device_ui.__file__).parent
@@ -40,6 +40,7 @@ class Site:
 
     device: Device
     store: Store
+    recipients: RecipientStore
     guard: Guard
 
     def mail_problem(self) -> str:
@@ -59,6 +60,7 @@ class Site:
     def render(self, name: str, **values: Any) -> str:
         """A page of `views/` in the layout."""
         values.setdefault("session", None)
+        values.setdefault("page", "smtp")
         values.setdefault("mail_problem", "")
         response.content_type = "text/html; charset=UTF-8"
         return str(template(name).render(device=self.device, **values))

@@ -54,7 +54,9 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
         return _update(site, session, form, stored, problem)
 
 
-def _update(site: Site, session: Session, form: Mapping[str, str], stored: Stored, problem: str) -> str | HTTPResponse:
+def _update(
+    site: Site, session: Session, form: Mapping[str, str], stored: Stored[SmtpSettings], problem: str
+) -> str | HTTPResponse:
     revision = text(form, "revision")
     if problem:
         response.status = 503
@@ -83,7 +85,7 @@ def _update(site: Site, session: Session, form: Mapping[str, str], stored: Store
     return see_other("/smtp")
 
 
-def _is_repeated(session: Session, form: Mapping[str, str], stored: Stored) -> bool:
+def _is_repeated(session: Session, form: Mapping[str, str], stored: Stored[SmtpSettings]) -> bool:
     """Whether this very form was saved a moment ago and still stands: then nothing has changed behind anybody's back."""
     return session.saved == (_fingerprint(form), stored.revision) and text(form, "revision") != stored.revision
 
@@ -98,7 +100,7 @@ def _conflict(site: Site, session: Session, form: Mapping[str, str]) -> str:
     return _page(site, session, _load(site)[0], form, problem=CHANGED_MEANWHILE, beside=True)
 
 
-def _load(site: Site) -> tuple[Stored, str]:
+def _load(site: Site) -> tuple[Stored[SmtpSettings], str]:
     """What is stored, and why it cannot be told if it cannot. A password that nobody can open is none."""
     try:
         stored = site.store.load()
@@ -141,7 +143,7 @@ def _values(settings: SmtpSettings | None) -> Mapping[str, str]:
     return {field.name: str(getattr(settings, field.name)) for field in FIELDS if not field.secret}
 
 
-def _has_lost_password(stored: Stored) -> bool:
+def _has_lost_password(stored: Stored[SmtpSettings]) -> bool:
     return stored.settings is not None and stored.settings.sign_in != "none" and stored.settings.sealed is None
 
 
@@ -153,7 +155,7 @@ def _shown(values: Mapping[str, str]) -> dict[str, str]:
 def _page(
     site: Site,
     session: Session,
-    stored: Stored,
+    stored: Stored[SmtpSettings],
     values: Mapping[str, str],
     *,
     broken: Mapping[str, Broken] | None = None,

@@ -1,0 +1,117 @@
+"""The Recipients page: who gets the mail. Add, change and remove are one small form each, without JavaScript."""
+
+from __future__ import annotations
+
+import logging
+
+from bottle import HTTPError, HTTPResponse, request, response
+
+from device_ui.errors import Conflict, Damaged, DeviceUIError, NotReadable, NotStored
+from device_ui.settings import recipients
+from device_ui.settings.recipients import Recipients
+from device_ui.settings.rules import Broken
+from device_ui.settings.store import Stored
+from device_ui.web.forms import posted, text
+from device_ui.web.guard import address, see_other, told
+from device_ui.web.sessions import Session
+from device_ui.web.site import Site
+
+log = logging.getLogger(__name__)
+
+NOT_SAVED = "Nothing was changed. {reason}"
+IN_DOUBT = "It is not certain that this was saved. {reason} Please look at the list and try again."
+CHANGED_MEANWHILE = (
+    "The list has changed since you opened this page, so nothing was saved. This is the list as it is now."
+)
+
+
+def show(site: Site, session: Session) -> str:
+    """The list, with a form for each address and one for a new one."""
+    stored, problem = _load(site)
+    notice = session.take_notice() if request.method == "GET" else ""
+    return _page(site, session, stored, notice=notice, problem=problem)
+
+
+def update(site: Site, session: Session) -> str | HTTPResponse:
+    """One change of the list, on flash before it is told."""
+    form = posted()
+    stored, problem = _load(site)
+    if problem:
+        response.status = 503
+        return _page(site, session, stored, problem=problem)
+    listed, done = _changed(form, stored.settings or ())
+    if isinstance(listed, Broken):
+        response.status = 422
+        return _page(site, session, stored, broken=listed, typed=form)
+    try:
+        site.recipients.save(listed, text(form, "revision"))
+    except Conflict:
+        response.status = 409
+        return _page(site, session, _load(site)[0], problem=CHANGED_MEANWHILE, typed=form)
+    except (NotStored, NotReadable) as error:
+        log.error("the recipients were not saved: %s", error)
+        response.status = 507 if isinstance(error, NotStored) else 503
+        sentence = IN_DOUBT if getattr(error, "in_doubt", False) else NOT_SAVED
+        return _page(site, session, _load(site)[0], problem=sentence.format(reason=told(error)), typed=form)
+    log.info("the recipients were changed from %s", address())
+    session.notice = done
+    return see_other("/recipients")
+
+
+def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Broken, str]:
+    """The list as a form asks for it, and the words that tell so afterwards."""
+    who, lowest = text(form, "address"), text(form, "lowest")
+    match text(form, "do"):
+        case "add":
+            return recipients.add(listed, who, lowest), f"{who.strip()} is on the list."
+        case "change":
+            return recipients.change(listed, who, lowest), f"{who} gets {recipients.LOWEST.get(lowest)}."
+        case "remove":
+            return recipients.remove(listed, who), f"{who} was removed."
+    raise HTTPError(400, "The form says not what to do.")
+
+
+def _load(site: Site) -> tuple[Stored[Recipients], str]:
+    try:
+        return site.recipients.load(), ""
+    except DeviceUIError as error:
+        return Stored(None, ""), told(error)
+
+
+def _default(site: Site) -> str:
+    """Who gets the mail while nobody is listed; "" while no settings are stored."""
+    try:
+        settings, _ = site.store.read()
+    except (Damaged, NotReadable):
+        return ""
+    return settings.default_recipient if settings else ""
+
+
+def _page(
+    site: Site,
+    session: Session,
+    stored: Stored[Recipients],
+    *,
+    notice: str = "",
+    problem: str = "",
+    broken: Broken | None = None,
+    typed: dict[str, str] | None = None,
+) -> str:
+    """The page. `typed` is a form that was not taken: its values are kept where it was a new address."""
+    kept = typed if typed and typed.get("do") == "add" else {}
+    return site.render(
+        "recipients",
+        session=session,
+        page="recipients",
+        listed=stored.settings or (),
+        maximum=recipients.RECIPIENTS_MAXIMUM,
+        lowest=recipients.LOWEST,
+        default=_default(site),
+        damaged=stored.damaged,
+        revision=stored.revision,
+        typed=kept,
+        broken=broken,
+        notice=notice,
+        problem=problem,
+        mail_problem=site.mail_problem(),
+    )

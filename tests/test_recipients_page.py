@@ -1,0 +1,153 @@
+"""The Recipients page, on the real processes: add, change, remove, and what becomes of the mail."""
+
+from __future__ import annotations
+
+import email
+import io
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from device_ui.demo import Mailbox, Server
+from tests import document
+from tests.product import Browser, Page, Product, free_port, settings_form, wait_for
+
+NOBODY = "Nobody is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved."
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with Product(tmp_path_factory.mktemp("recipients")) as product:
+        yield product.start()
+
+
+@pytest.fixture
+def page(product: Product) -> Browser:
+    """A browser that is logged in, on a device with nobody listed."""
+    for path in product.folders.recipients.parent.glob("recipients.toml*"):
+        path.unlink()
+    return product.logged_in()
+
+
+def do(browser: Browser, what: str, address: str, lowest: str = "info", revision: str | None = None) -> Page:
+    if revision is None:
+        match = re.search(r'name="revision" value="([^"]*)"', browser.get("/recipients").text)
+        revision = match[1] if match else ""
+    return browser.post("/recipients", do=what, address=address, lowest=lowest, revision=revision)
+
+
+def listed(browser: Browser) -> list[tuple[str, str]]:
+    """Every address of the page with the lowest type that is chosen for it."""
+    entries = re.findall(r"<li>(.*?)</li>", browser.get("/recipients").text, re.DOTALL)
+    pattern = re.compile(r'name="address" value="([^"]*)".*?<option value="(\w+)" selected>', re.DOTALL)
+    return [match.groups() for entry in entries if (match := pattern.search(entry))]  # type: ignore[misc]
+
+
+def test_with_nobody_listed_the_page_says_who_gets_the_mail(product, page):
+    assert NOBODY in page.get("/recipients").text
+    page.update(**settings_form(2525))
+    try:
+        assert "<strong>alarm@mail.example.com</strong>" in page.get("/recipients").text
+    finally:
+        product.folders.settings.unlink()
+
+
+def test_an_address_is_added_changed_and_removed(page):
+    assert do(page, "add", "first@example.com").status == 303
+    assert "first@example.com is on the list." in page.get("/recipients").text
+    assert do(page, "add", "second@example.com", "fault").status == 303
+    assert listed(page) == [("first@example.com", "info"), ("second@example.com", "fault")]
+    assert do(page, "change", "first@example.com", "fault").status == 303
+    assert "first@example.com gets faults only." in page.get("/recipients").text
+    assert do(page, "remove", "second@example.com").status == 303
+    assert listed(page) == [("first@example.com", "fault")]
+
+
+@pytest.mark.parametrize("address", ["", "nobody", "a@b.c\r\nx", '"><script>alert(1)</script>'])
+def test_what_is_no_address_is_told_beside_its_field_and_kept(product, page, address):
+    answer = do(page, "add", address, "fault")
+    assert answer.status == 422
+    assert "Please enter an e-mail address, such as name@example.com." in answer.text
+    assert "<script>" not in answer.text
+    assert '<option value="fault" selected>' in answer.text
+    assert not product.folders.recipients.exists()
+
+
+def test_two_people_at_once_do_not_overwrite_each_other(page):
+    do(page, "add", "first@example.com")
+    answer = do(page, "add", "mine@example.com", revision="")
+    assert answer.status == 409
+    assert "The list has changed since you opened this page" in answer.text
+    assert "mine@example.com" in answer.text
+    assert listed(page) == [("first@example.com", "info")]
+
+
+def test_a_form_that_says_not_what_to_do_does_nothing(page):
+    assert do(page, "", "a@b.c").status == 400
+
+
+def test_a_damaged_list_is_set_aside_and_told(product, page):
+    do(page, "add", "first@example.com")
+    product.folders.recipients.write_bytes(b"\0" * 50)
+    text = page.get("/recipients").text
+    assert "It was set aside as recipients.toml.damaged-1" in text
+    assert product.folders.recipients.with_name("recipients.toml.damaged-1").read_bytes() == b"\0" * 50
+    assert do(page, "add", "again@example.com").status == 303
+    assert "set aside" not in page.get("/recipients").text
+
+
+def test_a_list_that_cannot_be_stored_or_read_is_told(product, page):
+    product.folders.recipients.mkdir()
+    try:
+        assert "could not be read" in page.get("/recipients").text
+        assert do(page, "add", "a@b.c").status == 503
+    finally:
+        product.folders.recipients.rmdir()
+
+
+def test_the_twentieth_is_the_last(page):
+    for number in range(20):
+        assert do(page, "add", f"a{number}@b.c").status == 303
+    text = page.get("/recipients").text
+    assert "The list is full: 20 addresses. Remove one to add another." in text
+    assert 'value="add"' not in text
+    answer = do(page, "add", "one@more.example")
+    assert answer.status == 422
+    assert "The list holds 20 addresses at most. Remove one first." in answer.text
+
+
+def test_nobody_without_a_session_sees_or_changes_it(product, page):
+    stranger = product.browser()
+    assert stranger.get("/recipients").headers["location"] == "/login"
+    assert do(stranger, "add", "a@b.c").headers["location"] == "/login"
+    assert listed(page) == []
+
+
+def test_the_page_is_sound_html_and_says_where_it_is(page):
+    do(page, "add", "first@example.com")
+    text = page.get("/recipients").text
+    assert '<a href="/recipients" aria-current="page">Recipients</a>' in text
+    assert document.problems(text) == []
+
+
+def test_faults_reach_everybody_and_infos_who_wants_them(tmp_path):
+    mailbox = Mailbox(tmp_path / "demo", out=io.StringIO())
+    server = Server(mailbox, free_port())
+    server.start()
+    try:
+        with Product(tmp_path / "device") as product:
+            product.folder.mkdir()
+            product.start("--ca-file", str(mailbox.ca_file))
+            browser = product.logged_in()
+            do(browser, "add", "all@example.com")
+            do(browser, "add", "faults@example.com", "fault")
+            browser.update(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
+            for code in ("303", "101"):
+                product.event(code, "x")
+            wait_for(lambda: product.state()["waiting"] == 0, what="both mails")
+    finally:
+        server.shutdown()
+        server.server_close()
+    mails = [email.message_from_bytes(path.read_bytes()) for path in sorted(mailbox.folder.glob("*.eml"))]
+    assert [mail["To"] for mail in mails] == ["all@example.com, faults@example.com", "all@example.com"]
