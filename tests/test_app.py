@@ -381,7 +381,7 @@ class Hook:
         ("damaged", "The stored settings are damaged. Mail waits until they are typed again."),
         ("unreadable", "The mail service cannot read the settings: 535 {no}. Mail waits."),
         ("password", "The stored password cannot be opened. Mail waits until it is typed again."),
-        ("login refused", "The mail server refused the login: 535 {no} Mail waits until the settings change, so that the account is not locked: type the password again and press Update."),
+        ("login refused", "The mail server refused the login: 535 {no} Mail waits until the settings change, so that the account is not locked."),
         ("server", "Mail could not be delivered yet (connect): 535 {no} It is tried again."),
         ("storage", "The device's storage has a problem: 535 {no}. Mail may be late."),
         ("fault", "The mail service has a fault; its log tells more. Mail is tried again."),

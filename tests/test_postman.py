@@ -692,6 +692,7 @@ def test_the_state_counts_what_waits(set_up):
         "step": "connect",
         "reply": "nothing listens at this port",
         "waiting": 7,
+        "advice": "Nothing listens at port 587 of mail.example.com: change SMTP Port, usually to 587, or to 465.",
         "set_aside": "",
     }
 

@@ -51,6 +51,8 @@ REPLY_MAXIMUM = 500
 SECRET_PIECE = 8
 STRUCK_OUT = "[…]"
 MECHANISMS = ("PLAIN", "LOGIN")
+# openssl/x509_vfy.h: X509_V_ERR_CERT_NOT_YET_VALID, …_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH.
+CERTIFICATE_PROBLEMS = {9: "not yet valid", 10: "expired", 62: "another name", 64: "another name"}
 # Where clouds keep what is nobody's business, beside 169.254.169.254, which is link-local: AWS and Google by IPv6,
 # Alibaba, Oracle, Azure.
 METADATA = frozenset(
@@ -317,7 +319,8 @@ class Courier:
         try:
             yield
         except ssl.SSLCertVerificationError as error:
-            raise Stopped("certificate", "certificate", error.verify_message) from error
+            problem = CERTIFICATE_PROBLEMS.get(error.verify_code, "unknown authority")
+            raise Stopped("certificate", problem, error.verify_message) from error
         except ssl.SSLError as error:
             raise Stopped(step, "no TLS spoken", error.reason or str(error)) from error
         except (OSError, smtplib.SMTPException, ValueError) as error:

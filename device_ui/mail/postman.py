@@ -58,11 +58,13 @@ class Sender(Protocol):
 @dataclass(frozen=True)
 class Problem:
     """Why no mail goes out. `word` is one of ``unset``, ``damaged``, ``unreadable``, ``password``, ``login refused``,
-    ``server``, ``refused`` (the last mail, for good), ``storage``, ``fault``; `step` and `reply` are the courier's."""
+    ``server``, ``refused`` (the last mail, for good), ``storage``, ``fault``; `step` and `reply` are the courier's; `advice`
+    is one sentence that says what a person can change."""
 
     word: str = ""
     step: str = ""
     reply: str = ""
+    advice: str = ""
 
 
 @dataclass
@@ -127,6 +129,7 @@ class Postman:
             "problem": problem.word,
             "step": problem.step,
             "reply": problem.reply,
+            "advice": problem.advice,
             "waiting": self._outbox.waiting_count(),
             "set_aside": self._outbox.set_aside.name if self._outbox.set_aside else "",
         }
@@ -199,7 +202,11 @@ class Postman:
             self._forget()
         self._revision = revision
         if settings and self._refused:
-            return settings, revision, Problem("login refused", "login", self._refused.get("reply", ""))
+            return (
+                settings,
+                revision,
+                Problem("login refused", "login", self._refused.get("reply", ""), self._refused.get("advice", "")),
+            )
         if settings and not self._fits(settings):
             return settings, revision, Problem("password", reply="it was sealed to another key")
         return settings, revision, None
@@ -235,10 +242,13 @@ class Postman:
             log.warning("no mail: %s", stopped)
             if stopped.login_refused:
                 self._refused = {"revision": revision, "reply": stopped.reply}
-                self.problem = Problem("login refused", stopped.step, stopped.reply)
+                advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
+                self.problem = Problem("login refused", stopped.step, stopped.reply, advice)
+                self._refused["advice"] = advice
                 self._remember_refusal()
             else:
-                self._failed(Problem("server", stopped.step, stopped.reply or stopped.problem))
+                advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
+                self._failed(Problem("server", stopped.step, stopped.reply or stopped.problem, advice))
         finally:
             courier.close()
 
@@ -294,12 +304,23 @@ class Postman:
         if ended:
             lost = [each for each in ended if each.verdict != "delivered"]
             self._server = Tries()
-            self.problem = Problem("refused", lost[0].step, lost[0].reply) if lost else Problem()
+            advice = self._advice(lost[0].step, "answer", lost[0].reply, settings) if lost else ""
+            self.problem = Problem("refused", lost[0].step, lost[0].reply, advice) if lost else Problem()
         for each in ended:
             log.info("event %d for %s: %s %s", event.number, each.recipient, each.verdict, each.reply)
         if not later:
             return None, True
-        return self._put_off(event.number, Problem("server", later[0].step, later[0].reply)), bool(ended)
+        advice = self._advice(later[0].step, "answer", later[0].reply, settings)
+        return self._put_off(event.number, Problem("server", later[0].step, later[0].reply, advice)), bool(ended)
+
+    def _advice(self, step: str, problem: str, reply: str, settings: SmtpSettings) -> str:
+        # Imported here: only a mail that does not go out needs it.
+        from datetime import datetime
+
+        from device_ui.mail.diagnosis import advise
+
+        clock = datetime.fromtimestamp(int(self._wall())).astimezone()
+        return advise(step, problem, reply, settings, f"{clock:%Y-%m-%d %H:%M %z}").sentence
 
     def _put_off(self, number: int, problem: Problem) -> Problem:
         self._tries.setdefault(number, Tries()).again(self._clock(), self._chance())

@@ -24,7 +24,7 @@ MAIL_PROBLEMS = {
     "damaged": "The stored settings are damaged. Mail waits until they are typed again.",
     "unreadable": "The mail service cannot read the settings: {reply}. Mail waits.",
     "password": "The stored password cannot be opened. Mail waits until it is typed again.",
-    "login refused": "The mail server refused the login: {reply} Mail waits until the settings change, so that the account is not locked: type the password again and press Update.",
+    "login refused": "The mail server refused the login: {reply} Mail waits until the settings change, so that the account is not locked.",
     "server": "Mail could not be delivered yet ({step}): {reply} It is tried again.",
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log tells more. Mail is tried again.",
@@ -46,7 +46,8 @@ class Site:
     def mail_problem(self) -> str:
         """What keeps mail back, in one sentence; ``""`` when nothing does, or no settings are stored yet."""
         word, details = self.mail_state()
-        return MAIL_PROBLEMS.get(word, "").format(step=details.get("step", ""), reply=details.get("reply", ""))
+        told = MAIL_PROBLEMS.get(word, "").format(step=details.get("step", ""), reply=details.get("reply", ""))
+        return " ".join(filter(None, (told, details.get("advice", ""))))
 
     def mail_state(self) -> tuple[str, dict[str, Any]]:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""

@@ -1,0 +1,66 @@
+"""What a person can do about a mail that did not go out: the field to change, and to what, in one sentence. Pure.
+
+`ADVICE` is read from the top; the first row whose step, problem and reply code fit is the answer. "" fits everything.
+The words of `problem` are those of `courier.Stopped`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from device_ui.settings.smtp import SmtpSettings
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The form name of the `field` to change (``""``: none of the tab's), and the `sentence` that says to what."""
+
+    field: str
+    sentence: str
+
+
+# step, problem, start of the server's reply, field, sentence
+ADVICE: tuple[tuple[str, str, str, str, str], ...] = (
+    ("name", "silent", "", "host", "The device gets no answer from its name server: check the device's network, or type the mail server's IP address as SMTP Host."),
+    ("name", "", "", "host", "Nobody knows the name {host}: check the spelling of SMTP Host, or type the mail server's IP address."),
+    ("address", "", "", "host", "{host} is this device itself: type the name or address of the mail server as SMTP Host."),
+    ("connect", "refused", "", "port", "Nothing listens at port {port} of {host}: change SMTP Port, usually to 587, or to 465."),
+    ("connect", "silent", "", "port", "{host} does not answer at port {port}: check SMTP Host, change SMTP Port (usually to 587 or 465), or ask whether a firewall is between."),
+    ("connect", "", "", "host", "The device cannot reach {host}: check SMTP Host and the device's network."),
+    ("greeting", "answer", "5", "host", "{host} turns this device away: ask its administrator to allow the device's address, or change SMTP Host."),
+    ("greeting", "answer", "4", "", "{host} has no time right now: try again in some minutes."),
+    ("greeting", "", "", "port", "Something answers at port {port}, but it is no mail server: change SMTP Port, usually to 587, or to 465."),
+    ("ehlo", "", "", "host", "{host} does not take the device's greeting: check SMTP Host, or ask its administrator."),
+    ("tls", "no STARTTLS", "", "port", "{host} offers no STARTTLS at port {port}: change SMTP Port to 465 (TLS from the first byte) or to the port that offers it, usually 587."),
+    ("tls", "no TLS spoken", "", "port", "Port {port} does not speak TLS from the first byte: use SMTP Port 587 with STARTTLS (connection security auto)."),
+    ("tls", "bytes before TLS", "", "host", "The server sent data before TLS began, which is an attack or a fault: check SMTP Host, and ask its administrator."),
+    ("tls", "", "", "port", "TLS could not begin at port {port}: change SMTP Port to 587 with STARTTLS or to 465, or ask the mail server's administrator."),
+    ("certificate", "expired", "", "host", "The mail server's certificate has expired, if the device's clock is right (it says {clock}): ask the server's administrator for a new one, or set the clock."),
+    ("certificate", "not yet valid", "", "", "The mail server's certificate is not valid yet by the device's clock, which says {clock}: set the device's clock."),
+    ("certificate", "another name", "", "host", "The certificate is for another name than {host}: type the name that the certificate has as SMTP Host."),
+    ("certificate", "", "", "host", "The device does not know who issued the certificate of {host}: check SMTP Host, or have the maker's device.toml name the authority (mail.ca_file)."),
+    ("login", "no login offered", "", "sign_in", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under Advanced the sign-in to none if it is a relay."),
+    ("login", "no TLS", "", "security", "A login is never sent in the clear: under Advanced, change the connection security to auto."),
+    ("login", "login refused", "534", "password", "The provider wants a password made for this device: make an app password there, and under Advanced choose the sign-in provider."),
+    ("login", "login refused", "530", "security", "The server wants TLS before a login: under Advanced, change the connection security to auto."),
+    ("login", "login refused", "", "password", "The server does not take this login: check SMTP Account Address and type SMTP Account Password again."),
+    ("login", "silent", "", "account", "The server fell silent at the login, as some do when they refuse it: check SMTP Account Address and Password, and that the provider allows this way of signing in (SMTP AUTH)."),
+    ("login", "closed", "", "account", "The server hung up at the login, as some do when they refuse it: check SMTP Account Address and Password, and that the provider allows this way of signing in (SMTP AUTH)."),
+    ("login", "", "", "", "The server cannot check logins right now: try again in some minutes."),
+    ("sender", "answer", "530", "sign_in", "The server wants a login first: under Advanced, change the sign-in to manual or provider."),
+    ("sender", "", "", "account", "The server does not let this account send as {mail_from}: check SMTP Account Address, or under Advanced the from address."),
+    ("recipient", "", "4", "", "The server defers this recipient: the mail is tried again by itself; try the test again in some minutes."),
+    ("recipient", "", "", "account", "The server does not take mail for this recipient: check the address, or whether this account may send to it."),
+    ("content", "", "4", "", "The server defers the mail: try again in some minutes."),
+    ("content", "", "", "sender_name", "The server refuses the mail itself: its answer says why; a plainer Sender Name may help, else ask its administrator."),
+)  # fmt: skip
+FALLBACK = Advice("", "The mail did not go out; the server's answer above is all that is known.")
+
+
+def advise(step: str, problem: str, reply: str, settings: SmtpSettings, clock: str) -> Advice:
+    """The first row of `ADVICE` that fits; `clock` is what the device's clock says."""
+    values = {"host": settings.host, "port": settings.port, "mail_from": settings.mail_from, "clock": clock}
+    for row_step, row_problem, row_reply, name, sentence in ADVICE:
+        if row_step in ("", step) and row_problem in ("", problem) and reply.startswith(row_reply):
+            return Advice(name, sentence.format_map(values))
+    return FALLBACK

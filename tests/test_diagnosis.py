@@ -1,0 +1,87 @@
+"""What a person can do about a mail that did not go out: the field to change, and to what."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from device_ui.mail.courier import STEPS
+from device_ui.mail.diagnosis import ADVICE, FALLBACK, advise
+from device_ui.settings.smtp import BY_NAME, SmtpSettings
+from tests.product import ROOT
+
+SETTINGS = SmtpSettings("mail.example.com", 25, "Alarms", "alarm@example.com", sealed="x")
+CLOCK = "1970-01-01 00:05 +0000"
+
+
+@pytest.mark.parametrize(
+    ("step", "problem", "reply", "field", "words"),
+    [
+        ("name", "unknown name", "", "host", "Nobody knows the name mail.example.com"),
+        ("name", "silent", "", "host", "no answer from its name server"),
+        ("address", "not allowed", "", "host", "is this device itself"),
+        ("connect", "refused", "", "port", "Nothing listens at port 25"),
+        ("connect", "silent", "", "port", "does not answer at port 25"),
+        ("connect", "broken", "No route to host", "host", "cannot reach mail.example.com"),
+        ("greeting", "silent", "", "port", "it is no mail server"),
+        ("greeting", "answer", "554 go away", "host", "turns this device away"),
+        ("greeting", "answer", "421 busy", "", "try again in some minutes"),
+        ("tls", "no STARTTLS", "", "port", "change SMTP Port to 465"),
+        ("tls", "no TLS spoken", "", "port", "use SMTP Port 587 with STARTTLS"),
+        ("tls", "bytes before TLS", "", "host", "an attack or a fault"),
+        ("certificate", "expired", "", "host", "(it says 1970-01-01 00:05 +0000)"),
+        ("certificate", "not yet valid", "", "", "set the device's clock"),
+        ("certificate", "another name", "", "host", "another name than mail.example.com"),
+        ("certificate", "unknown authority", "", "host", "who issued the certificate"),
+        ("login", "no login offered", "", "sign_in", "offers no login at port 25"),
+        ("login", "no TLS", "", "security", "never sent in the clear"),
+        ("login", "login refused", "534 5.7.9 app password", "password", "app password"),
+        ("login", "login refused", "530 5.7.0 STARTTLS first", "security", "wants TLS before a login"),
+        ("login", "login refused", "535 5.7.8 no", "password", "type SMTP Account Password again"),
+        ("login", "silent", "", "account", "fell silent at the login"),
+        ("login", "closed", "", "account", "hung up at the login"),
+        ("login", "answer", "454 later", "", "try again in some minutes"),
+        ("sender", "answer", "530 login first", "sign_in", "wants a login first"),
+        ("sender", "answer", "553 not yours", "account", "send as alarm@example.com"),
+        ("recipient", "answer", "550 unknown", "account", "check the address"),
+        ("recipient", "answer", "450 later", "", "defers this recipient"),
+        ("content", "answer", "554 spam", "sender_name", "refuses the mail itself"),
+        ("content", "answer", "451 later", "", "defers the mail"),
+    ],
+)
+def test_each_fault_names_the_field_and_what_to_change(step, problem, reply, field, words):
+    found = advise(step, problem, reply, SETTINGS, CLOCK)
+    assert found.field == field
+    assert words in found.sentence
+
+
+def test_what_nobody_has_seen_yet_has_an_answer_too():
+    assert advise("elsewhere", "odd", "", SETTINGS, CLOCK) == FALLBACK
+
+
+def test_every_step_has_an_answer_whatever_went_wrong():
+    assert [step for step in STEPS if advise(step, "odd", "", SETTINGS, CLOCK) == FALLBACK] == []
+
+
+def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
+    assert {name for _, _, _, name, _ in ADVICE} - {""} <= set(BY_NAME)
+    for number, (step, problem, reply, *_) in enumerate(ADVICE):
+        hidden = [
+            earlier
+            for earlier in ADVICE[:number]
+            if earlier[0] in ("", step) and earlier[1] in ("", problem) and reply.startswith(earlier[2])
+        ]
+        assert hidden == [], (step, problem, reply)
+
+
+def test_every_problem_that_it_knows_is_one_that_the_courier_says():
+    source = ast.parse((ROOT / "device_ui/mail/courier.py").read_text())
+    said = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
+    assert {problem for _, problem, *_ in ADVICE} - {""} <= said
+
+
+def test_a_sentence_is_one_sentence_without_a_gap():
+    for step, problem, reply, _, _ in ADVICE:
+        sentence = advise(step, problem, reply, SETTINGS, CLOCK).sentence
+        assert sentence.endswith(".") and "{" not in sentence and "  " not in sentence

@@ -1,0 +1,158 @@
+"""A storm of alarms: the first at once, the rest readable, nothing lost, the budget held."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_ui.mail.storm import Mail, Storm
+
+HOUR = 3600
+
+
+def run(storm: Storm, arrivals: dict[int, list[tuple[str, str]]], seconds: int) -> list[tuple[int, Mail]]:
+    """Let events arrive second by second and send whatever the plan says; (second, mail) in order."""
+    sent: list[tuple[int, Mail]] = []
+    number = 0
+    for now in range(seconds):
+        for code, kind in arrivals.get(now, []):
+            number += 1
+            storm.learn(number, code, kind)
+        while mail := storm.next(now):
+            storm.done(mail)
+            storm.went_out(now, mail.type)
+            sent.append((now, mail))
+    return sent
+
+
+def numbers(sent: list[tuple[int, Mail]]) -> list[int]:
+    return sorted(number for _, mail in sent for number in mail.numbers)
+
+
+def test_the_first_event_of_a_kind_goes_out_at_once_and_alone():
+    assert run(Storm(), {5: [("303", "fault")]}, 10) == [(5, Mail("fault", (1,)))]
+
+
+def test_what_follows_within_the_window_is_one_digest_at_its_end():
+    sent = run(Storm(), {0: [("303", "fault")] * 3, 30: [("303", "fault")] * 2}, 200)
+    assert sent == [(0, Mail("fault", (1,))), (60, Mail("fault", (2, 3, 4, 5)))]
+
+
+def test_a_digest_gathers_every_kind_of_its_type_but_no_other():
+    arrivals = {0: [("303", "fault"), ("304", "fault"), ("101", "info")] * 2}
+    sent = run(Storm(), arrivals, 100)
+    assert [mail for second, mail in sent if second] == [Mail("fault", (4, 5)), Mail("info", (6,))]
+
+
+def test_a_storm_that_lasts_is_one_digest_a_window():
+    sent = run(Storm(), {second: [("303", "fault")] for second in range(600)}, 700)
+    assert [second for second, _ in sent] == [0, *range(60, 601, 60)]
+    assert numbers(sent) == list(range(1, 601))
+
+
+def test_a_kind_that_was_quiet_for_a_window_goes_out_at_once_again():
+    assert [second for second, _ in run(Storm(), {0: [("303", "fault")], 61: [("303", "fault")]}, 100)] == [0, 61]
+
+
+def test_without_a_window_every_event_is_a_mail():
+    sent = run(Storm(window=0), {0: [("303", "fault")] * 50}, 2)
+    assert [mail.numbers for _, mail in sent] == [(number,) for number in range(1, 51)]
+
+
+def test_faults_go_before_infos():
+    sent = run(Storm(), {0: [("101", "info"), ("303", "fault")]}, 1)
+    assert [mail.type for _, mail in sent] == ["fault", "info"]
+
+
+def test_infos_leave_a_third_of_the_budget_to_faults():
+    infos = [(f"{code:03}", "info") for code in range(200)]
+    sent = run(Storm(budget=60), {0: infos, 10: [("900", "fault")]}, 20)
+    assert sum(mail.type == "info" for _, mail in sent) == 40
+    assert (10, Mail("fault", (201,))) in sent
+
+
+def test_what_the_budget_held_back_is_in_the_next_digest():
+    faults = {second: [(f"{second % 100:03}", "fault")] for second in range(100)}
+    sent = run(Storm(budget=5), faults, HOUR + 100)
+    assert len([second for second, _ in sent if second < HOUR]) == 5
+    assert sent[5] == (HOUR, Mail("fault", tuple(range(6, 101))))
+
+
+def test_the_budget_of_the_hour_before_a_restart_still_counts():
+    storm = Storm(budget=3)
+    for moment in (-10, -5, -1):
+        storm.went_out(moment, "fault")
+    sent = run(storm, {0: [("303", "fault")]}, HOUR)
+    assert [second for second, _ in sent] == [HOUR - 10]
+
+
+def test_a_mail_that_was_decided_keeps_its_events_and_is_tried_when_it_is_due():
+    storm = Storm()
+    storm.learn(1, "303", "fault")
+    first = storm.next(0)
+    storm.learn(2, "303", "fault")
+    assert storm.next(1, due=lambda _: False) is None
+    assert storm.next(2, due=lambda _: True) == first == Mail("fault", (1,))
+
+
+def test_a_digest_of_before_a_restart_comes_back_as_it_was():
+    storm = Storm()
+    storm.resume("fault", [7, 5, 6])
+    storm.learn(8, "303", "fault")
+    assert storm.next(0) == Mail("fault", (5, 6, 7))
+    assert storm.last == 8
+
+
+@pytest.mark.parametrize(
+    ("arrive", "now", "wait"), [([], 0, None), ([("303", "fault")] * 2, 10, 50), ([("303", "fault")], 0, None)]
+)
+def test_the_wait_ends_when_something_may_go(arrive, now, wait):
+    storm = Storm()
+    for number, (code, kind) in enumerate(arrive, 1):
+        storm.learn(number, code, kind)
+    while mail := storm.next(0):
+        storm.done(mail)
+    assert storm.wait(now) == wait
+
+
+def test_the_wait_ends_when_the_budget_does():
+    storm = Storm(budget=1)
+    storm.went_out(0, "fault")
+    storm.learn(1, "303", "fault")
+    assert storm.next(100) is None
+    assert storm.wait(100) == HOUR - 100
+
+
+def test_ten_thousand_alarms_in_a_minute_are_a_handful_of_mails_in_exact_balance():
+    kinds = [("303", "fault"), ("304", "fault"), ("101", "info")]
+    arrivals = {second: [kinds[(second + each) % 3] for each in range(167)] for second in range(60)}
+    sent = run(Storm(), arrivals, 300)
+    assert len(sent) == 5
+    assert numbers(sent) == list(range(1, 60 * 167 + 1))
+
+
+arrival = st.tuples(st.sampled_from(["303", "304", "101", "102", "050"]), st.sampled_from(["fault", "info"]))
+storms = st.dictionaries(st.integers(0, 300), st.lists(arrival, max_size=20), max_size=30)
+
+
+@given(storms, st.integers(3, 20), st.sampled_from([0, 10, 60]))
+@settings(max_examples=100, deadline=None)
+def test_every_number_goes_out_once_and_the_budget_holds(arrivals, budget, window):
+    # Enough hours for what a budget of three can carry by digests; without a window every event is a mail.
+    total = sum(map(len, arrivals.values()))
+    hours = 4 if window else 2 + 3 * total // budget
+    storm = Storm(window, budget)
+    sent: list[tuple[int, Mail]] = []
+    number = 0
+    for now in sorted({*range(0, 420, 5), *arrivals, *range(420, hours * HOUR, 60)}):
+        for code, kind in arrivals.get(now, []):
+            number += 1
+            storm.learn(number, code, kind)
+        while mail := storm.next(now):
+            storm.done(mail)
+            storm.went_out(now, mail.type)
+            sent.append((now, mail))
+    assert numbers(sent) == list(range(1, number + 1))
+    moments = [second for second, _ in sent]
+    assert all(moments[index + budget] - moments[index] >= HOUR for index in range(len(moments) - budget))
