@@ -322,10 +322,10 @@ def test_advanced_opens_by_itself_when_something_in_it_is_broken(tab, stored):
 def test_tab_key_walks_the_page_in_reading_order(tab, stored):
     visitor = tab(stored)
     walked = []
-    for _ in range(9):
+    for _ in range(10):
         visitor.page.keyboard.press("Tab")
         walked.append(focused(visitor))
-    assert walked == ["Sign out", "SMTP", *LABELS, "Advanced", "Update"]
+    assert walked == ["Sign out", "SMTP", "Recipients", *LABELS, "Advanced", "Update"]
 
 
 def test_error_summary_gets_the_focus(tab, empty):
