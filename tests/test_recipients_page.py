@@ -6,6 +6,7 @@ import email
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +107,21 @@ def test_a_list_that_cannot_be_stored_or_read_is_told(product, page):
         product.folders.recipients.rmdir()
 
 
+def test_what_flash_does_not_take_is_not_called_done(product, page):
+    do(page, "add", "first@example.com")
+    obstacle = product.folders.recipients.with_name(".recipients.toml.new")
+    obstacle.mkdir()
+    try:
+        answer = do(page, "add", "second@example.com")
+    finally:
+        obstacle.rmdir()
+    assert answer.status == 507
+    assert "Nothing was changed. The file recipients.toml could not be stored" in answer.text
+    assert 'value="second@example.com"' in answer.text
+    page.get("/recipients")
+    assert listed(page) == [("first@example.com", "info")]
+
+
 def test_the_twentieth_is_the_last(page):
     for number in range(20):
         assert do(page, "add", f"a{number}@b.c").status == 303
@@ -131,23 +147,48 @@ def test_the_page_is_sound_html_and_says_where_it_is(page):
     assert document.problems(text) == []
 
 
-def test_faults_reach_everybody_and_infos_who_wants_them(tmp_path):
+@pytest.fixture
+def mailing(tmp_path: Path) -> Iterator[tuple[Product, Mailbox]]:
+    """A device of its own whose settings lead to a demo mail server."""
     mailbox = Mailbox(tmp_path / "demo", out=io.StringIO())
     server = Server(mailbox, free_port())
     server.start()
+    (tmp_path / "device").mkdir()
     try:
         with Product(tmp_path / "device") as product:
-            product.folder.mkdir()
             product.start("--ca-file", str(mailbox.ca_file))
-            browser = product.logged_in()
-            do(browser, "add", "all@example.com")
-            do(browser, "add", "faults@example.com", "fault")
-            browser.update(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
-            for code in ("303", "101"):
-                product.event(code, "x")
-            wait_for(lambda: product.state()["waiting"] == 0, what="both mails")
+            product.save(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
+            yield product, mailbox
     finally:
         server.shutdown()
         server.server_close()
+
+
+def mailed_to(product: Product, mailbox: Mailbox, *codes: str) -> list[str]:
+    """Whom the mails of these events name as their recipients, in order."""
+    for code in codes:
+        product.event(code, "x")
+    wait_for(lambda: product.state()["waiting"] == 0, what="the mails")
     mails = [email.message_from_bytes(path.read_bytes()) for path in sorted(mailbox.folder.glob("*.eml"))]
-    assert [mail["To"] for mail in mails] == ["all@example.com, faults@example.com", "all@example.com"]
+    return [str(mail["To"]) for mail in mails]
+
+
+def test_faults_reach_everybody_and_infos_who_wants_them(mailing):
+    product, mailbox = mailing
+    browser = product.logged_in()
+    do(browser, "add", "all@example.com")
+    do(browser, "add", "faults@example.com", "fault")
+    assert mailed_to(product, mailbox, "303", "101") == ["all@example.com, faults@example.com", "all@example.com"]
+
+
+def test_an_info_that_nobody_wants_is_done_without_a_mail(mailing):
+    product, mailbox = mailing
+    do(product.logged_in(), "add", "faults@example.com", "fault")
+    assert mailed_to(product, mailbox, "101") == []
+
+
+def test_while_the_list_is_damaged_an_alarm_reaches_the_account(mailing):
+    product, mailbox = mailing
+    product.folders.recipients.write_bytes(b"nonsense")
+    assert mailed_to(product, mailbox, "303") == [mailbox.account]
+    assert "mail goes to the SMTP account" in product.log("mailhook")
