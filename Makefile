@@ -44,8 +44,8 @@ format: .venv/tests ## put the source into its format
 	@.venv/bin/ruff check $(LINT) --select I --fix device_ui tests
 
 install: ## install under DESTDIR and PREFIX, without dependencies and without pip, as a packager expects
-	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/device-ui"
-	@tar -c --exclude=__pycache__ device_ui static views | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/lib/device-ui"
+	@install -d -m 755 "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/device-ui"
+	@tar -c --exclude=__pycache__ --mode=u+rwX,go=rX device_ui static views | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/lib/device-ui"
 	@$(PYTHON) -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(PREFIX)/lib/device-ui"
 	@printf '%s\n' '#!/usr/bin/env python3' 'import sys' 'sys.path.insert(0, "$(PREFIX)/lib/device-ui")' \
 		'from device_ui.__main__ import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"

@@ -92,7 +92,8 @@ def sendmail(device: Device, options: argparse.Namespace) -> int:
     """What cron, mdadm, smartd and fail2ban expect of /usr/sbin/sendmail: the message becomes an event."""
     from device_ui.mail import sendmail as door
 
-    return door.deliver(device.folders.socket, options.words, sys.stdin.buffer)
+    with open(0, "rb", closefd=False) as stream:
+        return door.deliver(device.folders.socket, options.words, stream)
 
 
 def settings(device: Device, options: argparse.Namespace) -> int:

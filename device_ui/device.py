@@ -121,6 +121,22 @@ class Device:
             return pwd.getpwnam(self[f"users.{user}"]).pw_uid, pwd.getpwnam(self[f"users.{group}"]).pw_gid
         return -1, -1
 
+    def layout(self, process: str) -> list[tuple[Path, int, tuple[int, int]]]:
+        """The folders that `process` (``web`` or ``mail``) makes: path, mode, owner.
+
+        Root makes everybody's: a console command on a new device must not leave half of them for nobody to make.
+        """
+        at = self.folders
+        mail = self.owner("mail", "mail")
+        made = {
+            "web": [
+                (at.settings.parent, 0o2750, self.owner("web", "mail")),
+                (at.administrator.parent, 0o700, self.owner("web", "web")),
+            ],
+            "mail": [(at.private_key.parent, 0o700, mail), (at.public_key.parent, 0o755, mail)],
+        }
+        return [*made["web"], *made["mail"]] if os.geteuid() == 0 else made[process]
+
     @classmethod
     def plain(cls, folders: Folders) -> Device:
         """A device whose maker changed nothing: enough for whoever only needs the socket."""

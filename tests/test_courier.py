@@ -662,7 +662,7 @@ def test_a_server_that_talks_on_in_the_clear_after_starttls_gets_nothing(good_ch
     script = {"handshake": "250 what TLS?"}
     with ScriptedServer(script, chain=good_chain) as server:
         stopped = stopped_at(courier_for(server, context))
-    assert (stopped.step, stopped.problem) in [("tls", "no TLS spoken"), ("tls", "bytes before TLS")]
+    assert (stopped.step, stopped.problem) in [("tls", "no TLS agreed"), ("tls", "bytes before TLS")]
     assert not carries_login(server.received)
 
 

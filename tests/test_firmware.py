@@ -132,3 +132,55 @@ def test_a_hook_that_never_answers_costs_ten_seconds_and_no_more(program, produc
     finally:
         hook.send_signal(signal.SIGCONT)
     assert done.returncode == 75
+
+
+def test_a_signal_while_the_hook_is_busy_loses_no_alarm(tmp_path):
+    """poll(2) is never restarted after a signal; firmware has timers, and a burst fills the backlog."""
+    source = tmp_path / "timer.c"
+    source.write_text(
+        """
+#define _GNU_SOURCE
+#include "device_event.h"
+#include <signal.h>
+#include <stdio.h>
+#include <sys/time.h>
+static void nothing(int number) { (void)number; }
+int main(void)
+{
+    struct itimerval often = {{0, 3000}, {0, 3000}};
+    signal(SIGALRM, nothing);
+    setitimer(ITIMER_REAL, &often, NULL);
+    return printf("%ld\\n", device_event("303", "x", NULL)) < 0;
+}
+"""
+    )
+    program = tmp_path / "timer"
+    subprocess.run(["gcc", "-std=c99", f"-I{SOURCE.parent}", "-o", program, source, SOURCE], check=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "hook.sock"))
+        listener.listen(0)
+        crowd = []
+        for _ in range(3):  # until the backlog is full
+            one = socket.socket(socket.AF_UNIX)
+            one.setblocking(False)
+            crowd.append(one)
+            if one.connect_ex(str(tmp_path / "hook.sock")):
+                break
+
+        def serve() -> None:
+            threading.Event().wait(0.5)
+            for _ in range(len(crowd) + 1):
+                sock, _ = listener.accept()
+                with sock:
+                    if sock.recv(65536):
+                        sock.sendall(b'{"accepted": 7}\n')
+                        return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        for one in crowd:
+            threading.Timer(0.6, one.close).start()
+        environment = {**os.environ, "DEVICE_UI_RUN": str(tmp_path)}
+        done = subprocess.run([program], env=environment, capture_output=True, text=True, timeout=20)
+        thread.join(10)
+    assert done.stdout == "7\n"

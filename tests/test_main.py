@@ -370,6 +370,9 @@ def test_root_at_the_console_makes_folders_for_those_who_need_them(product: Prod
     assert (web.owner(), oct(web.stat().st_mode & 0o7777)) == ("daemon", "0o700")
     assert (settings.owner(), settings.group(), oct(settings.stat().st_mode & 0o7777)) == ("daemon", "bin", "0o2750")
     assert product.folders.administrator.owner() == "daemon"
+    mail, public = product.folders.private_key.parent, product.folders.public_key.parent
+    assert (mail.owner(), oct(mail.stat().st_mode & 0o7777)) == ("bin", "0o700")
+    assert (public.owner(), oct(public.stat().st_mode & 0o7777)) == ("bin", "0o755")
 
 
 def test_run_serves_an_ipv6_address(product: Product):

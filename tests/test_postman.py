@@ -1228,3 +1228,36 @@ def test_the_note_of_a_refusal_holds_no_secret(real):
 @pytest.fixture(autouse=True)
 def quiet(caplog):
     caplog.set_level(logging.WARNING)
+
+
+# What review found
+
+
+def test_an_event_that_nobody_wants_needs_no_server(desk):
+    desk.save()
+    desk.postman._listed = lambda: (Recipient("faults@example.com", "fault"),)
+    desk.outbox.accept([Event("101", "info", 0.0, 0.0), Event("303", "fault", 0.0, 0.0)])
+    desk.server.stops = UNREACHABLE
+    desk.work()
+    assert [event.code for event in desk.outbox.waiting()] == ["303"]
+
+
+def test_what_passes_does_not_hide_what_lasts(set_up):
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    told, whole = set_up.problem, set_up.store.path.read_bytes()
+    set_up.store.path.write_bytes(b"nonsense")
+    set_up.postman.round()
+    assert set_up.problem[0] == "damaged"
+    set_up.store.path.write_bytes(whole)
+    set_up.postman.round()
+    assert set_up.problem == told
+
+
+def test_the_newest_verdict_is_told_after_a_restart_whatever_its_number(set_up):
+    for number, verdict, moment in ((2, "delivered", 100.0), (1, "refused", 200.0)):
+        set_up.outbox.accept([Event("303", "fault", 0.0, 0.0)])
+        set_up.outbox.record(number, [Delivery("a@b.c", verdict, "recipient", "550 no", moment)], done=False)
+    set_up.restart()
+    assert set_up.problem[0] == "refused"

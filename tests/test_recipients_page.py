@@ -192,3 +192,14 @@ def test_while_the_list_is_damaged_an_alarm_reaches_the_account(mailing):
     product.folders.recipients.write_bytes(b"nonsense")
     assert mailed_to(product, mailbox, "303") == [mailbox.account]
     assert "mail goes to the SMTP account" in product.log("mailhook")
+
+
+@pytest.mark.parametrize("what", ["add", "remove"])
+def test_a_double_click_is_told_as_done(page, what):
+    do(page, "add", "first@example.com")
+    match = re.search(r'name="revision" value="([^"]*)"', page.get("/recipients").text)
+    assert match
+    address = "second@example.com" if what == "add" else "first@example.com"
+    assert [do(page, what, address, revision=match[1]).status for _ in range(2)] == [303, 303]
+    words = {"add": "second@example.com is on the list.", "remove": "first@example.com was removed."}
+    assert words[what] in page.get("/recipients").text

@@ -81,7 +81,9 @@ def test_a_message_that_does_not_end_is_read_and_cut():
         (b"Subject: x\nContent-Type: text/html\n\n<p>one<b> two</b></p><p>three", "x", "one\ntwo\nthree"),
         (b"Subject: x\nContent-Transfer-Encoding: base64\n\nAAA", "x", None),
         (b"Subject: x\nContent-Type: multipart/mixed\n\nno boundary", "x", None),
-        (b"Subject: x\nContent-Type: image/png\n\n\x89PNG", "x", "(no text)"),
+        (b"Subject: x\nContent-Type: image/png\n\n\x89PNG", "x", "Subject: x\nContent-Type: image/png\n\n\ufffdPNG"),
+        (b"ALERT: disk 3 failed, array degraded\n", "(no subject)", "ALERT: disk 3 failed, array degraded"),
+        (b"RAID: degraded\nDisk: sdb\n\nrest\n", "(no subject)", "RAID: degraded\nDisk: sdb\n\nrest"),
     ],
 )
 def test_what_can_be_read_of_a_message_is_kept(raw, subject, text):
@@ -196,3 +198,10 @@ def test_a_caller_outside_the_group_is_denied_and_never_meets_a_secret(product):
     )
     assert (done.returncode, done.stdout) == (77, ""), done.stderr
     assert "may not ask" in done.stderr
+
+
+def test_a_closed_standard_input_is_told_in_one_line(product):
+    product.start_hook()
+    words = ["sh", "-c", f"exec {sys.executable} -m device_ui sendmail root <&-"]
+    done = subprocess.run(words, env=product.environment, cwd="/", capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (71, "", 1), done.stderr

@@ -83,11 +83,14 @@ static int connected(long long deadline)
         return -1;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     while (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        /* EAGAIN: the hook has too many callers right now. */
-        if (errno != EINTR && (errno != EAGAIN || deadline <= now_ms() || poll(NULL, 0, 10) < 0)) {
-            close(fd);
-            return -1;
+        if (errno == EINTR)
+            continue;
+        if (errno == EAGAIN && now_ms() < deadline) {
+            (void)poll(NULL, 0, 10); /* the hook has too many callers right now */
+            continue;
         }
+        close(fd);
+        return -1;
     }
     return fd;
 }

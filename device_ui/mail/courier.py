@@ -194,7 +194,9 @@ class Courier:
         except queue.Empty:
             raise Stopped("name", "silent", "the name server does not answer") from None
         if isinstance(answer, Exception):
-            raise Stopped("name", "unknown name", str(answer.args[-1] if answer.args else answer))
+            # EAI_AGAIN: nobody could be asked, as at every boot before the network is there.
+            problem = "silent" if getattr(answer, "errno", None) == socket.EAI_AGAIN else "unknown name"
+            raise Stopped("name", problem, str(answer.args[-1] if answer.args else answer))
         return answer
 
     def _allowed(self, address: str) -> bool:
@@ -229,10 +231,10 @@ class Courier:
             self._expect("tls", (220,), *self._session.docmd("STARTTLS"))
             if self._session.pending:
                 raise Stopped("tls", "bytes before TLS", "the server sent more before TLS began")
-        self._start_tls()
+        self._start_tls("no TLS agreed")
 
-    def _start_tls(self) -> None:
-        with self._at("tls"):
+    def _start_tls(self, problem: str = "no TLS spoken") -> None:
+        with self._at("tls", problem):
             smtp = self._session
             smtp.sock.settimeout(self._deadline.left())
             smtp.use(self._context.wrap_socket(smtp.sock, server_hostname=self._host.rstrip(".")))
@@ -314,7 +316,7 @@ class Courier:
         return self._smtp
 
     @contextlib.contextmanager
-    def _at(self, step: str) -> Iterator[None]:
+    def _at(self, step: str, tls_problem: str = "no TLS spoken") -> Iterator[None]:
         """Turn whatever goes wrong into the name of the step and a word for the problem."""
         try:
             yield
@@ -322,7 +324,7 @@ class Courier:
             problem = CERTIFICATE_PROBLEMS.get(error.verify_code, "unknown authority")
             raise Stopped("certificate", problem, error.verify_message) from error
         except ssl.SSLError as error:
-            raise Stopped(step, "no TLS spoken", error.reason or str(error)) from error
+            raise Stopped(step, tls_problem, error.reason or str(error)) from error
         except (OSError, smtplib.SMTPException, ValueError) as error:
             raise Stopped(step, *_problem(error)) from error
 

@@ -38,8 +38,8 @@ class Daemon:
         self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
         # No core dump may hold the key or a password.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for path, mode in ((device.folders.private_key, 0o700), (device.folders.public_key, 0o755)):
-            flash.make_folder(path.parent, mode, device.owner("mail", "mail"))
+        for folder in device.layout("mail"):
+            flash.make_folder(*folder)
         self._key_id = keys.load_pair(device.folders.private_key, device.folders.public_key).id
         self._outbox = Outbox(device.folders.ledger)
         if self._outbox.set_aside:

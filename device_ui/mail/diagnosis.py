@@ -48,11 +48,12 @@ ADVICE: tuple[tuple[str, str, str, str, str], ...] = (
     ("login", "closed", "", "account", "The server hung up at the login, as some do when they refuse it: check SMTP Account Address and Password, and that the provider allows this way of signing in (SMTP AUTH)."),
     ("login", "", "", "", "The server cannot check logins right now: try again in some minutes."),
     ("sender", "answer", "530", "sign_in", "The server wants a login first: under Advanced, change the sign-in to manual or provider."),
-    ("sender", "", "", "account", "The server does not let this account send as {mail_from}: check SMTP Account Address, or under Advanced the from address."),
-    ("recipient", "", "4", "", "The server defers this recipient: the mail is tried again by itself; try the test again in some minutes."),
-    ("recipient", "", "", "account", "The server does not take mail for this recipient: check the address, or whether this account may send to it."),
-    ("content", "", "4", "", "The server defers the mail: try again in some minutes."),
-    ("content", "", "", "sender_name", "The server refuses the mail itself: its answer says why; a plainer Sender Name may help, else ask its administrator."),
+    ("sender", "answer", "5", "account", "The server does not let this account send as {mail_from}: check SMTP Account Address, or under Advanced the from address."),
+    ("sender", "", "", "", "The server has no time, or the connection broke: the mail is tried again by itself."),
+    ("recipient", "answer", "5", "account", "The server does not take mail for this recipient: check the address, or whether this account may send to it."),
+    ("recipient", "", "", "", "The server defers this recipient, or the connection broke: the mail is tried again by itself."),
+    ("content", "answer", "5", "sender_name", "The server refuses the mail itself: its answer says why; a plainer Sender Name may help, else ask its administrator."),
+    ("content", "", "", "", "The server defers the mail, or the connection broke: it is tried again by itself."),
 )  # fmt: skip
 FALLBACK = Advice("", "The mail did not go out; the server's answer above is all that is known.")
 

@@ -142,10 +142,10 @@ class Outbox:
         return [Delivery(*row) for row in self._read(query, (number,))]
 
     def last_delivery(self) -> Delivery | None:
-        """What became of the newest event that has a verdict; of several recipients, one that did not get it."""
+        """The newest verdict; of several recipients of one mail, one that did not get it."""
         query = (
             "SELECT recipient, verdict, step, reply, time FROM delivery "
-            "WHERE number = (SELECT max(number) FROM delivery) ORDER BY verdict = 'delivered' LIMIT 1"
+            "ORDER BY time DESC, number DESC, verdict = 'delivered' LIMIT 1"
         )
         return next((Delivery(*row) for row in self._read(query, ())), None)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
-from device_ui.mail.catalog import Catalog
+from device_ui.mail.catalog import TYPES, Catalog
 from device_ui.mail.outbox import Delivery, Event, Outbox
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings
@@ -121,6 +121,8 @@ class Postman:
         self._refused: dict[str, str] | None = None
         self._revision: str | None = None
         self.problem = _last_loss(outbox)
+        # What `self.problem` was before something passing, such as a ledger that could not be read once, took its place.
+        self._standing = Problem()
 
     def state(self) -> dict[str, Any]:
         """How the mail path is, for the page and the console. Raises `NotStored` when the ledger cannot be read."""
@@ -170,7 +172,7 @@ class Postman:
             self._record_late()
             return self._round()
         except NotStored as error:
-            self.problem = Problem("storage", reply=error.reason)
+            self._interrupted(Problem("storage", reply=error.reason))
             self._marks.clear()
             return RETRY_FIRST
 
@@ -178,16 +180,34 @@ class Postman:
         settings, revision, problem = self._look()
         self._remember_refusal()
         if problem or settings is None:
-            self.problem = problem or Problem("unset")
+            self._interrupted(problem or Problem("unset"))
             self._marks.clear()  # waiting for a person does not count towards giving up
             return LOOK_AGAIN
         if self.problem.word not in LASTING:
-            self.problem = Problem()
+            self.problem = self._standing
+        self._settle_unwanted(settings)
         self._give_up()
         if not self._outbox.waiting_count():
             return None
         # A word about new settings may be lost (a hook that was just starting): never wait longer than this unseen.
         return min(self._send_due(settings, revision), LOOK_AGAIN)
+
+    def _interrupted(self, problem: Problem) -> None:
+        if self.problem.word in LASTING:
+            self._standing = self.problem
+        self.problem = problem
+
+    def _settle_unwanted(self, settings: SmtpSettings) -> None:
+        """An event that no recipient wants is done: it needs no server."""
+        listed = self._listed()
+        if all(addresses(kind, listed, settings) for kind in TYPES):
+            return
+        after = 0
+        while batch := self._outbox.waiting(BATCH, after):
+            after = batch[-1].number
+            for event in batch:
+                if not addresses(event.type, listed, settings):
+                    self._record(event.number, [], done=True)
 
     def _look(self) -> tuple[SmtpSettings | None, str, Problem | None]:
         try:
@@ -218,7 +238,7 @@ class Postman:
         try:
             password = self._unseal(settings) if settings.sealed else ""
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
-            self.problem = Problem("password", reply=str(error))
+            self._interrupted(Problem("password", reply=str(error)))
             self._marks.clear()
             return LOOK_AGAIN
         self._session(settings, revision, password)
@@ -294,16 +314,16 @@ class Postman:
             device = {**self._device, "address": courier.local_address}
             mail = compose(event, self._catalog[event.code], settings, everybody, device, self._outbox.id)
             outcomes = courier.deliver(open_, mail)
-        later = [each for each in outcomes.values() if each.verdict == "try later"]
+        later, now = [each for each in outcomes.values() if each.verdict == "try later"], self._wall()
         ended = [
-            Delivery(recipient, each.verdict, each.step, each.reply, self._wall())
+            Delivery(recipient, each.verdict, each.step, each.reply, now)
             for recipient, each in outcomes.items()
             if each not in later
         ]
         self._record(event.number, ended, done=not later)
         if ended:
             lost = [each for each in ended if each.verdict != "delivered"]
-            self._server = Tries()
+            self._server, self._standing = Tries(), Problem()
             advice = self._advice(lost[0].step, "answer", lost[0].reply, settings) if lost else ""
             self.problem = Problem("refused", lost[0].step, lost[0].reply, advice) if lost else Problem()
         for each in ended:
@@ -353,6 +373,7 @@ class Postman:
         self._server = Tries()
         self._tries.clear()
         self._marks.clear()
+        self._standing = Problem()
         if self.problem.word in LASTING:
             self.problem = Problem()
 

@@ -33,6 +33,7 @@ MESSAGE_MAXIMUM = 1024 * 1024
 # Characters of subject and text that are kept.
 SUBJECT_MAXIMUM, TEXT_MAXIMUM = 200, 9_500
 FLAGS = "A:B:b:C:D:d:F:f:Gh:I:iL:mN:nO:o:p:R:r:sTtUV:vX:q"
+HEADERS = ("From", "To", "Subject", "Date", "MIME-Version", "Content-Type")
 NO_SUBJECT = "(no subject)"
 CUT = "\n[… cut]"
 
@@ -104,6 +105,9 @@ def parse(raw: bytes, call: Call) -> Message:
     try:
         mail = email.message_from_bytes(raw, policy=email.policy.default)
         subject, text, named = str(mail["Subject"] or ""), _text(mail), str(mail["To"] or "")
+        if not text.strip() or not any(name in mail for name in HEADERS):
+            # A text whose first line only looks like a header, or parts that are no text: keep what came.
+            text = raw.decode("utf-8", "replace")
     except Exception:  # the parser fails on some broken messages in ways of its own; none may be lost
         subject, text, named = "", raw.decode("utf-8", "replace"), ""
     recipients = call.recipients or tuple(each.strip() for each in named.split(",") if each.strip())
@@ -128,7 +132,7 @@ def source(call: Call) -> str:
 def _text(mail: email.message.EmailMessage) -> str:
     part = mail.get_body(("plain", "html"))
     if part is None:
-        return "(no text)"
+        return ""
     content = part.get_payload(decode=True)
     text = _decoded(content, part) if isinstance(content, bytes) else str(part.get_payload())
     return _Words.of(text) if part.get_content_subtype() == "html" else text

@@ -82,6 +82,10 @@ class RecordStore(Generic[Content]):
 
         return flash.replace(self.path, self._encode(settings), agree=still_stands)
 
+    def revision_of(self, settings: Content) -> str:
+        """The revision that these settings have once they are stored."""
+        return _revision(self._encode(settings))
+
     def _decode(self, raw: bytes) -> Content:
         try:
             values = record.decode(raw)
@@ -116,11 +120,6 @@ def encode(settings: SmtpSettings) -> bytes:
     """The settings file's bytes; a relay without login has no `sealed` line."""
     values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
     return record.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
-
-
-def revision_of(settings: SmtpSettings) -> str:
-    """The revision that these settings have once they are stored."""
-    return _revision(encode(settings))
 
 
 def _revision(raw: bytes | None) -> str:

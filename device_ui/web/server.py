@@ -61,8 +61,8 @@ def serve(device: Device, listen: str) -> None:
 
 def prepare(device: Device, *, quiet: bool = False) -> Record | None:
     """Make the folders and, on a new device, the setup code, which is printed for the console and the journal."""
-    flash.make_folder(device.folders.settings.parent, 0o2750, device.owner("web", "mail"))
-    flash.make_folder(device.folders.administrator.parent, 0o700, device.owner("web", "web"))
+    for folder in device.layout("web"):
+        flash.make_folder(*folder)
     is_new = not device.folders.settings.exists() and not flash.set_aside_files(device.folders.settings)
     try:
         found = Administrator(device.folders.administrator).begin(is_new=is_new)

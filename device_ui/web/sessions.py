@@ -8,16 +8,18 @@ not used; the cookie holds the token and nothing else.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
 # Enough for every tab of every operator; the oldest goes when a new one comes.
 SESSIONS_MAXIMUM = 32
 TOKEN_BYTES = 32
+FINGERPRINT_KEY = secrets.token_bytes(32)
 
 
 @dataclass
@@ -33,6 +35,14 @@ class Session:
     notice: str = ""
     saved: tuple[bytes, str] = (b"", "")
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def remember(self, form: Mapping[str, str], revision: str) -> None:
+        """This form was saved, and made `revision`."""
+        self.saved = (_fingerprint(form), revision)
+
+    def is_repeated(self, form: Mapping[str, str], revision: str) -> bool:
+        """Whether this very form was saved last, and what it made still stands: the second half of a double click."""
+        return self.saved == (_fingerprint(form), revision) and form.get("revision", "") != revision
 
     def take_notice(self) -> str:
         """The notice, once."""
@@ -87,6 +97,11 @@ class Sessions:
         ]
         for key in over:
             del self._sessions[key]
+
+
+def _fingerprint(form: Mapping[str, str]) -> bytes:
+    # Keyed by the process, so that nothing can be told from it about a password.
+    return hmac.digest(FINGERPRINT_KEY, repr(sorted(form.items())).encode("utf-8", "replace"), "sha256")
 
 
 def _key(token: str) -> bytes:

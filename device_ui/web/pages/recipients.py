@@ -35,10 +35,20 @@ def show(site: Site, session: Session) -> str:
 def update(site: Site, session: Session) -> str | HTTPResponse:
     """One change of the list, on flash before it is told."""
     form = posted()
-    stored, problem = _load(site)
-    if problem:
-        response.status = 503
-        return _page(site, session, stored, problem=problem)
+    with session.lock:  # a double click sends the form twice at once
+        stored, problem = _load(site)
+        if problem:
+            response.status = 503
+            return _page(site, session, stored, problem=problem)
+        if session.is_repeated(form, stored.revision):
+            session.notice = _changed(form, ())[1]
+            return see_other("/recipients")
+        return _update(site, session, form, stored)
+
+
+def _update(site: Site, session: Session, form: dict[str, str], stored: Stored[Recipients]) -> str | HTTPResponse:
+    if text(form, "revision") != stored.revision:  # before the rules: they would judge a list that nobody has seen
+        return _conflict(site, session, form)
     listed, done = _changed(form, stored.settings or ())
     if isinstance(listed, Broken):
         response.status = 422
@@ -46,16 +56,21 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
     try:
         site.recipients.save(listed, text(form, "revision"))
     except Conflict:
-        response.status = 409
-        return _page(site, session, _load(site)[0], problem=CHANGED_MEANWHILE, typed=form)
+        return _conflict(site, session, form)
     except (NotStored, NotReadable) as error:
         log.error("the recipients were not saved: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
         sentence = IN_DOUBT if getattr(error, "in_doubt", False) else NOT_SAVED
         return _page(site, session, _load(site)[0], problem=sentence.format(reason=told(error)), typed=form)
     log.info("the recipients were changed from %s", address())
+    session.remember(form, site.recipients.revision_of(listed))
     session.notice = done
     return see_other("/recipients")
+
+
+def _conflict(site: Site, session: Session, form: dict[str, str]) -> str:
+    response.status = 409
+    return _page(site, session, _load(site)[0], problem=CHANGED_MEANWHILE, typed=form)
 
 
 def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Broken, str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hmac
 import logging
-import secrets
 from collections.abc import Mapping
 
 from bottle import HTTPResponse, request, response
@@ -16,7 +14,7 @@ from device_ui.mail import client
 from device_ui.settings import keys, seal
 from device_ui.settings.rules import Broken
 from device_ui.settings.smtp import BY_NAME, FIELDS, Draft, SmtpSettings, parse
-from device_ui.settings.store import Stored, revision_of
+from device_ui.settings.store import Stored
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
 from device_ui.web.sessions import Session
@@ -32,7 +30,6 @@ CHANGED_MEANWHILE = (
     "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
     "what is stored now stands beside them. Press Update again to replace it. The stored password is never shown; it may have changed as well."
 )
-_FINGERPRINT_KEY = secrets.token_bytes(32)
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 
 
@@ -48,7 +45,7 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
     form = posted()
     with session.lock:  # a double click sends the form twice at once
         stored, problem = _load(site)
-        if _is_repeated(session, form, stored):
+        if session.is_repeated(form, stored.revision):
             session.notice = _tell_hook(site)
             return see_other("/smtp")
         return _update(site, session, form, stored, problem)
@@ -80,19 +77,9 @@ def _update(
             return _page(site, session, _load(site)[0], form, problem=IN_DOUBT.format(reason=told(error)))
         return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
     log.info("the SMTP settings were saved from %s", address())
-    session.saved = (_fingerprint(form), revision_of(settings))
+    session.remember(form, site.store.revision_of(settings))
     session.notice = _tell_hook(site)
     return see_other("/smtp")
-
-
-def _is_repeated(session: Session, form: Mapping[str, str], stored: Stored[SmtpSettings]) -> bool:
-    """Whether this very form was saved a moment ago and still stands: then nothing has changed behind anybody's back."""
-    return session.saved == (_fingerprint(form), stored.revision) and text(form, "revision") != stored.revision
-
-
-def _fingerprint(form: Mapping[str, str]) -> bytes:
-    # Keyed by the process, so that nothing can be told from it about a password.
-    return hmac.digest(_FINGERPRINT_KEY, repr(sorted(form.items())).encode("utf-8", "replace"), "sha256")
 
 
 def _conflict(site: Site, session: Session, form: Mapping[str, str]) -> str:
