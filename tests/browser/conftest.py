@@ -149,8 +149,11 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(chromium: Browser) -> Iterator[Callable[..., Visitor]]:
-    """Opens a browser of its own for a product; options are Playwright's for a context. Complaints fail the test."""
+def visit(chromium: Browser, product: Product) -> Iterator[Callable[..., Visitor]]:
+    """Opens a browser of its own for a product; options are Playwright's for a context. Complaints fail the test.
+
+    `product` is asked for so that it outlives the pages: Chromium fetches an icon after the page has loaded.
+    """
     visitors: list[Visitor] = []
 
     def begin(product: Product, **options: Any) -> Visitor:
