@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_ui.errors import HookError
-from device_ui.mail import client, hook
+from device_ui.mail import client, hook, requests
 
 SECONDS = 20.0
 # How long our client waits for hooks that never answer.
@@ -211,8 +211,8 @@ def test_a_very_long_text_travels_cut_and_is_no_reason_to_lose_an_alarm(path):
         assert client.raise_event(path, "303", "😀" * 1_000_000, "😀" * 1_000_000) == 1
     assert len(fake.heard[0]) <= hook.LINE_MAXIMUM
     # More than the hook keeps, so that the hook marks the cut.
-    assert len(json.loads(fake.heard[0])["text"]) > hook.TEXT_MAXIMUM
-    assert len(json.loads(fake.heard[0])["source"]) > hook.SOURCE_MAXIMUM
+    assert len(json.loads(fake.heard[0])["text"]) > requests.TEXT_MAXIMUM
+    assert len(json.loads(fake.heard[0])["source"]) > requests.SOURCE_MAXIMUM
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,8 +1,9 @@
 """How callers reach the mail hook: the firmware's Python, the command line and the web process. Standard library only.
 
-One line of JSON goes out and one comes back. Nothing here waits for the network: the hook answers as soon as the
-event is on flash. `HookError.word` says what went wrong: ``down`` (nobody answers), ``denied``, ``bad-request``,
-``not-stored`` (the flash does not take it).
+One line of JSON goes out; one comes back, or several whose last says that it is. Nothing but `test` waits for the
+network: the hook answers as soon as the event is on flash. `HookError.word` says what went wrong: ``down`` (nobody
+answers), ``denied``, ``bad-request``, ``not-stored`` (the flash does not take it), ``unset`` (no settings are stored),
+``busy`` (another test runs).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import socket
 import time as clock
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ ANSWER_SECONDS = 10.0
 ANSWER_MAXIMUM = 1024 * 1024
 # Seconds that a page or the console waits: neither may hang on a hook that does.
 SHORT_SECONDS = 2.0
+# A test has 60 s for the mail server, and some for what it looks up beside.
+TEST_SECONDS = 75.0
+# What the last line of several holds.
+LAST = frozenset({"end", "result"})
 # The hook keeps fewer characters than these and marks the cut; no more need travel.
 TEXT_SENT, SOURCE_SENT = 10_000, 200
 # sun_path holds 108 bytes with its NUL (unix(7)).
@@ -52,18 +57,77 @@ def state(path: Path, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
     return answer
 
 
+def history(path: Path, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS) -> Iterator[Mapping[str, Any]]:
+    """What became of events: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
+
+    `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``sort``, ``descending``, ``offset``, ``limit`` (0: all);
+    `seconds` are for each line.
+    """
+    return lines(path, {**query, "do": "history"}, seconds)
+
+
+def kinds(path: Path, *, seconds: float = SHORT_SECONDS) -> Iterator[Mapping[str, Any]]:
+    """The catalogue: ``{"kind": …}`` line by line, then ``{"end": {"problem": …}}``. Raises `HookError`."""
+    return lines(path, {"do": "catalog"}, seconds)
+
+
+def content(path: Path, code: str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+    """The mail that this code sends: ``subject``, ``from``, ``to``, ``date``, ``headers``, ``text``, ``html``. Raises `HookError`."""
+    answer: Mapping[str, Any] = _expected(ask(path, {"do": "content", "code": code}, seconds), "content", dict)
+    return answer
+
+
+def test(
+    path: Path, settings: Mapping[str, Any] | None = None, to: Sequence[str] = (), *, seconds: float = TEST_SECONDS
+) -> Iterator[Mapping[str, Any]]:
+    """Send a test mail: ``{"step": …}`` as each step is passed, then ``{"result": …}``. Raises `HookError`.
+
+    `settings` are the tab's fields with the password ``sealed``, None for the stored ones; `to` addresses, none for the
+    device's recipients.
+    """
+    request: dict[str, Any] = {"do": "test"}
+    if settings is not None:
+        request["settings"] = dict(settings)
+    if to:
+        request["to"] = list(to)
+    return lines(path, request, seconds)
+
+
 def ask(path: Path, request: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """Send one request to the hook's socket and read its answer, both within `seconds`. Raises `HookError`."""
-    end = clock.monotonic() + seconds
+    with contextlib.closing(_answers(path, request, clock.monotonic() + seconds)) as answers:
+        return next(answers)
+
+
+def lines(path: Path, request: Mapping[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
+    """The same for an answer of several lines, each within `seconds`, up to the one that says that it is the last."""
+    for answer in _answers(path, request, None, seconds):
+        yield answer
+        if LAST & set(answer):
+            return
+
+
+def _answers(
+    path: Path, request: Mapping[str, Any], end: float | None, seconds: float = ANSWER_SECONDS
+) -> Generator[dict[str, Any], None, None]:
+    """Every line that the hook says to a request: all until `end` (monotonic), or each within `seconds`."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(seconds)
+            sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
             with reachable(path) as address:
                 sock.connect(address)
             sock.sendall(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-            answer = json.loads(_line(sock, end))
+            rest = b""
+            while True:
+                line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
+                yield _understood(line)
     except OSError as error:
         raise HookError("down", f"the mail hook does not answer: {error.strerror or error}") from error
+
+
+def _understood(line: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise HookError("down", "the mail hook went away before it answered") from error
     if not isinstance(answer, dict):
@@ -92,9 +156,9 @@ def _expected(answer: Mapping[str, Any], name: str, kind: type) -> Any:
     return answer[name]
 
 
-def _line(sock: socket.socket, end: float) -> bytes:
-    line = b""
-    while not line.endswith(b"\n") and len(line) < ANSWER_MAXIMUM:
+def _line(sock: socket.socket, rest: bytes, end: float) -> tuple[bytes, bytes]:
+    """One line, and what came after it; less than a line when the hook closed."""
+    while b"\n" not in rest and len(rest) < ANSWER_MAXIMUM:
         # The time-out of a socket is for each read: an answer that drips must not take for ever.
         left = end - clock.monotonic()
         if left <= 0:
@@ -103,5 +167,6 @@ def _line(sock: socket.socket, end: float) -> bytes:
         chunk = sock.recv(65536)
         if not chunk:
             break
-        line += chunk
-    return line
+        rest += chunk
+    line, _, rest = rest.partition(b"\n")
+    return line, rest
