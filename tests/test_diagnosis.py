@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import datetime
+from dataclasses import replace
 
 import pytest
 
-from device_ui.mail.courier import STEPS
-from device_ui.mail.diagnosis import ADVICE, FALLBACK, advise
+from device_ui.mail.diagnosis import ADVICE, CLOSER, FALLBACK, PORT_OR_SECURITY, advise
+from device_ui.mail.probe import Certificate
+from device_ui.mail.verdict import STEPS
 from device_ui.settings.smtp import BY_NAME, SmtpSettings
 from tests.product import ROOT
 
@@ -28,16 +31,21 @@ CLOCK = "1970-01-01 00:05 +0000"
         ("greeting", "answer", "554 go away", "host", "turns this device away"),
         ("greeting", "answer", "421 busy", "", "try again in some minutes"),
         ("tls", "no STARTTLS", "", "port", "change SMTP Port to 465"),
-        ("tls", "no TLS spoken", "", "port", "use SMTP Port 587 with STARTTLS"),
+        ("tls", "no TLS spoken", "", "port", "use 587 with STARTTLS"),
         ("tls", "bytes before TLS", "", "host", "an attack or a fault"),
-        ("certificate", "expired", "", "host", "(it says 1970-01-01 00:05 +0000)"),
+        ("greeting", "TLS expected", "", "port", "use 465 as SMTP Port"),
+        ("ehlo", "TLS expected", "", "port", "use 465 as SMTP Port"),
+        ("certificate", "expired", "", "", "(it says 1970-01-01 00:05 +0000)"),
         ("certificate", "not yet valid", "", "", "set the device's clock"),
         ("certificate", "another name", "", "host", "another name than mail.example.com"),
         ("certificate", "unknown authority", "", "host", "who issued the certificate"),
         ("login", "no login offered", "", "sign_in", "offers no login at port 25"),
+        ("login", "no login without TLS", "", "security", "offers a login only under TLS"),
         ("login", "no TLS", "", "security", "never sent in the clear"),
         ("login", "login refused", "534 5.7.9 app password", "password", "app password"),
         ("login", "login refused", "530 5.7.0 STARTTLS first", "security", "wants TLS before a login"),
+        ("login", "login refused", "538 5.7.11 TLS first", "security", "wants TLS before a login"),
+        ("login", "login refused", "535 5.7.139 disabled", "account", "have it allow SMTP AUTH for this account"),
         ("login", "login refused", "535 5.7.8 no", "password", "type SMTP Account Password again"),
         ("login", "silent", "", "account", "fell silent at the login"),
         ("login", "closed", "", "account", "hung up at the login"),
@@ -61,6 +69,71 @@ def test_each_fault_names_the_field_and_what_to_change(step, problem, reply, fie
     assert words in found.sentence
 
 
+@pytest.mark.parametrize(("problem", "step"), [("no TLS spoken", "tls"), ("TLS expected", "greeting")])
+@pytest.mark.parametrize(("security", "field"), [("auto", "port"), ("tls", "security"), ("starttls", "security")])
+def test_a_connection_security_chosen_by_hand_is_what_to_change(problem, step, security, field):
+    assert advise(step, problem, "", replace(SETTINGS, security=security), CLOCK).field == field
+
+
+UTC = datetime.UTC
+SHOWN = Certificate(
+    ("mail.example.net",),
+    datetime.datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+    datetime.datetime(2026, 5, 6, 7, 8, tzinfo=UTC),
+    "CN=Somebody",
+)
+
+
+@pytest.mark.parametrize(
+    ("problem", "sentence"),
+    [
+        (
+            "expired",
+            "The mail server's certificate was valid until 2026-05-06 07:08 +0000, and the device's clock says "
+            "1970-01-01 00:05 +0000: ask the server's administrator for a new one, or set the device's clock if it is wrong.",
+        ),
+        (
+            "not yet valid",
+            "The mail server's certificate is valid from 2026-01-02 03:04 +0000 on, and the device's clock says "
+            "1970-01-01 00:05 +0000: set the device's clock.",
+        ),
+        (
+            "unknown authority",
+            "The device does not know the issuer of the certificate of mail.example.com (CN=Somebody): check SMTP Host, "
+            "or have the maker's device.toml name the authority (mail.ca_file).",
+        ),
+    ],
+)
+def test_a_certificate_that_was_looked_at_is_told_with_its_facts(problem, sentence):
+    assert advise("certificate", problem, "", SETTINGS, CLOCK, SHOWN).sentence == sentence
+
+
+@pytest.mark.parametrize(
+    ("names", "end"),
+    [
+        (("a.example.com",), "it has the name a.example.com: type that as SMTP Host."),
+        (
+            ("mail.example.com", "smtp.example.com"),
+            "it has the names mail.example.com, smtp.example.com: type one of them as SMTP Host.",
+        ),
+        (
+            ("example.com", "*.example.com"),
+            "it has the names example.com, *.example.com: type one of them as SMTP Host, with a word in place of *.",
+        ),
+        ((), "it has no name at all, so ask the server's administrator for a new one."),
+    ],
+)
+def test_a_certificate_for_another_name_is_told_with_the_names_it_has(names, end):
+    found = advise("certificate", "another name", "", SETTINGS, CLOCK, replace(SHOWN, names=names))
+    assert found.sentence == f"The mail server's certificate is for another name than mail.example.com: {end}"
+    assert found.field == "host"
+
+
+def test_a_strangers_braces_are_no_placeholders():
+    found = advise("certificate", "unknown authority", "", SETTINGS, CLOCK, replace(SHOWN, issuer="{host} {nothing}"))
+    assert "({host} {nothing})" in found.sentence
+
+
 def test_what_nobody_has_seen_yet_has_an_answer_too():
     assert advise("elsewhere", "odd", "", SETTINGS, CLOCK) == FALLBACK
 
@@ -70,7 +143,7 @@ def test_every_step_has_an_answer_whatever_went_wrong():
 
 
 def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
-    assert {name for _, _, _, name, _ in ADVICE} - {""} <= set(BY_NAME)
+    assert {name for _, _, _, name, _ in ADVICE} - {"", PORT_OR_SECURITY} <= set(BY_NAME)
     for number, (step, problem, reply, *_) in enumerate(ADVICE):
         hidden = [
             earlier
@@ -80,10 +153,13 @@ def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
         assert hidden == [], (step, problem, reply)
 
 
-def test_every_problem_that_it_knows_is_one_that_the_courier_says():
-    source = ast.parse((ROOT / "device_ui/mail/courier.py").read_text())
-    said = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
-    assert {problem for _, problem, *_ in ADVICE} - {""} <= said
+SAYERS = ("courier", "dial", "login", "trial", "verdict")
+
+
+def test_every_problem_that_it_knows_is_one_that_somebody_says():
+    sources = [ast.parse((ROOT / f"device_ui/mail/{name}.py").read_text()) for name in SAYERS]
+    said = {node.value for source in sources for node in ast.walk(source) if isinstance(node, ast.Constant)}
+    assert {problem for _, problem, *_ in ADVICE} - {""} | CLOSER.keys() <= said
 
 
 def test_a_sentence_is_one_sentence_without_a_gap():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
+import struct
 
 import pytest
 from hypothesis import given, settings
@@ -83,6 +86,35 @@ def test_a_deadline_can_begin_anew():
     clock.now += 20
     deadline.restart(3)
     assert deadline.left() == 3
+
+
+def test_a_deadline_can_be_brought_nearer_and_never_farther():
+    deadline = Deadline(10, Clock())
+    deadline.shorten(3)
+    deadline.shorten(5)
+    assert deadline.left() == 3
+
+
+def test_a_shorter_deadline_holds_only_for_what_is_done_within_it():
+    clock = Clock()
+    deadline = Deadline(10, clock)
+    with deadline.within(2):
+        clock.now += 1
+        assert deadline.left() == 1
+    assert deadline.left() == 9
+
+
+def test_a_shorter_deadline_never_lasts_longer_than_the_one_around_it():
+    deadline = Deadline(2, Clock())
+    with deadline.within(5):
+        assert deadline.left() == 2
+
+
+def test_a_deadline_stands_again_after_a_failure_within_a_shorter_one():
+    deadline = Deadline(10, Clock())
+    with pytest.raises(ValueError), deadline.within(2):
+        raise ValueError
+    assert deadline.left() == 10
 
 
 # Reading.
@@ -190,6 +222,30 @@ def test_a_new_socket_forgets_what_was_said_on_the_old_one():
     connection.use(new)
     assert (connection.esmtp_features, connection.does_esmtp, connection.pending) == ({}, False, False)
     assert (connection.ehlo_resp, connection.helo_resp) == (None, None)
+
+
+def test_a_connection_that_is_reset_before_tls_is_left_open_by_nobody():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        here = socket.create_connection(listener.getsockname())
+        there, _ = listener.accept()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        there.close()
+        assert select.select([here], [], [], 5)[0]
+        connection = Connection(here, Deadline(10))
+        with pytest.raises(OSError):
+            connection.wrap(ssl.create_default_context(), "mail.example.test")
+        assert connection.sock is here
+        connection.close()
+    assert here.fileno() == -1
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..b"])
+def test_a_name_that_cannot_be_one_loses_no_socket(host):
+    here, there = socket.socketpair()
+    with here, there:
+        with pytest.raises(ValueError):
+            Connection(here, Deadline(10)).wrap(ssl.create_default_context(), host)
+        assert here.fileno() != -1
 
 
 def test_a_closed_connection_has_nothing_pending_and_counts_nothing():

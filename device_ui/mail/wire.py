@@ -6,12 +6,15 @@ end. Here every wait gets what is left of the attempt, and the bytes of its repl
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import socket
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-# Bytes of replies in one attempt (the opening, or one mail); an honest one of twenty recipients needs some 2 KiB.
+# Bytes of replies in one attempt (the opening with the first mail, or a later mail); an honest one of twenty
+# recipients needs some 2 KiB.
 REPLIES_MAXIMUM = 256 * 1024
 # Bytes sent between two looks at the deadline: one TLS record (RFC 8446, 5.1). SSLSocket times each record anew.
 PIECE = 16 * 1024
@@ -31,6 +34,20 @@ class Deadline:
     def restart(self, seconds: float) -> None:
         """Count anew from now."""
         self._end = self._clock() + seconds
+
+    def shorten(self, seconds: float) -> None:
+        """End within `seconds` from now, or sooner where little is left."""
+        self._end = min(self._end, self._clock() + seconds)
+
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Give what is done inside at most `seconds`, and nothing of what comes after."""
+        end = self._end
+        self.shorten(seconds)
+        try:
+            yield
+        finally:
+            self._end = end
 
     def left(self, most: float = float("inf")) -> float:
         """Seconds left, at most `most`. Raises TimeoutError when there are none."""
@@ -98,6 +115,19 @@ class Connection(smtplib.SMTP):
         self.sock, self.file = sock, Replies(sock, self.deadline)
         self.ehlo_resp = self.helo_resp = None
         self.esmtp_features, self.does_esmtp = {}, False
+
+    def wrap(self, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        """Speak TLS with `host` from now on; the handshake is still to be done, on what comes back.
+
+        Raises OSError, or ValueError when no certificate could be for such a name.
+        """
+        self.sock.settimeout(self.deadline.left())
+        # Python's ssl looks at both, too, but leaves the socket open where they fail.
+        self.sock.getpeername()
+        name = host.rstrip(".").encode("idna").decode()
+        sock = context.wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
+        self.use(sock)
+        return sock
 
     def send(self, s: bytes | str) -> None:  # type: ignore[override]
         """Send within what is left of the attempt."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from dataclasses import dataclass
+import ssl
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -85,6 +86,29 @@ class Authority:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return builder.add_extension(issuer, critical=False)
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """An authority with a `folder` of chains for a server called `host`, and a client's context that trusts it."""
+
+    host: str
+    folder: Path
+    authority: Authority = field(default_factory=lambda: Authority("Test authority"))
+
+    def chain(self, *names: str, **dates: datetime.datetime) -> Path:
+        """A file with the key and the certificate for these names (default: `host`); dates as in `Authority.issue`."""
+        certificate = self.authority.issue(list(names) or [self.host], **dates)
+        path = self.folder / f"chain-{len(list(self.folder.iterdir()))}.pem"
+        path.write_bytes(certificate.key_pem + certificate.cert_pem)
+        return path
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """Verifies as the product does, and trusts this authority besides the system's."""
+        context = ssl.create_default_context()
+        context.load_verify_locations(cadata=self.authority.pem.decode())
+        return context
 
 
 def _common_name(name: str) -> x509.Name:

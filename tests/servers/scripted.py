@@ -14,6 +14,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .authority import Certificate
 
@@ -51,8 +52,8 @@ class ScriptedServer:
     """Serves between `with` and the end of its block; leaving waits until every client has closed.
 
     Steps of `script`: greeting, EHLO, STARTTLS, handshake, AUTH (the last answer to a login), challenge, login,
-    password (what asks for the parts of a login; scripted, they end it), MAIL, RCPT, DATA, content (the answer after the dot), RSET, QUIT. An EHLO in `script` replaces
-    `features` (before TLS) and `features_in_tls`. With a `chain` (see `chain_file`) it speaks TLS: after STARTTLS, or
+    password (what asks for the parts of a login; scripted, they end it), MAIL, RCPT, DATA, content (the answer after
+    the dot), RSET, QUIT. An EHLO in `script` replaces `features` (before TLS) and `features_in_tls`. With a `chain` (see `chain_file`) it speaks TLS: after STARTTLS, or
     from the first byte with `tls_first`.
     """
 
@@ -293,7 +294,25 @@ def long_line(session: Session, _line: str) -> None:
 LONG_LINE = b"250 " + b"x" * (10 * 1024 * 1024)
 
 
+def garbage(session: Session, _line: str) -> None:
+    """Send a line that is neither text nor an answer."""
+    session.say(b"\x00\xff\xfe\x80\x1b[31m\x00\r\n")
+
+
 def chain_file(certificate: Certificate, path: Path) -> Path:
     """A certificate and its key in the one file that a server loads."""
     path.write_bytes(certificate.key_pem + certificate.cert_pem)
     return path
+
+
+def leading_to(*addresses: str) -> Callable[[str, int], list[tuple[Any, ...]]]:
+    """A resolver that gives these addresses for every name."""
+
+    def resolver(_host: str, port: int) -> list[tuple[Any, ...]]:
+        families = [socket.AF_INET6 if ":" in each else socket.AF_INET for each in addresses]
+        return [
+            (family, socket.SOCK_STREAM, 0, "", (each, port) if family == socket.AF_INET else (each, port, 0, 0))
+            for family, each in zip(families, addresses, strict=True)
+        ]
+
+    return resolver

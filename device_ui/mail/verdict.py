@@ -1,0 +1,102 @@
+"""What became of an attempt: a verdict for each recipient, or the step that it stopped at and a word for why. Pure.
+
+What cannot be told apart is *try later*: only a 5xx to RCPT or DATA refuses a mail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import smtplib
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from device_ui.errors import DeviceUIError
+from device_ui.mail.wire import Endless
+
+DELIVERED, TRY_LATER, REFUSED = "delivered", "try later", "refused"
+# What a session goes through, in order; a verdict names the step it was reached at.
+STEPS = (
+    "name",
+    "address",
+    "connect",
+    "greeting",
+    "ehlo",
+    "tls",
+    "certificate",
+    "login",
+    "sender",
+    "recipient",
+    "content",
+)
+# openssl/x509_vfy.h: X509_V_ERR_CERT_NOT_YET_VALID, …_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH.
+CERTIFICATE_PROBLEMS = {9: "not yet valid", 10: "expired", 62: "another name", 64: "another name"}
+# In OpenSSL's reason when the other side does speak TLS, but not with us: an alert, or a version that is too old.
+TLS_WAS_SPOKEN = ("ALERT", "UNSUPPORTED_PROTOCOL")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mail for one recipient: `verdict`, the `step` that decided, the server's `reply`.
+
+    `problem` is ``answer`` where the server gave one, else a word as in `Stopped`.
+    """
+
+    verdict: str
+    step: str
+    reply: str = ""
+    problem: str = "answer"
+
+
+class Stopped(DeviceUIError):
+    """A session that came to no delivery: `step`, `problem` (one word or two), the server's `reply` or ours for it."""
+
+    def __init__(self, step: str, problem: str, reply: str = "") -> None:
+        super().__init__(f"{step}: {problem}" + (f": {reply}" if reply else ""))
+        self.step, self.problem, self.reply = step, problem, reply
+
+    @property
+    def login_refused(self) -> bool:
+        """Whether the server turned the login down: the one problem that must not be tried again by itself."""
+        return self.problem == "login refused"
+
+    @property
+    def outcome(self) -> Outcome:
+        """What it means for a recipient who had no verdict yet: a later try."""
+        return Outcome(TRY_LATER, self.step, self.reply or self.problem, self.problem)
+
+
+def verdict_of(code: int, good: tuple[int, ...]) -> str:
+    """The verdict that an answer to RCPT, DATA or the content means; `good` are the codes that mean "delivered"."""
+    if code in good:
+        return DELIVERED
+    return REFUSED if 500 <= code < 600 else TRY_LATER
+
+
+@contextlib.contextmanager
+def at(step: str, tls_problem: str = "no TLS spoken") -> Iterator[None]:
+    """Turn whatever goes wrong into `Stopped`: the name of the step and a word for the problem."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        problem = CERTIFICATE_PROBLEMS.get(error.verify_code, "unknown authority")
+        raise Stopped("certificate", problem, error.verify_message) from error
+    except ssl.SSLError as error:
+        reason = error.reason or str(error)
+        spoken = any(word in reason for word in TLS_WAS_SPOKEN)
+        raise Stopped(step, "no TLS agreed" if spoken else tls_problem, reason) from error
+    except (OSError, smtplib.SMTPException, ValueError) as error:
+        raise Stopped(step, *_problem(error)) from error
+
+
+def _problem(error: Exception) -> tuple[str, str]:
+    cause = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else error
+    if isinstance(cause, Endless | smtplib.SMTPResponseException):  # smtplib's own word for a line without an end
+        return "endless", "the server's answers do not end"
+    if isinstance(cause, TimeoutError):
+        return "silent", "the server does not answer in time"
+    if isinstance(cause, ConnectionRefusedError):
+        return "refused", "nothing listens at this port"
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return "closed", "the server closed the connection"
+    return "broken", getattr(cause, "strerror", None) or str(cause)
