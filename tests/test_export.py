@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_ui.errors import DeviceUIError
 from device_ui.settings import export
 from device_ui.settings.smtp import SmtpSettings
+from tests.product import settings_form
+from tests.servers.authority import Authority
+from tests.servers.postfix import MailServer
 
 STORED = SmtpSettings("mail.example.com", 587, "Storage alarms", "alarm@mail.example.com", sealed="hpke1.sealed")
 RELAY = SmtpSettings("[::1]", 25, "x", "alarm@b.c", security="none", sign_in="none", from_address="d.e@f.g")
@@ -76,15 +83,16 @@ def test_env_is_lines_for_a_shell():
     ]
 
 
+@pytest.mark.parametrize("shell", [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]])
 @pytest.mark.parametrize(
     "text",
     [PRINTABLE, "$(touch x) `id` ${HOME}", "'; exit 7; '", '"', "\\", "\ud55c\uae00 \U0001f4e7", "-n", "a'b'c", "~"],
 )
-def test_shell_reads_every_character_back(tmp_path, text):
+def test_shell_reads_every_character_back(tmp_path, text, shell):
     path = tmp_path / "smtp.env"
     path.write_text(export.to_env({"host": text, "password": text[::-1]}))
     script = '. "$1"; printf "%s\\n%s" "$DEVICE_UI_SMTP_HOST" "$DEVICE_UI_SMTP_PASSWORD"'
-    done = subprocess.run(["sh", "-c", script, "sh", str(path)], capture_output=True, cwd=tmp_path, timeout=20)
+    done = subprocess.run([*shell, "-c", script, "sh", str(path)], capture_output=True, cwd=tmp_path, timeout=20)
     assert done.stdout.decode() == f"{text}\n{text[::-1]}"
     assert (done.returncode, done.stderr, [each.name for each in tmp_path.iterdir()]) == (0, b"", ["smtp.env"])
 
@@ -130,3 +138,139 @@ def test_msmtprc_takes_off_one_pair_of_quotes_and_nothing_else(text):
     # msmtp 1.8, conf.c: a value that starts and ends with a quote loses these two; nothing in it is an escape.
     lines = export.to_msmtprc(export.values(STORED, text)).splitlines()
     assert f'password "{text}"' in lines
+
+
+def test_what_is_too_long_for_msmtp_is_told_and_not_written():
+    key = export.values(STORED, "\u00e9" * 244)
+    assert max(len(line.encode()) for line in export.to_msmtprc(key).splitlines()) == 499
+    with pytest.raises(DeviceUIError) as caught:
+        export.to_msmtprc(export.values(STORED, "\u00e9" * 244 + "x"))
+    assert str(caught.value) == "msmtp cannot take this password: its lines have 499 bytes at most"
+
+
+# What a provider's password may hold.
+PASSWORDS = {
+    "every printable one": PRINTABLE,
+    "blanks around": " two  words ",
+    "one quote": '"',
+    "in quotes": '"in quotes"',
+    "a quote at the end": 'x"',
+    "backslashes": "\\\\n\\",
+    "a comment": "# not a comment",
+    "per cent": "%s%41%%",
+    "beyond ASCII": "Zo\u00eb \u20ac\U0001d11e \ud55c\uae00",
+    "longest": "x" * 256,
+    "longest for msmtp": "\u00e9" * 244,
+}
+FIRST_BYTE = "manual@mail.example.com"
+ACCOUNTS = {f"key.{number}": password for number, password in enumerate(PASSWORDS.values())}
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority("Test authority")
+
+
+@pytest.fixture(scope="module")
+def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
+    folder, certificate = tmp_path_factory.mktemp("postfix"), authority.issue(["localhost"])
+    accounts = {**ACCOUNTS, FIRST_BYTE: PASSWORD}
+    with MailServer(folder=folder, certificate=certificate, accounts=accounts) as running:
+        yield running
+
+
+def msmtp(written: str, folder: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """Debian's msmtp, with this file, is given a mail to send."""
+    path = folder / "msmtprc"
+    path.touch(0o600)  # msmtp refuses a password that others can read
+    path.write_text(written)
+    words = ["msmtp", "-C", str(path), *options, "ops@example.org"]
+    return subprocess.run(words, input=b"Subject: x\n\ny\n", capture_output=True, timeout=30)
+
+
+def sent_by_msmtp(server: MailServer, written: str, folder: Path, *options: str) -> bytes:
+    """The mail that msmtp sends with this file, as it arrived."""
+    before = len(server.mails())
+    done = msmtp(written, folder, *options)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    return server.wait_for(before + 1)[before]
+
+
+@pytest.mark.parametrize("number", range(len(PASSWORDS)), ids=list(PASSWORDS))
+def test_msmtp_signs_in_with_any_password(server, authority, tmp_path, number):
+    account = f"key.{number}"
+    settings = SmtpSettings("localhost", server.submission_port, "x", account, "auto", "provider", "a.b-c@example.org")
+    written = export.to_msmtprc(export.values(settings, ACCOUNTS[account]))
+    trust = f"--tls-trust-file={authority.write(tmp_path / 'ca.pem')}"
+    raw = sent_by_msmtp(server, written, tmp_path, trust)
+    assert raw.startswith(b"Return-Path: <a.b-c@example.org>\n")
+    assert b"with ESMTPSA" in raw
+    assert server.logins()[-1] == (account, True)
+
+
+def test_msmtp_sends_with_tls_from_the_first_byte(server, authority, tmp_path):
+    settings = SmtpSettings("localhost", server.tls_port, "x", FIRST_BYTE, "tls")
+    trust = f"--tls-trust-file={authority.write(tmp_path / 'ca.pem')}"
+    raw = sent_by_msmtp(server, export.to_msmtprc(export.values(settings, PASSWORD)), tmp_path, trust)
+    assert b"with ESMTPSA" in raw
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[127.0.0.1]"])
+def test_msmtp_sends_through_a_relay_without_login(server, tmp_path, host):
+    settings = SmtpSettings(host, server.relay_port, "x", "alarm@b.cc", "none", "none", "d.e@f.gg")
+    raw = sent_by_msmtp(server, export.to_msmtprc(export.values(settings)), tmp_path)
+    assert raw.startswith(b"Return-Path: <d.e@f.gg>\n")
+
+
+def test_msmtp_trusts_the_system_and_so_refuses_a_stranger(server, tmp_path):
+    settings = SmtpSettings("localhost", server.submission_port, "x", FIRST_BYTE)
+    done = msmtp(export.to_msmtprc(export.values(settings, PASSWORD)), tmp_path)
+    assert (done.returncode, done.stdout) == (69, b"")
+    assert b"TLS certificate verification failed" in done.stderr
+
+
+@pytest.fixture
+def stored(product, server):
+    """A device that is set up for a provider whose password holds every printable character."""
+    product.start_hook()
+    form = {"host": "localhost", "sign_in": "provider", "account": "key.0", "from_address": "a.b-c@example.org"}
+    product.save(**settings_form(server.submission_port, password=PRINTABLE, **form))
+    return product
+
+
+def test_the_command_writes_what_msmtp_sends_with(stored, server, authority, tmp_path):
+    done = stored.command("settings", "--format", "msmtprc", "--reveal")
+    assert (done.returncode, done.stderr) == (0, "")
+    trust = f"--tls-trust-file={authority.write(tmp_path / 'ca.pem')}"
+    assert b"with ESMTPSA" in sent_by_msmtp(server, done.stdout, tmp_path, trust)
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        ["jq", "--join-output", ".password"],
+        [sys.executable, "-c", "import json, sys; print(end=json.load(sys.stdin)['password'])"],
+    ],
+)
+def test_the_command_writes_json_that_its_readers_read(stored, reader):
+    written = stored.command("settings", "--reveal").stdout
+    done = subprocess.run(reader, input=written, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, PRINTABLE, "")
+    tool = [sys.executable, "-m", "json.tool"]
+    assert subprocess.run(tool, input=written, capture_output=True, text=True, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "ash"]])
+def test_the_command_writes_lines_that_a_shell_evaluates(stored, shell, tmp_path):
+    (tmp_path / "env").write_text(stored.command("settings", "--format", "env", "--reveal").stdout)
+    script = '. "$1"; printf %s "$DEVICE_UI_SMTP_PASSWORD"'
+    done = subprocess.run([*shell, "-c", script, "sh", tmp_path / "env"], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, PRINTABLE, "")
+
+
+def test_a_password_too_long_for_msmtp_is_one_line_and_no_file(stored, server):
+    form = {"host": "localhost", "sign_in": "provider", "account": "key.0", "from_address": "a.b-c@example.org"}
+    stored.save(**settings_form(server.submission_port, password="\ud55c" * 256, **form))
+    done = stored.command("settings", "--format", "msmtprc", "--reveal")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "device-ui: msmtp cannot take this password: its lines have 499 bytes at most\n"

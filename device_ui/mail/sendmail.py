@@ -11,17 +11,20 @@ fails on it. Called for: cron ``-FCronDaemon -i -B8BITMIME -oem USER``, anacron 
 from __future__ import annotations
 
 import email
-import email.message
 import email.policy
+import email.utils
 import getopt
-import html.parser
+import html
 import os
 import pwd
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from email.message import EmailMessage, MIMEPart
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar, cast
 
 from device_ui.mail import client
 from device_ui.mail.catalog import MESSAGE
@@ -29,13 +32,24 @@ from device_ui.mail.catalog import MESSAGE
 EX_USAGE = 64  # sysexits.h
 
 # Bytes that are read of a message; what follows is taken and thrown away, so that the caller's pipe does not break.
-MESSAGE_MAXIMUM = 1024 * 1024
-# Characters of subject and text that are kept.
-SUBJECT_MAXIMUM, TEXT_MAXIMUM = 200, 9_500
-FLAGS = "A:B:b:C:D:d:F:f:Gh:I:iL:mN:nO:o:p:R:r:sTtUV:vX:q"
+# A line has a limit of its own, so that an endless header field leaves room for the others and for the text.
+MESSAGE_MAXIMUM, LINE_MAXIMUM = 256 * 1024, 64 * 1024
+# Characters of one header field that are parsed: the standard library's parser takes the square of the length.
+HEADER_MAXIMUM = 1000
+# Characters of sender, subject and text that are kept.
+SENDER_MAXIMUM, SUBJECT_MAXIMUM, TEXT_MAXIMUM = 60, 200, 9_500
+FLAGS = "A:B:b:C:D:d:F:f:Gh:I:iL:mN:nO:o:p:R:r:sTtUV:vX:"
 HEADERS = ("From", "To", "Subject", "Date", "MIME-Version", "Content-Type")
+# The mode of ``-q``, which sends what waits and takes no message.
+QUEUE = "q"
+# A tag and its name; html.parser, too, takes the square of the length of some broken pages.
+TAG = re.compile(r"<([/!]?[A-Za-z0-9-]*)[^<>]*>")
+# Elements whose content nobody reads.
+HIDDEN = frozenset({"style", "script", "title"})
 NO_SUBJECT = "(no subject)"
 CUT = "\n[… cut]"
+
+T = TypeVar("T")
 
 
 class Usage(Exception):
@@ -54,29 +68,51 @@ class Call:
 
 @dataclass(frozen=True)
 class Message:
-    """What is kept of a message: one line of `subject`, `text`, and the addresses that it named."""
+    """What is kept of a message: one line of `subject`, `text`, the addresses that it named, its sender's name."""
 
     subject: str
     text: str
     recipients: tuple[str, ...] = ()
+    sender: str = ""
+
+
+class Bounded(email.policy.EmailPolicy):
+    """Header fields of `HEADER_MAXIMUM` characters at most, in the message and in all its parts."""
+
+    def header_source_parse(self, sourcelines: Iterable[str]) -> tuple[str, str]:
+        """The field's name and value, cut."""
+        name, value = super().header_source_parse(list(sourcelines))
+        return name, value[:HEADER_MAXIMUM]
+
+
+# Policies are generic for type checkers only, so that the class cannot say it.
+BOUNDED = cast("email.policy.EmailPolicy[EmailMessage]", Bounded())
 
 
 def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
-    """Hand the message in `stream` to the hook at `path`; the exit code. Raises `HookError`."""
+    """Hand the message in `stream` to the hook at `path`; the exit code. Raises `HookError`.
+
+    A flag that is not known is told with `EX_USAGE`, and the message is kept all the same: it may be an alarm.
+    """
     try:
-        call = understand(arguments)
+        code, call = 0, understand(arguments)
     except Usage as error:
-        print(f"sendmail: {error}", file=sys.stderr)
-        return EX_USAGE
+        print(f"sendmail: {error}; the message is kept", file=sys.stderr)
+        code, call = EX_USAGE, Call(dot_ends=False)
+    if call.mode == QUEUE:
+        return 0  # the outbox empties itself
     if call.mode != "m":
         print(f"sendmail: -b{call.mode} is not for this device", file=sys.stderr)
         return EX_USAGE
-    client.raise_event(path, MESSAGE.code, as_text(parse(read(stream, call), call)), source(call))
-    return 0
+    message = parse(read(stream, call), call)
+    client.raise_event(path, MESSAGE.code, as_text(message), source(call, message))
+    return code
 
 
 def understand(arguments: Sequence[str]) -> Call:
     """Read the command line. Raises `Usage`."""
+    if any(word.startswith("-q") for word in arguments):
+        return Call(mode=QUEUE)
     try:
         flags, recipients = getopt.gnu_getopt(list(arguments), FLAGS)
     except getopt.GetoptError as error:
@@ -90,28 +126,28 @@ def understand(arguments: Sequence[str]) -> Call:
 
 def read(stream: BinaryIO, call: Call) -> bytes:
     """The message's bytes from standard input, up to `MESSAGE_MAXIMUM` or, unless told otherwise, a lone dot."""
-    kept, size = [], 0
-    for line in iter(lambda: stream.readline(65536), b""):
-        if call.dot_ends and line.rstrip(b"\r\n") == b".":
+    kept, begins = bytearray(), True
+    for piece in iter(lambda: stream.readline(LINE_MAXIMUM), b""):
+        if call.dot_ends and begins and piece.rstrip(b"\r\n") == b".":
             break
-        if size < MESSAGE_MAXIMUM:
-            kept.append(line)
-        size += len(line)
-    return b"".join(kept)[:MESSAGE_MAXIMUM]
+        ends = piece.endswith(b"\n")
+        part = piece if begins else b"\n" * ends  # of a line that comes in pieces, the first one
+        kept += part[: MESSAGE_MAXIMUM - len(kept)]
+        begins = ends
+    return bytes(kept)
 
 
 def parse(raw: bytes, call: Call) -> Message:
     """A message of any kind, broken ones too: what can be read of it."""
-    try:
-        mail = email.message_from_bytes(raw, policy=email.policy.default)
-        subject, text, named = str(mail["Subject"] or ""), _text(mail), str(mail["To"] or "")
-        if not text.strip() or not any(name in mail for name in HEADERS):
-            # A text whose first line only looks like a header, or parts that are no text: keep what came.
-            text = raw.decode("utf-8", "replace")
-    except Exception:  # the parser fails on some broken messages in ways of its own; none may be lost
-        subject, text, named = "", raw.decode("utf-8", "replace"), ""
+    mail = _tried(lambda: email.message_from_bytes(raw, EmailMessage, policy=BOUNDED), EmailMessage())
+    text = _tried(lambda: _text(mail), "")
+    if not text.strip() or not any(name in mail for name in HEADERS):
+        # A text whose first line only looks like a header, or parts that are no text: keep what came.
+        text = raw.decode("utf-8", "replace")
+    subject, named, sender = (_tried(partial(_field, mail, name), "") for name in ("Subject", "To", "From"))
     recipients = call.recipients or tuple(each.strip() for each in named.split(",") if each.strip())
-    return Message(_line(subject)[:SUBJECT_MAXIMUM] or NO_SUBJECT, _cut(text.strip()), recipients)
+    subject = subject[:SUBJECT_MAXIMUM].rstrip() or NO_SUBJECT
+    return Message(subject, _cut(text.strip()), recipients, email.utils.parseaddr(sender)[0])
 
 
 def as_text(message: Message) -> str:
@@ -120,25 +156,39 @@ def as_text(message: Message) -> str:
     return "\n".join([message.subject, *([f"To: {named}"] if named else []), "", message.text])
 
 
-def source(call: Call) -> str:
-    """Who called: the name it gave, else its user's."""
+def source(call: Call, message: Message) -> str:
+    """Who called: the name that it gave (-F, else From), and its user's."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         user = str(os.getuid())
-    return f"{call.name} ({user})" if call.name else user
+    name = _line(call.name or message.sender)[:SENDER_MAXIMUM]
+    return f"{name} ({user})" if name else user
 
 
-def _text(mail: email.message.EmailMessage) -> str:
+def _tried(read: Callable[[], T], otherwise: T) -> T:
+    """What `read` gives; `otherwise` where the standard library fails on a broken message in a way of its own."""
+    try:
+        return read()
+    except Exception:  # whatever it is: no message may be lost for it
+        return otherwise
+
+
+def _field(mail: EmailMessage, name: str) -> str:
+    """One line of a header field, empty where there is none."""
+    return _line(str(mail[name] or ""))
+
+
+def _text(mail: EmailMessage) -> str:
     part = mail.get_body(("plain", "html"))
     if part is None:
         return ""
     content = part.get_payload(decode=True)
     text = _decoded(content, part) if isinstance(content, bytes) else str(part.get_payload())
-    return _Words.of(text) if part.get_content_subtype() == "html" else text
+    return _words(text) if part.get_content_subtype() == "html" else text
 
 
-def _decoded(content: bytes, part: email.message.Message) -> str:
+def _decoded(content: bytes, part: MIMEPart) -> str:
     charset = part.get_content_charset("utf-8")
     try:
         return content.decode("utf-8" if charset == "us-ascii" else charset, "replace")
@@ -154,19 +204,15 @@ def _cut(text: str) -> str:
     return text if len(text) <= TEXT_MAXIMUM else text[: TEXT_MAXIMUM - len(CUT)] + CUT
 
 
-class _Words(html.parser.HTMLParser):
-    """The words of an HTML part."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-
-    @classmethod
-    def of(cls, text: str) -> str:
-        found = cls()
-        found.feed(text)
-        found.close()
-        return "\n".join(line for line in (" ".join(each.split()) for each in found.words) if line)
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
+def _words(page: str) -> str:
+    """The words of an HTML page, one line for each stretch between tags."""
+    first, *rest = TAG.split(page)
+    found, hidden = [first], ""
+    for name, stretch in zip(rest[::2], rest[1::2], strict=True):
+        if not hidden and name.lower() in HIDDEN:
+            hidden = f"/{name.lower()}"
+        if name.lower() == hidden:
+            hidden = ""
+        if not hidden:
+            found.append(stretch)
+    return "\n".join(line for line in (_line(html.unescape(each)) for each in found) if line)

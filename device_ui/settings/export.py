@@ -6,9 +6,13 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 
+from device_ui.errors import DeviceUIError
 from device_ui.settings.smtp import FIELDS, SmtpSettings
 
 Values = Mapping[str, str | int]
+
+# Bytes of a line that msmtp 1.8 reads (conf.c, LINEBUFSIZE less its ends); it refuses a file with a longer one.
+MSMTP_LINE_MAXIMUM = 499
 
 
 def values(settings: SmtpSettings, password: str | None = None) -> dict[str, str | int]:
@@ -29,7 +33,10 @@ def to_env(values: Values) -> str:
 
 
 def to_msmtprc(values: Values) -> str:
-    """A configuration for msmtp. It knows no escapes: one pair of quotes around a value is taken off, nothing else."""
+    """A configuration for msmtp. It knows no escapes: one pair of quotes around a value is taken off, nothing else.
+
+    Raises `DeviceUIError` for a value that is too long for it: it would refuse the file.
+    """
     tls = values["connection"] != "none"
     lines = {
         "account": "device-ui",
@@ -43,11 +50,18 @@ def to_msmtprc(values: Values) -> str:
         "user": "" if values["sign_in"] == "none" else _quoted(values["account"]),
         "password": _quoted(values["password"]) if "password" in values else "",
     }
-    written = [f"{name} {value}" for name, value in lines.items() if value != ""]
+    written = [_msmtp_line(name, value) for name, value in lines.items() if value != ""]
     return "\n".join([*written, "account default : device-ui"]) + "\n"
 
 
 FORMATS: Mapping[str, Callable[[Values], str]] = {"json": to_json, "env": to_env, "msmtprc": to_msmtprc}
+
+
+def _msmtp_line(name: str, value: str | int) -> str:
+    line = f"{name} {value}"
+    if len(line.encode()) > MSMTP_LINE_MAXIMUM:
+        raise DeviceUIError(f"msmtp cannot take this {name}: its lines have {MSMTP_LINE_MAXIMUM} bytes at most")
+    return line
 
 
 def _quoted(value: str | int) -> str:

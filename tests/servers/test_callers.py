@@ -1,0 +1,357 @@
+"""Debian's cron, anacron, mdadm, fail2ban and smartd call the product as their sendmail, and their mail arrives."""
+
+from __future__ import annotations
+
+import email
+import email.charset
+import email.message
+import email.policy
+import grp
+import re
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.product import PASSWORD, Product, settings_form, wait_for
+from tests.servers.authority import Authority
+from tests.servers.callers import AS_MEMBER, EVENT_GROUP, MEMBER, Appliance, install
+from tests.servers.postfix import MailServer
+
+ACCOUNT = "alarm@mail.example.com"
+SENDMAIL = "/usr/sbin/sendmail"
+Mail = email.message.EmailMessage
+Event = tuple[str, str, str]
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority("Test authority")
+
+
+@pytest.fixture(scope="module")
+def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
+    folder, certificate = tmp_path_factory.mktemp("postfix"), authority.issue(["127.0.0.1"])
+    with MailServer(folder=folder, certificate=certificate, accounts={ACCOUNT: PASSWORD}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture
+def appliance(product: Product, installed: Path, tmp_path: Path) -> Appliance:
+    """A device whose hook runs and has no settings yet."""
+    product.folders.etc.mkdir()
+    (product.folders.etc / "device.toml").write_text(f'[users]\nevent_group = "{EVENT_GROUP}"\n')
+    product.start_hook("--ca-file", str(tmp_path / "authority.pem"))
+    return Appliance(product, installed, tmp_path / "appliance")
+
+
+@pytest.fixture(autouse=True)
+def trust(authority: Authority, tmp_path: Path) -> None:
+    authority.write(tmp_path / "authority.pem")
+
+
+def arrived(appliance: Appliance, server: MailServer) -> Mail:
+    """Set the device up as an operator does; the first mail of what waited, as the recipient gets it."""
+    before = len(server.mails())
+    appliance.product.save(**settings_form(server.submission_port, account=ACCOUNT))
+    raw = server.wait_for(before + 1)[before]
+    assert raw.count(b"\nDelivered-To: " + ACCOUNT.encode() + b"\n") == 1
+    return email.message_from_bytes(raw, policy=email.policy.default)  # type: ignore[return-value]
+
+
+def plain(mail: Mail) -> str:
+    return mail.get_body(("plain",)).get_content()  # type: ignore[union-attr, no-any-return]
+
+
+def events(appliance: Appliance) -> list[Event]:
+    """Code, source and text of every event; the hook ends."""
+    appliance.product.stop("mailhook")
+    with sqlite3.connect(appliance.product.folders.ledger) as ledger:
+        return ledger.execute("SELECT code, source, text FROM event ORDER BY number").fetchall()
+
+
+def waiting(appliance: Appliance, count: int = 1) -> None:
+    wait_for(lambda: appliance.product.state()["waiting"] >= count, what="the event")
+
+
+def crontab(appliance: Appliance, lines: str) -> dict[str, Path]:
+    """What cron reads, and nothing of this machine: one crontab of a user who is in the event group."""
+    spool = appliance.file(f"crontabs/{MEMBER}", lines, 0o600)
+    shutil.chown(spool, MEMBER)
+    member = f"{EVENT_GROUP}:x:{grp.getgrnam(EVENT_GROUP).gr_gid}:{MEMBER}"
+    groups = re.sub(f"(?m)^{EVENT_GROUP}:.*", member, Path("/etc/group").read_text())
+    return {
+        "/etc/crontab": appliance.file("crontab"),
+        "/etc/cron.d": appliance.file("cron.d/.placeholder").parent,
+        "/var/spool/cron/crontabs": spool.parent,
+        "/etc/group": appliance.file("group", groups),
+    }
+
+
+def test_cron_mails_what_a_job_of_an_unprivileged_user_prints(appliance, server):
+    # At its start cron runs these and mails for them as for any other: nobody waits for the minute to end.
+    lines = "MAILTO=root\n@reboot echo 'volume 1 is at 97 percent'; id -un\n"
+    with appliance.running("cron", "-f", covers=crontab(appliance, lines)):
+        waiting(appliance)
+    mail = arrived(appliance, server)
+    assert mail["Subject"].startswith(f"[fault 901] Cron <{MEMBER}@")
+    assert "echo 'volume 1 is at 97 percent'; id -un" in mail["Subject"]
+    assert "volume 1 is at 97 percent" in plain(mail)
+    [(code, source, text)] = events(appliance)
+    assert (code, source) == ("901", f"CronDaemon ({MEMBER})")
+    assert text.splitlines()[1:] == ["To: root", "", "volume 1 is at 97 percent", MEMBER]
+
+
+def test_cron_keeps_a_job_that_says_nothing_quiet(appliance):
+    lines = "@reboot true\n@reboot echo loud; echo again >&2\n"
+    with appliance.running("cron", "-f", covers=crontab(appliance, lines)):
+        waiting(appliance)
+    [(_, _, text)] = events(appliance)
+    assert text.splitlines()[1:] == [f"To: {MEMBER}", "", "loud", "again"]
+
+
+def test_anacron_mails_what_a_job_prints(appliance, server):
+    table = appliance.file("anacrontab", "SHELL=/bin/sh\n1 0 backup echo 'the backup disk is full'\n")
+    spool = appliance.file("spool/.keep").parent
+    shutil.chown(spool, MEMBER)
+    covers = {"/run/anacrontab": table.parent, "/run/spool": spool}
+    words = ("anacron", "-d", "-f", "-n", "-t", "/run/anacrontab/anacrontab", "-S", "/run/spool")
+    assert appliance.run(*AS_MEMBER, *words, covers=covers).returncode == 0
+    mail = arrived(appliance, server)
+    assert mail["Subject"].startswith("[fault 901] Anacron job 'backup' on ")
+    assert "the backup disk is full" in plain(mail)
+    assert [event[:2] for event in events(appliance)] == [("901", f"Anacron ({MEMBER})")]
+
+
+@pytest.mark.parametrize(("prefix", "user"), [((), "root"), (AS_MEMBER, MEMBER)])
+def test_mdadm_mails_its_test_message(appliance, server, prefix, user):
+    words = ("mdadm", "--monitor", "--test", "--oneshot", "--mail", "root", "/dev/md0")
+    assert appliance.run(*prefix, *words).returncode == 0
+    mail = arrived(appliance, server)
+    assert mail["Subject"].startswith("[fault 901] TestMessage event on /dev/md0:")
+    assert "A TestMessage event had been detected on md device /dev/md0." in plain(mail)
+    assert [event[:2] for event in events(appliance)] == [("901", f"mdadm monitoring ({user})")]
+
+
+FAIL2BAN = """\
+[Definition]
+loglevel = INFO
+logtarget = STDOUT
+syslogsocket = auto
+allowipv6 = auto
+socket = /run/fail2ban/socket
+pidfile = /run/fail2ban/pid
+dbfile = None
+dbpurgeage = 1d
+"""
+# Debian's own action; only what it says at start and end is silenced, so that the ban is the first mail.
+JAIL = """\
+[sshd]
+enabled = true
+filter = quiet
+backend = polling
+logpath = /run/fail2ban/log
+action = sendmail[name=%(__name__)s, dest=root, actionstart="", actionstop=""]
+"""
+
+
+def fail2ban(appliance: Appliance) -> dict[str, Path]:
+    files = {
+        "fail2ban.conf": FAIL2BAN,
+        "jail.conf": JAIL,
+        "filter.d/quiet.conf": "[Definition]\nfailregex = ^<HOST> failed$\n",
+        "log": "",
+    }
+    for name, text in files.items():
+        appliance.file(f"fail2ban/{name}", text)
+    (appliance.folder / "fail2ban" / "action.d").symlink_to("/etc/fail2ban/action.d")
+    return {"/run/fail2ban": appliance.folder / "fail2ban"}
+
+
+def test_fail2ban_mails_a_ban(appliance, server):
+    client = "fail2ban-client -c /run/fail2ban -s /run/fail2ban/socket"
+    script = f"for i in $(seq 100); do {client} ping && break; sleep 0.1; done; {client} set sshd banip 192.0.2.1; wait"
+    words = f"fail2ban-server -f -c /run/fail2ban -s /run/fail2ban/socket start & {script}"
+    with appliance.running("sh", "-c", words, covers=fail2ban(appliance)):
+        waiting(appliance)
+    mail = arrived(appliance, server)
+    assert mail["Subject"].startswith("[fault 901] [Fail2Ban] sshd: banned 192.0.2.1 from ")
+    assert "The IP 192.0.2.1 has just been banned by Fail2Ban after" in plain(mail)
+    assert [event[:2] for event in events(appliance)] == [("901", "Fail2Ban (root)")]
+
+
+# What smartd 7.3 hands to its script (smartd.conf(5), -M exec).
+SMARTD = {
+    "SMARTD_MAILER": "/usr/share/smartmontools/smartd-runner",
+    "SMARTD_ADDRESS": "root",
+    "SMARTD_MESSAGE": "Device: /dev/sda [SAT], FAILED SMART self-check. BACK UP DATA NOW!",
+    "SMARTD_FAILTYPE": "Health",
+    "SMARTD_DEVICE": "/dev/sda",
+    "SMARTD_DEVICETYPE": "sat",
+    "SMARTD_DEVICESTRING": "/dev/sda [SAT]",
+    "SMARTD_DEVICEINFO": "a disk, S/N:1",
+    "SMARTD_TFIRST": "Mon Nov 23 14:03:22 2026 UTC",
+    "SMARTD_TFIRSTEPOCH": "1795442602",
+    "SMARTD_PREVCNT": "0",
+    "SMARTD_NEXTDAYS": "",
+}
+
+
+def test_smartd_mails_its_warning_through_its_runner_and_mail(appliance, server):
+    done = appliance.run("/usr/share/smartmontools/smartd_warning.sh", env={**appliance.environment, **SMARTD})
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    mail = arrived(appliance, server)
+    assert mail["Subject"].startswith("[fault 901] SMART error (Health) detected on host: ")
+    assert "Device: /dev/sda [SAT], FAILED SMART self-check. BACK UP DATA NOW!" in plain(mail)
+    assert [event[:2] for event in events(appliance)] == [("901", "root")]
+
+
+def unattended_upgrades() -> bytes:
+    """As its _send_mail_using_sendmail makes it (2.9.1)."""
+    message = email.message.Message()
+    message["Subject"] = "[reboot required] unattended-upgrades result for nas: FAILURE"
+    message["From"], message["To"], message["Auto-Submitted"] = "root", "root", "auto-generated"
+    charset = email.charset.Charset("utf-8")
+    charset.body_encoding = email.charset.QP
+    message.set_payload("Unattended upgrade result: a \u2018held\u2019 package = not upgraded\n", charset)
+    return message.as_string().encode()
+
+
+# As it prints them (7.7); the HTML one as --format html makes it.
+LOGWATCH = """\
+To: root
+From: Logwatch
+Subject: Logwatch for nas (Linux)
+Auto-Submitted: auto-generated
+Precedence: bulk
+MIME-Version: 1.0
+Content-Transfer-Encoding: 8bit
+Content-Type: text/{}; charset="UTF-8"
+
+"""
+LOGWATCH_TEXT = LOGWATCH.format("plain") + " --- Disk Space Begin ---\n\n /dev/sda1  97% /\u2026\n"
+LOGWATCH_HTML = LOGWATCH.format("html") + (
+    "<html><head><style type='text/css'><!--\nh1 {color: gray}\n--></style><title>Logwatch</title></head>\n"
+    "<body><h2>Disk Space</h2><p>/dev/sda1 &nbsp;97% &lt;/&gt;</body></html>\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "raw", "subject", "body", "source"),
+    [
+        ("-oi -t", unattended_upgrades(), "[reboot required] unattended-upgrades result for nas: FAILURE",
+         "Unattended upgrade result: a \u2018held\u2019 package = not upgraded", MEMBER),
+        ("-t", LOGWATCH_TEXT.encode(), "Logwatch for nas (Linux)", "/dev/sda1  97% /\u2026", MEMBER),
+        ("-t", LOGWATCH_HTML.encode(), "Logwatch for nas (Linux)", "/dev/sda1 97% </>", MEMBER),
+    ],
+    ids=["unattended-upgrades", "logwatch", "logwatch in HTML"],
+)  # fmt: skip
+def test_a_report_arrives_as_its_program_wrote_it(appliance, server, flags, raw, subject, body, source):
+    done = appliance.run(*AS_MEMBER, SENDMAIL, *flags.split(), input=raw)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    mail = arrived(appliance, server)
+    assert mail["Subject"].startswith(f"[fault 901] {subject}")
+    assert body in plain(mail)
+    [(_, caller, text)] = events(appliance)
+    assert (caller, text.splitlines()[:3]) == (source, [subject, "To: root", ""])
+    assert "color" not in text
+
+
+SUBJECT = b"Subject: x\n"
+TYPE = SUBJECT + b"MIME-Version: 1.0\nContent-Type: "
+BROKEN = {
+    "no newline": (b"x" * 300_000, "(no subject)", "x" * 9000),
+    "endless lines": (SUBJECT + b"\n" + (b"y" * 100_000 + b"\n") * 10, "x", "y" * 9000),
+    "NUL bytes": (SUBJECT + b"\na\0b\0", "x", "a\ufffdb"),
+    "only headers": (SUBJECT + b"X-Disk: sda\n", "x", "X-Disk: sda"),
+    "only a body": (b"disk 3 failed\n", "(no subject)", "disk 3 failed"),
+    "nothing": (b"", "(no subject)", ""),
+    "bad boundary": (TYPE + b"multipart/mixed; boundary=b\n\n--other\n\nlost?\n--other--\n", "x", "lost?"),
+    "no boundary": (TYPE + b"multipart/mixed\n\nlost?\n", "x", "lost?"),
+    "10,000 headers": (b"X-A: y\n" * 10_000 + SUBJECT + b"\nbody\n", "x", "body"),
+    "endless subject": (b"Subject: " + b"a b " * 100_000 + b"\n\nbody\n", "a b a b a b", "body"),
+    "endless folds": (b"To: a@b.c" + b",\n a@b.c" * 20_000 + b"\n" + SUBJECT + b"\nbody\n", "x", "body"),
+    "endless recipients": (b"To: " + b"a@b.c, " * 100_000 + b"\n" + SUBJECT + b"\nbody\n", "x", "body"),
+    "endless brackets": (b"To: " + b"(<" * 100_000 + b"\n" + SUBJECT + b"\nbody\n", "x", "body"),
+    "endless parameters": (TYPE + b"text/plain; " + b"a=b; " * 100_000 + b"\n\nbody\n", "x", "body"),
+    "endless tags": (TYPE + b"text/html\n\nbody" + b"<a " * 60_000, "x", "body"),
+    "latin-1": (TYPE + b"text/plain; charset=iso-8859-1\n\nD\xe9faut\n", "x", "D\u00e9faut"),
+    "EUC-KR": (TYPE + b"text/plain; charset=euc-kr\n\n" + "디스크".encode("euc-kr") + b"\n", "x", "디스크"),
+    "EUC-KR, as Outlook says": (TYPE + b"text/plain; charset=ks_c_5601-1987\n\n" + "디스크".encode("euc-kr"), "x", "디스크"),
+    "EUC-KR subject": (b"Subject: =?euc-kr?B?tfC9usWp?=\n\nbody\n", "디스크", "body"),
+    "undeclared latin-1": (SUBJECT + b"\nD\xe9faut 3\n", "x", "D\ufffdfaut 3"),
+    "CR LF": (b"Subject: x\r\nX-A: b\r\n\r\none\r\ntwo\r\n", "x", "one\ntwo"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "subject", "text"), BROKEN.values(), ids=list(BROKEN))
+def test_a_broken_message_is_kept_quickly_and_quietly(appliance, raw, subject, text):
+    begun = time.monotonic()
+    done = appliance.run(*AS_MEMBER, SENDMAIL, "-i", "-t", input=raw)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert time.monotonic() - begun < 10
+    [(code, source, kept)] = events(appliance)
+    assert (code, source) == ("901", MEMBER)
+    assert kept.partition("\n")[0].startswith(subject)
+    assert text in kept and len(kept) <= 10_000
+
+
+def test_a_lone_dot_ends_a_message_of_a_caller_without_the_flag(appliance):
+    assert appliance.run(*AS_MEMBER, SENDMAIL, "root", input=b"Subject: x\n\none\n.\ntwo\n").returncode == 0
+    assert appliance.run(*AS_MEMBER, SENDMAIL, "-i", "root", input=b"Subject: x\n\none\n.\ntwo\n").returncode == 0
+    assert [text.partition("\n\n")[2] for _, _, text in events(appliance)] == ["one", "one\n.\ntwo"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["lines", "one line"])
+def test_fifty_megabytes_are_taken_in_little_memory(appliance, end):
+    big = appliance.folder / "big"
+    with big.open("wb") as stream:
+        stream.write(b"Subject: x\n\n")
+        stream.writelines([(b"0123456789" * 100 + end) * 1000] * 50)
+    script = (
+        "import resource, subprocess\n"
+        f"code = subprocess.run(['{SENDMAIL}', '-t']).returncode\n"
+        "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
+    )
+    with big.open("rb") as stream:
+        done = appliance.run("/usr/bin/python3", "-c", script, stdin=stream)
+    code, mebibytes = map(int, done.stdout.split())
+    assert (code, done.stderr) == (0, b"")
+    assert mebibytes < 60
+    [(_, _, text)] = events(appliance)
+    assert text.startswith("x\n\n0123456789") and text.endswith("[\u2026 cut]")
+
+
+@pytest.mark.parametrize("flags", [["-Z"], ["-t", "--host=mail.example.com"], ["-F"]])
+def test_a_flag_that_nobody_knows_is_told_and_the_message_is_kept(appliance, flags):
+    done = appliance.run(*AS_MEMBER, SENDMAIL, *flags, input=b"Subject: x\n\none\n.\ntwo\n")
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (64, b"", 1)
+    assert done.stderr.startswith(b"sendmail: option -")
+    assert done.stderr.endswith(b"; the message is kept\n")
+    assert [text for _, _, text in events(appliance)] == ["x\n\none\n.\ntwo"]
+
+
+@pytest.mark.parametrize(("flags", "code"), [(["-q"], 0), (["-q30m"], 0), (["-bd", "-q1h"], 0), (["-bs"], 64)])
+def test_what_is_no_message_makes_no_event(appliance, flags, code):
+    assert appliance.run(*AS_MEMBER, SENDMAIL, *flags, input=b"x\n").returncode == code
+    assert events(appliance) == []
+
+
+def test_a_caller_outside_the_group_is_told_so(appliance):
+    stranger = ("setpriv", f"--reuid={MEMBER}", "--regid=nogroup", "--clear-groups")
+    done = appliance.run(*stranger, SENDMAIL, "root", input=b"Subject: x\n\ny\n")
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (77, b"", 1)
+    assert events(appliance) == []
+
+
+def test_a_closed_standard_input_is_told_in_one_line(appliance):
+    done = appliance.run(*AS_MEMBER, "sh", "-c", f"exec {SENDMAIL} root <&-")
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (71, b"", 1), done.stderr
