@@ -161,7 +161,7 @@ DESCRIPTION = "description must be 1 to 1000 printable characters on one line"
         (table("7000"), "[7000]: a code has three digits"),
         (table("70a"), "[70a]: a code has three digits"),
         (table('"٧٠٠"'), "[٧٠٠]: a code has three digits"),
-        (table('"700\\n"'), "[700\n]: a code has three digits"),
+        (table('"700\\n"'), "[700?]: a code has three digits"),
         ("700 = 1\n", f"[700]: {FIELDS}"),
         (table(colour='"red"'), f"[700]: {FIELDS}"),
         (table() + 'code = "700"\n', f"[700]: {FIELDS}"),
@@ -191,8 +191,34 @@ DESCRIPTION = "description must be 1 to 1000 printable characters on one line"
 def test_an_error_in_a_makers_catalogue_is_named(text, reason, tmp_path):
     with pytest.raises(MakerFile) as caught:
         catalog.load(own(tmp_path, text))
-    assert caught.value.reason == reason
-    assert str(caught.value) == f"{tmp_path / 'events.toml'}: {reason}"
+    assert re.sub(r" \(at line [0-9]+, column [0-9]+\)$", "", caught.value.reason) == reason
+    assert str(caught.value) == f"{tmp_path / 'events.toml'}: {caught.value.reason}"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('[700]\ntype = "infos"\n', "line 2, column 1"),
+        ('# first\n\n  ["700"]\n\t type = "infos"\n', "line 4, column 3"),
+        ("[ '700' ]\n", "line 1, column 1"),
+        (table() + "[701]\ntype = 'info'\nname = ''\ndescription = 'x'\n", "line 7, column 1"),
+        (table() + "[70]\n", "line 5, column 1"),
+        (table() + "[701]\nname = 'x'\n" + table("702"), "line 5, column 1"),
+        ("\n701 = 1\n", "line 2, column 1"),
+        ("[700]\ncolour = 1\n", "line 2, column 1"),
+        ('["가"]\n', "line 1, column 1"),
+    ],
+)
+def test_an_error_in_a_makers_catalogue_has_its_line_and_column(text, place, tmp_path):
+    with pytest.raises(MakerFile) as caught:
+        catalog.load(own(tmp_path, text))
+    assert caught.value.reason.endswith(f" (at {place})")
+
+
+def test_a_spelling_that_cannot_be_found_again_is_told_without_a_place(tmp_path):
+    with pytest.raises(MakerFile) as caught:
+        catalog.load(own(tmp_path, '["\\u0037" ]\n'))
+    assert caught.value.reason == "[7]: a code has three digits"
 
 
 @pytest.mark.parametrize(

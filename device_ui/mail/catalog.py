@@ -67,7 +67,7 @@ def built_in() -> Catalog:
 
 
 def parse(path: Path, text: str) -> Catalog:
-    """A catalogue from TOML. Raises `MakerFile`, with the line and column where TOML itself is broken."""
+    """A catalogue from TOML. Raises `MakerFile`, with the line and column of what is wrong."""
     # Imported here: callers that only raise events need no catalogue.
     import tomllib
 
@@ -75,7 +75,10 @@ def parse(path: Path, text: str) -> Catalog:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MakerFile(path, str(error)) from error
-    return Catalog({code: _kind(path, code, entries) for code, entries in tables.items()})
+    try:
+        return Catalog({code: _kind(code, entries) for code, entries in tables.items()})
+    except _Wrong as wrong:
+        raise MakerFile(path, f"{wrong.reason}{_place(text, wrong)}") from wrong
 
 
 def _is_there(path: Path) -> bool:
@@ -87,17 +90,41 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _kind(path: Path, code: str, entries: Any) -> Kind:
+class _Wrong(Exception):
+    """An entry that no kind can be made of: its `code`, the `key` that is wrong (``""``: all of it), and the `reason`."""
+
+    def __init__(self, code: str, key: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.key = code, key
+        self.reason = f"[{''.join(each if each.isprintable() else '?' for each in code)}]: {reason}"
+
+
+def _kind(code: str, entries: Any) -> Kind:
     if not CODE_PATTERN.fullmatch(code):
-        raise MakerFile(path, f"[{code}]: a code has three digits")
-    if not isinstance(entries, dict) or set(entries) - {"type", "name", "description", "mail"}:
-        raise MakerFile(path, f"[{code}]: only type, name, description and mail are known")
+        raise _Wrong(code, "", "a code has three digits")
+    unknown = set(entries) - {"type", "name", "description", "mail"} if isinstance(entries, dict) else {""}
+    if unknown:
+        raise _Wrong(code, min(unknown), "only type, name, description and mail are known")
     if entries.get("type") not in TYPES:
-        raise MakerFile(path, f"[{code}]: type must be info or fault")
+        raise _Wrong(code, "type", "type must be info or fault")
     if not isinstance(entries.get("mail", True), bool):
-        raise MakerFile(path, f"[{code}]: mail must be true or false")
+        raise _Wrong(code, "mail", "mail must be true or false")
     for name, maximum in (("name", NAME_MAXIMUM), ("description", DESCRIPTION_MAXIMUM)):
         value = entries.get(name)
         if not isinstance(value, str) or not 1 <= len(value) <= maximum or not value.isprintable():
-            raise MakerFile(path, f"[{code}]: {name} must be 1 to {maximum} printable characters on one line")
+            raise _Wrong(code, name, f"{name} must be 1 to {maximum} printable characters on one line")
     return Kind(code, **entries)
+
+
+def _place(text: str, wrong: _Wrong) -> str:
+    """Where that stands, as tomllib tells it; nothing for a spelling that is looked for in vain."""
+    code, key = (rf"""(?:{re.escape(each)}|"{re.escape(each)}"|'{re.escape(each)}')""" for each in (wrong.code, wrong.key))
+    head = re.search(rf"^[ \t]*(?:\[[ \t]*{code}[ \t]*\]|{code}[ \t]*[=.])", text, re.MULTILINE)
+    if not head:
+        return ""
+    end = re.compile(r"^[ \t]*\[", re.MULTILINE).search(text, head.end())
+    inside = re.compile(rf"^[ \t]*{key}[ \t]*=", re.MULTILINE)
+    found = inside.search(text, head.end(), end.start() if end else len(text)) if wrong.key else None
+    place = len(text) - len(text[(found or head).start() :].lstrip(" \t"))
+    line_start = text.rfind("\n", 0, place) + 1
+    return f" (at line {text.count(chr(10), 0, place) + 1}, column {place - line_start + 1})"
