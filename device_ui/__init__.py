@@ -13,3 +13,5 @@ read it; the one that can read it faces nobody.
 """
 
 __version__ = "0.1.0"
+# A clock that says an earlier day is wrong: nothing can happen before the program that records it was there.
+RELEASED = "2026-11-01"

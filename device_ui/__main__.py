@@ -18,7 +18,15 @@ from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, N
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
     0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
 )  # fmt: skip
-HOOK_EXITS = {"denied": EX_NOPERM, "bad-request": EX_DATAERR, "down": EX_TEMPFAIL, "not-stored": EX_TEMPFAIL}
+HOOK_EXITS = {
+    "denied": EX_NOPERM,
+    "bad-request": EX_DATAERR,
+    "down": EX_TEMPFAIL,
+    "not-stored": EX_TEMPFAIL,
+    "busy": EX_TEMPFAIL,
+    "unset": EX_CONFIG,
+    "password": EX_CONFIG,
+}
 
 
 def run(device: Device, options: argparse.Namespace) -> int:
@@ -85,6 +93,28 @@ def event(device: Device, options: argparse.Namespace) -> int:
 
     number = client.raise_event(device.folders.socket, options.code, options.text, options.source, options.time)
     print(f"accepted {number}")
+    return EX_OK
+
+
+def test(device: Device, options: argparse.Namespace) -> int:
+    """Send a test mail with the stored settings, step by step; 0 when the server took it for every recipient."""
+    from device_ui import console
+    from device_ui.mail import client
+
+    lines = client.test(device.folders.socket, None, [options.to] if options.to else [])
+    delivered = console.print_test(lines, sys.stdout, as_json=options.json)
+    return EX_OK if delivered else EX_UNAVAILABLE
+
+
+def history(device: Device, options: argparse.Namespace) -> int:
+    """The ledger: every event and what became of its mail, newest first."""
+    from device_ui import console
+    from device_ui.mail import client
+
+    names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
+    query = {name: value for name, value in names.items() if value}
+    lines = client.history(device.folders.socket, {**query, "limit": options.limit})
+    console.print_history(lines, sys.stdout, console.FORMATS[options.format])
     return EX_OK
 
 
@@ -174,6 +204,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--text", default="", help="what happened, for the mail")
     one.add_argument("--source", default="", help="what raised it")
     one.add_argument("--time", default="", metavar="RFC3339", help="when it happened (now)")
+    one = _command(commands, "test", test)
+    one.add_argument("--to", default="", metavar="ADDRESS", help="another recipient than the device's own")
+    one.add_argument("--json", action="store_true", help="the result as one JSON object, for a program")
+    one = _command(commands, "history", history)
+    one.add_argument("--json", action="store_const", dest="format", const="json", default="text", help="a JSON object a line")
+    one.add_argument("--csv", action="store_const", dest="format", const="csv", help="comma-separated values (RFC 4180)")
+    one.add_argument("--from", default="", dest="begin", metavar="DATE", help="events since this day, such as 2026-11-23")
+    one.add_argument("--to", default="", dest="end", metavar="DATE", help="events up to this day")
+    one.add_argument("--type", default="", choices=("", "info", "fault"), help="events of this type")
+    one.add_argument("--code", default="", help="events of this code")
+    one.add_argument("--limit", default=0, type=int, metavar="N", help="the newest N (all)")
     _command(commands, "sendmail", sendmail).set_defaults(words=[])
     one = _command(commands, "settings", settings)
     one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")

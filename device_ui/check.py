@@ -43,6 +43,7 @@ def findings(device: Device) -> Iterator[Finding]:
         ("private key", _private_key),
         ("administrator", _administrator),
         ("SMTP settings", _settings),
+        ("state program", _state_command),
         ("mail hook", _hook),
     )
     for subject, look in looks:
@@ -101,6 +102,13 @@ def _settings(device: Device) -> str:
     return f"{settings.host} port {settings.port}" if settings else "none yet"
 
 
+def _state_command(device: Device) -> str:
+    command = device["mail.state_command"]
+    if command and not os.access(command, os.X_OK):
+        raise DeviceUIError(f"{command} cannot be run (mail.state_command in device.toml)")
+    return command or "none"
+
+
 def _hook(device: Device) -> str:
     try:
         state = client.state(device.folders.socket)
@@ -108,6 +116,10 @@ def _hook(device: Device) -> str:
         if error.word == "denied":
             return "answers; this user may not ask for its state"
         raise
+    if state["removed"]:
+        raise DeviceUIError(f"{state['removed']} events were removed before they could be mailed: the ledger was full")
+    if state["clock"]:
+        raise DeviceUIError(f"the device's clock is not set, it says {state['clock']}")
     if state["problem"] == "unset" and not state["waiting"]:
         return "answers; no settings yet"
     if state["problem"]:

@@ -33,11 +33,26 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("web.names", [], "names that the page is reached by, besides the host name, localhost and any IP address"),
     ("mail.helo_name", "", "the name said in EHLO; empty: the host name if it has a dot, else the address literal"),
     ("mail.ca_file", "", "certificates (PEM) trusted for the mail server besides the system's"),
+    ("mail.digest_window", 60, "seconds in which further events of a kind are gathered into one mail; 0: a mail for each event"),
+    ("mail.hourly_budget", 60, "mails an hour at most; what they hold back is in the next one"),
+    ("mail.state_command", "", "a program that is run when the state of the mail path changes, for an LED or a relay"),
     ("mail.allow_loopback", False, "allows a mail server on the device itself"),
+    ("ledger.rows", 100_000, "events that are kept; beyond it the oldest go, mailed infos first"),
+    ("ledger.bytes", 32 * 1024 * 1024, "bytes that the ledger may hold, likewise"),
+    ("ledger.reserve", 1024 * 1024, "bytes set aside so that events are still accepted when the disk is full"),
     ("users.web", "device-ui", "the user of the web process, who may ask the mail hook for its state"),
     ("users.mail", "device-mail", "the user of the mail hook, who alone can open the mail password"),
     ("users.event_group", "device-event", "the group whose members may raise events"),
 )
+
+# Whole numbers that make sense; a typing error must not turn a limit into none.
+RANGES: Mapping[str, range] = {
+    "mail.digest_window": range(3601),
+    "mail.hourly_budget": range(1, 1_000_001),
+    "ledger.rows": range(100, 10_000_001),
+    "ledger.bytes": range(1024 * 1024, 2**40),
+    "ledger.reserve": range(2**30),
+}
 
 
 @dataclass(frozen=True)
@@ -195,6 +210,8 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
         raise MakerFile(path, f"{name} must be {KINDS[kind]}")
     if kind is str and not value.isprintable():
         raise MakerFile(path, f"{name} must be printable")
+    if kind is int and value not in RANGES[name]:
+        raise MakerFile(path, f"{name} must be from {RANGES[name][0]} to {RANGES[name][-1]}")
 
 
 KINDS: Mapping[type, str] = {str: "a text", bool: "true or false", int: "a whole number", list: "a list of texts"}

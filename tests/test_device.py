@@ -23,7 +23,13 @@ DEFAULTS = {
     "web.names": [],
     "mail.helo_name": "",
     "mail.ca_file": "",
+    "mail.digest_window": 60,
+    "mail.hourly_budget": 60,
+    "mail.state_command": "",
     "mail.allow_loopback": False,
+    "ledger.rows": 100_000,
+    "ledger.bytes": 33_554_432,
+    "ledger.reserve": 1_048_576,
     "users.web": "device-ui",
     "users.mail": "device-mail",
     "users.event_group": "device-event",
@@ -82,7 +88,14 @@ def test_every_setting_is_taken(folders):
         [mail]
         helo_name = "nas.example.com"
         ca_file = "/etc/ssl/own.pem"
+        digest_window = 0
+        hourly_budget = 1
+        state_command = "/usr/lib/nas/led"
         allow_loopback = true
+        [ledger]
+        rows = 100
+        bytes = 1048576
+        reserve = 0
         [users]
         web = "www"
         mail = "post"
@@ -99,7 +112,13 @@ def test_every_setting_is_taken(folders):
         "web.names": ["nas.example.com", "nas"],
         "mail.helo_name": "nas.example.com",
         "mail.ca_file": "/etc/ssl/own.pem",
+        "mail.digest_window": 0,
+        "mail.hourly_budget": 1,
+        "mail.state_command": "/usr/lib/nas/led",
         "mail.allow_loopback": True,
+        "ledger.rows": 100,
+        "ledger.bytes": 1_048_576,
+        "ledger.reserve": 0,
         "users.web": "www",
         "users.mail": "post",
         "users.event_group": "events",
@@ -117,8 +136,9 @@ WRONG_KINDS = {
     str: ("1", "true", '["x"]', "2026-01-01"),
     bool: ('"true"', "1", "0", "[]"),
     list: ('"x"', "true", "[1]"),
+    int: ('"60"', "true", "1.5", "[]"),
 }
-KIND_WORDS = {str: "a text", bool: "true or false", list: "a list of texts"}
+KIND_WORDS = {str: "a text", bool: "true or false", list: "a list of texts", int: "a whole number"}
 
 
 @pytest.mark.parametrize(
@@ -271,3 +291,19 @@ def test_systemds_sockets_are_taken_in_their_order():
         [sys.executable, "-c", AS_SYSTEMD, str(ROOT)], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "[(3, 'AF_UNIX'), (4, 'AF_INET')]\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[mail]\nhourly_budget = 0", "mail.hourly_budget must be from 1 to 1000000"),
+        ("[mail]\ndigest_window = -1", "mail.digest_window must be from 0 to 3600"),
+        ("[mail]\ndigest_window = 3601", "mail.digest_window must be from 0 to 3600"),
+        ("[ledger]\nrows = 99", "ledger.rows must be from 100 to 10000000"),
+        ("[ledger]\nbytes = 1048575", "ledger.bytes must be from 1048576 to 1099511627775"),
+        ("[ledger]\nreserve = -1", "ledger.reserve must be from 0 to 1073741823"),
+        ("[ledger]\nrows = true", "ledger.rows must be a whole number"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_stops_the_start(folders, line, reason):
+    assert refusal(folders, line) == reason

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,11 +23,13 @@ from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
 from device_ui.mail import catalog, hook
-from device_ui.mail.hook import EVENT_ONLY, EVERYTHING, Hook, Permissions, Refused, cleaned, seconds
+from device_ui.mail.clock import Clock
+from device_ui.mail.hook import Hook, Permissions
 from device_ui.mail.outbox import Event
+from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Refused, Requests, cleaned, seconds
 from tests.product import wait_for
 
-NOW = 1_790_000_000.25
+NOW = 1_800_000_000.25
 SECONDS = 20.0
 # Anything that answers can be told from silence by then.
 QUIET_SECONDS = 0.2
@@ -42,17 +44,28 @@ class Ledger:
         self.commits: list[int] = []
         self.before: Callable[[], None] = lambda: None
 
-    def accept(self, events: Sequence[Event]) -> list[int]:
+    def accept(self, events: Sequence[Event], alone: Sequence[bool]) -> list[int]:
         self.before()
         self.commits.append(len(events))
         self.events += events
         return list(range(len(self.events) - len(events) + 1, len(self.events) + 1))
 
 
+class Plan:
+    """What the hook needs of a plan."""
+
+    def leads(self, events: Sequence[Event]) -> list[bool]:
+        return [False] * len(events)
+
+    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+        self.learned = events
+
+
 class Bell:
     """What the hook needs of a postman."""
 
     def __init__(self) -> None:
+        self.plan = Plan()
         self.woken = self.changed = 0
         self.failing: Exception | None = None
 
@@ -66,6 +79,13 @@ class Bell:
         if self.failing:
             raise self.failing
         return {"problem": "unset", "step": "", "reply": "", "waiting": 3}
+
+
+class Tester:
+    """What the hook needs of a tester."""
+
+    def answer(self, request: Mapping[str, object]) -> Iterator[Mapping[str, object] | None]:
+        raise AssertionError("nobody asked for a test")
 
 
 class AnyCaller:
@@ -84,7 +104,9 @@ class Door:
     def __init__(self, path: Path, permissions: object, listener: socket.socket | None = None) -> None:
         self.path, self.ledger, self.bell = path, Ledger(), Bell()
         self.listener = listener or hook.listen(path)
-        self.hook = Hook(self.listener, self.ledger, catalog.built_in(), self.bell, permissions, wall=lambda: NOW)
+        clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
+        requests = Requests(self.ledger, catalog.built_in(), self.bell, Tester(), clock)
+        self.hook = Hook(self.listener, self.ledger, requests, self.bell, permissions)
         self._thread: threading.Thread | None = None
         self._callers: list[socket.socket] = []
 
@@ -180,7 +202,7 @@ def door_for(permissions: object) -> Iterator[Door]:
         (b'{"do": "event", "code": "303"}', b'{"accepted": 1}'),
         (b'  {"do": "event", "code": "303", "text": "x", "source": "y", "time": ""}', b'{"accepted": 1}'),
         (b'{"do": "event", "code": "303", "more": [1, {}]}', b'{"accepted": 1}'),
-        (b'{"do": "state"}', b'{"state": {"problem": "unset", "step": "", "reply": "", "waiting": 3}}'),
+        (b'{"do": "state"}', b'{"state": {"problem": "unset", "step": "", "reply": "", "waiting": 3, "catalog": ""}}'),
         (b'{"do": "settings-changed"}', b'{"ok": true}'),
     ],
 )
@@ -720,7 +742,7 @@ sock.shutdown(socket.SHUT_WR)
 print(sock.makefile().read(), end="")
 """
 DENIED = '{"error": "denied", "reason": "this user may not ask for that"}'
-STATE = '{"state": {"problem": "unset", "step": "", "reply": "", "waiting": 3}}'
+STATE = '{"state": {"problem": "unset", "step": "", "reply": "", "waiting": 3, "catalog": ""}}'
 
 
 @pytest.fixture(scope="module")
@@ -776,7 +798,9 @@ def test_root_may_ask_for_everything(named):
 def test_the_hooks_own_user_may_ask_for_everything():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert Permissions("", "").of(ours) == EVERYTHING == {"event", "state", "settings-changed"}
+        assert Permissions("", "").of(ours) == EVERYTHING
+    words = {"event", "state", "settings-changed", "history", "catalog", "content", "test"}
+    assert words == EVERYTHING
     assert EVENT_ONLY == {"event"}
 
 

@@ -23,9 +23,18 @@ ROOMS = ("settings", "mail", "web")
 ALLOWED = {
     "settings": {"device_ui.errors"},
     "mail": {"device_ui", "device_ui.errors", "device_ui.device", "device_ui.settings.*"},
-    "web": {"device_ui", "device_ui.errors", "device_ui.device", "device_ui.settings.*", "device_ui.mail.client"},
+    "web": {
+        "device_ui",
+        "device_ui.errors",
+        "device_ui.device",
+        "device_ui.settings.*",
+        "device_ui.mail.client",
+        "device_ui.spreadsheet",
+    },
     "device_ui.device": {"device_ui.errors", "device_ui.settings.smtp"},
     "device_ui.errors": set(),
+    "device_ui.spreadsheet": {"device_ui.errors"},
+    "device_ui.console": {"device_ui.spreadsheet"},
     "device_ui": set(),
 }
 # These put the rooms together, and nobody imports them.
@@ -137,6 +146,8 @@ def test_every_module_stands_in_a_room_or_is_named_here():
         "device_ui",
         "device_ui.device",
         "device_ui.errors",
+        "device_ui.console",
+        "device_ui.spreadsheet",
     }
 
 

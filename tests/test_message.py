@@ -20,9 +20,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from device_ui.mail.catalog import Kind
-from device_ui.mail.hook import cleaned
-from device_ui.mail.message import compose, message_id
+from device_ui.mail.message import Envelope, compose, message_id
 from device_ui.mail.outbox import Event
+from device_ui.mail.requests import cleaned
 from device_ui.settings import rules
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import ROOT
@@ -38,7 +38,7 @@ EVENT = Event("303", "fault", 1700000000.9, 1700000060.0, source="auditd", text=
 def mail_of(event=EVENT, kind=KIND, recipients=("me@example.test",), device=DEVICE, **changes):
     """The composed bytes; `changes` are of the settings."""
     values = {"host": "mail.example.test", "port": 587, "sender_name": "Lamp", "account": ACCOUNT, **changes}
-    return compose(event, kind, SmtpSettings(**values), recipients, device, LEDGER)
+    return compose(event, kind, Envelope(SmtpSettings(**values), recipients, device, LEDGER))
 
 
 def event_with(**changes):

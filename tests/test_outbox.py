@@ -286,7 +286,7 @@ def test_the_ledger_is_for_its_owner_alone_whatever_the_umask(path, opened):
 
 def test_what_waits_is_found_by_an_index(outbox):
     """However long the history grows: a full scan would read all of it at every look."""
-    plan = outbox._read("EXPLAIN QUERY PLAN SELECT number FROM event WHERE waiting AND number > 5 ORDER BY number", ())
+    plan = outbox.read("EXPLAIN QUERY PLAN SELECT number FROM event WHERE waiting AND number > 5 ORDER BY number", ())
     assert "INDEX waiting" in plan[0][-1]
 
 

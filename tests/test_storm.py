@@ -18,8 +18,9 @@ def run(storm: Storm, arrivals: dict[int, list[tuple[str, str]]], seconds: int) 
     for now in range(seconds):
         for code, kind in arrivals.get(now, []):
             number += 1
-            storm.learn(number, code, kind)
-        while mail := storm.next(now):
+            storm.learn(number, code, kind, now)
+        while found := storm.next(now):
+            mail = found[0]
             storm.done(mail)
             storm.went_out(now, mail.type)
             sent.append((now, mail))
@@ -87,21 +88,117 @@ def test_the_budget_of_the_hour_before_a_restart_still_counts():
     assert [second for second, _ in sent] == [HOUR - 10]
 
 
-def test_a_mail_that_was_decided_keeps_its_events_and_is_tried_when_it_is_due():
+def test_a_mail_that_was_decided_keeps_its_events_and_is_tried_when_it_may_be():
     storm = Storm()
-    storm.learn(1, "303", "fault")
-    first = storm.next(0)
-    storm.learn(2, "303", "fault")
-    assert storm.next(1, due=lambda _: False) is None
-    assert storm.next(2, due=lambda _: True) == first == Mail("fault", (1,))
+    storm.learn(1, "303", "fault", 0)
+    assert storm.next(0) == (Mail("fault", (1,)), True)
+    storm.learn(2, "303", "fault", 0)
+    assert storm.next(1, lambda _: None) is None
+    assert storm.next(2, lambda _: 1.5) == (Mail("fault", (1,)), False)
 
 
-def test_a_digest_of_before_a_restart_comes_back_as_it_was():
+def test_what_was_decided_before_a_restart_comes_back_as_it_was():
     storm = Storm()
-    storm.resume("fault", [7, 5, 6])
-    storm.learn(8, "303", "fault")
-    assert storm.next(0) == Mail("fault", (5, 6, 7))
+    storm.relearn([(5, "303", "fault", 5, False), (6, "304", "fault", 5, False), (8, "303", "fault", 0, False)], -60)
+    assert storm.next(0) == (Mail("fault", (5, 6)), False)
     assert storm.last == 8
+
+
+def test_a_mail_keeps_its_name_when_the_limit_took_its_first_event():
+    storm = Storm()
+    storm.relearn([(6, "303", "fault", 5, False)], 0)
+    mail, _ = storm.next(0)
+    assert (mail.id, mail.numbers) == (5, (6,))
+    storm.done(mail)
+    assert storm.next(0) is None
+
+
+def test_what_waited_through_a_restart_is_one_digest():
+    storm = Storm()
+    storm.relearn([(number, f"{number:03}", "fault", 0, False) for number in range(1, 31)], -60)
+    assert storm.next(0) == (Mail("fault", tuple(range(1, 31))), True)
+
+
+def test_what_was_never_tried_goes_before_what_the_server_deferred():
+    storm = Storm()
+    storm.relearn([(1, "303", "fault", 1, False), (2, "304", "fault", 2, False)], 0)
+    storm.learn(3, "101", "info", 0)
+    tried = {1: 30.0, 2: 20.0}
+    order = []
+    while found := storm.next(40, lambda mail: tried.get(mail, 0.0)):
+        order.append(found[0].id)
+        storm.done(found[0])
+    assert order == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("before", "arrivals", "leads"),
+    [
+        ([], [("303", "fault")], [True]),
+        ([], [("303", "fault"), ("304", "fault"), ("101", "info")], [True, False, True]),
+        ([(1, "304", "fault", 0)], [("303", "fault"), ("101", "info")], [False, True]),
+        ([(1, "304", "fault", 1)], [("303", "fault")], [False]),
+        ([(1, "101", "info", 0)], [("303", "fault")], [True]),
+    ],
+    ids=["idle", "one of a type", "one is held", "one is under way", "another type is held"],
+)
+def test_an_event_leads_only_where_nothing_of_its_type_waits(before, arrivals, leads):
+    storm = Storm()
+    for each in before:
+        storm.learn(each[0], each[1], each[2], 0, each[3])
+    assert storm.leads(arrivals, 0) == leads
+
+
+def test_an_event_within_the_window_does_not_lead():
+    storm = Storm()
+    storm.learn(1, "303", "fault", 0, 1)
+    storm.done(Mail("fault", (1,)))
+    assert storm.leads([("303", "fault"), ("304", "fault")], 59) == [False, False]
+    assert storm.leads([("304", "fault")], 59) == [True]
+    assert storm.leads([("303", "fault")], 60) == [True]
+
+
+def test_an_event_beyond_the_budget_does_not_lead():
+    storm = Storm(budget=1)
+    storm.went_out(0, "fault")
+    assert storm.leads([("303", "fault")], HOUR - 1) == [False]
+    assert storm.leads([("303", "fault")], HOUR) == [True]
+
+
+def test_without_a_window_every_event_leads():
+    assert Storm(window=0).leads([("303", "fault")] * 3, 0) == [True] * 3
+
+
+def test_what_waits_for_the_clock_goes_out_once_it_is_released():
+    storm = Storm()
+    storm.learn(1, "303", "fault", 0, pending=True)
+    storm.learn(2, "304", "fault", 0)
+    assert storm.next(0) == (Mail("fault", (2,)), True)
+    storm.done(Mail("fault", (2,)))
+    assert (storm.next(300), storm.wait(300, lambda _: 0)) == (None, None)
+    storm.released(1, 300)
+    storm.released(1, 300)
+    assert storm.next(300) == (Mail("fault", (1,)), True)
+
+
+def test_an_event_that_is_told_twice_is_mailed_once():
+    storm = Storm(window=0)
+    for number in (1, 2, 1, 2):
+        storm.learn(number, "303", "fault", 0)
+    storm.learn(2, "303", "fault", 0, 2)
+    sent = []
+    while found := storm.next(0):
+        sent.append(found[0].id)
+        storm.done(found[0])
+    assert sent == [1, 2]
+
+
+def test_the_budget_holds_what_was_decided_too():
+    storm = Storm(budget=1)
+    storm.learn(1, "303", "fault", 0, 1)
+    storm.went_out(0, "fault")
+    assert storm.next(HOUR - 1) is None
+    assert storm.next(HOUR) == (Mail("fault", (1,)), False)
 
 
 @pytest.mark.parametrize(
@@ -110,18 +207,26 @@ def test_a_digest_of_before_a_restart_comes_back_as_it_was():
 def test_the_wait_ends_when_something_may_go(arrive, now, wait):
     storm = Storm()
     for number, (code, kind) in enumerate(arrive, 1):
-        storm.learn(number, code, kind)
-    while mail := storm.next(0):
-        storm.done(mail)
-    assert storm.wait(now) == wait
+        storm.learn(number, code, kind, 0)
+    while found := storm.next(0):
+        storm.done(found[0])
+    assert storm.wait(now, lambda _: now) == wait
+
+
+def test_the_wait_ends_when_a_deferred_mail_may_be_tried():
+    storm = Storm()
+    storm.learn(1, "303", "fault", 0, 1)
+    assert storm.wait(10, lambda _: 40.0) == 30
+    assert not storm.is_ready(10, lambda _: None)
+    assert storm.is_ready(40, lambda _: 40.0)
 
 
 def test_the_wait_ends_when_the_budget_does():
     storm = Storm(budget=1)
     storm.went_out(0, "fault")
-    storm.learn(1, "303", "fault")
+    storm.learn(1, "303", "fault", 0)
     assert storm.next(100) is None
-    assert storm.wait(100) == HOUR - 100
+    assert storm.wait(100, lambda _: 100) == HOUR - 100
 
 
 def test_ten_thousand_alarms_in_a_minute_are_a_handful_of_mails_in_exact_balance():
@@ -148,8 +253,9 @@ def test_every_number_goes_out_once_and_the_budget_holds(arrivals, budget, windo
     for now in sorted({*range(0, 420, 5), *arrivals, *range(420, hours * HOUR, 60)}):
         for code, kind in arrivals.get(now, []):
             number += 1
-            storm.learn(number, code, kind)
-        while mail := storm.next(now):
+            storm.learn(number, code, kind, now)
+        while found := storm.next(now):
+            mail = found[0]
             storm.done(mail)
             storm.went_out(now, mail.type)
             sent.append((now, mail))

@@ -9,13 +9,19 @@ import signal
 import socket
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from device_ui.device import Device, host_name, listen_fds
 from device_ui.errors import Damaged, MakerFile, NotReadable
 from device_ui.mail import catalog, hook
+from device_ui.mail.clock import Clock
+from device_ui.mail.lamp import Lamp
 from device_ui.mail.outbox import Outbox
 from device_ui.mail.postman import Postman
+from device_ui.mail.requests import Requests
+from device_ui.mail.reserve import Reserve
+from device_ui.mail.storm import Storm
+from device_ui.mail.tester import Tester
 from device_ui.settings import flash, keys, seal
 from device_ui.settings.recipients import Recipients
 from device_ui.settings.smtp import SmtpSettings
@@ -24,7 +30,7 @@ from device_ui.settings.store import RecipientStore, Store
 if TYPE_CHECKING:
     import ssl
 
-    from device_ui.mail.courier import Courier
+    from device_ui.mail.courier import Courier, Watch
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +47,49 @@ class Daemon:
         for folder in device.layout("mail"):
             flash.make_folder(*folder)
         self._key_id = keys.load_pair(device.folders.private_key, device.folders.public_key).id
-        self._outbox = Outbox(device.folders.ledger)
+        self._outbox = Outbox(
+            device.folders.ledger,
+            rows_maximum=device["ledger.rows"],
+            bytes_maximum=device["ledger.bytes"],
+            reserve=Reserve(device.folders.ledger.with_name("reserve"), device["ledger.reserve"]),
+        )
         if self._outbox.set_aside:
             log.error("the ledger was damaged; it is kept as %s", self._outbox.set_aside.name)
-        kinds = self._catalog()
+        self._lamp = Lamp(device["mail.state_command"])
+        self._hook = self._made()
+
+    def _made(self) -> hook.Hook:
+        device, store = self._device, Store(self._device.folders.settings)
+        names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial")}
+        kinds, problem = self._catalog()
+        calendar = Clock(self._outbox.newest_date())
         self._postman = Postman(
             self._outbox,
             kinds,
-            Store(device.folders.settings),
-            {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial")},
+            store,
+            names,
             self._courier,
             self._unseal,
+            calendar=calendar,
+            storm=Storm(device["mail.digest_window"], device["mail.hourly_budget"]),
             fits=self._fits,
             listed=self._listed,
+            show=self._lamp.show,
         )
+        tester = Tester(
+            store,
+            names,
+            self._testing_courier,
+            self._unseal,
+            self._listed,
+            self._outbox.id,
+            calendar,
+            wake=self._wake,
+            proved=self._postman.settings_proved,
+        )
+        requests = Requests(self._outbox, kinds, self._postman, tester, calendar, problem)
         permissions = hook.Permissions(device["users.web"], device["users.event_group"])
-        self._hook = hook.Hook(self._listener(), self._outbox, kinds, self._postman, permissions)
+        return hook.Hook(self._listener(), self._outbox, requests, self._postman, permissions)
 
     def run(self) -> None:
         """Serve until a signal; then finish the mail under way and close the ledger."""
@@ -69,15 +102,19 @@ class Daemon:
         self._postman.stop()
         # A mail under way gets a moment; after that it is tried again at the next start, with its Message-ID.
         thread.join(timeout=5)
+        self._lamp.end()
         self._outbox.close()
 
-    def _catalog(self) -> catalog.Catalog:
+    def _wake(self) -> None:
+        self._hook.wake()
+
+    def _catalog(self) -> tuple[catalog.Catalog, str]:
         try:
-            return catalog.load(self._device.folders.etc)
+            return catalog.load(self._device.folders.etc), ""
         except MakerFile as error:
-            # Alarms are worth more than their names: the built-in catalogue serves, and `check` tells.
+            # Alarms are worth more than their names: the built-in catalogue serves; `check` and the pages tell.
             log.error("%s; the built-in catalogue is used", error)
-            return catalog.built_in()
+            return catalog.built_in(), str(error)
 
     def _listener(self) -> socket.socket:
         handed = listen_fds(os.environ)
@@ -89,7 +126,7 @@ class Daemon:
 
         return trusted(self._ca_files)
 
-    def _courier(self, settings: SmtpSettings, password: str) -> Courier:
+    def _courier(self, settings: SmtpSettings, password: str, **options: Any) -> Courier:
         # Imported here: ssl and smtplib are loaded with the first mail, not before.
         from device_ui.mail.courier import Courier
 
@@ -100,7 +137,13 @@ class Daemon:
             context=self._context,
             helo_name=self._device["mail.helo_name"] or (name if "." in name else ""),
             allow_loopback=self._allow_loopback,
+            **options,
         )
+
+    def _testing_courier(self, settings: SmtpSettings, password: str, watch: Watch) -> Courier:
+        from device_ui.mail.trial import GREETING_SECONDS
+
+        return self._courier(settings, password, watch=watch, greeting_seconds=GREETING_SECONDS)
 
     def _listed(self) -> Recipients:
         try:

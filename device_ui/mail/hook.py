@@ -1,8 +1,9 @@
-"""The mail hook's socket: one line in, one line out. ``accepted N`` goes out only when the event is on flash.
+"""The mail hook's socket: one line in, one line or more out. ``accepted N`` goes out only when the event is on flash.
 
 The socket is open to everybody on the device; who may ask what is decided by the peer's credentials (SO_PEERCRED,
 SO_PEERGROUPS), which the kernel vouches for. Lines that arrive together share one commit. Whatever comes in is
-answered or refused: lines, connections and buffers are bounded, and an unknown word is an error and not a crash.
+answered or refused: lines, connections and buffers are bounded, and an unknown word is an error and not a crash. A
+long answer is sent as fast as its reader reads, between the lines of the others.
 
 Two spellings of a line, so that a shell needs no JSON:
 
@@ -18,21 +19,20 @@ import json
 import logging
 import os
 import pwd
-import re
 import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from device_ui.errors import NotStored
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, Catalog
 from device_ui.mail.client import reachable
 from device_ui.mail.outbox import Event, Outbox
 from device_ui.mail.postman import Postman
+from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Answer, Refused, Requests
 
 log = logging.getLogger(__name__)
 
@@ -42,31 +42,12 @@ UNREAD_MAXIMUM = 64 * 1024
 CONNECTIONS_MAXIMUM = 64
 # Bytes read from one caller at a time, and lines after which the others wait for the next turn: bounds of memory.
 READ_MAXIMUM, BATCH_MAXIMUM = 16 * 1024, 1000
-# Characters of an event that are kept; a longer text is cut and says so, it is never a reason to lose an alarm.
-TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
-CUT = " […]"
-# A mail can be dated in any of these years, in any zone.
-YEARS = (1970, 9998)
-# RFC 3339, 5.6, whose note allows the blank; fromisoformat alone takes weeks, commas and much else.
-TIME_PATTERN = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
+# Bytes of a long answer that wait for their reader, and its lines that are made in one turn.
+AHEAD_MAXIMUM, LINES_MAXIMUM = 16 * 1024, 50
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
 # Python hands out buffers of 1024 bytes at most, four for a group.
 GROUPS_MAXIMUM = 256
-
-# What each kind of caller may ask for.
-EVENT_ONLY = frozenset({"event"})
-EVERYTHING = frozenset({"event", "state", "settings-changed"})
-
-
-class Refused(Exception):
-    """A line that is answered with an error: `word` and a `reason` for a person."""
-
-    def __init__(self, word: str, reason: str) -> None:
-        super().__init__(reason)
-        self.word, self.reason = word, reason
 
 
 @dataclass
@@ -79,6 +60,10 @@ class Caller:
     incoming: bytearray = field(default_factory=bytearray)
     outgoing: bytearray = field(default_factory=bytearray)
     ending: bool = False
+    # What is still to come of a long answer, and the lines of its reader that wait until then.
+    rest: Iterator[Mapping[str, Any] | None] | None = None
+    later: list[bytes] = field(default_factory=list)
+    is_waiting: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,7 @@ class Pending:
 
     caller: Caller
     as_json: bool
-    answer: Mapping[str, Any] | Event
+    answer: Answer
 
 
 class Permissions:
@@ -140,18 +125,17 @@ class Hook:
         self,
         listener: socket.socket,
         outbox: Outbox,
-        catalog: Catalog,
+        requests: Requests,
         postman: Postman,
         permissions: Permissions,
-        *,
-        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._listener, self._outbox, self._catalog, self._postman = listener, outbox, catalog, postman
-        self._permissions, self._wall = permissions, wall
+        self._listener, self._outbox, self._requests, self._postman = listener, outbox, requests, postman
+        self._permissions = permissions
         self._callers: dict[int, Caller] = {}
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._stop = socket.socketpair()
         self._stopping = False
+        self._stop.setblocking(False)
         listener.setblocking(False)
         for sock in (listener, self._wakeup):
             self._selector.register(sock, selectors.EVENT_READ)
@@ -159,7 +143,11 @@ class Hook:
     def stop(self) -> None:
         """Let `serve` come to its end. May be called from a signal handler or another thread."""
         self._stopping = True
-        with contextlib.suppress(OSError):  # a second signal, when all is closed
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again: there is more of a long answer. May be called from any thread."""
+        with contextlib.suppress(OSError):  # all is closed, or enough was said
             self._stop.send(b"x")
 
     def serve(self) -> None:
@@ -178,6 +166,9 @@ class Hook:
         for key, mask in sorted(self._selector.select(), key=self._silence):
             if key.fileobj is self._listener:
                 self._welcome()
+            elif key.fileobj is self._wakeup:
+                if not self._stopping:
+                    self._wakeup.recv(READ_MAXIMUM)
             elif key.fd in self._callers:
                 caller = self._callers[key.fd]
                 if mask & selectors.EVENT_READ and len(pending) < BATCH_MAXIMUM:
@@ -185,6 +176,7 @@ class Hook:
                 if mask & selectors.EVENT_WRITE:
                     self._flush(caller)
         self._answer(pending)
+        self._go_on()
 
     def _silence(self, ready: tuple[selectors.SelectorKey, int]) -> float:
         # Whoever was heard longest ago comes first, so that a flood from one caller silences no other; newcomers come
@@ -221,12 +213,22 @@ class Hook:
         if not chunk and rest:
             lines, rest = [*lines, rest], b""  # a shell's printf may end without a line end
         caller.incoming = bytearray(rest)
-        pending = [self._understand(caller, line) for line in lines if line.strip()]
+        pending = self._understand_all(caller, [line for line in lines if line.strip()])
         if len(rest) > LINE_MAXIMUM:
             answer = {"error": "bad-request", "reason": f"a line has {LINE_MAXIMUM} bytes at most"}
             pending.append(Pending(caller, rest.lstrip().startswith(b"{"), answer))
         if not chunk or len(rest) > LINE_MAXIMUM:
             self._hang_up_after(caller)
+        return pending
+
+    def _understand_all(self, caller: Caller, lines: list[bytes]) -> list[Pending]:
+        """Lines in their order, up to one with a long answer: what follows that one waits for its end."""
+        pending: list[Pending] = []
+        while lines and caller.rest is None:
+            pending.append(self._understand(caller, lines.pop(0)))
+            if isinstance(pending[-1].answer, Iterator):
+                caller.rest = pending[-1].answer
+        caller.later = lines
         return pending
 
     def _hang_up_after(self, caller: Caller) -> None:
@@ -240,60 +242,60 @@ class Hook:
             if len(line) > LINE_MAXIMUM:
                 raise Refused("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
             request = _from_json(line) if as_json else _from_words(line)
-            return Pending(caller, as_json, self._obey(caller, request))
+            return Pending(caller, as_json, self._requests.obey(request, caller.may))
         except Refused as refused:
             return Pending(caller, as_json, {"error": refused.word, "reason": refused.reason})
         except NotStored as error:  # even the state needs a ledger that can be read
             return Pending(caller, as_json, {"error": "not-stored", "reason": error.reason})
 
-    def _obey(self, caller: Caller, request: Mapping[str, Any]) -> Mapping[str, Any] | Event:
-        do = request.get("do")
-        if not isinstance(do, str) or do not in EVERYTHING:
-            raise Refused("bad-request", "unknown word")
-        if do not in caller.may:
-            raise Refused("denied", "this user may not ask for that")
-        if do == "event":
-            return self._event(request)
-        if do == "settings-changed":
-            self._postman.settings_changed()
-            return {"ok": True}
-        return {"state": self._postman.state()}
-
-    def _event(self, request: Mapping[str, Any]) -> Event:
-        values = {name: request.get(name, "") for name in ("code", "text", "source", "time")}
-        if not all(isinstance(value, str) for value in values.values()):
-            raise Refused("bad-request", "code, text, source and time are texts")
-        if not CODE_PATTERN.fullmatch(values["code"]):
-            raise Refused("bad-request", "a code has three digits")
-        now = self._wall()
-        kind = self._catalog[values["code"]]
-        return Event(
-            code=kind.code,
-            type=kind.type,
-            time=seconds(values["time"]) if values["time"] else now,
-            accepted=now,
-            source=cleaned(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
-            text=cleaned(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
-            waiting=kind.mail,
-        )
-
     def _answer(self, pending: list[Pending]) -> None:
         events = [each.answer for each in pending if isinstance(each.answer, Event)]
         answers = iter(self._accept(events))
         for each in pending:
-            answer = next(answers) if isinstance(each.answer, Event) else each.answer
-            each.caller.outgoing += _spelt(answer, each.as_json)
+            if isinstance(each.answer, Event):
+                each.caller.outgoing += _spelt(next(answers), each.as_json)
+            elif isinstance(each.answer, Mapping):
+                each.caller.outgoing += _spelt(each.answer, each.as_json)
         for caller in {id(each.caller): each.caller for each in pending}.values():
             self._flush(caller)
+
+    def _go_on(self) -> None:
+        """Say more of the long answers to whoever has read what was said."""
+        for caller in [each for each in self._callers.values() if each.rest is not None]:
+            lines = 0
+            while caller.rest is not None and len(caller.outgoing) < AHEAD_MAXIMUM and lines < LINES_MAXIMUM:
+                lines += 1
+                line = self._next_line(caller)
+                caller.is_waiting = line is None
+                if line is None:
+                    break
+                caller.heard = time.monotonic()
+                caller.outgoing += _spelt(line, as_json=True)
+            self._flush(caller)
+            if caller.rest is None and caller.later:
+                self._answer(self._understand_all(caller, caller.later))
+
+    def _next_line(self, caller: Caller) -> Mapping[str, Any] | None:
+        """The next line of a long answer; None when there is none now, or none any more."""
+        try:
+            return next(caller.rest) if caller.rest is not None else None
+        except StopIteration:
+            caller.rest = None
+            return None
+        except NotStored as error:
+            caller.rest = None
+            return {"error": "not-stored", "reason": error.reason}
 
     def _accept(self, events: list[Event]) -> list[Mapping[str, Any]]:
         if not events:
             return []
+        leads = self._postman.plan.leads(events)
         try:
-            numbers = self._outbox.accept(events)
+            numbers = self._outbox.accept(events, leads)
         except NotStored as error:
             log.error("%d events not accepted: %s", len(events), error.reason)
             return [{"error": "not-stored", "reason": error.reason}] * len(events)
+        self._postman.plan.learn(list(zip(numbers, events, leads, strict=True)))
         self._postman.wake()
         return [{"accepted": number} for number in numbers]
 
@@ -306,47 +308,34 @@ class Hook:
         except OSError:
             self._leave(caller)
             return
-        if (caller.ending and not caller.outgoing) or len(caller.outgoing) > UNREAD_MAXIMUM:
+        over = caller.ending and not caller.outgoing and caller.rest is None and not caller.later
+        if over or len(caller.outgoing) > UNREAD_MAXIMUM:
             self._leave(caller)
             return
         if caller.sock.fileno() in self._callers:
-            reading = 0 if caller.ending else selectors.EVENT_READ
-            writing = selectors.EVENT_WRITE if caller.outgoing or caller.ending else 0
-            self._selector.modify(caller.sock, reading | writing)
+            reading = 0 if caller.ending or caller.rest is not None else selectors.EVENT_READ
+            has_more = caller.ending if caller.rest is None else not caller.is_waiting
+            writing = selectors.EVENT_WRITE if caller.outgoing or has_more else 0
+            self._watch(caller, reading | writing)
+
+    def _watch(self, caller: Caller, mask: int) -> None:
+        """Wait for what `mask` says; for nothing when the next line of a long answer is not there yet."""
+        known = caller.sock in self._selector.get_map()
+        if mask and known:
+            self._selector.modify(caller.sock, mask)
+        elif mask:
+            self._selector.register(caller.sock, mask)
+        elif known:
+            self._selector.unregister(caller.sock)
 
     def _leave(self, caller: Caller) -> None:
         if self._callers.pop(caller.sock.fileno(), None):
-            self._selector.unregister(caller.sock)
+            self._watch(caller, 0)
             caller.sock.close()
 
     def _leave_quietest(self) -> None:
         if self._callers:
             self._leave(min(self._callers.values(), key=lambda caller: caller.heard))
-
-
-def seconds(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 time, which has a zone. Raises `Refused`."""
-    # Imported here: most events happen now.
-    from datetime import datetime
-
-    try:
-        if not TIME_PATTERN.fullmatch(text):
-            raise ValueError
-        moment = datetime.fromisoformat(text.upper())
-        if not YEARS[0] <= moment.year <= YEARS[1]:
-            raise ValueError
-        return moment.timestamp()
-    except (ValueError, OverflowError):
-        raise Refused("bad-request", "a time is written as in RFC 3339, with a zone: 2026-11-23T14:03:22Z") from None
-
-
-def cleaned(text: str, maximum: int) -> str:
-    """A text that can be stored, shown and mailed: no control characters but the line end, not too long."""
-    text = text.replace("\r\n", "\n").replace("\t", " ").encode("utf-8", "replace").decode()
-    text = "".join(
-        each if each == "\n" or (each >= " " and not "\x7f" <= each <= "\x9f") else "\ufffd" for each in text
-    )
-    return text if len(text) <= maximum else text[: maximum - len(CUT)] + CUT
 
 
 def _from_json(line: bytes) -> Mapping[str, Any]:

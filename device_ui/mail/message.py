@@ -1,4 +1,4 @@
-"""Compose the mail of one event, RFC 5322 and MIME. Pure: the device's time zone is the only thing looked up.
+"""Compose the mail of one event, or of a digest, RFC 5322 and MIME. Pure: only the device's time zone is looked up.
 
 Everything a person or the firmware typed goes through RFC 2047 or a base64 body, so nothing typed can add a header.
 The header values are put together by `email.header` (folded at characters, never inside one) and not by the newer
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass
 from email.charset import BASE64, QP, Charset
 from email.header import Header
 from email.mime.multipart import MIMEMultipart
@@ -18,8 +17,9 @@ from email.mime.nonmultipart import MIMENonMultipart
 from email.policy import compat32
 from email.utils import format_datetime
 
-from device_ui.mail.catalog import MESSAGE, Kind
-from device_ui.mail.outbox import Event
+from device_ui.mail.catalog import Catalog, Kind
+from device_ui.mail.outbox import Digest, Event
+from device_ui.mail.telling import headed, local, moment, numbers, span
 from device_ui.settings.smtp import SmtpSettings
 
 # Headers are folded once, where they are made: the generator would fold anew, inside a quoted name too.
@@ -29,49 +29,85 @@ HEADER_LINE = 76
 # A private suffix that no public name can have; the rest makes the Message-ID unique (RFC 5322, 3.6.4).
 MESSAGE_ID_SUFFIX = "device-ui.internal"
 
+# Characters of all texts that a digest tells in full, the oldest first; of each text beyond them.
+TEXTS_MAXIMUM, EXCERPT_MAXIMUM = 100_000, 200
+DEVICE_ROWS = (("Device", "name"), ("Model", "model"), ("Serial number", "serial"), ("Address", "address"))
+
 Rows = Sequence[tuple[str, str]]
 
 
-def compose(
-    event: Event,
-    kind: Kind,
-    settings: SmtpSettings,
-    recipients: Sequence[str],
-    device: Mapping[str, str],
-    ledger_id: str,
-) -> bytes:
-    """The whole mail with CRLF line ends, ready for DATA but for dot-stuffing.
+@dataclass(frozen=True)
+class Envelope:
+    """What every mail needs beside its events.
 
-    `device` holds ``name``, ``model``, ``serial`` and ``address``. The Message-ID follows from the ledger and the
-    number alone, so that it is the same for every retry without writing anything.
+    `device` holds ``name``, ``model``, ``serial`` and ``address``. `now` (seconds since 1970, never 1970 itself) dates
+    what has no date. `removed`: events that the ledger's limit took before they could be mailed.
+    """
+
+    settings: SmtpSettings
+    recipients: Sequence[str]
+    device: Mapping[str, str]
+    ledger_id: str
+    now: float = 0.0
+    removed: int = 0
+
+
+def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
+    """The mail of one event with CRLF line ends, ready for DATA but for dot-stuffing.
+
+    The Message-ID follows from the ledger and the number alone, so that it is the same for every retry.
     """
     event, kind = headed(event, kind)
-    rows = table(event, kind, device)
+    rows = [*table(event, kind, envelope.device), *_removed(envelope)]
+    title = subject(event, kind, envelope.device["name"])
+    texts = (_text(kind.name, [kind.description], rows), _html(title, kind.name, [kind.description], rows))
+    return _mail(title, event.accepted, message_id(envelope.ledger_id, event.number), envelope, texts)
+
+
+def compose_digest(digest: Digest, catalog: Catalog, envelope: Envelope) -> bytes:
+    """The mail of many events: a line for each code with its count, all their numbers, and the oldest in full."""
+    title = digest_subject(digest, catalog, envelope.device["name"])
+    name = f"{digest.count} events"
+    rows = [*digest_table(digest, catalog, envelope.device), *_removed(envelope)]
+    intro = ["These events came so quickly, or waited so long, that they are told of in one mail."]
+    listed = _list(digest.events, catalog)
+    if digest.count > len(listed):
+        listed.append(f"and {digest.count - len(listed)} more, which the History page lists")
+    texts = (_text(name, intro, rows, listed), _html(title, name, intro, rows, listed))
+    dated = next((each.accepted for each in digest.events if each.accepted), 0.0)
+    return _mail(title, dated, message_id(envelope.ledger_id, digest.number), envelope, texts)
+
+
+def compose_test(envelope: Envelope, token: str) -> bytes:
+    """The mail of ``Send test email``; `token` makes its Message-ID unlike any other."""
+    title, device = f"[test] E-mail works · {envelope.device['name']}", envelope.device
+    intro = [
+        "Somebody pressed \"Send test email\" on this device, or ran device-ui test. Its alarms will come to you like this."
+    ]
+    rows = [("Sent", moment(envelope.now)), *((label, device[name]) for label, name in DEVICE_ROWS if device[name])]
+    texts = (_text("E-mail works", intro, rows), _html(title, "E-mail works", intro, rows))
+    return _mail(title, envelope.now, f"<test.{token}.{envelope.ledger_id}@{MESSAGE_ID_SUFFIX}>", envelope, texts)
+
+
+def _mail(title: str, accepted: float, name: str, envelope: Envelope, texts: tuple[str, str]) -> bytes:
+    settings = envelope.settings
     mail = MIMEMultipart("alternative")
     del mail["MIME-Version"]
     mail["From"] = _mailbox(settings.sender_name, settings.mail_from).encode()
-    mail["To"] = Header(", ".join(recipients), None, HEADER_LINE, "To").encode()
-    mail["Subject"] = Header(subject(event, kind, device["name"]), "utf-8", HEADER_LINE, "Subject").encode()
-    mail["Date"] = format_datetime(_local(event.accepted))
-    mail["Message-ID"] = message_id(ledger_id, event.number)
+    mail["To"] = Header(", ".join(envelope.recipients), None, HEADER_LINE, "To").encode()
+    mail["Subject"] = Header(title, "utf-8", HEADER_LINE, "Subject").encode()
+    mail["Date"] = format_datetime(local(accepted or envelope.now))
+    mail["Message-ID"] = name
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers to a device
     mail["MIME-Version"] = "1.0"
-    mail.attach(_part("plain", _text(kind, rows)))
-    mail.attach(_part("html", _html(subject(event, kind, device["name"]), kind, rows)))
+    mail.attach(_part("plain", texts[0]))
+    mail.attach(_part("html", texts[1]))
     return mail.as_bytes(policy=CRLF)
 
 
 def message_id(ledger_id: str, number: int) -> str:
     """The Message-ID of an event: made of what never changes, and so kept for every retry."""
     return f"<{number}.{ledger_id}@{MESSAGE_ID_SUFFIX}>"
-
-
-def headed(event: Event, kind: Kind) -> tuple[Event, Kind]:
-    """For a message of the system: its own subject, which is its first line, in the place of the kind's name."""
-    if kind.code != MESSAGE.code:
-        return event, kind
-    name, _, text = event.text.partition("\n")
-    return replace(event, text=text.strip("\n")), replace(kind, name=name or kind.name)
 
 
 def subject(event: Event, kind: Kind, device_name: str) -> str:
@@ -84,27 +120,60 @@ def table(event: Event, kind: Kind, device: Mapping[str, str]) -> Rows:
     rows = (
         ("Event", f"{event.code} {kind.name}"),
         ("Type", event.type),
-        ("Time", moment(event.time)),
+        ("Time", moment(event.time, event.clock)),
         ("Source", event.source),
         ("Text", event.text),
-        ("Device", device["name"]),
-        ("Model", device["model"]),
-        ("Serial number", device["serial"]),
-        ("Address", device["address"]),
+        *((label, device[name]) for label, name in DEVICE_ROWS),
         ("Event number", str(event.number)),
     )
     return [(label, value) for label, value in rows if value]
 
 
-def moment(seconds: float) -> str:
-    """A time with its zone, as a person reads it: ``2026-11-23 14:03:22 +09:00 (KST)``."""
-    local = _local(seconds)
-    zone = f"{local:%z}"
-    return f"{local:%Y-%m-%d %H:%M:%S} {zone[:3]}:{zone[3:]} ({local.tzname()})"
+def digest_subject(digest: Digest, catalog: Catalog, device_name: str) -> str:
+    """The subject line of a digest: count and type, the name that came most often, name of the device."""
+    most = max(digest.codes, key=lambda each: each.count)
+    others = len(digest.codes) - 1
+    more = "" if not others else f" and {others} other {'kind' if others == 1 else 'kinds'}"
+    return f"[{digest.count} {digest.type}s] {catalog[most.code].name}{more} · {device_name}"
 
 
-def _local(seconds: float) -> datetime:
-    return datetime.fromtimestamp(int(seconds)).astimezone()
+def digest_table(digest: Digest, catalog: Catalog, device: Mapping[str, str]) -> Rows:
+    """What a digest tells, row by row: each code with its count, first and last time, then the device."""
+    codes = [
+        (f"Event {each.code}", f"{catalog[each.code].name}: {each.count} times, {span(each.first, each.last)}")
+        for each in digest.codes
+    ]
+    rows = (
+        ("Type", digest.type),
+        *codes,
+        *((label, device[name]) for label, name in DEVICE_ROWS),
+        ("Event numbers", numbers(digest.ranges)),
+    )
+    return [(label, value) for label, value in rows if value]
+
+
+def _list(events: Sequence[Event], catalog: Catalog) -> list[str]:
+    """Each event with its text: a message of the system must be told in full even when another came before it."""
+    listed, left = [], TEXTS_MAXIMUM
+    for each in events:
+        event, kind = headed(each, catalog[each.code])
+        text = event.text if len(event.text) <= left else _excerpt(event.text)
+        left = max(0, left - len(text))
+        source = f" ({event.source})" if event.source else ""
+        listed.append(f"{event.number}: {moment(event.time, event.clock)}, {event.code} {kind.name}{source}")
+        listed[-1] += f"\n{text}" if text else ""
+    return listed
+
+
+def _excerpt(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= EXCERPT_MAXIMUM else line[:EXCERPT_MAXIMUM] + " […]"
+
+
+def _removed(envelope: Envelope) -> Rows:
+    if not envelope.removed:
+        return []
+    return [("Not mailed", f"{envelope.removed} events were removed before they could be mailed: the ledger was full.")]
 
 
 def _mailbox(name: str, address: str) -> Header:
@@ -130,22 +199,27 @@ def _part(subtype: str, content: str) -> MIMENonMultipart:
     return part
 
 
-def _text(kind: Kind, rows: Rows) -> str:
+def _text(name: str, intro: Sequence[str], rows: Rows, listed: Sequence[str] = ()) -> str:
     width = max(len(label) for label, _ in rows) + 1
     indent = "\n" + " " * (width + 1)
     lines = [f"{label + ':':<{width}} {value.replace(chr(10), indent)}" for label, value in rows]
-    return "\n".join([kind.name, "", kind.description, "", *lines, ""])
+    told = [each.replace("\n", "\n    ") for each in listed]
+    return "\n".join([name, "", *intro, "", *lines, "", *told, *([""] if told else [])])
 
 
-def _html(title: str, kind: Kind, rows: Rows) -> str:
+def _html(title: str, name: str, intro: Sequence[str], rows: Rows, listed: Sequence[str] = ()) -> str:
     cells = "\n".join(
         f'<tr><th align="left" valign="top">{html.escape(label)}</th><td>{_lines(value)}</td></tr>'
         for label, value in rows
     )
+    told = "".join(f"<p>{html.escape(each)}</p>\n" for each in intro)
+    items = "".join(f"<li>{_lines(each)}</li>\n" for each in listed)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{html.escape(title)}</title></head>\n'
-        f"<body>\n<h1>{html.escape(kind.name)}</h1>\n<p>{html.escape(kind.description)}</p>\n"
-        f'<table cellpadding="4">\n{cells}\n</table>\n</body>\n</html>\n'
+        f"<body>\n<h1>{html.escape(name)}</h1>\n{told}"
+        f'<table cellpadding="4">\n{cells}\n</table>\n'
+        + (f"<ul>\n{items}</ul>\n" if items else "")
+        + "</body>\n</html>\n"
     )
 
 

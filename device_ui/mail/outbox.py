@@ -3,64 +3,34 @@
 ``accept`` returns only when the events are committed with ``synchronous=FULL``: on flash. One process owns the file,
 with one connection that its threads share, so the lock is exclusive and no shared-memory file is needed. A mail that
 is tried again writes nothing: only what became of it is written.
+
+A mail tells of one event, or of many (a digest), and its name is the number of the first. Which events a mail tells of
+is on flash before it goes out, so that after a power cut the same events go out under the same Message-ID.
+
+The ledger has a limit: what is beyond it goes, in the order of `limit.REMOVED`, and is counted.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
+import json
 import sqlite3
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from device_ui.errors import NotStored
-from device_ui.settings import flash
+from device_ui.mail import limit
+from device_ui.mail.ledger import Ledger
 
-VERSION = 1
-# Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.
-VERSION_MAXIMUM = 1000
-# An event is one row in one table, so that accepting it touches as few blocks of flash as can be. `waiting` is a
-# partial index: it holds the few rows that are still to be mailed, however long the history grows.
-SCHEMA = """
-CREATE TABLE event (
-    number INTEGER PRIMARY KEY,
-    code TEXT NOT NULL,
-    type TEXT NOT NULL,
-    time REAL NOT NULL,
-    accepted REAL NOT NULL,
-    source TEXT NOT NULL,
-    text TEXT NOT NULL,
-    waiting INTEGER NOT NULL
-) STRICT;
-CREATE INDEX waiting ON event (number) WHERE waiting;
-CREATE TABLE delivery (
-    number INTEGER NOT NULL,
-    recipient TEXT NOT NULL,
-    verdict TEXT NOT NULL,
-    step TEXT NOT NULL,
-    reply TEXT NOT NULL,
-    time REAL NOT NULL,
-    PRIMARY KEY (number, recipient)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-"""
-STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
-LEDGER_ID = "ledger_id"
-# What SQLite says when the file itself is wrong. SQLITE_ERROR: a schema that is not ours; SQLITE_READONLY: a header that
-# forbids writing, since the file was opened for it. All its other codes speak of the disk or of another process, and
-# a sound ledger must never be set aside for those.
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
+COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock"
+PENDING = "clock >= '@' AND clock < 'A'"
+OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
 
 
 @dataclass(frozen=True)
 class Event:
     """One event. Times are seconds since 1970; `time` is when it happened, `accepted` when we took it.
 
-    `number` is 0 until the ledger has given one. `waiting` tells whether mail is still to be sent for it.
+    `number` is 0 until the ledger has given one. `waiting` tells whether mail is still to be sent for it, `mail` which
+    mail tells of it (0: not decided), `clock` what `time` rests on; without a date both times are 0.
     """
 
     code: str
@@ -71,6 +41,34 @@ class Event:
     text: str = ""
     waiting: bool = True
     number: int = 0
+    mail: int = 0
+    clock: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Events of one code in a digest: how many, and the first and last `time` (0: not known)."""
+
+    code: str
+    count: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What one mail tells of: `codes` with counts, `ranges` of numbers from first to last, the oldest `events`."""
+
+    number: int
+    type: str
+    codes: Sequence[Kept]
+    ranges: Sequence[tuple[int, int]]
+    events: Sequence[Event]
+
+    @property
+    def count(self) -> int:
+        """How many events the mail tells of."""
+        return sum(each.count for each in self.codes)
 
 
 @dataclass(frozen=True)
@@ -84,62 +82,135 @@ class Delivery:
     time: float
 
 
-class Outbox:
-    """The ledger of one device. Every method may be called from any thread. Errors of the disk are `NotStored`."""
+class Outbox(Ledger):
+    """The ledger of one device, and what is asked of it."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the ledger and make it when there is none; one that SQLite cannot read is set aside and kept.
+    def accept(self, events: Sequence[Event], alone: Sequence[bool] = ()) -> list[int]:
+        """Commit events that arrived together in one transaction; their numbers, in order, without a gap.
 
-        `set_aside` is where it is kept then. A ledger of a newer version is left as it is: `NotStored`.
+        `alone` tells which of them are to be a mail of their own, decided in the same breath.
         """
-        self.path = path
-        self.set_aside: Path | None = None
-        self._lock = threading.Lock()
-        with self._told():
-            self._open()
-            try:
-                self._prepare()
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                # Closed after the renaming: before it, SQLite would put the -wal into the damaged file and remove it.
-                with contextlib.closing(self._connection):
-                    if not _is_damage(error):
-                        raise
-                    self._move_aside()
-                self._open()
-                self._prepare()
-            self.id = self.facts()[LEDGER_ID]
-
-    def close(self) -> None:
-        """Close the file. Nothing is pending: every change was committed when it was made."""
         with self._lock:
-            self._connection.close()
+            decided = [*alone, *[False] * (len(events) - len(alone))]
+            rows = [
+                _row(number, each, own)
+                for number, (each, own) in enumerate(zip(events, decided, strict=True), self._last + 1)
+            ]
+            limits = (self._rows_maximum, self._bytes_maximum)
 
-    def accept(self, events: Sequence[Event]) -> list[int]:
-        """Commit events that arrived together in one transaction; their numbers, in order, without a gap."""
-        with self._transaction() as cursor:
-            return [self._insert(cursor, event) for event in events]
+            def insert(cursor: sqlite3.Cursor) -> int:
+                cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                return limit.keep(cursor, self._rows, len(rows), self._last, *limits)
+
+            self._rows += len(rows) - self._write(insert)
+            self._last += len(rows)
+        return [int(row[0]) for row in rows]
 
     def waiting(self, limit: int = 100, after: int = 0) -> list[Event]:
         """Events whose mail is still to be sent, oldest first."""
-        columns = "code, type, time, accepted, source, text, number"
-        query = f"SELECT {columns} FROM event WHERE waiting AND number > ? ORDER BY number LIMIT ?"  # noqa: S608
-        return [
-            Event(code, kind, time, accepted, source, text, waiting=True, number=number)
-            for code, kind, time, accepted, source, text, number in self._read(query, (after, limit))
-        ]
+        return self.select("waiting AND number > ? ORDER BY number LIMIT ?", (after, limit))
 
     def waiting_count(self) -> int:
         """How many events still wait for their mail."""
-        return int(self._read("SELECT count(*) FROM event WHERE waiting", ())[0][0])
+        return int(self.read("SELECT count(*) FROM event WHERE waiting", ())[0][0])
 
     def newest_waiting(self) -> int:
         """The highest number that still waits for its mail, 0 when none does."""
-        return int(self._read("SELECT coalesce(max(number), 0) FROM event WHERE waiting", ())[0][0])
+        return int(self.read("SELECT coalesce(max(number), 0) FROM event WHERE waiting", ())[0][0])
+
+    def event(self, number: int) -> Event | None:
+        """One event; None when the limit took it."""
+        return next(iter(self.select("number = ?", (number,))), None)
+
+    def decide(self, numbers: Sequence[int]) -> int:
+        """Commit that one mail tells of these events: its name, the first that is left of them; 0 when none is."""
+        chosen = "waiting AND mail = 0 AND number IN (SELECT value FROM json_each(?1))"
+        values = (json.dumps(numbers),)
+
+        def mark(cursor: sqlite3.Cursor) -> int:
+            found = cursor.execute(f"SELECT coalesce(min(number), 0) FROM event WHERE {chosen}", values)  # noqa: S608
+            first = int(found.fetchone()[0])
+            cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)  # noqa: S608
+            return first
+
+        return self._write(mark)
+
+    def digest(self, number: int, most: int) -> Digest | None:
+        """What the mail called `number` tells of, with the `most` oldest events; None when the limit took them all."""
+        events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, most))
+        if not events:
+            return None
+        codes = self.read(
+            "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "  # noqa: S608
+            f"WHERE {OF_MAIL} GROUP BY code ORDER BY code",
+            (number,),
+        )
+        numbers = self.numbers(f"SELECT number FROM event WHERE {OF_MAIL} ORDER BY number", (number,))  # noqa: S608
+        return Digest(number, events[0].type, [Kept(*row) for row in codes], _ranges(numbers), events)
+
+    def pending(self) -> dict[int, str]:
+        """Events that have no date yet, by number, and the moment that each keeps instead (see `clock`)."""
+        return dict(self.read(f"SELECT number, clock FROM event WHERE {PENDING} ORDER BY number", ()))  # noqa: S608
+
+    def date(self, dated: Mapping[int, tuple[float, str]]) -> None:
+        """Commit the dates of events by number: seconds since 1970, and what the date rests on."""
+        rows = [(time, time, clock, number) for number, (time, clock) in dated.items()]
+        self._write(
+            lambda cursor: cursor.executemany(
+                "UPDATE event SET time = CASE WHEN time > 0 THEN time ELSE ? END, accepted = ?, clock = ? WHERE number = ?",
+                rows,
+            )
+        )
+
+    def newest_date(self) -> float:
+        """When the newest event with a sure date was accepted, seconds since 1970; 0 when there is none."""
+        rows = self.read(
+            "SELECT accepted FROM event WHERE clock = '' AND accepted > 0 ORDER BY number DESC LIMIT 1", ()
+        )
+        return float(rows[0][0]) if rows else 0.0
+
+    def settle(self, kind: str) -> int:
+        """Commit that nobody wants what waits of this type; how many these were. Writes nothing when there are none."""
+        query = "SELECT 1 FROM event WHERE waiting AND type = ? LIMIT 1"
+        if not self.read(query, (kind,)):
+            return 0
+        return self._write(
+            lambda cursor: cursor.execute("UPDATE event SET waiting = 0 WHERE waiting AND type = ?", (kind,)).rowcount
+        )
+
+    def give_up(self, newest: int, why: Delivery) -> int:
+        """Commit that every mail whose events are all up to `newest` is dropped, and why; how many events these were."""
+        expired = (
+            "waiting AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
+            "(SELECT 1 FROM event AS other WHERE other.mail = event.mail AND other.mail <> other.number AND other.mail <> 0"
+            " AND other.number > ?1))"
+        )
+
+        def drop(cursor: sqlite3.Cursor) -> int:
+            cursor.execute(
+                "INSERT OR REPLACE INTO delivery SELECT DISTINCT CASE mail WHEN 0 THEN number ELSE mail END, "  # noqa: S608
+                f"?2, ?3, ?4, ?5, ?6 FROM event WHERE {expired}",
+                (newest, why.recipient, why.verdict, why.step, why.reply, why.time),
+            )
+            return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {expired}", (newest,)).rowcount  # noqa: S608
+
+        return self._write(drop)
+
+    def sent_since(self, moment: float) -> list[tuple[float, str]]:
+        """The mails that were delivered since a moment (seconds since 1970): when, and of which type."""
+        return [
+            (time, kind)
+            for time, kind in self.read(
+                "SELECT min(delivery.time), event.type FROM delivery JOIN event USING (number) "
+                "WHERE delivery.time > ? AND verdict = 'delivered' GROUP BY number ORDER BY 1",
+                (moment,),
+            )
+        ]
 
     def deliveries(self, number: int) -> list[Delivery]:
-        """What became of this event's mail, by recipient."""
+        """What became of this mail, by recipient."""
         query = "SELECT recipient, verdict, step, reply, time FROM delivery WHERE number = ? ORDER BY recipient"
-        return [Delivery(*row) for row in self._read(query, (number,))]
+        return [Delivery(*row) for row in self.read(query, (number,))]
 
     def last_delivery(self) -> Delivery | None:
         """The newest verdict; of several recipients of one mail, one that did not get it."""
@@ -147,131 +218,51 @@ class Outbox:
             "SELECT recipient, verdict, step, reply, time FROM delivery "
             "ORDER BY time DESC, number DESC, verdict = 'delivered' LIMIT 1"
         )
-        return next((Delivery(*row) for row in self._read(query, ())), None)
+        return next((Delivery(*row) for row in self.read(query, ())), None)
 
-    def record(self, number: int, deliveries: Sequence[Delivery], *, done: bool) -> None:
-        """Commit what became of an event's mail; `done` when nobody is left to send it to."""
-        with self._transaction() as cursor:
+    def record(self, number: int, deliveries: Sequence[Delivery], *, done: bool, told: int = 0) -> None:
+        """Commit what became of a mail; `done` when nobody is left to send it to. `told`: events removed unmailed
+        that it told of."""
+
+        def keep(cursor: sqlite3.Cursor) -> None:
             cursor.executemany(
                 "INSERT OR REPLACE INTO delivery VALUES (?, ?, ?, ?, ?, ?)",
                 [(number, each.recipient, each.verdict, each.step, each.reply, each.time) for each in deliveries],
             )
             if done:
-                cursor.execute("UPDATE event SET waiting = 0 WHERE number = ?", (number,))
+                cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))  # noqa: S608
+            if told:
+                limit.count(cursor, limit.UNTOLD, -told)
 
-    def facts(self) -> Mapping[str, str]:
-        """Small facts that must survive a restart, by name."""
-        return dict(self._read("SELECT name, value FROM fact", ()))
+        self._write(keep)
 
-    def keep_fact(self, name: str, value: str | None) -> None:
-        """Commit a fact; None forgets it. Nothing is written when it stands so already."""
-        if self.facts().get(name) == value:
-            return
-        with self._transaction() as cursor:
-            if value is None:
-                cursor.execute("DELETE FROM fact WHERE name = ?", (name,))
-            else:
-                cursor.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+    def removed(self) -> dict[str, int]:
+        """How many events the limit took, by the names of `limit.REMOVED` and `limit.UNTOLD`."""
+        facts = self.facts()
+        return {name: int(facts.get(name, 0)) for name in (*dict(limit.REMOVED), limit.UNTOLD)}
 
-    def _open(self) -> None:
-        # The file is the hook's alone from its first byte on: SQLite would take the umask's word.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1)
-        # One flipped bit in a text must not hide every event that waits with it.
-        self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-
-    def _prepare(self) -> None:
-        execute = self._connection.execute
-        execute("PRAGMA locking_mode = EXCLUSIVE")
-        version = execute("PRAGMA user_version").fetchone()[0]
-        if VERSION < version <= VERSION_MAXIMUM:
-            raise sqlite3.NotSupportedError(f"it was written by a newer version of device-ui (ledger {version})")
-        if version not in (0, VERSION):
-            raise _damage(f"there is no version {version}")
-        execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA cache_size = -512")
-        if version == 0:
-            self._create()
-        # The ledger's name must be on flash before the first event is called accepted; after a crash of this
-        # process it may be in the cache only, so this is not left to the start that made the file.
-        self._fsync_folder()
-        self._check()
-
-    def _check(self) -> None:
-        # Damage in the middle of the file is found now, not when an alarm is to be accepted.
-        execute = self._connection.execute
-        found = execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if found != "ok":
-            raise _damage(f"the check found: {found}")
-        schema = [row[0] for row in execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY rowid")]
-        if schema != STATEMENTS or not execute("SELECT 1 FROM fact WHERE name = ?", (LEDGER_ID,)).fetchone():
-            raise _damage("its tables are not ours")
-        # Whether it can be written to; nothing is.
-        execute("UPDATE fact SET value = value WHERE 0")
-
-    def _create(self) -> None:
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        for statement in STATEMENTS:
-            execute(statement)
-        execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, secrets.token_hex(8)))
-        execute(f"PRAGMA user_version = {VERSION}")
-        execute("COMMIT")
-
-    def _move_aside(self) -> None:
-        self.set_aside = flash.set_aside(self.path)
-        for ending in ("-wal", "-shm", "-journal"):  # they belong to the file that was set aside
-            with contextlib.suppress(FileNotFoundError):
-                beside = self.path.with_name(self.path.name + ending)
-                beside.rename(self.set_aside.with_name(self.set_aside.name + ending))
-
-    def _fsync_folder(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def _insert(self, cursor: sqlite3.Cursor, event: Event) -> int:
-        values = (event.code, event.type, event.time, event.accepted, event.source, event.text, int(event.waiting))
-        cursor.execute("INSERT INTO event VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", values)
-        return int(cursor.lastrowid or 0)
-
-    def _read(self, query: str, values: Sequence[object]) -> list[Any]:
-        with self._lock, self._told():
-            return self._connection.execute(query, values).fetchall()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with self._lock, self._told():
-            cursor = self._connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                # A full disk may have rolled it back already; what is left of it must not stay open.
-                if self._connection.in_transaction:
-                    cursor.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise NotStored(self.path, OSError(str(error))) from error
-        except OSError as error:
-            raise NotStored(self.path, error) from error
+    def select(self, where: str, values: Sequence[object]) -> list[Event]:
+        """Events by a condition that this room wrote; nothing that a person typed belongs into `where`."""
+        return [
+            Event(code, kind, time, accepted, source, text, bool(waiting), number, mail, clock)
+            for number, code, kind, time, accepted, source, text, waiting, mail, clock in self.read(
+                f"SELECT {COLUMNS} FROM event WHERE {where}",  # noqa: S608
+                values,
+            )
+        ]
 
 
-def _damage(reason: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(reason)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
+def _row(number: int, event: Event, alone: bool) -> tuple[int | float | str, ...]:
+    mail = number if alone and event.waiting else 0
+    times = (event.time, event.accepted)
+    return (number, event.code, event.type, *times, event.source, event.text, int(event.waiting), mail, event.clock)
 
 
-def _is_damage(error: Exception) -> bool:
-    # A message that is no UTF-8 quotes a schema that is no longer ours.
-    return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", None) in DAMAGE
+def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found

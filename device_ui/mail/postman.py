@@ -7,36 +7,39 @@ in memory: a retry writes nothing to flash.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
+from device_ui.mail.backoff import RETRY_FIRST, Tries
 from device_ui.mail.catalog import TYPES, Catalog
-from device_ui.mail.outbox import Delivery, Event, Outbox
+from device_ui.mail.clock import Clock
+from device_ui.mail.limit import UNTOLD
+from device_ui.mail.outbox import Delivery, Outbox
+from device_ui.mail.plan import Plan
+from device_ui.mail.storm import Mail, Storm
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
 
 log = logging.getLogger(__name__)
 
-# Seconds between two tries: from 30 to an hour, each with up to a quarter taken off so that devices that lost the
-# same server do not come back to it in step. The first delay is a little over 30 to leave room for that.
-RETRY_MINIMUM, RETRY_MAXIMUM, RETRY_FIRST, JITTER = 30.0, 3600.0, 40.0, 0.25
 # RFC 5321, 4.5.4.1: give up after four to five days.
 GIVE_UP_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 # Seconds after which a waiting postman looks by itself, should a word about new settings have been lost.
 LOOK_AGAIN = 60.0
 # Mails in a row that a server defers for everybody before the session is given up: it means them all.
 DEFERRALS_MAXIMUM = 5
-# Events read from the ledger at a time.
-BATCH = 100
+# Events that a digest tells of one by one; the others it counts.
+LISTED_MAXIMUM = 100
 DROPPED = "dropped"
 LOGIN_REFUSED = "login_refused"
 # What stands until mail goes out again; every other problem is looked for anew in each round.
@@ -67,29 +70,11 @@ class Problem:
     advice: str = ""
 
 
-@dataclass
-class Tries:
-    """How often something was tried, and when (monotonic seconds) it may be tried again."""
-
-    count: int = 0
-    next: float = 0.0
-
-    def again(self, now: float, chance: float) -> None:
-        """Count a failed try; `chance` is a random number from 0 to 1."""
-        self.next = now + delay(self.count, chance)
-        self.count += 1
-
-
-def delay(count: int, chance: float) -> float:
-    """Seconds to wait after `count` + 1 failed tries."""
-    longest = min(RETRY_FIRST * 2.0 ** min(count, 20), RETRY_MAXIMUM)
-    return max(RETRY_MINIMUM, longest * (1 - JITTER * chance))
-
-
 class Postman:
     """The thread's work. `connect` makes a courier from settings and password; `unseal` opens a password.
 
-    `fits` tells, without opening it, whether the stored password was sealed to the key that this device has.
+    `fits` tells, without opening it, whether the stored password was sealed to the key that this device has; `show`
+    hears the state of the mail path after each round.
     """
 
     def __init__(
@@ -102,16 +87,20 @@ class Postman:
         unseal: Callable[[SmtpSettings], str],
         *,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        calendar: Clock | None = None,
+        storm: Storm | None = None,
         chance: Callable[[], float] = random.random,
         listed: Callable[[], Sequence[Recipient]] = tuple,
         fits: Callable[[SmtpSettings], bool] = lambda _: True,
+        show: Callable[[Mapping[str, Any]], None] = lambda _: None,
     ) -> None:
         self._outbox, self._catalog, self._store, self._device = outbox, catalog, store, device
         self._connect, self._unseal, self._listed, self._fits = connect, unseal, listed, fits
-        self._clock, self._wall, self._chance = clock, wall, chance
+        self._clock, self._chance, self._show = clock, chance, show
+        self.calendar = calendar or Clock(outbox.newest_date())
+        self.plan = Plan(outbox, storm or Storm(), self.calendar, clock)
         self._bell = threading.Event()
-        self._stopping = self._changed = False
+        self._stopping = self._changed = self._proved = False
         self._server = Tries()
         self._tries: dict[int, Tries] = {}
         self._unrecorded: dict[int, tuple[list[Delivery], bool]] = {}
@@ -127,6 +116,9 @@ class Postman:
     def state(self) -> dict[str, Any]:
         """How the mail path is, for the page and the console. Raises `NotStored` when the ledger cannot be read."""
         problem = self.problem
+        if not problem.word and self._outbox.is_reserve_used:
+            problem = Problem("full")
+        removed = self._outbox.removed()
         return {
             "problem": problem.word,
             "step": problem.step,
@@ -134,6 +126,8 @@ class Postman:
             "advice": problem.advice,
             "waiting": self._outbox.waiting_count(),
             "set_aside": self._outbox.set_aside.name if self._outbox.set_aside else "",
+            "removed": removed["removed_waiting"],
+            "clock": "" if self.calendar.is_right() else clock_text(self.calendar.told),
         }
 
     def wake(self) -> None:
@@ -144,6 +138,16 @@ class Postman:
         """Somebody pressed Update: whatever held mail back, try now, once."""
         self._changed = True
         self._bell.set()
+
+    def settings_proved(self) -> None:
+        """A test got through with the very settings that are stored: a login that was refused before is not any more."""
+        self._proved = self._changed = True
+        self._bell.set()
+
+    def last_answer(self, mail: int) -> tuple[str, str]:
+        """The step and the answer at which the last try of this mail ended; what holds everything back if there was none."""
+        tries, problem = self._tries.get(mail, Tries()), self.problem
+        return (tries.step, tries.reply) if tries.step else (problem.step, problem.reply)
 
     def stop(self) -> None:
         """Let `run` come to its end; a mail under way is finished or given up within its deadline."""
@@ -160,6 +164,8 @@ class Postman:
                 self._failed(Problem("fault"))
                 self._marks.clear()  # the fault is ours: no mail is given up for it
                 wait = LOOK_AGAIN
+            with contextlib.suppress(NotStored):
+                self._show(self.state())
             self._bell.wait(wait)
             self._bell.clear()
 
@@ -169,7 +175,12 @@ class Postman:
             if self._changed:
                 self._changed = False
                 self._retry()
+            if self._proved:
+                self._proved = False
+                self._forget()
             self._record_late()
+            self._outbox.tidy()
+            self.plan.look()
             return self._round()
         except NotStored as error:
             self._interrupted(Problem("storage", reply=error.reason))
@@ -187,10 +198,8 @@ class Postman:
             self.problem = self._standing
         self._settle_unwanted(settings)
         self._give_up()
-        if not self._outbox.waiting_count():
-            return None
         # A word about new settings may be lost (a hook that was just starting): never wait longer than this unseen.
-        return min(self._send_due(settings, revision), LOOK_AGAIN)
+        return min(self._send_due(settings, revision), LOOK_AGAIN) if self._outbox.waiting_count() else None
 
     def _interrupted(self, problem: Problem) -> None:
         if self.problem.word in LASTING:
@@ -200,14 +209,9 @@ class Postman:
     def _settle_unwanted(self, settings: SmtpSettings) -> None:
         """An event that no recipient wants is done: it needs no server."""
         listed = self._listed()
-        if all(addresses(kind, listed, settings) for kind in TYPES):
-            return
-        after = 0
-        while batch := self._outbox.waiting(BATCH, after):
-            after = batch[-1].number
-            for event in batch:
-                if not addresses(event.type, listed, settings):
-                    self._record(event.number, [], done=True)
+        for kind in TYPES:
+            if not addresses(kind, listed, settings):
+                self.plan.settle(kind)
 
     def _look(self) -> tuple[SmtpSettings | None, str, Problem | None]:
         try:
@@ -245,10 +249,18 @@ class Postman:
         return self._wait()
 
     def _wait(self) -> float:
-        """Seconds until something may be tried: at once when there is an event that never was."""
-        untried = self._outbox.waiting_count() > len(self._tries)
-        due = 0.0 if untried else min((tries.next for tries in self._tries.values()), default=0.0)
-        return max(0.0, max(due, self._server.next) - self._clock())
+        """Seconds until something may be tried."""
+        now = self._clock()
+        later = max(0.0, self._server.next - now)
+        if self.plan.is_ready(self._tried):
+            return later
+        wait = self.plan.wait(lambda mail: self._tries[mail].next if mail in self._tries else now)
+        return max(later, LOOK_AGAIN if wait is None else wait)
+
+    def _tried(self, mail: int) -> float | None:
+        """Since when this mail may be tried again: 0 when it never was tried, None when it may not yet."""
+        tries = self._tries.get(mail)
+        return 0.0 if tries is None else tries.next if tries.next <= self._clock() else None
 
     def _session(self, settings: SmtpSettings, revision: str, password: str) -> None:
         # Imported here: a hook that has no mail to send needs neither ssl nor smtplib.
@@ -274,89 +286,100 @@ class Postman:
 
     def _deliver_all(self, courier: Sender, settings: SmtpSettings) -> None:
         deferrals = 0
-        for event in self._due():
-            if not courier.is_open or self._stopping or self._changed:
+        while courier.is_open and not self._stopping and not self._changed:
+            mail = self.plan.next(self._tried)
+            if mail is None:
                 return
-            try:
-                later, moved = self._deliver(courier, event, settings)
-            except NotStored:
-                raise
-            except Exception:  # one event that cannot be mailed must not hold back the others
-                log.exception("event %d could not be mailed; it is tried again later", event.number)
-                later, moved = self._put_off(event.number, Problem("fault")), False
+            later, moved = self._tried_now(courier, mail, settings)
             deferrals = deferrals + 1 if later and not moved else 0
             if later and (deferrals >= DEFERRALS_MAXIMUM or later.step == "sender" or not courier.is_open):
                 self._failed(later)
                 return
+            self.plan.learn_late()
 
-    def _due(self) -> Iterator[Event]:
-        """What may be tried now, oldest first; what was deferred before comes after what never was tried.
+    def _tried_now(self, courier: Sender, mail: Mail, settings: SmtpSettings) -> tuple[Problem | None, bool]:
+        try:
+            return self._deliver(courier, mail, settings)
+        except NotStored:
+            raise
+        except Exception:  # one mail that cannot be composed must not hold back the others
+            log.exception("mail %d could not be made; it is tried again later", mail.id)
+            return self._put_off(mail, Problem("fault")), False
 
-        Otherwise a few mails that a server defers for days would use up every session before the others get a turn.
-        """
-        after = 0
-        while batch := self._outbox.waiting(BATCH, after):
-            yield from (event for event in batch if event.number not in self._tries)
-            after = batch[-1].number
-        for number in sorted(self._tries, key=lambda number: self._tries[number].next):
-            if self._tries[number].next <= self._clock():
-                yield from self._outbox.waiting(1, number - 1)
-
-    def _deliver(self, courier: Sender, event: Event, settings: SmtpSettings) -> tuple[Problem | None, bool]:
+    def _deliver(self, courier: Sender, mail: Mail, settings: SmtpSettings) -> tuple[Problem | None, bool]:
         """Send one mail to whoever has no final verdict yet: what kept it back, and whether anybody got one now."""
-        from device_ui.mail.message import compose
-
-        everybody = addresses(event.type, self._listed(), settings)
-        final = {each.recipient for each in self._outbox.deliveries(event.number)}
+        everybody = addresses(mail.type, self._listed(), settings)
+        final = {each.recipient for each in self._outbox.deliveries(mail.id)}
         open_ = [each for each in everybody if each not in final]
-        outcomes: Mapping[str, Any] = {}
-        if open_:
-            device = {**self._device, "address": courier.local_address}
-            mail = compose(event, self._catalog[event.code], settings, everybody, device, self._outbox.id)
-            outcomes = courier.deliver(open_, mail)
-        later, now = [each for each in outcomes.values() if each.verdict == "try later"], self._wall()
+        told = self._outbox.removed()[UNTOLD]
+        content = self._composed(mail, settings, everybody, courier.local_address, told) if open_ else None
+        outcomes: Mapping[str, Any] = courier.deliver(open_, content) if content else {}
+        later = [each for each in outcomes.values() if each.verdict == "try later"]
+        now = self.calendar.now()
         ended = [
             Delivery(recipient, each.verdict, each.step, each.reply, now)
             for recipient, each in outcomes.items()
             if each not in later
         ]
-        self._record(event.number, ended, done=not later)
+        if any(each.verdict == "delivered" for each in ended):
+            self.plan.went_out(mail)
+        else:
+            told = 0
+        self._record(mail, ended, done=not later, told=told)
+        self._learned(mail, ended, settings)
+        if not later:
+            return None, True
+        advice = self._advice(later[0].step, later[0].problem, later[0].reply, settings)
+        return self._put_off(mail, Problem("server", later[0].step, later[0].reply, advice)), bool(ended)
+
+    def _composed(
+        self, mail: Mail, settings: SmtpSettings, everybody: Sequence[str], address: str, removed: int
+    ) -> bytes | None:
+        """The mail's bytes; None when the ledger's limit took all that it tells of."""
+        from device_ui.mail import message
+
+        digest = self._outbox.digest(mail.id, LISTED_MAXIMUM)
+        if digest is None:
+            return None
+        device = {**self._device, "address": address}
+        envelope = message.Envelope(settings, everybody, device, self._outbox.id, self.calendar.now(), removed)
+        if digest.count > 1:
+            return message.compose_digest(digest, self._catalog, envelope)
+        return message.compose(digest.events[0], self._catalog[digest.events[0].code], envelope)
+
+    def _learned(self, mail: Mail, ended: Sequence[Delivery], settings: SmtpSettings) -> None:
+        """What final verdicts say about the mail path."""
         if ended:
             lost = [each for each in ended if each.verdict != "delivered"]
             self._server, self._standing = Tries(), Problem()
             advice = self._advice(lost[0].step, "answer", lost[0].reply, settings) if lost else ""
             self.problem = Problem("refused", lost[0].step, lost[0].reply, advice) if lost else Problem()
         for each in ended:
-            log.info("event %d for %s: %s %s", event.number, each.recipient, each.verdict, each.reply)
-        if not later:
-            return None, True
-        advice = self._advice(later[0].step, "answer", later[0].reply, settings)
-        return self._put_off(event.number, Problem("server", later[0].step, later[0].reply, advice)), bool(ended)
+            log.info("mail %d for %s: %s %s", mail.id, each.recipient, each.verdict, each.reply)
 
     def _advice(self, step: str, problem: str, reply: str, settings: SmtpSettings) -> str:
         # Imported here: only a mail that does not go out needs it.
-        from datetime import datetime
-
         from device_ui.mail.diagnosis import advise
 
-        clock = datetime.fromtimestamp(int(self._wall())).astimezone()
-        return advise(step, problem, reply, settings, f"{clock:%Y-%m-%d %H:%M %z}").sentence
+        return advise(step, problem, reply, settings, clock_text(self.calendar.told)).sentence
 
-    def _put_off(self, number: int, problem: Problem) -> Problem:
-        self._tries.setdefault(number, Tries()).again(self._clock(), self._chance())
+    def _put_off(self, mail: Mail, problem: Problem) -> Problem:
+        tries = self._tries.setdefault(mail.id, Tries())
+        tries.again(self._clock(), self._chance(), problem.step, problem.reply)
         self.problem = problem
         return problem
 
-    def _record(self, number: int, ended: list[Delivery], *, done: bool) -> None:
+    def _record(self, mail: Mail, ended: list[Delivery], *, done: bool, told: int = 0) -> None:
         if not ended and not done:
             return  # a retry writes nothing
         if done:
-            self._tries.pop(number, None)
+            self._tries.pop(mail.id, None)
+            self.plan.done(mail)
         try:
-            self._outbox.record(number, ended, done=done)
+            self._outbox.record(mail.id, ended, done=done, told=told)
         except NotStored:
             # It went out; if flash does not take that now, it is kept here so that it does not go out twice.
-            self._unrecorded[number] = (ended, done)
+            self._unrecorded[mail.id] = (ended, done)
             raise
 
     def _record_late(self) -> None:
@@ -398,12 +421,19 @@ class Postman:
         expired = 0
         while self._marks and now - self._marks[0][0] > GIVE_UP_SECONDS:
             expired = self._marks.popleft()[1]
-        reply = f"given up after 5 days: {self.problem.step} {self.problem.reply}".strip()
-        while expired and (batch := [each for each in self._outbox.waiting(BATCH) if each.number <= expired]):
-            for event in batch:
-                dropped = Delivery("", DROPPED, self.problem.step, reply, self._wall())
-                self._record(event.number, [dropped], done=True)
-                self.problem = Problem("refused", dropped.step, dropped.reply)
+        if expired:
+            reply = f"given up after 5 days: {self.problem.step} {self.problem.reply}".strip()
+            why = Delivery("", DROPPED, self.problem.step, reply, self.calendar.now())
+            if self.plan.give_up(expired, why):
+                self._tries.clear()
+                self.problem = Problem("refused", why.step, why.reply)
+
+
+def clock_text(seconds: float) -> str:
+    """What a clock says, as a person reads it."""
+    from datetime import datetime
+
+    return f"{datetime.fromtimestamp(int(seconds)).astimezone():%Y-%m-%d %H:%M %z}"
 
 
 def _last_loss(outbox: Outbox) -> Problem:

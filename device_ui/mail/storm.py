@@ -4,36 +4,48 @@ A thousand alarms must reach a person as something that can be read, and the fir
 
 1. The first event of a kind (a code) goes out by itself and opens a window.
 2. What follows of that kind waits until the window ends; then everything of its type that waits becomes one digest,
-   and the windows open anew: a storm that lasts is one digest a window.
+   and the windows open anew: a storm that lasts is one digest a window. What has waited for a whole window, since the
+   server could not be reached or the budget was used up, is gathered in the same way.
 3. A budget of mails an hour holds whatever happens. What it held back is in the next digest. Infos may use two thirds
    of it, so that a fault is never held behind them; and faults are always looked at first.
-4. A mail that was decided on keeps its events until it is done: its Message-ID must mean the same in every retry.
+4. A mail that was decided on keeps its events until it is done: its Message-ID must mean the same in every retry. It
+   comes after what was never tried, or a few mails that a server defers for days would hold up all the others.
+
+The thread that accepts events tells of them, another asks what to send: every method may be called from any thread.
 """
 
 from __future__ import annotations
 
+import threading
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
-WINDOW_SECONDS, HOUR = 60.0, 3600.0
+WINDOW_SECONDS, HOUR = 60, 3600.0
 BUDGET = 60
 # The part of the budget that infos leave to faults.
 FAULT_SHARE = 3
 TYPES = ("fault", "info")
+# Since when a mail, by its id, may be tried again: 0 when it never was, None when it may not yet.
+Tried = Callable[[int], float | None]
 
 
 @dataclass(frozen=True)
 class Mail:
-    """One mail: the events it tells of, by number, all of one `type`; more than one make a digest."""
+    """One mail: the events it tells of, by number, all of one `type`; more than one make a digest.
+
+    `name` is the number of its first event, also when the ledger's limit has taken that one since; 0: as it stands.
+    """
 
     type: str
     numbers: tuple[int, ...]
+    name: int = field(default=0, compare=False)
 
     @property
     def id(self) -> int:
-        """The mail's name: the number of its first event."""
-        return self.numbers[0]
+        """The mail's name."""
+        return self.name or self.numbers[0]
 
     @property
     def is_digest(self) -> bool:
@@ -41,87 +53,187 @@ class Mail:
         return len(self.numbers) > 1
 
 
+@dataclass
+class Held:
+    """What waits of one code: the numbers in the order of arrival, and since when the oldest of them does."""
+
+    since: float
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+
+
 class Storm:
     """The plan of one device. `window` in seconds (0: every event by itself), `budget` in mails an hour."""
 
     def __init__(self, window: float = WINDOW_SECONDS, budget: int = BUDGET) -> None:
         self.window, self.budget = window, budget
-        # What waits, by type and code, in the order of arrival.
-        self._held: dict[str, dict[str, list[int]]] = {kind: {} for kind in TYPES}
-        self._windows: dict[str, float] = {}
-        self._decided: dict[int, Mail] = {}
+        self._lock = threading.RLock()
         self._sent: deque[tuple[float, str]] = deque()
-        self._blocked: set[str] = set()
-        self.last = 0
+        self._windows: dict[str, float] = {}
+        self.forget()
 
-    def learn(self, number: int, code: str, kind: str) -> None:
-        """An event of type `kind` that waits for its mail."""
-        self.last = max(self.last, number)
-        self._held[kind].setdefault(code, []).append(number)
+    def forget(self) -> None:
+        """Forget what waits, to learn it anew from the ledger; the windows and the budget stand."""
+        with self._lock:
+            self._held: dict[str, dict[str, Held]] = {kind: {} for kind in TYPES}
+            self._decided: dict[int, Mail] = {}
+            self._pending: dict[int, tuple[str, str]] = {}
+            self.last = 0
 
-    def resume(self, kind: str, numbers: Iterable[int]) -> None:
-        """A digest that was decided on before a restart."""
-        mail = Mail(kind, tuple(sorted(numbers)))
-        self.last = max(self.last, *mail.numbers)
-        self._decided[mail.id] = mail
+    def relearn(self, waiting: Iterable[tuple[int, str, str, int, bool]], since: float) -> None:
+        """Forget what waits, then learn all of it: number, code, type, mail, and whether it waits for the clock."""
+        with self._lock:  # whoever accepts events meanwhile must not tell of newer ones first
+            self.forget()
+            digests: dict[int, tuple[str, array[int]]] = {}
+            for number, code, kind, mail, pending in waiting:
+                if mail:
+                    digests.setdefault(mail, (kind, array("q")))[1].append(number)
+                    self.last = number
+                else:
+                    self.learn(number, code, kind, since, pending=pending)
+            for mail, (kind, numbers) in digests.items():
+                self._decided[mail] = Mail(kind, tuple(numbers), mail)
 
-    def went_out(self, moment: float, kind: str) -> None:
-        """A mail that counts towards the budget; also those of the hour before a restart."""
-        self._sent.append((moment, kind))
+    def leads(self, arrivals: Sequence[tuple[str, str]], now: float) -> list[bool]:
+        """Which of some events (code and type) that arrive together can be a mail of their own at once.
 
-    def next(self, now: float, due: Callable[[int], bool] = lambda _: True) -> Mail | None:
-        """The mail to send now. `due` says of a decided mail, by its id, whether it may be tried again."""
-        for kind in TYPES:
-            again = [mail for mail in self._decided.values() if mail.type == kind and due(mail.id)]
-            if again:
-                return min(again, key=lambda mail: mail.id)
-            mail = self._decide(kind, now)
+        Only where nothing else of their type waits: so it takes no other commit than the one that accepts them, and a
+        server that cannot be reached meets one such mail and not one for every kind.
+        """
+        with self._lock:
+            return [
+                not self.window
+                or (kind not in [each for _, each in arrivals[:place]] and self._is_free(code, kind, now))
+                for place, (code, kind) in enumerate(arrivals)
+            ]
+
+    def learn(self, number: int, code: str, kind: str, now: float, mail: int = 0, *, pending: bool = False) -> None:
+        """An event that waits for its mail since `now`; `mail` is its own number where it led, else 0.
+
+        Numbers come in their order; one that is not higher than the last is known already. A `pending` one waits for
+        the clock first, until it is `released`.
+        """
+        with self._lock:
+            if number <= self.last:
+                return
+            self.last = number
             if mail:
-                self._decided[mail.id] = mail
-                return mail
-        return None
+                self._decided[mail] = Mail(kind, (number,), mail)
+                self._open_window(code, now)
+            elif pending:
+                self._pending[number] = (code, kind)
+            else:
+                self._held[kind].setdefault(code, Held(now)).numbers.append(number)
+
+    def released(self, number: int, now: float) -> None:
+        """A pending event waits for the clock no more."""
+        with self._lock:
+            code, kind = self._pending.pop(number, ("", ""))
+            if kind:
+                self._held[kind].setdefault(code, Held(now)).numbers.append(number)
+
+    def went_out(self, now: float, kind: str) -> None:
+        """A mail that counts towards the budget; also those of the hour before a restart."""
+        with self._lock:
+            self._sent.append((now, kind))
+
+    def next(self, now: float, tried: Tried = lambda _: 0.0) -> tuple[Mail, bool] | None:
+        """The mail to send now, and whether it was only decided now, so that the ledger must be told first."""
+        with self._lock:
+            return self._fresh(now, tried) or self._again(now, tried)
+
+    def is_ready(self, now: float, tried: Tried) -> bool:
+        """Whether `next` would give a mail."""
+        with self._lock:
+            return any(
+                self._release(kind, now) <= now
+                and (self._is_due(kind, now) or any(tried(mail.id) is not None for mail in self._of(kind)))
+                for kind in TYPES
+            )
 
     def done(self, mail: Mail) -> None:
         """The mail needs no other try."""
-        self._decided.pop(mail.id, None)
+        with self._lock:
+            self._decided.pop(mail.id, None)
 
-    def wait(self, now: float) -> float | None:
-        """Seconds until something that waits may go out; None when nothing waits for a time."""
-        moments = [self._windows.get(code, now) for kind in TYPES for code in self._held[kind]]
-        if not moments:
-            return None
-        blocked = [self._release(kind, now) for kind in TYPES if self._held[kind]]
-        return max(0.0, min(moments) - now, min(blocked) - now)
+    def wait(self, now: float, again: Callable[[int], float]) -> float | None:
+        """Seconds until there may be a mail to send; None when nothing waits.
 
-    def _decide(self, kind: str, now: float) -> Mail | None:
+        `again` says of a mail, by its id, when it may be tried.
+        """
+        with self._lock:
+            moments = [max(self._release(kind, now), self._moment(kind, now)) for kind in TYPES if self._held[kind]]
+            moments += [max(self._release(mail.type, now), again(mail.id)) for mail in self._decided.values()]
+            return max(0.0, min(moments) - now) if moments else None
+
+    def _is_free(self, code: str, kind: str, now: float) -> bool:
+        return (
+            not self._held[kind]
+            and not self._of(kind)
+            and self._windows.get(code, now) <= now
+            and self._release(kind, now) <= now
+        )
+
+    def _fresh(self, now: float, tried: Tried) -> tuple[Mail, bool] | None:
+        for kind in TYPES:
+            if self._release(kind, now) > now:
+                continue
+            first = next((mail for mail in self._of(kind) if tried(mail.id) == 0), None)
+            if first:
+                return first, False
+            if self._is_due(kind, now):
+                mail = self._decide(kind, now)
+                self._decided[mail.id] = mail
+                return mail, True
+        return None
+
+    def _again(self, now: float, tried: Tried) -> tuple[Mail, bool] | None:
+        for kind in TYPES:
+            again = [(moment, mail) for mail in self._of(kind) if (moment := tried(mail.id)) is not None]
+            if again and self._release(kind, now) <= now:
+                return min(again, key=lambda pair: pair[0])[1], False
+        return None
+
+    def _of(self, kind: str) -> list[Mail]:
+        return [mail for mail in self._decided.values() if mail.type == kind]
+
+    def _is_due(self, kind: str, now: float) -> bool:
+        return bool(self._held[kind]) and self._moment(kind, now) <= now
+
+    def _moment(self, kind: str, now: float) -> float:
+        """When something that is held of this type may be decided on: at once where no window is open for its code."""
+        return min(self._windows.get(code, now) for code in self._held[kind])
+
+    def _decide(self, kind: str, now: float) -> Mail:
         held = self._held[kind]
-        if not held:
-            return None
-        if self._release(kind, now) > now:
-            self._blocked.add(kind)
-            return None
-        if self.window and (kind in self._blocked or any(self._windows.get(code, now + 1) <= now for code in held)):
+        if self.window and self._is_digest_due(held, now):
             return self._digest(kind, now)
-        self._blocked.discard(kind)
-        fresh = [code for code in held if code not in self._windows or self._windows[code] <= now]
-        return self._single(kind, min(fresh, key=lambda code: held[code][0]), now) if fresh else None
+        fresh = [code for code in held if self._windows.get(code, now) <= now]
+        return self._single(kind, min(fresh, key=lambda code: held[code].numbers[0]), now)
+
+    def _is_digest_due(self, held: dict[str, Held], now: float) -> bool:
+        return any(
+            self._windows.get(code, now + 1) <= now or each.since <= now - self.window for code, each in held.items()
+        )
 
     def _digest(self, kind: str, now: float) -> Mail:
         held, self._held[kind] = self._held[kind], {}
-        self._blocked.discard(kind)
         for code in held:
-            self._windows[code] = now + self.window
-        return Mail(kind, tuple(sorted(number for numbers in held.values() for number in numbers)))
+            self._open_window(code, now)
+        return Mail(kind, tuple(sorted(number for each in held.values() for number in each.numbers)))
 
     def _single(self, kind: str, code: str, now: float) -> Mail:
-        numbers = self._held[kind][code]
+        numbers = self._held[kind][code].numbers
         mail = Mail(kind, (numbers.pop(0),))
         if not numbers:
             del self._held[kind][code]
-        if self.window:
-            self._windows = {each: end for each, end in self._windows.items() if end > now or each in self._held[kind]}
-            self._windows[code] = now + self.window
+        self._open_window(code, now)
         return mail
+
+    def _open_window(self, code: str, now: float) -> None:
+        if self.window:
+            held = {each for kind in TYPES for each in self._held[kind]}
+            self._windows = {each: end for each, end in self._windows.items() if end > now or each in held}
+            self._windows[code] = now + self.window
 
     def _release(self, kind: str, now: float) -> float:
         """When the budget lets a mail of this type go: now, or the moment at which enough of them are an hour old."""

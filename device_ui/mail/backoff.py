@@ -1,0 +1,31 @@
+"""How long to wait before something is tried again: on the monotonic clock and in memory, so that a retry writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Seconds between two tries: from 30 to an hour, each with up to a quarter taken off so that devices that lost the
+# same server do not come back to it in step. The first delay is a little over 30 to leave room for that.
+RETRY_MINIMUM, RETRY_MAXIMUM, RETRY_FIRST, JITTER = 30.0, 3600.0, 40.0, 0.25
+
+
+@dataclass
+class Tries:
+    """How often something was tried, when (monotonic seconds) it may be tried again, and what it last ended at."""
+
+    count: int = 0
+    next: float = 0.0
+    step: str = ""
+    reply: str = ""
+
+    def again(self, now: float, chance: float, step: str = "", reply: str = "") -> None:
+        """Count a failed try; `chance` is a random number from 0 to 1."""
+        self.next = now + delay(self.count, chance)
+        self.count += 1
+        self.step, self.reply = step, reply
+
+
+def delay(count: int, chance: float) -> float:
+    """Seconds to wait after `count` + 1 failed tries."""
+    longest = min(RETRY_FIRST * 2.0 ** min(count, 20), RETRY_MAXIMUM)
+    return max(RETRY_MINIMUM, longest * (1 - JITTER * chance))

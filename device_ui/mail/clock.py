@@ -1,0 +1,107 @@
+"""The device's wall clock, which may be wrong after every start, and what dates an event all the same.
+
+A device without a battery starts in 1970, or wherever it was built. So a clock is believed only when it stands after
+the release of this program and after the last event that the ledger dated, or when somebody (NTP, a person) set it
+while we looked. Until then an event keeps the seconds since the start of the device (CLOCK_BOOTTIME), which no setting
+of the clock bends, and gets its date once the clock is right. After ten minutes it is mailed all the same, and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from device_ui import RELEASED
+
+RELEASE = datetime.fromisoformat(RELEASED).replace(tzinfo=UTC).timestamp()
+# Seconds that an event waits for the clock, and between two looks at it meanwhile.
+HOLD_SECONDS, LOOK_SECONDS = 600.0, 5.0
+# A clock that was a little fast when the last event was dated is not wrong when it is put right.
+TOLERANCE_SECONDS = 24 * 3600.0
+# The wall clock moved by more than this against the monotonic one: it was set.
+STEP_SECONDS = 60.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# systemd-timesyncd.service(8): made when the clock was synchronized for the first time.
+SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
+
+# What an event's date rests on: DATED, the clock was right; LATER, it was counted back when the clock became right;
+# BEFORE, all that is known is that it was before this date; else PENDING and the moment, which has no date yet.
+DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """When something happened: seconds since 1970, 0 while nobody knows, and what that rests on."""
+
+    time: float
+    clock: str = DATED
+
+
+class Clock:
+    """The clock of one device. `written` is the date of the newest event that the ledger dated, 0 when there is none."""
+
+    def __init__(
+        self,
+        written: float = 0.0,
+        *,
+        wall: Callable[[], float] = time.time,
+        boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        boot_id: str | None = None,
+        synchronized: Callable[[], bool] = SYNCHRONIZED.exists,
+    ) -> None:
+        self._wall, self._boot, self._synchronized = wall, boot, synchronized
+        self._boot_id = _boot_id() if boot_id is None else boot_id
+        self._floor = max(RELEASE, written - TOLERANCE_SECONDS)
+        self._offset = wall() - boot()
+        self._was_set = False
+
+    @property
+    def told(self) -> float:
+        """What the wall clock says, right or wrong; only ever to be shown."""
+        return self._wall()
+
+    def is_right(self) -> bool:
+        """Whether the wall clock can be believed."""
+        offset = self._wall() - self._boot()
+        if abs(offset - self._offset) > STEP_SECONDS:
+            self._offset, self._was_set = offset, True
+        wall = self._wall()
+        return wall >= RELEASE and (wall >= self._floor or self._was_set or self._synchronized())
+
+    def now(self) -> float:
+        """Seconds since 1970, never before the release of this program nor before what the ledger dated last."""
+        return self._wall() if self.is_right() else self._floor
+
+    def stamp(self, given: float | None = None) -> Stamp:
+        """When an event happened that is raised now; `given` is what its caller says, by this same clock."""
+        if self.is_right():
+            return Stamp(self._wall() if given is None else given)
+        ago = 0.0 if given is None else self._wall() - given
+        if given is not None and given >= self._floor:
+            return Stamp(given)  # the caller knows better than this clock, from GPS perhaps
+        # A time by a clock that is wrong is good for one thing: how long ago it was.
+        ago = ago if 0 <= ago <= self._boot() else 0.0
+        return Stamp(0.0, f"{PENDING}{self._boot_id} {self._boot() - ago:.3f}")
+
+    def date(self, pending: str) -> Stamp:
+        """The date of a pending moment, now that the clock is right."""
+        boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
+        if boot_id == self._boot_id:
+            return Stamp(self._wall() - self._boot() + float(seconds), LATER)
+        return Stamp(self._wall() - self._boot(), BEFORE)  # before this start of the device
+
+    def hold(self, pending: str) -> float:
+        """Seconds that a pending event still waits for the clock."""
+        boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
+        begun = float(seconds) if boot_id == self._boot_id else 0.0
+        return max(0.0, begun + HOLD_SECONDS - self._boot())
+
+
+def _boot_id() -> str:
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()[:8]
+    except OSError:  # no /proc: a pending event is then only ever known to lie before the next start
+        return f"{time.time_ns():x}"

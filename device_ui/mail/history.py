@@ -1,0 +1,198 @@
+"""What became of every event, asked by date, type and code, in any order, page by page.
+
+A person's words come in and go into the query as values, or choose among the conditions and orders that stand here.
+Rows are read a few at a time, so that a long answer holds up no event that is raised meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
+from device_ui.mail.outbox import Delivery, Event, Outbox
+from device_ui.mail.telling import headed, moment
+
+# Rows that are read of the ledger at a time.
+BATCH = 50
+DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# How the answer can be sorted; {names} holds the codes in the order of their names. Equal ones by number.
+SORTS = {
+    "number": "number",
+    "time": "time",
+    "type": "type",
+    "code": "code",
+    "name": "instr(:names, ',' || code || ',')",
+    "source": "source COLLATE NOCASE",
+    "state": "waiting",
+}
+# What a mail that is still to be tried last ended at, by the mail's number; "" when nothing is known.
+LastAnswer = Callable[[int], tuple[str, str]]
+
+
+class BadQuery(ValueError):
+    """A question that cannot be answered; the reason is for a person."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked: seconds since 1970 from `begin` up to but without `end`, exact `type` and `code`, order, page."""
+
+    begin: float | None = None
+    end: float | None = None
+    type: str = ""
+    code: str = ""
+    sort: str = "number"
+    descending: bool = True
+    offset: int = 0
+    limit: int = BATCH
+
+    @property
+    def where(self) -> str:
+        """The conditions, as SQL over the values of `values`."""
+        conditions = {
+            "time >= :begin": self.begin is not None,
+            "time < :end": self.end is not None,
+            "type = :type": bool(self.type),
+            "code = :code": bool(self.code),
+        }
+        return " AND ".join(["1", *(text for text, given in conditions.items() if given)])
+
+    @property
+    def order(self) -> str:
+        """The order, as SQL."""
+        direction = "DESC" if self.descending else "ASC"
+        return f"{SORTS[self.sort]} {direction}, number {direction}"
+
+
+def read_query(request: Mapping[str, Any]) -> Query:
+    """A request's words as a query. Raises `BadQuery`."""
+    words = {name: _text(request, name) for name in ("from", "to", "type", "code")}
+    if words["type"] not in ("", *TYPES):
+        raise BadQuery("the type is info or fault")
+    if words["code"] and not CODE_PATTERN.fullmatch(words["code"]):
+        raise BadQuery("a code has three digits")
+    sort, descending = request.get("sort") or "number", request.get("descending", True)
+    if sort not in SORTS or not isinstance(descending, bool):
+        raise BadQuery(f"it can be sorted by {', '.join(SORTS)}")
+    return Query(
+        _day(words["from"], "from"),
+        _day(words["to"], "to", days=1),
+        words["type"],
+        words["code"],
+        str(sort),
+        descending,
+        _count(request, "offset", 0),
+        _count(request, "limit", BATCH),
+    )
+
+
+def answer(
+    query: Query, outbox: Outbox, catalog: Catalog, last: LastAnswer, problem: str
+) -> Iterator[Mapping[str, Any]]:
+    """The lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``. Raises `NotStored`."""
+    values = _values(query, catalog)
+    counted = outbox.read(f"SELECT count(*) FROM event WHERE {query.where}", values)  # noqa: S608
+    matched = int(counted[0][0])
+    left = matched if not query.limit else min(query.limit, matched)
+    kept = outbox.numbers(
+        f"SELECT number FROM event WHERE {query.where} ORDER BY {query.order} LIMIT :limit OFFSET :offset",  # noqa: S608
+        {**values, "limit": left, "offset": query.offset},
+    )
+    for start in range(0, len(kept), BATCH):
+        yield from _events(kept[start : start + BATCH], outbox, catalog, last)
+    removed = outbox.removed()
+    told = {
+        name.removeprefix("removed_"): removed[name] for name in ("removed_info", "removed_fault", "removed_waiting")
+    }
+    yield {"end": {"matched": matched, "kept": outbox.count, "removed": told, "catalog_problem": problem}}
+
+
+def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, last: LastAnswer) -> Iterator[Mapping[str, Any]]:
+    marks = ", ".join("?" * len(numbers))
+    found = {each.number: each for each in outbox.select(f"number IN ({marks})", numbers)}
+    mails = [each.mail or each.number for each in found.values()]
+    deliveries: dict[int, list[Delivery]] = {}
+    for number, *row in outbox.read(
+        f"SELECT number, recipient, verdict, step, reply, time FROM delivery WHERE number IN ({marks})",  # noqa: S608
+        mails,
+    ):
+        deliveries.setdefault(number, []).append(Delivery(*row))
+    for number in numbers:
+        if number in found:  # the limit may have taken it since
+            event = found[number]
+            yield {"event": _told(event, deliveries.get(event.mail or number, []), catalog, last)}
+
+
+def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, last: LastAnswer) -> Mapping[str, Any]:
+    shown, kind = headed(event, catalog[event.code])
+    ends = [
+        {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply,
+         "time": moment(each.time) if each.time else ""}
+        for each in deliveries
+    ]  # fmt: skip
+    if event.waiting:
+        step, reply = last(event.mail or event.number)
+        ends.append({"recipient": "", "verdict": "waiting", "step": step, "reply": reply, "time": ""})
+    return {
+        "number": event.number,
+        "time": moment(event.time, event.clock),
+        "seconds": event.time or None,
+        "type": event.type,
+        "code": event.code,
+        "name": kind.name,
+        "source": event.source,
+        "text": shown.text,
+        "state": state(event.waiting, [each.verdict for each in deliveries]),
+        "mail": event.mail,
+        "deliveries": ends,
+    }
+
+
+def state(waiting: bool, verdicts: Sequence[str]) -> str:
+    """One word for what became of an event's mail."""
+    if waiting:
+        return "waiting"
+    if not verdicts:
+        return "not mailed"
+    if "delivered" in verdicts:
+        return "delivered" if set(verdicts) == {"delivered"} else "partly delivered"
+    return "refused" if "refused" in verdicts else "dropped"
+
+
+def _values(query: Query, catalog: Catalog) -> dict[str, Any]:
+    names = sorted(catalog.kinds, key=lambda code: (catalog[code].name.lower(), code))
+    return {
+        "begin": query.begin, "end": query.end, "type": query.type, "code": query.code, "names": f",{','.join(names)},",
+    }  # fmt: skip
+
+
+def _text(request: Mapping[str, Any], name: str) -> str:
+    value = request.get(name, "")
+    if not isinstance(value, str):
+        raise BadQuery(f"{name} is a text")
+    return value.strip()
+
+
+def _count(request: Mapping[str, Any], name: str, default: int) -> int:
+    value = request.get(name, default)
+    if type(value) is not int or not 0 <= value <= 10**9:
+        raise BadQuery(f"{name} is a whole number from 0 on")
+    return value
+
+
+def _day(text: str, name: str, days: int = 0) -> float | None:
+    """The first second of a day in the device's zone, or of `days` later; None for no text."""
+    if not text:
+        return None
+    try:
+        if not DATE_PATTERN.fullmatch(text):
+            raise ValueError
+        day = date.fromisoformat(text)
+        return time.mktime((day.year, day.month, day.day + days, 0, 0, 0, 0, 0, -1))
+    except (ValueError, OverflowError):
+        raise BadQuery(f"{name} is a date, written as 2026-11-23") from None

@@ -1,0 +1,90 @@
+"""The mail path's state for the firmware, outside mail: a program of the maker's that lights an LED or pulls a relay.
+
+It runs when the state changes and when the hook starts or ends, as the hook's user, without a shell, one at a time. Its
+environment holds nothing but what stands in `show`: no text that a mail server chose.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# Seconds that the program may take; and that the end of the hook waits for it.
+RUN_SECONDS, END_SECONDS = 10.0, 3.0
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+OK, DOWN = "ok", "down"
+
+
+class Lamp:
+    """Runs `command` (a path; ``""``: nothing) with each new state. No method waits for it but `end`."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._condition = threading.Condition()
+        self._wanted: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
+        self._thread: threading.Thread | None = None
+
+    def show(self, state: Mapping[str, Any]) -> None:
+        """Show a state of `Postman.state`: its word (``ok`` when well), step, and how many events wait."""
+        self._want(str(state["problem"] or OK).replace(" ", "-"), str(state["step"]), int(state["waiting"]))
+
+    def end(self) -> None:
+        """Show that there is no hook any more."""
+        self._want(DOWN, "", 0)
+        with self._condition:
+            self._condition.wait_for(lambda: self._shown == self._wanted, END_SECONDS)
+
+    def _want(self, word: str, step: str, waiting: int) -> None:
+        if not self._command:
+            return
+        with self._condition:
+            if self._wanted.get("DEVICE_UI_MAIL_STATE") == word and self._wanted.get("DEVICE_UI_MAIL_STEP") == step:
+                return
+            self._wanted = {
+                "PATH": PATH,
+                "DEVICE_UI_MAIL_STATE": word,
+                "DEVICE_UI_MAIL_STEP": step,
+                "DEVICE_UI_MAIL_WAITING": str(waiting),
+            }
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="lamp", daemon=True)
+                self._thread.start()
+            self._condition.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._shown != self._wanted)
+                wanted = self._wanted
+            self._run(wanted)
+            with self._condition:
+                self._shown = wanted
+                self._condition.notify_all()
+
+    def _run(self, environment: dict[str, str]) -> None:
+        # Imported here: most devices have no such program.
+        import subprocess
+
+        try:
+            done = subprocess.run(
+                [self._command],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=RUN_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            log.error(
+                "the program that shows the state could not show %s: %s", environment["DEVICE_UI_MAIL_STATE"], error
+            )
+            return
+        if done.returncode:
+            log.error("%s ended with %d", self._command, done.returncode)

@@ -1,0 +1,270 @@
+"""The ledger's file: opened, checked, written durably, and kept within its limit. What it holds is the outbox's business.
+
+One process owns the file, with one connection that its threads share, so the lock is exclusive and no shared-memory
+file is needed. Every change is one transaction with ``synchronous=FULL``: when it returns, it is on flash. On a full
+disk a reserve that was set aside beforehand is given up, so that events are still accepted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from device_ui.errors import NotStored
+from device_ui.mail import limit
+from device_ui.mail.reserve import Reserve
+from device_ui.settings import flash
+
+VERSION = 1
+# Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.
+VERSION_MAXIMUM = 1000
+# An event is one row in one table, so that accepting it touches as few blocks of flash as can be. The partial indexes
+# hold only what is still to be mailed, what is in a digest and is not its first, and what has no date yet. `mail` is the
+# mail that tells of an event, 0 while that is not decided; `clock` is what its date rests on (see `clock.Stamp`).
+SCHEMA = """
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY,
+    code TEXT NOT NULL,
+    type TEXT NOT NULL,
+    time REAL NOT NULL,
+    accepted REAL NOT NULL,
+    source TEXT NOT NULL,
+    text TEXT NOT NULL,
+    waiting INTEGER NOT NULL,
+    mail INTEGER NOT NULL,
+    clock TEXT NOT NULL
+) STRICT;
+CREATE INDEX waiting ON event (number) WHERE waiting;
+CREATE INDEX digest ON event (mail) WHERE mail <> number AND mail <> 0;
+CREATE INDEX pending ON event (number) WHERE clock >= '@' AND clock < 'A';
+CREATE TABLE delivery (
+    number INTEGER NOT NULL,
+    recipient TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    step TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    time REAL NOT NULL,
+    PRIMARY KEY (number, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
+LEDGER_ID = "ledger_id"
+FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+# What SQLite says when the file itself is wrong. SQLITE_ERROR: a schema that is not ours; SQLITE_READONLY: a header that
+# forbids writing, since the file was opened for it. All its other codes speak of the disk or of another process, and
+# a sound ledger must never be set aside for those.
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
+
+Result = TypeVar("Result")
+Values = Sequence[object] | Mapping[str, object]
+
+
+class Ledger:
+    """The file of one device. Every method may be called from any thread. Errors of the disk are `NotStored`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rows_maximum: int = limit.ROWS_MAXIMUM,
+        bytes_maximum: int = limit.BYTES_MAXIMUM,
+        reserve: Reserve | None = None,
+    ) -> None:
+        """Open the ledger and make it when there is none; one that SQLite cannot read is set aside and kept.
+
+        `set_aside` is where it is kept then. A ledger of a newer version is left as it is: `NotStored`.
+        """
+        self.path = path
+        self.set_aside: Path | None = None
+        self._rows_maximum, self._bytes_maximum = rows_maximum, bytes_maximum
+        self._reserve = reserve or Reserve(path.with_name("reserve"), 0)
+        self._lock = threading.RLock()
+        with self._told():
+            self._opened()
+        self.id = self.facts()[LEDGER_ID]
+        self._reserve.keep()
+
+    def _opened(self) -> None:
+        self._open()
+        try:
+            self._prepare()
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if getattr(error, "sqlite_errorcode", None) in FULL and self._reserve.release():
+                self._connection.close()
+                self._opened()
+                return
+            # Closed after the renaming: before it, SQLite would put the -wal into the damaged file and remove it.
+            with contextlib.closing(self._connection):
+                if not _is_damage(error):
+                    raise
+                self._move_aside()
+            self._open()
+            self._prepare()
+        self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
+        self._last = int(self._connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file. Nothing is pending: every change was committed when it was made."""
+        with self._lock:
+            self._connection.close()
+
+    @property
+    def is_reserve_used(self) -> bool:
+        """Whether the disk was so full that the reserve had to be given up."""
+        return self._reserve.is_released
+
+    @property
+    def count(self) -> int:
+        """How many events are kept."""
+        return self._rows
+
+    @property
+    def last(self) -> int:
+        """The highest number that was given."""
+        return self._last
+
+    def facts(self) -> Mapping[str, str]:
+        """Small facts that must survive a restart, by name."""
+        return dict(self.read("SELECT name, value FROM fact", ()))
+
+    def keep_fact(self, name: str, value: str | None) -> None:
+        """Commit a fact; None forgets it. Nothing is written when it stands so already."""
+        if self.facts().get(name) == value:
+            return
+
+        def keep(cursor: sqlite3.Cursor) -> None:
+            if value is None:
+                cursor.execute("DELETE FROM fact WHERE name = ?", (name,))
+            else:
+                cursor.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+        self._write(keep)
+
+    def tidy(self) -> None:
+        """When the reserve was given up: make room, and set it aside again once the disk has room. Never raises."""
+        if self.is_reserve_used:
+            with contextlib.suppress(NotStored, sqlite3.Error), self._lock:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._reserve.keep()
+
+    def read(self, query: str, values: Values) -> list[Any]:
+        """Rows of a query. Raises `NotStored`."""
+        with self._lock, self._told():
+            return self._connection.execute(query, values).fetchall()
+
+    def numbers(self, query: str, values: Values) -> array[int]:
+        """The one column of whole numbers of a query, eight bytes each. Raises `NotStored`."""
+        with self._lock, self._told():
+            return array("q", (row[0] for row in self._connection.execute(query, values)))
+
+    def _open(self) -> None:
+        # The file is the hook's alone from its first byte on: SQLite would take the umask's word.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1)
+        # One flipped bit in a text must not hide every event that waits with it.
+        self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA locking_mode = EXCLUSIVE")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if VERSION < version <= VERSION_MAXIMUM:
+            raise sqlite3.NotSupportedError(f"it was written by a newer version of device-ui (ledger {version})")
+        if version not in (0, VERSION):
+            raise _damage(f"there is no version {version}")
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA cache_size = -512")
+        if version == 0:
+            self._create()
+        # The ledger's name must be on flash before the first event is called accepted; after a crash of this
+        # process it may be in the cache only, so this is not left to the start that made the file.
+        self._fsync_folder()
+        self._check()
+
+    def _check(self) -> None:
+        # Damage in the middle of the file is found now, not when an alarm is to be accepted.
+        execute = self._connection.execute
+        found = execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if found != "ok":
+            raise _damage(f"the check found: {found}")
+        schema = [row[0] for row in execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY rowid")]
+        if schema != STATEMENTS or not execute("SELECT 1 FROM fact WHERE name = ?", (LEDGER_ID,)).fetchone():
+            raise _damage("its tables are not ours")
+        # Whether it can be written to; nothing is.
+        execute("UPDATE fact SET value = value WHERE 0")
+
+    def _create(self) -> None:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        for statement in STATEMENTS:
+            execute(statement)
+        execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, secrets.token_hex(8)))
+        execute(f"PRAGMA user_version = {VERSION}")
+        execute("COMMIT")
+
+    def _move_aside(self) -> None:
+        self.set_aside = flash.set_aside(self.path)
+        for ending in ("-wal", "-shm", "-journal"):  # they belong to the file that was set aside
+            with contextlib.suppress(FileNotFoundError):
+                beside = self.path.with_name(self.path.name + ending)
+                beside.rename(self.set_aside.with_name(self.set_aside.name + ending))
+
+    def _fsync_folder(self) -> None:
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _write(self, work: Callable[[sqlite3.Cursor], Result]) -> Result:
+        """Commit what `work` does; on a full disk once more, with the room that the reserve gives up."""
+        with self._lock:
+            try:
+                return self._committed(work)
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", None) not in FULL or not self._reserve.release():
+                    raise NotStored(self.path, OSError(str(error))) from error
+            with self._told():
+                return self._committed(work)
+
+    def _committed(self, work: Callable[[sqlite3.Cursor], Result]) -> Result:
+        cursor = self._connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(cursor)
+            cursor.execute("COMMIT")
+        except BaseException:
+            # A full disk may have rolled it back already; what is left of it must not stay open.
+            if self._connection.in_transaction:
+                cursor.execute("ROLLBACK")
+            raise
+        return result
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise NotStored(self.path, OSError(str(error))) from error
+        except OSError as error:
+            raise NotStored(self.path, error) from error
+
+
+def _damage(reason: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(reason)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _is_damage(error: Exception) -> bool:
+    # A message that is no UTF-8 quotes a schema that is no longer ours.
+    return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", None) in DAMAGE

@@ -1,0 +1,133 @@
+"""What the hook does for each request: one function a word. It knows no sockets.
+
+An answer is one mapping, an event that is still to be committed, or an iterator of mappings: a long answer, line by
+line, in which None means that the next line is not there yet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from device_ui.mail import history
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, Catalog
+from device_ui.mail.clock import Clock
+from device_ui.mail.outbox import Event, Outbox
+from device_ui.mail.postman import Postman
+from device_ui.mail.tester import Refused, Tester
+
+__all__ = ["EVENT_ONLY", "EVERYTHING", "Answer", "Refused", "Requests"]
+
+Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
+
+# Characters of an event that are kept; a longer text is cut and says so, it is never a reason to lose an alarm.
+TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
+CUT = " […]"
+# A mail can be dated in any of these years, in any zone.
+YEARS = (1970, 9998)
+# RFC 3339, 5.6, whose note allows the blank; fromisoformat alone takes weeks, commas and much else.
+TIME_PATTERN = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+class Requests:
+    """The words of one hook. `problem` is why the maker's catalogue is not used, ``""`` when it is well."""
+
+    def __init__(
+        self, outbox: Outbox, catalog: Catalog, postman: Postman, tester: Tester, clock: Clock, problem: str = ""
+    ) -> None:
+        self._outbox, self._catalog, self._postman, self._tester = outbox, catalog, postman, tester
+        self._clock, self._problem = clock, problem
+        self._words: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
+            "event": self._event,
+            "state": lambda _: {"state": {**self._postman.state(), "catalog": self._problem}},
+            "settings-changed": self._settings_changed,
+            "history": self._history,
+            "catalog": lambda _: self._kinds(),
+            "content": self._content,
+            "test": self._tester.answer,
+        }
+
+    def obey(self, request: Mapping[str, Any], may: frozenset[str]) -> Answer:
+        """Do what a request says, if its caller may. Raises `Refused`, `NotStored`."""
+        do = request.get("do")
+        if not isinstance(do, str) or do not in self._words:
+            raise Refused("bad-request", "unknown word")
+        if do not in may:
+            raise Refused("denied", "this user may not ask for that")
+        return self._words[do](request)
+
+    def _event(self, request: Mapping[str, Any]) -> Event:
+        values = {name: request.get(name, "") for name in ("code", "text", "source", "time")}
+        if not all(isinstance(value, str) for value in values.values()):
+            raise Refused("bad-request", "code, text, source and time are texts")
+        if not CODE_PATTERN.fullmatch(values["code"]):
+            raise Refused("bad-request", "a code has three digits")
+        kind = self._catalog[values["code"]]
+        happened = self._clock.stamp(seconds(values["time"]) if values["time"] else None)
+        return Event(
+            code=kind.code,
+            type=kind.type,
+            time=happened.time,
+            accepted=self._clock.told if self._clock.is_right() else 0.0,
+            source=cleaned(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
+            text=cleaned(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
+            waiting=kind.mail,
+            clock=happened.clock,
+        )
+
+    def _settings_changed(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._postman.settings_changed()
+        return {"ok": True}
+
+    def _history(self, request: Mapping[str, Any]) -> Answer:
+        try:
+            query = history.read_query(request)
+        except history.BadQuery as error:
+            raise Refused("bad-request", str(error)) from error
+        return history.answer(query, self._outbox, self._catalog, self._postman.last_answer, self._problem)
+
+    def _kinds(self) -> Iterator[Mapping[str, Any]]:
+        for code in sorted(self._catalog.kinds):
+            kind = self._catalog[code]
+            told = {"code": code, "type": kind.type, "name": kind.name, "description": kind.description}
+            yield {"kind": {**told, "mail": kind.mail}}
+        yield {"end": {"problem": self._problem}}
+
+    def _content(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        code = request.get("code")
+        if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
+            raise Refused("bad-request", "a code has three digits")
+        return {"content": self._tester.sample(self._catalog[code])}
+
+
+def seconds(text: str) -> float:
+    """Seconds since 1970 of an RFC 3339 time, which has a zone. Raises `Refused`."""
+    # Imported here: most events happen now.
+    from datetime import datetime
+
+    try:
+        if not TIME_PATTERN.fullmatch(text):
+            raise ValueError
+        moment = datetime.fromisoformat(text.upper())
+        if not YEARS[0] <= moment.year <= YEARS[1]:
+            raise ValueError
+        return moment.timestamp()
+    except (ValueError, OverflowError):
+        raise Refused("bad-request", "a time is written as in RFC 3339, with a zone: 2026-11-23T14:03:22Z") from None
+
+
+def cleaned(text: str, maximum: int) -> str:
+    """A text that can be stored, shown and mailed: no control characters but the line end, not too long."""
+    text = text.replace("\r\n", "\n").replace("\t", " ").encode("utf-8", "replace").decode()
+    text = "".join(
+        each if each == "\n" or (each >= " " and not "\x7f" <= each <= "\x9f") else "\ufffd" for each in text
+    )
+    return text if len(text) <= maximum else text[: maximum - len(CUT)] + CUT
+
+
+# What each kind of caller may ask for.
+EVENT_ONLY = frozenset({"event"})
+EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "test"})

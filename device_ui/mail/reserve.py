@@ -1,0 +1,51 @@
+"""Room on flash that is set aside while there is some, so that alarms are still accepted when the disk is full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+# The disk must have this many times the reserve free before it is set aside again.
+ROOM = 2
+CHUNK = 64 * 1024
+
+
+class Reserve:
+    """A file of `size` bytes at `path`, 0 for none. Kept whole or not at all; nothing here raises."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path, self._size = path, size
+        self.is_released = False
+
+    def keep(self) -> None:
+        """Set the room aside if it is not, and the disk has enough beside it."""
+        with contextlib.suppress(OSError):
+            if not self._size or (self._path.exists() and self._path.stat().st_size == self._size):
+                self.is_released = False
+                return
+            space = os.statvfs(self._path.parent)
+            if space.f_bavail * space.f_frsize >= ROOM * self._size:
+                self._write()
+                self.is_released = False
+
+    def release(self) -> bool:
+        """Give the room up; whether there was any to give."""
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        self.is_released = True
+        return True
+
+    def _write(self) -> None:
+        # Written and not only allocated: some file systems of flash know no fallocate(2), and some compress zeros.
+        try:
+            with self._path.open("wb") as file:
+                for start in range(0, self._size, CHUNK):
+                    file.write(os.urandom(min(CHUNK, self._size - start)))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            raise

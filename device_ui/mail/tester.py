@@ -1,0 +1,191 @@
+"""``Send test email`` inside the hook: one test at a time, in a thread of its own, told line by line; and sample mails.
+
+The web process hands over what was typed with the password sealed; it is opened here and nowhere else, and only for the
+server that it was sealed for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from device_ui.errors import CannotOpen, Damaged, DeviceUIError, NoKey, NotReadable
+from device_ui.mail.catalog import MESSAGE, Kind
+from device_ui.mail.clock import Clock
+from device_ui.mail.outbox import Event
+from device_ui.settings import rules
+from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient, addresses
+from device_ui.settings.smtp import SmtpSettings, recheck
+from device_ui.settings.store import Store
+
+if TYPE_CHECKING:
+    from device_ui.mail.courier import Courier, Watch
+
+log = logging.getLogger(__name__)
+
+SAMPLE_TEXT, SAMPLE_SOURCE = "What happened, in the firmware's words.", "what raised it"
+SAMPLE_MESSAGE = "Subject of the message\n\nThe text of the message."
+SAMPLE_ACCOUNT = "alarm@mail.example.com"
+
+
+class Refused(Exception):
+    """A request that is answered with an error: `word` and a `reason` for a person."""
+
+    def __init__(self, word: str, reason: str) -> None:
+        super().__init__(reason)
+        self.word, self.reason = word, reason
+
+
+class Tester:
+    """Tests and sample mails of one device. `wake` is called when there is a new line; `proved` when the stored
+    settings got through."""
+
+    def __init__(
+        self,
+        store: Store,
+        device: Mapping[str, str],
+        connect: Callable[[SmtpSettings, str, Watch], Courier],
+        unseal: Callable[[SmtpSettings], str],
+        listed: Callable[[], Sequence[Recipient]],
+        ledger_id: str,
+        clock: Clock,
+        *,
+        wake: Callable[[], None],
+        proved: Callable[[], None],
+    ) -> None:
+        self._store, self._device, self._connect, self._unseal = store, device, connect, unseal
+        self._listed, self._ledger_id, self._clock = listed, ledger_id, clock
+        self._wake, self._proved = wake, proved
+        self._busy = threading.Lock()
+
+    def answer(self, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | None]:
+        """Begin a test; its lines, None while the next is not there. Raises `Refused`."""
+        settings = self._settings(request.get("settings"))
+        recipients = self._recipients(request.get("to"), settings)
+        if not self._busy.acquire(blocking=False):
+            raise Refused("busy", "another test is running")
+        lines: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+
+        def tell(line: Mapping[str, Any]) -> None:
+            lines.put(line)
+            self._wake()
+
+        threading.Thread(target=self._work, args=(settings, recipients, tell), name="test", daemon=True).start()
+        return _taken(lines)
+
+    def sample(self, kind: Kind) -> Mapping[str, str]:
+        """The mail that an event of this kind sends, in its parts."""
+        from email import message_from_bytes, policy
+
+        from device_ui.mail import message
+
+        settings = self._stored_or_sample()
+        text = SAMPLE_MESSAGE if kind.code == MESSAGE.code else SAMPLE_TEXT
+        event = Event(kind.code, kind.type, self._clock.now(), self._clock.now(), SAMPLE_SOURCE, text)
+        envelope = self._envelope(settings, addresses(kind.type, self._listed(), settings), "192.0.2.1")
+        raw = message.compose(event, kind, envelope)
+        mail = message_from_bytes(raw, policy=policy.default)
+        plain, html = (mail.get_body((each,)) for each in ("plain", "html"))
+        return {
+            **{name: str(mail[name] or "") for name in ("subject", "from", "to", "date")},
+            "headers": raw.partition(b"\r\n\r\n")[0].decode("ascii", "replace").replace("\r\n", "\n"),
+            "text": plain.get_content() if plain else "",
+            "html": html.get_content() if html else "",
+        }
+
+    def _work(
+        self, settings: SmtpSettings, recipients: Sequence[str], tell: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        try:
+            tell(self._tested(settings, recipients, tell))
+        except (NoKey, CannotOpen, Damaged, NotReadable) as error:
+            tell({"error": "password", "reason": str(error)})
+        except Exception:
+            log.exception("the test stumbled")
+            tell({"error": "fault", "reason": "the mail service had a fault; its log tells more"})
+        finally:
+            self._busy.release()
+
+    def _tested(
+        self, settings: SmtpSettings, recipients: Sequence[str], tell: Callable[[Mapping[str, Any]], None]
+    ) -> Mapping[str, Any]:
+        # Imported here: a hook that tests nothing needs neither ssl nor smtplib for it.
+        from device_ui.mail import message, trial
+
+        token = secrets.token_hex(8)
+        result = trial.run(
+            self._connect,
+            settings,
+            self._unseal(settings) if settings.sealed else "",
+            recipients,
+            lambda address: message.compose_test(self._envelope(settings, recipients, address), token),
+            tell=tell,
+            wall=lambda: self._clock.told,
+        )
+        if result.verdict == "delivered" and settings == self._stored():
+            self._proved()
+        log.info("a test ended: %s %s %s", result.verdict, result.step, result.problem)
+        return {"result": result.as_json()}
+
+    def _settings(self, given: object) -> SmtpSettings:
+        if given is None:
+            stored = self._stored()
+            if stored is None:
+                raise Refused("unset", "no settings are stored yet")
+            return stored
+        names = {field.name for field in dataclasses.fields(SmtpSettings)}
+        if not isinstance(given, dict) or not set(given) <= names:
+            raise Refused("bad-request", "the settings are not those of the tab")
+        try:
+            settings = recheck(given)
+        except (TypeError, KeyError):  # a field that is missing
+            settings = "a field is missing"
+        if isinstance(settings, str):
+            raise Refused("bad-request", settings)
+        return settings
+
+    def _recipients(self, given: object, settings: SmtpSettings) -> list[str]:
+        if given is None:
+            return [each.address for each in self._listed()] or [settings.default_recipient]
+        if not isinstance(given, list) or not 1 <= len(given) <= RECIPIENTS_MAXIMUM:
+            raise Refused("bad-request", f"a test goes to 1 to {RECIPIENTS_MAXIMUM} addresses")
+        if not all(isinstance(each, str) and rules.address(each) == each for each in given):
+            raise Refused("bad-request", "this is no e-mail address")
+        return given
+
+    def _stored(self) -> SmtpSettings | None:
+        try:
+            return self._store.read()[0]
+        except (Damaged, NotReadable) as error:
+            raise Refused("unset", str(error)) from error
+
+    def _stored_or_sample(self) -> SmtpSettings:
+        try:
+            stored = self._store.read()[0]
+        except DeviceUIError:
+            stored = None
+        return stored or SmtpSettings("mail.example.com", 587, self._device["name"], SAMPLE_ACCOUNT)
+
+    def _envelope(self, settings: SmtpSettings, recipients: Sequence[str], address: str) -> Any:
+        from device_ui.mail.message import Envelope
+
+        device = {**self._device, "address": address}
+        return Envelope(settings, recipients, device, self._ledger_id, self._clock.now())
+
+
+def _taken(lines: queue.SimpleQueue[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
+    """Lines as they come, up to the one that ends a test."""
+    while True:
+        try:
+            line = lines.get_nowait()
+        except queue.Empty:
+            yield None
+            continue
+        yield line
+        if "step" not in line:
+            return

@@ -1,0 +1,169 @@
+"""A clock that is wrong dates nothing, an event keeps its moment until the clock is right, and no jump bends a wait."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import device_ui
+from device_ui.mail.clock import Clock, Stamp
+
+NOW = 1_800_000_000.0  # 2027-01-15
+YEAR = 365.25 * 24 * 3600
+
+
+class Bench:
+    """A device whose clocks only we move: `wall` may jump, `boot` only goes on."""
+
+    def __init__(self, wall: float, written: float = 0.0, boot: float = 100.0) -> None:
+        self.wall, self.boot, self.synchronized, self.boot_id = wall, boot, False, "this"
+        self.clock = self.started(written)
+
+    def started(self, written: float = 0.0) -> Clock:
+        return Clock(
+            written,
+            wall=lambda: self.wall,
+            boot=lambda: self.boot,
+            boot_id=self.boot_id,
+            synchronized=lambda: self.synchronized,
+        )
+
+    def passes(self, seconds: float) -> None:
+        self.wall += seconds
+        self.boot += seconds
+
+
+def test_the_release_is_a_day_that_has_been():
+    released = datetime.date.fromisoformat(device_ui.RELEASED)
+    assert datetime.date(2026, 11, 1) <= released <= datetime.datetime.now(datetime.UTC).date()
+
+
+@pytest.mark.parametrize(
+    ("wall", "written", "right"),
+    [
+        (0.0, 0.0, False),
+        (NOW - 20 * YEAR, 0.0, False),
+        (NOW, 0.0, True),
+        (NOW + 10 * YEAR, 0.0, True),
+        (NOW, NOW - 3600, True),
+        (NOW, NOW + 23 * 3600, True),
+        (NOW, NOW + 25 * 3600, False),
+        (NOW, NOW + YEAR, False),
+    ],
+    ids=["1970", "20 years back", "now", "10 years ahead", "after", "a little before", "a day before", "a year before"],
+)
+def test_a_clock_is_right_after_the_release_and_after_the_last_write(wall, written, right):
+    assert Bench(wall, written).clock.is_right() is right
+
+
+def test_a_clock_that_somebody_sets_while_we_look_is_right():
+    bench = Bench(NOW, written=NOW + YEAR)
+    bench.passes(5)
+    assert not bench.clock.is_right()
+    bench.wall += 3600
+    assert bench.clock.is_right()
+    bench.passes(7200)
+    assert bench.clock.is_right()
+
+
+def test_a_clock_that_is_set_to_before_the_release_is_wrong():
+    bench = Bench(NOW)
+    bench.wall = NOW - 20 * YEAR
+    assert not bench.clock.is_right()
+
+
+def test_a_clock_that_the_system_calls_synchronized_is_right():
+    bench = Bench(NOW, written=NOW + YEAR)
+    bench.synchronized = True
+    assert bench.clock.is_right()
+
+
+def test_no_synchronization_is_believed_before_the_release():
+    bench = Bench(0.0)
+    bench.synchronized = True
+    assert not bench.clock.is_right()
+
+
+def test_now_is_never_before_the_last_write():
+    assert Bench(0.0, written=NOW).clock.now() == NOW - 24 * 3600
+    assert Bench(0.0).clock.now() == datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC).timestamp()
+    assert Bench(NOW).clock.now() == NOW
+
+
+def test_an_event_under_a_right_clock_has_its_date():
+    bench = Bench(NOW)
+    assert bench.clock.stamp() == Stamp(NOW, "")
+    assert bench.clock.stamp(5.0) == Stamp(5.0, "")
+
+
+def test_an_event_under_a_wrong_clock_is_dated_when_the_clock_is_right():
+    bench = Bench(12.0)
+    stamp = bench.clock.stamp()
+    assert stamp == Stamp(0.0, "@this 100.000")
+    bench.passes(50)
+    bench.wall = NOW
+    assert bench.clock.is_right()
+    assert bench.clock.date(stamp.clock) == Stamp(NOW - 50, "later")
+
+
+def test_a_time_by_a_wrong_clock_still_says_how_long_ago_it_was():
+    bench = Bench(1000.0)
+    assert bench.clock.stamp(970.0) == Stamp(0.0, "@this 70.000")
+
+
+@pytest.mark.parametrize("given_time", [2000.0, 1000.0 - 101], ids=["in its future", "before the device started"])
+def test_a_time_that_a_wrong_clock_cannot_have_shown_is_now(given_time):
+    assert Bench(1000.0).clock.stamp(given_time) == Stamp(0.0, "@this 100.000")
+
+
+def test_a_caller_who_knows_the_time_better_than_the_clock_is_believed():
+    assert Bench(1000.0).clock.stamp(NOW) == Stamp(NOW, "")
+
+
+def test_an_event_of_before_a_restart_lies_before_that():
+    bench = Bench(NOW, boot=30.0)
+    assert bench.clock.date("@other 5000.000") == Stamp(NOW - 30, "before")
+
+
+def test_an_event_waits_ten_minutes_for_the_clock_and_no_longer():
+    bench = Bench(12.0)
+    pending = bench.clock.stamp().clock
+    assert bench.clock.hold(pending) == 600
+    bench.boot += 599
+    assert bench.clock.hold(pending) == 1
+    bench.boot += 2
+    assert bench.clock.hold(pending) == 0
+
+
+def test_an_event_of_before_a_restart_waits_ten_minutes_from_the_start():
+    assert Bench(12.0, boot=30.0).clock.hold("@other 5000.000") == 570
+
+
+@given(st.lists(st.floats(-30 * YEAR, 30 * YEAR), max_size=30))
+def test_no_jump_of_the_wall_clock_bends_the_wait_or_the_distance(jumps):
+    bench = Bench(12.0)
+    pending = bench.clock.stamp().clock
+    for jump in jumps:
+        bench.wall += jump
+        bench.passes(1)
+        bench.clock.is_right()
+    assert bench.clock.hold(pending) == 600 - len(jumps)
+    bench.wall = NOW
+    assert abs(bench.clock.date(pending).time - (NOW - len(jumps))) < 0.01
+
+
+@given(st.lists(st.floats(-60 * YEAR, 60 * YEAR), max_size=30), st.floats(0, NOW))
+def test_now_is_never_before_the_release(jumps, written):
+    bench = Bench(NOW, written)
+    for jump in jumps:
+        bench.wall += jump
+        assert bench.clock.now() >= datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC).timestamp()
+
+
+def test_the_real_clocks_are_asked_by_default():
+    clock = Clock()
+    assert clock.is_right()
+    assert abs(clock.now() - datetime.datetime.now(datetime.UTC).timestamp()) < 60
