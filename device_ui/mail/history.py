@@ -6,6 +6,7 @@ Rows are read a few at a time, so that a long answer holds up no event that is r
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +20,11 @@ from device_ui.mail.telling import headed, moment
 
 # Rows that are read of the ledger at a time.
 BATCH = 50
+LISTED = "SELECT value FROM json_each(?)"
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# How the answer can be sorted; {names} holds the codes in the order of their names. Equal ones by number.
+# The least and the greatest verdict of an event's mail: with these the events of one `state` stand together.
+VERDICTS = "SELECT min(verdict) || max(verdict) FROM delivery WHERE delivery.number = iif(mail, mail, event.number)"
+# How the answer can be sorted; :names holds the codes in the order of their names. Equal ones by number.
 SORTS = {
     "number": "number",
     "time": "time",
@@ -28,10 +32,10 @@ SORTS = {
     "code": "code",
     "name": "instr(:names, ',' || code || ',')",
     "source": "source COLLATE NOCASE",
-    "state": "waiting",
+    "state": f"iif(waiting, 'waiting', coalesce(({VERDICTS}), ''))",
 }
-# What a mail that is still to be tried last ended at, by the mail's number; "" when nothing is known.
-LastAnswer = Callable[[int], tuple[str, str]]
+# Of a mail that waits, by its number and type: who is still to get it, the step and the answer the last try ended at.
+Waits = Callable[[int, str], tuple[Sequence[str], str, str]]
 
 
 class BadQuery(ValueError):
@@ -76,24 +80,24 @@ def read_query(request: Mapping[str, Any]) -> Query:
         raise BadQuery("the type is info or fault")
     if words["code"] and not CODE_PATTERN.fullmatch(words["code"]):
         raise BadQuery("a code has three digits")
-    sort, descending = request.get("sort") or "number", request.get("descending", True)
-    if sort not in SORTS or not isinstance(descending, bool):
+    sort, descending = _text(request, "sort") or "number", request.get("descending", True)
+    if sort not in SORTS:
         raise BadQuery(f"it can be sorted by {', '.join(SORTS)}")
+    if not isinstance(descending, bool):
+        raise BadQuery("descending is true or false")
     return Query(
         _day(words["from"], "from"),
         _day(words["to"], "to", days=1),
         words["type"],
         words["code"],
-        str(sort),
+        sort,
         descending,
         _count(request, "offset", 0),
         _count(request, "limit", BATCH),
     )
 
 
-def answer(
-    query: Query, outbox: Outbox, catalog: Catalog, last: LastAnswer, problem: str
-) -> Iterator[Mapping[str, Any]]:
+def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, problem: str) -> Iterator[Mapping[str, Any]]:
     """The lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``. Raises `NotStored`."""
     values = _values(query, catalog)
     counted = outbox.read(f"SELECT count(*) FROM event WHERE {query.where}", values)  # noqa: S608
@@ -104,7 +108,7 @@ def answer(
         {**values, "limit": left, "offset": query.offset},
     )
     for start in range(0, len(kept), BATCH):
-        yield from _events(kept[start : start + BATCH], outbox, catalog, last)
+        yield from _events(kept[start : start + BATCH], outbox, catalog, waits)
     removed = outbox.removed()
     told = {
         name.removeprefix("removed_"): removed[name] for name in ("removed_info", "removed_fault", "removed_waiting")
@@ -112,23 +116,22 @@ def answer(
     yield {"end": {"matched": matched, "kept": outbox.count, "removed": told, "catalog_problem": problem}}
 
 
-def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, last: LastAnswer) -> Iterator[Mapping[str, Any]]:
-    marks = ", ".join("?" * len(numbers))
-    found = {each.number: each for each in outbox.select(f"number IN ({marks})", numbers)}
-    mails = [each.mail or each.number for each in found.values()]
+def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Waits) -> Iterator[Mapping[str, Any]]:
+    found = {each.number: each for each in outbox.select(f"number IN ({LISTED})", (json.dumps(list(numbers)),))}
+    mails = json.dumps([each.mail or each.number for each in found.values()])
     deliveries: dict[int, list[Delivery]] = {}
     for number, *row in outbox.read(
-        f"SELECT number, recipient, verdict, step, reply, time FROM delivery WHERE number IN ({marks})",  # noqa: S608
-        mails,
+        f"SELECT number, recipient, verdict, step, reply, time FROM delivery WHERE number IN ({LISTED})",  # noqa: S608
+        (mails,),
     ):
         deliveries.setdefault(number, []).append(Delivery(*row))
     for number in numbers:
         if number in found:  # the limit may have taken it since
             event = found[number]
-            yield {"event": _told(event, deliveries.get(event.mail or number, []), catalog, last)}
+            yield {"event": _told(event, deliveries.get(event.mail or number, []), catalog, waits)}
 
 
-def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, last: LastAnswer) -> Mapping[str, Any]:
+def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, waits: Waits) -> Mapping[str, Any]:
     shown, kind = headed(event, catalog[event.code])
     ends = [
         {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply,
@@ -136,8 +139,13 @@ def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, last: 
         for each in deliveries
     ]  # fmt: skip
     if event.waiting:
-        step, reply = last(event.mail or event.number)
-        ends.append({"recipient": "", "verdict": "waiting", "step": step, "reply": reply, "time": ""})
+        recipients, step, reply = waits(event.mail or event.number, event.type)
+        final = {each.recipient for each in deliveries}
+        ends += [
+            {"recipient": each, "verdict": "waiting", "step": step, "reply": reply, "time": ""}
+            for each in recipients or [""]
+            if each not in final
+        ]
     return {
         "number": event.number,
         "time": moment(event.time, event.clock),

@@ -144,10 +144,24 @@ class Postman:
         self._proved = self._changed = True
         self._bell.set()
 
-    def last_answer(self, mail: int) -> tuple[str, str]:
-        """The step and the answer at which the last try of this mail ended; what holds everything back if there was none."""
-        tries, problem = self._tries.get(mail, Tries()), self.problem
-        return (tries.step, tries.reply) if tries.step else (problem.step, problem.reply)
+    def waits(self) -> Callable[[int, str], tuple[Sequence[str], str, str]]:
+        """Of a mail that waits, by its number and type: who it is for, and the step and answer its last try ended at.
+
+        What holds everything back stands for a mail that was not tried yet.
+        """
+        try:
+            settings, _ = self._store.read()
+        except (Damaged, NotReadable):
+            settings = None
+        listed, problem = self._listed(), self.problem
+        everybody = {kind: addresses(kind, listed, settings) if settings else [] for kind in TYPES}
+
+        def told(mail: int, kind: str) -> tuple[Sequence[str], str, str]:
+            tries = self._tries.get(mail)
+            step, reply = (tries.step, tries.reply) if tries and tries.step else (problem.step, problem.reply)
+            return everybody.get(kind, []), step, reply
+
+        return told
 
     def stop(self) -> None:
         """Let `run` come to its end; a mail under way is finished or given up within its deadline."""

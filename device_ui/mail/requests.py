@@ -87,7 +87,7 @@ class Requests:
             query = history.read_query(request)
         except history.BadQuery as error:
             raise Refused("bad-request", str(error)) from error
-        return history.answer(query, self._outbox, self._catalog, self._postman.last_answer, self._problem)
+        return history.answer(query, self._outbox, self._catalog, self._postman.waits(), self._problem)
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
         for code in sorted(self._catalog.kinds):
