@@ -49,7 +49,7 @@ def _text(lines: Lines) -> Iterator[str]:
             event = line["event"]
             yield "{number}  {time}  {type} {code}  {name}  [{state}]\n".format_map(event)
             yield from (f"    {text}\n" for text in filter(None, (event["source"], *event["text"].split("\n"))))
-            yield from (f"    {spreadsheet.delivery(each)}\n" for each in event["deliveries"])
+            yield from (f"    {text}\n" for text in spreadsheet.ends(event))
         else:
             removed = sum(line["end"]["removed"].values())
             yield "{matched} of {kept} events".format_map(line["end"])

@@ -23,7 +23,7 @@ COLUMNS = {
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # or a spreadsheet takes UTF-8 for the local 8-bit set
 # OWASP, "CSV Injection": what a spreadsheet would take for a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-INCOMPLETE = "THIS FILE IS NOT COMPLETE. The mail service went away: {reason}."
+INCOMPLETE = "THIS FILE IS NOT COMPLETE. {reason}."
 
 
 def rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
@@ -35,25 +35,30 @@ def rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
             if "event" in line:
                 yield row(cells(line["event"]))
     except HookError as error:
-        yield row([INCOMPLETE.format(reason=error), *[""] * (len(COLUMNS) - 1)])
+        reason = str(error)[:1].upper() + str(error)[1:]
+        yield row([INCOMPLETE.format(reason=reason), *[""] * (len(COLUMNS) - 1)])
         raise
 
 
 def cells(event: Mapping[str, Any]) -> list[str]:
     """The cells of one event, in the order of `COLUMNS`."""
-    deliveries = "; ".join(delivery(each) for each in event["deliveries"])
-    found = {**event, "mail": event["mail"] or "", "deliveries": deliveries}
+    found = {**event, "mail": event["mail"] or "", "deliveries": "; ".join(ends(event))}
     return [str(found[name]) for name in COLUMNS]
 
 
-def delivery(each: Mapping[str, Any]) -> str:
-    """What became of a mail for one recipient: ``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
-    at = f" at {each['step']}" if each["step"] and each["verdict"] != "delivered" else ""
-    who = f"{each['recipient']}: " if each["recipient"] else ""
-    return ", ".join(filter(None, (f"{who}{each['verdict']}{at}", each["reply"], each["time"])))
+def ends(event: Mapping[str, Any]) -> list[str]:
+    """What became of an event's mail, a text for each recipient; and for those still waiting, if it was tried at all."""
+    return [_end(each) for each in event["deliveries"] if each["recipient"] or each["reply"]]
 
 
 def row(texts: Iterable[str]) -> bytes:
     """One row, every cell quoted, and none of them a formula."""
     safe = (f"'{text}" if text.startswith(FORMULA_STARTS) else text for text in texts)
     return (",".join('"' + text.replace('"', '""') + '"' for text in safe) + "\r\n").encode("utf-8", "replace")
+
+
+def _end(each: Mapping[str, Any]) -> str:
+    """``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
+    at = f" at {each['step']}" if each["step"] and each["verdict"] != "delivered" else ""
+    became = ": ".join(filter(None, (each["recipient"], f"{each['verdict']}{at}")))
+    return ", ".join(filter(None, (became, each["reply"], each["time"])))

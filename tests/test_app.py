@@ -119,6 +119,7 @@ ANSWERS: list[tuple[str, int, Callable[[Product, Browser], Page]]] = [
     ("the login", 200, lambda product, session: Browser(product.port).get("/login")),
     ("health", 200, lambda product, session: Browser(product.port).get("/health")),
     ("the style", 200, lambda product, session: Browser(product.port).get("/static/style.css")),
+    ("the script", 200, lambda product, session: Browser(product.port).get("/static/app.js")),
     ("the icon", 200, lambda product, session: Browser(product.port).get("/static/icon.svg")),
     ("part of a file", 206, lambda product, session: session.get("/static/style.css", Range="bytes=0-9")),
     ("the start", 303, lambda product, session: session.get("/")),
@@ -184,7 +185,17 @@ def test_every_page_is_sound_html_without_inline_code_and_other_hosts(product, s
     if page.headers.get("content-type") == "text/html; charset=UTF-8" and page.text:
         assert document.problems(page.text) == []
     else:
-        assert name in ("health", "the style", "the icon", "the start", "no session", "saved", "no HTTP", "two lengths")
+        assert name in (
+            "health",
+            "the style",
+            "the script",
+            "the icon",
+            "the start",
+            "no session",
+            "saved",
+            "no HTTP",
+            "two lengths",
+        )
     assert "://" not in page.text.replace("http://www.w3.org/2000/svg", "")
 
 
@@ -283,18 +294,32 @@ def test_nothing_but_the_static_files_is_served(product, path):
         assert word not in page.text
 
 
-@pytest.mark.parametrize(("name", "kind"), [("style.css", "text/css; charset=UTF-8"), ("icon.svg", "image/svg+xml")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("style.css", "text/css; charset=UTF-8"),
+        ("app.js", "text/javascript; charset=UTF-8"),
+        ("icon.svg", "image/svg+xml"),
+    ],
+)
 def test_static_files_are_served_with_their_type(product, name, kind):
     page = Browser(product.port).get(f"/static/{name}")
     assert page.headers["content-type"] == kind
     assert page.text.encode() == (app.find("static") / name).read_bytes()
 
 
+def files(root: document.Element) -> list[str]:
+    """The files that a page loads."""
+    return [each.attributes["href"] for each in root.all("link")] + [
+        each.attributes["src"] for each in root.all("script")
+    ]
+
+
 def test_every_file_that_a_page_names_is_there(session):
     root = document.read(session.get("/smtp").text)
-    named = [each.attributes["href"] for each in root.all("link")]
-    assert named == ["/static/icon.svg", "/static/style.css"]
-    assert [session.get(path).status for path in named] == [200, 200]
+    named = files(root)
+    assert named == ["/static/icon.svg", "/static/style.css", "/static/app.js"]
+    assert [session.get(path).status for path in named] == [200, 200, 200]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
@@ -442,8 +467,7 @@ def test_the_makers_name_stays_text(tmp_path):
 def test_the_first_visit_fits_one_initial_window(session):
     """SPEC, 9: page, style, script and icon on the wire, 14,600 bytes."""
     root = document.read(session.get("/smtp").text)
-    files = [each.attributes["href"] for each in root.all("link")]
-    pages = [session.get(path) for path in ("/smtp", *files)]
+    pages = [session.get(path) for path in ("/smtp", *files(root))]
     heads = sum(len(name) + len(value) + 4 for page in pages for name, value in page.headers.items())
     assert heads + sum(len(page.text.encode()) for page in pages) <= 14_600
 

@@ -16,7 +16,7 @@ import pytest
 from device_ui.demo import Mailbox, Server
 from tests.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
-COMMANDS = ["run", "web", "mailhook", "event", "settings", "admin set-password", "setup-code", "check"]
+COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password", "setup-code", "check"]
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ CHANGED = (
     "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
     "what is stored now stands beside them. Press Update again to replace it. The stored password is never shown; it may have changed as well."
 )
+OUR_SCRIPT = {"src": "/static/app.js", "defer": ""}
 FIELDS = ("host", "port", "sender_name", "account", "password", "security", "sign_in", "from_address")
 
 
@@ -183,12 +184,16 @@ def test_the_labels_stand_in_the_manuals_order(tab):
     assert [each.attributes["for"] for each in main.all("label")] == list(FIELDS)
 
 
-def test_update_is_the_last_thing_in_the_form(tab):
+def test_update_stands_at_the_bottom_of_the_form_and_is_what_enter_presses(tab):
     (shape,) = document.read(tab.get("/smtp").text).all("form", action="/smtp")
     assert shape.attributes["method"] == "post"
     last = [each for each in shape.content if not isinstance(each, str)][-1]
-    assert (last.name, last.text) == ("button", "Update")
-    assert len(shape.all("button")) == 1
+    assert [(each.name, each.text) for each in last.content if not isinstance(each, str)] == [
+        ("button", "Update"),
+        ("button", "Send test email"),
+    ]
+    # The first submit button is the default one (HTML, 4.10.21.2).
+    assert (len(shape.all("button")), "formaction" in shape.all("button")[0].attributes) == (2, False)
 
 
 def test_a_new_device_shows_empty_fields(tab):
@@ -387,7 +392,7 @@ def test_markup_in_a_field_stays_text(tab, name, text):
     page = tab.update(**{**GOOD, "port": "x", name: text})
     assert page.status == 422
     assert document.problems(page.text) == []
-    assert not document.read(page.text).all("script")
+    assert [each.attributes for each in document.read(page.text).all("script")] == [OUR_SCRIPT]
     if name in ("host", "port", "sender_name", "account", "from_address"):
         assert values(page)[name] == text
     else:

@@ -6,8 +6,9 @@
 <title>{{title}} · {{device.name}}</title>
 <link rel="icon" href="/static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/static/style.css">
+<script src="/static/app.js" defer></script>
 </head>
-<body>
+<body{{!' class="wide"' if get('wide') else ''}}>
 <header>
 <p class="brand">{{device.name}}</p>
 % if session:
@@ -16,7 +17,7 @@
 </header>
 % if session:
 <nav aria-label="Pages">
-%   for name, label in (('smtp', 'SMTP'), ('recipients', 'Recipients')):
+%   for name, label in (('smtp', 'SMTP'), ('recipients', 'Recipients'), ('history', 'History'), ('others', 'Others')):
 <a href="/{{name}}"{{!' aria-current="page"' if name == page else ''}}>{{label}}</a>
 %   end
 </nav>

@@ -11,7 +11,7 @@
 % end
 % if broken:
 <div class="problem" role="alert" tabindex="-1" autofocus aria-labelledby="summary">
-<h2 id="summary">Nothing was saved. Please correct:</h2>
+<h2 id="summary">{{summary}}</h2>
 <ul>
 % for field in fields:
 % if field.name in broken:
@@ -21,6 +21,11 @@
 </ul>
 </div>
 % end
+<div id="test" aria-live="polite">
+% if test:
+%   include('test.tpl', **test)
+% end
+</div>
 <form method="post" action="/smtp" class="card" novalidate autocomplete="off">
 <input type="hidden" name="revision" value="{{revision}}">
 % def put(field):
@@ -62,7 +67,7 @@
 %     put(field)
 %   end
 % end
-<details{{!' open' if any(field.advanced and (field.name in broken or field.name in beside) for field in fields) else ''}}>
+<details{{!' open' if any(field.advanced and (field.name in broken or field.name in beside or test and field.name == test['field']) for field in fields) else ''}}>
 <summary>Advanced</summary>
 % for field in fields:
 %   if field.advanced:
@@ -70,5 +75,8 @@
 %   end
 % end
 </details>
+<div class="actions">
 <button>Update</button>
+<button formaction="/smtp/test" class="second">Send test email</button>
+</div>
 </form>

@@ -118,7 +118,6 @@ class Postman:
         problem = self.problem
         if not problem.word and self._outbox.is_reserve_used:
             problem = Problem("full")
-        removed = self._outbox.removed()
         return {
             "problem": problem.word,
             "step": problem.step,
@@ -126,7 +125,7 @@ class Postman:
             "advice": problem.advice,
             "waiting": self._outbox.waiting_count(),
             "set_aside": self._outbox.set_aside.name if self._outbox.set_aside else "",
-            "removed": removed["removed_waiting"],
+            "removed": self._outbox.removed()[UNTOLD],
             "clock": "" if self.calendar.is_right() else clock_text(self.calendar.told),
         }
 

@@ -16,7 +16,7 @@ from device_ui.device import Device
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.web.administrator import Administrator
 from device_ui.web.guard import Guard, own_names, see_other
-from device_ui.web.pages import entry, recipients, smtp
+from device_ui.web.pages import entry, history, others, recipients, smtp, trial
 from device_ui.web.sessions import Sessions
 from device_ui.web.site import Site, find
 from device_ui.web.throttle import Throttle
@@ -62,8 +62,15 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
     app.route("/logout", "POST", partial(entry.log_out, site))
     app.route("/smtp", "GET", guard.page(partial(smtp.show, site)))
     app.route("/smtp", "POST", guard.page(partial(smtp.update, site)))
+    app.route("/smtp/test", "GET", guard.page(lambda _: see_other("/smtp")))
+    app.route("/smtp/test", "POST", guard.page(partial(trial.run, site)))
     app.route("/recipients", "GET", guard.page(partial(recipients.show, site)))
     app.route("/recipients", "POST", guard.page(partial(recipients.update, site)))
+    app.route("/history", "GET", guard.page(partial(history.show, site)))
+    app.route("/history.csv", "GET", guard.page(partial(history.export, site)))
+    app.route("/others", "GET", guard.page(lambda _: see_other("/others/event-codes")))
+    app.route("/others/event-codes", "GET", guard.page(partial(others.show_codes, site)))
+    app.route("/others/email-content", "GET", guard.page(partial(others.show_content, site)))
     app.route("/health", "GET", partial(health, site))
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", static)
     return app

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,32 @@ MAIL_PROBLEMS = {
     "server": "Mail could not be delivered yet ({step}): “{reply}”. It is tried again.",
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log tells more. Mail is tried again.",
+    "full": "The device's disk is full. Events are still accepted, from a reserve that was set aside for them.",
     "refused": "The last mail was refused for good ({step}): “{reply}”. It is not sent again.",
     "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
 }
+CLOCK_WRONG = "The device's clock is not set (it says {clock}): mail waits up to ten minutes for the right time."
+REMOVED_UNMAILED = "{count} events were removed before they could be mailed, since the history was full."
 
 
 @dataclass
 class Site:
-    """What the pages share."""
+    """What the pages share. `testing` is held while a test mail is under way: each ties up a thread for a minute."""
 
     device: Device
     store: Store
     recipients: RecipientStore
     guard: Guard
+    testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def mail_problem(self) -> str:
         """What keeps mail back, in one sentence; ``""`` when nothing does, or no settings are stored yet."""
         word, details = self.mail_state()
         told = MAIL_PROBLEMS.get(word, "").format(step=details.get("step", ""), reply=details.get("reply", ""))
-        return " ".join(filter(None, (told, details.get("advice", ""))))
+        clock = CLOCK_WRONG.format(clock=details["clock"]) if details.get("clock") else ""
+        removed = REMOVED_UNMAILED.format(count=details["removed"]) if details.get("removed") else ""
+        return " ".join(filter(None, (told, details.get("advice", ""), removed, clock)))
 
     def mail_state(self) -> tuple[str, dict[str, Any]]:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""
@@ -56,7 +63,7 @@ class Site:
         except HookError as error:
             word = {"not-stored": "storage", "denied": "denied"}.get(error.word, "down")
             return word, {"reply": error.reason}
-        return str(details["problem"]), details
+        return str(details.get("problem", "")), details
 
     def render(self, name: str, **values: Any) -> str:
         """A page of `views/` in the layout."""

@@ -21,6 +21,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from device_ui.demo import Mailbox, Server
+from tests.fake_hook import FakeHook, make_keys
 from tests.product import ADMIN_PASSWORD, Product, settings_form, wait_for
 from tests.product import Browser as Client
 
@@ -220,10 +221,44 @@ def tab(visit: Callable[..., Visitor], running: Running) -> Callable[..., Visito
 
     def begin(product: Product, **options: Any) -> Visitor:
         visitor = visit(product, **options)
-        name, _, value = running.client.cookie.partition("=")
-        cookie = {"name": name, "value": value, "url": f"http://127.0.0.1:{product.port}/"}
-        visitor.context.add_cookies([{**cookie, "httpOnly": True, "sameSite": "Strict"}])  # type: ignore[typeddict-item]
+        give_cookie(visitor, running.client)
         visitor.open("/smtp")
         return visitor
 
     return begin
+
+
+@dataclass
+class Faked(Running):
+    """A web process whose hook says what a test wants."""
+
+    hook: FakeHook
+
+
+@pytest.fixture(scope="session")
+def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faked]:
+    """One of them for all tests that need none of their own."""
+    with Product(tmp_path_factory.mktemp("faked")) as product, FakeHook(product.folders.socket) as hook:
+        make_keys(product.folders)
+        product.start_web()
+        yield Faked(product, product.logged_in(), hook)
+
+
+@pytest.fixture
+def enter(visit: Callable[..., Visitor], faked: Faked) -> Callable[..., Visitor]:
+    """Opens a browser that is signed in already, at a page of the device whose hook is a fake one."""
+
+    def begin(path: str, **options: Any) -> Visitor:
+        visitor = visit(faked.product, **options)
+        give_cookie(visitor, faked.client)
+        visitor.open(path)
+        return visitor
+
+    return begin
+
+
+def give_cookie(visitor: Visitor, client: Client) -> None:
+    """Sign a browser in as somebody who is."""
+    name, _, value = client.cookie.partition("=")
+    cookie = {"name": name, "value": value, "url": f"http://127.0.0.1:{client.port}/", "httpOnly": True}
+    visitor.context.add_cookies([{**cookie, "sameSite": "Strict"}])  # type: ignore[typeddict-item]

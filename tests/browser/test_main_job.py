@@ -14,6 +14,7 @@ from tests.product import ADMIN_PASSWORD, PASSWORD, Product, settings_form
 from tests.servers.authority import Authority
 from tests.servers.postfix import MailServer
 
+BUTTONS = ["Update", "Send test email"]
 LABELS = ["SMTP Host", "SMTP Port", "Sender Name", "SMTP Account Address", "SMTP Account Password"]
 HOST = "Please enter an SMTP host within 100 characters."
 PORT = "Please enter an SMTP port between 1 and 49151."
@@ -169,10 +170,12 @@ def test_tab_shows_the_fields_of_the_manual_in_its_order(tab, empty):
     visitor.picture("tab-empty")
 
 
-def test_update_is_the_last_thing_on_the_tab(tab, stored):
+def test_update_stands_at_the_bottom_of_the_tab_with_the_test_beside_it(tab, stored):
     visitor = tab(stored)
-    last = visitor.page.locator("main").locator("button, input, select, summary, a, p").locator("visible=true").last
-    assert (last.evaluate("each => each.tagName"), last.inner_text()) == ("BUTTON", "Update")
+    things = visitor.page.locator("main").locator("button, input, select, summary, a, p").locator("visible=true").all()
+    assert [each.inner_text() for each in things[-2:]] == BUTTONS
+    update, test = (each.bounding_box() for each in things[-2:])
+    assert update["y"] == test["y"]
 
 
 def test_every_field_starts_with_the_value_set_last_but_the_password(tab, stored):
@@ -322,10 +325,10 @@ def test_advanced_opens_by_itself_when_something_in_it_is_broken(tab, stored):
 def test_tab_key_walks_the_page_in_reading_order(tab, stored):
     visitor = tab(stored)
     walked = []
-    for _ in range(10):
+    for _ in range(13):
         visitor.page.keyboard.press("Tab")
         walked.append(focused(visitor))
-    assert walked == ["Sign out", "SMTP", "Recipients", *LABELS, "Advanced", "Update"]
+    assert walked == ["Sign out", "SMTP", "Recipients", "History", "Others", *LABELS, "Advanced", *BUTTONS]
 
 
 def test_error_summary_gets_the_focus(tab, empty):

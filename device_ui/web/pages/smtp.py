@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from bottle import HTTPResponse, request, response
 
@@ -31,20 +32,21 @@ CHANGED_MEANWHILE = (
     "what is stored now stands beside them. Press Update again to replace it. The stored password is never shown; it may have changed as well."
 )
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
+PLEASE_CORRECT = "Nothing was saved. Please correct:"
 
 
 def show(site: Site, session: Session) -> str:
     """The tab with the values set last."""
-    stored, problem = _load(site)
+    stored, problem = load(site)
     notice = session.take_notice() if request.method == "GET" else ""
-    return _page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
+    return page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
 
 
 def update(site: Site, session: Session) -> str | HTTPResponse:
     """Every rule, then the seal, then flash, then the hook, then 303: only then is it called saved."""
     form = posted()
     with session.lock:  # a double click sends the form twice at once
-        stored, problem = _load(site)
+        stored, problem = load(site)
         if session.is_repeated(form, stored.revision):
             session.notice = _tell_hook(site)
             return see_other("/smtp")
@@ -57,16 +59,16 @@ def _update(
     revision = text(form, "revision")
     if problem:
         response.status = 503
-        return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=problem), revision=revision)
+        return page(site, session, stored, form, problem=NOT_SAVED.format(reason=problem), revision=revision)
     if revision != stored.revision:
         # Before the rules: a blank password would be measured by settings that this person has never seen.
         return _conflict(site, session, form)
     draft = parse(form, stored.settings, site.device.locked)
     if draft.settings is None:
         response.status = 422
-        return _page(site, session, stored, form, broken=draft.broken)
+        return page(site, session, stored, form, broken=draft.broken)
     try:
-        settings = _sealed(site, draft, draft.settings)
+        settings = sealed(site, draft, draft.settings)
         site.store.save(settings, revision)
     except Conflict:  # saved by another thread, or at the console, since it was read
         return _conflict(site, session, form)
@@ -74,8 +76,8 @@ def _update(
         log.error("the settings were not saved: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
         if getattr(error, "in_doubt", False):
-            return _page(site, session, _load(site)[0], form, problem=IN_DOUBT.format(reason=told(error)))
-        return _page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
+            return page(site, session, load(site)[0], form, problem=IN_DOUBT.format(reason=told(error)))
+        return page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
     log.info("the SMTP settings were saved from %s", address())
     session.remember(form, site.store.revision_of(settings))
     session.notice = _tell_hook(site)
@@ -84,10 +86,10 @@ def _update(
 
 def _conflict(site: Site, session: Session, form: Mapping[str, str]) -> str:
     response.status = 409
-    return _page(site, session, _load(site)[0], form, problem=CHANGED_MEANWHILE, beside=True)
+    return page(site, session, load(site)[0], form, problem=CHANGED_MEANWHILE, beside=True)
 
 
-def _load(site: Site) -> tuple[Stored[SmtpSettings], str]:
+def load(site: Site) -> tuple[Stored[SmtpSettings], str]:
     """What is stored, and why it cannot be told if it cannot. A password that nobody can open is none."""
     try:
         stored = site.store.load()
@@ -109,7 +111,8 @@ def _is_lost(site: Site, settings: SmtpSettings) -> bool:
     return False
 
 
-def _sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
+def sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
+    """The settings with a typed password sealed for their server. Raises `NoKey`, `Damaged`, `NotReadable`."""
     if draft.password is None:
         return settings
     public = keys.load_public(site.device.folders.public_key)
@@ -139,7 +142,7 @@ def _shown(values: Mapping[str, str]) -> dict[str, str]:
     return {each.name: values.get(each.name, "") or next(iter(each.choices), "") for each in FIELDS if not each.secret}
 
 
-def _page(
+def page(
     site: Site,
     session: Session,
     stored: Stored[SmtpSettings],
@@ -150,8 +153,13 @@ def _page(
     problem: str = "",
     revision: str | None = None,
     beside: bool = False,
+    summary: str = PLEASE_CORRECT,
+    test: Mapping[str, Any] | None = None,
 ) -> str:
-    """The tab. `values` are shown as they are, the secret ones never; `beside` shows what is stored where it differs."""
+    """The tab. `values` are shown as they are, the secret ones never; `beside` shows what is stored where it differs.
+
+    `summary` stands above the broken fields; `test` is what `pages.trial` tells of a test mail.
+    """
     shown, now = _shown(values), _shown(_values(stored.settings))
     locked = site.device.locked
     shown |= {name: BY_NAME[name].choices[0] for name in locked}
@@ -161,6 +169,8 @@ def _page(
         fields=FIELDS,
         values=shown,
         broken=broken or {},
+        summary=summary,
+        test=test,
         beside={name: now[name] for name in shown if now[name] != shown[name] and (beside or name in locked)},
         notice=notice,
         problem=problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),

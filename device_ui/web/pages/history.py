@@ -1,0 +1,169 @@
+"""The History page: what became of every event, filtered, sorted, page by page; and all of it as one CSV file."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from bottle import HTTPError, request, response
+
+from device_ui import spreadsheet
+from device_ui.errors import HookError
+from device_ui.mail import client
+from device_ui.web.guard import told
+from device_ui.web.sessions import Session
+from device_ui.web.site import Site
+
+log = logging.getLogger(__name__)
+
+PAGE_EVENTS = 50
+# A page is so many events further on; SQLite counts them one by one.
+PAGE_PATTERN = re.compile(r"[1-9][0-9]{0,5}")
+FILTERS = ("from", "to", "type", "code")
+TYPES = {"": "All", "info": "info", "fault": "fault"}
+# The hook's name of a column to sort by, and its head.
+COLUMNS = {
+    "number": "Number",
+    "time": "Time",
+    "type": "Type",
+    "code": "Code",
+    "name": "Name",
+    "source": "Source",
+    "state": "What became of it",
+}
+NOT_SHOWN = "The history cannot be shown. {reason}"
+NOT_FILTERED = "Please change the filter. {reason}"
+QUERY_FIELDS_MAXIMUM = 20
+
+# Bytes of a file that are sent at once.
+CSV_PIECE = 16 * 1024
+# What the ledger's limit removed, in words.
+REMOVED = {"info": "infos", "fault": "faults", "waiting": "still waiting for their mail"}
+
+
+class Query:
+    """What a History address asks for: `filters` (without the empty ones), `sort`, `descending`, `page` (from 1)."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self.filters = {name: given[name].strip() for name in FILTERS if given.get(name, "").strip()}
+        self.sort = given["sort"] if given.get("sort") in COLUMNS else "number"
+        self.descending = given.get("order") != "up"
+        self.page = int(given["page"]) if PAGE_PATTERN.fullmatch(given.get("page", "")) else 1
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The hook's request for all of it."""
+        return {**self.filters, "sort": self.sort, "descending": self.descending, "offset": 0, "limit": 0}
+
+    @property
+    def asked_page(self) -> dict[str, Any]:
+        """The hook's request for this page of it."""
+        return {**self.asked, "offset": (self.page - 1) * PAGE_EVENTS, "limit": PAGE_EVENTS}
+
+    def link(self, path: str = "/history", **changes: object) -> str:
+        """The address of the same with `changes` (``sort``, ``order``, ``page``)."""
+        same = {**self.filters, "sort": self.sort, "order": "down" if self.descending else "up"}
+        return f"{path}?{urlencode({**same, **changes})}"
+
+    def sorted_by(self, column: str) -> str:
+        """The address of the first page, by this column; the other way round when it is the one already."""
+        turned = column == self.sort and self.descending
+        return self.link(sort=column, order="up" if turned else "down")
+
+
+def asked() -> dict[str, str]:
+    """The query of this request's address; of a name that is there twice, the last. Raises HTTPError 400."""
+    try:
+        return dict(parse_qsl(request.query_string, errors="replace", max_num_fields=QUERY_FIELDS_MAXIMUM))
+    except ValueError:
+        raise HTTPError(400, "The address holds too many fields.") from None
+
+
+def show(site: Site, session: Session) -> str:
+    """One page of the events that the address asks for."""
+    query = Query(asked())
+    problem = wrong = ""
+    events: list[Mapping[str, Any]] = []
+    end: Mapping[str, Any] = {}
+    try:
+        *events, end = client.history(site.device.folders.socket, query.asked_page)
+    except HookError as error:
+        response.status = _status(error)
+        problem, wrong = _told(error)
+    told = {"events": [line["event"] for line in events], "problem": problem, "wrong": wrong}
+    mail_problem = site.mail_problem()
+    return site.render(
+        "history", session=session, mail_problem=mail_problem, **_shown(query, end.get("end", {})), **told
+    )
+
+
+def export(site: Site, _session: Session) -> Iterator[bytes]:
+    """Everything that the address asks for, as a file. Raises HTTPError 422 or 503 when not even its first line is had."""
+    lines = client.history(site.device.folders.socket, Query(asked()).asked)
+    try:
+        first = next(lines)
+    except HookError as error:
+        raise HTTPError(_status(error), "".join(_told(error))) from error
+    response.content_type = "text/csv; charset=UTF-8"
+    response.set_header("Content-Disposition", 'attachment; filename="history.csv"')
+    return pieces(rows(itertools.chain([first], lines)))
+
+
+def rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """The file's rows; when the lines break off, the last one says so."""
+    try:
+        yield from spreadsheet.rows(lines)
+    except HookError as error:
+        log.warning("a history file is not complete: %s", error)
+
+
+def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of `CSV_PIECE` or a little more."""
+    gathered = bytearray()
+    for part in parts:
+        gathered += part
+        if len(gathered) >= CSV_PIECE:
+            yield bytes(gathered)
+            gathered.clear()
+    yield bytes(gathered)
+
+
+def _shown(query: Query, end: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template shows besides the events."""
+    matched = end.get("matched", 0)
+    return {
+        "page": "history",
+        "wide": True,
+        "query": query,
+        "typed": query.filters,
+        "types": TYPES,
+        "columns": COLUMNS,
+        "ends": spreadsheet.ends,
+        "first": (query.page - 1) * PAGE_EVENTS + 1,
+        "matched": matched,
+        "kept": end.get("kept", 0),
+        "pages": -(-matched // PAGE_EVENTS),
+        "removed": _removed(end.get("removed", {})),
+        "catalog_problem": end.get("catalog_problem", ""),
+    }
+
+
+def _status(error: HookError) -> int:
+    return 422 if error.word == "bad-request" else 503
+
+
+def _told(error: HookError) -> tuple[str, str]:
+    """What is told above the page, and what beside the filters: one of them is empty."""
+    if error.word == "bad-request":
+        return "", NOT_FILTERED.format(reason=told(error))
+    log.warning("the history cannot be shown: %s", error)
+    return NOT_SHOWN.format(reason=told(error)), ""
+
+
+def _removed(counts: Mapping[str, int]) -> str:
+    """``3 infos, 2 faults``; ``""`` when nothing was removed."""
+    return ", ".join(f"{counts[name]} {words}" for name, words in REMOVED.items() if counts.get(name))

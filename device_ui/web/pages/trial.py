@@ -1,0 +1,208 @@
+"""The test mail: what is typed on the SMTP tab is tried by the mail hook, step by step. Nothing is written.
+
+A script of ours asks for the steps as they happen, as lines of JSON; a browser without it gets one page at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from bottle import HTTPResponse, request, response
+
+from device_ui.errors import Damaged, HookError, NoKey, NotReadable
+from device_ui.mail import client
+from device_ui.settings.smtp import BY_NAME, Draft, SmtpSettings, parse
+from device_ui.web.forms import posted, text
+from device_ui.web.guard import address, told
+from device_ui.web.pages import smtp
+from device_ui.web.sessions import Session
+from device_ui.web.site import Site
+
+log = logging.getLogger(__name__)
+
+Line = dict[str, Any]
+Lines = Generator[Line, None, None]
+
+LINES_TYPE = "application/x-ndjson"
+PLEASE_CORRECT = "Nothing was sent. Please correct:"
+NOT_MADE = "The test could not be made. {reason}"
+BUSY = "Another test is running. Please wait a minute."
+# By `HookError.word`. "down" may come in the middle, when the mail may be on its way already.
+PROBLEMS = {"busy": BUSY, "down": "The mail service does not answer, so the test has no result. Please try again."}
+ACCEPTED = "The mail server accepted the test mail for {recipients}."
+NOT_ACCEPTED = "The test mail was not sent."
+NOT_ACCEPTED_BY_ALL = "The test mail was not sent to everybody."
+LOOK_FOR_IT = "If it does not arrive, look in the spam folder."
+# The steps of SPEC 6, as they are shown.
+STEPS = {
+    "name": "Name",
+    "address": "Address",
+    "connect": "Connect",
+    "greeting": "Greeting",
+    "ehlo": "EHLO",
+    "tls": "TLS",
+    "certificate": "Certificate",
+    "login": "Login",
+    "sender": "Sender",
+    "recipient": "Recipient",
+    "content": "Content",
+}
+# Steps at which the server judges each recipient.
+OF_EACH = ("recipient", "content")
+# The problem where the server gave an answer: that one says more.
+ANSWER = "answer"
+# RFC 5321, 4.2; what does not look so is our own word for what went wrong.
+REPLY_PATTERN = re.compile(r"[2-5][0-9]{2}(?:[ -].*)?", re.DOTALL)
+BECAME = {"delivered": "accepted", "refused": "refused", "try later": "not accepted now"}
+
+
+def run(site: Site, session: Session) -> str | HTTPResponse | Iterator[bytes]:
+    """Try what is typed: by the rules of Update first, then by the mail server."""
+    form = posted()
+    stored, problem = smtp.load(site)
+    page = partial(smtp.page, site, session, stored, form, revision=text(form, "revision"))
+    draft = parse(form, stored.settings, site.device.locked)
+    if draft.settings is None and not problem:
+        response.status = 422
+        return page(broken=draft.broken, summary=PLEASE_CORRECT)
+    settings, problem = _sealed(site, draft, problem)
+    if settings is None:
+        response.status = 503
+        return page(problem=NOT_MADE.format(reason=problem))
+    log.info("a test mail was asked for from %s", address())
+    lines = _lines(site, settings)
+    if LINES_TYPE in request.get_header("Accept", ""):
+        return _sent(lines)
+    test, problem = _at_the_end(lines, retype=draft.password is not None)
+    return page(problem=problem, test=test)
+
+
+def _sealed(site: Site, draft: Draft, problem: str) -> tuple[SmtpSettings | None, str]:
+    """What is to be tested; or None, and why it cannot be."""
+    if problem or draft.settings is None:
+        return None, problem
+    try:
+        return smtp.sealed(site, draft, draft.settings), ""
+    except (NoKey, Damaged, NotReadable) as error:
+        return None, told(error)
+
+
+def _lines(site: Site, settings: SmtpSettings) -> Lines:
+    """Each step, then the result or a problem, as they are shown. One test at a time."""
+    if not site.testing.acquire(blocking=False):
+        yield {"problem": BUSY}
+        return
+    try:
+        for line in client.test(site.device.folders.socket, dataclasses.asdict(settings)):
+            yield {name: SHOWN[name](value) for name, value in line.items() if name in SHOWN}
+    except HookError as error:
+        log.warning("a test mail has no result: %s", error)
+        yield {"problem": PROBLEMS.get(error.word, NOT_MADE).format(reason=told(error))}
+    finally:
+        site.testing.release()
+
+
+def _sent(lines: Lines) -> Iterator[bytes]:
+    """The lines for the script, each as it comes. A test that never began is 503."""
+    first = next(lines)
+    if "problem" in first:
+        _unavailable()
+    response.content_type = LINES_TYPE
+    return _encoded(first, lines)
+
+
+def _encoded(first: Line, lines: Lines) -> Iterator[bytes]:
+    with contextlib.closing(lines):  # a browser that goes away must not leave the test locked
+        yield _json(first)
+        for line in lines:
+            yield _json(line)
+
+
+def _json(line: Line) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _at_the_end(lines: Lines, *, retype: bool) -> tuple[Line | None, str]:
+    """What the page shows of all lines, None when no step was passed; and the problem that ended them, or ``""``."""
+    steps: list[Line] = []
+    result: Line = _shown_result({})
+    problem = ""
+    for line in lines:
+        steps += [line["step"]] if "step" in line else []
+        result = line.get("result", result)
+        problem = line.get("problem", problem)
+    if problem:
+        _unavailable()
+        result = {**result, "sentence": "The test was broken off."}
+    return {**result, "steps": steps, "retype": retype} if steps or not problem else None, problem
+
+
+def _unavailable() -> None:
+    response.status = 503
+    response.set_header("Retry-After", "60")
+
+
+def _shown_step(step: Mapping[str, Any]) -> Line:
+    """``label``, ``time`` and ``told``, each a text."""
+    return {
+        "label": _label(step.get("name")),
+        "time": f"{float(step.get('seconds', 0)):.2f} s",
+        "told": str(step.get("told", "")),
+    }
+
+
+def _shown_result(result: Mapping[str, Any]) -> Line:
+    """``sentence``, ``failed``, ``reply``, ``advice``, ``field`` and ``hint``, each a text; ``recipients``, texts."""
+    recipients = result.get("recipients", ())
+    delivered = result.get("verdict") == "delivered"
+    field, reply = str(result.get("field", "")), str(result.get("reply", ""))
+    return {
+        "sentence": _sentence(recipients, delivered=delivered),
+        "failed": _failed(str(result.get("step", "")), str(result.get("problem", "")), reply),
+        "reply": reply if REPLY_PATTERN.fullmatch(reply) else "",
+        "advice": str(result.get("advice", "")),
+        "field": field if field in BY_NAME else "",
+        "recipients": [_became(each) for each in recipients] if _differ(recipients) else [],
+        "hint": LOOK_FOR_IT if delivered else "",
+    }
+
+
+def _sentence(recipients: Sequence[Mapping[str, Any]], *, delivered: bool) -> str:
+    if delivered:
+        return ACCEPTED.format(recipients=", ".join(str(each["recipient"]) for each in recipients))
+    some = any(each["verdict"] == "delivered" for each in recipients)
+    return NOT_ACCEPTED_BY_ALL if some else NOT_ACCEPTED
+
+
+def _failed(step: str, problem: str, reply: str) -> str:
+    """``Connect: refused (nothing listens at this port)``; what the server itself said is told beside it."""
+    word = "" if problem == ANSWER else problem
+    own = "" if reply in ("", word) or REPLY_PATTERN.fullmatch(reply) else f"({reply})"
+    return ": ".join(filter(None, (_label(step), " ".join(filter(None, (word, own))))))
+
+
+def _differ(recipients: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether more is to be told of each than of all: one was judged by itself, and not every mail was taken."""
+    return any(each["step"] in OF_EACH and each["verdict"] != "delivered" for each in recipients)
+
+
+def _became(each: Mapping[str, Any]) -> str:
+    """``a@b.c: refused at Recipient: “550 no such user”``."""
+    words = BECAME.get(each["verdict"], str(each["verdict"]))
+    at = f" at {_label(each.get('step'))}" if each.get("step") and each["verdict"] != "delivered" else ""
+    return f"{each['recipient']}: {words}{at}" + (f": “{each['reply']}”" if each.get("reply") else "")
+
+
+def _label(step: Any) -> str:
+    name = str(step or "")
+    return STEPS.get(name, name)
+
+
+SHOWN = {"step": _shown_step, "result": _shown_result}

@@ -1,0 +1,212 @@
+"""History and Others in a real browser, with and without JavaScript; the hook is a fake one."""
+
+from __future__ import annotations
+
+import csv
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Faked, Visitor
+from tests.browser.test_main_job import CONTRASTS, overflow
+from tests.fake_hook import FakeHook
+from tests.test_history_page import EVENT, REFUSED, end, event
+from tests.test_others_pages import CONTENT, FAULT, INFO, KEPT
+
+KINDS = [INFO, KEPT, FAULT, {**FAULT, "code": "304", "description": "It is nearly full. " * 6}]
+# What a mail must not be able to do in our page: run, load, lead away from it, look like it.
+HOSTILE = """<!DOCTYPE html><html lang="en"><head><base target="_top"><title>x</title></head><body bgcolor="#ffffff">
+<h1>Partition 2 is 91 % full</h1><script>parent.document.title = "taken"; alert(1)</script>
+<img src="{other}/seen.png" onerror="alert(2)" alt=""><form action="/logout" method="post"><button>Press</button></form>
+<a href="{other}/">Leave</a></body></html>"""
+
+
+def history(asked: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """120 events, of which the code 101 was never met; the page that is asked for."""
+    if asked.get("from") == "2031-01-01":
+        return [{"error": "bad-request", "reason": "the first day is after the last"}]
+    matched = 0 if asked.get("code") == "101" else 120
+    numbers = range(matched, 0, -1) if asked["descending"] else range(1, matched + 1)
+    first, count = asked["offset"], asked["limit"] or matched
+    found = [event(number=number, **MORE[number % len(MORE)]) for number in numbers[first : first + count]]
+    return [*found, end(matched=matched, kept=120, removed={"info": 3, "fault": 0, "waiting": 0})]
+
+
+MORE: list[dict[str, Any]] = [
+    {},
+    {"type": "info", "code": "120", "state": "delivered", "deliveries": EVENT["deliveries"][:1], "text": ""},
+    {"state": "waiting", "mail": 0, "deliveries": [{**REFUSED, "verdict": "waiting", "reply": "451 4.7.1 greylisted"}]},
+    {"name": "경보 " * 20, "source": "x" * 80, "text": "y" * 500, "state": "not mailed", "deliveries": []},
+]
+
+
+@pytest.fixture
+def hook(faked: Faked) -> FakeHook:
+    """A hook with 120 events and a catalogue."""
+    answers = {
+        "history": history,
+        "catalog": [*({"kind": each} for each in KINDS), {"end": {"problem": ""}}],
+        "content": [{"content": CONTENT}],
+    }
+    faked.hook.reset().answers |= answers
+    return faked.hook
+
+
+@pytest.fixture
+def at(enter: Callable[..., Visitor], hook: FakeHook) -> Callable[..., Visitor]:
+    """Opens a browser that is signed in at a page."""
+    return enter
+
+
+def numbers(visitor: Visitor) -> list[int]:
+    """The numbers of the events on the page."""
+    return [int(each) for each in visitor.page.locator("tbody tr td:first-child").all_inner_texts()]
+
+
+javascript = pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no javascript"])
+
+
+@javascript
+def test_history_is_reached_turned_and_leafed_through(at, javascript):
+    visitor = at("/smtp", java_script_enabled=javascript)
+    visitor.page.get_by_role("link", name="History").click()
+    visitor.page.wait_for_url("**/history")
+    assert numbers(visitor) == list(range(120, 70, -1))
+    visitor.page.get_by_role("link", name="Next").click()
+    visitor.page.wait_for_url("**page=2")
+    assert numbers(visitor) == list(range(70, 20, -1))
+    visitor.page.get_by_role("link", name="Number").click()
+    visitor.page.wait_for_url("**order=up")
+    assert numbers(visitor) == list(range(1, 51))
+    expect(visitor.page.get_by_role("columnheader", name="Number")).to_have_attribute("aria-sort", "ascending")
+
+
+@javascript
+def test_filter_is_kept_in_the_address(at, hook, javascript):
+    visitor = at("/history?sort=time", java_script_enabled=javascript)
+    visitor.page.get_by_label("From").fill("2026-11-01")
+    visitor.page.get_by_label("Type").select_option("fault")
+    visitor.page.get_by_label("Code").fill("101")
+    visitor.page.get_by_label("Code").press("Enter")
+    expect(visitor.page.get_by_text("No event matches.")).to_be_visible()
+    asked = {"do": "history", "from": "2026-11-01", "type": "fault", "code": "101", "sort": "time"}
+    assert hook.heard[-1] == {**asked, "descending": True, "offset": 0, "limit": 50}
+    visitor.page.reload()
+    assert visitor.page.get_by_label("From").input_value() == "2026-11-01"
+    visitor.page.get_by_role("link", name="Show all").click()
+    assert len(numbers(visitor)) == 50
+
+
+def test_filter_that_is_none_is_told_beside_the_filters(at):
+    visitor = at("/history?from=2031-01-01")
+    expect(visitor.page.get_by_role("alert")).to_have_text("Please change the filter. The first day is after the last.")
+    expect(visitor.page.get_by_role("alert")).to_be_focused()
+    visitor.picture("history-wrong-filter")
+
+
+@javascript
+def test_text_of_an_event_opens(at, javascript):
+    visitor = at("/history", java_script_enabled=javascript)
+    text = visitor.page.get_by_text("Partition 3 is well").first
+    assert not text.is_visible()
+    visitor.page.locator("tbody summary").first.press("Enter")
+    expect(text).to_be_visible()
+
+
+def test_file_is_saved_whole(at):
+    visitor = at("/history?code=303")
+    with visitor.page.expect_download() as download:
+        visitor.page.get_by_role("link", name="All of them as CSV").click()
+    assert download.value.suggested_filename == "history.csv"
+    with open(download.value.path(), encoding="utf-8-sig", newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["number", *map(str, range(120, 0, -1))]
+
+
+def test_wide_table_is_scrolled_with_the_keyboard_and_the_page_is_not(at):
+    visitor = at("/history", viewport={"width": 320, "height": 640})
+    region = visitor.page.get_by_role("region", name="Events")
+    region.focus()
+    visitor.page.keyboard.press("ArrowRight")
+    visitor.page.wait_for_function("document.querySelector('.scroll').scrollLeft > 0")
+    assert overflow(visitor) == 0
+
+
+# Others
+
+
+def test_others_lead_from_the_codes_to_the_mail_and_back(at, hook):
+    visitor = at("/others/event-codes", java_script_enabled=False)
+    visitor.page.get_by_role("link", name="The mail of 303").click()
+    visitor.page.wait_for_url("**code=303")
+    assert hook.heard[-1] == {"do": "content", "code": "303"}
+    visitor.page.get_by_label("Event code").select_option("101")
+    visitor.page.get_by_role("button", name="Show").click()
+    visitor.page.wait_for_url("**code=101")
+    visitor.page.get_by_role("link", name="Event Codes").click()
+    visitor.page.wait_for_url("**/others/event-codes")
+    assert visitor.page.locator("tbody tr").count() == 4
+
+
+def test_html_part_is_shown_as_a_mail_program_shows_it(at):
+    visitor = at("/others/email-content")
+    frame = visitor.page.frame_locator("iframe[title='The HTML part of the mail']")
+    expect(frame.get_by_role("heading", name="Audit log space")).to_be_visible()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[socket.socket]:
+    """Another host: a socket that a mail must not be able to have called."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+def test_hostile_mail_runs_loads_sends_nothing(at, hook, faked, elsewhere):
+    other = f"http://127.0.0.1:{elsewhere.getsockname()[1]}"
+    hook.answers["content"] = [{"content": {**CONTENT, "html": HOSTILE.format(other=other)}}]
+    visitor = at("/others/email-content")
+    visitor.page.on("dialog", lambda dialog: visitor.complaints.append("a dialog"))
+    frame = visitor.page.frame_locator("iframe")
+    expect(frame.get_by_role("heading", name="Partition 2 is 91 % full")).to_be_visible()
+    frame.get_by_role("button", name="Press").press("Enter")
+    frame.get_by_role("link", name="Leave").press("Enter")
+    assert (visitor.path, visitor.page.title()) == ("/others/email-content", "Email Content · Storage appliance")
+    assert faked.client.get("/history").status == 200
+    with pytest.raises(BlockingIOError):
+        elsewhere.accept()
+    # Chromium says what it did not let the mail do; now and then it tells of a request before it stops it.
+    forbidden = re.compile(
+        f"console: .*(sandbox|Content Security Policy|Unsafe attempt)|request to {other}/.*", re.DOTALL
+    )
+    visitor.complaints = [each for each in visitor.complaints if not forbidden.match(each)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("path", ["/history", "/others/event-codes", "/others/email-content"])
+def test_every_page_fits_and_can_be_read(at, hook, path, width, scheme):
+    text = "Audit log space\n\n" + "Partition 2 is 91 % full " * 8 + "z" * 300
+    hook.answers["history"] = [*history({"descending": True, "offset": 0, "limit": 8})[:8], end(matched=120, kept=500)]
+    hook.answers["content"] = [{"content": {**CONTENT, "text": text, "headers": "X-Long: " + "h" * 300}}]
+    visitor = at(path, color_scheme=scheme, viewport={"width": width, "height": 800})
+    for summary in visitor.page.locator("summary").all()[:3]:
+        summary.click()
+    visitor.picture(f"{path.rpartition('/')[2]}-{width}-{scheme}")
+    assert overflow(visitor) == 0
+    assert [each for each in visitor.page.evaluate(CONTRASTS) if each["ratio"] < 4.5] == []
+
+
+def test_mail_is_read_on_white_in_the_dark_too(at):
+    visitor = at("/others/email-content", color_scheme="dark")
+    frame = visitor.page.locator("iframe")
+    assert frame.evaluate("each => getComputedStyle(each).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_pages_are_told_apart_by_their_names_for_a_screen_reader(at):
+    visitor = at("/others/email-content")
+    names = [each.get_attribute("aria-label") for each in visitor.page.get_by_role("navigation").all()]
+    assert names == ["Pages", "Others"]

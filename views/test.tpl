@@ -1,0 +1,34 @@
+<section class="card" aria-labelledby="test-result">
+<h2 id="test-result" tabindex="-1" autofocus>{{sentence}}</h2>
+<ol class="steps">
+% for step in steps:
+<li>✓ <b>{{step['label']}}</b> {{step['time']}} <span>{{step['told']}}</span></li>
+% end
+% if failed:
+<li class="error">✗ {{failed}}</li>
+% end
+</ol>
+% if reply:
+<p>The server answered: “{{reply}}”</p>
+% end
+% if advice:
+<p>\\
+%   if field:
+<a href="#{{field}}">{{advice}}</a>\\
+%   else:
+{{advice}}\\
+%   end
+</p>
+% end
+% if recipients:
+<ul>
+%   for each in recipients:
+<li>{{each}}</li>
+%   end
+</ul>
+% end
+% if hint:
+<p>{{hint}}</p>
+% end
+<p class="help">The test saves nothing.{{' Type the password again before you press Update.' if retype else ''}}</p>
+</section>
