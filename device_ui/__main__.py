@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
@@ -167,6 +168,36 @@ def setup_code(device: Device, _options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def rotate_key(device: Device, _options: argparse.Namespace) -> int:
+    """Change the key that mail passwords are sealed to; the stored password stays readable at every instant."""
+    from device_ui.mail import client
+    from device_ui.settings import rotation
+    from device_ui.settings.store import Store
+
+    folders = device.folders
+    key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key)
+    with contextlib.suppress(HookError):  # it reads the new key when it starts
+        client.settings_changed(folders.socket)
+    print(f"The key is {key_id} now.")
+    return EX_OK
+
+
+def factory_reset(device: Device, options: argparse.Namespace) -> int:
+    """Destroy the key, then everything else that was set and recorded; asks for --yes. Stop both processes first."""
+    from device_ui import factory
+    from device_ui.mail import client
+
+    if not options.yes:
+        print("device-ui: this erases every setting and the history; --yes says that you mean it", file=sys.stderr)
+        return EX_USAGE
+    if client.is_answering(device.folders.socket):
+        print("device-ui: the mail hook is running; stop both processes first", file=sys.stderr)
+        return EX_TEMPFAIL
+    factory.reset(device.folders)
+    print("Everything is erased. The next start makes a new setup code.")
+    return EX_OK
+
+
 def check(device: Device, _options: argparse.Namespace) -> int:
     """Say what is wrong with this installation, line by line; 0 when nothing is."""
     from device_ui.check import findings
@@ -208,9 +239,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--to", default="", metavar="ADDRESS", help="another recipient than the device's own")
     one.add_argument("--json", action="store_true", help="the result as one JSON object, for a program")
     one = _command(commands, "history", history)
-    one.add_argument("--json", action="store_const", dest="format", const="json", default="text", help="a JSON object a line")
-    one.add_argument("--csv", action="store_const", dest="format", const="csv", help="comma-separated values (RFC 4180)")
-    one.add_argument("--from", default="", dest="begin", metavar="DATE", help="events since this day, such as 2026-11-23")
+    one.add_argument(
+        "--json", action="store_const", dest="format", const="json", default="text", help="a JSON object a line"
+    )
+    one.add_argument(
+        "--csv", action="store_const", dest="format", const="csv", help="comma-separated values (RFC 4180)"
+    )
+    one.add_argument(
+        "--from", default="", dest="begin", metavar="DATE", help="events since this day, such as 2026-11-23"
+    )
     one.add_argument("--to", default="", dest="end", metavar="DATE", help="events up to this day")
     one.add_argument("--type", default="", choices=("", "info", "fault"), help="events of this type")
     one.add_argument("--code", default="", help="events of this code")
@@ -222,6 +259,9 @@ def parser() -> argparse.ArgumentParser:
     admin = commands.add_parser("admin", help="The administrator of the pages.")
     _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", set_password)
     _command(commands, "setup-code", setup_code)
+    _command(commands, "rotate-key", rotate_key)
+    one = _command(commands, "factory-reset", factory_reset)
+    one.add_argument("--yes", action="store_true", help="erase without asking")
     _command(commands, "check", check)
     return root
 
@@ -258,6 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folders = Folders.find(options.data, os.environ)
         # An alarm is not lost for a typing error in the maker's file: only the socket is needed.
         needs_socket_only = options.function in (event, sendmail)
+        if not needs_socket_only:
+            _finish_reset(folders)
         return int(options.function(Device.plain(folders) if needs_socket_only else Device.load(folders), options))
     except HookError as error:
         return _failed(error, HOOK_EXITS.get(error.word, EX_UNAVAILABLE))
@@ -269,6 +311,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, EX_CONFIG)
     except OSError as error:
         return _failed(error, EX_OSERR)
+
+
+def _finish_reset(folders: Folders) -> None:
+    """Nothing runs on what an interrupted factory reset has left."""
+    from device_ui import factory
+
+    if factory.finish(folders):
+        print("device-ui: a factory reset that was interrupted is finished", file=sys.stderr)
 
 
 def _this_command() -> str:

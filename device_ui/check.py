@@ -96,8 +96,7 @@ def _administrator(device: Device) -> str:
 def _settings(device: Device) -> str:
     settings, _ = Store(device.folders.settings).read()
     if settings and settings.sealed:
-        public = keys.load_public(device.folders.public_key)
-        if seal.sealed_for(settings.sealed) != seal.key_id(public):
+        if seal.sealed_for(settings.sealed) not in keys.public_ids(device.folders.public_key):
             raise DeviceUIError("the password was sealed to another key; type it again on the page")
     return f"{settings.host} port {settings.port}" if settings else "none yet"
 

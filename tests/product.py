@@ -129,6 +129,12 @@ class Product:
             **{"env": self.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": 60, **run},
         )
 
+    def command_under_strace(self, injection: str, *words: str) -> int:
+        """Run one command with a fault that strace injects (``inject=fsync:signal=SIGKILL:when=3``); its exit code."""
+        traced = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", injection, self.python, "-m", "device_ui", *words]
+        done = subprocess.run(traced, env=self.environment, cwd="/", capture_output=True, timeout=60, check=False)
+        return done.returncode
+
     def event(self, code: str = "303", text: str = "") -> int:
         """Raise an event by the command; its number."""
         done = self.command("event", code, "--text", text)

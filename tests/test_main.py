@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -10,13 +11,15 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from device_ui.demo import Mailbox, Server
 from tests.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
-COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password", "setup-code", "check"]
+COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password"]
+COMMANDS += ["setup-code", "rotate-key", "factory-reset", "check"]
 
 
 @pytest.fixture
@@ -149,6 +152,77 @@ def test_the_setup_code_stays_until_it_is_used(product: Product):
     product.logged_in()
     done = product.command("setup-code")
     assert (done.returncode, done.stdout) == (78, "")
+
+
+@pytest.fixture
+def demo(product: Product, tmp_path: Path):
+    """A running device whose settings fit a demo mail server."""
+    mailbox = Mailbox(tmp_path / "demo", io.StringIO())
+    server = Server(mailbox, free_port())
+    server.start()
+    product.start_hook("--ca-file", str(mailbox.ca_file))
+    product.save(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
+    yield product
+    product.stop("mailhook")
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_test_tells_every_step_and_the_end(demo: Product):
+    done = demo.command("test")
+    assert (done.returncode, done.stderr) == (0, "")
+    steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ok ")]
+    assert steps == "name address connect greeting ehlo tls certificate ehlo login sender recipient content".split()
+    assert done.stdout.endswith("operator@mail.demo.example: delivered, 250 2.0.0 kept as 0001.eml\n")
+
+
+def test_a_test_can_go_to_somebody_else_and_be_json(demo: Product):
+    done = demo.command("test", "--json", "--to", "other@example.com")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["verdict"], found["advice"]) == (0, "delivered", "")
+    assert [each["recipient"] for each in found["recipients"]] == ["other@example.com"]
+
+
+def test_a_test_that_fails_says_what_to_change(saved: Product):
+    done = saved.command("test")
+    assert done.returncode == 69
+    assert "FAIL  connect" in done.stdout
+    assert "Nothing listens at port 2599 of 127.0.0.1: change SMTP Port" in done.stdout
+
+
+def test_a_test_needs_settings(product: Product):
+    done = product.start_hook().command("test")
+    assert (done.returncode, done.stderr) == (78, "device-ui: no settings are stored yet\n")
+
+
+def test_the_history_is_told_in_three_forms(demo: Product):
+    demo.event("303", "disk 2")
+    wait_for(lambda: demo.state()["waiting"] == 0, what="the mail")
+    text, one, table = (demo.command("history", *words).stdout for words in ([], ["--json"], ["--csv"]))
+    assert "fault 303  Audit log space: minor threshold exceeded  [delivered]" in text
+    assert text.endswith("1 of 1 events\n")
+    assert json.loads(one)["deliveries"][0]["recipient"] == "operator@mail.demo.example"
+    assert list(csv.reader(io.StringIO(table)))[1][3:8] == [
+        "303", "Audit log space: minor threshold exceeded", "", "delivered", "disk 2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "count"), [(["--code", "101"], 0), (["--type", "fault"], 1), (["--limit", "1"], 1)])
+def test_the_history_can_be_filtered(demo: Product, words, count):
+    demo.event("303")
+    assert len(demo.command("history", "--json", *words).stdout.splitlines()) == count
+
+
+def test_a_date_that_is_none_is_told(demo: Product):
+    done = demo.command("history", "--from", "yesterday")
+    assert (done.returncode, done.stderr) == (65, "device-ui: from is a date, written as 2026-11-23\n")
+
+
+def test_a_state_program_that_cannot_be_run_is_found_by_check(product: Product):
+    product.folders.etc.mkdir()
+    (product.folders.etc / "device.toml").write_text('[mail]\nstate_command = "/nowhere/led"\n')
+    line = "WRONG state program: /nowhere/led cannot be run (mail.state_command in device.toml)"
+    assert line in product.command("check").stdout.splitlines()
 
 
 def test_check_finds_nothing_on_a_sound_device(product: Product):

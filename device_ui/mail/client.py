@@ -93,6 +93,17 @@ def test(
     return lines(path, request, seconds)
 
 
+def is_answering(path: Path) -> bool:
+    """Whether a hook listens at this socket."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(path) as address:
+            sock.settimeout(SHORT_SECONDS)
+            sock.connect(address)
+    except OSError:
+        return False
+    return True
+
+
 def ask(path: Path, request: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """Send one request to the hook's socket and read its answer, both within `seconds`. Raises `HookError`."""
     with contextlib.closing(_answers(path, request, clock.monotonic() + seconds)) as answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
@@ -12,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from device_ui.device import Device, host_name, listen_fds
-from device_ui.errors import Damaged, MakerFile, NotReadable
+from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
 from device_ui.mail import catalog, hook
 from device_ui.mail.clock import Clock
 from device_ui.mail.lamp import Lamp
@@ -22,7 +23,7 @@ from device_ui.mail.requests import Requests
 from device_ui.mail.reserve import Reserve
 from device_ui.mail.storm import Storm
 from device_ui.mail.tester import Tester
-from device_ui.settings import flash, keys, seal
+from device_ui.settings import flash, keys, rotation, seal
 from device_ui.settings.recipients import Recipients
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import RecipientStore, Store
@@ -46,7 +47,9 @@ class Daemon:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
             flash.make_folder(*folder)
-        self._key_id = keys.load_pair(device.folders.private_key, device.folders.public_key).id
+        keys.load_pair(device.folders.private_key, device.folders.public_key)
+        self._finish_rotation()
+        self._key_ids = keys.public_ids(device.folders.public_key)
         self._outbox = Outbox(
             device.folders.ledger,
             rows_maximum=device["ledger.rows"],
@@ -154,8 +157,23 @@ class Daemon:
             return ()
 
     def _fits(self, settings: SmtpSettings) -> bool:
-        return settings.sealed is None or seal.sealed_for(settings.sealed) == self._key_id
+        if settings.sealed is None:
+            return True
+        key_id = seal.sealed_for(settings.sealed)
+        if key_id not in self._key_ids:  # the key may have been rotated since
+            with contextlib.suppress(NoKey, Damaged, NotReadable):
+                self._key_ids = keys.public_ids(self._device.folders.public_key)
+        return key_id in self._key_ids
 
     def _unseal(self, settings: SmtpSettings) -> str:
-        pair = keys.load_private(self._device.folders.private_key)
-        return seal.unseal(settings.sealed or "", pair.private, settings.bound_to)
+        sealed = settings.sealed or ""
+        pairs = keys.load_pairs(self._device.folders.private_key)
+        fitting = next((pair for pair in pairs if pair.id == seal.sealed_for(sealed)), pairs[0])
+        return seal.unseal(sealed, fitting.private, settings.bound_to)
+
+    def _finish_rotation(self) -> None:
+        folders = self._device.folders
+        try:
+            rotation.finish(Store(folders.settings), folders.private_key, folders.public_key)
+        except (Damaged, NotReadable, NotStored) as error:
+            log.error("the key before stays for now: %s", error)

@@ -2,6 +2,9 @@
 
 The hook makes the pair when it starts for the first time; two devices from one image never share one. A key file that
 is damaged is set aside and a new pair made: what was sealed to the old one must be typed again, and the page says so.
+
+While a pair is being rotated the private file holds the pair before, too, and the public file tells its id: what is
+sealed to either opens.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from device_ui.settings import flash, record, seal
 
 PRIVATE_COMMENT = "device-ui: the private key of the mail hook. Whoever has it can read the mail password."
 PUBLIC_COMMENT = "device-ui: the public key that mail passwords are sealed to."
+CURRENT, BEFORE = "x25519", "x25519_before"
 
 
 @dataclass(frozen=True)
@@ -42,46 +46,98 @@ def load_pair(private_path: Path, public_path: Path) -> KeyPair:
     The private key is on flash before the public one is shown: a password is never sealed to a key that a power cut
     can take away.
     """
-    pair = _stored_pair(private_path)
-    if pair is None:
-        pair = KeyPair(seal.new_private_key())
-        flash.replace(private_path, record.encode(PRIVATE_COMMENT, {"x25519": pair.private.hex()}), 0o600)
-    flash.replace(public_path, record.encode(PUBLIC_COMMENT, {"x25519": pair.public.hex()}), 0o644)
-    return pair
+    pairs = _stored_pairs(private_path)
+    if not pairs:
+        pairs = [KeyPair(seal.new_private_key())]
+        _store_private(private_path, pairs)
+    _store_public(public_path, pairs)
+    return pairs[0]
 
 
 def load_public(path: Path) -> bytes:
     """The public key, 32 bytes. Raises `NoKey` when the hook made none yet, `Damaged`, `NotReadable`."""
-    public = _key(path)
-    if public is None:
+    values = _values(path)
+    if values is None:
         raise NoKey
-    return public
+    return _key(path, values[CURRENT])
+
+
+def public_ids(path: Path) -> frozenset[str]:
+    """The ids of the keys whose sealed texts can be opened. Raises as `load_public` does."""
+    values = _values(path) or {}
+    return frozenset({seal.key_id(load_public(path)), *([values[BEFORE]] if BEFORE in values else [])})
 
 
 def load_private(path: Path) -> KeyPair:
     """The pair of a private key file that must be there. Raises `NoKey`, `Damaged`, `NotReadable`."""
-    private = _key(path)
-    if private is None:
+    return load_pairs(path)[0]
+
+
+def load_pairs(path: Path) -> list[KeyPair]:
+    """The pair, and the one before it while that is being rotated. Raises `NoKey`, `Damaged`, `NotReadable`."""
+    values = _values(path)
+    if values is None:
         raise NoKey
-    return KeyPair(private)
+    return [KeyPair(_key(path, values[name])) for name in (CURRENT, BEFORE) if name in values]
 
 
-def _stored_pair(path: Path) -> KeyPair | None:
+def begin_rotation(private_path: Path, public_path: Path) -> None:
+    """Make a new pair, with the one that stands kept beside it. Raises `NoKey`, `Damaged`, `NotStored`, `NotReadable`.
+
+    A rotation that was begun before is gone on with, so that there are never three.
+    """
+    pairs = load_pairs(private_path)
+    if len(pairs) == 1:
+        pairs = [KeyPair(seal.new_private_key()), pairs[0]]
+        _store_private(private_path, pairs)
+    _store_public(public_path, pairs)
+
+
+def end_rotation(private_path: Path, public_path: Path) -> None:
+    """Forget the pair before; nothing must be sealed to it any more. Raises as `begin_rotation` does."""
+    pairs = load_pairs(private_path)[:1]
+    # The private half goes last: while the public file tells of it, it is there.
+    _store_public(public_path, pairs)
+    _store_private(private_path, pairs)
+
+
+def _store_private(path: Path, pairs: list[KeyPair]) -> None:
+    values = {name: pair.private.hex() for name, pair in zip((CURRENT, BEFORE), pairs, strict=False)}
+    flash.replace(path, record.encode(PRIVATE_COMMENT, values), 0o600)
+
+
+def _store_public(path: Path, pairs: list[KeyPair]) -> None:
+    values = {CURRENT: pairs[0].public.hex(), **({BEFORE: pairs[1].id} if len(pairs) > 1 else {})}
+    flash.replace(path, record.encode(PUBLIC_COMMENT, values), 0o644)
+
+
+def _stored_pairs(path: Path) -> list[KeyPair]:
     try:
-        private = _key(path)
+        return load_pairs(path)
+    except NoKey:
+        return []
     except Damaged:
         flash.set_aside(path)
-        return None
-    return KeyPair(private) if private is not None else None
+        return []
 
 
-def _key(path: Path) -> bytes | None:
+def _values(path: Path) -> dict[str, str] | None:
     raw = flash.read(path)
     if raw is None:
         return None
     try:
-        key = bytes.fromhex(str(record.decode(raw)["x25519"]))
-    except (ValueError, KeyError) as error:
+        values = {name: str(value) for name, value in record.decode(raw).items()}
+        if not {CURRENT} <= set(values) <= {CURRENT, BEFORE}:
+            raise ValueError("it holds no key of ours")
+    except ValueError as error:
+        raise Damaged(path, str(error)) from error
+    return values
+
+
+def _key(path: Path, text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError as error:
         raise Damaged(path, str(error)) from error
     if len(key) != seal.KEY_BYTES:
         raise Damaged(path, "the key has not 32 bytes")

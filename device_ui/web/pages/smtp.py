@@ -106,8 +106,7 @@ def _is_lost(site: Site, settings: SmtpSettings) -> bool:
     if settings.sealed is None:
         return False
     with contextlib.suppress(NoKey, Damaged, NotReadable):  # then saving a new one says so
-        public = keys.load_public(site.device.folders.public_key)
-        return seal.sealed_for(settings.sealed) != seal.key_id(public)
+        return seal.sealed_for(settings.sealed) not in keys.public_ids(site.device.folders.public_key)
     return False
 
 
