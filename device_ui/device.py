@@ -33,7 +33,11 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("web.names", [], "names that the page is reached by, besides the host name, localhost and any IP address"),
     ("mail.helo_name", "", "the name said in EHLO; empty: the host name if it has a dot, else the address literal"),
     ("mail.ca_file", "", "certificates (PEM) trusted for the mail server besides the system's"),
-    ("mail.digest_window", 60, "seconds in which further events of a kind are gathered into one mail; 0: a mail for each event"),
+    (
+        "mail.digest_window",
+        60,
+        "seconds in which further events of a kind are gathered into one mail; 0: a mail for each event",
+    ),
     ("mail.hourly_budget", 60, "mails an hour at most; what they hold back is in the next one"),
     ("mail.state_command", "", "a program that is run when the state of the mail path changes, for an LED or a relay"),
     ("mail.allow_loopback", False, "allows a mail server on the device itself"),

@@ -22,7 +22,8 @@ COLUMNS = {
 }
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # or a spreadsheet takes UTF-8 for the local 8-bit set
 # OWASP, "CSV Injection": what a spreadsheet would take for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+# The wide ones are what East Asian keyboards type.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 INCOMPLETE = "THIS FILE IS NOT COMPLETE. {reason}."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 
 import pytest
 from hypothesis import given
@@ -96,7 +97,12 @@ def test_now_is_never_before_the_last_write():
 def test_an_event_under_a_right_clock_has_its_date():
     bench = Bench(NOW)
     assert bench.clock.stamp() == Stamp(NOW, "")
-    assert bench.clock.stamp(5.0) == Stamp(5.0, "")
+    assert bench.clock.stamp(NOW - YEAR / 12) == Stamp(NOW - YEAR / 12, "")
+
+
+@pytest.mark.parametrize("given_time", [0.0, 5.0, NOW - 20 * YEAR], ids=["zero", "1970", "20 years back"])
+def test_a_time_by_a_clock_that_was_set_since_is_only_known_to_be_before_now(given_time):
+    assert Bench(NOW).clock.stamp(given_time) == Stamp(NOW, "before")
 
 
 def test_an_event_under_a_wrong_clock_is_dated_when_the_clock_is_right():
@@ -128,6 +134,12 @@ def test_an_event_of_before_a_restart_lies_before_that():
     assert bench.clock.date("@other 5000.000") == Stamp(NOW - 30, "before")
 
 
+def test_under_a_wrong_clock_nothing_is_dated():
+    bench = Bench(12.0)
+    assert bench.clock.date(bench.clock.stamp().clock) is None
+    assert bench.clock.date("@other 5000.000") is None
+
+
 def test_an_event_waits_ten_minutes_for_the_clock_and_no_longer():
     bench = Bench(12.0)
     pending = bench.clock.stamp().clock
@@ -153,6 +165,16 @@ def test_no_jump_of_the_wall_clock_bends_the_wait_or_the_distance(jumps):
     assert bench.clock.hold(pending) == 600 - len(jumps)
     bench.wall = NOW
     assert abs(bench.clock.date(pending).time - (NOW - len(jumps))) < 0.01
+
+
+@given(st.lists(st.sampled_from([60.0, NOW - 20 * YEAR, NOW, NOW + 10 * YEAR]), min_size=2, max_size=10))
+def test_a_clock_that_is_another_at_each_look_dates_nothing_in_1970(moments):
+    moments = itertools.cycle(moments)
+    clock = Clock(wall=lambda: next(moments), boot=lambda: 5000.0, boot_id="this", synchronized=lambda: False)
+    for _ in range(10):
+        stamps = [clock.stamp(), clock.date("@this 4000.000"), clock.date("@other 1.000")]
+        assert all(each.time >= NOW - 5000 for each in stamps if each and (each.time or each.clock[:1] != "@"))
+        assert clock.now() >= datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC).timestamp()
 
 
 @given(st.lists(st.floats(-60 * YEAR, 60 * YEAR), max_size=30), st.floats(0, NOW))

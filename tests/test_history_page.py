@@ -217,7 +217,7 @@ def test_the_banner_of_the_mail_path_stands_above(pages, hook):
         ),
         (
             {"problem": "full"},
-            "The device's disk is full. Events are still accepted, from a reserve that was set aside for them.",
+            "The device's disk is full. Events are accepted while its reserve lasts; free some space.",
         ),
     ],
 )

@@ -118,7 +118,9 @@ def _kind(code: str, entries: Any) -> Kind:
 
 def _place(text: str, wrong: _Wrong) -> str:
     """Where that stands, as tomllib tells it; nothing for a spelling that is looked for in vain."""
-    code, key = (rf"""(?:{re.escape(each)}|"{re.escape(each)}"|'{re.escape(each)}')""" for each in (wrong.code, wrong.key))
+    code, key = (
+        rf"""(?:{re.escape(each)}|"{re.escape(each)}"|'{re.escape(each)}')""" for each in (wrong.code, wrong.key)
+    )
     head = re.search(rf"^[ \t]*(?:\[[ \t]*{code}[ \t]*\]|{code}[ \t]*[=.])", text, re.MULTILINE)
     if not head:
         return ""

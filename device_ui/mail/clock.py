@@ -27,6 +27,9 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # systemd-timesyncd.service(8): made when the clock was synchronized for the first time.
 SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 
+# sys/timex.h: what adjtimex(2) returns while nothing keeps the clock right; room for its structure.
+TIME_ERROR, TIMEX_BYTES = 5, 256
+
 # What an event's date rests on: DATED, the clock was right; LATER, it was counted back when the clock became right;
 # BEFORE, all that is known is that it was before this date; else PENDING and the moment, which has no date yet.
 DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
@@ -50,9 +53,9 @@ class Clock:
         wall: Callable[[], float] = time.time,
         boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         boot_id: str | None = None,
-        synchronized: Callable[[], bool] = SYNCHRONIZED.exists,
+        synchronized: Callable[[], bool] | None = None,
     ) -> None:
-        self._wall, self._boot, self._synchronized = wall, boot, synchronized
+        self._wall, self._boot, self._synchronized = wall, boot, synchronized or _is_synchronized
         self._boot_id = _boot_id() if boot_id is None else boot_id
         self._floor = max(RELEASE, written - TOLERANCE_SECONDS)
         self._offset = wall() - boot()
@@ -65,20 +68,20 @@ class Clock:
 
     def is_right(self) -> bool:
         """Whether the wall clock can be believed."""
-        offset = self._wall() - self._boot()
-        if abs(offset - self._offset) > STEP_SECONDS:
-            self._offset, self._was_set = offset, True
-        wall = self._wall()
-        return wall >= RELEASE and (wall >= self._floor or self._was_set or self._synchronized())
+        return self._believed() is not None
 
     def now(self) -> float:
         """Seconds since 1970, never before the release of this program nor before what the ledger dated last."""
-        return self._wall() if self.is_right() else self._floor
+        wall = self._believed()
+        return self._floor if wall is None else wall
 
     def stamp(self, given: float | None = None) -> Stamp:
         """When an event happened that is raised now; `given` is what its caller says, by this same clock."""
-        if self.is_right():
-            return Stamp(self._wall() if given is None else given)
+        wall = self._believed()
+        if wall is not None and given is not None and given < RELEASE:
+            return Stamp(wall, BEFORE)  # the caller looked at a clock that has been set since
+        if wall is not None:
+            return Stamp(wall if given is None else given)
         ago = 0.0 if given is None else self._wall() - given
         if given is not None and given >= self._floor:
             return Stamp(given)  # the caller knows better than this clock, from GPS perhaps
@@ -86,18 +89,45 @@ class Clock:
         ago = ago if 0 <= ago <= self._boot() else 0.0
         return Stamp(0.0, f"{PENDING}{self._boot_id} {self._boot() - ago:.3f}")
 
-    def date(self, pending: str) -> Stamp:
-        """The date of a pending moment, now that the clock is right."""
+    def date(self, pending: str) -> Stamp | None:
+        """The date of a pending moment; None while the clock is not right."""
+        wall = self._believed()
+        if wall is None:
+            return None
         boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
         if boot_id == self._boot_id:
-            return Stamp(self._wall() - self._boot() + float(seconds), LATER)
-        return Stamp(self._wall() - self._boot(), BEFORE)  # before this start of the device
+            return Stamp(wall - self._boot() + float(seconds), LATER)
+        return Stamp(wall - self._boot(), BEFORE)  # before this start of the device
 
     def hold(self, pending: str) -> float:
         """Seconds that a pending event still waits for the clock."""
         boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
         begun = float(seconds) if boot_id == self._boot_id else 0.0
         return max(0.0, begun + HOLD_SECONDS - self._boot())
+
+    def _believed(self) -> float | None:
+        """What the wall clock says, looked at once, since it may jump before a second look; None while it is wrong."""
+        wall = self._wall()
+        offset = wall - self._boot()
+        if abs(offset - self._offset) > STEP_SECONDS:
+            self._offset, self._was_set = offset, True
+        right = wall >= RELEASE and (wall >= self._floor or self._was_set or self._synchronized())
+        return wall if right else None
+
+
+def _is_synchronized() -> bool:
+    """Whether systemd-timesyncd has set the clock, or the kernel knows that some other program keeps it right."""
+    if SYNCHRONIZED.exists():
+        return True
+    # Imported here: only a clock that is in doubt needs it.
+    import ctypes
+
+    try:
+        # adjtimex(2) with modes = 0 changes nothing and needs no privilege; a struct timex has 208 bytes at most.
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
+    except (OSError, AttributeError):
+        return False
+    return 0 <= int(state) < TIME_ERROR
 
 
 def _boot_id() -> str:

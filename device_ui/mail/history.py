@@ -60,7 +60,7 @@ class Query:
         """The conditions, as SQL over the values of `values`."""
         conditions = {
             "time >= :begin": self.begin is not None,
-            "time < :end": self.end is not None,
+            "time < :end AND time <> 0": self.end is not None,  # what has no date lies on no day
             "type = :type": bool(self.type),
             "code = :code": bool(self.code),
         }

@@ -64,6 +64,7 @@ class Caller:
     rest: Iterator[Mapping[str, Any] | None] | None = None
     later: list[bytes] = field(default_factory=list)
     is_waiting: bool = False
+    unread_maximum: int = UNREAD_MAXIMUM
 
 
 @dataclass(frozen=True)
@@ -266,11 +267,13 @@ class Hook:
             while caller.rest is not None and len(caller.outgoing) < AHEAD_MAXIMUM and lines < LINES_MAXIMUM:
                 lines += 1
                 line = self._next_line(caller)
-                caller.is_waiting = line is None
+                caller.is_waiting = line is None and caller.rest is not None
                 if line is None:
                     break
                 caller.heard = time.monotonic()
                 caller.outgoing += _spelt(line, as_json=True)
+                # One line may be longer than what a caller may leave unread of short answers.
+                caller.unread_maximum = max(caller.unread_maximum, len(caller.outgoing) + UNREAD_MAXIMUM)
             self._flush(caller)
             if caller.rest is None and caller.later:
                 self._answer(self._understand_all(caller, caller.later))
@@ -309,7 +312,7 @@ class Hook:
             self._leave(caller)
             return
         over = caller.ending and not caller.outgoing and caller.rest is None and not caller.later
-        if over or len(caller.outgoing) > UNREAD_MAXIMUM:
+        if over or len(caller.outgoing) > caller.unread_maximum:
             self._leave(caller)
             return
         if caller.sock.fileno() in self._callers:

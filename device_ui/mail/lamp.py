@@ -6,10 +6,16 @@ environment holds nothing but what stands in `show`: no text that a mail server 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 log = logging.getLogger(__name__)
 
@@ -20,24 +26,30 @@ OK, DOWN = "ok", "down"
 
 
 class Lamp:
-    """Runs `command` (a path; ``""``: nothing) with each new state. No method waits for it but `end`."""
+    """Runs `command` (a path; ``""``: nothing) with each new state. No method waits for it but `end`.
 
-    def __init__(self, command: str) -> None:
-        self._command = command
+    It may take `seconds`; then it is killed, with whatever it started.
+    """
+
+    def __init__(self, command: str, seconds: float = RUN_SECONDS) -> None:
+        self._command, self._seconds = command, seconds
         self._condition = threading.Condition()
         self._wanted: dict[str, str] = {}
         self._shown: dict[str, str] = {}
         self._thread: threading.Thread | None = None
+        self._program: Popen[bytes] | None = None
 
     def show(self, state: Mapping[str, Any]) -> None:
         """Show a state of `Postman.state`: its word (``ok`` when well), step, and how many events wait."""
         self._want(str(state["problem"] or OK).replace(" ", "-"), str(state["step"]), int(state["waiting"]))
 
     def end(self) -> None:
-        """Show that there is no hook any more."""
+        """Show that there is no hook any more; a program that hangs is not left behind."""
         self._want(DOWN, "", 0)
         with self._condition:
-            self._condition.wait_for(lambda: self._shown == self._wanted, END_SECONDS)
+            is_shown = self._condition.wait_for(lambda: self._shown == self._wanted, END_SECONDS)
+        if not is_shown and self._program:
+            _kill(self._program)
 
     def _want(self, word: str, step: str, waiting: int) -> None:
         if not self._command:
@@ -66,25 +78,40 @@ class Lamp:
                 self._shown = wanted
                 self._condition.notify_all()
 
-    def _run(self, environment: dict[str, str]) -> None:
+    def _run(self, environment: Mapping[str, str]) -> None:
         # Imported here: most devices have no such program.
         import subprocess
 
         try:
-            done = subprocess.run(
-                [self._command],
-                env=environment,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=RUN_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            log.error(
-                "the program that shows the state could not show %s: %s", environment["DEVICE_UI_MAIL_STATE"], error
-            )
+            self._program = self._started(environment)
+            try:
+                ended = self._program.wait(self._seconds)
+            except subprocess.TimeoutExpired:
+                _kill(self._program)
+                self._program.wait()
+                log.error("%s did not end within %g s and was killed", self._command, self._seconds)
+                return
+        except OSError as error:
+            log.error("%s could not be run: %s", self._command, error.strerror)
             return
-        if done.returncode:
-            log.error("%s ended with %d", self._command, done.returncode)
+        if ended:
+            log.error("%s ended with %d", self._command, ended)
+
+    def _started(self, environment: Mapping[str, str]) -> Popen[bytes]:
+        from subprocess import DEVNULL, Popen
+
+        return Popen(
+            [self._command],
+            env=environment,
+            cwd="/",
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            start_new_session=True,  # so that it can be killed with what it started
+        )
+
+
+def _kill(program: Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it may end by itself just now
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)

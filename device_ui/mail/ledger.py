@@ -58,6 +58,9 @@ CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT R
 STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
 LEDGER_ID = "ledger_id"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+# Pages of the -wal after which SQLite takes them into the file and writes over them; few where room is short: the
+# reserve then holds ten thousand events and not a hundred.
+WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
 # What SQLite says when the file itself is wrong. SQLITE_ERROR: a schema that is not ours; SQLITE_READONLY: a header that
 # forbids writing, since the file was opened for it. All its other codes speak of the disk or of another process, and
 # a sound ledger must never be set aside for those.
@@ -91,6 +94,7 @@ class Ledger:
             self._opened()
         self.id = self.facts()[LEDGER_ID]
         self._reserve.keep()
+        self._save_room()
 
     def _opened(self) -> None:
         self._open()
@@ -151,9 +155,11 @@ class Ledger:
     def tidy(self) -> None:
         """When the reserve was given up: make room, and set it aside again once the disk has room. Never raises."""
         if self.is_reserve_used:
-            with contextlib.suppress(NotStored, sqlite3.Error), self._lock:
+            with contextlib.suppress(sqlite3.Error), self._lock:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._reserve.keep()
+            with contextlib.suppress(sqlite3.Error), self._lock:
+                self._save_room()
 
     def read(self, query: str, values: Values) -> list[Any]:
         """Rows of a query. Raises `NotStored`."""
@@ -234,7 +240,12 @@ class Ledger:
                 if getattr(error, "sqlite_errorcode", None) not in FULL or not self._reserve.release():
                     raise NotStored(self.path, OSError(str(error))) from error
             with self._told():
+                self._save_room()
                 return self._committed(work)
+
+    def _save_room(self) -> None:
+        pages = WAL_PAGES_WHEN_FULL if self.is_reserve_used else WAL_PAGES
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
 
     def _committed(self, work: Callable[[sqlite3.Cursor], Result]) -> Result:
         cursor = self._connection.cursor()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from email.charset import BASE64, QP, Charset
 from email.header import Header
 from email.mime.multipart import MIMEMultipart
@@ -82,7 +83,7 @@ def compose_test(envelope: Envelope, token: str) -> bytes:
     """The mail of ``Send test email``; `token` makes its Message-ID unlike any other."""
     title, device = f"[test] E-mail works · {envelope.device['name']}", envelope.device
     intro = [
-        "Somebody pressed \"Send test email\" on this device, or ran device-ui test. Its alarms will come to you like this."
+        'Somebody pressed "Send test email" on this device, or ran device-ui test. Its alarms will come to you like this.'
     ]
     rows = [("Sent", moment(envelope.now)), *((label, device[name]) for label, name in DEVICE_ROWS if device[name])]
     texts = (_text("E-mail works", intro, rows), _html(title, "E-mail works", intro, rows))
@@ -96,7 +97,7 @@ def _mail(title: str, accepted: float, name: str, envelope: Envelope, texts: tup
     mail["From"] = _mailbox(settings.sender_name, settings.mail_from).encode()
     mail["To"] = Header(", ".join(envelope.recipients), None, HEADER_LINE, "To").encode()
     mail["Subject"] = Header(title, "utf-8", HEADER_LINE, "Subject").encode()
-    mail["Date"] = format_datetime(local(accepted or envelope.now))
+    mail["Date"] = format_datetime(_date(accepted, envelope.now))
     mail["Message-ID"] = name
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers to a device
     mail["MIME-Version"] = "1.0"
@@ -140,7 +141,7 @@ def digest_subject(digest: Digest, catalog: Catalog, device_name: str) -> str:
 def digest_table(digest: Digest, catalog: Catalog, device: Mapping[str, str]) -> Rows:
     """What a digest tells, row by row: each code with its count, first and last time, then the device."""
     codes = [
-        (f"Event {each.code}", f"{catalog[each.code].name}: {each.count} times, {span(each.first, each.last)}")
+        (f"Event {each.code}", f"{catalog[each.code].name}: {_times(each.count)}, {span(each.first, each.last)}")
         for each in digest.codes
     ]
     rows = (
@@ -157,12 +158,26 @@ def _list(events: Sequence[Event], catalog: Catalog) -> list[str]:
     listed, left = [], TEXTS_MAXIMUM
     for each in events:
         event, kind = headed(each, catalog[each.code])
-        text = event.text if len(event.text) <= left else _excerpt(event.text)
-        left = max(0, left - len(text))
+        # A message of the system may be all first line, and so all name.
+        name, text = (
+            part if len(part) <= max(left, EXCERPT_MAXIMUM) else _excerpt(part) for part in (kind.name, event.text)
+        )
+        left = max(0, left - len(name) - len(text))
         source = f" ({event.source})" if event.source else ""
-        listed.append(f"{event.number}: {moment(event.time, event.clock)}, {event.code} {kind.name}{source}")
+        listed.append(f"{event.number}: {moment(event.time, event.clock)}, {event.code} {name}{source}")
         listed[-1] += f"\n{text}" if text else ""
     return listed
+
+
+def _date(accepted: float, now: float) -> datetime:
+    try:
+        return local(accepted or now)
+    except (OverflowError, ValueError, OSError):  # damaged in the ledger: no reason to keep an alarm back
+        return local(now)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _excerpt(text: str) -> str:

@@ -196,6 +196,11 @@ class Outbox(Ledger):
 
         return self._write(drop)
 
+    def newest_sent(self) -> float:
+        """When the newest mail was delivered, seconds since 1970; 0 when none was."""
+        rows = self.read("SELECT coalesce(max(time), 0) FROM delivery WHERE verdict = 'delivered'", ())
+        return float(rows[0][0])
+
     def sent_since(self, moment: float) -> list[tuple[float, str]]:
         """The mails that were delivered since a moment (seconds since 1970): when, and of which type."""
         return [

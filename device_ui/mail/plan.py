@@ -24,8 +24,10 @@ class Plan:
     ) -> None:
         self._outbox, self._storm, self.clock, self._monotonic = outbox, storm, clock, monotonic
         self._is_known = False
-        # Whether events are held for the clock.
-        self._holds = False
+        # Whether events are held for the clock, and when the ledger is asked for them again while it is wrong.
+        self._holds, self._date_again = False, 0.0
+        # Whether the ledger has events without a date, mailed or not.
+        self.has_undated = False
         self._restore_budget()
 
     def leads(self, events: Sequence[Event]) -> list[bool]:
@@ -49,6 +51,8 @@ class Plan:
             self._is_known = True
         self.learn_late()
         self._date()
+        if not self._is_restored and self.clock.is_right():
+            self._restore_budget()
 
     def learn_late(self) -> None:
         """Learn what was accepted and not told to us. Raises `NotStored`."""
@@ -112,22 +116,33 @@ class Plan:
 
     def _date(self) -> None:
         """Date what waits for the clock once it is right; what has waited for too long goes out without."""
+        now = self._monotonic()
+        if now < self._date_again and not self.clock.is_right():
+            # Perhaps: a storm must not make us read all that waits with each of its events.
+            self._holds = self.has_undated = True
+            return
+        self._date_again = now + LOOK_SECONDS
         pending = self._outbox.pending()
-        is_right = bool(pending) and self.clock.is_right()
-        if is_right:
-            stamps = {number: self.clock.date(moment) for number, moment in pending.items()}
+        stamps = {number: stamp for number, moment in pending.items() if (stamp := self.clock.date(moment))}
+        if stamps:
             self._outbox.date({number: (stamp.time, stamp.clock) for number, stamp in stamps.items()})
             log.info("the clock is right now; %d events are dated", len(stamps))
-        held = {number for number, moment in pending.items() if not is_right and self.clock.hold(moment)}
+        held = {number for number, moment in pending.items() if number not in stamps and self.clock.hold(moment)}
         for number in sorted(pending.keys() - held):
-            self._storm.released(number, self._monotonic())
-        self._holds = bool(held)
+            self._storm.released(number, now)
+        self._holds, self.has_undated = bool(held), len(stamps) < len(pending)
 
     def _restore_budget(self) -> None:
-        now, today = self._monotonic(), self.clock.now()
+        """Count the mails of the hour before this start, which the ledger knows by the wall clock.
+
+        While that is wrong, the newest mail counts as sent just now, and no time is taken to have passed since.
+        """
+        self._is_restored = self.clock.is_right()
+        now, newest = self._monotonic(), self._outbox.newest_sent()
+        today = self.clock.now() if self._is_restored else newest
         # A clock that was set back since must not give the budget out twice: what lies in the future was just now.
-        for moment, kind in self._outbox.sent_since(today - HOUR):
-            self._storm.went_out(min(now, now - (today - moment)), kind)
+        sent = self._outbox.sent_since(min(today, newest) - HOUR)
+        self._storm.restore([(min(now, now - (today - moment)), kind) for moment, kind in sent])
 
 
 def _is_pending(event: Event) -> bool:

@@ -103,7 +103,7 @@ class Postman:
         self._stopping = self._changed = self._proved = False
         self._server = Tries()
         self._tries: dict[int, Tries] = {}
-        self._unrecorded: dict[int, tuple[list[Delivery], bool]] = {}
+        self._unrecorded: dict[int, tuple[list[Delivery], bool, int]] = {}
         self._marks: deque[tuple[float, int]] = deque()
         # The login that was refused: `revision` of the settings, `reply`. What stands here counts, the ledger follows:
         # a full flash must neither make us ask the server again nor undo an Update. None: not read yet.
@@ -177,10 +177,15 @@ class Postman:
                 self._failed(Problem("fault"))
                 self._marks.clear()  # the fault is ours: no mail is given up for it
                 wait = LOOK_AGAIN
-            with contextlib.suppress(NotStored):
-                self._show(self.state())
+            self._show(self._state_for_lamp())
             self._bell.wait(wait)
             self._bell.clear()
+
+    def _state_for_lamp(self) -> Mapping[str, Any]:
+        try:
+            return self.state()
+        except NotStored:
+            return {"problem": "storage", "step": "", "waiting": 0}
 
     def round(self) -> float | None:
         """Send what can be sent now. Seconds until it is worth looking again; None: when somebody wakes us."""
@@ -212,7 +217,10 @@ class Postman:
         self._settle_unwanted(settings)
         self._give_up()
         # A word about new settings may be lost (a hook that was just starting): never wait longer than this unseen.
-        return min(self._send_due(settings, revision), LOOK_AGAIN) if self._outbox.waiting_count() else None
+        if self._outbox.waiting_count():
+            return min(self._send_due(settings, revision), LOOK_AGAIN)
+        # No mail waits, but a reserve may be to be set aside again, or an event to be dated.
+        return LOOK_AGAIN if self._outbox.is_reserve_used or self.plan.has_undated else None
 
     def _interrupted(self, problem: Problem) -> None:
         if self.problem.word in LASTING:
@@ -392,12 +400,12 @@ class Postman:
             self._outbox.record(mail.id, ended, done=done, told=told)
         except NotStored:
             # It went out; if flash does not take that now, it is kept here so that it does not go out twice.
-            self._unrecorded[mail.id] = (ended, done)
+            self._unrecorded[mail.id] = (ended, done, told)
             raise
 
     def _record_late(self) -> None:
-        for number, (ended, done) in list(self._unrecorded.items()):
-            self._outbox.record(number, ended, done=done)
+        for number, (ended, done, told) in list(self._unrecorded.items()):
+            self._outbox.record(number, ended, done=done, told=told)
             del self._unrecorded[number]
 
     def _failed(self, problem: Problem) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import threading
 from pathlib import Path
 
 # The disk must have this many times the reserve free before it is set aside again.
@@ -12,30 +12,46 @@ CHUNK = 64 * 1024
 
 
 class Reserve:
-    """A file of `size` bytes at `path`, 0 for none. Kept whole or not at all; nothing here raises."""
+    """A file of `size` bytes at `path`, 0 for none. Kept whole or not at all; nothing here raises.
+
+    `is_released`: the room is not there, since it was given up or the disk never had it. Any thread may call.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
         self._path, self._size = path, size
+        # What is given up while it is still being written would be called kept.
+        self._lock = threading.Lock()
         self.is_released = False
 
     def keep(self) -> None:
         """Set the room aside if it is not, and the disk has enough beside it."""
-        with contextlib.suppress(OSError):
-            if not self._size or (self._path.exists() and self._path.stat().st_size == self._size):
-                self.is_released = False
-                return
-            space = os.statvfs(self._path.parent)
-            if space.f_bavail * space.f_frsize >= ROOM * self._size:
-                self._write()
-                self.is_released = False
+        with self._lock:
+            self.is_released = bool(self._size) and not (self._is_whole() or self._is_set_aside())
 
     def release(self) -> bool:
         """Give the room up; whether there was any to give."""
+        with self._lock:
+            self.is_released = bool(self._size)
+            try:
+                self._path.unlink()
+            except OSError:
+                return False
+            return True
+
+    def _is_whole(self) -> bool:
         try:
-            self._path.unlink()
+            return self._path.stat().st_size == self._size
         except OSError:
             return False
-        self.is_released = True
+
+    def _is_set_aside(self) -> bool:
+        try:
+            space = os.statvfs(self._path.parent)
+            if space.f_bavail * space.f_frsize < ROOM * self._size:
+                return False
+            self._write()
+        except OSError:
+            return False
         return True
 
     def _write(self) -> None:

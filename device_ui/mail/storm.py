@@ -68,6 +68,8 @@ class Storm:
         self.window, self.budget = window, budget
         self._lock = threading.RLock()
         self._sent: deque[tuple[float, str]] = deque()
+        # Those of this start; the others were restored, and may be again when the clock is right.
+        self._own: deque[tuple[float, str]] = deque(maxlen=budget)
         self._windows: dict[str, float] = {}
         self.forget()
 
@@ -132,9 +134,15 @@ class Storm:
                 self._held[kind].setdefault(code, Held(now)).numbers.append(number)
 
     def went_out(self, now: float, kind: str) -> None:
-        """A mail that counts towards the budget; also those of the hour before a restart."""
+        """A mail that counts towards the budget."""
         with self._lock:
+            self._own.append((now, kind))
             self._sent.append((now, kind))
+
+    def restore(self, before: Sequence[tuple[float, str]]) -> None:
+        """The mails of before this start that count towards the budget, in the place of those told before."""
+        with self._lock:
+            self._sent = deque(sorted([*before, *self._own]))
 
     def next(self, now: float, tried: Tried = lambda _: 0.0) -> tuple[Mail, bool] | None:
         """The mail to send now, and whether it was only decided now, so that the ledger must be told first."""

@@ -37,7 +37,10 @@ def moment(seconds: float, clock: str = "") -> str:
     """A time with its zone, as a person reads it: ``2026-11-23 14:03:22 +09:00 (KST)``; `clock` is what it rests on."""
     if clock.startswith(PENDING) and not seconds:
         return f"not known ({NOT_SET})"
-    when = local(seconds)
+    try:
+        when = local(seconds)
+    except (OverflowError, ValueError, OSError):  # one flipped bit must not hide the whole history
+        return "not known (the ledger's date is damaged)"
     zone = f"{when:%z}"
     told = f"{when:%Y-%m-%d %H:%M:%S} {zone[:3]}:{zone[3:]} ({when.tzname()})"
     return f"before {told} ({NOT_SET})" if clock == BEFORE else told

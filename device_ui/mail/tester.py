@@ -121,13 +121,13 @@ class Tester:
         result = trial.run(
             self._connect,
             settings,
-            self._unseal(settings) if settings.sealed else "",
+            "" if settings.sealed is None else self._unseal(settings),
             recipients,
             lambda address: message.compose_test(self._envelope(settings, recipients, address), token),
             tell=tell,
             wall=lambda: self._clock.told,
         )
-        if result.verdict == "delivered" and settings == self._stored():
+        if result.verdict == "delivered" and settings == self._readable():
             self._proved()
         log.info("a test ended: %s %s %s", result.verdict, result.step, result.problem)
         return {"result": result.as_json()}
@@ -165,11 +165,15 @@ class Tester:
             raise Refused("unset", str(error)) from error
 
     def _stored_or_sample(self) -> SmtpSettings:
+        sample = SmtpSettings("mail.example.com", 587, self._device["name"], SAMPLE_ACCOUNT)
+        return self._readable() or sample
+
+    def _readable(self) -> SmtpSettings | None:
+        """The stored settings; None where there are none that can be read."""
         try:
-            stored = self._store.read()[0]
+            return self._store.read()[0]
         except DeviceUIError:
-            stored = None
-        return stored or SmtpSettings("mail.example.com", 587, self._device["name"], SAMPLE_ACCOUNT)
+            return None
 
     def _envelope(self, settings: SmtpSettings, recipients: Sequence[str], address: str) -> Any:
         from device_ui.mail.message import Envelope
