@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -82,10 +83,13 @@ class Bell:
 
 
 class Tester:
-    """What the hook needs of a tester."""
+    """What the hook needs of a tester; `long` makes the lines of its answer."""
+
+    def long(self) -> Iterator[Mapping[str, object] | None]:
+        raise AssertionError("nobody asked for a test")
 
     def answer(self, request: Mapping[str, object]) -> Iterator[Mapping[str, object] | None]:
-        raise AssertionError("nobody asked for a test")
+        return self.long()
 
 
 class AnyCaller:
@@ -102,10 +106,10 @@ class Door:
     """A hook on a socket of its own. `turn` it by hand, or `open` it to serve in a thread."""
 
     def __init__(self, path: Path, permissions: object, listener: socket.socket | None = None) -> None:
-        self.path, self.ledger, self.bell = path, Ledger(), Bell()
+        self.path, self.ledger, self.bell, self.tester = path, Ledger(), Bell(), Tester()
         self.listener = listener or hook.listen(path)
         clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
-        requests = Requests(self.ledger, catalog.built_in(), self.bell, Tester(), clock)
+        requests = Requests(self.ledger, catalog.built_in(), self.bell, self.tester, clock)
         self.hook = Hook(self.listener, self.ledger, requests, self.bell, permissions)
         self._thread: threading.Thread | None = None
         self._callers: list[socket.socket] = []
@@ -686,6 +690,216 @@ def test_a_caller_who_has_gone_already_is_no_loss(crowded, caplog):
     crowded.turns(1)
     assert answer(idle) == b"accepted 2\n"
     assert caplog.text == ""
+
+
+# Long answers
+
+
+LONG = b'{"do": "test"}\n'
+
+
+def numbered(count: int, text: str = "x" * 100) -> Callable[[], Iterator[Mapping[str, object] | None]]:
+    """An answer of so many lines, and an end."""
+
+    def lines() -> Iterator[Mapping[str, object] | None]:
+        yield from ({"line": number, "text": text} for number in range(count))
+        yield {"end": {}}
+
+    return lines
+
+
+def told(count: int) -> list[int | None]:
+    """The numbers of such an answer's lines; the end has none."""
+    return [*range(count), None]
+
+
+def lines_of(caller: socket.socket, count: int) -> list[int | None]:
+    """The numbers of so many lines and of an end."""
+    return [json.loads(answer(caller)).get("line") for _ in range(count + 1)]
+
+
+def test_a_long_answer_comes_whole(door):
+    door.tester.long = numbered(3000)
+    assert [json.loads(line).get("line") for line in door.ask(LONG)] == told(3000)
+
+
+def test_a_reader_who_takes_a_byte_at_a_time_gets_all_of_it(door):
+    door.tester.long = numbered(200)
+    assert lines_of(door.call(LONG), 200) == told(200)
+
+
+def test_a_reader_who_does_not_read_makes_no_lines_and_holds_up_nobody(door):
+    made = []
+
+    def endless() -> Iterator[Mapping[str, object] | None]:
+        while True:
+            made.append(1)
+            yield {"text": "x" * 1000}
+
+    door.tester.long = endless
+    door.call(LONG)
+    wait_for(lambda: made, what="the first line")
+    assert [door.ask(ALARM) for _ in range(100)] == [[b'{"accepted": %d}' % number] for number in range(1, 101)]
+    before = len(made)
+    assert before < 1000
+    door.ask(ALARM)
+    assert len(made) == before
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, "😀" * 10_000], ids=["long", "emoji"])
+def test_a_late_reader_of_very_long_lines_is_not_dropped(door, text):
+    """A message of the system has 10,000 characters, and JSON may spell each with twelve bytes."""
+    door.tester.long = numbered(20, text)
+    caller = door.call(LONG)
+    for _ in range(3):
+        door.ask(ALARM)
+    with caller.makefile("rb") as lines:
+        assert [json.loads(lines.readline()).get("line") for _ in range(21)] == told(20)
+    caller.sendall(ALARM)
+    assert answer(caller) == b'{"accepted": 4}\n'
+
+
+def test_a_reader_who_goes_away_ends_the_answer(door):
+    over = threading.Event()
+
+    def endless() -> Iterator[Mapping[str, object] | None]:
+        try:
+            while True:
+                yield {"text": "x" * 1000}
+        finally:
+            over.set()
+
+    door.tester.long = endless
+    caller = door.call(LONG)
+    assert answer(caller)
+    caller.close()
+    assert over.wait(SECONDS)
+    assert door.ask(ALARM) == [b'{"accepted": 1}']
+
+
+def test_what_is_asked_before_the_end_is_answered_after_it_and_in_order(door):
+    door.tester.long = numbered(500)
+    caller = door.call(LONG + b"event 303\nnonsense\n" + LONG + b"event 303\n")
+    assert lines_of(caller, 500) == told(500)
+    assert [answer(caller), answer(caller)] == [b"accepted 1\n", b"error bad-request unknown word\n"]
+    assert lines_of(caller, 500) == told(500)
+    assert answer(caller) == b"accepted 2\n"
+
+
+def test_long_answers_one_after_the_other_need_nobody_to_go_on(door):
+    door.tester.long = numbered(2)
+    assert [json.loads(line).get("line") for line in door.ask(LONG * 5)] == told(2) * 5
+
+
+def test_what_is_asked_while_an_answer_is_read_is_answered_after_it(door):
+    door.tester.long = numbered(5000)
+    caller = door.call(LONG)
+    first = answer(caller)
+    caller.sendall(ALARM)
+    rest = [answer(caller) for _ in range(5001)]
+    assert json.loads(first)["line"] == 0
+    assert rest[-1] == b'{"accepted": 1}\n'
+    assert json.loads(rest[-2]) == {"end": {}}
+
+
+def test_a_flash_that_fails_within_an_answer_is_told_and_the_caller_may_ask_on(door):
+    def failing() -> Iterator[Mapping[str, object] | None]:
+        yield {"line": 0}
+        raise NotStored(Path("ledger.sqlite3"), OSError("disk I/O error"))
+
+    door.tester.long = failing
+    assert door.ask(LONG, ALARM) == [
+        b'{"line": 0}',
+        b'{"error": "not-stored", "reason": "disk I/O error"}',
+        b'{"accepted": 1}',
+    ]
+
+
+class Pausing:
+    """An answer whose second line comes when it is `given`, as a test's does."""
+
+    def __init__(self, door: Door) -> None:
+        self._door, self._given, self.looked = door, False, 0
+        door.tester.long = self._lines
+
+    def give(self) -> None:
+        self._given = True
+        self._door.hook.wake()
+
+    def _lines(self) -> Iterator[Mapping[str, object] | None]:
+        yield {"line": 0}
+        while not self._given:
+            self.looked += 1
+            yield None
+        yield {"end": {}}
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["open", "half"])
+def test_an_answer_that_pauses_goes_on_when_it_can(door, half):
+    pausing = Pausing(door)
+    caller = door.call(LONG + ALARM)
+    if half:
+        caller.shutdown(socket.SHUT_WR)
+    assert answer(caller) == b'{"line": 0}\n'
+    assert door.ask(ALARM) == [b'{"accepted": 1}']
+    pausing.give()
+    assert [answer(caller), answer(caller)] == [b'{"end": {}}\n', b'{"accepted": 2}\n']
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["open", "half"])
+def test_waiting_for_a_line_is_no_busy_loop(door, half):
+    pausing = Pausing(door)
+    caller = door.call(LONG)
+    if half:
+        caller.shutdown(socket.SHUT_WR)
+    assert answer(caller) == b'{"line": 0}\n'
+    wait_for(lambda: pausing.looked, what="the first look")
+    before = time.process_time()
+    threading.Event().wait(1)
+    assert time.process_time() - before < 0.3
+    assert pausing.looked < 10
+    pausing.give()
+    assert answer(caller) == b'{"end": {}}\n'
+
+
+def test_whoever_leaves_while_an_answer_pauses_is_forgotten_at_the_next_line(door):
+    pausing = Pausing(door)
+    caller = door.call(LONG)
+    assert answer(caller) == b'{"line": 0}\n'
+    caller.close()
+    pausing.give()
+    wait_for(lambda: not door.hook._callers, what="forgetting")
+    assert door.ask(ALARM) == [b'{"accepted": 1}']
+
+
+def test_sixty_four_long_answers_at_once_all_come_whole(door):
+    door.tester.long = numbered(300)
+    callers = [door.call(LONG) for _ in range(64)]
+    for caller in callers:
+        with caller.makefile("rb") as lines:
+            assert [json.loads(lines.readline()).get("line") for _ in range(301)] == told(300)
+
+
+def test_somebody_who_raises_an_alarm_gets_in_among_sixty_four_readers(door):
+    door.tester.long = numbered(3000)
+    for _ in range(64):
+        door.call(LONG)
+    assert door.ask(ALARM) == [b'{"accepted": 1}']
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sent=st.lists(st.sampled_from([LONG, b"event 303\n", b"nonsense\n", ALARM]), max_size=8), half=st.booleans())
+def test_every_line_has_its_answer_whatever_comes_between(door, sent, half):
+    door.tester.long = numbered(60)
+    caller = door.call(b"".join(sent))
+    if half:
+        caller.shutdown(socket.SHUT_WR)
+    for line in sent:
+        if line == LONG:
+            assert lines_of(caller, 60) == told(60)
+        else:
+            assert b"accepted" in answer(caller) or line == b"nonsense\n"
+    caller.close()
 
 
 # Anything at all

@@ -1,0 +1,164 @@
+"""SIGKILL at random under load: at the end the numbers told, the ledger and the mails received balance exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from device_ui.errors import HookError
+from device_ui.mail import client
+from tests.product import Product, wait_for
+from tests.servers.keeper import Keeper, relay_form
+
+# Seconds under load; for a release it is two minutes.
+LOAD_SECONDS = float(os.environ.get("DEVICE_UI_KILL_SECONDS", "20"))
+DRAIN_SECONDS = 60.0
+RAISERS = 4
+# The longest that a raiser rests between two events: so many a second that a digest can spell all its numbers.
+REST_SECONDS = 0.02
+CODES = ("303", "304", "999", "054", "055")
+DEVICE = "[mail]\nhourly_budget = 1000000\ndigest_window = 1\n[ledger]\nrows = 1000000\nbytes = 1073741824\n"
+
+pytestmark = pytest.mark.timeout(LOAD_SECONDS + DRAIN_SECONDS + 120)
+
+
+@dataclass
+class Books:
+    """What a run came to: the numbers `told` as accepted, those in the `ledger`, the server's `keeper`, and by kill the
+    Message-ID of the mail that the killed session brought last (``""``: none)."""
+
+    keeper: Keeper
+    told: list[int] = field(default_factory=list)
+    ledger: list[int] = field(default_factory=list)
+    in_flight: list[str] = field(default_factory=list)
+
+    @property
+    def mails_by_id(self) -> dict[str, list[Sequence[int]]]:
+        """For each Message-ID the numbers that each of its copies told of."""
+        found: dict[str, list[Sequence[int]]] = defaultdict(list)
+        for mail in self.keeper.mails:
+            found[mail.id].append(mail.told)
+        return found
+
+
+class Load:
+    """Several threads that raise events by the Python call, without a rest but for `REST_SECONDS`."""
+
+    def __init__(self, product: Product, books: Books) -> None:
+        self._product, self._books = product, books
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._raise, args=(seed,)) for seed in range(RAISERS)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _raise(self, seed: int) -> None:
+        chance = random.Random(seed)
+        while not self._over.wait(chance.uniform(0, REST_SECONDS)):
+            with contextlib.suppress(HookError):  # killed before it could answer: nothing was promised
+                self._books.told.append(client.raise_event(self._product.folders.socket, chance.choice(CODES), "full"))
+
+
+def kill(product: Product, books: Books, chance: random.Random) -> None:
+    """Kill the hook at a random moment, every second time at the worst one: when the server has just taken a mail."""
+    keeper, dead = books.keeper, threading.Event()
+
+    def now() -> None:
+        product.processes["mailhook"].kill()
+        dead.set()
+
+    threading.Event().wait(chance.uniform(0, 0.8))
+    if chance.random() < 0.5:
+        keeper.taken = now
+        dead.wait(3)
+    product.stop("mailhook", signal.SIGKILL)
+    keeper.taken = lambda: None
+    keeper.wait_until_alone()
+    last = keeper.mails[-1] if keeper.mails else None
+    books.in_flight.append(last.id if last and last.session == keeper.sessions else "")
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory) -> Iterator[Books]:
+    """The books after `LOAD_SECONDS` of load, the last restart, and a drain."""
+    chance = random.Random(1742)
+    with Product(tmp_path_factory.mktemp("kill")) as product, Keeper() as keeper:
+        product.folders.etc.mkdir()
+        (product.folders.etc / "device.toml").write_text(DEVICE)
+        product.start_hook().save(**relay_form(keeper.port))
+        books, over = Books(keeper), threading.Event()
+        timer = threading.Timer(LOAD_SECONDS, over.set)
+        timer.start()
+        with Load(product, books):
+            while not over.is_set():
+                kill(product, books, chance)
+                product.start_hook()
+        wait_for(lambda: product.state()["waiting"] == 0, DRAIN_SECONDS, "the drain")
+        lines = list(client.history(product.folders.socket, {"limit": 0, "descending": False}))
+        books.ledger += [line["event"]["number"] for line in lines if "event" in line]
+        product.stop("mailhook")
+        keeper.wait_until_alone()
+        mails = books.mails_by_id
+        print(
+            f"{LOAD_SECONDS:.0f} s, {len(books.in_flight)} kills, {len(books.told)} numbers told, "
+            f"{len(books.ledger)} in the ledger, {len(keeper.mails)} mails, {len(keeper.mails) - len(mails)} of them twice, "
+            f"{sum(len(copies[0]) > 1 for copies in mails.values())} digests"
+        )
+        yield books
+
+
+def test_it_was_killed_often_and_under_load(books):
+    assert len(books.in_flight) >= LOAD_SECONDS / 5
+    assert len(books.told) >= 20 * LOAD_SECONDS
+
+
+def test_singles_digests_and_mails_in_flight_all_came(books):
+    sizes = {len(copies[0]) > 1 for copies in books.mails_by_id.values()}
+    assert sizes == {False, True}
+    assert any(books.in_flight)
+
+
+def test_every_number_told_is_in_the_ledger(books):
+    assert set(books.told) - set(books.ledger) == set()
+
+
+def test_no_number_is_told_twice(books):
+    assert [number for number, count in Counter(books.told).items() if count > 1] == []
+
+
+def test_the_numbers_have_no_gap(books):
+    assert books.ledger == list(range(1, len(books.ledger) + 1))
+
+
+def test_every_number_of_the_ledger_is_mailed_under_exactly_one_message_id(books):
+    mailed = sorted(number for copies in books.mails_by_id.values() for number in copies[0])
+    assert mailed == books.ledger
+
+
+def test_every_number_is_spelt(books):
+    assert [mail.counted for mail in books.keeper.mails if mail.counted] == []
+
+
+def test_a_mail_that_came_twice_tells_of_the_same_events(books):
+    assert [name for name, copies in books.mails_by_id.items() if any(each != copies[0] for each in copies)] == []
+
+
+def test_only_the_mail_in_flight_at_a_kill_comes_twice(books):
+    allowed = Counter(books.in_flight)
+    copies = {name: len(found) - 1 for name, found in books.mails_by_id.items()}
+    assert {name: count for name, count in copies.items() if count > allowed[name]} == {}

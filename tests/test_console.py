@@ -1,0 +1,165 @@
+"""What the commands `test` and `history` print, to the letter."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from device_ui import console
+from device_ui.errors import HookError
+
+STEP = {"step": {"name": "connect", "seconds": 0.0123, "told": "192.0.2.1 port 587"}}
+LATER = {"step": {"name": "certificate", "seconds": 12.5, "told": "verified for mail.example.com"}}
+ONE = {"recipient": "a@b.cc", "verdict": "delivered", "step": "content", "reply": "250 ok"}
+GOOD = {
+    "verdict": "delivered",
+    "step": "",
+    "problem": "",
+    "reply": "",
+    "field": "",
+    "advice": "",
+    "seconds": 3.21,
+    "recipients": [ONE],
+}
+BAD_LOGIN = {
+    **GOOD,
+    "verdict": "try later",
+    "step": "login",
+    "problem": "login refused",
+    "reply": "535 wrong",
+    "field": "password",
+    "advice": "Check the password.",
+    "recipients": [{**ONE, "verdict": "try later", "step": "login", "reply": "535 wrong"}],
+}
+BAD_RECIPIENT = {
+    **BAD_LOGIN,
+    "verdict": "refused",
+    "step": "recipient",
+    "reply": "550 no such user",
+    "advice": "Check the address.",
+    "recipients": [ONE, {**ONE, "recipient": "c@d.ee", "verdict": "refused", "step": "recipient", "reply": "550 no such user"}],
+}  # fmt: skip
+EVENT = {
+    "number": 1742,
+    "time": "2026-11-23 14:03:22 +09:00 (KST)",
+    "seconds": 1795400602.0,
+    "type": "fault",
+    "code": "303",
+    "name": "Audit log space: minor threshold exceeded",
+    "source": "auditd",
+    "text": "98 %\nfull",
+    "state": "partly delivered",
+    "mail": 1742,
+    "deliveries": [{**ONE, "time": "2026-11-23"}, {**ONE, "recipient": "c@d.ee", "verdict": "refused", "time": ""}],
+}
+END = {"end": {"matched": 1, "kept": 9, "removed": {"info": 0, "fault": 0, "waiting": 0}, "catalog_problem": ""}}
+
+
+def trial(*lines, as_json=False):
+    """What is printed of a test, and whether it went through."""
+    out = io.StringIO()
+    return console.print_test(lines, out, as_json=as_json), out.getvalue()
+
+
+def listed(*lines, form="text"):
+    """What is printed of a history."""
+    out = io.StringIO()
+    console.print_history(lines, out, console.FORMATS[form])
+    return out.getvalue()
+
+
+def test_a_test_that_went_through():
+    assert trial(STEP, LATER, {"result": GOOD}) == (
+        True,
+        "ok    connect       0.012 s  192.0.2.1 port 587\n"
+        "ok    certificate  12.500 s  verified for mail.example.com\n"
+        "a@b.cc: delivered, 250 ok\n",
+    )
+
+
+def test_a_test_that_failed_names_step_answer_and_advice():
+    assert trial(STEP, {"result": BAD_LOGIN}) == (
+        False,
+        "ok    connect       0.012 s  192.0.2.1 port 587\n"
+        "FAIL  login         3.210 s  535 wrong\n"
+        "Check the password.\n",
+    )
+
+
+def test_a_failure_without_an_answer_tells_the_problem():
+    told = trial({"result": {**BAD_LOGIN, "step": "connect", "problem": "refused", "reply": "", "recipients": []}})[1]
+    assert told == "FAIL  connect       3.210 s  refused\nCheck the password.\n"
+
+
+def test_whoever_got_it_is_named_where_another_was_refused():
+    assert trial({"result": BAD_RECIPIENT}) == (
+        False,
+        "FAIL  recipient     3.210 s  550 no such user\nCheck the address.\na@b.cc: delivered, 250 ok\n",
+    )
+
+
+@pytest.mark.parametrize(("result", "through"), [(GOOD, True), (BAD_LOGIN, False), (BAD_RECIPIENT, False)])
+def test_a_test_for_a_program_is_one_object(result, through):
+    went, told = trial(STEP, {"result": result}, as_json=True)
+    assert went is through
+    assert told.count("\n") == 1
+    assert json.loads(told) == {"steps": [STEP["step"]], **result}
+
+
+def test_steps_are_printed_as_they_happen():
+    out, seen = io.StringIO(), []
+
+    def lines():
+        yield STEP
+        seen.append(out.getvalue())
+        yield {"result": GOOD}
+
+    console.print_test(lines(), out, as_json=False)
+    assert seen == ["ok    connect       0.012 s  192.0.2.1 port 587\n"]
+
+
+def test_a_test_that_cannot_be_asked_is_an_error():
+    def lines():
+        yield STEP
+        raise HookError("busy", "another test is running")
+
+    with pytest.raises(HookError):
+        trial(*lines())
+
+
+def test_the_history_for_a_person():
+    assert listed({"event": EVENT}, END) == (
+        "1742  2026-11-23 14:03:22 +09:00 (KST)  fault 303  Audit log space: minor threshold exceeded  [partly delivered]\n"
+        "    auditd\n"
+        "    98 %\n"
+        "    full\n"
+        "    a@b.cc: delivered, 250 ok, 2026-11-23\n"
+        "    c@d.ee: refused at content, 250 ok\n"
+        "1 of 9 events\n"
+    )
+
+
+def test_an_event_without_source_text_and_deliveries_is_one_line():
+    told = listed({"event": {**EVENT, "source": "", "text": "", "deliveries": []}})
+    assert told.count("\n") == 1
+
+
+def test_what_the_limit_removed_is_told():
+    end = {"end": {**END["end"], "removed": {"info": 5, "fault": 2, "waiting": 1}}}
+    assert listed(end) == "1 of 9 events; 8 older ones were removed by the ledger's limit\n"
+
+
+def test_the_history_for_a_program_is_an_object_a_line():
+    told = listed({"event": EVENT}, {"event": {**EVENT, "text": "경보"}}, END, form="json")
+    assert [json.loads(line) for line in told.splitlines()] == [EVENT, {**EVENT, "text": "경보"}]
+    assert "경보" in told
+
+
+def test_the_history_for_a_spreadsheet_is_the_pages_file():
+    told = listed({"event": EVENT}, END, form="csv")
+    table = list(csv.reader(io.StringIO(told.removeprefix("\ufeff"), newline="")))
+    assert [row[0] for row in table] == ["number", "1742"]
+    assert table[1][7] == "98 %\nfull"
