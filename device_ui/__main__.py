@@ -137,7 +137,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
         raise DeviceUIError("no settings are stored yet")
     password = None
     if options.reveal and found.sealed:
-        password = seal.unseal(found.sealed, keys.load_private(device.folders.private_key).private, found.bound_to)
+        password = seal.unseal(found.sealed, keys.load_opening(device.folders.private_key, found.sealed).private, found.bound_to)
     sys.stdout.write(export.FORMATS[options.format](export.values(found, password)))
     return EX_OK
 
@@ -195,6 +195,20 @@ def factory_reset(device: Device, options: argparse.Namespace) -> int:
         return EX_TEMPFAIL
     factory.reset(device.folders)
     print("Everything is erased. The next start makes a new setup code.")
+    return EX_OK
+
+
+def certificate(device: Device, options: argparse.Namespace) -> int:
+    """Make the device's TLS key and self-signed certificate, for nginx or stunnel in front of the pages."""
+    import datetime
+
+    from device_ui import certificate as maker
+    from device_ui.web.guard import own_names
+
+    names = {*own_names(device["web.names"]), *options.name}
+    addresses = [*maker.own_addresses(), *options.address]
+    made = maker.make(Path(options.folder), names, addresses, datetime.datetime.now(datetime.UTC))
+    print(f"{made}\nSHA-256 {maker.fingerprint(made)}")
     return EX_OK
 
 
@@ -259,6 +273,10 @@ def parser() -> argparse.ArgumentParser:
     admin = commands.add_parser("admin", help="The administrator of the pages.")
     _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", set_password)
     _command(commands, "setup-code", setup_code)
+    one = _command(commands, "certificate", certificate)
+    one.add_argument("--folder", default="/etc/device-ui/tls", metavar="DIR", help="where both files go (%(default)s)")
+    one.add_argument("--name", action="append", default=[], help="another name that the pages are reached by")
+    one.add_argument("--address", action="append", default=[], help="another IP address that they are reached by")
     _command(commands, "rotate-key", rotate_key)
     one = _command(commands, "factory-reset", factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")

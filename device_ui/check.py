@@ -122,7 +122,8 @@ def _hook(device: Device) -> str:
     if state["problem"] == "unset" and not state["waiting"]:
         return "answers; no settings yet"
     if state["problem"]:
-        raise DeviceUIError(f"mail waits ({state['waiting']}): {state['problem']} {state['step']} {state['reply']}")
+        told = " ".join(filter(None, (state["problem"], state["step"], state["reply"])))
+        raise DeviceUIError(f"{told}; {state['waiting']} events wait for their mail")
     return f"{state['waiting']} waiting"
 
 

@@ -52,7 +52,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
 # Whole numbers that make sense; a typing error must not turn a limit into none.
 RANGES: Mapping[str, range] = {
     "mail.digest_window": range(3601),
-    "mail.hourly_budget": range(1, 1_000_001),
+    "mail.hourly_budget": range(2, 1_000_001),
     "ledger.rows": range(100, 10_000_001),
     "ledger.bytes": range(1024 * 1024, 2**40),
     "ledger.reserve": range(2**30),

@@ -206,6 +206,38 @@ def test_a_long_path_is_counted_in_bytes(tmp_path):
         assert client.raise_event(path, "303") == 1
 
 
+def test_a_caller_waits_where_too_many_wait_already(tmp_path):
+    """Linux tells a caller with a time limit at once that the queue is full (unix(7), EAGAIN)."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "hook.sock"))
+    listener.listen(0)
+    first = socket.socket(socket.AF_UNIX)
+    first.connect(str(tmp_path / "hook.sock"))
+    told = []
+    caller = threading.Thread(target=lambda: told.append(client.raise_event(tmp_path / "hook.sock", "303")))
+    caller.start()
+    with listener, first:
+        listener.accept()[0].close()
+        sock, _address = listener.accept()
+        with sock:
+            sock.sendall(b'{"accepted": 7}\n')
+        caller.join(SECONDS)
+    assert told == [7]
+
+
+def test_a_queue_that_stays_full_is_told_in_time(tmp_path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "hook.sock"))
+    listener.listen(0)
+    first = socket.socket(socket.AF_UNIX)
+    with listener, first:
+        first.connect(str(tmp_path / "hook.sock"))
+        began = time.monotonic()
+        with pytest.raises(HookError, match="the mail hook does not answer"):
+            client.raise_event(tmp_path / "hook.sock", "303", seconds=0.3)
+        assert 0.2 < time.monotonic() - began < SECONDS
+
+
 def test_a_very_long_text_travels_cut_and_is_no_reason_to_lose_an_alarm(path):
     with FakeHook(path, saying(b'{"accepted": 1}\n')) as fake:
         assert client.raise_event(path, "303", "😀" * 1_000_000, "😀" * 1_000_000) == 1

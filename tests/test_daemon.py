@@ -107,7 +107,7 @@ def test_a_broken_catalogue_falls_back_to_the_built_in_one_and_is_told(product):
     product.folders.etc.mkdir()
     (product.folders.etc / "events.toml").write_text('[303]\ntype = "alarm"\n')
     product.start_hook()
-    told = f"{product.folders.etc / 'events.toml'}: [303]: type must be info or fault; the built-in catalogue is used"
+    told = f"{product.folders.etc / 'events.toml'}: [303]: type must be info or fault (at line 2, column 1); the built-in catalogue is used"
     assert told in product.log("mailhook")
     assert raise_event(product) == 1
 
@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(product):
     product.folders.data.write_text("a file")
     done = product.command("mailhook")
     assert done.returncode == 74
-    assert done.stderr == "device-ui: data could not be stored: File exists\n"
+    assert done.stderr == "device-ui: data could not be stored: Not a directory\n"
 
 
 # How it ends
@@ -263,6 +263,65 @@ def test_after_a_kill_it_starts_again_and_mails_what_waits(product):
         product.stop("mailhook")
     found = [re.search(rb"Event numbers?: +([0-9-]+)", mail)[1] for mail in server.mails]
     assert found == [b"1", b"2-4"]
+
+
+class Activated:
+    """A hook that is started by whoever calls, as systemd does it."""
+
+    def __init__(self, product: Product) -> None:
+        product.folders.run.mkdir(parents=True)
+        self.product = product
+        listen = ["systemd-socket-activate", "--listen", str(product.folders.socket)]
+        words = [*listen, "--setenv=PYTHONPATH", *(f"--setenv=DEVICE_UI_{each}" for each in ("DATA", "RUN", "ETC"))]
+        self.process = subprocess.Popen(
+            [*words, sys.executable, "-m", "device_ui", "mailhook"],
+            env=product.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(product.folders.socket.exists, what="the socket")
+
+    def __enter__(self) -> Activated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def test_a_hook_that_somebody_else_starts_answers_the_line_that_started_it(product):
+    with Activated(product):
+        assert raise_event(product) == 1
+        assert raise_event(product) == 2
+
+
+def test_a_hook_that_was_handed_its_socket_ends_when_nothing_is_left_to_do(product, tmp_path):
+    """Not the minute of the product: the daemon's own parts with a shorter one."""
+    from device_ui.device import Device
+    from device_ui.mail import daemon
+
+    made = daemon.Daemon(Device.load(product.folders))
+    began = time.monotonic()
+    thread = threading.Thread(target=made._postman.run)
+    thread.start()
+    assert made._hook.serve(0.3, made._postman.is_idle)
+    assert 0.3 <= time.monotonic() - began < SECONDS
+    made._postman.stop()
+    thread.join(SECONDS)
+    made._outbox.close()
+
+
+def test_a_hook_with_mail_that_waits_does_not_end(product):
+    from device_ui.device import Device
+    from device_ui.mail import daemon
+
+    made = daemon.Daemon(Device.load(product.folders))
+    threading.Timer(1.5, made._hook.stop).start()
+    callers = threading.Thread(target=lambda: raise_event(product))
+    callers.start()
+    assert not made._hook.serve(0.3, made._postman.is_idle)
+    callers.join(SECONDS)
+    made._outbox.close()
 
 
 # Mail

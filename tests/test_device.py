@@ -89,7 +89,7 @@ def test_every_setting_is_taken(folders):
         helo_name = "nas.example.com"
         ca_file = "/etc/ssl/own.pem"
         digest_window = 0
-        hourly_budget = 1
+        hourly_budget = 2
         state_command = "/usr/lib/nas/led"
         allow_loopback = true
         [ledger]
@@ -113,7 +113,7 @@ def test_every_setting_is_taken(folders):
         "mail.helo_name": "nas.example.com",
         "mail.ca_file": "/etc/ssl/own.pem",
         "mail.digest_window": 0,
-        "mail.hourly_budget": 1,
+        "mail.hourly_budget": 2,
         "mail.state_command": "/usr/lib/nas/led",
         "mail.allow_loopback": True,
         "ledger.rows": 100,
@@ -296,7 +296,7 @@ def test_systemds_sockets_are_taken_in_their_order():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("[mail]\nhourly_budget = 0", "mail.hourly_budget must be from 1 to 1000000"),
+        ("[mail]\nhourly_budget = 1", "mail.hourly_budget must be from 2 to 1000000"),
         ("[mail]\ndigest_window = -1", "mail.digest_window must be from 0 to 3600"),
         ("[mail]\ndigest_window = 3601", "mail.digest_window must be from 0 to 3600"),
         ("[ledger]\nrows = 99", "ledger.rows must be from 100 to 10000000"),

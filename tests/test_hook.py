@@ -1009,6 +1009,32 @@ def test_root_may_ask_for_everything(named):
     assert asked_by(door, [], 0, 0) == ["accepted", STATE, '{"ok": true}', "accepted"]
 
 
+def test_callers_who_may_ask_for_nothing_keep_nobody_out(tmp_path):
+    powerless = AnyCaller(frozenset())
+    door = Door(tmp_path / "hook.sock", powerless)
+    try:
+        nobodies = [door.call() for _ in range(60)]
+        door.turns(3)
+        assert len(door.hook._callers) == 8
+        powerless.may = EVERYTHING
+        somebody = door.call(ALARM)
+        door.turns()
+        assert answer(somebody) == b'{"accepted": 1}\n'
+        assert len(nobodies) == 60
+    finally:
+        door.close()
+
+
+def test_many_who_call_at_once_are_let_in_together(tmp_path):
+    door = Door(tmp_path / "hook.sock", AnyCaller())
+    try:
+        callers = [door.call(ALARM) for _ in range(50)]
+        door.turns(3)
+        assert [answer(each) for each in callers] == [b'{"accepted": %d}\n' % number for number in range(1, 51)]
+    finally:
+        door.close()
+
+
 def test_the_hooks_own_user_may_ask_for_everything():
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -173,6 +173,7 @@ class Model:
     def __init__(self, most: int) -> None:
         self.most, self.last = most, 0
         self.rows: dict[int, list[object]] = {}  # type, waiting, mail
+        self.delivered: set[int] = set()
         self.removed = {"removed_info": 0, "removed_fault": 0, "removed_waiting": 0, "removed_untold": 0}
 
     def accept(self, events: list[Event]) -> None:
@@ -185,9 +186,11 @@ class Model:
         order = [("info", False), ("fault", False), ("info", True), ("fault", True)]
         going = sorted(before, key=lambda number: (order.index(tuple(self.rows[number][:2])), number))[:left]
         for number in going:
-            kind, waiting, _ = self.rows.pop(number)
+            kind, waiting, mail = self.rows.pop(number)
             self.removed["removed_waiting" if waiting else f"removed_{kind}"] += 1
-            self.removed["removed_untold"] += bool(waiting)
+            self.removed["removed_untold"] += bool(waiting and (mail or number) not in self.delivered)
+        mails = {row[2] or number for number, row in self.rows.items()}
+        self.delivered -= set(going) - mails
 
     def decide(self, numbers: list[int]) -> None:
         chosen = [each for each in numbers if each in self.rows and self.rows[each][1:] == [True, 0]]
@@ -195,6 +198,7 @@ class Model:
             self.rows[each][2] = chosen[0]
 
     def record(self, number: int) -> None:
+        self.delivered.add(number)
         for each, row in self.rows.items():
             if row[2] == number or (each == number and not row[2]):
                 row[1] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -507,13 +508,62 @@ def test_after_any_damage_events_are_accepted(data):
 # Another version's ledger
 
 
-@pytest.mark.parametrize("version", [2, 3, 1000])
+@pytest.mark.parametrize("version", [3, 4, 1000])
 def test_a_newer_ledger_is_refused_and_left_as_it_is(path, version):
     raw = SOUND[:60] + version.to_bytes(4, "big") + SOUND[64:]
     path.write_bytes(raw)
     with pytest.raises(NotStored, match=f"it was written by a newer version of device-ui \\(ledger {version}\\)"):
         Outbox(path)
     assert {name: raw for name, raw in on_disk(path).items() if raw} == {"ledger.sqlite3": raw}
+
+
+OLD = """
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY,
+    code TEXT NOT NULL,
+    type TEXT NOT NULL,
+    time REAL NOT NULL,
+    accepted REAL NOT NULL,
+    source TEXT NOT NULL,
+    text TEXT NOT NULL,
+    waiting INTEGER NOT NULL
+) STRICT;
+CREATE INDEX waiting ON event (number) WHERE waiting;
+CREATE TABLE delivery (
+    number INTEGER NOT NULL,
+    recipient TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    step TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    time REAL NOT NULL,
+    PRIMARY KEY (number, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO event VALUES (1, '303', 'fault', 5.0, 6.0, 'smart', 'done', 0), (2, '304', 'fault', 7.0, 8.0, '', 'waits', 1);
+INSERT INTO delivery VALUES (1, 'a@example.com', 'delivered', 'content', '250 ok', 9.0);
+INSERT INTO fact VALUES ('ledger_id', 'f00d');
+PRAGMA user_version = 1;
+"""
+
+
+def test_the_ledger_of_an_older_program_keeps_its_events_and_what_waits(path):
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(OLD)
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert (outbox.set_aside, outbox.id, outbox.last) == (None, "f00d", 2)
+        assert [each.text for each in outbox.waiting()] == ["waits"]
+        assert outbox.event(1) == Event("303", "fault", 5.0, 6.0, "smart", "done", False, 1, 0, "")
+        assert outbox.deliveries(1)[0].reply == "250 ok"
+        assert outbox.accept([event()]) == [3]
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert (outbox.set_aside, outbox.last) == (None, 3)
+
+
+def test_an_older_ledger_that_is_not_as_it_was_is_set_aside(path):
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(OLD.replace("    source TEXT NOT NULL,\n", "").replace("'smart', ", "").replace("'', ", ""))
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert outbox.set_aside is not None
 
 
 # Threads

@@ -474,10 +474,23 @@ def test_what_nobody_wants_leaves_the_plan(desk):
 
 def test_what_is_given_up_leaves_the_plan_and_the_rest_does_not(desk):
     desk.happens("303", "303", "303")
-    assert desk.plan.give_up(2, Delivery("", "dropped", "connect", "5 days", NOW))
+    why = {"fault": [dataclasses.replace(OK, verdict="dropped")], "info": []}
+    assert desk.plan.give_up(2, why)
     desk.passes(MINUTE)
     assert desk.sends() == [(3,)]
-    assert not desk.plan.give_up(2, Delivery("", "dropped", "connect", "5 days", NOW))
+    assert not desk.plan.give_up(2, why)
+    assert [each.verdict for each in desk.outbox.deliveries(2)] == ["dropped"]
+
+
+def test_a_moment_that_is_told_to_the_plan_only_after_it_was_dated_goes_out_too(desk):
+    desk.wall = 12.0
+    numbers = desk.happens("303", told=False)
+    pending = desk.outbox.event(numbers[0])
+    desk.wall = NOW
+    desk.plan.look()
+    desk.plan.learn([(numbers[0], pending, False)])
+    desk.passes(MINUTE)
+    assert desk.sends() == [tuple(numbers)]
 
 
 def spent(desk: Desk, count: int, every: float) -> None:

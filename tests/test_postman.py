@@ -857,7 +857,7 @@ def test_mail_is_given_up_after_five_days_of_trying(set_up):
     assert dropped(set_up) == [1, 2]
     assert set_up.waiting == []
     assert set_up.outbox.deliveries(1) == [
-        Delivery("", "dropped", "connect", "given up after 5 days: connect nothing listens at this port", 1.8e9)
+        Delivery(ACCOUNT, "dropped", "connect", "given up after 5 days: connect nothing listens at this port", 1.8e9)
     ]
 
 

@@ -176,8 +176,10 @@ def test_what_waits_for_the_clock_goes_out_once_it_is_released():
     assert storm.next(0) == (Mail("fault", (2,)), True)
     storm.done(Mail("fault", (2,)))
     assert (storm.next(300), storm.wait(300, lambda _: 0)) == (None, None)
-    storm.released(1, 300)
-    storm.released(1, 300)
+    storm.release({1}, 300)
+    assert storm.next(300) is None
+    storm.release(set(), 300)
+    storm.release(set(), 300)
     assert storm.next(300) == (Mail("fault", (1,)), True)
 
 
@@ -262,3 +264,52 @@ def test_every_number_goes_out_once_and_the_budget_holds(arrivals, budget, windo
     assert numbers(sent) == list(range(1, number + 1))
     moments = [second for second, _ in sent]
     assert all(moments[index + budget] - moments[index] >= HOUR for index in range(len(moments) - budget))
+
+
+def test_faults_that_never_end_leave_room_for_an_info():
+    storm, sent = Storm(), []
+    storm.learn(1, "101", "info", 0)
+    for number, now in enumerate(range(0, 2 * HOUR, 10), 2):
+        storm.learn(number, "303", "fault", now)
+        while found := storm.next(now):
+            storm.done(found[0])
+            storm.went_out(now, found[0].type)
+            sent.append(found[0].type)
+    assert sent.index("info") < 60
+
+
+def test_faults_that_never_end_leave_room_for_a_second_try():
+    storm, tried, again = Storm(budget=12), {}, []
+    for number, now in enumerate(range(0, 3 * HOUR, 10), 1):
+        storm.learn(number, "303", "fault", now)
+        while found := storm.next(now, lambda mail: tried.get(mail, 0.0)):
+            storm.went_out(now, "fault")
+            if found[0].id == 1:
+                again.append(now)
+                tried[1] = now + 1.0  # deferred
+                break
+            storm.done(found[0])
+    assert len(again) >= 3
+
+
+@pytest.mark.parametrize("budget", [2, 3, 4])
+def test_a_fault_is_not_held_behind_infos_by_a_small_budget(budget):
+    storm = Storm(budget=budget)
+    for number in range(1, 11):
+        storm.learn(number, f"{number:03}", "info", 0)
+        while found := storm.next(0):
+            storm.done(found[0])
+            storm.went_out(0, found[0].type)
+    storm.learn(99, "303", "fault", 1)
+    assert storm.next(1) == (Mail("fault", (99,)), True)
+
+
+def test_what_nobody_wants_is_forgotten():
+    storm = Storm(window=0)
+    storm.learn(1, "101", "info", 0, 1)
+    storm.learn(2, "102", "info", 0)
+    storm.learn(3, "103", "info", 0, pending=True)
+    storm.learn(4, "303", "fault", 0)
+    storm.settled("info")
+    storm.release(set(), 0)
+    assert [storm.next(0)[0].numbers, storm.done(Mail("fault", (4,))), storm.next(0)] == [(4,), None, None]

@@ -11,15 +11,18 @@ RETRY_MINIMUM, RETRY_MAXIMUM, RETRY_FIRST, JITTER = 30.0, 3600.0, 40.0, 0.25
 
 @dataclass
 class Tries:
-    """How often something was tried, when (monotonic seconds) it may be tried again, and what it last ended at."""
+    """How often something was tried, when (monotonic seconds) it may be tried again, since when that is so, and what
+    the last try ended at."""
 
     count: int = 0
     next: float = 0.0
+    since: float = 0.0
     step: str = ""
     reply: str = ""
 
     def again(self, now: float, chance: float, step: str = "", reply: str = "") -> None:
         """Count a failed try; `chance` is a random number from 0 to 1."""
+        self.since = self.since if self.count else now
         self.next = now + delay(self.count, chance)
         self.count += 1
         self.step, self.reply = step, reply

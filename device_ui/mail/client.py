@@ -28,6 +28,8 @@ SHORT_SECONDS = 2.0
 TEST_SECONDS = 75.0
 # What the last line of several holds.
 LAST = frozenset({"end", "result"})
+# Seconds until a caller knocks again at a socket whose queue is full.
+CONNECT_AGAIN = 0.01
 # The hook keeps fewer characters than these and marks the cut; no more need travel.
 TEXT_SENT, SOURCE_SENT = 10_000, 200
 # sun_path holds 108 bytes with its NUL (unix(7)).
@@ -125,8 +127,7 @@ def _answers(
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
-            with reachable(path) as address:
-                sock.connect(address)
+            _connect(sock, path, clock.monotonic() + seconds if end is None else end)
             sock.sendall(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             rest = b""
             while True:
@@ -134,6 +135,19 @@ def _answers(
                 yield _understood(line)
     except OSError as error:
         raise HookError("down", f"the mail hook does not answer: {error.strerror or error}") from error
+
+
+def _connect(sock: socket.socket, path: Path, end: float) -> None:
+    """Connect until `end`: where too many callers wait already, Linux says so at once instead of waiting (unix(7))."""
+    with reachable(path) as address:
+        while True:
+            try:
+                sock.connect(address)
+                return
+            except BlockingIOError:
+                if clock.monotonic() + CONNECT_AGAIN >= end:
+                    raise
+                clock.sleep(CONNECT_AGAIN)
 
 
 def _understood(line: bytes) -> dict[str, Any]:

@@ -35,14 +35,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Seconds without a call and without mail after which a hook that can be started again ends; longer than a storm's window,
+# which lives in memory.
+IDLE_SECONDS = 60.0
+
 
 class Daemon:
-    """The hook of one device: socket, ledger, postman. `run` returns after SIGTERM or SIGINT."""
+    """The hook of one device: socket, ledger, postman. `run` returns after SIGTERM or SIGINT, or when nothing is left to do."""
 
     def __init__(self, device: Device, *, allow_loopback: bool = False, ca_file: str = "") -> None:
         self._device = device
         self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
         self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
+        self._idle_seconds: float | None = None
         # No core dump may hold the key or a password.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
@@ -95,17 +100,20 @@ class Daemon:
         return hook.Hook(self._listener(), self._outbox, requests, self._postman, permissions)
 
     def run(self) -> None:
-        """Serve until a signal; then finish the mail under way and close the ledger."""
+        """Serve until a signal or until idle; then finish the mail under way and close the ledger."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._hook.stop())
         thread = threading.Thread(target=self._postman.run, name="postman", daemon=True)
         thread.start()
         log.info("the mail hook listens at %s", self._device.folders.socket)
-        self._hook.serve()
+        is_idle = self._hook.serve(self._idle_seconds, self._postman.is_idle)
         self._postman.stop()
         # A mail under way gets a moment; after that it is tried again at the next start, with its Message-ID.
         thread.join(timeout=5)
-        self._lamp.end()
+        if is_idle:
+            log.info("nothing is left to do; the next line to the socket starts the mail hook again")
+        else:
+            self._lamp.end()
         self._outbox.close()
 
     def _wake(self) -> None:
@@ -121,7 +129,10 @@ class Daemon:
 
     def _listener(self) -> socket.socket:
         handed = listen_fds(os.environ)
-        return handed[0] if handed else hook.listen(self._device.folders.socket)
+        if handed:  # whoever holds the socket starts us again
+            self._idle_seconds = max(IDLE_SECONDS, 2.0 * self._device["mail.digest_window"])
+            return handed[0]
+        return hook.listen(self._device.folders.socket)
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -167,9 +178,8 @@ class Daemon:
 
     def _unseal(self, settings: SmtpSettings) -> str:
         sealed = settings.sealed or ""
-        pairs = keys.load_pairs(self._device.folders.private_key)
-        fitting = next((pair for pair in pairs if pair.id == seal.sealed_for(sealed)), pairs[0])
-        return seal.unseal(sealed, fitting.private, settings.bound_to)
+        pair = keys.load_opening(self._device.folders.private_key, sealed)
+        return seal.unseal(sealed, pair.private, settings.bound_to)
 
     def _finish_rotation(self) -> None:
         folders = self._device.folders

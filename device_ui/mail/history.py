@@ -6,71 +6,30 @@ Rows are read a few at a time, so that a long answer holds up no event that is r
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.outbox import Delivery, Event, Outbox
+from device_ui.mail.search import SOON, SORTS, Query, find
 from device_ui.mail.telling import headed, moment
 
 # Rows that are read of the ledger at a time.
 BATCH = 50
 LISTED = "SELECT value FROM json_each(?)"
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# The least and the greatest verdict of an event's mail: with these the events of one `state` stand together.
-VERDICTS = "SELECT min(verdict) || max(verdict) FROM delivery WHERE delivery.number = iif(mail, mail, event.number)"
-# How the answer can be sorted; :names holds the codes in the order of their names. Equal ones by number.
-SORTS = {
-    "number": "number",
-    "time": "time",
-    "type": "type",
-    "code": "code",
-    "name": "instr(:names, ',' || code || ',')",
-    "source": "source COLLATE NOCASE",
-    "state": f"iif(waiting, 'waiting', coalesce(({VERDICTS}), ''))",
-}
+__all__ = ["SOON", "SORTS", "BadQuery", "Query", "answer", "read_query", "state"]
 # Of a mail that waits, by its number and type: who is still to get it, the step and the answer the last try ended at.
 Waits = Callable[[int, str], tuple[Sequence[str], str, str]]
 
 
 class BadQuery(ValueError):
     """A question that cannot be answered; the reason is for a person."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """What is asked: seconds since 1970 from `begin` up to but without `end`, exact `type` and `code`, order, page."""
-
-    begin: float | None = None
-    end: float | None = None
-    type: str = ""
-    code: str = ""
-    sort: str = "number"
-    descending: bool = True
-    offset: int = 0
-    limit: int = BATCH
-
-    @property
-    def where(self) -> str:
-        """The conditions, as SQL over the values of `values`."""
-        conditions = {
-            "time >= :begin": self.begin is not None,
-            "time < :end AND time <> 0": self.end is not None,  # what has no date lies on no day
-            "type = :type": bool(self.type),
-            "code = :code": bool(self.code),
-        }
-        return " AND ".join(["1", *(text for text, given in conditions.items() if given)])
-
-    @property
-    def order(self) -> str:
-        """The order, as SQL."""
-        direction = "DESC" if self.descending else "ASC"
-        return f"{SORTS[self.sort]} {direction}, number {direction}"
 
 
 def read_query(request: Mapping[str, Any]) -> Query:
@@ -98,17 +57,11 @@ def read_query(request: Mapping[str, Any]) -> Query:
 
 
 def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, problem: str) -> Iterator[Mapping[str, Any]]:
-    """The lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``. Raises `NotStored`."""
-    values = _values(query, catalog)
-    counted = outbox.read(f"SELECT count(*) FROM event WHERE {query.where}", values)  # noqa: S608
-    matched = int(counted[0][0])
-    left = matched if not query.limit else min(query.limit, matched)
-    kept = outbox.numbers(
-        f"SELECT number FROM event WHERE {query.where} ORDER BY {query.order} LIMIT :limit OFFSET :offset",  # noqa: S608
-        {**values, "limit": left, "offset": query.offset},
-    )
-    for start in range(0, len(kept), BATCH):
-        yield from _events(kept[start : start + BATCH], outbox, catalog, waits)
+    """The lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``; `SOON` in between. Raises `NotStored`."""
+    matched, numbers = yield from find(query, outbox, _by_name(catalog))
+    batch = iter(numbers)
+    while piece := list(itertools.islice(batch, BATCH)):
+        yield from _events(piece, outbox, catalog, waits)
     removed = outbox.removed()
     told = {
         name.removeprefix("removed_"): removed[name] for name in ("removed_info", "removed_fault", "removed_waiting")
@@ -121,7 +74,7 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Wai
     mails = json.dumps([each.mail or each.number for each in found.values()])
     deliveries: dict[int, list[Delivery]] = {}
     for number, *row in outbox.read(
-        f"SELECT number, recipient, verdict, step, reply, time FROM delivery WHERE number IN ({LISTED})",  # noqa: S608
+        f"SELECT number, recipient, verdict, step, reply, time FROM delivery WHERE number IN ({LISTED})",
         (mails,),
     ):
         deliveries.setdefault(number, []).append(Delivery(*row))
@@ -133,19 +86,6 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Wai
 
 def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, waits: Waits) -> Mapping[str, Any]:
     shown, kind = headed(event, catalog[event.code])
-    ends = [
-        {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply,
-         "time": moment(each.time) if each.time else ""}
-        for each in deliveries
-    ]  # fmt: skip
-    if event.waiting:
-        recipients, step, reply = waits(event.mail or event.number, event.type)
-        final = {each.recipient for each in deliveries}
-        ends += [
-            {"recipient": each, "verdict": "waiting", "step": step, "reply": reply, "time": ""}
-            for each in recipients or [""]
-            if each not in final
-        ]
     return {
         "number": event.number,
         "time": moment(event.time, event.clock),
@@ -157,8 +97,22 @@ def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, waits:
         "text": shown.text,
         "state": state(event.waiting, [each.verdict for each in deliveries]),
         "mail": event.mail,
-        "deliveries": ends,
+        "deliveries": [*map(_delivery, deliveries), *(_open(event, deliveries, waits) if event.waiting else ())],
     }
+
+
+def _delivery(each: Delivery) -> Mapping[str, str]:
+    told = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply}
+    return {**told, "time": moment(each.time) if each.time else ""}
+
+
+def _open(event: Event, deliveries: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, str]]:
+    """Who still waits for the mail."""
+    recipients, step, reply = waits(event.mail or event.number, event.type)
+    final = {each.recipient for each in deliveries}
+    for recipient in recipients or [""]:
+        if recipient not in final:
+            yield {"recipient": recipient, "verdict": "waiting", "step": step, "reply": reply, "time": ""}
 
 
 def state(waiting: bool, verdicts: Sequence[str]) -> str:
@@ -172,11 +126,9 @@ def state(waiting: bool, verdicts: Sequence[str]) -> str:
     return "refused" if "refused" in verdicts else "dropped"
 
 
-def _values(query: Query, catalog: Catalog) -> dict[str, Any]:
+def _by_name(catalog: Catalog) -> str:
     names = sorted(catalog.kinds, key=lambda code: (catalog[code].name.lower(), code))
-    return {
-        "begin": query.begin, "end": query.end, "type": query.type, "code": query.code, "names": f",{','.join(names)},",
-    }  # fmt: skip
+    return f",{','.join(names)},"
 
 
 def _text(request: Mapping[str, Any], name: str) -> str:

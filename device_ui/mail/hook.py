@@ -23,7 +23,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 LINE_MAXIMUM = 64 * 1024
 UNREAD_MAXIMUM = 64 * 1024
 CONNECTIONS_MAXIMUM = 64
+# Seats for callers who may ask for nothing: they are told so, and keep nobody out. Callers who may wait to be let in.
+POWERLESS_MAXIMUM, BACKLOG = 8, 1024
 # Bytes read from one caller at a time, and lines after which the others wait for the next turn: bounds of memory.
 READ_MAXIMUM, BATCH_MAXIMUM = 16 * 1024, 1000
 # Bytes of a long answer that wait for their reader, and its lines that are made in one turn.
@@ -115,7 +117,7 @@ def listen(path: Path) -> socket.socket:
     with reachable(path) as address:
         sock.bind(address)
     path.chmod(0o666)
-    sock.listen(128)
+    sock.listen(BACKLOG)
     return sock
 
 
@@ -151,20 +153,26 @@ class Hook:
         with contextlib.suppress(OSError):  # all is closed, or enough was said
             self._stop.send(b"x")
 
-    def serve(self) -> None:
-        """Answer until `stop`."""
-        while not self._stopping:
-            self.turn()
+    def serve(self, idle_seconds: float | None = None, is_idle: Callable[[], bool] = lambda: True) -> bool:
+        """Answer until `stop`; or until nobody has called for `idle_seconds` and `is_idle`: whether that was it.
+
+        Who calls a moment later waits in the socket's queue, for whoever holds the socket to start a hook again.
+        """
+        is_over = False
+        while not self._stopping and not is_over:
+            is_over = not self.turn(idle_seconds) and not self._callers and is_idle()
         for caller in list(self._callers.values()):
             self._leave(caller)
         self._selector.close()
         for sock in (self._listener, self._wakeup, self._stop):
             sock.close()
+        return is_over
 
-    def turn(self) -> None:
-        """Wait for something to do and do it: one commit for all events that are there."""
+    def turn(self, seconds: float | None = None) -> bool:
+        """Wait for something to do and do it: one commit for all events that are there. False: nothing in `seconds`."""
         pending: list[Pending] = []
-        for key, mask in sorted(self._selector.select(), key=self._silence):
+        ready = self._selector.select(seconds)
+        for key, mask in sorted(ready, key=self._silence):
             if key.fileobj is self._listener:
                 self._welcome()
             elif key.fileobj is self._wakeup:
@@ -178,6 +186,7 @@ class Hook:
                     self._flush(caller)
         self._answer(pending)
         self._go_on()
+        return bool(ready)
 
     def _silence(self, ready: tuple[selectors.SelectorKey, int]) -> float:
         # Whoever was heard longest ago comes first, so that a flood from one caller silences no other; newcomers come
@@ -186,18 +195,26 @@ class Hook:
         return caller.heard if caller else float("inf")
 
     def _welcome(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except BlockingIOError:  # the caller has gone already
-            return
-        except OSError as error:  # out of descriptors: somebody must make room, or the newcomer knocks for ever
-            log.warning("a caller could not be heard: %s", error.strerror)
-            self._leave_quietest()
-            return
-        if len(self._callers) >= CONNECTIONS_MAXIMUM:
+        for _ in range(CONNECTIONS_MAXIMUM):
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:  # nobody waits any more
+                return
+            except OSError as error:  # out of descriptors: somebody must make room, or the newcomer knocks for ever
+                log.warning("a caller could not be heard: %s", error.strerror)
+                self._leave_quietest()
+                return
+            self._seat(sock)
+
+    def _seat(self, sock: socket.socket) -> None:
+        may = self._permissions.of(sock)
+        powerless = [each for each in self._callers.values() if not each.may]
+        if not may and len(powerless) >= POWERLESS_MAXIMUM:
+            self._leave(min(powerless, key=lambda caller: caller.heard))
+        elif len(self._callers) >= CONNECTIONS_MAXIMUM:
             self._leave_quietest()
         sock.setblocking(False)
-        caller = Caller(sock, self._permissions.of(sock), time.monotonic())
+        caller = Caller(sock, may, time.monotonic())
         self._callers[sock.fileno()] = caller
         self._selector.register(sock, selectors.EVENT_READ)
 
@@ -268,8 +285,8 @@ class Hook:
                 lines += 1
                 line = self._next_line(caller)
                 caller.is_waiting = line is None and caller.rest is not None
-                if line is None:
-                    break
+                if not line:
+                    break  # nothing yet, or nothing before the others had their turn
                 caller.heard = time.monotonic()
                 caller.outgoing += _spelt(line, as_json=True)
                 # One line may be longer than what a caller may leave unread of short answers.
@@ -333,12 +350,15 @@ class Hook:
 
     def _leave(self, caller: Caller) -> None:
         if self._callers.pop(caller.sock.fileno(), None):
+            if isinstance(caller.rest, Generator):
+                caller.rest.close()
             self._watch(caller, 0)
             caller.sock.close()
 
     def _leave_quietest(self) -> None:
         if self._callers:
-            self._leave(min(self._callers.values(), key=lambda caller: caller.heard))
+            # Who may ask for nothing first.
+            self._leave(min(self._callers.values(), key=lambda caller: (bool(caller.may), caller.heard)))
 
 
 def _from_json(line: bytes) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from device_ui.mail import limit
 from device_ui.mail.reserve import Reserve
 from device_ui.settings import flash
 
-VERSION = 1
+VERSION = 2
 # Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.
 VERSION_MAXIMUM = 1000
 # An event is one row in one table, so that accepting it touches as few blocks of flash as can be. The partial indexes
@@ -184,13 +184,15 @@ class Ledger:
         version = execute("PRAGMA user_version").fetchone()[0]
         if VERSION < version <= VERSION_MAXIMUM:
             raise sqlite3.NotSupportedError(f"it was written by a newer version of device-ui (ledger {version})")
-        if version not in (0, VERSION):
+        if version not in range(VERSION + 1):
             raise _damage(f"there is no version {version}")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA cache_size = -512")
         if version == 0:
             self._create()
+        if version == 1:
+            self._migrate()
         # The ledger's name must be on flash before the first event is called accepted; after a crash of this
         # process it may be in the cache only, so this is not left to the start that made the file.
         self._fsync_folder()
@@ -202,8 +204,11 @@ class Ledger:
         found = execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
             raise _damage(f"the check found: {found}")
-        schema = [row[0] for row in execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY rowid")]
-        if schema != STATEMENTS or not execute("SELECT 1 FROM fact WHERE name = ?", (LEDGER_ID,)).fetchone():
+        schema = [row[0] for row in execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")]
+        if (
+            sorted(schema) != sorted(STATEMENTS)
+            or not execute("SELECT 1 FROM fact WHERE name = ?", (LEDGER_ID,)).fetchone()
+        ):
             raise _damage("its tables are not ours")
         # Whether it can be written to; nothing is.
         execute("UPDATE fact SET value = value WHERE 0")
@@ -214,6 +219,21 @@ class Ledger:
         for statement in STATEMENTS:
             execute(statement)
         execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, secrets.token_hex(8)))
+        execute(f"PRAGMA user_version = {VERSION}")
+        execute("COMMIT")
+
+    def _migrate(self) -> None:
+        """From version 1, which knew no digests and no clock: no accepted alarm is lost for a newer program."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        execute("ALTER TABLE event RENAME TO event_1")
+        execute("DROP INDEX waiting")
+        for statement in STATEMENTS:
+            if "event" in statement.partition("(")[0]:
+                execute(statement)
+        columns = "number, code, type, time, accepted, source, text, waiting"
+        execute(f"INSERT INTO event SELECT {columns}, 0, '' FROM event_1")
+        execute("DROP TABLE event_1")
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 

@@ -58,16 +58,23 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, newest: int, most: in
         return 0
     rows: Sequence[tuple[int, int]] = cursor.execute(
         # What is being accepted stays, so that the highest number is never given twice.
-        f"SELECT number, mail FROM event WHERE {which} AND number <= ? ORDER BY number LIMIT ?",  # noqa: S608
+        f"SELECT number, mail FROM event WHERE {which} AND number <= ? ORDER BY number LIMIT ?",
         (newest, most),
     ).fetchall()
+    unmailed = sum(not _reached_somebody(cursor, mail or number) for number, mail in rows)
     cursor.executemany("DELETE FROM event WHERE number = ?", [(number,) for number, _ in rows])
     cursor.executemany(
         "DELETE FROM delivery WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE number = ?1) AND NOT EXISTS "
         "(SELECT 1 FROM event WHERE mail = ?1 AND mail <> number AND mail <> 0)",
         [(mail or number,) for number, mail in rows],
     )
-    for name in (fact, UNTOLD) if fact == "removed_waiting" else (fact,):
-        if rows:
-            count(cursor, name, len(rows))
+    if rows:
+        count(cursor, fact, len(rows))
+    if unmailed and fact == "removed_waiting":
+        count(cursor, UNTOLD, unmailed)
     return len(rows)
+
+
+def _reached_somebody(cursor: sqlite3.Cursor, mail: int) -> bool:
+    query = "SELECT 1 FROM delivery WHERE number = ? AND verdict = 'delivered' LIMIT 1"
+    return cursor.execute(query, (mail,)).fetchone() is not None

@@ -68,7 +68,7 @@ def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
 def compose_digest(digest: Digest, catalog: Catalog, envelope: Envelope) -> bytes:
     """The mail of many events: a line for each code with its count, all their numbers, and the oldest in full."""
     title = digest_subject(digest, catalog, envelope.device["name"])
-    name = f"{digest.count} events"
+    name = "1 event" if digest.count == 1 else f"{digest.count} events"
     rows = [*digest_table(digest, catalog, envelope.device), *_removed(envelope)]
     intro = ["These events came so quickly, or waited so long, that they are told of in one mail."]
     listed = _list(digest.events, catalog)
@@ -135,7 +135,8 @@ def digest_subject(digest: Digest, catalog: Catalog, device_name: str) -> str:
     most = max(digest.codes, key=lambda each: each.count)
     others = len(digest.codes) - 1
     more = "" if not others else f" and {others} other {'kind' if others == 1 else 'kinds'}"
-    return f"[{digest.count} {digest.type}s] {catalog[most.code].name}{more} · {device_name}"
+    counted = f"{digest.count} {digest.type}" + ("" if digest.count == 1 else "s")
+    return f"[{counted}] {catalog[most.code].name}{more} · {device_name}"
 
 
 def digest_table(digest: Digest, catalog: Catalog, device: Mapping[str, str]) -> Rows:

@@ -128,9 +128,9 @@ class Outbox(Ledger):
         values = (json.dumps(numbers),)
 
         def mark(cursor: sqlite3.Cursor) -> int:
-            found = cursor.execute(f"SELECT coalesce(min(number), 0) FROM event WHERE {chosen}", values)  # noqa: S608
+            found = cursor.execute(f"SELECT coalesce(min(number), 0) FROM event WHERE {chosen}", values)
             first = int(found.fetchone()[0])
-            cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)  # noqa: S608
+            cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)
             return first
 
         return self._write(mark)
@@ -141,16 +141,16 @@ class Outbox(Ledger):
         if not events:
             return None
         codes = self.read(
-            "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "  # noqa: S608
+            "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "
             f"WHERE {OF_MAIL} GROUP BY code ORDER BY code",
             (number,),
         )
-        numbers = self.numbers(f"SELECT number FROM event WHERE {OF_MAIL} ORDER BY number", (number,))  # noqa: S608
+        numbers = self.numbers(f"SELECT number FROM event WHERE {OF_MAIL} ORDER BY number", (number,))
         return Digest(number, events[0].type, [Kept(*row) for row in codes], _ranges(numbers), events)
 
     def pending(self) -> dict[int, str]:
         """Events that have no date yet, by number, and the moment that each keeps instead (see `clock`)."""
-        return dict(self.read(f"SELECT number, clock FROM event WHERE {PENDING} ORDER BY number", ()))  # noqa: S608
+        return dict(self.read(f"SELECT number, clock FROM event WHERE {PENDING} ORDER BY number", ()))
 
     def date(self, dated: Mapping[int, tuple[float, str]]) -> None:
         """Commit the dates of events by number: seconds since 1970, and what the date rests on."""
@@ -178,8 +178,11 @@ class Outbox(Ledger):
             lambda cursor: cursor.execute("UPDATE event SET waiting = 0 WHERE waiting AND type = ?", (kind,)).rowcount
         )
 
-    def give_up(self, newest: int, why: Delivery) -> int:
-        """Commit that every mail whose events are all up to `newest` is dropped, and why; how many events these were."""
+    def give_up(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> int:
+        """Commit that every mail whose events are all up to `newest` is dropped; how many events these were.
+
+        `why`, by type, is what became of it for each recipient; what an earlier verdict says stands.
+        """
         expired = (
             "waiting AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
             "(SELECT 1 FROM event AS other WHERE other.mail = event.mail AND other.mail <> other.number AND other.mail <> 0"
@@ -187,12 +190,14 @@ class Outbox(Ledger):
         )
 
         def drop(cursor: sqlite3.Cursor) -> int:
-            cursor.execute(
-                "INSERT OR REPLACE INTO delivery SELECT DISTINCT CASE mail WHEN 0 THEN number ELSE mail END, "  # noqa: S608
-                f"?2, ?3, ?4, ?5, ?6 FROM event WHERE {expired}",
-                (newest, why.recipient, why.verdict, why.step, why.reply, why.time),
-            )
-            return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {expired}", (newest,)).rowcount  # noqa: S608
+            for kind, deliveries in why.items():
+                for each in deliveries:
+                    cursor.execute(
+                        "INSERT OR IGNORE INTO delivery SELECT DISTINCT CASE mail WHEN 0 THEN number ELSE mail END, "
+                        f"?2, ?3, ?4, ?5, ?6 FROM event WHERE type = ?7 AND {expired}",
+                        (newest, each.recipient, each.verdict, each.step, each.reply, each.time, kind),
+                    )
+            return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {expired}", (newest,)).rowcount
 
         return self._write(drop)
 
@@ -235,7 +240,7 @@ class Outbox(Ledger):
                 [(number, each.recipient, each.verdict, each.step, each.reply, each.time) for each in deliveries],
             )
             if done:
-                cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))  # noqa: S608
+                cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
             if told:
                 limit.count(cursor, limit.UNTOLD, -told)
 
@@ -251,7 +256,7 @@ class Outbox(Ledger):
         return [
             Event(code, kind, time, accepted, source, text, bool(waiting), number, mail, clock)
             for number, code, kind, time, accepted, source, text, waiting, mail, clock in self.read(
-                f"SELECT {COLUMNS} FROM event WHERE {where}",  # noqa: S608
+                f"SELECT {COLUMNS} FROM event WHERE {where}",
                 values,
             )
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui.mail.clock import LOOK_SECONDS, PENDING, Clock
 from device_ui.mail.outbox import Delivery, Event, Outbox
@@ -65,7 +65,7 @@ class Plan:
         self._is_known = False
 
     def next(self, tried: Tried) -> Mail | None:
-        """The mail to send now; `tried` as in `Storm.next`. Raises `NotStored`: then nothing is decided."""
+        """The mail to send now, as `Storm.next` says. Raises `NotStored`: then nothing is decided."""
         while found := self._storm.next(self._monotonic(), tried):
             mail, is_fresh = found
             if not is_fresh or not self._storm.window or self._decided(mail):
@@ -93,11 +93,10 @@ class Plan:
     def settle(self, kind: str) -> None:
         """Nobody wants events of this type: they are done. Raises `NotStored`."""
         if self._outbox.settle(kind):
-            self.forget()
-            self.look()
+            self._storm.settled(kind)
 
-    def give_up(self, newest: int, why: Delivery) -> bool:
-        """Drop what is up to this number; whether there was anything. Raises `NotStored`."""
+    def give_up(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> bool:
+        """Drop what is up to this number, by type `why`; whether there was anything. Raises `NotStored`."""
         if not self._outbox.give_up(newest, why):
             return False
         self.forget()
@@ -128,8 +127,8 @@ class Plan:
             self._outbox.date({number: (stamp.time, stamp.clock) for number, stamp in stamps.items()})
             log.info("the clock is right now; %d events are dated", len(stamps))
         held = {number for number, moment in pending.items() if number not in stamps and self.clock.hold(moment)}
-        for number in sorted(pending.keys() - held):
-            self._storm.released(number, now)
+        # Not by `pending`: an event may be told to us only after it was dated.
+        self._storm.release(held, now)
         self._holds, self.has_undated = bool(held), len(stamps) < len(pending)
 
     def _restore_budget(self) -> None:

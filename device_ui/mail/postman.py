@@ -7,7 +7,6 @@ in memory: a retry writes nothing to flash.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import random
@@ -43,7 +42,8 @@ LISTED_MAXIMUM = 100
 DROPPED = "dropped"
 LOGIN_REFUSED = "login_refused"
 # What stands until mail goes out again; every other problem is looked for anew in each round.
-LASTING = ("", "server", "fault", "refused")
+LOSSES = ("refused", "dropped")
+LASTING = ("", "server", "fault", *LOSSES)
 
 
 class Sender(Protocol):
@@ -61,7 +61,8 @@ class Sender(Protocol):
 @dataclass(frozen=True)
 class Problem:
     """Why no mail goes out. `word` is one of ``unset``, ``damaged``, ``unreadable``, ``password``, ``login refused``,
-    ``server``, ``refused`` (the last mail, for good), ``storage``, ``fault``; `step` and `reply` are the courier's; `advice`
+    ``server``, ``refused`` (the last mail, for good), ``dropped`` (given up), ``storage``, ``full``, ``fault``, ``removed``
+    (events that the ledger's limit took unmailed), ``clock`` (not set); `step` and `reply` are the courier's; `advice`
     is one sentence that says what a person can change."""
 
     word: str = ""
@@ -116,8 +117,10 @@ class Postman:
     def state(self) -> dict[str, Any]:
         """How the mail path is, for the page and the console. Raises `NotStored` when the ledger cannot be read."""
         problem = self.problem
-        if not problem.word and self._outbox.is_reserve_used:
-            problem = Problem("full")
+        removed, right = self._outbox.removed()[UNTOLD], self.calendar.is_right()
+        others = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not right}
+        if not problem.word:
+            problem = Problem(next((word for word, stands in others.items() if stands), ""))
         return {
             "problem": problem.word,
             "step": problem.step,
@@ -125,8 +128,8 @@ class Postman:
             "advice": problem.advice,
             "waiting": self._outbox.waiting_count(),
             "set_aside": self._outbox.set_aside.name if self._outbox.set_aside else "",
-            "removed": self._outbox.removed()[UNTOLD],
-            "clock": "" if self.calendar.is_right() else clock_text(self.calendar.told),
+            "removed": removed,
+            "clock": "" if right else clock_text(self.calendar.told),
         }
 
     def wake(self) -> None:
@@ -161,6 +164,14 @@ class Postman:
             return everybody.get(kind, []), step, reply
 
         return told
+
+    def is_idle(self) -> bool:
+        """Whether nothing is left to do before somebody calls."""
+        try:
+            waits = self._outbox.waiting_count() or self._outbox.is_reserve_used or self.plan.has_undated
+        except NotStored:
+            return False
+        return not waits and not self._unrecorded
 
     def stop(self) -> None:
         """Let `run` come to its end; a mail under way is finished or given up within its deadline."""
@@ -215,7 +226,7 @@ class Postman:
         if self.problem.word not in LASTING:
             self.problem = self._standing
         self._settle_unwanted(settings)
-        self._give_up()
+        self._give_up(settings)
         # A word about new settings may be lost (a hook that was just starting): never wait longer than this unseen.
         if self._outbox.waiting_count():
             return min(self._send_due(settings, revision), LOOK_AGAIN)
@@ -336,7 +347,7 @@ class Postman:
         content = self._composed(mail, settings, everybody, courier.local_address, told) if open_ else None
         outcomes: Mapping[str, Any] = courier.deliver(open_, content) if content else {}
         later = [each for each in outcomes.values() if each.verdict == "try later"]
-        now = self.calendar.now()
+        now = self.calendar.now() if self.calendar.is_right() else 0.0
         ended = [
             Delivery(recipient, each.verdict, each.step, each.reply, now)
             for recipient, each in outcomes.items()
@@ -364,7 +375,7 @@ class Postman:
             return None
         device = {**self._device, "address": address}
         envelope = message.Envelope(settings, everybody, device, self._outbox.id, self.calendar.now(), removed)
-        if digest.count > 1:
+        if digest.count > 1 or digest.events[0].number != mail.id:
             return message.compose_digest(digest, self._catalog, envelope)
         return message.compose(digest.events[0], self._catalog[digest.events[0].code], envelope)
 
@@ -373,6 +384,7 @@ class Postman:
         if ended:
             lost = [each for each in ended if each.verdict != "delivered"]
             self._server, self._standing = Tries(), Problem()
+            self._marks.clear()  # it works: what waits now waits for the budget, or has a verdict of its own
             advice = self._advice(lost[0].step, "answer", lost[0].reply, settings) if lost else ""
             self.problem = Problem("refused", lost[0].step, lost[0].reply, advice) if lost else Problem()
         for each in ended:
@@ -418,7 +430,7 @@ class Postman:
         self._tries.clear()
         self._marks.clear()
         self._standing = Problem()
-        if self.problem.word in LASTING:
+        if self.problem.word in LASTING and self.problem.word not in LOSSES:
             self.problem = Problem()
 
     def _forget(self) -> None:
@@ -430,7 +442,7 @@ class Postman:
         if self._refused is not None:
             self._outbox.keep_fact(LOGIN_REFUSED, json.dumps(self._refused) if self._refused else None)
 
-    def _give_up(self) -> None:
+    def _give_up(self, settings: SmtpSettings) -> None:
         """Drop what has waited for five days of trying.
 
         Told by marks of the highest number, hour by hour on the monotonic clock: neither a wrong wall clock nor a
@@ -442,12 +454,29 @@ class Postman:
         expired = 0
         while self._marks and now - self._marks[0][0] > GIVE_UP_SECONDS:
             expired = self._marks.popleft()[1]
-        if expired:
-            reply = f"given up after 5 days: {self.problem.step} {self.problem.reply}".strip()
-            why = Delivery("", DROPPED, self.problem.step, reply, self.calendar.now())
-            if self.plan.give_up(expired, why):
-                self._tries.clear()
-                self.problem = Problem("refused", why.step, why.reply)
+        if expired and self.plan.give_up(expired, {kind: self._given_up(kind, settings) for kind in TYPES}):
+            self._tries.clear()
+            self.problem = Problem("dropped", self.problem.step, self.problem.reply)
+        for mail, tries in list(self._tries.items()):
+            if now - tries.since > GIVE_UP_SECONDS:
+                self._give_up_one(mail, tries, settings)
+
+    def _give_up_one(self, mail: int, tries: Tries, settings: SmtpSettings) -> None:
+        """A mail that a server which takes others has deferred for five days."""
+        event = self._outbox.event(mail)
+        final = {each.recipient for each in self._outbox.deliveries(mail)}
+        self.problem = Problem("dropped", tries.step, tries.reply)
+        dropped = (
+            [each for each in self._given_up(event.type, settings) if each.recipient not in final] if event else []
+        )
+        self._record(Mail("", (mail,)), dropped, done=True)
+
+    def _given_up(self, kind: str, settings: SmtpSettings) -> list[Delivery]:
+        """What becomes of a mail of this type for each of its recipients."""
+        reply = f"given up after 5 days: {self.problem.step} {self.problem.reply}".strip()
+        now = self.calendar.now() if self.calendar.is_right() else 0.0
+        everybody = addresses(kind, self._listed(), settings)
+        return [Delivery(each, DROPPED, self.problem.step, reply, now) for each in everybody]
 
 
 def clock_text(seconds: float) -> str:
@@ -460,7 +489,8 @@ def clock_text(seconds: float) -> str:
 def _last_loss(outbox: Outbox) -> Problem:
     """A mail that reached nobody must be told until one is delivered, across a restart too."""
     last = outbox.last_delivery()
-    return Problem("refused", last.step, last.reply) if last and last.verdict != "delivered" else Problem()
+    word = "dropped" if last and last.verdict == DROPPED else "refused"
+    return Problem(word, last.step, last.reply) if last and last.verdict != "delivered" else Problem()
 
 
 def _refusal(fact: str) -> dict[str, str]:

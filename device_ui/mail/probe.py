@@ -67,7 +67,10 @@ def read(der: bytes) -> Certificate:
     # Imported here: 7 MiB that only a certificate which is not right is worth.
     from cryptography import x509
 
-    found = x509.load_der_x509_certificate(der)
+    try:
+        found = x509.load_der_x509_certificate(der)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
     return Certificate(
         tuple(_clean(name) for name in _names(found)[:NAMES_MAXIMUM]),
         found.not_valid_before_utc,

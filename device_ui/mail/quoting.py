@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 # Characters of an answer that are kept.
 REPLY_MAXIMUM = 500
+# Characters that are searched for secrets: what is not kept need not be.
+SEARCHED_MAXIMUM = 4 * REPLY_MAXIMUM
 # A piece this long of a secret, in any of its spellings, is struck out of what a server says.
 SECRET_PIECE = 8
 STRUCK_OUT = "[…]"
@@ -26,7 +28,7 @@ def spellings(account: str, password: str) -> list[str]:
 def quoted(text: str, secrets: Sequence[str]) -> str:
     """`text` on one line without `secrets`, at most `REPLY_MAXIMUM` characters."""
     # Struck out first: a password may hold a character that is not printable.
-    return printable(strike_out(text, secrets))[:REPLY_MAXIMUM]
+    return printable(strike_out(text[:SEARCHED_MAXIMUM], secrets))[:REPLY_MAXIMUM]
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,7 @@ line, in which None means that the next line is not there yet.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from device_ui.mail import history
@@ -24,6 +24,8 @@ Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 # Characters of an event that are kept; a longer text is cut and says so, it is never a reason to lose an alarm.
 TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
+# Long answers about the history at once: a page, a file, and somebody else's page.
+READING_MAXIMUM = 4
 # A mail can be dated in any of these years, in any zone.
 YEARS = (1970, 9998)
 # RFC 3339, 5.6, whose note allows the blank; fromisoformat alone takes weeks, commas and much else.
@@ -40,6 +42,7 @@ class Requests:
     ) -> None:
         self._outbox, self._catalog, self._postman, self._tester = outbox, catalog, postman, tester
         self._clock, self._problem = clock, problem
+        self._reading = 0
         self._words: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
             "event": self._event,
             "state": lambda _: {"state": {**self._postman.state(), "catalog": self._problem}},
@@ -87,7 +90,20 @@ class Requests:
             query = history.read_query(request)
         except history.BadQuery as error:
             raise Refused("bad-request", str(error)) from error
-        return history.answer(query, self._outbox, self._catalog, self._postman.waits(), self._problem)
+        if self._reading >= READING_MAXIMUM:
+            raise Refused("busy", "others read the history already")
+        lines = self._counted(history.answer(query, self._outbox, self._catalog, self._postman.waits(), self._problem))
+        next(lines)
+        return lines
+
+    def _counted(self, lines: Iterator[Mapping[str, Any]]) -> Generator[Mapping[str, Any], None, None]:
+        """The same lines; begun with one that tells nothing, so that its end is counted however it comes."""
+        self._reading += 1
+        try:
+            yield history.SOON
+            yield from lines
+        finally:
+            self._reading -= 1
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
         for code in sorted(self._catalog.kinds):

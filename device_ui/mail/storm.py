@@ -7,7 +7,8 @@ A thousand alarms must reach a person as something that can be read, and the fir
    and the windows open anew: a storm that lasts is one digest a window. What has waited for a whole window, since the
    server could not be reached or the budget was used up, is gathered in the same way.
 3. A budget of mails an hour holds whatever happens. What it held back is in the next digest. Infos may use two thirds
-   of it, so that a fault is never held behind them; and faults are always looked at first.
+   of it, so that a fault is never held behind them; and faults are always looked at first. What was never tried may use
+   five sixths while something else waits, so that faults that never end leave room for an info and for a second try.
 4. A mail that was decided on keeps its events until it is done: its Message-ID must mean the same in every retry. It
    comes after what was never tried, or a few mails that a server defers for days would hold up all the others.
 
@@ -19,13 +20,15 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 WINDOW_SECONDS, HOUR = 60, 3600.0
 BUDGET = 60
 # The part of the budget that infos leave to faults.
 FAULT_SHARE = 3
+# The part that new faults leave to everything else while there is something else.
+OTHER_SHARE = 6
 TYPES = ("fault", "info")
 # Since when a mail, by its id, may be tried again: 0 when it never was, None when it may not yet.
 Tried = Callable[[int], float | None]
@@ -126,12 +129,19 @@ class Storm:
             else:
                 self._held[kind].setdefault(code, Held(now)).numbers.append(number)
 
-    def released(self, number: int, now: float) -> None:
-        """A pending event waits for the clock no more."""
+    def release(self, pending: Collection[int], now: float) -> None:
+        """Only these numbers still wait for the clock."""
         with self._lock:
-            code, kind = self._pending.pop(number, ("", ""))
-            if kind:
+            for number in [each for each in self._pending if each not in pending]:
+                code, kind = self._pending.pop(number)
                 self._held[kind].setdefault(code, Held(now)).numbers.append(number)
+
+    def settled(self, kind: str) -> None:
+        """Nobody wants what waits of this type."""
+        with self._lock:
+            self._held[kind] = {}
+            self._decided = {name: mail for name, mail in self._decided.items() if mail.type != kind}
+            self._pending = {number: each for number, each in self._pending.items() if each[1] != kind}
 
     def went_out(self, now: float, kind: str) -> None:
         """A mail that counts towards the budget."""
@@ -183,7 +193,7 @@ class Storm:
 
     def _fresh(self, now: float, tried: Tried) -> tuple[Mail, bool] | None:
         for kind in TYPES:
-            if self._release(kind, now) > now:
+            if self._release(kind, now) > now or (kind == TYPES[0] and self._is_others_turn(now, tried)):
                 continue
             first = next((mail for mail in self._of(kind) if tried(mail.id) == 0), None)
             if first:
@@ -203,6 +213,14 @@ class Storm:
 
     def _of(self, kind: str) -> list[Mail]:
         return [mail for mail in self._decided.values() if mail.type == kind]
+
+    def _is_others_turn(self, now: float, tried: Tried) -> bool:
+        """Whether new faults have used up their part of the hour, and something else waits and could go now."""
+        info, fault = TYPES[1], TYPES[0]
+        if len(self._sent) < self.budget - max(1, self.budget // OTHER_SHARE):
+            return False
+        infos = self._is_due(info, now) or any(tried(mail.id) is not None for mail in self._of(info))
+        return (infos and self._release(info, now) <= now) or any(tried(mail.id) for mail in self._of(fault))
 
     def _is_due(self, kind: str, now: float) -> bool:
         return bool(self._held[kind]) and self._moment(kind, now) <= now
@@ -252,7 +270,7 @@ class Storm:
             moments.append(self._sent[len(self._sent) - self.budget][0] + HOUR)
         if kind == "info":
             infos = [moment for moment, each in self._sent if each == "info"]
-            most = self.budget - self.budget // FAULT_SHARE
+            most = max(1, self.budget - max(1, self.budget // FAULT_SHARE))
             if len(infos) >= most:
                 moments.append(infos[len(infos) - most] + HOUR)
         return max(moments)

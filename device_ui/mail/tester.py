@@ -102,14 +102,15 @@ class Tester:
         self, settings: SmtpSettings, recipients: Sequence[str], tell: Callable[[Mapping[str, Any]], None]
     ) -> None:
         try:
-            tell(self._tested(settings, recipients, tell))
+            last = self._tested(settings, recipients, tell)
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
-            tell({"error": "password", "reason": str(error)})
+            last = {"error": "password", "reason": str(error)}
         except Exception:
             log.exception("the test stumbled")
-            tell({"error": "fault", "reason": "the mail service had a fault; its log tells more"})
+            last = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
         finally:
             self._busy.release()
+        tell(last)
 
     def _tested(
         self, settings: SmtpSettings, recipients: Sequence[str], tell: Callable[[Mapping[str, Any]], None]

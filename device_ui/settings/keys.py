@@ -49,7 +49,8 @@ def load_pair(private_path: Path, public_path: Path) -> KeyPair:
     pairs = _stored_pairs(private_path)
     if not pairs:
         pairs = [KeyPair(seal.new_private_key())]
-        _store_private(private_path, pairs)
+    # A pair that was there is stored again, which writes nothing: a hook that died may have left it in the cache only.
+    _store_private(private_path, pairs)
     _store_public(public_path, pairs)
     return pairs[0]
 
@@ -79,6 +80,12 @@ def load_pairs(path: Path) -> list[KeyPair]:
     if values is None:
         raise NoKey
     return [KeyPair(_key(path, values[name])) for name in (CURRENT, BEFORE) if name in values]
+
+
+def load_opening(path: Path, sealed: str) -> KeyPair:
+    """The pair that a sealed text was made for, else the pair that stands. Raises as `load_private` does."""
+    pairs = load_pairs(path)
+    return next((pair for pair in pairs if pair.id == seal.sealed_for(sealed)), pairs[0])
 
 
 def begin_rotation(private_path: Path, public_path: Path) -> None:

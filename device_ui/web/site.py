@@ -30,6 +30,7 @@ MAIL_PROBLEMS = {
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log tells more. Mail is tried again.",
     "full": "The device's disk is full. Events are accepted while its reserve lasts; free some space.",
+    "dropped": "A mail was given up after 5 days of trying ({step}): “{reply}”. It is not sent again.",
     "refused": "The last mail was refused for good ({step}): “{reply}”. It is not sent again.",
     "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
