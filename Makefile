@@ -50,6 +50,13 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 	@printf '%s\n' '#!/usr/bin/env python3' 'import sys' 'sys.path.insert(0, "$(PREFIX)/lib/device-ui")' \
 		'from device_ui.__main__ import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/device-ui"
+	@cd "$(DESTDIR)$(PREFIX)" && install -d -m 755 lib/systemd/system lib/sysusers.d lib/tmpfiles.d share/device-ui
+	@for unit in $(notdir $(wildcard device_ui/appliance/*.service device_ui/appliance/*.socket)); do \
+		sed 's|/usr/bin/device-ui|$(PREFIX)/bin/device-ui|' "device_ui/appliance/$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit"; \
+		chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit"; done
+	@install -m 644 device_ui/appliance/sysusers.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/device-ui.conf"
+	@install -m 644 device_ui/appliance/tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/device-ui.conf"
+	@install -m 644 device_ui/appliance/nginx.conf device_ui/appliance/stunnel.conf "$(DESTDIR)$(PREFIX)/share/device-ui"
 
 clean: ## remove what the other commands made, but not the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

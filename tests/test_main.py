@@ -19,7 +19,7 @@ from device_ui.demo import Mailbox, Server
 from tests.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
 COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password"]
-COMMANDS += ["setup-code", "rotate-key", "factory-reset", "check"]
+COMMANDS += ["setup-code", "certificate", "rotate-key", "factory-reset", "check"]
 
 
 @pytest.fixture

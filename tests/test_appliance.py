@@ -1,0 +1,110 @@
+"""What an image installs: units that systemd takes, sealed as far as they can be, and the folders of two users."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from device_ui.device import Device, Folders
+from tests.product import ROOT
+
+APPLIANCE = ROOT / "device_ui" / "appliance"
+UNITS = sorted(path.name for path in APPLIANCE.iterdir() if path.suffix in (".service", ".socket"))
+SERVICES = ("device-ui-web.service", "device-ui-mailhook.service")
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    found = configparser.ConfigParser(strict=False, interpolation=None)
+    found.optionxform = str  # type: ignore[assignment,method-assign]
+    found.read(APPLIANCE / name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """What ``make install`` puts under /usr."""
+    root = tmp_path_factory.mktemp("image")
+    subprocess.run(["make", "-s", "-C", ROOT, "install", f"DESTDIR={root}", "PREFIX=/usr"], check=True, timeout=120)
+    return root
+
+
+def test_the_image_has_units_users_and_folders(installed):
+    found = {path.name for path in (installed / "usr/lib/systemd/system").iterdir()}
+    assert found == set(UNITS)
+    for path in ("lib/sysusers.d/device-ui.conf", "lib/tmpfiles.d/device-ui.conf", "share/device-ui/nginx.conf"):
+        assert (installed / "usr" / path).read_text()
+
+
+def test_systemd_takes_the_units(tmp_path):
+    for name in UNITS:  # the command is not installed here
+        (tmp_path / name).write_text((APPLIANCE / name).read_text().replace("/usr/bin/device-ui", "/bin/true"))
+    words = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in UNITS)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert [line for line in done.stderr.splitlines() if "device-ui" in line] == []
+
+
+def test_systemd_would_say_what_is_wrong(tmp_path):
+    (tmp_path / UNITS[0]).write_text("[Unit]\nDescripton=x\n[Service]\nExecStart=/bin/true\n")
+    words = ["systemd-analyze", "verify", "--man=no", str(tmp_path / UNITS[0])]
+    assert "Descripton" in subprocess.run(words, capture_output=True, text=True, timeout=60).stderr
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_sealed(name):
+    words = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(APPLIANCE / name)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert exposure, done.stderr
+    assert float(exposure[1]) <= 1.5
+
+
+@pytest.mark.parametrize(("name", "user"), [(SERVICES[0], "device-ui"), (SERVICES[1], "device-mail")])
+def test_each_runs_as_a_user_of_its_own_with_bounds(name, user):
+    service = unit(name)["Service"]
+    assert (service["User"], service["Group"]) == (user, user)
+    assert (service["LimitCORE"], service["MemoryMax"]) == ("0", "64M")
+
+
+def test_neither_sees_the_others_room():
+    assert unit(SERVICES[0])["Service"]["InaccessiblePaths"] == "-/var/lib/device-ui/mail"
+    assert unit(SERVICES[1])["Service"]["InaccessiblePaths"] == "-/var/lib/device-ui/web"
+
+
+def test_the_pages_reach_no_network():
+    service = unit(SERVICES[0])["Service"]
+    assert (service["PrivateNetwork"], service["RestrictAddressFamilies"]) == ("yes", "AF_UNIX")
+
+
+def test_who_calls_the_hook_can_be_told():
+    """With PrivateUsers= every caller but root and the hook itself would be nobody to SO_PEERCRED."""
+    assert "PrivateUsers" not in unit(SERVICES[1])["Service"]
+    assert "ProcSubset" not in unit(SERVICES[1])["Service"]
+
+
+def test_both_are_started_by_their_sockets():
+    assert unit("device-ui-mailhook.socket")["Socket"]["ListenStream"] == str(Folders().socket)
+    assert unit("device-ui-mailhook.socket")["Socket"]["SocketMode"] == "0666"
+    assert unit("device-ui-web.socket")["Socket"]["SocketMode"] == "0660"
+
+
+def test_the_folders_are_those_that_the_processes_would_make():
+    made = {}
+    for line in (APPLIANCE / "tmpfiles.conf").read_text().splitlines():
+        if line.startswith("d "):
+            _, path, mode, user, group, _ = line.split()
+            made[path] = (int(mode, 8), user, group)
+    device = Device.plain(Folders())
+    for path, mode, _ in [*device.layout("web"), *device.layout("mail")]:
+        assert made[str(path)][0] == mode
+    assert made[str(Folders().socket.parent)] == (0o755, "device-mail", "device-mail")
+
+
+def test_the_users_are_those_of_the_settings():
+    told = (APPLIANCE / "sysusers.conf").read_text()
+    device = Device.plain(Folders())
+    for name in ("web", "mail", "event_group"):
+        assert re.search(rf"^[ug] {device[f'users.{name}']} ", told, re.MULTILINE)
