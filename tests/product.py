@@ -129,6 +129,12 @@ class Product:
             **{"env": self.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": 60, **run},
         )
 
+    def maker(self, text: str) -> Product:
+        """Write the maker's device.toml, for processes that start afterwards."""
+        self.folders.etc.mkdir(parents=True, exist_ok=True)
+        (self.folders.etc / "device.toml").write_text(text)
+        return self
+
     def command_under_strace(self, injection: str, *words: str) -> int:
         """Run one command with a fault that strace injects (``inject=fsync:signal=SIGKILL:when=3``); its exit code."""
         traced = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", injection, self.python, "-m", "device_ui", *words]
@@ -157,7 +163,7 @@ class Product:
             public = keys.load_public(self.folders.public_key)
             sealed = seal.seal(draft.password, public, draft.settings.bound_to)
         store.save(dataclasses.replace(draft.settings, sealed=sealed), standing.revision)
-        client.settings_changed(self.folders.socket)
+        client.settings_changed(self.folders.socket, seconds=SECONDS)
 
     def state(self) -> Mapping[str, Any]:
         """How the hook says the mail path is."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import resource
 import socket
+import sys
 import threading
 from collections.abc import Callable
 
@@ -17,7 +19,7 @@ from bottle import response
 
 from device_ui.device import Device
 from device_ui.settings import keys
-from device_ui.web import app
+from device_ui.web import app, journal
 from device_ui.web.site import MAIL_PROBLEMS, Site
 from tests import document
 from tests.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form, wsgi
@@ -141,7 +143,9 @@ ANSWERS: list[tuple[str, int, Callable[[Product, Browser], Page]]] = [
     ("broken", 422, lambda product, session: session.update(host="")),
     ("too many", 429, lambda product, session: guessed(product)),
     ("large header", 431, lambda product, session: parsed(raw(product.port, b"GET /smtp HTTP/1.1\r\nX: ".ljust(8192, b"x")))),
-    ("odd coding", 501, lambda product, session: sent(product, "POST /smtp HTTP/1.1", "Transfer-Encoding: gzip")),
+    ("odd coding", 400, lambda product, session: sent(product, "POST /smtp HTTP/1.1", "Transfer-Encoding: gzip")),
+    ("odd method", 501, lambda product, session: session.request("BREW", "/smtp", None, {})),
+    ("options", 204, lambda product, session: session.request("OPTIONS", "/smtp", None, {})),
     ("no key", 503, without_key),
     ("not stored", 507, unstored),
 ]  # fmt: skip
@@ -178,7 +182,7 @@ def test_a_page_may_set_a_header_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "ask"), [each for each in ANSWERS if each[1] not in (206, 304, 413, 431, 501)]
+    ("name", "status", "ask"), [each for each in ANSWERS if each[1] not in (204, 206, 304, 413, 431, 501)]
 )
 def test_every_page_is_sound_html_without_inline_code_and_other_hosts(product, session, name, status, ask):
     page = ask(product, session)
@@ -195,6 +199,7 @@ def test_every_page_is_sound_html_without_inline_code_and_other_hosts(product, s
             "saved",
             "no HTTP",
             "two lengths",
+            "odd coding",
         )
     assert "://" not in page.text.replace("http://www.w3.org/2000/svg", "")
 
@@ -246,6 +251,61 @@ def test_a_fault_is_a_plain_page_and_the_trace_is_in_the_log(site):
 def test_a_fault_leaves_the_next_page_well(site):
     wsgi(site, "GET", "/fault", **{"wsgi.errors": io.StringIO()})
     assert wsgi(site, "GET", "/static/style.css").status == 200
+
+
+FORGED = "device_ui.web.pages.entry: a login from 192.0.2.9 succeeded"
+ANSI = "\x1b[31m\x1b]0;title\x07"
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("plain, 한국어 é", "plain, 한국어 é"),
+        (f"a\n{FORGED}", f"a\\n{FORGED}"),
+        (f"a\r\n{FORGED}", f"a\\r\\n{FORGED}"),
+        (ANSI, r"\x1b[31m\x1b]0;title\x07"),
+        ("\x7f\x85\x9b\0", r"\x7f\x85\x9b\x00"),
+        ("\u2028\u2029\u202e\ud800", r"\u2028\u2029\u202e\ud800"),
+    ],
+)
+def test_a_log_line_stays_one_plain_line_whatever_was_typed(typed, line):
+    record = logging.LogRecord("device_ui", logging.INFO, "", 0, "%s", (typed,), None)
+    assert journal.WholeLines(journal.FORMAT).format(record) == f"device_ui: {line}"
+
+
+def test_a_log_line_is_bounded():
+    record = logging.LogRecord("device_ui", logging.INFO, "", 0, "x" * 9000, (), None)
+    assert len(journal.WholeLines(journal.FORMAT).format(record)) == 1000
+
+
+def test_a_traceback_in_the_log_passes_for_no_message():
+    try:
+        raise ValueError(f"a\n{FORGED}\n{ANSI}")
+    except ValueError:
+        record = logging.LogRecord("device_ui", logging.ERROR, "", 0, "a fault", (), sys.exc_info())
+    first, *rest = journal.WholeLines(journal.FORMAT).format(record).split("\n")
+    assert first == "device_ui: a fault"
+    assert all(line.startswith("    ") for line in rest)
+    assert "\x1b" not in "".join(rest)
+
+
+def test_what_bottle_says_of_a_fault_passes_for_no_message(caplog):
+    journal.Errors().write(f"Traceback\n{FORGED}\n")
+    assert caplog.messages == ["| Traceback", f"| {FORGED}"]
+
+
+def test_nothing_that_a_stranger_sends_forges_a_line(product):
+    before = len(product.log("web"))
+    typed = f"%0a{FORGED.replace(' ', '%20')}%1b[31m"
+    own = f"127.0.0.1:{product.port}"
+    for line in (f"GET /{typed} HTTP/1.1", f"POST /login?{typed} HTTP/1.1", f"GET /static/{typed} HTTP/1.1"):
+        sent(product, line, f"User-Agent: {ANSI}", f"Referer: http://{own}/{typed}", f"X-Forwarded-For: 1\t{FORGED}")
+    for field in ("password", "code", "again"):
+        Browser(product.port, source="127.0.0.8").post("/login", **{field: f"x\n{FORGED}\n{ANSI}"})
+    raw(product.port, f"GET / HTTP/1.1\r\nHost: x{ANSI}\n{FORGED}\r\n\r\n".encode())
+    written = product.log("web")[before:]
+    assert "\x1b" not in written
+    assert FORGED not in written.split("\n")
 
 
 # Paths and methods
@@ -322,7 +382,7 @@ def test_every_file_that_a_page_names_is_there(session):
     assert [session.get(path).status for path in named] == [200, 200, 200]
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE"])
 @pytest.mark.parametrize("path", ["/smtp", "/login", "/health", "/static/style.css"])
 def test_another_method_is_answered_405(product, session, method, path):
     page = session.request(method, path, None, {"Origin": f"http://127.0.0.1:{product.port}"})

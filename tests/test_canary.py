@@ -123,6 +123,7 @@ class Life:
 
     def live(self) -> None:
         """Everything that a password goes through."""
+        self.product.maker("[mail]\ndigest_window = 0\n")  # a mail for each event
         self.product.start("--ca-file", str(self.mailbox.ca_file))
         browser = Recorder(self.product.port)
         browser.answers = self.evidence
@@ -132,9 +133,11 @@ class Life:
         for words in ("json", "env", "msmtprc"):
             self._command("settings", "--format", words)
         self._be_refused()
-        for path in ("/smtp", "/health", "/login"):
+        for path in ("/smtp", "/health", "/login", "/recipients", "/history", "/history.csv", "/others/email-content"):
             browser.get(path)
         self._command("check")
+        self._command("test")
+        self._command("history", "--json")
         self._command("setup-code")
         self.look_at_processes("refused")
         self.look_at_files("running")

@@ -36,7 +36,7 @@ def save(product: Product, port: int, password: str | None = None, **fields: obj
     product.folders.settings.parent.mkdir(exist_ok=True)
     store = Store(product.folders.settings)
     store.save(settings, store.read()[1])
-    client.settings_changed(product.folders.socket)
+    client.settings_changed(product.folders.socket, seconds=SECONDS)
 
 
 def state(product: Product) -> dict[str, object]:

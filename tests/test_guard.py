@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from http.client import HTTPException
+from pathlib import Path
 
 import pytest
 from bottle import HTTPError, request, response
@@ -12,10 +13,10 @@ from bottle import HTTPError, request, response
 from device_ui.device import Device
 from device_ui.web import app
 from device_ui.web.administrator import Administrator
-from device_ui.web.guard import Guard, own_names
+from device_ui.web.guard import Guard, address, own_names
 from device_ui.web.sessions import Sessions
 from device_ui.web.throttle import Throttle
-from tests.product import ADMIN_PASSWORD, Browser, Product, raw, settings_form
+from tests.product import ADMIN_PASSWORD, SECONDS, Browser, Product, raw, settings_form, wait_for
 from tests.test_sessions import Clock
 
 STRANGER = "This device does not go by that name. Use its address."
@@ -136,9 +137,9 @@ def test_a_stranger_is_told_to_use_the_address(product):
     assert "evil.example" not in answer
 
 
-def test_a_request_without_a_host_is_answered_421(product):
-    assert asked(product, "GET /login", version="1.0")[0] == 421
-    assert asked(product, "GET /login")[0] == 421
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_request_without_a_host_is_answered_400(product, version):
+    assert asked(product, "GET /login", version=version)[0] == 400
 
 
 def test_a_name_that_was_pointed_at_the_device_sees_and_changes_nothing(product, browser):
@@ -221,7 +222,7 @@ def test_a_form_from_elsewhere_is_refused_in_words(product):
     assert FOREIGN in answer
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE"])
 def test_every_method_that_may_change_something_needs_our_origin(product, browser, method):
     headers = ("Host: 127.0.0.1", f"Cookie: {browser.cookie}", "Origin: http://evil.example", "Content-Length: 0")
     assert asked(product, f"{method} /smtp", *headers)[0] == 403
@@ -232,7 +233,8 @@ def test_every_method_that_may_change_something_needs_our_origin(product, browse
 
 def routes(device: Device) -> list[tuple[str, str]]:
     """Every route of the application, a new one too, with something for its wildcards."""
-    return [(each.method, re.sub(r"<name:[^>]*\]\*>", "style.css", each.rule)) for each in app.pages(device).routes]
+    found = [(each.method, re.sub(r"<name:[^>]*\]\*>", "style.css", each.rule)) for each in app.pages(device).routes]
+    return [each for each in found if each != ("OPTIONS", "*")]
 
 
 OPEN = {
@@ -291,6 +293,81 @@ def test_the_cookie_is_secure_under_tls(tmp_path):
     guard, _ = guarded(tmp_path, scheme="https")
     guard.sign_in()
     assert any("; secure" in value.lower() for name, value in response.headerlist if name == "Set-Cookie")
+
+
+def proxied(tmp_path: Path, path: str, *lines: str, body: str = "") -> str:
+    """The answer of the pages behind a proxy that ends TLS, which asked in these lines."""
+    head = (f"{path} HTTP/1.1", "Host: nas.example", "X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https", *lines)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(SECONDS)
+        sock.connect(str(tmp_path / "web.sock"))
+        sock.sendall("\r\n".join((*head, "Connection: close", "", body)).encode())
+        return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+
+
+@pytest.fixture
+def behind_proxy(tmp_path):
+    """A device whose pages listen on a Unix socket."""
+    with Product(tmp_path) as product:
+        product.folders.etc.mkdir()
+        (product.folders.etc / "device.toml").write_text('[web]\nnames = ["nas.example"]\n')
+        assert product.command("admin", "set-password", input=ADMIN_PASSWORD + "\n").returncode == 0
+        product.spawn("web", "--listen", f"unix:{tmp_path}/web.sock")
+        wait_for((tmp_path / "web.sock").exists, what="the socket")
+        yield product
+
+
+def log_in_under_tls(tmp_path: Path, *lines: str) -> str:
+    """The cookie that a login through the proxy sets."""
+    body = f"password={ADMIN_PASSWORD.replace(' ', '+')}"
+    kind = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}")
+    answer = proxied(tmp_path, "POST /login", "Origin: https://nas.example", *kind, *lines, body=body)
+    (cookie,) = re.findall(r"(?im)^set-cookie: (.*)\r$", answer)
+    return cookie
+
+
+def test_under_tls_the_cookie_is_secure_and_this_hosts_alone(behind_proxy, tmp_path):
+    pair, *attributes = (each.strip() for each in log_in_under_tls(tmp_path).split(";"))
+    assert re.fullmatch("__Host-session=[A-Za-z0-9_-]{43}", pair)
+    assert sorted(each.lower() for each in attributes) == ["httponly", "path=/", "samesite=strict", "secure"]
+    assert proxied(tmp_path, "GET /smtp", f"Cookie: {pair}").startswith("HTTP/1.1 200 ")
+    assert "a login from 192.0.2.7 succeeded" in behind_proxy.log("web")
+
+
+def test_under_tls_a_cookie_set_without_it_is_nobody(behind_proxy, tmp_path):
+    """Another program of this host, or a page without TLS, can plant one; it cannot plant __Host-."""
+    token = log_in_under_tls(tmp_path).partition(";")[0].partition("=")[2]
+    assert proxied(tmp_path, "GET /smtp", f"Cookie: session={token}").startswith("HTTP/1.1 303 ")
+
+
+def test_under_tls_a_form_from_a_page_without_it_is_refused(behind_proxy, tmp_path):
+    answer = proxied(tmp_path, "POST /logout", "Origin: http://nas.example", "Content-Length: 0")
+    assert answer.startswith("HTTP/1.1 403 ")
+
+
+def test_under_tls_signing_out_takes_the_cookie(behind_proxy, tmp_path):
+    cookie = log_in_under_tls(tmp_path).partition(";")[0]
+    answer = proxied(tmp_path, "POST /logout", "Origin: https://nas.example", "Content-Length: 0", f"Cookie: {cookie}")
+    assert re.search(r"(?im)^set-cookie: __Host-session=.*secure", answer)
+    assert proxied(tmp_path, "GET /smtp", f"Cookie: {cookie}").startswith("HTTP/1.1 303 ")
+
+
+def test_the_socket_is_for_its_group_alone(behind_proxy, tmp_path):
+    assert (tmp_path / "web.sock").stat().st_mode & 0o777 == 0o660
+
+
+def test_without_the_proxy_no_cookie_is_called_secure(product):
+    browser = Browser(product.port, headers={"X-Forwarded-Proto": "https"})
+    page = browser.post("/login", password=ADMIN_PASSWORD)
+    assert page.headers["set-cookie"].startswith("session=")
+    assert "secure" not in page.headers["set-cookie"].lower()
+
+
+def test_the_address_of_a_proxy_without_one_is_unknown(tmp_path):
+    guarded(tmp_path)
+    for told, plain in (("localhost", "unknown"), ("192.0.2.7\n x", "unknown"), ("::FFFF:192.0.2.7", "192.0.2.7")):
+        request.environ["REMOTE_ADDR"] = told
+        assert address() == plain
 
 
 def test_a_cookie_that_was_there_before_is_not_adopted(product):
@@ -411,6 +488,15 @@ def test_a_wait_is_told_in_whole_seconds_never_too_short(tmp_path):
     assert [guard.attempt() for _ in range(4)] == [0, 0, 0, 1]
     clock.now += 0.3
     assert guard.attempt() == 1
+
+
+def test_a_try_is_over_with_its_request(tmp_path):
+    guard, _ = guarded(tmp_path)
+    guard.attempt()
+    assert guard.throttle._computed == 1
+    guard.finish_request()
+    guard.finish_request()
+    assert guard.throttle._computed == 0
 
 
 @pytest.mark.parametrize("content", [b"damaged", None])

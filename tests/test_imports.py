@@ -38,7 +38,14 @@ ALLOWED = {
     "device_ui": set(),
 }
 # These put the rooms together, and nobody imports them.
-FREE = {"device_ui.__main__", "device_ui.desk", "device_ui.demo", "device_ui.check", "device_ui.factory", "device_ui.certificate"}
+FREE = {
+    "device_ui.__main__",
+    "device_ui.desk",
+    "device_ui.demo",
+    "device_ui.check",
+    "device_ui.factory",
+    "device_ui.certificate",
+}
 
 
 @dataclass(frozen=True)

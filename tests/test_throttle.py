@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_ui.web.throttle import Throttle
+from device_ui.settings import record
+from device_ui.web.throttle import Guesses, Throttle
 from tests.test_sessions import Clock
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -79,24 +81,194 @@ def test_failures_are_forgotten_after_an_hour(throttle, clock, seconds, waits):
     assert [throttle.attempt(HERE) for _ in range(2)] == waits
 
 
-def test_a_thousand_addresses_are_remembered_and_the_oldest_goes(throttle, clock):
+def test_4000_addresses_are_remembered_and_the_oldest_goes(throttle, clock):
     guess(throttle, clock, 3)
-    for number in range(999):
-        throttle.attempt(f"198.51.100.{number}")
+    for number in range(3999):
+        throttle._count(f"10.0.{number // 256}.{number % 256}", Guesses(0, clock.now), clock.now)
     assert throttle.attempt(HERE) == 1
-    throttle.attempt("203.0.113.1")
-    assert throttle.attempt(HERE) == 0
-    assert len(throttle._failures) == 1000
+    throttle._count("203.0.113.1", Guesses(0, clock.now), clock.now)
+    assert HERE not in throttle._visitors
+    assert len(throttle._visitors) == 4000
 
 
 def test_an_address_that_tries_again_is_no_longer_the_oldest(throttle, clock):
-    throttle.attempt(HERE)
-    throttle.attempt(THERE)
-    throttle.attempt(HERE)
-    for number in range(999):
-        throttle.attempt(f"198.51.100.{number}")
-    assert HERE in throttle._failures
-    assert THERE not in throttle._failures
+    for address in (HERE, THERE, HERE):
+        throttle.attempt(address)
+    assert list(throttle._visitors) == [THERE, HERE]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", True),
+        ("2001:db8::1", "2001:DB8:0:0:1::", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::1%eth1", True),
+        ("localhost", "", True),
+        ("nonsense\n", "unknown", True),
+    ],
+)
+def test_one_visitor_is_one_address_or_the_network_that_every_customer_has(throttle, clock, one, other, are_one):
+    for _ in range(3):
+        throttle.attempt(one)
+    assert throttle.attempt(other) == (1 if are_one else 0)
+
+
+# The account: there is one, and many may guess at it
+
+
+def attacked(clock: Clock, count: int = 1000, rounds: int = 4, path: Path | None = None) -> Throttle:
+    """A throttle at which so many addresses guess as soon as they may."""
+    throttle = Throttle(clock, path)
+    for _ in range(rounds):
+        for number in range(count):
+            tried(throttle, f"10.9.{number // 256}.{number % 256}")
+        clock.now += 1
+    return throttle
+
+
+def tried(throttle: Throttle, address: str) -> float:
+    """The wait for one try, which is over at once."""
+    wait = throttle.attempt(address)
+    if not wait:
+        throttle.finished()
+    return wait
+
+
+def test_the_owner_gets_in_from_another_address_while_1000_guess(clock):
+    throttle = attacked(clock)
+    assert tried(throttle, HERE) == 0
+
+
+def test_the_owner_may_mistype_once_while_1000_guess(clock):
+    throttle = attacked(clock)
+    assert [tried(throttle, HERE) for _ in range(2)] == [0, 0]
+
+
+def test_where_the_owner_got_in_before_nothing_changes_while_1000_guess(clock):
+    throttle = attacked(clock)
+    throttle.succeeded(HERE)
+    assert [tried(throttle, HERE) for _ in range(4)] == [0, 0, 0, 1]
+
+
+def test_all_that_have_failed_try_every_two_seconds_together(clock):
+    throttle, count = attacked(clock, 200), 0
+    for _ in range(240):
+        clock.now += 0.25
+        count += sum(not tried(throttle, f"10.9.0.{number}") for number in range(200))
+    assert 28 <= count <= 31
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(19, 0), (20, 0.5), (49, 0.5), (50, 1), (79, 1), (80, 2), (100, 2)])
+def test_the_pause_between_guessers_grows_with_the_failures_of_all(throttle, clock, failures, pause):
+    for address in (HERE, THERE) * 2:
+        tried(throttle, address)
+    throttle._failures = failures
+    assert [tried(throttle, HERE), tried(throttle, THERE)] == [0, pause]
+
+
+def test_the_failures_of_everybody_are_forgotten_in_time(clock):
+    throttle = attacked(clock)
+    guesser = "10.9.0.0"
+    clock.now += 600
+    tried(throttle, HERE)
+    assert tried(throttle, guesser) == 0
+
+
+def test_under_attack_two_threads_stay_free_for_pages(clock):
+    throttle = attacked(clock)
+    assert [throttle.attempt(f"192.0.2.{number}") for number in range(3)] == [0, 0, 1]
+    throttle.finished()
+    assert throttle.attempt("192.0.2.9") == 0
+
+
+def test_in_peace_all_may_log_in_at_once(throttle):
+    assert [throttle.attempt(f"192.0.2.{number}") for number in range(8)] == [0] * 8
+
+
+def test_the_owner_s_logins_do_not_slow_anybody_down(throttle, clock):
+    for number in range(200):
+        assert tried(throttle, f"192.0.2.{number % 50}") == 0
+        throttle.succeeded(f"192.0.2.{number % 50}")
+    assert [tried(throttle, THERE) for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_proxy_that_tells_no_addresses_is_never_known(clock):
+    throttle = Throttle(clock)
+    throttle.succeeded("unknown")
+    assert throttle._known == {}
+
+
+# The file
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "throttle.toml"
+
+
+def test_a_guesser_still_waits_after_a_restart(clock, path):
+    guess(Throttle(clock, path), clock, 8)
+    again = Throttle(Clock(5.0), path)
+    assert [again.attempt(HERE), again.attempt(THERE)] == [8, 0]
+
+
+def test_an_attack_goes_on_after_a_restart(clock, path):
+    attacked(clock, path=path)
+    again = Throttle(Clock(5.0), path)
+    assert max(tried(again, f"10.9.0.{number}") for number in [*range(10)] * 2) > 0
+
+
+def test_nobody_waits_longer_than_a_minute_after_a_restart_whatever_the_file_says(path):
+    values = {"failures": 999999, "visitors": f"{HERE}=999999 {THERE}=x ={1} a=9 =", "known": "x " * 1000}
+    path.write_bytes(record.encode("", values))
+    for clock in (Clock(0.0), Clock(1e9)):
+        assert Throttle(clock, path).attempt(HERE) <= 60
+    assert Throttle(Clock(), path).attempt("198.51.100.1") == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged", b"\0" * 100, b"x" * 70000])
+def test_a_damaged_file_keeps_nobody_out(clock, path, content):
+    path.write_bytes(content)
+    throttle = Throttle(clock, path)
+    assert throttle.attempt(HERE) == 0
+    guess(throttle, clock, 8)
+    assert Throttle(clock, path).attempt(HERE) > 0
+
+
+def test_a_file_that_cannot_be_written_keeps_nobody_out(clock, tmp_path, caplog):
+    throttle = Throttle(clock, tmp_path / "nowhere" / "throttle.toml")
+    assert guess(throttle, clock, 8) == [0, 0, 0, 1, 2, 4, 8, 16]
+    assert caplog.text.count("the failed logins are not noted") == 1
+
+
+def test_typing_writes_nothing(clock, path):
+    throttle = Throttle(clock, path)
+    guess(throttle, clock, 4)
+    for number in range(10):
+        throttle.succeeded(f"192.0.2.{number}")
+    assert not path.exists()
+
+
+def test_an_attack_of_a_day_writes_144_times(clock, path):
+    throttle, written = Throttle(clock, path), set()
+    for number in range(24 * 60):
+        clock.now += 60
+        for each in range(30):
+            tried(throttle, f"10.9.{number % 200}.{each}")
+        if path.exists():
+            written.add(path.stat().st_mtime_ns)
+    assert 100 <= len(written) <= 145
+
+
+def test_the_file_stays_small(clock, path):
+    attacked(clock, path=path)
+    clock.now += 600
+    attacked(clock, path=path)
+    assert path.stat().st_size < 4096
 
 
 def test_guesses_at_once_are_counted_one_by_one(clock):

@@ -8,6 +8,7 @@ of the clock bends, and gets its date once the clock is right. After ten minutes
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ class Clock:
         self._floor = max(RELEASE, written - TOLERANCE_SECONDS)
         self._offset = wall() - boot()
         self._was_set = False
+        # Now, and not when the first alarm comes: a clock that is in doubt needs an import.
+        self._believed()
 
     @property
     def told(self) -> float:
@@ -119,15 +122,21 @@ def _is_synchronized() -> bool:
     """Whether systemd-timesyncd has set the clock, or the kernel knows that some other program keeps it right."""
     if SYNCHRONIZED.exists():
         return True
+    return 0 <= _kernel()() < TIME_ERROR
+
+
+@functools.cache
+def _kernel() -> Callable[[], int]:
+    """adjtimex(2), which changes nothing and needs no privilege with modes = 0."""
     # Imported here: only a clock that is in doubt needs it.
     import ctypes
 
     try:
-        # adjtimex(2) with modes = 0 changes nothing and needs no privilege; a struct timex has 208 bytes at most.
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
+        adjtimex = ctypes.CDLL(None).adjtimex
     except (OSError, AttributeError):
-        return False
-    return 0 <= int(state) < TIME_ERROR
+        return lambda: TIME_ERROR
+    # A struct timex has 208 bytes at most.
+    return lambda: int(adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)))
 
 
 def _boot_id() -> str:

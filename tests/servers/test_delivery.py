@@ -38,6 +38,7 @@ def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def hook(product: Product, authority: Authority, tmp_path: Path) -> Product:
     """A hook that trusts the tests' authority."""
+    product.maker("[mail]\ndigest_window = 0\n")  # a mail for each event
     return product.start_hook("--ca-file", str(authority.write(tmp_path / "authority.pem")))
 
 
