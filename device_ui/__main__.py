@@ -75,7 +75,7 @@ def web(device: Device, options: argparse.Namespace) -> int:
     from device_ui.web import server
 
     _log_to_stderr()
-    server.serve(device, options.listen)
+    server.serve(device, options.listen, device["web.trusted_proxy"])
     return EX_OK
 
 
@@ -297,7 +297,7 @@ def _command(
 
 
 def _listen(one: argparse.ArgumentParser) -> None:
-    told = "where the pages are served (%(default)s)"
+    told = "where the pages are served; unix:PATH for a TLS proxy in front (%(default)s)"
     one.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help=told)
 
 
@@ -349,7 +349,10 @@ def _log_to_stderr() -> None:
     """For the journal, which adds the time by itself."""
     import logging
 
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    from device_ui import journal
+
+    logging.basicConfig(level=logging.INFO)
+    journal.keep_lines_whole()
 
 
 def _without_sendmail_flags(words: list[str]) -> list[str]:

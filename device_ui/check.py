@@ -18,7 +18,7 @@ from device_ui.settings.store import Store
 from device_ui.web.administrator import Administrator
 
 # The oldest releases without a known hole in what is used here; cryptography 47 is the first with HPKE.
-MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 1), "cryptography": (47,)}
+MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 2), "cryptography": (47,)}
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("locks.security", False, "keeps connection security at its default, auto"),
     ("locks.sign_in", False, "keeps the sign-in at its default, manual"),
     ("web.names", [], "names that the page is reached by, besides the host name, localhost and any IP address"),
+    (
+        "web.trusted_proxy",
+        "",
+        "the IP address of a TLS proxy whose X-Forwarded-For and -Proto are believed; at a Unix socket they always are",
+    ),
     ("mail.helo_name", "", "the name said in EHLO; empty: the host name if it has a dot, else the address literal"),
     ("mail.ca_file", "", "certificates (PEM) trusted for the mail server besides the system's"),
     (

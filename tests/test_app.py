@@ -17,9 +17,10 @@ from collections.abc import Callable
 import pytest
 from bottle import response
 
+from device_ui import journal
 from device_ui.device import Device
 from device_ui.settings import keys
-from device_ui.web import app, journal
+from device_ui.web import app
 from device_ui.web.site import MAIL_PROBLEMS, Site
 from tests import document
 from tests.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form, wsgi

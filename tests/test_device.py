@@ -21,6 +21,7 @@ DEFAULTS = {
     "locks.security": False,
     "locks.sign_in": False,
     "web.names": [],
+    "web.trusted_proxy": "",
     "mail.helo_name": "",
     "mail.ca_file": "",
     "mail.digest_window": 60,
@@ -85,6 +86,7 @@ def test_every_setting_is_taken(folders):
         sign_in = true
         [web]
         names = ["nas.example.com", "nas"]
+        trusted_proxy = "192.0.2.9"
         [mail]
         helo_name = "nas.example.com"
         ca_file = "/etc/ssl/own.pem"
@@ -110,6 +112,7 @@ def test_every_setting_is_taken(folders):
         "locks.security": True,
         "locks.sign_in": True,
         "web.names": ["nas.example.com", "nas"],
+        "web.trusted_proxy": "192.0.2.9",
         "mail.helo_name": "nas.example.com",
         "mail.ca_file": "/etc/ssl/own.pem",
         "mail.digest_window": 0,

@@ -30,10 +30,12 @@ ALLOWED = {
         "device_ui.settings.*",
         "device_ui.mail.client",
         "device_ui.spreadsheet",
+        "device_ui.journal",
     },
     "device_ui.device": {"device_ui.errors", "device_ui.settings.smtp"},
     "device_ui.errors": set(),
     "device_ui.spreadsheet": {"device_ui.errors"},
+    "device_ui.journal": set(),
     "device_ui.console": {"device_ui.spreadsheet"},
     "device_ui": set(),
 }
@@ -154,6 +156,7 @@ def test_every_module_stands_in_a_room_or_is_named_here():
         "device_ui.device",
         "device_ui.errors",
         "device_ui.console",
+        "device_ui.journal",
         "device_ui.spreadsheet",
     }
 

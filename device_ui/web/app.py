@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from bottle import Bottle, HTTPError, HTTPResponse, response, static_file
+from bottle import Bottle, HTTPError, HTTPResponse, request, response, static_file
 
 from device_ui.device import Device
 from device_ui.settings.store import RecipientStore, Store
@@ -48,12 +48,17 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
     """Every route of one device; `clock` ends sessions and delays guesses."""
     store = Store(device.folders.settings)
     guard = Guard(
-        Administrator(device.folders.administrator), Sessions(clock), Throttle(clock), own_names(device["web.names"])
+        Administrator(device.folders.administrator),
+        Sessions(clock),
+        Throttle(clock, device.folders.administrator.with_name("throttle.toml")),
+        own_names(device["web.names"]),
     )
     site = Site(device, store, RecipientStore(device.folders.recipients), guard)
     app = Bottle()
     app.default_error_handler = partial(error_page, site)
     app.add_hook("before_request", guard.check_request)
+    app.add_hook("after_request", guard.finish_request)
+    app.route("*", "OPTIONS", methods)
     app.route("/", "GET", lambda: see_other("/smtp"))
     app.route("/setup", "GET", partial(entry.show_setup, site))
     app.route("/setup", "POST", partial(entry.set_up, site))
@@ -90,8 +95,26 @@ def static(name: str) -> HTTPResponse:
     return static_file(name, root=str(find("static")))
 
 
+def methods(allowed: str = "GET,POST") -> str:
+    """What may be asked of a page, or of the whole device (RFC 9110, 9.3.7): 204, and nothing but headers."""
+    response.status = 204
+    _allow(allowed)
+    return ""
+
+
+def _allow(found: str) -> None:
+    # bottle answers HEAD wherever it answers GET, and does not say so.
+    served = {"OPTIONS", *found.split(","), *(["HEAD"] if "GET" in found else [])}
+    response.set_header("Allow", ", ".join(sorted(served)))
+
+
 def error_page(site: Site, error: HTTPError) -> str:
     """A plain page: what happened, and no more. A fault of ours is in the log (bottle writes it), never on the page."""
+    if error.status_code == 405:
+        found = str(error.get_header("Allow"))
+        if request.method == "OPTIONS":
+            return methods(found)
+        _allow(found)
     sentence = error.body if error.status_code != 500 else "The device had a fault. Its log tells more."
     return site.render("error", title=error.status_line, sentence=sentence)
 

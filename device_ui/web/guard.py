@@ -18,12 +18,18 @@ from bottle import HTTPError, HTTPResponse, request, response
 
 from device_ui.device import host_name
 from device_ui.errors import Damaged, DeviceUIError, NotReadable
+from device_ui.web import peer
 from device_ui.web.administrator import Administrator
 from device_ui.web.sessions import Session, Sessions
 from device_ui.web.throttle import Throttle
 
-COOKIE = "session"
+# Under TLS the browser itself keeps everybody but this very host from setting it (RFC 6265bis, 4.1.3.2).
+COOKIE, COOKIE_UNDER_TLS = "session", "__Host-session"
+# RFC 9110, 9.2.1: what changes nothing needs no origin.
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HOST_PATTERN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
+# Of the request's environment: it is a try to get in.
+TRYING = "device_ui.trying"
 CLOSED = (
     "The administrator's record of this device is damaged. At the device's console, "
     "device-ui admin set-password chooses a new password."
@@ -42,10 +48,10 @@ class Guard:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def check_request(self) -> None:
-        """Before every route: Host and, for a POST, Origin. Raises HTTPError 400, 403 or 421."""
+        """Before every route: Host and, for a POST, Origin. Raises HTTPError 403 or 421."""
         if not self.is_own_host(_header("HOST")):
             raise HTTPError(421, "This device does not go by that name. Use its address.")
-        if request.method not in ("GET", "HEAD") and not is_same_origin():
+        if request.method not in SAFE_METHODS and not is_same_origin():
             raise HTTPError(403, "This form was not sent by a page of this device.")
 
     def is_own_host(self, host: str) -> bool:
@@ -87,8 +93,7 @@ class Guard:
         self._end_all_after_new_password()  # first, or this login would hide the change from the sessions before it
         self.sessions.end(_token())
         token = self.sessions.begin()
-        secure = request.urlparts.scheme == "https"
-        response.set_cookie(COOKIE, token, path="/", httponly=True, samesite="strict", secure=secure)
+        response.set_cookie(_cookie(), token, path="/", httponly=True, samesite="strict", secure=is_tls())
         session = self.sessions.find(token)
         if session is None:  # another login pushed it out at once
             raise HTTPError(503, "Too many logins at once. Please try again.")
@@ -97,11 +102,19 @@ class Guard:
     def sign_out(self) -> None:
         """End the session of this request, if it has one."""
         self.sessions.end(_token())
-        response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+        response.delete_cookie(_cookie(), path="/", httponly=True, samesite="strict", secure=is_tls())
 
     def attempt(self) -> int:
         """Whole seconds that this address must wait before it tries a login or a code; 0: none, and it has tried."""
-        return int(-(-self.throttle.attempt(address()) // 1))
+        seconds = int(-(-self.throttle.attempt(address()) // 1))
+        if not seconds:
+            request.environ[TRYING] = True
+        return seconds
+
+    def finish_request(self) -> None:
+        """After every route: a try to get in is over with its request."""
+        if request.environ.pop(TRYING, False):
+            self.throttle.finished()
 
     def _end_all_after_new_password(self) -> None:
         with self._lock:
@@ -140,12 +153,17 @@ def is_same_origin() -> bool:
     if origin is None:
         return bool(site == "same-origin")
     # Compared as text: an origin has no path, both leave out the default port, and what cannot be parsed is not ours.
-    return bool(origin.lower() == f"{request.urlparts.scheme}://{_header('HOST')}".lower())
+    return bool(origin.lower() == f"{'https' if is_tls() else 'http'}://{_header('HOST')}".lower())
+
+
+def is_tls() -> bool:
+    """Whether the browser speaks TLS, to the trusted proxy in front."""
+    return bool(request.environ.get("wsgi.url_scheme") == "https")
 
 
 def address() -> str:
-    """The address that this request came from."""
-    return str(request.environ.get("REMOTE_ADDR") or "unknown")
+    """The address that this request came from, in its usual spelling; ``unknown`` when the proxy in front told none."""
+    return peer.plain(str(request.environ.get("REMOTE_ADDR", "")))
 
 
 def _header(name: str) -> str:
@@ -153,11 +171,15 @@ def _header(name: str) -> str:
     return str(request.environ.get(f"HTTP_{name}", ""))
 
 
+def _cookie() -> str:
+    return COOKIE_UNDER_TLS if is_tls() else COOKIE
+
+
 def _token() -> str:
     # By hand: http.cookies gives up, or raises, at an odd cookie of another program on this host, and cookies know
     # no ports (RFC 6265, 8.5).
     pairs = (each.strip().partition("=") for each in _header("COOKIE").split(";"))
-    return next((value for name, _, value in pairs if name == COOKIE), "")
+    return next((value for name, _, value in pairs if name == _cookie()), "")
 
 
 def _is_address(name: str) -> bool:

@@ -6,56 +6,57 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
-import waitress
-from waitress.channel import HTTPChannel
-from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask
+from waitress.adjustments import Adjustments
+from waitress.task import ThreadedTaskDispatcher
 
+from device_ui import journal
 from device_ui.device import Device, listen_fds
 from device_ui.errors import Damaged, DeviceUIError
 from device_ui.settings import flash
 from device_ui.web import app
 from device_ui.web.administrator import Administrator, Record
+from device_ui.web.connection import Limits
+from device_ui.web.door import Door, Doors, TcpDoor, UnixDoor
 from device_ui.web.forms import BODY_MAXIMUM
 
 log = logging.getLogger(__name__)
 
 # A page takes a millisecond; only a login computes. Four threads serve an appliance and cost little memory.
 THREADS = 4
-# Connections at once, and seconds until an idle one is closed.
-CONNECTIONS_MAXIMUM, IDLE_SECONDS = 100, 30
 HEADER_MAXIMUM = 8 * 1024
+# Bytes of an answer that wait in memory for a slow reader, and in the kernel.
+WAITING_MAXIMUM, SENDING_MAXIMUM = 256 * 1024, 256 * 1024
+# Descriptors that are no connections: files, the hook's socket, connections taken at once.
+DESCRIPTORS_BESIDES = 64
+UNIX = "unix:"
+# Whoever is in the socket's group may be the proxy, and nobody else.
+SOCKET_MODE = "660"
+# What waitress calls the other end of a Unix socket.
+UNIX_PEER = "localhost"
+# What a proxy is believed: the last address that it added, and whether TLS ended there.
+PROXY = {"trusted_proxy_count": 1, "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto"}
 
 
-class PlainError(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """What waitress answers by itself (400, 413, 431, 501), with the headers of every other answer."""
+def serve(device: Device, listen: str, trusted_proxy: str = "") -> None:
+    """Serve `listen` (``host:port`` or ``unix:PATH``) or what systemd hands over, until SIGTERM or SIGINT.
 
-    def execute(self) -> None:
-        """Write the answer."""
-        self.response_headers.extend((*app.HEADERS, app.NO_STORE))
-        super().execute()
-
-
-class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection of waitress with our errors."""
-
-    error_task_class = PlainError
-
-
-def serve(device: Device, listen: str) -> None:
-    """Serve `listen` (``host:port``) until SIGTERM or SIGINT. Raises OSError when the address cannot be had,
-    `DeviceUIError` when it is none."""
+    X-Forwarded-For and X-Forwarded-Proto are believed of the other end of a Unix socket, and of the address
+    `trusted_proxy`. Raises OSError when the address cannot be had, `DeviceUIError` when it is none.
+    """
     # No core dump may hold a password that somebody is just typing.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prepare(device)
+    journal.keep_lines_whole()
     handed = listen_fds(os.environ)
-    server = _server(device, {"sockets": handed} if handed else {"listen": listen})
+    server = open_doors(app.make(device), listen, handed, trusted_proxy, Limits(connections=_connections()))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    log.info("the pages are served at %s", "systemd's socket" if handed else f"http://{listen}/")
+    log.info("the pages are served at %s", "systemd's socket" if handed else _shown(listen))
     server.run()
 
 
@@ -74,27 +75,80 @@ def prepare(device: Device, *, quiet: bool = False) -> Record | None:
     return found
 
 
-def _server(device: Device, where: dict[str, Any]) -> Any:
+def open_doors(
+    application: Callable[..., Iterable[bytes]],
+    listen: str,
+    handed: Sequence[socket.socket] = (),
+    trusted_proxy: str = "",
+    limits: Limits = Limits(),  # noqa: B008  # frozen
+) -> Doors:
+    """waitress with our doors, listening; ``run()`` serves until SystemExit. Raises as `serve` does."""
+    dispatcher = ThreadedTaskDispatcher()
+    dispatcher.set_thread_count(THREADS)
     channels: dict[int, Any] = {}
+    shared = {"map": channels, "dispatcher": dispatcher}
+    adjustments = _adjustments(listen, handed, trusted_proxy)
+    doors = [kind(application, adj=adjustments, **shared, **where) for kind, where in _places(adjustments, handed)]
+    for door in doors:
+        door.limits = limits
+    return Doors(channels, adjustments, [], dispatcher)
+
+
+def _where(listen: str, handed: Sequence[socket.socket], trusted_proxy: str) -> dict[str, Any]:
+    """Where waitress listens, and whom it believes."""
+    # An address is never called `UNIX_PEER`: beside a Unix socket it stays unbelieved.
+    is_unix = any(each.family == socket.AF_UNIX for each in handed) if handed else listen.startswith(UNIX)
+    believed = UNIX_PEER if is_unix else trusted_proxy
+    proxy = {"trusted_proxy": believed, **PROXY} if believed else {}
+    if handed:  # waitress would not have both kinds; it is told of neither
+        return proxy
+    if is_unix:
+        return {"unix_socket": listen.removeprefix(UNIX), "unix_socket_perms": SOCKET_MODE, **proxy}
+    return {"listen": listen, **proxy}
+
+
+def _adjustments(listen: str, handed: Sequence[socket.socket], trusted_proxy: str) -> Adjustments:
     try:
-        server = waitress.create_server(
-            app.make(device),
-            channels,
-            **where,
-            threads=THREADS,
+        found = Adjustments(
+            **_where(listen, handed, trusted_proxy),
             ident="",
-            connection_limit=CONNECTIONS_MAXIMUM,
-            channel_timeout=IDLE_SECONDS,
+            server_name="device",
+            asyncore_use_poll=True,  # select() ends at descriptor 1023
+            outbuf_high_watermark=WAITING_MAXIMUM,
             max_request_body_size=BODY_MAXIMUM + 1,  # waitress refuses this size itself
             max_request_header_size=HEADER_MAXIMUM,
             clear_untrusted_proxy_headers=True,
         )
     except ValueError as error:
-        raise DeviceUIError(f"the pages cannot be served at {where.get('listen')}: {error}") from error
-    for each in channels.values():
-        if isinstance(each, BaseWSGIServer):
-            each.channel_class = Channel
-    return server
+        raise DeviceUIError(f"the pages cannot be served at {listen}: {error}") from error
+    found.socket_options = [*found.socket_options, (socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_MAXIMUM)]
+    return found
+
+
+def _places(adjustments: Adjustments, handed: Sequence[socket.socket]) -> Iterator[tuple[type[Door], dict[str, Any]]]:
+    """The kind of each door, and where it opens."""
+    if adjustments.unix_socket:
+        yield UnixDoor, {}
+    elif not handed:
+        yield from ((TcpDoor, {"sockinfo": each}) for each in adjustments.listen)
+    for each in handed:
+        kind = UnixDoor if each.family == socket.AF_UNIX else TcpDoor
+        told = (each.family, each.type, each.proto, each.getsockname())
+        yield kind, {"_sock": each, "bind_socket": False, "sockinfo": told}
+
+
+def _connections() -> int:
+    """As many connections as the limit of open files has room for, `Limits` at most."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = Limits.connections + DESCRIPTORS_BESIDES
+    if soft < wanted <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return max(1, min(wanted, soft) - DESCRIPTORS_BESIDES)
+
+
+def _shown(listen: str) -> str:
+    return listen if listen.startswith(UNIX) else f"http://{listen}/"
 
 
 def _leave(*_: object) -> NoReturn:

@@ -1,0 +1,50 @@
+"""Log lines of both processes: what a person typed or a server said can neither end one nor colour the terminal that shows it."""
+
+from __future__ import annotations
+
+import logging
+
+log = logging.getLogger(__name__)
+
+# The journal adds the time by itself.
+FORMAT = "%(name)s: %(message)s"
+# Characters. The longest header is 8 KiB, and a stranger may send one as often as he likes.
+LINE_MAXIMUM = 1000
+
+
+def escaped(text: str) -> str:
+    r"""The text with every character that is not printable as a Python escape (``\n``, ``\x1b``, ``\u202e``)."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+class WholeLines(logging.Formatter):
+    """One line a message; the lines of a traceback are indented, so that none of them passes for a message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The message in one line."""
+        return escaped(super().formatMessage(record))[:LINE_MAXIMUM]
+
+    def formatException(self, ei: object) -> str:  # noqa: N802
+        """The traceback, indented."""
+        told = super().formatException(ei)  # type: ignore[arg-type]
+        return "\n".join(f"    {escaped(line)}" for line in told.split("\n"))
+
+
+class Errors:
+    """``wsgi.errors`` as log lines: bottle writes its tracebacks there, past every formatter."""
+
+    def write(self, text: str) -> None:
+        """Log a text, line by line."""
+        for line in text.splitlines():
+            log.error("| %s", line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def keep_lines_whole() -> None:
+    """From now on, for every handler of this process; and without what strangers can make waitress tell at will."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(WholeLines(FORMAT))
+    logging.getLogger("waitress").setLevel(logging.WARNING)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)

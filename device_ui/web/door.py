@@ -1,0 +1,143 @@
+"""Who is let in to speak: room for every newcomer, on waitress.
+
+At its limit waitress lets nobody in, so that a few hundred connections which drip a byte a second shut everybody out.
+Here a newcomer always finds room: the visitor with the most connections loses the oldest that is not being served.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from waitress.server import MultiSocketServer, TcpWSGIServer, UnixWSGIServer
+
+from device_ui.web import peer
+from device_ui.web.connection import EXPENDABLE, SEND, WORK, Channel, Limits
+from device_ui.web.proxied import UnixChannel
+
+log = logging.getLogger(__name__)
+
+# Connections that are taken before those that are there get their turn again.
+ACCEPTED_AT_ONCE = 32
+# Connections that go when the system has no descriptor left.
+FREED_AT_ONCE = 8
+
+
+class Door:
+    """What a listening socket of waitress has besides: mixed into its two kinds. Doors of one process share their room.
+
+    `clock` is monotonic, in seconds."""
+
+    channel_class = Channel
+    limits = Limits()
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+    _look = _rest = 0.0
+    # Of waitress.
+    accepting: bool
+    adj: Any
+    _map: dict[int, Any]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, application: object, **settings: object) -> None: ...
+
+    def visitor(self, addr: Any) -> str:
+        """Whose connection this is."""
+        return peer.network(addr[0])
+
+    def readable(self) -> bool:
+        """Whether to look for newcomers. Called before every wait for something to happen, so here and only here
+        connections are closed: no event that is still to be handled can then meet another with the same number."""
+        now = self.clock()
+        looks = now >= self._look
+        if looks:
+            self._look = now + self.limits.look
+        for channel in [each for each in self._map.values() if isinstance(each, Channel) and each.server is self]:
+            if self._is_over(channel, now, looks):
+                channel.handle_close()
+        return self.accepting and now >= self._rest
+
+    def _is_over(self, channel: Channel, now: float, looks: bool) -> bool:
+        # Its request may have been completed since it was chosen to go.
+        channel.is_doomed = channel.is_doomed and channel.phase != WORK
+        return channel.is_doomed or (looks and channel.is_overdue(now))
+
+    def handle_accept(self) -> None:
+        """Newcomers: several at once, or the owner waits behind hundreds for as many turns."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                accepted = self.accept()  # type: ignore[attr-defined]
+            except OSError as error:
+                self._make_do(error)
+                return
+            if accepted is None:
+                return
+            self._admit(*accepted)
+
+    def _make_do(self, error: OSError) -> None:
+        """No descriptor, no memory: some go, since pages need them too; without any to go it is tried again later."""
+        gone = [self._doom(self._channels()) for _ in range(FREED_AT_ONCE)]
+        if not any(gone):
+            log.warning("a connection could not be taken: %s", error.strerror)
+            self._rest = self.clock() + self.limits.look
+
+    def _admit(self, sock: socket.socket, addr: Any) -> None:
+        addr = self.fix_addr(addr)  # type: ignore[attr-defined]
+        try:
+            self.set_socket_options(sock)  # type: ignore[attr-defined]
+        except OSError:  # gone already
+            sock.close()
+            return
+        if self.has_room(self.visitor(addr)):
+            self.channel_class(self, sock, addr, self.adj, map=self._map)
+        else:
+            sock.close()
+
+    def has_room(self, visitor: str) -> bool:
+        """Whether one more of this visitor's connections may stay; another may have to go for it."""
+        here = self._channels()
+        own = [each for each in here if each.visitor == visitor]
+        if visitor and len(own) >= self.limits.connections_each:
+            return self._doom(own)
+        return len(here) < self.limits.connections or self._doom(here)
+
+    def _doom(self, channels: Iterable[Channel]) -> bool:
+        """Choose who goes: of the visitor with the most connections, the oldest that is not being served."""
+        candidates = [each for each in channels if each.phase in EXPENDABLE]
+        if not candidates:
+            return False
+        counts = Counter(each.visitor for each in candidates)
+        chosen = min(candidates, key=lambda each: (-counts[each.visitor], EXPENDABLE.index(each.phase), each.begun))
+        chosen.is_doomed = True
+        return True
+
+    def _channels(self) -> list[Channel]:
+        return [each for each in self._map.values() if isinstance(each, Channel) and not each.is_doomed]
+
+
+class TcpDoor(Door, TcpWSGIServer):  # type: ignore[misc]
+    """A door on an address."""
+
+
+class Doors(MultiSocketServer):  # type: ignore[misc]
+    """All doors of one process."""
+
+    def close(self) -> None:
+        """Wait for pages that are being made, for seconds at most, and for no reader."""
+        for channel in [each for each in self.map.values() if isinstance(each, Channel) and each.phase == SEND]:
+            channel.handle_close()
+        super().close()
+
+
+class UnixDoor(Door, UnixWSGIServer):  # type: ignore[misc]
+    """A door for the proxy that ends TLS."""
+
+    channel_class = UnixChannel
+
+    def visitor(self, addr: Any) -> str:  # noqa: ARG002
+        """The proxy speaks for many."""
+        return ""
