@@ -33,6 +33,14 @@ test: .venv/tests ## run everything: unit tests, real mail servers, a real brows
 	@.venv/bin/python -m coverage combine --quiet
 	@.venv/bin/python -m coverage report
 
+power: .venv/tests ## cut the power everywhere: start on every disk that a cut could leave; takes half an hour
+	@sh .ci/needs tests
+	@.venv/bin/python -m tests.power
+
+bench: .venv/tests ## measure what saves, events and mails write to flash
+	@sh .ci/needs tests
+	@.venv/bin/python -m tests.bench
+
 check: .venv/tests ## check format, lint and types
 	@.venv/bin/ruff format $(LINT) --check device_ui tests
 	@.venv/bin/ruff check $(LINT) $(RULES) device_ui
@@ -61,4 +69,4 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 clean: ## remove what the other commands made, but not the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help run test check format install clean
+.PHONY: help run test bench power check format install clean

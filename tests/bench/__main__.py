@@ -1,0 +1,150 @@
+"""``make bench``: what one save, one event, one mail and a storm write to flash. It measures; nothing here is a test.
+
+The two processes run under strace; what they write to files of the data folder is counted in bytes, in blocks of 4 KiB
+that were touched, and in syncs. Times are not told: a build machine syncs in a tenth of a millisecond, and flash does not.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_ui.mail import client
+from tests.product import Product, settings_form, wait_for
+from tests.servers.scripted import ScriptedServer
+
+BLOCK = 4096
+CALLS = "write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate,rename,renameat,renameat2,unlink,unlinkat"
+WRITE = re.compile(r"(?:write|pwrite64|writev|pwritev)\(\d+<([^>]*)>.*?(?:, (\d+))?\)\s+= (\d+)")
+SYNC = re.compile(r"f(?:data)?sync\(\d+<([^>]*)>\)\s+= 0")
+STORM = 1000
+
+
+@dataclass(frozen=True)
+class Wear:
+    """What was written: `size` in bytes, `blocks` of 4 KiB touched, `syncs`."""
+
+    size: int
+    blocks: int
+    syncs: int
+
+
+class Traced:
+    """strace on running processes, for the time of a `with` block."""
+
+    def __init__(self, product: Product) -> None:
+        self._product = product
+        self._log = Path(tempfile.mkstemp(prefix="wear-")[1])
+
+    def __enter__(self) -> Traced:
+        pids = [word for each in self._product.processes.values() for word in ("-p", str(each.pid))]
+        words = ["strace", "-f", "-y", "-qq", "-s", "0", "-e", f"trace={CALLS}", "-o", str(self._log), *pids]
+        self._strace = subprocess.Popen(words, stderr=subprocess.PIPE)
+        wait_for(self._is_attached, what="strace")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._strace.send_signal(signal.SIGINT)
+        self._strace.communicate()
+
+    def _is_attached(self) -> bool:
+        status = [Path(f"/proc/{each.pid}/status").read_text() for each in self._product.processes.values()]
+        return all(not re.search(r"TracerPid:\s+0\n", each) for each in status)
+
+    def wear(self) -> Wear:
+        """What the log tells of files in the data folder."""
+        data = str(self._product.folders.data)
+        size = syncs = 0
+        blocks: set[tuple[str, int]] = set()
+        ends: dict[str, int] = {}
+        for line in self._log.read_text().splitlines():
+            written, synced = WRITE.search(line), SYNC.search(line)
+            if synced and synced[1].startswith(data):
+                syncs += 1
+            if written and written[1].startswith(data):
+                count = int(written[3])
+                start = int(written[2]) if "pwrite64" in line and written[2] else ends.get(written[1], 0)
+                ends[written[1]] = start + count
+                size += count
+                blocks |= {(written[1], block) for block in range(start // BLOCK, (start + count - 1) // BLOCK + 1)}
+        self._log.unlink()
+        return Wear(size, len(blocks), syncs)
+
+
+def measured(product: Product, work: Callable[[], object]) -> Wear:
+    """What some work writes."""
+    with Traced(product) as traced:
+        work()
+    return traced.wear()
+
+
+def table() -> list[tuple[str, str, Wear]]:
+    """What was done, the floor that it is held against, and what it wrote."""
+    with tempfile.TemporaryDirectory() as folder, Product(Path(folder)) as product, ScriptedServer() as server:
+        product.start()
+        browser = product.logged_in()
+        form = settings_form(server.port, security="none")
+        rows = [("one Update", "1 block", measured(product, lambda: browser.update(**form)))]
+        rows.append(
+            (
+                "one Update that changes nothing",
+                "0",
+                measured(product, lambda: browser.update(**{**form, "password": ""})),
+            )
+        )
+        product.stop("mailhook")
+        with ScriptedServer({"greeting": "421 later"}) as deaf:
+            product.start_hook()
+            browser.update(**settings_form(deaf.port, security="none"))
+            raised = measured(product, lambda: client.raise_event(product.folders.socket, "303", "disk 2 is full"))
+            wait_for(lambda: product.state()["problem"] == "server", what="the first try")
+            retry = measured(product, lambda: (client.settings_changed(product.folders.socket), deaf_again(deaf)))
+        rows += [("one event", "2 blocks", raised), ("one try that fails", "0", retry)]
+        browser.update(**form)
+
+        def delivered() -> None:
+            wait_for(lambda: product.state()["waiting"] == 0, what="the delivery")
+
+        delivered()
+        rows.append(("one event, and its delivery", "-", measured(product, lambda: (raise_one(product), delivered()))))
+        rows.append((f"a storm of {STORM} events, accepted", "-", measured(product, lambda: raise_many(product))))
+        return rows
+
+
+def deaf_again(server: ScriptedServer) -> None:
+    """Wait for another try."""
+    before = len(server.sessions)
+    wait_for(lambda: len(server.sessions) > before, what="another try")
+
+
+def raise_one(product: Product) -> None:
+    """One event of a kind that opens no storm's window with the others."""
+    client.raise_event(product.folders.socket, "101", "disk 3 is full")
+
+
+def raise_many(product: Product) -> None:
+    """Many events, as fast as one caller can."""
+    for _ in range(STORM):
+        client.raise_event(product.folders.socket, "304", "disk 4 is full")
+
+
+def main() -> None:
+    """Print the table."""
+    print(
+        f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}\n"
+    )
+    print("| written to flash by | floor | bytes | blocks of 4 KiB | syncs |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, floor, wear in table():
+        print(f"| {name} | {floor} | {wear.size:,} | {wear.blocks:,} | {wear.syncs:,} |")
+
+
+if __name__ == "__main__":
+    main()
