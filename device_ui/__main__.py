@@ -137,7 +137,9 @@ def settings(device: Device, options: argparse.Namespace) -> int:
         raise DeviceUIError("no settings are stored yet")
     password = None
     if options.reveal and found.sealed:
-        password = seal.unseal(found.sealed, keys.load_opening(device.folders.private_key, found.sealed).private, found.bound_to)
+        password = seal.unseal(
+            found.sealed, keys.load_opening(device.folders.private_key, found.sealed).private, found.bound_to
+        )
     sys.stdout.write(export.FORMATS[options.format](export.values(found, password)))
     return EX_OK
 

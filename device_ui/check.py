@@ -95,9 +95,9 @@ def _administrator(device: Device) -> str:
 
 def _settings(device: Device) -> str:
     settings, _ = Store(device.folders.settings).read()
-    if settings and settings.sealed:
-        if seal.sealed_for(settings.sealed) not in keys.public_ids(device.folders.public_key):
-            raise DeviceUIError("the password was sealed to another key; type it again on the page")
+    known = keys.public_ids(device.folders.public_key) if settings and settings.sealed else frozenset()
+    if settings and settings.sealed and seal.sealed_for(settings.sealed) not in known:
+        raise DeviceUIError("the password was sealed to another key; type it again on the page")
     return f"{settings.host} port {settings.port}" if settings else "none yet"
 
 

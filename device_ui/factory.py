@@ -22,8 +22,6 @@ def reset(folders: Folders) -> None:
     mark = folders.data / MARK
     with _told(mark):
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        _fsync(mark)
-        _fsync(folders.data)
     finish(folders)
 
 
@@ -32,10 +30,17 @@ def finish(folders: Folders) -> bool:
     mark = folders.data / MARK
     if not mark.exists():
         return False
+    with _told(mark):
+        # Whoever began may have died at once: nothing is erased before the mark is on flash.
+        _fsync(mark)
+        _fsync(folders.data)
     for path in _doomed(folders):
         with _told(path):
             _erase(path)
     with _told(mark):
+        for room in _rooms(folders):
+            if room.is_dir():
+                _fsync(room)  # a name that somebody else removed must be gone before the mark is
         mark.unlink()
         _fsync(folders.data)
     return True
@@ -44,15 +49,14 @@ def finish(folders: Folders) -> bool:
 def _doomed(folders: Folders) -> Iterator[Path]:
     """Every file of ours, the private key first: without it the stored password is nothing any more."""
     yield from _siblings(folders.private_key)
-    rooms = (
-        folders.settings.parent,
-        folders.private_key.parent,
-        folders.public_key.parent,
-        folders.administrator.parent,
-    )
-    for room in rooms:
+    for room in _rooms(folders):
         with contextlib.suppress(FileNotFoundError):
             yield from sorted(each for each in room.iterdir() if each.is_file() or each.is_symlink())
+
+
+def _rooms(folders: Folders) -> list[Path]:
+    files = (folders.settings, folders.private_key, folders.public_key, folders.administrator)
+    return [path.parent for path in files]
 
 
 def _siblings(path: Path) -> list[Path]:

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.mail import catalog
+from device_ui.mail.backoff import delay
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import Courier, Outcome, Stopped
 from device_ui.mail.outbox import Delivery, Event, Outbox
-from device_ui.mail.backoff import delay
 from device_ui.mail.postman import Postman
 from device_ui.mail.storm import Storm
 from device_ui.settings.recipients import Recipient

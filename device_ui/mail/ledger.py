@@ -61,10 +61,12 @@ FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 # Pages of the -wal after which SQLite takes them into the file and writes over them; few where room is short: the
 # reserve then holds ten thousand events and not a hundred.
 WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
-# What SQLite says when the file itself is wrong. SQLITE_ERROR: a schema that is not ours; SQLITE_READONLY: a header that
-# forbids writing, since the file was opened for it. All its other codes speak of the disk or of another process, and
-# a sound ledger must never be set aside for those.
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
+# What SQLite says when the file itself is wrong. SQLITE_ERROR: a schema that is not ours. SQLITE_READONLY is a header
+# that forbids writing, or a disk that refused to: the header tells. All its other codes speak of the disk or of another
+# process, and a sound ledger must never be set aside for those.
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+# The SQLite file format, 1.3: the byte that says who may write, and its highest value that lets us.
+WRITE_VERSION, WRITE_VERSION_MAXIMUM = 18, 2
 
 Result = TypeVar("Result")
 Values = Sequence[object] | Mapping[str, object]
@@ -107,7 +109,7 @@ class Ledger:
                 return
             # Closed after the renaming: before it, SQLite would put the -wal into the damaged file and remove it.
             with contextlib.closing(self._connection):
-                if not _is_damage(error):
+                if not (_is_damage(error) or self._forbids_writing(error)):
                     raise
                 self._move_aside()
             self._open()
@@ -180,6 +182,7 @@ class Ledger:
 
     def _prepare(self) -> None:
         execute = self._connection.execute
+        is_left = self._has_wal()
         execute("PRAGMA locking_mode = EXCLUSIVE")
         version = execute("PRAGMA user_version").fetchone()[0]
         if VERSION < version <= VERSION_MAXIMUM:
@@ -197,6 +200,21 @@ class Ledger:
         # process it may be in the cache only, so this is not left to the start that made the file.
         self._fsync_folder()
         self._check()
+        if is_left:
+            self._take_in()
+
+    def _has_wal(self) -> bool:
+        """Whether a process that was killed left events that are not in the file itself yet."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def _take_in(self) -> None:
+        # They may be in the cache only, and after a failed sync they stay there: they go into the file before anything
+        # is built on them. On a full disk they cannot, and wait.
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _check(self) -> None:
         # Damage in the middle of the file is found now, not when an alarm is to be accepted.
@@ -243,6 +261,12 @@ class Ledger:
             with contextlib.suppress(FileNotFoundError):
                 beside = self.path.with_name(self.path.name + ending)
                 beside.rename(self.set_aside.with_name(self.set_aside.name + ending))
+
+    def _forbids_writing(self, error: Exception) -> bool:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY:
+            return False
+        with self.path.open("rb") as file:
+            return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] > bytes([WRITE_VERSION_MAXIMUM])
 
     def _fsync_folder(self) -> None:
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -57,10 +58,11 @@ class Reserve:
     def _write(self) -> None:
         # Written and not only allocated: some file systems of flash know no fallocate(2), and some compress zeros.
         try:
-            with self._path.open("wb") as file:
+            with self._path.open("wb", buffering=0) as file:
                 for start in range(0, self._size, CHUNK):
-                    file.write(os.urandom(min(CHUNK, self._size - start)))
-                file.flush()
+                    chunk = os.urandom(min(CHUNK, self._size - start))
+                    if file.write(chunk) != len(chunk):  # Python would go on for ever where a disk takes nothing
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
         except OSError:
             self._path.unlink(missing_ok=True)

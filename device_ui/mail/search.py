@@ -76,14 +76,14 @@ def find(query: Query, outbox: Outbox, names: str) -> Generator[Mapping[str, obj
     pieces: list[Any] = []
     for place in _pieces(outbox):
         values = {**query.values(names), "first": place[0], "last": place[1], "most": -1 if last is None else last}
-        counted = outbox.read(f"SELECT count(*) FROM event WHERE {query.where}", values)  # noqa: S608
+        counted = outbox.read(f"SELECT count(*) FROM event WHERE {query.where}", values)
         matched += int(counted[0][0])
         pieces.append(
             outbox.read(
                 f"SELECT {SORTS[query.sort]}, number FROM event WHERE {query.where} {order} LIMIT :most", values
-            )  # noqa: S608
+            )
             if query.sort != "number"
-            else outbox.numbers(f"SELECT number FROM event WHERE {query.where} {order} LIMIT :most", values)  # noqa: S608
+            else outbox.numbers(f"SELECT number FROM event WHERE {query.where} {order} LIMIT :most", values)
         )
         yield SOON
     page = itertools.islice(heapq.merge(*pieces, reverse=query.descending), query.offset, last)

@@ -8,6 +8,7 @@ Linux reports a lost page once and then calls it clean.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -42,7 +43,7 @@ def read(path: Path) -> bytes | None:
     except OSError as error:
         raise NotReadable(path, error) from error
     finally:
-        os.close(descriptor)
+        _close(descriptor)
 
 
 def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[bytes | None], None] | None = None) -> bool:
@@ -85,8 +86,14 @@ def set_aside(path: Path) -> Path:
 
 
 def set_aside_files(path: Path) -> list[Path]:
-    """What `set_aside` kept of this file, oldest first; not what SQLite and people keep under names like it."""
-    return sorted(filter(_number, path.parent.glob(f"{path.name}.damaged-*")), key=_number)
+    """What `set_aside` kept of this file, oldest first; not what SQLite and people keep under names like it.
+
+    Raises `NotReadable`.
+    """
+    try:
+        return _kept(path)
+    except OSError as error:
+        raise NotReadable(path.parent, error) from error
 
 
 def make_folder(path: Path, mode: int, owner: tuple[int, int] = (-1, -1)) -> None:
@@ -95,17 +102,33 @@ def make_folder(path: Path, mode: int, owner: tuple[int, int] = (-1, -1)) -> Non
     `owner` (user and group) is who gets it when root makes it: the console must not lock out the processes.
     """
     if path.is_dir():
+        # Whoever made it may have died before its name was on flash; on a clean folder this writes nothing.
+        with contextlib.suppress(OSError), _locked(path.parent) as folder:
+            os.fsync(folder)
         return
     make_folder(path.parent, 0o755)
     try:
-        path.mkdir(mode, exist_ok=True)  # never open wider, not for an instant
-        if os.geteuid() == 0:
-            os.chown(path, *owner)
-        path.chmod(mode)  # mkdir's own mode is cut by the umask, and chown takes the set-group-ID bit
         with _locked(path.parent) as folder:
-            os.fsync(folder)
+            if not path.is_dir():  # another process may have been quicker
+                _make_new_folder(folder, _new_name(path), mode, owner)
+                os.rename(_new_name(path), path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.fsync(folder)
     except OSError as error:
         raise NotStored(path, error) from error
+
+
+def _make_new_folder(parent: int, name: str, mode: int, owner: tuple[int, int]) -> None:
+    # Under another name until owner and mode are on flash: a power cut must not leave a folder that stays shut for ever.
+    with contextlib.suppress(FileExistsError):  # what a power cut may have left
+        os.mkdir(name, mode, dir_fd=parent)  # never open wider, not for an instant
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, mode)  # mkdir's own mode is cut by the umask, and chown takes the set-group-ID bit
+        os.fsync(descriptor)
+    finally:
+        _close(descriptor)
 
 
 def _fsync_renamed(path: Path, folder: int) -> None:
@@ -129,7 +152,7 @@ def _write_new(folder: int, name: str, content: bytes, mode: int) -> None:
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            _close(descriptor)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=folder)
@@ -138,7 +161,10 @@ def _write_new(folder: int, name: str, content: bytes, mode: int) -> None:
 
 def _write_all(descriptor: int, content: bytes) -> None:
     while content:
-        content = content[os.write(descriptor, content) :]
+        written = os.write(descriptor, content)
+        if not written:  # the disk takes nothing, and says nothing
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        content = content[written:]
 
 
 def _fsync_existing(name: str, folder: int) -> None:
@@ -146,7 +172,7 @@ def _fsync_existing(name: str, folder: int) -> None:
     try:
         os.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        _close(descriptor)
 
 
 @contextlib.contextmanager
@@ -157,6 +183,16 @@ def _locked(folder: Path) -> Iterator[int]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
+        # A child that another thread forked meanwhile may still hold the descriptor: closing alone would not unlock.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    # Nothing is at stake any more: it was only read, or what was written is synced, or has failed already. A file
+    # that is in place must not be told as not stored.
+    with contextlib.suppress(OSError):
         os.close(descriptor)
 
 
@@ -166,8 +202,12 @@ def _new_name(path: Path) -> str:
 
 
 def _free_name(path: Path) -> Path:
-    number = 1 + max(map(_number, set_aside_files(path)), default=0)
+    number = 1 + max(map(_number, _kept(path)), default=0)
     return path.with_name(f"{path.name}.damaged-{number}")
+
+
+def _kept(path: Path) -> list[Path]:
+    return sorted(filter(_number, path.parent.glob(f"{path.name}.damaged-*")), key=_number)
 
 
 def _number(aside: Path) -> int:

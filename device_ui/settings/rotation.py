@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -37,15 +38,21 @@ def finish(store: Store, private_path: Path, public_path: Path) -> None:
     pairs = keys.load_pairs(private_path)
     if len(pairs) == 1:
         return
-    settings, _ = store.read()
+    settings, revision = store.read()
     if settings is None or settings.sealed is None or seal.sealed_for(settings.sealed) != pairs[1].id:
-        keys.end_rotation(private_path, public_path)
+        with contextlib.suppress(Conflict):  # somebody is saving: the next start finishes it
+            if settings:
+                store.save(settings, revision)  # writes nothing; what was read may be in the cache only
+            keys.end_rotation(private_path, public_path)
 
 
 def _seal_anew(store: Store, private_path: Path) -> None:
     new, before = keys.load_pairs(private_path)
     settings, revision = store.read()
-    if settings is None or settings.sealed is None or seal.sealed_for(settings.sealed) != before.id:
+    if settings is None:
+        return
+    if settings.sealed is None or seal.sealed_for(settings.sealed) != before.id:
+        store.save(settings, revision)  # writes nothing; what was read may be in the cache only
         return
     password = seal.unseal(settings.sealed, before.private, settings.bound_to)
     sealed = seal.seal(password, new.public, settings.bound_to)

@@ -66,8 +66,8 @@ class RecordStore(Generic[Content]):
                 return Stored(None, "", flash.set_aside(damage.path))
             except NotStored:  # a read-only or failing flash: the file stays where it is, and is told all the same
                 return Stored(None, "", damage.path)
-        kept = flash.set_aside_files(self.path)
-        return Stored(settings, revision, kept[-1] if kept and settings is None else None)
+        kept = flash.set_aside_files(self.path) if settings is None else []
+        return Stored(settings, revision, kept[-1] if kept else None)
 
     def save(self, settings: Content, revision: str) -> bool:
         """Put `settings` on flash if `revision` still stands; whether anything had to be written.

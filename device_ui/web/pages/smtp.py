@@ -58,6 +58,7 @@ def _update(
 ) -> str | HTTPResponse:
     revision = text(form, "revision")
     if problem:
+        log.error("the settings were not saved: %s", problem)
         response.status = 503
         return page(site, session, stored, form, problem=NOT_SAVED.format(reason=problem), revision=revision)
     if revision != stored.revision:

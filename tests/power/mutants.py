@@ -1,0 +1,208 @@
+"""Products with one fault each: the suite must find a broken promise in every one of them, or it proves nothing.
+
+A mutant is a scratch copy of the product in which texts are replaced; a text that is not found once is an error, so that
+a change of the product cannot make a mutant empty. It counts as killed only by a broken promise, not by a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+COPIED = ("device_ui", "static", "views", "tests")
+FLASH, KEYS, RECORD = (f"device_ui/settings/{name}.py" for name in ("flash", "keys", "record"))
+LEDGER, OUTBOX, LIMIT = (f"device_ui/mail/{name}.py" for name in ("ledger", "outbox", "limit"))
+FACTORY = "device_ui/factory.py"
+ADMINISTRATOR, PAGE = "device_ui/web/administrator.py", "device_ui/web/pages/smtp.py"
+# What `run` exits with when a promise was broken.
+BROKEN = 3
+STATES = 60
+
+SYNCED = "            os.fchmod(descriptor, mode)\n            os.fsync(descriptor)\n        finally:"
+NOT_SYNCED = "            os.fchmod(descriptor, mode)\n        finally:"
+MODE_LAST = "            os.fsync(descriptor)\n            os.fchmod(descriptor, mode)\n        finally:"
+RENAMED = "            _fsync_renamed(path, folder)\n"
+FOLDER_MADE = "src_dir_fd=folder, dst_dir_fd=folder)\n                os.fsync(folder)\n"
+FOLDER_STANDS = "_locked(path.parent) as folder:\n            os.fsync(folder)\n"
+FOLDER_MODE = "and chown takes the set-group-ID bit\n        os.fsync(descriptor)\n"
+FULL = "PRAGMA synchronous = FULL"
+KEY_STANDS = "cache only.\n    _store_private(private_path, pairs)\n"
+KEY_MADE = "    if not pairs:\n        pairs = [KeyPair(seal.new_private_key())]\n"
+PRIVATE = "    _store_private(private_path, pairs)\n    _store_public(public_path, pairs)\n    return pairs[0]"
+PUBLIC_FIRST = "    _store_public(public_path, pairs)\n    _store_private(private_path, pairs)\n    return pairs[0]"
+COMMITTED = "self._rows += len(rows) - self._write(insert)"
+LATER = '__import__("threading").Timer(0.3, '
+IN_PLACE = [
+    (FLASH, 'return f".{path.name}.new"', "return path.name"),
+    (FLASH, "        os.unlink(name, dir_fd=folder)  # what a power cut may have left\n", "        pass\n"),
+    (FLASH, "os.O_CREAT | os.O_EXCL |", "os.O_CREAT |"),
+]
+CHECKSUM = "if hashlib.sha256(body).hexdigest() != found:"
+OPENED = "        self._connection = sqlite3.connect("
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: `edits` are file, old text, new text. The story that finds it, and what must be found (a pattern)."""
+
+    name: str
+    edits: Sequence[tuple[str, str, str]]
+    story: str
+    finds: str = "."
+    killed: int = 0
+
+
+MUTANTS: Sequence[Mutant] = (
+    Mutant("the file is not synced", [(FLASH, SYNCED, NOT_SYNCED)], "save"),
+    Mutant("the folder is not synced after the rename", [(FLASH, RENAMED, "")], "save"),
+    Mutant(
+        "the file is synced after the rename",
+        [(FLASH, SYNCED, NOT_SYNCED), (FLASH, RENAMED, f"            _fsync_existing(path.name, folder)\n{RENAMED}")],
+        "password",
+    ),
+    Mutant("the old file is written over", IN_PLACE, "password"),
+    Mutant("the mode is set after the sync", [(FLASH, SYNCED, MODE_LAST)], "save", "has mode"),
+    Mutant(
+        "a new folder is not synced",
+        [
+            (FLASH, FOLDER_MADE, FOLDER_MADE.partition("\n")[0] + "\n"),
+            (FLASH, FOLDER_STANDS, FOLDER_STANDS.partition("\n")[0] + "\n            pass\n"),
+        ],
+        "start+save",
+    ),
+    Mutant(
+        "a folder that stands is not synced",
+        [(FLASH, FOLDER_STANDS, FOLDER_STANDS.partition("\n")[0] + "\n            pass\n")],
+        "start",
+        killed=3,
+    ),
+    Mutant("a new folder's mode is not synced", [(FLASH, FOLDER_MODE, FOLDER_MODE.partition("\n")[0] + "\n")], "start"),
+    Mutant(
+        "the checksum is ignored, the old file written over",
+        [*IN_PLACE, (RECORD, CHECKSUM, "if False:")],
+        "save",
+        "mix|strange|does not open",
+    ),
+    Mutant("the public key is shown first", [(KEYS, PRIVATE, PUBLIC_FIRST)], "start", "no private key"),
+    Mutant(
+        "the old record goes before the new one",
+        [
+            (
+                ADMINISTRATOR,
+                "        self._store(_hashed(password))\n",
+                "        self.path.unlink(missing_ok=True)\n        self._store(_hashed(password))\n",
+            )
+        ],
+        "password",
+    ),
+    Mutant(
+        "saved is said before it is",
+        [
+            (
+                PAGE,
+                "        site.store.save(settings, revision)\n",
+                f"        {LATER}site.store.save, (settings, revision)).start()\n",
+            )
+        ],
+        "save",
+        "called saved",
+    ),
+    Mutant(
+        "accepted is said before it is",
+        [(OUTBOX, COMMITTED, f"{LATER}self._write, (insert,)).start()\n            self._rows += len(rows)")],
+        "accept",
+        "lost",
+    ),
+    Mutant(
+        "the ledger is synced at checkpoints only", [(LEDGER, FULL, "PRAGMA synchronous = NORMAL")], "accept", "lost"
+    ),
+    Mutant("the ledger is never synced", [(LEDGER, FULL, "PRAGMA synchronous = OFF")], "accept", "lost"),
+    Mutant(
+        "the ledger has no journal on flash",
+        [(LEDGER, "PRAGMA journal_mode = WAL", "PRAGMA journal_mode = MEMORY")],
+        "deliver",
+    ),
+    Mutant(
+        "a key that stands is not synced",
+        [
+            (KEYS, KEY_STANDS, "cache only.\n"),
+            (KEYS, KEY_MADE, f"{KEY_MADE}        _store_private(private_path, pairs)\n"),
+        ],
+        "start",
+        "no private key",
+        killed=6,
+    ),
+    Mutant(
+        "a reset erases the settings first",
+        [(FACTORY, "    yield from _siblings(folders.private_key)\n", "")],
+        "reset",
+        "before the key",
+    ),
+    Mutant(
+        "the journal is taken for rubbish",
+        [(LEDGER, OPENED, f'        self.path.with_name(self.path.name + "-wal").unlink(missing_ok=True)\n{OPENED}')],
+        "accept",
+        "lost",
+    ),
+    Mutant(
+        "what the limit takes is not counted",
+        [(LIMIT, "count(cursor, fact, len(rows))", "pass")],
+        "prune",
+        "limit",
+    ),
+    Mutant(
+        "the number of an event is not kept",
+        [(LEDGER, "SELECT coalesce(max(number), 0) FROM event", "SELECT count(*) FROM event")],
+        "prune",
+        "given twice|does not start",
+    ),
+)
+
+
+def mutate(mutant: Mutant, copy: Path) -> None:
+    """Make the mutant in `copy`, a new folder. Raises ValueError when a text stands there not exactly once."""
+    ignored = shutil.ignore_patterns("__pycache__", "screenshots", "browser")
+    for name in COPIED:
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for name, old, new in mutant.edits:
+        text = (copy / name).read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{mutant.name}: {name} holds {text.count(old)} times: {old!r}")
+        (copy / name).write_text(text.replace(old, new))
+
+
+def verdict(mutant: Mutant, copy: Path) -> str:
+    """What the suite finds in the mutant: a broken promise, "" when it found none. Raises RuntimeError on a crash."""
+    mutate(mutant, copy)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    words = [
+        sys.executable,
+        "-m",
+        "tests.power",
+        "--story",
+        mutant.story,
+        "--states",
+        str(STATES),
+        "--killed",
+        str(mutant.killed),
+    ]
+    environment = {**plain, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+    if done.returncode not in (0, BROKEN):
+        raise RuntimeError(f"{mutant.name}: {done.stdout}{done.stderr}")
+    found = [line for line in done.stdout.splitlines() if line.startswith("BROKEN") and re.search(mutant.finds, line)]
+    return found[0] if found else ""
+
+
+def tried(mutant: Mutant) -> str:
+    """The same in a folder of its own, which is removed."""
+    with tempfile.TemporaryDirectory(prefix="device-ui-mutant-") as folder:
+        return verdict(mutant, Path(folder))

@@ -1,0 +1,61 @@
+"""A sample of ``make power``: nothing acknowledged is lost by a power cut, and a product that loses something is found."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.power import explore, real
+from tests.power.explore import Figures, NoAcknowledgement
+from tests.power.mutants import MUTANTS, mutate, tried
+from tests.power.story import Ack
+
+KILLED_HERE = ("the folder is not synced after the rename", "the ledger is synced at checkpoints only")
+
+
+def lines(figures: Figures) -> list[str]:
+    """Broken promises and where each was first seen."""
+    return [f"{line} ({figures.examples[line]})" for line in figures.violations]
+
+
+@pytest.mark.parametrize("story", ["start+save+deliver", "save+prune+password", "recipients+rotate", "reset"])
+def test_a_power_cut_anywhere_breaks_no_promise(story):
+    figures = explore.run(tuple(story.split("+")), 25)
+    assert not lines(figures)
+    assert len(figures.states[1]) > 100
+
+
+def test_a_second_cut_in_the_recovery_breaks_no_promise():
+    figures = explore.run(("save",), 10, since=1, deeper=5)
+    assert not lines(figures)
+    assert len(figures.states[2]) > 30
+
+
+def test_a_cut_after_both_processes_died_breaks_no_promise():
+    figures = explore.run(("save",), 1, since=1, killed=4)
+    assert not lines(figures)
+    assert len(figures.states[2]) > 50
+
+
+def test_the_real_processes_start_where_the_power_failed():
+    assert real.sample(("save", "deliver"), 2) == []
+
+
+def test_a_story_without_an_acknowledgement_is_no_proof(tmp_path):
+    recording = explore.record(("save",), tmp_path / "stage")
+    mute = dataclasses.replace(recording, steps=[step for step in recording.steps if not isinstance(step, Ack)])
+    assert list(explore.cuts(recording))
+    with pytest.raises(NoAcknowledgement):
+        list(explore.cuts(mute))
+
+
+@pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.name in KILLED_HERE], ids=lambda each: each.name)
+def test_a_product_with_a_fault_is_found(mutant):
+    assert tried(mutant).startswith("BROKEN")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)
+def test_every_fault_can_still_be_made(mutant, tmp_path):
+    mutate(mutant, tmp_path)
+    assert all(new in (tmp_path / name).read_text() for name, _, new in mutant.edits)

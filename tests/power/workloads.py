@@ -1,0 +1,169 @@
+"""What a user and the firmware do to a device: one row an action, and the sequences of them that are played.
+
+A new action is a new row here, what its acknowledgement looks like in `story`, and what
+it promises in `promises`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from device_ui.mail import client
+from tests.power.stage import ROWS, Stage, form, password, person
+from tests.product import Browser, wait_for
+
+# A commit writes two or three pages; SQLite begins anew after 1,000 of them.
+FLOOD = 550
+LATER = "450 4.2.0 later"
+
+
+def save(stage: Stage) -> None:
+    """Press Update on the SMTP tab."""
+    browser = stage.browser()
+    revision = browser.get("/smtp").revision
+    answer = browser.post("/smtp", revision=revision, **form(stage.next("settings"), stage.server.port))
+    assert answer.status == 303, answer.text
+
+
+def save_recipients(stage: Stage) -> None:
+    """Put somebody on the list of recipients."""
+    browser = stage.browser()
+    fields = {"revision": browser.get("/recipients").revision, "do": "add", "lowest": "info"}
+    answer = browser.post("/recipients", address=person(stage.next("recipients")), **fields)
+    assert answer.status == 303, answer.text
+
+
+def change_password(stage: Stage) -> None:
+    """Set the administrator's password at the console."""
+    stage.run("admin", "set-password", given=password(stage.next("password")) + "\n")
+    stage.visitor = None
+
+
+def accept(stage: Stage) -> None:
+    """Raise an event while the mail server defers everything."""
+    stage.server.script["RCPT"] = LATER
+    _raised(stage)
+
+
+def deliver(stage: Stage) -> None:
+    """Raise an event that is mailed, and look until the history says so."""
+    if stage.counts["settings"] < 0:
+        save(stage)
+    stage.server.script.pop("RCPT", None)
+    number = _raised(stage)
+    client.settings_changed(stage.folders.socket)  # what was deferred before must not hold this one back
+    wait_for(lambda: stage.history(number) == "delivered", what="the delivery")
+
+
+def prune(stage: Stage) -> None:
+    """Raise so many events at once that the ledger's limit takes the oldest."""
+    stage.server.script["RCPT"] = LATER
+    kept = sum("end" not in line for line in client.history(stage.folders.socket, {"limit": 0}))
+    texts = [f"event {stage.counts['event'] + place}" for place in range(1, max(6, ROWS + 5 - kept))]
+    stage.counts["event"] += len(texts)
+    stage.begin("event", *texts)
+    stage.raise_lines([f"event 050 {text}" for text in texts])
+
+
+def start(stage: Stage) -> None:
+    """Start both processes: the first start and the set-up of a new device, else a restart."""
+    if stage.processes:
+        stage.stop()
+    stage.start()
+    if stage.counts["password"] < 0:
+        code, chosen = stage.setup_code(), stage.next("password")
+        stage.visitor = Browser(stage.port)
+        fields = {"password": password(chosen), "again": password(chosen)}
+        assert stage.visitor.post("/setup", code=code, **fields).status == 303
+
+
+def rotate(stage: Stage) -> None:
+    """Change the key at the console."""
+    stage.begin("rotation")
+    stage.run("rotate-key")
+
+
+def reset(stage: Stage) -> None:
+    """Erase the device at the console, and set it up anew."""
+    stage.stop()
+    stage.begin("reset")
+    stage.run("factory-reset", "--yes")
+    stage.count_from(-1)
+    start(stage)
+
+
+def storm(stage: Stage) -> None:
+    """Raise many events of a kind at once, while settings are saved; the last of them in digests, if there are any."""
+    stage.server.script.pop("RCPT", None)
+    for _ in range(3):
+        texts = [f"event {stage.counts['event'] + place}" for place in range(1, 8)]
+        stage.counts["event"] += len(texts)
+        stage.begin("event", *texts)
+        stage.raise_lines([f"event 303 {text}" for text in texts])
+        save(stage)
+    wait_for(lambda: client.state(stage.folders.socket)["waiting"] == 0, what="the storm's end")
+
+
+def flood(stage: Stage) -> None:
+    """Raise so many events one by one that SQLite takes its journal into the ledger and begins it anew."""
+    stage.server.script["RCPT"] = LATER
+    for _ in range(FLOOD):
+        _raised(stage)
+
+
+def kill(stage: Stage) -> None:
+    """Both processes die where they stand, and are started again."""
+    stage.kill()
+    stage.start()
+
+
+def _raised(stage: Stage) -> int:
+    text = f"event {stage.counts['event'] + 1}"
+    stage.counts["event"] += 1
+    stage.begin("event", text)
+    return client.raise_event(stage.folders.socket, "303", text)
+
+
+ACTIONS: Mapping[str, Callable[[Stage], None]] = {
+    "save": save,
+    "recipients": save_recipients,
+    "password": change_password,
+    "accept": accept,
+    "deliver": deliver,
+    "prune": prune,
+    "start": start,
+    "rotate": rotate,
+    "reset": reset,
+}
+EXTRA: Mapping[str, Callable[[Stage], None]] = {"storm": storm, "flood": flood, "kill": kill}
+LONG: Sequence[tuple[str, ...]] = (
+    ("start", "save", "recipients", "accept", "deliver", "password", "save", "prune", "deliver", "start", "accept"),
+    ("storm", "start", "storm", "deliver", "prune", "save"),
+    ("prune", "prune", "deliver", "start", "prune", "accept", "deliver", "recipients", "password"),
+    ("start", "storm", "save", "password", "accept", "start", "deliver", "storm"),
+    ("rotate", "save", "rotate", "deliver", "kill", "reset", "save", "accept", "reset", "rotate", "save", "deliver"),
+    ("start", "kill", "save", "accept", "kill", "deliver", "kill", "prune", "kill", "password", "save"),
+)
+
+
+def sequences(length: int) -> list[tuple[str, ...]]:
+    """Every sequence of exactly so many actions."""
+    return list(itertools.product(ACTIONS, repeat=length))
+
+
+def is_fresh(sequence: Sequence[str]) -> bool:
+    """Whether it begins on a device that never started."""
+    return sequence[0] == "start"
+
+
+def play(stage: Stage, sequence: Sequence[str]) -> None:
+    """Play the actions, each marked as a chapter: 0 the start of a device in use, then 1, 2 …; the last is the end."""
+    stage.begin("chapter", 0)
+    if not is_fresh(sequence):
+        stage.start()
+    for number, name in enumerate(sequence, 1):
+        stage.begin("chapter", number)
+        (ACTIONS | EXTRA)[name](stage)
+    stage.begin("chapter", len(sequence) + 1)
+    stage.stop()
