@@ -220,6 +220,7 @@ def test_a_caller_waits_where_too_many_wait_already(tmp_path):
         listener.accept()[0].close()
         sock, _address = listener.accept()
         with sock:
+            assert sock.recv(65536)
             sock.sendall(b'{"accepted": 7}\n')
         caller.join(SECONDS)
     assert told == [7]
