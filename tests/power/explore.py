@@ -214,9 +214,11 @@ class Explorer:
         """Every cut, and what the ledger held between any two transactions: the processes alone end there."""
         found = list(cuts(self._recording))
         contents: set[int] = set()
+        ledger_id = ""
         for cut in found:
-            cut.known.contents = contents
+            cut.known.contents, cut.known.ledger_id = contents, ledger_id
             self._look(next(cut.point.states(1, "")), cut.known)
+            ledger_id = cut.known.ledger_id
         return found
 
     def _deeper(self, trees: Sequence[Tree], known: Known, name: str, most: int) -> None:

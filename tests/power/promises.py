@@ -61,9 +61,10 @@ class Known:
         return dataclasses.replace(self, **copies, delivered=set(self.delivered), erased=erased)  # type: ignore[arg-type]
 
     def look(self, contents: set[int], ledger_id: str) -> None:
-        """What the ledger held between transactions, and its name now."""
+        """What the ledger held between transactions, and its name now: a new one once a factory reset went through."""
+        (self.erased or self).ledger_id = ledger_id
         for each in filter(None, (self, self.erased)):
-            each.contents, each.ledger_id = contents, ledger_id
+            each.contents = contents
 
     def learn(self, step: Asked | Ack) -> None:
         """Something was asked for or acknowledged. What follows a factory reset is true whether it went through or not."""
