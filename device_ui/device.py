@@ -36,6 +36,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
         "",
         "the IP address of a TLS proxy whose X-Forwarded-For and -Proto are believed; at a Unix socket they always are",
     ),
+    ("web.tests", 10, "test mails that may follow one another; one more every 30 s"),
     ("mail.helo_name", "", "the name said in EHLO; empty: the host name if it has a dot, else the address literal"),
     ("mail.ca_file", "", "certificates (PEM) trusted for the mail server besides the system's"),
     (
@@ -56,6 +57,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
 
 # Whole numbers that make sense; a typing error must not turn a limit into none.
 RANGES: Mapping[str, range] = {
+    "web.tests": range(1, 1001),
     "mail.digest_window": range(3601),
     "mail.hourly_budget": range(2, 1_000_001),
     "ledger.rows": range(100, 10_000_001),

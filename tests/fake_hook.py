@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,14 +105,14 @@ class Pages:
         return wsgi(self.app, "POST", path, urlencode(form).encode(), **{"HTTP_COOKIE": self.cookie, **variables})
 
 
-def signed_in(folders: Folders) -> Pages:
+def signed_in(folders: Folders, clock: Callable[[], float] = time.monotonic) -> Pages:
     """The pages of a new device that was set up, with the hook's keys."""
     make_keys(folders)
     flash.make_folder(folders.settings.parent, 0o755)
     flash.make_folder(folders.administrator.parent, 0o755)
     found = Administrator(folders.administrator).begin(is_new=True)
     assert found
-    made = Pages(app.make(Device.load(folders)), folders)
+    made = Pages(app.make(Device.load(folders), clock), folders)
     answer = made.post("/setup", {"code": found.code, "password": ADMIN_PASSWORD, "again": ADMIN_PASSWORD})
     made.cookie = answer.headers["set-cookie"].partition(";")[0]
     return made

@@ -22,6 +22,7 @@ DEFAULTS = {
     "locks.sign_in": False,
     "web.names": [],
     "web.trusted_proxy": "",
+    "web.tests": 10,
     "mail.helo_name": "",
     "mail.ca_file": "",
     "mail.digest_window": 60,
@@ -87,6 +88,7 @@ def test_every_setting_is_taken(folders):
         [web]
         names = ["nas.example.com", "nas"]
         trusted_proxy = "192.0.2.9"
+        tests = 1000
         [mail]
         helo_name = "nas.example.com"
         ca_file = "/etc/ssl/own.pem"
@@ -113,6 +115,7 @@ def test_every_setting_is_taken(folders):
         "locks.sign_in": True,
         "web.names": ["nas.example.com", "nas"],
         "web.trusted_proxy": "192.0.2.9",
+        "web.tests": 1000,
         "mail.helo_name": "nas.example.com",
         "mail.ca_file": "/etc/ssl/own.pem",
         "mail.digest_window": 0,
@@ -299,6 +302,7 @@ def test_systemds_sockets_are_taken_in_their_order():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
+        ("[web]\ntests = 0", "web.tests must be from 1 to 1000"),
         ("[mail]\nhourly_budget = 1", "mail.hourly_budget must be from 2 to 1000000"),
         ("[mail]\ndigest_window = -1", "mail.digest_window must be from 0 to 3600"),
         ("[mail]\ndigest_window = 3601", "mail.digest_window must be from 0 to 3600"),

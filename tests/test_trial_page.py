@@ -21,6 +21,7 @@ from tests.product import PASSWORD, Browser, Page, Product, settings_form
 from tests.test_app import HEADERS
 
 BUSY = "Another test is running. Please wait a minute."
+TOO_MANY = "Too many tests one after another. Please wait 30 seconds and try again."
 NO_RESULT = "The mail service does not answer, so the test has no result. Please try again."
 AGAIN = "The test saves nothing. Type the password again before you press Update."
 LENGTH = "The SMTP account password does not meet the rules."
@@ -62,10 +63,21 @@ WRONG_LOGIN = {
 }
 
 
+class Watch:
+    """The pages' clock: `now` in seconds."""
+
+    now = 1000.0
+
+
 @pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Pages:
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory, watch) -> Pages:
     folder = tmp_path_factory.mktemp("trial")
-    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
+    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"), lambda: watch.now)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +87,9 @@ def running(device) -> Iterator[FakeHook]:
 
 
 @pytest.fixture
-def hook(running) -> FakeHook:
-    """A hook that takes the mail."""
+def hook(running, watch) -> FakeHook:
+    """A hook that takes the mail, some time after the test before."""
+    watch.now += 90
     running.reset().answers["test"] = [CONNECT, EHLO, DELIVERED]
     return running
 
@@ -85,6 +98,7 @@ def hook(running) -> FakeHook:
 def tab(device, hook) -> Pages:
     """The tab of a device without settings."""
     device.folders.settings.unlink(missing_ok=True)
+    assert device.get("/smtp/test").headers["location"] == "/smtp"  # still signed in, and not idle
     return device
 
 
@@ -135,6 +149,19 @@ def test_a_session_is_needed(tab, hook, method):
     stranger = dataclasses.replace(tab, cookie="")
     answer = stranger.get("/smtp/test") if method == "GET" else stranger.post("/smtp/test", FORM)
     assert (answer.status, answer.headers["location"], hook.heard) == (303, "/login", [])
+
+
+ROOMS = ["/", "/smtp", "/smtp/test", "/recipients", "/history", "/history.csv", "/others/event-codes", "/logout"]
+
+
+@pytest.mark.parametrize("path", [*ROOMS, "/others/email-content", "/login", "/setup", "/nowhere"])
+def test_who_is_not_logged_in_never_gets_as_far_as_the_hook(tab, hook, path):
+    asked: list[Mapping[str, Any]] = []
+    hook.answers["state"] = lambda request: (asked.append(request), [{"state": {}}])[1]
+    stranger = dataclasses.replace(tab, cookie="session=" + "0" * 43)
+    answers = [stranger.get(path), stranger.post(path, FORM), stranger.post(path, {**FORM, "host": "127.0.0.1"})]
+    assert (asked, hook.heard) == ([], [])
+    assert answers[1].text == answers[2].text
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", ""])
@@ -383,7 +410,28 @@ def test_the_script_gets_broken_fields_as_a_page(tab):
     assert (answer.status, answer.headers["content-type"]) == (422, "text/html; charset=UTF-8")
 
 
-# One at a time
+# Not too many, and one at a time
+
+
+def test_too_many_tests_reach_no_hook_and_are_told_when_to_come_back(tab, hook, watch):
+    watch.now += 300
+    assert [tab.post("/smtp/test", FORM).status for _ in range(12)] == [200] * 10 + [429] * 2
+    assert len(hook.heard) == 10
+    answer = tab.post("/smtp/test", FORM)
+    assert (answer.headers["retry-after"], TOO_MANY in answer.text) == ("30", True)
+    answer = stream(tab)
+    assert (answer.status, answer.headers["retry-after"], lines(answer)) == (429, "30", [{"problem": TOO_MANY}])
+    watch.now += 30
+    assert [stream(tab).status for _ in range(2)] == [200, 429]
+
+
+def test_broken_fields_and_strangers_use_up_no_test(tab, hook, watch):
+    watch.now += 300
+    stranger = dataclasses.replace(tab, cookie="")
+    for _ in range(12):
+        stranger.post("/smtp/test", FORM)
+        tab.post("/smtp/test", {**FORM, "port": "0"})
+    assert [stream(tab).status for _ in range(10)] == [200] * 10
 
 
 def test_a_second_test_is_told_at_once_that_the_first_is_running(tab, hook):

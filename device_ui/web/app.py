@@ -15,10 +15,11 @@ from bottle import Bottle, HTTPError, HTTPResponse, request, response, static_fi
 from device_ui.device import Device
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.web.administrator import Administrator
+from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard, own_names, see_other
 from device_ui.web.pages import entry, history, others, recipients, smtp, trial
 from device_ui.web.sessions import Sessions
-from device_ui.web.site import Site, find
+from device_ui.web.site import TEST_SECONDS, Site, find
 from device_ui.web.throttle import Throttle
 
 # OWASP Secure Headers. No inline code anywhere; "same-origin" and not "no-referrer", since with the latter browsers
@@ -39,13 +40,13 @@ HEADERS = (
 NO_STORE = ("Cache-Control", "no-store")
 
 
-def make(device: Device) -> Callable[..., Iterable[bytes]]:
+def make(device: Device, clock: Callable[[], float] = time.monotonic) -> Callable[..., Iterable[bytes]]:
     """The WSGI application of one device."""
-    return with_headers(pages(device))
+    return with_headers(pages(device, clock))
 
 
 def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle:
-    """Every route of one device; `clock` ends sessions and delays guesses."""
+    """Every route of one device; `clock` ends sessions, delays guesses and allows tests."""
     store = Store(device.folders.settings)
     guard = Guard(
         Administrator(device.folders.administrator),
@@ -53,7 +54,8 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
         Throttle(clock, device.folders.administrator.with_name("throttle.toml")),
         own_names(device["web.names"]),
     )
-    site = Site(device, store, RecipientStore(device.folders.recipients), guard)
+    tests = Allowance(device["web.tests"], TEST_SECONDS, clock)
+    site = Site(device, store, RecipientStore(device.folders.recipients), guard, tests)
     app = Bottle()
     app.default_error_handler = partial(error_page, site)
     app.add_hook("before_request", guard.check_request)

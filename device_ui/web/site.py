@@ -14,7 +14,11 @@ from device_ui.device import Device
 from device_ui.errors import HookError
 from device_ui.mail import client
 from device_ui.settings.store import RecipientStore, Store
+from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard
+
+# Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
+TEST_SECONDS = 30.0
 
 PACKAGE = Path(device_ui.__file__).parent
 # In a checkout they stand beside the package, in an installation inside it.
@@ -41,12 +45,16 @@ REMOVED_UNMAILED = "{count} events were removed before they could be mailed, sin
 
 @dataclass
 class Site:
-    """What the pages share. `testing` is held while a test mail is under way: each ties up a thread for a minute."""
+    """What the pages share. `testing` is held while a test mail is under way: each ties up a thread for a minute.
+
+    `tests` are those that may still be made.
+    """
 
     device: Device
     store: Store
     recipients: RecipientStore
     guard: Guard
+    tests: Allowance
     testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def mail_problem(self) -> str:

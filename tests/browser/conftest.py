@@ -36,6 +36,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Tests of this suite follow one another faster than any person's.
+MANY_TESTS = "[web]\ntests = 1000\n"
 # What Chromium itself writes to the console for a form that is answered with 4xx.
 STATUS_LINE = re.compile(r"Failed to load resource: the server responded with a status of 4[0-9]{2} \(.*\)")
 # Patience with a busy machine; a page takes a tenth of a second.
@@ -196,7 +198,7 @@ class Running:
 def running(tmp_path_factory: pytest.TempPathFactory, letters: Letters) -> Iterator[Running]:
     """One product for all tests that need none of their own."""
     with Product(tmp_path_factory.mktemp("device")) as product:
-        product.start("--ca-file", str(letters.mailbox.ca_file))
+        product.maker(MANY_TESTS).start("--ca-file", str(letters.mailbox.ca_file))
         yield Running(product, product.logged_in())
 
 
@@ -240,7 +242,7 @@ def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faked]:
     """One of them for all tests that need none of their own."""
     with Product(tmp_path_factory.mktemp("faked")) as product, FakeHook(product.folders.socket) as hook:
         make_keys(product.folders)
-        product.start_web()
+        product.maker(MANY_TESTS).start_web()
         yield Faked(product, product.logged_in(), hook)
 
 

@@ -34,6 +34,7 @@ LINES_TYPE = "application/x-ndjson"
 PLEASE_CORRECT = "Nothing was sent. Please correct:"
 NOT_MADE = "The test could not be made. {reason}"
 BUSY = "Another test is running. Please wait a minute."
+TOO_MANY = "Too many tests one after another. Please wait {seconds} seconds and try again."
 # By `HookError.word`. "down" may come in the middle, when the mail may be on its way already.
 PROBLEMS = {"busy": BUSY, "down": "The mail service does not answer, so the test has no result. Please try again."}
 ACCEPTED = "The mail server accepted the test mail for {recipients}."
@@ -77,11 +78,16 @@ def run(site: Site, session: Session) -> str | HTTPResponse | Iterator[bytes]:
         response.status = 503
         return page(problem=NOT_MADE.format(reason=problem))
     log.info("a test mail was asked for from %s", address())
-    lines = _lines(site, settings)
+    wait = site.tests.take()
+    lines = _too_many(wait) if wait else _lines(site, settings)
     if LINES_TYPE in request.get_header("Accept", ""):
-        return _sent(lines)
-    test, problem = _at_the_end(lines, retype=draft.password is not None)
-    return page(problem=problem, test=test)
+        answer: str | Iterator[bytes] = _sent(lines)
+    else:
+        test, problem = _at_the_end(lines, retype=draft.password is not None)
+        answer = page(problem=problem, test=test)
+    if wait:
+        _unavailable(429, wait)
+    return answer
 
 
 def _sealed(site: Site, draft: Draft, problem: str) -> tuple[SmtpSettings | None, str]:
@@ -92,6 +98,12 @@ def _sealed(site: Site, draft: Draft, problem: str) -> tuple[SmtpSettings | None
         return smtp.sealed(site, draft, draft.settings), ""
     except (NoKey, Damaged, NotReadable) as error:
         return None, told(error)
+
+
+def _too_many(seconds: int) -> Lines:
+    """No step: whoever tries one server after another, or one password, is to be slow."""
+    log.warning("no test mail was made: too many one after another")
+    yield {"problem": TOO_MANY.format(seconds=seconds)}
 
 
 def _lines(site: Site, settings: SmtpSettings) -> Lines:
@@ -144,9 +156,9 @@ def _at_the_end(lines: Lines, *, retype: bool) -> tuple[Line | None, str]:
     return {**result, "steps": steps, "retype": retype} if steps or not problem else None, problem
 
 
-def _unavailable() -> None:
-    response.status = 503
-    response.set_header("Retry-After", "60")
+def _unavailable(status: int = 503, seconds: int = 60) -> None:
+    response.status = status
+    response.set_header("Retry-After", str(seconds))
 
 
 def _shown_step(step: Mapping[str, Any]) -> Line:
