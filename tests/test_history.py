@@ -108,9 +108,16 @@ def test_the_end_counts_what_matched_what_is_kept_and_what_was_removed(tmp_path,
     outbox.accept([event() for _ in range(50)])
     told = lines(outbox, type="fault", limit=1)[-1]
     outbox.close()
-    assert told == {
-        "end": {"matched": 50, "kept": 100, "removed": {"info": 49, "fault": 0, "waiting": 0}, "catalog_problem": ""}
-    }
+    counts = {"matched": 50, "kept": 100, "removed": {"info": 49, "fault": 0, "waiting": 0}}
+    assert told == {"end": {**counts, "catalog_problem": "", "set_aside": []}}
+
+
+def test_a_ledger_that_was_set_aside_is_told_at_the_end(tmp_path):
+    (tmp_path / "ledger.sqlite3").write_bytes(bytes(4096))
+    outbox = Outbox(tmp_path / "ledger.sqlite3")
+    told = lines(outbox)[-1]
+    outbox.close()
+    assert told["end"]["set_aside"] == ["ledger.sqlite3.damaged-1"]
 
 
 def test_the_catalogs_problem_is_at_the_end(outbox):

@@ -48,7 +48,13 @@ EVENT = {
     "mail": 1742,
     "deliveries": [DELIVERY, REFUSED],
 }
-END = {"matched": 1, "kept": 1, "removed": {"info": 0, "fault": 0, "waiting": 0}, "catalog_problem": ""}
+END = {
+    "matched": 1,
+    "kept": 1,
+    "removed": {"info": 0, "fault": 0, "waiting": 0},
+    "catalog_problem": "",
+    "set_aside": [],
+}
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -192,6 +198,15 @@ def test_nothing_removed_is_not_told(pages):
     assert "Removed" not in said(pages.get("/history"))
 
 
+def test_a_history_that_was_set_aside_is_told(pages, hook):
+    hook.answers["history"] = [event(), end(set_aside=["ledger.sqlite3.damaged-1", "ledger.sqlite3.damaged-2"])]
+    (told,) = document.read(pages.get("/history").text).by_class("problem")
+    assert told.text == (
+        "An earlier history was damaged or lost. What is left of it was set aside as ledger.sqlite3.damaged-1, "
+        "ledger.sqlite3.damaged-2; mail that waited in it was not sent."
+    )
+
+
 def test_a_broken_catalogue_of_the_maker_is_told(pages, hook):
     hook.answers["history"] = [event(), end(catalog_problem="line 3, column 7: no such type.")]
     (banner,) = document.read(pages.get("/history").text).by_class("banner")
@@ -245,12 +260,12 @@ def test_markup_in_what_the_hook_says_stays_text(pages, hook):
     delivery = dict.fromkeys(DELIVERY, EVIL)
     hook.answers["history"] = [
         event(**dict.fromkeys(names, EVIL), mail=EVIL, deliveries=[delivery]),
-        end(catalog_problem=EVIL, removed={"info": EVIL}),
+        end(catalog_problem=EVIL, removed={"info": EVIL}, set_aside=[EVIL]),
     ]
     answer = pages.get("/history")
     assert answer.text.count("<script") == 1
-    # The event's eight texts, its delivery's five, the catalogue's and the removed ones'.
-    assert document.problems(answer.text) == [] and said(answer).count(EVIL) == 15
+    # The event's eight texts, its delivery's five, the catalogue's, the removed ones' and the set aside one's.
+    assert document.problems(answer.text) == [] and said(answer).count(EVIL) == 16
 
 
 # Filters, columns, pages

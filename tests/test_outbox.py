@@ -282,7 +282,7 @@ def test_the_ledger_is_for_its_owner_alone_whatever_the_umask(path, opened):
     finally:
         os.umask(before)
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
-    assert modes == {"ledger.sqlite3": 0o600, "ledger.sqlite3-wal": 0o600}
+    assert modes == dict.fromkeys(("ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3.made"), 0o600)
 
 
 def test_what_waits_is_found_by_an_index(outbox):
@@ -448,6 +448,42 @@ def test_the_wal_of_a_damaged_ledger_is_not_written_into_it(path, opened):
     assert outbox.set_aside
     assert after["ledger.sqlite3.damaged-1"] == before["ledger.sqlite3"]
     assert after["ledger.sqlite3.damaged-1-wal"] == before["ledger.sqlite3-wal"]
+
+
+@pytest.mark.parametrize("left", [b"", b"S", None], ids=["no byte", "one byte", "nothing"])
+def test_a_ledger_that_was_emptied_is_no_new_one(path, opened, left):
+    """SQLite takes either for a file that is still to be made, and removes the -wal."""
+    first = opened(path)
+    first.accept([event()])
+    first.close()
+    path.unlink() if left is None else path.write_bytes(left)
+    path.with_name("ledger.sqlite3-wal").write_bytes(b"what is left")
+    outbox = opened(path)
+    assert outbox.set_aside == path.with_name("ledger.sqlite3.damaged-1")
+    assert outbox.set_aside.read_bytes() == (left or b"")
+    assert outbox.set_aside.with_name("ledger.sqlite3.damaged-1-wal").read_bytes() == b"what is left"
+    assert outbox.accept([event()]) == [1]
+
+
+def test_a_ledger_that_was_not_made_yet_is_not_called_damaged(path, opened):
+    path.write_bytes(b"")
+    assert opened(path).set_aside is None
+
+
+def test_a_ledger_that_is_used_says_that_it_was_made(path, opened):
+    path.write_bytes(SOUND)
+    opened(path).close()
+    path.write_bytes(b"")
+    assert opened(path).set_aside
+
+
+def test_what_was_set_aside_is_told_until_it_is_removed(path, opened):
+    path.write_bytes(bytes(4096))
+    opened(path).close()
+    outbox = opened(path)
+    assert (outbox.set_aside, outbox.earlier) == (None, ["ledger.sqlite3.damaged-1"])
+    path.with_name("ledger.sqlite3.damaged-1").unlink()
+    assert outbox.earlier == []
 
 
 def test_a_second_damaged_ledger_does_not_replace_the_first(path, opened):

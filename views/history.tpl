@@ -6,6 +6,9 @@
 % if catalog_problem:
 %   include('catalog_problem.tpl', problem=catalog_problem)
 % end
+% if set_aside:
+<p class="problem" role="alert">An earlier history was damaged or lost. What is left of it was set aside as {{set_aside}}; mail that waited in it was not sent.</p>
+% end
 <form action="/history" class="card filters">
 % if wrong:
 <p class="error" role="alert" id="wrong" tabindex="-1" autofocus>{{wrong}}</p>

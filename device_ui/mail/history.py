@@ -66,7 +66,8 @@ def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, problem
     told = {
         name.removeprefix("removed_"): removed[name] for name in ("removed_info", "removed_fault", "removed_waiting")
     }
-    yield {"end": {"matched": matched, "kept": outbox.count, "removed": told, "catalog_problem": problem}}
+    counts = {"matched": matched, "kept": outbox.count, "removed": told}
+    yield {"end": {**counts, "catalog_problem": problem, "set_aside": outbox.earlier}}
 
 
 def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Waits) -> Iterator[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from device_ui.errors import NotStored
+from device_ui.errors import NotReadable, NotStored
 from device_ui.mail import limit
 from device_ui.mail.reserve import Reserve
 from device_ui.settings import flash
@@ -65,6 +65,10 @@ WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
 # that forbids writing, or a disk that refused to: the header tells. All its other codes speak of the disk or of another
 # process, and a sound ledger must never be set aside for those.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+# The file beside the ledger that says that one was made here: without a byte of it left, SQLite would take the ledger for
+# one that is still to be made, and remove the -wal beside it. SQLite reads a file of one byte as one of none.
+MADE, EMPTIED_BYTES = ".made", 1
+MADE_TEXT = b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and that is told.\n"
 # The SQLite file format, 1.3: the byte that says who may write, and its highest value that lets us.
 WRITE_VERSION, WRITE_VERSION_MAXIMUM = 18, 2
 
@@ -83,11 +87,13 @@ class Ledger:
         bytes_maximum: int = limit.BYTES_MAXIMUM,
         reserve: Reserve | None = None,
     ) -> None:
-        """Open the ledger and make it when there is none; one that SQLite cannot read is set aside and kept.
+        """Open the ledger and make it when there is none; one that SQLite cannot read is set aside and kept, and so is what
+        is left of one that was made before and is empty or gone.
 
         `set_aside` is where it is kept then. A ledger of a newer version is left as it is: `NotStored`.
         """
         self.path = path
+        self._made = path.with_name(path.name + MADE)
         self.set_aside: Path | None = None
         self._rows_maximum, self._bytes_maximum = rows_maximum, bytes_maximum
         self._reserve = reserve or Reserve(path.with_name("reserve"), 0)
@@ -99,6 +105,9 @@ class Ledger:
         self._save_room()
 
     def _opened(self) -> None:
+        if self._is_emptied():
+            self._touch()  # what is gone leaves an empty file, so that its loss has a name
+            self._move_aside()
         self._open()
         try:
             self._prepare()
@@ -114,6 +123,8 @@ class Ledger:
                 self._move_aside()
             self._open()
             self._prepare()
+        with contextlib.suppress(NotStored):  # a full disk must not keep a ledger that is there from taking alarms
+            flash.replace(self._made, MADE_TEXT, 0o600)  # before the first event is accepted
         self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
         self._last = int(self._connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()[0])
 
@@ -126,6 +137,13 @@ class Ledger:
     def is_reserve_used(self) -> bool:
         """Whether the disk was so full that the reserve had to be given up."""
         return self._reserve.is_released
+
+    @property
+    def earlier(self) -> list[str]:
+        """The names of the ledgers that were set aside, now or before, oldest first; until a person removes them."""
+        with contextlib.suppress(NotReadable):
+            return [each.name for each in flash.set_aside_files(self.path)]
+        return []
 
     @property
     def count(self) -> int:
@@ -173,9 +191,19 @@ class Ledger:
         with self._lock, self._told():
             return array("q", (row[0] for row in self._connection.execute(query, values)))
 
-    def _open(self) -> None:
+    def _is_emptied(self) -> bool:
+        """Whether nothing is left of a ledger that was made before."""
+        try:
+            return self.path.stat().st_size <= EMPTIED_BYTES and self._made.exists()
+        except FileNotFoundError:
+            return self._made.exists()
+
+    def _touch(self) -> None:
         # The file is the hook's alone from its first byte on: SQLite would take the umask's word.
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def _open(self) -> None:
+        self._touch()
         self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1)
         # One flipped bit in a text must not hide every event that waits with it.
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")

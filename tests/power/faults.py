@@ -223,7 +223,7 @@ class Scene:
         """The paths whose calls are counted, for strace."""
         at = self.folders
         files = [at.settings, at.recipients, at.administrator, at.private_key, at.public_key, at.ledger]
-        files.append(at.ledger.with_name("reserve"))
+        files += [at.ledger.with_name(name) for name in ("reserve", "ledger.sqlite3.made")]
         rooms = sorted({each.parent for each in files})
         beside = [each.with_name(f".{each.name}.new") for each in (*files, *rooms)]
         ledger = [each for end in ("-wal", "-journal", "-shm") for each in [at.ledger.with_name(at.ledger.name + end)]]

@@ -24,6 +24,7 @@ MODES = {
     "mail/private.key": 0o600,
     "public/mailhook.pub": 0o644,
     "mail/ledger.sqlite3": 0o600,
+    "mail/ledger.sqlite3.made": 0o600,
 }
 # The content of a ledger that holds nothing.
 EMPTY: tuple[Any, ...] = ((), (), ())

@@ -179,14 +179,14 @@ def ledger_damages(sound: bytes) -> list[bytes]:
     chosen = random.Random(4)
     header = [flipped(sound, bit) for bit in range(8 * HEADER_BYTES)]
     rest = [flipped(sound, bit) for bit in chosen.sample(range(8 * HEADER_BYTES, 8 * len(sound)), 800)]
-    cut = [sound[:length] for length in (*range(1, HEADER_BYTES + 1), *range(512, len(sound), 512))]
+    cut = [sound[:length] for length in (*range(HEADER_BYTES + 1), *range(512, len(sound), 512))]
     pages = [
         sound[:start] + filler * PAGE_BYTES + sound[start + PAGE_BYTES :]
         for start in range(0, len(sound), PAGE_BYTES)
         for filler in (b"\0", b"\xff")
     ]
     found = [*header, *rest, *cut]
-    return [*overwritten(sound), *pages, *(found if ALL else chosen.sample(found, FEW_LEDGERS))]
+    return [b"", sound[:1], *overwritten(sound), *pages, *(found if ALL else chosen.sample(found, FEW_LEDGERS))]
 
 
 def accepts(used: Wounded, raw: bytes) -> list[str]:
@@ -204,7 +204,7 @@ def accepts(used: Wounded, raw: bytes) -> list[str]:
     if outbox.set_aside:
         told += [] if outbox.set_aside.read_bytes() == raw else ["what was set aside is not what was there"]
         told += [] if len(held) == 1 else ["old events in a new ledger"]
-    elif len(raw) > 1:  # SQLite takes one byte for nothing; of a text, a flipped bit goes unseen: it has no checksum
+    else:  # of a text, a flipped bit goes unseen: it has no checksum
         told += [] if len(held) == 4 else [f"not set aside, and holds {held}"]
     return told + used.wrong(path, raw, is_kept=False)
 

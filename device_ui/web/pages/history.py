@@ -149,6 +149,7 @@ def _shown(query: Query, end: Mapping[str, Any]) -> dict[str, Any]:
         "pages": -(-matched // PAGE_EVENTS),
         "removed": _removed(end.get("removed", {})),
         "catalog_problem": end.get("catalog_problem", ""),
+        "set_aside": ", ".join(end.get("set_aside", ())),
     }
 
 
