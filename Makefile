@@ -8,6 +8,7 @@ LINT := --line-length 120
 RULES := --select A,ARG,B,C4,DTZ,E,F,I,N,PIE,PLC,PLE,PLW,RET,RUF,S,SIM,UP,W --ignore E501,N818,PLC0415,RUF001,RUF002,RUF003,S105,S603
 # The ledger's queries are put together of its own constants; what a person types is always a value (tests/test_history.py).
 RULES += --per-file-ignores 'device_ui/mail/*.py:S608'
+SCANNERS := sslyze
 
 help: ## say what each command does
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -40,6 +41,16 @@ power: .venv/tests ## cut the power everywhere: start on every disk that a cut c
 	@.venv/bin/python -m tests.power
 	@DEVICE_UI_POWER=all .venv/bin/python -m pytest --numprocesses 0 --capture no --timeout 0 tests/power
 
+# The scanners that are programs: by themselves, since sslyze needs an older cryptography than the product does.
+.venv/audit: setup.cfg .venv/tests
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/pip install --quiet --disable-pip-version-check $(SCANNERS)
+	@touch $@
+
+audit: .venv/audit ## let scanners and fuzzers at all of it
+	@sh .ci/needs audit
+	@.venv/bin/python -m pytest --numprocesses 0 --timeout 0 $(or $(TESTS),tests/audit)
+
 bench: .venv/tests ## measure what saves, events and mails write to flash
 	@sh .ci/needs tests
 	@.venv/bin/python -m tests.bench
@@ -62,7 +73,7 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 		'from device_ui.__main__ import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@cd "$(DESTDIR)$(PREFIX)" && install -d -m 755 lib/systemd/system lib/sysusers.d lib/tmpfiles.d share/device-ui
-	@for unit in $(notdir $(wildcard device_ui/appliance/*.service device_ui/appliance/*.socket)); do \
+	@for unit in $(notdir $(wildcard device_ui/appliance/*.service device_ui/appliance/*.socket device_ui/appliance/*.timer)); do \
 		sed 's|/usr/bin/device-ui|$(PREFIX)/bin/device-ui|' "device_ui/appliance/$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit"; \
 		chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit"; done
 	@install -m 644 device_ui/appliance/sysusers.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/device-ui.conf"
@@ -72,4 +83,4 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 clean: ## remove what the other commands made, but not the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help run test bench power check format install clean
+.PHONY: help run test power audit bench check format install clean

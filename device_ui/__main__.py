@@ -19,6 +19,8 @@ from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, N
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
     0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
 )  # fmt: skip
+# As grep says it: for "device-ui certificate --if-needed && nginx -s reload", and for systemd's ExecCondition=.
+NOT_NEEDED = 1
 HOOK_EXITS = {
     "denied": EX_NOPERM,
     "bad-request": EX_DATAERR,
@@ -207,9 +209,18 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
     from device_ui import certificate as maker
     from device_ui.web.guard import own_names
 
+    folder = Path(options.folder or device.folders.tls)
     names = {*own_names(device["web.names"]), *options.name}
-    addresses = [*maker.own_addresses(), *options.address]
-    made = maker.make(Path(options.folder), names, addresses, datetime.datetime.now(datetime.UTC))
+    wanted = (names, [*maker.own_addresses(), *options.address], datetime.datetime.now(datetime.UTC))
+    if options.if_needed:
+        problem = maker.problem(folder, *wanted)
+        if not problem or not maker.is_own(folder):
+            print(
+                f"The certificate in {folder} is left as it is{problem and ': it is not of this device, but '}{problem}."
+            )
+            return NOT_NEEDED
+        print(f"A new certificate is needed: {problem}.")
+    made = maker.make(folder, *wanted)
     print(f"{made}\nSHA-256 {maker.fingerprint(made)}")
     return EX_OK
 
@@ -276,14 +287,28 @@ def parser() -> argparse.ArgumentParser:
     _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", set_password)
     _command(commands, "setup-code", setup_code)
     one = _command(commands, "certificate", certificate)
-    one.add_argument("--folder", default="/etc/device-ui/tls", metavar="DIR", help="where both files go (%(default)s)")
+    one.add_argument("--folder", metavar="DIR", help="where both files go (tls in the data folder)")
     one.add_argument("--name", action="append", default=[], help="another name that the pages are reached by")
-    one.add_argument("--address", action="append", default=[], help="another IP address that they are reached by")
+    one.add_argument(
+        "--address", action="append", default=[], type=ip_address, help="another IP address that they are reached by"
+    )
+    one.add_argument(
+        "--if-needed",
+        action="store_true",
+        help="only if there is none, it ends within 30 days, or a name or an address is new; 1 when it is well",
+    )
     _command(commands, "rotate-key", rotate_key)
     one = _command(commands, "factory-reset", factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")
     _command(commands, "check", check)
     return root
+
+
+def ip_address(text: str) -> str:
+    """An address in its usual spelling, for argparse. Raises ValueError."""
+    import ipaddress
+
+    return str(ipaddress.ip_address(text))
 
 
 def _command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import importlib.util
 import os
@@ -10,12 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_ui import certificate
 from device_ui.device import Device
 from device_ui.errors import Damaged, DeviceUIError, HookError, NotReadable
 from device_ui.mail import catalog, client
 from device_ui.settings import flash, keys, seal
 from device_ui.settings.store import Store
 from device_ui.web.administrator import Administrator
+from device_ui.web.guard import own_names
 
 # The oldest releases without a known hole in what is used here; cryptography 47 is the first with HPKE.
 MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 2), "cryptography": (47,)}
@@ -43,6 +46,7 @@ def findings(device: Device) -> Iterator[Finding]:
         ("private key", _private_key),
         ("administrator", _administrator),
         ("SMTP settings", _settings),
+        ("TLS certificate", _certificate),
         ("state program", _state_command),
         ("mail hook", _hook),
     )
@@ -99,6 +103,20 @@ def _settings(device: Device) -> str:
     if settings and settings.sealed and seal.sealed_for(settings.sealed) not in known:
         raise DeviceUIError("the password was sealed to another key; type it again on the page")
     return f"{settings.host} port {settings.port}" if settings else "none yet"
+
+
+def _certificate(device: Device) -> str:
+    folder = device.folders.tls
+    try:
+        if flash.read(folder / certificate.CERTIFICATE) is None:
+            return "none; device-ui certificate makes one, for nginx or stunnel"
+    except NotReadable:
+        return "not readable by this user, as it should be"
+    wanted = (own_names(device["web.names"]), certificate.own_addresses(), datetime.datetime.now(datetime.UTC))
+    problem = certificate.problem(folder, *wanted)
+    if problem:
+        raise DeviceUIError(f"{problem}; device-ui certificate makes a new one")
+    return f"SHA-256 {certificate.fingerprint(folder / certificate.CERTIFICATE)}"
 
 
 def _state_command(device: Device) -> str:

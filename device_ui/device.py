@@ -105,6 +105,11 @@ class Folders:
         return self.data / "mail" / "ledger.sqlite3"
 
     @property
+    def tls(self) -> Path:
+        """The folder of the device's TLS key and certificate: for root, who starts the proxy."""
+        return self.data / "tls"
+
+    @property
     def socket(self) -> Path:
         """The hook's Unix socket."""
         return self.run / "hook.sock"

@@ -56,7 +56,7 @@ def _doomed(folders: Folders) -> Iterator[Path]:
 
 def _rooms(folders: Folders) -> list[Path]:
     files = (folders.settings, folders.private_key, folders.public_key, folders.administrator)
-    return [path.parent for path in files]
+    return [*(path.parent for path in files), folders.tls]
 
 
 def _siblings(path: Path) -> list[Path]:

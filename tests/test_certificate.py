@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -18,6 +19,7 @@ from device_ui import certificate
 from tests.product import Product
 
 NOW = datetime.datetime(2027, 1, 15, tzinfo=datetime.UTC)
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 NAMES, ADDRESSES = ("nas.example.com", "nas.local", "localhost"), ("192.0.2.7", "2001:db8::7")
 
 
@@ -44,13 +46,10 @@ def test_it_is_a_servers_and_no_authoritys(tmp_path):
 
 @pytest.mark.parametrize(
     ("now", "begin", "end"),
-    [
-        (NOW, "2026-11-01", "2029-04-19"),
-        (datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC), "1970-01-01", "2029-02-03"),
-    ],
+    [(NOW, "2027-01-14", "2028-01-14"), (EPOCH, "2026-11-01", "2027-11-01")],
     ids=["now", "1970"],
 )
-def test_it_holds_825_days_from_now_or_from_the_release(tmp_path, now, begin, end):
+def test_it_holds_a_year_from_yesterday_or_from_the_release(tmp_path, now, begin, end):
     found = made(tmp_path / "tls", now)
     assert (f"{found.not_valid_before_utc:%Y-%m-%d}", f"{found.not_valid_after_utc:%Y-%m-%d}") == (begin, end)
 
@@ -81,12 +80,133 @@ def test_a_damaged_key_is_set_aside(tmp_path, content):
     assert (tmp_path / "tls" / "key.pem.damaged-1").read_bytes() == content
 
 
+def test_strict_verifiers_take_it_once_it_is_trusted(tmp_path):
+    made(tmp_path / "tls", datetime.datetime.now(datetime.UTC))
+    path = str(tmp_path / "tls" / "certificate.pem")
+    words = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-verify_ip", "192.0.2.7"]
+    done = subprocess.run([*words, "-CAfile", path, path], capture_output=True, text=True)
+    assert done.stdout == f"{path}: OK\n", done.stderr
+
+
+def test_the_key_signs_and_does_nothing_else(tmp_path):
+    usage = made(tmp_path / "tls").extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.digital_signature
+    assert not (usage.key_cert_sign or usage.key_encipherment or usage.key_agreement or usage.crl_sign)
+
+
+# When a new one is needed.
+
+
+def problem(folder, now: datetime.datetime = NOW, names=NAMES, addresses=ADDRESSES) -> str:
+    return certificate.problem(folder, names, addresses, now)
+
+
+def test_a_certificate_that_is_well_stays(tmp_path):
+    made(tmp_path)
+    assert problem(tmp_path) == ""
+    assert problem(tmp_path, names=NAMES[:1], addresses=[]) == ""
+
+
+def test_a_new_address_or_name_needs_a_new_one(tmp_path):
+    made(tmp_path)
+    assert problem(tmp_path, addresses=["192.0.2.7", "192.0.2.9"]) == "it is not for 192.0.2.9"
+    assert problem(tmp_path, names=["nas.local", "new.local"]) == "it is not for new.local"
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [(334, ""), (335, "it ends on 2028-01-14"), (400, "it ends on 2028-01-14"), (-30, "it begins on 2027-01-14")],
+)
+def test_it_is_renewed_thirty_days_before_its_end(tmp_path, days, told):
+    made(tmp_path)
+    assert problem(tmp_path, NOW + datetime.timedelta(days=days)) == told
+
+
+def test_a_clock_that_is_plainly_wrong_renews_nothing(tmp_path):
+    made(tmp_path)
+    assert problem(tmp_path, EPOCH) == ""
+
+
+def test_none_and_a_damaged_one_are_made_anew(tmp_path):
+    assert problem(tmp_path) == "there is none"
+    (tmp_path / "certificate.pem").write_text("nonsense")
+    assert problem(tmp_path) == "it cannot be read"
+    made(tmp_path)
+    assert (tmp_path / "certificate.pem.damaged-1").read_text() == "nonsense"
+    assert problem(tmp_path) == ""
+
+
+def test_a_certificate_of_another_key_is_made_anew(tmp_path):
+    made(tmp_path)
+    (tmp_path / "key.pem").unlink()
+    assert problem(tmp_path) == "key.pem is not its key"
+
+
+def test_a_new_certificate_keeps_the_names_and_not_the_addresses(tmp_path):
+    made(tmp_path)
+    path = certificate.make(tmp_path, ["localhost"], ["192.0.2.9"], NOW)
+    found = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+    names = found.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == sorted(NAMES)
+    addresses = [str(each) for each in names.get_values_for_type(x509.IPAddress)]
+    assert addresses == ["192.0.2.9", "127.0.0.1", "::1"]
+
+
+@pytest.fixture
+def foreign(tmp_path) -> Path:
+    """A certificate of somebody else's making, in place of ours."""
+    name = ["-newkey", "rsa:2048", "-noenc", "-subj", "/CN=nas.example.com", "-days", "5"]
+    files = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "certificate.pem"]
+    subprocess.run(["openssl", "req", "-x509", *name, *files], check=True, capture_output=True)
+    return tmp_path
+
+
+def test_one_that_somebody_put_in_its_place_is_left_alone(product: Product, foreign):
+    before = (foreign / "certificate.pem").read_bytes(), (foreign / "key.pem").read_bytes()
+    done = product.command("certificate", "--folder", str(foreign), "--if-needed")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "it is not of this device, but it ends on" in done.stdout
+    assert ((foreign / "certificate.pem").read_bytes(), (foreign / "key.pem").read_bytes()) == before
+
+
+def test_one_that_somebody_put_there_is_kept_when_ours_is_asked_for(foreign):
+    before = (foreign / "certificate.pem").read_bytes()
+    made(foreign)
+    assert (foreign / "certificate.pem.damaged-1").read_bytes() == before
+
+
+def test_the_command_makes_one_only_if_it_is_needed(product: Product):
+    words = ("certificate", "--if-needed")
+    first = product.command(*words)
+    assert first.stdout.startswith("A new certificate is needed: there is none.\n")
+    again, other = product.command(*words), product.command(*words, "--address", "2001:DB8::7")
+    assert (first.returncode, again.returncode, other.returncode) == (0, 1, 0)
+    assert "it is not for 2001:db8::7." in other.stdout
+
+
+def test_an_address_that_is_none_is_refused(product: Product):
+    done = product.command("certificate", "--address", "nas")
+    assert done.returncode == 64
+    assert done.stderr.startswith("device-ui: argument --address: invalid ip_address value: 'nas'")
+
+
+def test_check_tells_how_the_certificate_is(product: Product):
+    def line() -> str:
+        return next(each for each in product.command("check").stdout.splitlines() if "TLS certificate" in each)
+
+    assert line() == "ok    TLS certificate: none; device-ui certificate makes one, for nginx or stunnel"
+    product.command("certificate")
+    assert line().startswith("ok    TLS certificate: SHA-256 ")
+    (product.folders.tls / "certificate.pem").write_text("nonsense")
+    assert line() == "WRONG TLS certificate: it cannot be read; device-ui certificate makes a new one"
+
+
 def test_a_name_that_is_too_long_for_a_common_name_is_an_alternative_one(tmp_path):
     name = "n" * 63 + ".example.com"
     path = certificate.make(tmp_path / "tls", [name, "localhost"], [], NOW)
     found = x509.load_pem_x509_certificate(path.read_bytes())
-    assert found.subject.rfc4514_string() == "CN=localhost"
-    assert name in path.parent.joinpath("certificate.pem").name or name in str(found.extensions)
+    assert found.subject.rfc4514_string() == "O=Self-signed by this device,CN=localhost"
+    assert name in str(found.extensions)
 
 
 def test_the_addresses_are_those_of_the_interfaces():

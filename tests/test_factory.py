@@ -17,6 +17,7 @@ def used(product: Product) -> Product:
     added = {"do": "add", "address": "a@example.com", "lowest": "info", "revision": revision}
     assert browser.post("/recipients", **added).status == 303
     product.event("303", "remember me")
+    assert product.command("certificate").returncode == 0
     for name in ("web", "mailhook"):
         product.stop(name)
     kept = product.folders.settings.with_name("smtp.toml.damaged-1")
@@ -62,7 +63,7 @@ def test_afterwards_the_device_is_new(used: Product):
     used.logged_in()
 
 
-@pytest.mark.parametrize("unlink", range(1, 12))
+@pytest.mark.parametrize("unlink", range(1, 14))
 def test_one_that_is_killed_anywhere_is_finished_by_the_next_start(used: Product, unlink):
     used.command_under_strace(f"inject=unlink,unlinkat:signal=SIGKILL:when={unlink}", "factory-reset", "--yes")
     if unlink > 1 or not (used.folders.data / "factory-reset-begun").exists():

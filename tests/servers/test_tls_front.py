@@ -2,105 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
 import ssl
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.product import ADMIN_PASSWORD, ROOT, Product, free_port, wait_for
+from tests.product import ADMIN_PASSWORD, wait_for
+from tests.servers.front import PROXIES, Front, standing
 
-APPLIANCE = ROOT / "device_ui" / "appliance"
-
-
-class Front:
-    """A TLS proxy on loopback ports of its own; `plain` is the port without TLS, 0 when there is none."""
-
-    def __init__(self, product: Product, folder: Path) -> None:
-        self.product, self.folder = product, folder
-        self.port, self.plain = free_port(), 0
-        self.socket = folder / "web.sock"
-        made = product.command("certificate", "--folder", str(folder / "tls"))
-        assert made.returncode == 0, made.stderr
-        product.spawn("web", "--listen", f"unix:{self.socket}")
-        wait_for(self.socket.exists, what="the pages' socket")
-        self.socket.chmod(0o666)
-        folder.chmod(0o755)
-
-    def configured(self, name: str, *changes: tuple[str, str]) -> str:
-        """The shipped configuration for this folder and these ports."""
-        text = (APPLIANCE / name).read_text()
-        for old, new in (
-            ("/run/device-ui-web/web.sock", str(self.socket)),
-            ("/etc/device-ui/tls", str(self.folder / "tls")),
-            *changes,
-        ):
-            assert old in text, old
-            text = text.replace(old, new)
-        return text
-
-    def context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.folder / "tls" / "certificate.pem"))
-
-    def ask(self, method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.context())
-        given = {"Origin": f"https://127.0.0.1:{self.port}", "Content-Type": "application/x-www-form-urlencoded"}
-        connection.request(method, path, body or None, {**(given if body else {}), **headers})
-        answer = connection.getresponse()
-        answer.read()
-        connection.close()
-        return answer
-
-    def answers(self) -> bool:
-        try:
-            return self.ask("GET", "/health").status in (200, 503)
-        except OSError:
-            return False
+DRIPPING = 1000
 
 
-def nginx(front: Front) -> subprocess.Popen[bytes]:
-    front.plain = free_port()
-    servers = front.configured(
-        "nginx.conf",
-        ("listen 80;", f"listen 127.0.0.1:{front.plain};"),
-        ("listen [::]:80;", ""),
-        ("listen 443 ssl;", f"listen 127.0.0.1:{front.port} ssl;"),
-        ("listen [::]:443 ssl;", ""),
-    )
-    temporary = "".join(
-        f"{each}_temp_path {front.folder}/{each};\n" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    whole = f"daemon off;\npid {front.folder}/pid;\nerror_log {front.folder}/error.log;\nevents {{}}\nhttp {{\n"
-    (front.folder / "nginx.conf").write_text(f"{whole}access_log off;\n{temporary}{servers}}}\n")
-    return subprocess.Popen(["nginx", "-c", str(front.folder / "nginx.conf"), "-p", str(front.folder)])
-
-
-def stunnel(front: Front) -> subprocess.Popen[bytes]:
-    text = front.configured("stunnel.conf", (":::443", f"127.0.0.1:{front.port}"), ("setuid = www-data\n", ""))
-    (front.folder / "stunnel.conf").write_text(text.replace("setgid = www-data\n", ""))
-    with (front.folder / "stunnel.log").open("wb") as log:
-        return subprocess.Popen(["stunnel", str(front.folder / "stunnel.conf")], stdout=log, stderr=log)
-
-
-@pytest.fixture(scope="module", params=[nginx, stunnel], ids=lambda start: start.__name__)
+@pytest.fixture(scope="module", params=PROXIES, ids=lambda start: start.__name__)
 def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    # A short path: a Unix socket's has 107 bytes at most.
-    with tempfile.TemporaryDirectory(prefix="tls") as name, Product(tmp_path_factory.mktemp("device")) as product:
-        product.command("setup-code")
-        product.command("admin", "set-password", input=ADMIN_PASSWORD + "\n")
-        found = Front(product, Path(name))
-        process = request.param(found)
-        try:
-            wait_for(lambda: process.poll() is None and found.answers(), what="the proxy")
-            yield found
-        finally:
-            process.terminate()
-            process.wait(20)
+    with standing(request.param, tmp_path_factory.mktemp("device")) as found:
+        yield found
 
 
 def test_the_owner_gets_in_and_the_cookie_is_for_tls_alone(front):
@@ -134,6 +55,95 @@ def test_what_is_older_is_not(front, version):
     done = subprocess.run(words, input="", capture_output=True, text=True, timeout=20)
     assert done.returncode != 0
     assert "Cipher is (NONE)" in done.stdout or "Cipher    : 0000" in done.stdout
+
+
+def s_client(front, *options: str, told: str = "") -> str:
+    """What OpenSSL's own client says of a connection."""
+    words = ["openssl", "s_client", "-connect", f"127.0.0.1:{front.port}", *options]
+    done = subprocess.run(words, input=told, capture_output=True, text=True, timeout=20)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "cipher",
+    ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-CCM8"],
+)
+def test_a_cipher_without_an_aead_of_full_length_is_refused(front, cipher):
+    assert "Cipher is (NONE)" in s_client(front, "-tls1_2", "-cipher", f"{cipher}:@SECLEVEL=0")
+
+
+def test_the_devices_order_of_ciphers_holds(front):
+    weakest_first = ("-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384")
+    assert "Cipher is ECDHE-ECDSA-AES256-GCM-SHA384" in s_client(front, "-tls1_2", *weakest_first)
+
+
+def test_nothing_is_compressed_and_no_ticket_is_given(front):
+    told = s_client(front, "-tls1_2", "-comp")
+    assert "Compression: NONE" in told
+    assert "session ticket" not in told
+
+
+def test_a_client_cannot_renegotiate(front):
+    told = s_client(front, "-tls1_2", told="R\n")
+    assert "RENEGOTIATING" in told
+    assert "no renegotiation" in told or "write:errno" in told or "unexpected eof" in told
+
+
+def test_headers_that_only_a_proxy_may_set_are_overwritten(front):
+    """Among them one that would make the form's origin right without TLS, and one that would name another host."""
+    spoofed = {"X-Forwarded-Proto": "http", "Forwarded": "for=203.0.113.9;proto=http;host=evil.example"}
+    spoofed |= {"X-Forwarded-Host": "evil.example", "X-Forwarded-Port": "1", "X-Real-IP": "203.0.113.9"}
+    answer = front.ask("POST", "/login", f"password={ADMIN_PASSWORD.replace(' ', '+')}", **spoofed)
+    assert (answer.status, answer.headers["Location"]) == (303, "/smtp")
+    assert answer.headers["Set-Cookie"].startswith("__Host-")
+    http = front.ask("POST", "/login", "password=x", Origin=f"http://127.0.0.1:{front.port}", **spoofed)
+    assert http.status == 403
+    assert "203.0.113.9" not in front.product.log("web")
+
+
+def head_of(front, request: bytes) -> str:
+    """The header of the answer to these bytes."""
+    with front.context().wrap_socket(
+        socket.create_connection(("127.0.0.1", front.port), 20), server_hostname="127.0.0.1"
+    ) as tls:
+        tls.sendall(request)
+        answer = b""
+        while b"\r\n\r\n" not in answer and (chunk := tls.recv(65536)):
+            answer += chunk
+    return answer.partition(b"\r\n\r\n")[0].decode()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /login HTTP/1.1\r\nConnection: close\r\n\r\n",
+        b"GET /login HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+        b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999\r\nConnection: close\r\n\r\n",
+        b"GET /login HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["no host", "version", "long", "large", "well"],
+)
+def test_the_proxys_own_answers_have_the_headers_of_the_pages(front, request_):
+    head = head_of(front, request_)
+    assert re.match("HTTP/1.[01] (200|4..|505) ", head), head
+    for name in ("Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "Cache-Control"):
+        assert len(re.findall(f"(?im)^{name}: ", head)) == 1, head
+
+
+def test_the_owner_gets_in_while_a_thousand_connections_drip(front):
+    """From one address, without an end: half of them stop inside the handshake, half inside a header."""
+    context = front.context()
+    with contextlib.ExitStack() as stack:
+        for number in range(DRIPPING):
+            with contextlib.suppress(OSError):
+                sock = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), 5))
+                if number % 2:
+                    sock = stack.enter_context(context.wrap_socket(sock, server_hostname="127.0.0.1"))
+                    sock.sendall(b"GET / HTTP/1.1\r\nHost: 127.")
+                else:
+                    sock.sendall(b"\x16\x03")
+        wait_for(front.answers, 30, "the owner's page")
 
 
 def test_a_page_that_needs_the_hook_is_told_and_not_hung(front):
