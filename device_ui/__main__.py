@@ -151,7 +151,7 @@ def set_password(device: Device, _options: argparse.Namespace) -> int:
     from device_ui.web.administrator import Administrator, password_problem
 
     password = sys.stdin.readline().rstrip("\n")
-    problem = password_problem(password)
+    problem = password_problem(password, device.own_words)
     if problem:
         print(f"device-ui: {problem}", file=sys.stderr)
         return EX_DATAERR

@@ -142,6 +142,11 @@ class Device:
         return str(self["device.name"])
 
     @property
+    def own_words(self) -> tuple[str, ...]:
+        """What the device is called by whoever guesses a password."""
+        return (self.name, self["device.model"], self["device.serial"], host_name(), *self["web.names"])
+
+    @property
     def locked(self) -> frozenset[str]:
         """The names of the choices that the maker fixed."""
         return frozenset(name for name in LOCKABLE if self[f"locks.{name}"])

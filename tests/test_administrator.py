@@ -19,6 +19,7 @@ from device_ui.web.administrator import Administrator, Record, new_code, passwor
 
 PASSWORD = "a plain sentence for tests"
 TOO_SHORT = "Please choose a password of 15 to 128 characters."
+TOO_NEAR = "This password is little more than usual words and the device's names: add what nobody can guess."
 TOO_PLAIN = "This password is too easy to guess: use more different characters, and no plain row of the keyboard."
 NOT_TYPED = "A password cannot hold control characters."
 
@@ -229,6 +230,28 @@ def test_a_good_password_is_taken(good):
 )
 def test_a_bad_password_is_refused_in_words(bad, problem):
     assert password_problem(bad) == problem
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "passwordpassword",
+        "Administrator123",
+        "admin-admin-admin-admin",
+        "Storage appliance 1",
+        "StoreMaster9000!",
+        "nas.example.com 123",
+        "SN12345678 SN12345678",
+        "devicepasswordlogin",
+    ],
+)
+def test_usual_words_and_the_devices_names_are_no_password(bad):
+    names = ("Storage appliance", "StoreMaster 9000", "SN12345678", "nas.example.com")
+    assert password_problem(bad, names) == TOO_NEAR
+
+
+def test_a_sentence_may_hold_usual_words():
+    assert password_problem("the password of my storage is blue", ("Storage appliance",)) is None
 
 
 def test_a_new_password_closes_the_old_one_out(administrator):

@@ -23,6 +23,7 @@ WRONG_CODE = "This is not the setup code of this device."
 WRONG_PASSWORD = "The password is not correct."
 NOT_THE_SAME = "The two passwords are not the same."
 TOO_SHORT = "Please choose a password of 15 to 128 characters."
+TOO_NEAR = "This password is little more than usual words and the device's names: add what nobody can guess."
 TOO_PLAIN = "This password is too easy to guess: use more different characters, and no plain row of the keyboard."
 CLOSED = (
     "The administrator's record of this device is damaged. At the device's console, "
@@ -392,6 +393,43 @@ def test_logins_are_in_the_log_and_passwords_are_not(known):
     assert "a login from 127.0.0.6 succeeded" in log
     assert "not the sentence" not in log
     assert ADMIN_PASSWORD not in log
+
+
+def test_what_was_refused_at_the_door_is_in_the_log_and_does_not_fill_it(tmp_path):
+    """A stranger sends as many as he likes: 20 lines at once."""
+    with Product(tmp_path) as product:
+        product.start_web()
+        browser = product.browser()
+        for _ in range(30):
+            assert browser.get("/login", Host="evil.example").status == 421
+        written = product.log("web")
+        assert written.count("a request for another host was refused, from 127.0.0.1") == 20
+        assert "evil" not in written
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"HTTP_HOST": "evil.example"}, "a request for another host was refused, from 192.0.2.1"),
+        ({"HTTP_ORIGIN": "http://evil.example"}, "a form of another origin was refused, from 192.0.2.1"),
+    ],
+)
+def test_each_refusal_at_the_door_has_its_line(device, caplog, headers, told):
+    wsgi(app.make(device), "POST", "/login", b"password=x", REMOTE_ADDR="192.0.2.1", **headers)
+    assert caplog.messages == [told]
+
+
+def test_wrong_codes_and_guesses_that_came_too_early_are_in_the_log(fresh):
+    for _ in range(5):
+        set_up(fresh, "AAAA-AAAA")
+    log = fresh.product.log("web")
+    assert log.count(f"a setup code from {fresh.source} was wrong") == 3
+    assert f"a login that came too early was refused, from {fresh.source}" in log
+
+
+def test_a_password_of_the_devices_own_name_is_refused_in_words(fresh):
+    page = set_up(fresh, fresh.code, "Storage appliance 1")
+    assert (page.status, problem(page)) == (422, TOO_NEAR)
 
 
 def test_signing_out_without_a_session_is_no_fault(known):

@@ -14,6 +14,7 @@ import re
 import secrets
 import threading
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -30,8 +31,24 @@ CODE_GROUPS, CODE_GROUP = 5, 4
 # passwords on flash; what is left of those is caught by counting characters and looking for plain runs.
 PASSWORD_LENGTHS = range(15, 129)
 DISTINCT_MINIMUM = 6
+# Usual words of such a place, besides the device's own names: without them as much must be left to guess.
+USUAL_WORDS = (
+    "administrator",
+    "appliance",
+    "password",
+    "passwort",
+    "device",
+    "storage",
+    "login",
+    "setup",
+    "admin",
+    "email",
+    "smtp",
+)
+WORD_MINIMUM = 4
 TOO_SHORT = "Please choose a password of 15 to 128 characters."
 TOO_PLAIN = "This password is too easy to guess: use more different characters, and no plain row of the keyboard."
+TOO_NEAR = "This password is little more than usual words and the device's names: add what nobody can guess."
 NOT_TYPED = "A password cannot hold control characters."
 # OWASP's password storage guidance: N=2^13, r=8, p=10 is as strong as 2^17, 8, 1 and takes 8 MiB instead of 128.
 SCRYPT = {"n": 2**13, "r": 8, "p": 10}
@@ -143,8 +160,11 @@ def plain_code(code: str) -> bytes:
     return re.sub(r"[\s-]", "", code).upper().encode("utf-8", "replace")
 
 
-def password_problem(password: str) -> str | None:
-    """Why this cannot be the administrator's password, in one sentence; None when it can."""
+def password_problem(password: str, names: Iterable[str] = ()) -> str | None:
+    """Why this cannot be the administrator's password, in one sentence; None when it can.
+
+    `names` are what the device is called: words of them count no more than `USUAL_WORDS`.
+    """
     password = _composed(password)
     if len(password) not in PASSWORD_LENGTHS:
         return TOO_SHORT
@@ -153,7 +173,20 @@ def password_problem(password: str) -> str | None:
     lowered = password.translate(LOWER)
     if len(set(lowered)) < DISTINCT_MINIMUM or any(_is_run(lowered, row) for row in SEQUENCES):
         return TOO_PLAIN
-    return None
+    return None if len(set(_guessed_away(lowered, names))) >= DISTINCT_MINIMUM else TOO_NEAR
+
+
+def _guessed_away(text: str, names: Iterable[str]) -> str:
+    """What is left of a text without the words that are guessed first, the longest first."""
+    own = {
+        word
+        for name in names
+        for word in (name.lower(), *re.findall(r"\w+", name.lower()))
+        if len(word) >= WORD_MINIMUM
+    }
+    for word in sorted({*USUAL_WORDS, *own}, key=len, reverse=True):
+        text = text.replace(word, "")
+    return text
 
 
 def _is_run(text: str, row: str) -> bool:

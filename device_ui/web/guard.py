@@ -7,6 +7,7 @@ session cookie alone stops neither. So every POST must come from our own page, a
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
 import threading
@@ -20,8 +21,11 @@ from device_ui.device import host_name
 from device_ui.errors import Damaged, DeviceUIError, NotReadable
 from device_ui.web import peer
 from device_ui.web.administrator import Administrator
+from device_ui.web.allowance import Allowance
 from device_ui.web.sessions import Session, Sessions
 from device_ui.web.throttle import Throttle
+
+log = logging.getLogger(__name__)
 
 # Under TLS the browser itself keeps everybody but this very host from setting it (RFC 6265bis, 4.1.3.2).
 COOKIE, COOKIE_UNDER_TLS = "session", "__Host-session"
@@ -30,6 +34,8 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HOST_PATTERN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
 # Of the request's environment: it is a try to get in.
 TRYING = "device_ui.trying"
+# Lines about refusals: 20 at once, and one more a minute.
+NOTED_AT_HAND, NOTED_SECONDS = 20, 60.0
 CLOSED = (
     "The administrator's record of this device is damaged. At the device's console, "
     "device-ui admin set-password chooses a new password."
@@ -44,14 +50,18 @@ class Guard:
     sessions: Sessions
     throttle: Throttle
     names: frozenset[str]
+    # Refusals that are worth a line: a stranger sends as many as he likes, and must not fill the log.
+    noted: Allowance = field(default_factory=lambda: Allowance(NOTED_AT_HAND, NOTED_SECONDS))
     generation: tuple[int, ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def check_request(self) -> None:
         """Before every route: Host and, for a POST, Origin. Raises HTTPError 403 or 421."""
         if not self.is_own_host(_header("HOST")):
+            self._note("a request for another host")
             raise HTTPError(421, "This device does not go by that name. Use its address.")
         if request.method not in SAFE_METHODS and not is_same_origin():
+            self._note("a form of another origin")
             raise HTTPError(403, "This form was not sent by a page of this device.")
 
     def is_own_host(self, host: str) -> bool:
@@ -107,7 +117,9 @@ class Guard:
     def attempt(self) -> int:
         """Whole seconds that this address must wait before it tries a login or a code; 0: none, and it has tried."""
         seconds = int(-(-self.throttle.attempt(address()) // 1))
-        if not seconds:
+        if seconds:
+            self._note("a login that came too early")
+        else:
             request.environ[TRYING] = True
         return seconds
 
@@ -115,6 +127,10 @@ class Guard:
         """After every route: a try to get in is over with its request."""
         if request.environ.pop(TRYING, False):
             self.throttle.finished()
+
+    def _note(self, what: str) -> None:
+        if not self.noted.take():
+            log.warning("%s was refused, from %s", what, address())
 
     def _end_all_after_new_password(self) -> None:
         with self._lock:

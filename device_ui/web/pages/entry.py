@@ -33,7 +33,7 @@ def set_up(site: Site) -> str | HTTPResponse:
         return see_other("/login")
     form = posted()
     code, password = text(form, "code"), text(form, "password")
-    problem = administrator.password_problem(password)
+    problem = administrator.password_problem(password, site.device.own_words)
     if problem is None and password != text(form, "again"):
         problem = NOT_THE_SAME
     if problem:
@@ -48,6 +48,7 @@ def set_up(site: Site) -> str | HTTPResponse:
         response.status = 507
         return _setup_page(site, code, told(error))
     if not right:
+        log.warning("a setup code from %s was wrong", address())
         response.status = 403
         return _setup_page(site, code, WRONG_CODE)
     log.warning("the administrator's password was chosen from %s", address())
@@ -80,6 +81,7 @@ def log_in(site: Site) -> str | HTTPResponse:
 def log_out(site: Site) -> HTTPResponse:
     """End the session."""
     site.guard.sign_out()
+    log.info("a sign-out from %s", address())
     return see_other("/login")
 
 
