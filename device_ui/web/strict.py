@@ -125,8 +125,8 @@ def foreign(before: bytes, data: bytes) -> bool:
     Then nobody needs to wait for the header's end. Only what is new is searched: a header may come byte by byte.
     """
     seen = before[-4:]
-    raw = (seen + data).partition(b"\r\n\r\n")[0]
-    if FOREIGN_BYTE.search(raw, max(0, len(seen) - 1)):
+    raw, end, _ = (seen + data).partition(b"\r\n\r\n")
+    if FOREIGN_BYTE.search(raw + end, max(0, len(seen) - 1)):
         return True
     # Empty lines before a request are passed over, blanks are not.
     is_begin = before[:2] in (b"", b"\r", b"\r\n")

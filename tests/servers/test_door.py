@@ -138,6 +138,8 @@ REFUSED = [
     ("9112, 2.2: a bare LF in the request line", get().replace(b"\r\n", b"\n", 1), 400),
     ("9112, 2.2: a bare CR", get(b"X: a\rY: b"), 400),
     ("9112, 2.2: a bare CR at the line's end", get(b"X: a\r"), 400),
+    ("9112, 2.2: a bare CR at the last line's end", get().replace(b"\r\n\r\n", b"\r\r\n\r\n"), 400),
+    ("9112, 2.2: a bare CR before an empty line", b"\r\r\n\r\n" + get(), 400),
     ("9110, 5.5: NUL", get(b"X: a\0b"), 400),
     ("9110, 5.5: a control character", get(b"X: a\x01b"), 400),
     ("9110, 5.5: DEL", get(b"X: a\x7fb"), 400),
