@@ -506,6 +506,8 @@ def test_plain_is_taken_however_it_is_offered(offer):
         (("AUTH XOAUTH2 CRAM-MD5",), "the server offers XOAUTH2 CRAM-MD5"),
         (("AUTH PLAINER",), "the server offers PLAINER"),
         (("XAUTH PLAIN",), "the server offers none"),
+        (("AUTH \x1b[2J\x07X",), "the server offers  [2J X"),
+        ((f"AUTH {'X' * 900}",), f"the server offers {'X' * 482}"),
     ],
 )
 def test_nothing_secret_is_sent_where_no_known_mechanism_is_offered(features, reply):

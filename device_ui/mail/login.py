@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
+from device_ui.mail.quoting import quoted
 from device_ui.mail.verdict import Stopped
 from device_ui.mail.wire import Connection
 
@@ -23,7 +24,7 @@ def choose_mechanism(session: Connection) -> str:
     mechanism = next((each for each in MECHANISMS if each in offered), None)
     if mechanism is None:
         problem = "no login without TLS" if session.has_extn("starttls") else "no login offered"
-        raise Stopped("login", problem, f"the server offers {' '.join(offered) or 'none'}")
+        raise Stopped("login", problem, quoted(f"the server offers {' '.join(offered) or 'none'}", ()))
     return mechanism
 
 
