@@ -206,11 +206,11 @@ def listen_fds(environment: Mapping[str, str]) -> list[socket.socket]:
 
 def _checked(path: Path, raw: bytes) -> dict[str, Any]:
     # Imported here: most devices of a desk have no device.toml.
-    import tomllib
+    from device_ui.settings.record import tables
 
     try:
-        sections = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        sections = tables(raw.decode())
+    except ValueError as error:
         raise MakerFile(path, str(error)) from error
     found = {
         f"{section}.{name}": value

@@ -68,11 +68,11 @@ class CannotOpen(DeviceUIError):
 
 
 class MakerFile(DeviceUIError):
-    """A file of the maker's (``device.toml``, ``events.toml``) is wrong; ``path``, ``reason``."""
+    """A file of the maker's (``device.toml``, ``events.toml``) is wrong; ``path``, ``reason``: one line, whatever it quotes."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
+        self.path, self.reason = path, "".join(each if each.isprintable() else "?" for each in reason)
+        super().__init__(f"{path}: {self.reason}")
 
 
 class HookError(DeviceUIError):

@@ -236,6 +236,20 @@ def test_broken_toml_is_told_with_its_line(text, line, tmp_path):
     assert line in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x = " + "[" * 5000, "it is nested too deeply"),
+        ("x = " + "9" * 5000, "Exceeds the limit (4300 digits) for integer"),
+        ('["a\\u001bb"]', "[a?b]: a code has three digits"),
+    ],
+    ids=["deep", "long", "unprintable"],
+)
+def test_a_file_that_no_person_wrote_is_told_in_one_line_too(text, reason, tmp_path):
+    with pytest.raises(MakerFile, match=f"^[^\n\x1b]*: {re.escape(reason)}"):
+        catalog.load(own(tmp_path, text))
+
+
 def test_names_of_the_greatest_length_are_taken(tmp_path):
     text = table(name=f'"{"가" * 100}"', description=f'"{"나" * 1000}"', mail="true")
     assert catalog.load(own(tmp_path, text))["700"].mail

@@ -198,6 +198,20 @@ def test_file_that_is_no_utf_8_is_told(folders):
     assert "utf-8" in refusal(folders, b"[device]\nname = '\xff'\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[web]\nnames = " + "[" * 5000, "it is nested too deeply"),
+        ("[mail]\ndigest_window = " + "9" * 5000, "Exceeds the limit (4300 digits) for integer"),
+        ("[mail]\ndigest_window = 0x" + "f" * 5000, "mail.digest_window must be from 0 to 3600"),
+        ('["a\\nb"]\n"c\\u001bd" = 1', "a?b.c?d is no setting"),
+    ],
+    ids=["deep", "long", "long in hexadecimal", "unprintable"],
+)
+def test_a_file_that_no_person_wrote_is_told_in_one_line_too(folders, text, reason):
+    assert refusal(folders, text).startswith(reason)
+
+
 def test_folder_in_the_files_place_is_told_and_not_taken_for_missing(folders):
     (folders.etc / "device.toml").mkdir(parents=True)
     with pytest.raises(MakerFile) as caught:

@@ -32,7 +32,7 @@ ALLOWED = {
         "device_ui.spreadsheet",
         "device_ui.journal",
     },
-    "device_ui.device": {"device_ui.errors", "device_ui.settings.smtp"},
+    "device_ui.device": {"device_ui.errors", "device_ui.settings.record", "device_ui.settings.smtp"},
     "device_ui.errors": set(),
     "device_ui.spreadsheet": {"device_ui.errors"},
     "device_ui.journal": set(),

@@ -24,7 +24,7 @@ VALUES = {"host": "mail.example.com", "port": 587, "is_set_up": True}
 # Everything that a rule lets through: all of Unicode but control characters and lone surrogates.
 TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 NAMES = st.from_regex(r"[a-z][a-z_]{0,15}", fullmatch=True).filter(lambda name: name != "sha256")
-RECORDS = st.dictionaries(NAMES, TEXTS | st.integers() | st.booleans(), max_size=8)
+RECORDS = st.dictionaries(NAMES, TEXTS | st.integers(-(2**63), 2**63 - 1) | st.booleans(), max_size=8)
 
 
 def signed(body: bytes) -> bytes:
@@ -99,6 +99,9 @@ def test_every_flipped_bit_is_damage():
         (signed(b"port = [25]\n"), "it holds something else than strings and numbers"),
         (signed(b"[port]\nx = 1\n"), "it holds something else than strings and numbers"),
         (signed(b"day = 2026-01-01\n"), "it holds something else than strings and numbers"),
+        (signed(b"port = 9223372036854775808\n"), "it holds a number that is too long"),
+        (signed(b"port = -9223372036854775809\n"), "it holds a number that is too long"),
+        (signed(b"port = 0x" + b"f" * 5000 + b"\n"), "it holds a number that is too long"),
     ],
 )
 def test_anything_else_is_damage_in_one_line(raw, reason):

@@ -69,14 +69,14 @@ def built_in() -> Catalog:
 def parse(path: Path, text: str) -> Catalog:
     """A catalogue from TOML. Raises `MakerFile`, with the line and column of what is wrong."""
     # Imported here: callers that only raise events need no catalogue.
-    import tomllib
+    from device_ui.settings.record import tables
 
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        found = tables(text)
+    except ValueError as error:
         raise MakerFile(path, str(error)) from error
     try:
-        return Catalog({code: _kind(code, entries) for code, entries in tables.items()})
+        return Catalog({code: _kind(code, entries) for code, entries in found.items()})
     except _Wrong as wrong:
         raise MakerFile(path, f"{wrong.reason}{_place(text, wrong)}") from wrong
 
@@ -96,7 +96,7 @@ class _Wrong(Exception):
     def __init__(self, code: str, key: str, reason: str) -> None:
         super().__init__(reason)
         self.code, self.key = code, key
-        self.reason = f"[{''.join(each if each.isprintable() else '?' for each in code)}]: {reason}"
+        self.reason = f"[{code}]: {reason}"
 
 
 def _kind(code: str, entries: Any) -> Kind:

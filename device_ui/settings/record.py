@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 Value = str | int | bool
 CHECKSUM = "sha256"
+# What every reader of TOML must take. Python takes a longer hexadecimal one, and cannot write it any more.
+INTEGERS = range(-(2**63), 2**63)
 
 
 def encode(comment: str, values: Mapping[str, Value]) -> bytes:
@@ -29,16 +32,23 @@ def decode(raw: bytes) -> dict[str, Value]:
     body, found = _split(raw)
     if hashlib.sha256(body).hexdigest() != found:
         raise ValueError("its checksum does not match")
+    values = tables(body.decode())
+    if not all(isinstance(value, str | int | bool) for value in values.values()):
+        raise ValueError("it holds something else than strings and numbers")
+    if not all(isinstance(value, str) or value in INTEGERS for value in values.values()):
+        raise ValueError("it holds a number that is too long")
+    return values
+
+
+def tables(text: str) -> dict[str, Any]:
+    """What a TOML text says, whoever wrote it. Raises ValueError, with one line, for anything else."""
     # Imported here: a process that finds no file yet never needs it.
     import tomllib
 
     try:
-        values = tomllib.loads(body.decode())
+        return tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if not all(isinstance(value, str | int | bool) for value in values.values()):
-        raise ValueError("it holds something else than strings and numbers")
-    return values
 
 
 def _split(raw: bytes) -> tuple[bytes, str]:
