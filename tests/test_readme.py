@@ -11,7 +11,7 @@ import pytest
 
 from device_ui.__main__ import parser
 from device_ui.device import SETTINGS
-from device_ui.settings.smtp import FIELDS
+from device_ui.settings.smtp import FIELDS, Field
 from tests.product import ROOT, Product
 
 README = (ROOT / "README.md").read_text()
@@ -47,9 +47,15 @@ def escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def rule(each: Field) -> str:
+    """The help of a field, and the rules that the page lists after it."""
+    listed = ", ".join(one.label for one in each.rules)
+    return f"{each.help} {listed[:1].upper()}{listed[1:]}." if listed else each.help
+
+
 def test_the_field_table_is_the_table_of_fields():
     rows = [
-        f"| `{each.name}` | {each.label} | {escaped(each.help)} | {'<br>'.join(f'`{one}`' for one in each.sentences)} |"
+        f"| `{each.name}` | {each.label} | {escaped(rule(each))} | {'<br>'.join(f'`{one}`' for one in each.sentences)} |"
         for each in FIELDS
     ]
     assert section("fields") == rows

@@ -28,7 +28,6 @@ TEXT_MAXIMUM = 100
 PORT_MAXIMUM = 49151
 # Five digits are enough for any port; a longer text can only be an attempt on the parser.
 PORT_PATTERN = re.compile(r"[0-9]{1,5}")
-PASSWORD_LENGTHS = range(10, 21)
 # A provider's credentials follow the provider's rules, not the manual's; 256 holds every API key we know of.
 PROVIDER_MAXIMUM = 256
 
@@ -41,16 +40,6 @@ DOMAIN = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 ACCOUNT_PATTERN = re.compile(f"{LOCAL_PART}@{DOMAIN}")
 ADDRESS_PATTERN = re.compile(f"{DOTTED_LOCAL_PART}@{DOMAIN}")
 
-# The four kinds a password needs. Upper case, lower case and digit are the English ones, as in the manual's
-# account rule; any other character is allowed and counts as none of them.
-PASSWORD_KINDS = (
-    ("an upper case letter", re.compile(r"[A-Z]")),
-    ("a lower case letter", re.compile(r"[a-z]")),
-    ("a digit", re.compile(r"[0-9]")),
-    ("one of $!@%*#?&", re.compile(r"[$!@%*#?&]")),
-)
-# "Should not be entered consecutively" gives no number, so two equal characters in a row are already too many.
-REPEATED = re.compile(r"(.)\1", re.DOTALL)
 # Three neighbours make a sequence: two ("we", "12") are in half of all words and numbers.
 SEQUENCE_LENGTH = 3
 # Rows of the US keyboard, the same keys with shift, the alphabet and the digits; each is read both ways.
@@ -82,6 +71,48 @@ class Broken:
 
     sentence: str
     hints: tuple[str, ...] = ()
+
+
+INVISIBLE_HINT = "It holds a character that cannot be seen, perhaps from copying: please type it."
+
+
+@dataclass(frozen=True)
+class PasswordRule:
+    """One rule of the manual's password: its `label` in the page's list, and the `hint` when it is broken.
+
+    `pattern` must be found in the password, or, when `forbidden`, must not be. The browser ticks the same rows off with
+    the same patterns while one types, so each means the same to `re` (DOTALL) and to RegExp (flags s and u). The rule
+    without one forbids neighbours in `SEQUENCES`.
+    """
+
+    label: str
+    hint: str
+    pattern: str = ""
+    forbidden: bool = False
+
+    def holds(self, text: str) -> bool:
+        """Whether this password keeps the rule."""
+        found = re.search(self.pattern, text, re.DOTALL) if self.pattern else is_sequential(text)
+        return bool(found) != self.forbidden
+
+
+# Upper case, lower case and digit are the English ones, as in the manual's account rule; any other character is allowed
+# and counts as none of them. "Should not be entered consecutively" gives no number, so two equal characters in a row are
+# already too many. The last rule is Cc and Cs in numbers, which RegExp and `re` both read.
+PASSWORD_RULES = (
+    PasswordRule("10 to 20 characters", "It must have 10 to 20 characters.", r"^.{10,20}(?!.)"),
+    PasswordRule("an upper case letter", "It needs an upper case letter.", "[A-Z]"),
+    PasswordRule("a lower case letter", "It needs a lower case letter.", "[a-z]"),
+    PasswordRule("a digit", "It needs a digit.", "[0-9]"),
+    PasswordRule("one of $ ! @ % * # ? &", "It needs one of $!@%*#?&.", "[$!@%*#?&]"),
+    PasswordRule("no character twice in a row", "Two equal characters stand in a row.", r"(.)\1", forbidden=True),
+    PasswordRule(
+        "no three neighbours, such as qwe, 321 or abc",
+        "Three neighbours of the keyboard, the alphabet or the digits stand in a row.",
+        forbidden=True,
+    ),
+    PasswordRule("no invisible character", INVISIBLE_HINT, r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", forbidden=True),
+)
 
 
 def host(text: str) -> str | Broken:
@@ -130,9 +161,10 @@ def password(text: str) -> str | Broken:
 
     Length is looked at first and has the sentence with "The"; the rules share the one without.
     """
-    if len(text) not in PASSWORD_LENGTHS:
-        return Broken(PASSWORD_LENGTH_SENTENCE, ("It must have 10 to 20 characters.",))
-    hints = tuple(_password_hints(text))
+    length, *others = PASSWORD_RULES
+    if not length.holds(text):
+        return Broken(PASSWORD_LENGTH_SENTENCE, (length.hint,))
+    hints = tuple(rule.hint for rule in others if not rule.holds(text))
     return Broken(PASSWORD_SENTENCE, hints) if hints else text
 
 
@@ -146,9 +178,6 @@ def provider_password(text: str) -> str | Broken:
 def no_password(_text: str) -> str:
     """For a relay that asks for no login: whatever was typed is forgotten."""
     return ""
-
-
-INVISIBLE_HINT = "It holds a character that cannot be seen, perhaps from copying: please type it."
 
 
 def has_control(text: str) -> bool:
@@ -172,17 +201,6 @@ def _text(text: str, maximum: int, sentence: str) -> str | Broken:
 def _matching(text: str, pattern: re.Pattern[str], sentence: str) -> str | Broken:
     value = _text(text, TEXT_MAXIMUM, sentence)
     return value if isinstance(value, Broken) or pattern.fullmatch(value) else Broken(sentence)
-
-
-def _password_hints(text: str) -> list[str]:
-    hints = [f"It needs {kind}." for kind, pattern in PASSWORD_KINDS if not pattern.search(text)]
-    if REPEATED.search(text):
-        hints.append("Two equal characters stand in a row.")
-    if is_sequential(text):
-        hints.append("Three neighbours of the keyboard, the alphabet or the digits stand in a row.")
-    if has_control(text):
-        hints.append(INVISIBLE_HINT)
-    return hints
 
 
 def is_sequential(text: str) -> bool:

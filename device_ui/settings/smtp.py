@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from device_ui.settings import rules
-from device_ui.settings.rules import Broken
+from device_ui.settings.rules import Broken, PasswordRule
 
 Rule = Callable[[str], Any]
 
@@ -31,7 +31,8 @@ class Field:
     """One field of the tab: its form `name`, its `label`, and the rule for each way of signing in.
 
     `by_sign_in` maps a sign-in of `SIGN_INS` to the rule that holds then. `secret` is never shown or stored in the clear.
-    `help` is the rule in words, for the page and the README. `advanced` stands behind "Advanced".
+    `help` is the rule in words, for the page and the README; `rules` are listed after it and ticked off while one types.
+    `advanced` stands behind "Advanced".
     """
 
     name: str
@@ -46,6 +47,7 @@ class Field:
     input_type: str = "text"
     inputmode: str = "text"
     autocomplete: str = "off"
+    rules: tuple[PasswordRule, ...] = ()
 
     @property
     def maxlength(self) -> int:
@@ -106,13 +108,13 @@ FIELDS = (
         "password",
         "SMTP Account Password",
         {"manual": rules.password, "provider": rules.provider_password, "none": rules.no_password},
-        "10 to 20 characters: upper case, lower case, a digit and one of $ ! @ % * # ? &. "
-        "No character twice in a row, no three neighbours of the keyboard.",
+        "The password of this login.",
         (rules.PASSWORD_LENGTH_SENTENCE, rules.PASSWORD_SENTENCE),
         maximum=rules.PROVIDER_MAXIMUM,
         secret=True,
         input_type="password",
         autocomplete="new-password",
+        rules=rules.PASSWORD_RULES,
     ),
     Field(
         "security",
