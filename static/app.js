@@ -1,14 +1,7 @@
-// Shows the steps of a test mail as they happen. Without it the same form shows the same, as one page at the end.
+// What a page does better with a script: nothing needs it, and every sentence that it shows comes with the page.
 "use strict";
-const button = document.querySelector("[formaction='/smtp/test']"), form = button?.form;
-const lost = "The connection to the device was lost, so the test has no result. Please try again.";
-let plain = false;
-
-form?.addEventListener("submit", event => {
-  if (event.submitter !== button || plain) return;
-  event.preventDefault();
-  test();
-});
+const find = selector => document.querySelector(selector);
+const every = (selector, act) => document.querySelectorAll(selector).forEach(act);
 
 function put(parent, name, text, more) {
   const made = Object.assign(document.createElement(name), {textContent: text}, more);
@@ -16,15 +9,94 @@ function put(parent, name, text, more) {
   return made;
 }
 
+// A password is shown while its button says so, and never when its form is sent.
+
+every(".reveal", button => {
+  const input = document.getElementById(button.getAttribute("aria-controls"));
+  const {show, hide, hideLabel} = button.dataset, showLabel = button.ariaLabel;
+  const turn = shown => {
+    input.type = shown ? "text" : "password";
+    button.textContent = shown ? hide : show;
+    button.ariaLabel = shown ? hideLabel : showLabel;
+  };
+  button.addEventListener("click", () => turn(input.type === "password"));
+  input.form.addEventListener("submit", () => turn(false));
+  button.hidden = false;
+});
+
+// The rules of the password, ticked off while one types. The device decides, by the same rows.
+
+const list = find(".rules"), length = +list?.dataset.length;
+const rows = list ? list.dataset.rows.split(" ").flatMap(row => [row, [...row].reverse().join("")]) : [];
+
+// Three neighbours of one row, forwards or backwards, without the case of A to Z (settings/rules.py).
+function isSequential(text) {
+  const characters = [...text.replace(/[A-Z]/g, letter => letter.toLowerCase())];
+  return characters.some((_, i) => i + length <= characters.length
+    && rows.some(row => row.includes(characters.slice(i, i + length).join(""))));
+}
+
+// Whether each rule of the list holds, in its order.
+function holding(text) {
+  return [...list.children].map(({dataset: {pattern, forbidden}}) =>
+    (pattern ? RegExp(pattern, "su").test(text) : isSequential(text)) === (forbidden === undefined));
+}
+
+if (list) {
+  const input = find("#password"), signIn = find("#sign_in"), told = find("[data-told]");
+  let later;
+  const tick = () => {
+    const held = holding(input.value), met = held.filter(Boolean).length;
+    [...list.children].forEach((item, i) =>
+      item.className = !input.value ? "" : held[i] ? "met" : "forbidden" in item.dataset ? "unmet" : "");
+    clearTimeout(later);
+    later = setTimeout(() => told.textContent = input.value &&
+      told.dataset.told.replace("{met}", met).replace("{all}", held.length), 1000);
+  };
+  input.addEventListener("input", tick);
+  signIn.addEventListener("input", () => list.hidden = signIn.value !== signIn.options[0].value);
+}
+
+// What is typed and not saved is not left without a question.
+
+const changed = form => "unsaved" in form.dataset || [...form.elements].some(each =>
+  each.options ? [...each.options].some(one => one.selected !== one.defaultSelected)
+    : each.type !== "hidden" && each.defaultValue !== undefined && each.value !== each.defaultValue);
+let sent;
+addEventListener("submit", event => sent = event.defaultPrevented ? sent : event.target);
+addEventListener("beforeunload", event => {
+  const kept = document.querySelectorAll("[data-saved], [data-unsaved]");
+  if ([...kept].some(form => form !== sent && changed(form))) event.preventDefault();
+});
+every("[data-saved], [data-unsaved]", form => {
+  const note = form.querySelector(".unsaved"), tell = () => note.hidden = !changed(form);
+  if (!note) return;
+  form.addEventListener("input", tell);
+  tell();
+});
+
+// A test mail, step by step as it happens. Without this the same form shows the same, as one page at the end.
+
+const button = find("[formaction='/smtp/test']"), form = button?.form, place = find("#test");
+let plain = false;
+
+form?.addEventListener("submit", event => {
+  if (event.submitter !== button || plain) return;
+  event.preventDefault();
+  test();
+});
+if (place?.firstElementChild) offerCopy(place.firstElementChild);
+
 async function test() {
   const body = new URLSearchParams(new FormData(form));
-  const buttons = form.querySelectorAll("button");
-  const place = document.getElementById("test");
+  const buttons = form.querySelectorAll(".actions button");
   place.textContent = "";
   const box = put(place, "section", "", {className: "card"});
-  const head = put(box, "h2", "The test is running. It takes a minute at most.", {id: "test-result", tabIndex: -1});
+  const head = put(box, "h2", place.dataset.running, {id: "test-result", tabIndex: -1});
+  const bar = put(box, "progress", "", {max: place.dataset.steps, value: 0});
   const steps = put(box, "ol", "", {className: "steps"});
   box.setAttribute("aria-labelledby", head.id);
+  bar.setAttribute("aria-labelledby", head.id);
   head.focus();
   buttons.forEach(each => each.disabled = true);
   let ended = false;
@@ -36,13 +108,16 @@ async function test() {
       const lines = (rest + part.value).split("\n");
       rest = lines.pop();
       for (const line of lines) ended = show(JSON.parse(line), box, head, steps) || ended;
+      bar.value = steps.children.length;
     }
   } catch {
     plain = false;
   }
+  bar.remove();
   buttons.forEach(each => each.disabled = false);
   if (plain) form.requestSubmit(button);
-  else if (!ended) head.textContent = lost;
+  else if (!ended) head.textContent = place.dataset.lost;
+  offerCopy(box);
 }
 
 // One line of the device; true when it is the last.
@@ -58,7 +133,7 @@ function show({step, result, problem}, box, head, steps) {
   if (!result) return true;
   const {failed, reply, advice, field, recipients, hint} = result;
   if (failed) put(steps, "li", "✗ " + failed, {className: "error"});
-  if (reply) put(box, "p", `The server answered: “${reply}”`);
+  if (reply) put(box, "p", `${place.dataset.answered} “${reply}”`);
   if (advice && field) put(put(box, "p", ""), "a", advice, {href: "#" + field});
   else if (advice) put(box, "p", advice);
   if (recipients.length) {
@@ -66,6 +141,39 @@ function show({step, result, problem}, box, head, steps) {
     recipients.forEach(each => put(list, "li", each));
   }
   if (hint) put(box, "p", hint);
-  put(box, "p", "The test saves nothing.", {className: "help"});
+  put(box, "p", place.dataset.nothing, {className: "help"});
   return true;
 }
+
+// A failed result as text, for whoever is asked for help. A page without TLS has no navigator.clipboard.
+function offerCopy(box) {
+  if (!box.querySelector(".error")) return;
+  const text = `${document.title}, ${new Date().toISOString()}\n${box.innerText}`;
+  const copy = put(box, "button", place.dataset.copy, {type: "button", className: "second"});
+  copy.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = put(box, "textarea", text);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      copy.focus();
+    }
+    copy.textContent = place.dataset.copied;
+  });
+}
+
+// Times in the zone of the browser, with the device's beside them where it is another one.
+
+every("time", each => {
+  const when = new Date(each.dateTime), own = when.toLocaleString("sv-SE");
+  if (isNaN(when) || each.textContent.startsWith(own)) return;
+  const yours = put(each, "span", each.closest("[data-yours]").dataset.yours.replace("{time}", own), {className: "yours"});
+  each.before(yours, " ");
+});
+
+// What is folded away is printed, too.
+
+addEventListener("beforeprint", () => every("details:not([open])", each => each.open = each.dataset.printed = true));
+addEventListener("afterprint", () => every("[data-printed]", each => each.open = delete each.dataset.printed && false));

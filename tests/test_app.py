@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import logging
@@ -21,7 +22,7 @@ from device_ui import journal
 from device_ui.device import Device
 from device_ui.settings import keys
 from device_ui.web import app
-from device_ui.web.site import MAIL_PROBLEMS, Site
+from device_ui.web.site import MAIL_PROBLEMS, Site, mail_path
 from tests import document
 from tests.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form, wsgi
 
@@ -478,10 +479,31 @@ class Hook:
     ],
 )  # fmt: skip
 def test_each_word_of_the_hook_has_its_sentence(word, sentence):
-    hook = Hook(word, step="connect", reply="535 {no}")
-    hook.mail_state = lambda: hook.state
-    assert Site.mail_problem(hook) == sentence
+    assert mail_path(word, {"step": "connect", "reply": "535 {no}"}).problem == sentence
     assert (word in MAIL_PROBLEMS) == bool(sentence)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("", "Mail: ok"),
+        ("unset", "Mail: not set up"),
+        ("server", "Mail: late"),
+        ("clock", "Mail: late"),
+        ("refused", "Mail: some not sent"),
+        ("login refused", "Mail: stopped"),
+        ("down", "Mail: stopped"),
+        ("a word of tomorrow", "Mail: stopped"),
+    ],
+)
+def test_the_head_of_a_page_says_how_the_mail_path_is(word, told):
+    assert (mail_path(word, {}).state, mail_path(word, {}).is_well) == (told, word == "")
+
+
+@pytest.mark.parametrize("path", ["/smtp", "/recipients", "/history", "/others/event-codes", "/others/email-content"])
+def test_the_mail_path_is_in_sight_on_every_page(session, path):
+    (state,) = document.read(session.get(path).text).by_class("state")
+    assert state.text.startswith(("✓ Mail: ", "! Mail: "))
 
 
 def test_health_is_ok_without_a_login(product, session):
@@ -530,7 +552,8 @@ def test_the_first_visit_fits_one_initial_window(session):
     root = document.read(session.get("/smtp").text)
     pages = [session.get(path) for path in ("/smtp", *files(root))]
     heads = sum(len(name) + len(value) + 4 for page in pages for name, value in page.headers.items())
-    assert heads + sum(len(page.text.encode()) for page in pages) <= 14_600
+    tab, *rest = (page.text.encode() for page in pages)
+    assert heads + len(tab) + sum(len(gzip.compress(each)) for each in rest) <= 14_600
 
 
 def test_the_key_that_the_web_process_has_opens_nothing(product):
@@ -567,5 +590,5 @@ def test_a_hook_that_says_no_is_not_called_down(device, answer, sentence):
 
         thread = threading.Thread(target=serve)
         thread.start()
-        assert site.mail_problem().startswith(sentence)
+        assert mail_path(*site.mail_state()).problem.startswith(sentence)
         thread.join(10)

@@ -188,12 +188,10 @@ def test_update_stands_at_the_bottom_of_the_form_and_is_what_enter_presses(tab):
     (shape,) = document.read(tab.get("/smtp").text).all("form", action="/smtp")
     assert shape.attributes["method"] == "post"
     last = [each for each in shape.content if not isinstance(each, str)][-1]
-    assert [(each.name, each.text) for each in last.content if not isinstance(each, str)] == [
-        ("button", "Update"),
-        ("button", "Send test email"),
-    ]
+    assert [each.text for each in last.all("button")] == ["Update", "Send test email"]
     # The first submit button is the default one (HTML, 4.10.21.2).
-    assert (len(shape.all("button")), "formaction" in shape.all("button")[0].attributes) == (2, False)
+    sending = [each for each in shape.all("button") if each.attributes.get("type") != "button"]
+    assert (len(sending), "formaction" in sending[0].attributes) == (2, False)
 
 
 def test_a_new_device_shows_empty_fields(tab):

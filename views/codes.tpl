@@ -4,18 +4,23 @@
 % if kinds:
 <p>Every event that the device can record. An unknown code is mailed too, as a fault.</p>
 <div class="scroll" role="region" aria-label="Event codes" tabindex="0">
-<table>
-<thead>
-<tr><th scope="col">Code</th><th scope="col">Type</th><th scope="col">Name</th><th scope="col">Description</th><th scope="col">Mailed</th></tr>
+% heads = ('Code', 'Type', 'Name', 'Description', 'Mailed')
+<table class="rows" role="table">
+<thead role="rowgroup">
+<tr role="row">
+%   for head in heads:
+<th scope="col" role="columnheader">{{head}}</th>
+%   end
+</tr>
 </thead>
-<tbody>
+<tbody role="rowgroup">
 %   for kind in kinds:
-<tr>
-<td>{{kind['code']}}</td>
-<td>{{kind['type']}}</td>
-<td class="mid">{{kind['name']}}</td>
-<td class="long">{{kind['description']}}</td>
-<td>\\
+<tr role="row">
+<td role="cell" data-label="{{heads[0]}}">{{kind['code']}}</td>
+<td role="cell" data-label="{{heads[1]}}">{{kind['type']}}</td>
+<td role="cell" class="mid" data-label="{{heads[2]}}">{{kind['name']}}</td>
+<td role="cell" class="long" data-label="{{heads[3]}}">{{kind['description']}}</td>
+<td role="cell" data-label="{{heads[4]}}">\\
 %     if kind['mail']:
 <a href="/others/email-content?code={{kind['code']}}" aria-label="The mail of {{kind['code']}}">yes</a>\\
 %     else:

@@ -38,33 +38,43 @@
 % if events:
 <p>Events {{first}} to {{first + len(events) - 1}} of {{matched}}{{'' if matched == kept else ' that match; %d are kept' % kept}}. <a href="{{query.link('/history.csv')}}">All of them as CSV</a></p>
 <div class="scroll" role="region" aria-label="Events" tabindex="0">
-<table>
-<thead>
-<tr>
+<table class="rows" role="table" data-yours="{time}, your time">
+<thead role="rowgroup">
+<tr role="row">
 %   for name, label in columns.items():
 %     mine = name == query.sort
-<th scope="col"{{!' aria-sort="%s"' % ('descending' if query.descending else 'ascending') if mine else ''}}><a href="{{query.sorted_by(name)}}">{{label}}{{(' ▼' if query.descending else ' ▲') if mine else ''}}</a></th>
+<th scope="col" role="columnheader"{{!' aria-sort="%s"' % ('descending' if query.descending else 'ascending') if mine else ''}}><a href="{{query.sorted_by(name)}}">{{label}}{{(' ▼' if query.descending else ' ▲') if mine else ''}}</a></th>
 %   end
 </tr>
 </thead>
-<tbody>
+<tbody role="rowgroup">
+%   def cell(name, more=''):
+<td role="cell"{{!more}} data-label="{{columns[name]}}">\\
+%   end
 %   for event in events:
-<tr>
-<td>{{event['number']}}</td>
-<td class="mid">{{event['time']}}</td>
-<td>{{event['type']}}</td>
-<td>{{event['code']}}</td>
-<td class="long">{{event['name']}}
+<tr role="row">
+% cell('number')
+{{event['number']}}</td>
+% cell('time', ' class="mid"')
+{{!moment(event['time'])}}</td>
+% cell('type')
+{{event['type']}}</td>
+% cell('code')
+{{event['code']}}</td>
+% cell('name', ' class="long"')
+{{event['name']}}
 %     if event['text']:
 <details><summary>Text</summary><p class="text">{{event['text']}}</p></details>
 %     end
 </td>
-<td class="mid">{{event['source']}}</td>
-<td class="long">{{event['state']}}{{', in mail %s' % event['mail'] if event['mail'] not in (0, event['number']) else ''}}
+% cell('source', ' class="mid"')
+{{event['source']}}</td>
+% cell('state', ' class="long"')
+{{event['state']}}{{', in mail %s' % event['mail'] if event['mail'] not in (0, event['number']) else ''}}
 %     if ends(event):
 <ul>
 %       for each in ends(event):
-<li>{{each}}</li>
+<li>{{!moment(each)}}</li>
 %       end
 </ul>
 %     end

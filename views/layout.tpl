@@ -6,15 +6,17 @@
 <title>{{title}} · {{device.name}}</title>
 <link rel="icon" href="/static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/static/style.css">
-<script src="/static/app.js" defer></script>
+<script src="/static/app.js" defer blocking="render"></script>
 </head>
-<body{{!' class="wide"' if get('wide') else ''}}>
+<body>
 <header>
+<div class="bar">
 <p class="brand">{{device.name}}</p>
-% if session:
+% if path:
+<p class="state{{' well' if path.is_well else ''}}"><span aria-hidden="true">{{'✓' if path.is_well else '!'}}</span> {{path.state}}</p>
 <form method="post" action="/logout"><button class="quiet">Sign out</button></form>
 % end
-</header>
+</div>
 % if session:
 <nav aria-label="Pages">
 %   for name, label in (('smtp', 'SMTP'), ('recipients', 'Recipients'), ('history', 'History'), ('others', 'Others')):
@@ -22,9 +24,10 @@
 %   end
 </nav>
 % end
-<main>
-% if mail_problem:
-<p class="banner" role="status">{{mail_problem}}</p>
+</header>
+<main{{!' class="wide"' if get('wide') else ''}}>
+% if path and path.problem:
+<p class="banner" role="status">{{path.problem}}</p>
 % end
 {{!base}}
 </main>

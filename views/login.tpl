@@ -7,6 +7,7 @@
 <div class="field">
 <label for="password">Administrator’s password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required{{!'' if problem else ' autofocus'}}>
+% include('reveal.tpl', id='password')
 </div>
 <button>Sign in</button>
 </form>

@@ -20,12 +20,12 @@
 <ul class="card list">
 %   for number, recipient in enumerate(listed):
 <li>
-<form method="post" action="/recipients">
+<form method="post" action="/recipients" data-saved>
 <input type="hidden" name="revision" value="{{revision}}">
 <input type="hidden" name="address" value="{{recipient.address}}">
 <label for="lowest-{{number}}">{{recipient.address}}</label>
 %     choice('lowest-%d' % number, recipient.lowest)
-<button name="do" value="change" aria-label="Save {{recipient.address}}">Save</button>
+<button name="do" value="change" class="second" aria-label="Save {{recipient.address}}">Save</button>
 <button name="do" value="remove" class="quiet" aria-label="Remove {{recipient.address}}">Remove</button>
 </form>
 </li>
@@ -37,7 +37,7 @@
 <p>Nobody is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved.</p>
 % end
 % if len(listed) < maximum:
-<form method="post" action="/recipients" class="card" novalidate autocomplete="off">
+<form method="post" action="/recipients" class="card" novalidate autocomplete="off" data-{{'unsaved' if typed else 'saved'}}>
 <h2>Add an address</h2>
 <input type="hidden" name="revision" value="{{revision}}">
 <div class="field{{' wrong' if broken else ''}}">

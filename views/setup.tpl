@@ -13,10 +13,12 @@
 <label for="password">New administrator’s password</label>
 <p class="help" id="password-help">15 to 128 characters. A sentence is easier to remember than a riddle, and harder to guess.</p>
 <input id="password" name="password" type="password" autocomplete="new-password" required aria-describedby="password-help">
+% include('reveal.tpl', id='password')
 </div>
 <div class="field">
 <label for="again">The same password again</label>
 <input id="again" name="again" type="password" autocomplete="new-password" required>
+% include('reveal.tpl', id='again')
 </div>
 <button>Set password</button>
 </form>

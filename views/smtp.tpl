@@ -21,16 +21,11 @@
 </ul>
 </div>
 % end
-<div id="test" aria-live="polite">
-% if test:
-%   include('test.tpl', **test)
-% end
-</div>
-<form method="post" action="/smtp" class="card" novalidate autocomplete="off">
+<form method="post" action="/smtp" class="card" novalidate autocomplete="off" autocapitalize="none" spellcheck="false" data-{{'unsaved' if unsaved else 'saved'}}>
 <input type="hidden" name="revision" value="{{revision}}">
 % def put(field):
 %   error = broken.get(field.name)
-%   described = field.name + '-help' + (' ' + field.name + '-error' if error else '')
+%   described = field.name + '-help' + (' ' + field.name + '-rules' if field.rules else '') + (' ' + field.name + '-error' if error else '')
 <div class="field{{' wrong' if error else ''}}">
 <label for="{{field.name}}">{{field.label}}</label>
 <p class="help" id="{{field.name}}-help">{{field.help}}
@@ -41,6 +36,9 @@
  Fixed by the maker of this device.
 %   end
 </p>
+%   if field.rules:
+%     include('rules.tpl', field=field)
+%   end
 %   if error:
 <p class="error" id="{{field.name}}-error">{{error.sentence}}
 %     for hint in error.hints:
@@ -55,7 +53,10 @@
 %     end
 </select>
 %   else:
-<input id="{{field.name}}" name="{{field.name}}" type="{{field.input_type}}" inputmode="{{field.inputmode}}" maxlength="{{field.maxlength}}" autocomplete="{{field.autocomplete}}" autocapitalize="none" spellcheck="false" value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
+<input id="{{field.name}}" name="{{field.name}}" type="{{field.input_type}}"{{!'' if field.inputmode == 'text' else ' inputmode="%s"' % field.inputmode}} maxlength="{{field.maxlength}}"{{!'' if field.autocomplete == 'off' else ' autocomplete="%s"' % field.autocomplete}} value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
+%     if field.secret:
+%       include('reveal.tpl', id=field.name)
+%     end
 %   end
 %   if field.name in beside:
 <p class="beside">Stored now: <strong>{{beside[field.name] or '(empty)'}}</strong></p>
@@ -78,5 +79,11 @@
 <div class="actions">
 <button>Update</button>
 <button formaction="/smtp/test" class="second">Send test email</button>
+<p class="unsaved" aria-live="polite" hidden>Not saved yet.</p>
 </div>
 </form>
+<div id="test" aria-live="polite" data-running="The test is running. It takes a minute at most." data-lost="The connection to the device was lost, so the test has no result. Please try again." data-answered="The server answered:" data-nothing="The test saves nothing." data-copy="Copy this result" data-copied="Copied" data-steps="{{steps}}">
+% if test:
+%   include('test.tpl', **test)
+% end
+</div>

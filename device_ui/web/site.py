@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,15 @@ MAIL_PROBLEMS = {
     "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
 }
+# What the head of every page says of it, by the same words: not by colour alone, and when all is well, too.
+MAIL_STATES = {
+    "": "Mail: ok",
+    "unset": "Mail: not set up",
+    **dict.fromkeys(("server", "storage", "fault", "full", "clock"), "Mail: late"),
+    **dict.fromkeys(("dropped", "refused", "removed"), "Mail: some not sent"),
+}
+# Every other word waits for somebody to do something.
+STOPPED = "Mail: stopped"
 CLOCK_WRONG = "The device's clock is not set (it says {clock}): mail waits up to ten minutes for the right time."
 REMOVED_UNMAILED = "{count} events were removed before they could be mailed, since the history was full."
 
@@ -57,14 +67,6 @@ class Site:
     tests: Allowance
     testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def mail_problem(self) -> str:
-        """What keeps mail back, in one sentence; ``""`` when nothing does, or no settings are stored yet."""
-        word, details = self.mail_state()
-        told = MAIL_PROBLEMS.get(word, "").format(step=details.get("step", ""), reply=details.get("reply", ""))
-        clock = CLOCK_WRONG.format(clock=details["clock"]) if details.get("clock") else ""
-        removed = REMOVED_UNMAILED.format(count=details["removed"]) if details.get("removed") else ""
-        return " ".join(filter(None, (told, details.get("advice", ""), removed, clock)))
-
     def mail_state(self) -> tuple[str, dict[str, Any]]:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""
         try:
@@ -78,9 +80,30 @@ class Site:
         """A page of `views/` in the layout."""
         values.setdefault("session", None)
         values.setdefault("page", "smtp")
-        values.setdefault("mail_problem", "")
+        values["path"] = mail_path(*self.mail_state()) if values["session"] else None
         response.content_type = "text/html; charset=UTF-8"
         return str(template(name).render(device=self.device, **values))
+
+
+@dataclass(frozen=True)
+class MailPath:
+    """What every page tells of the mail path: `state` in a word or two, and the `problem` in one sentence.
+
+    `problem` is ``""`` when nothing keeps mail back, or no settings are stored yet.
+    """
+
+    state: str
+    problem: str
+    is_well: bool
+
+
+def mail_path(word: str, details: Mapping[str, Any]) -> MailPath:
+    """The hook's word for the mail path, and what it says beside it, as they are told."""
+    told = MAIL_PROBLEMS.get(word, "").format(step=details.get("step", ""), reply=details.get("reply", ""))
+    clock = CLOCK_WRONG.format(clock=details["clock"]) if details.get("clock") else ""
+    removed = REMOVED_UNMAILED.format(count=details["removed"]) if details.get("removed") else ""
+    problem = " ".join(filter(None, (told, details.get("advice", ""), removed, clock)))
+    return MailPath(MAIL_STATES.get(word, STOPPED), problem, is_well=not word)
 
 
 def find(name: str) -> Path:

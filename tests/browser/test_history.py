@@ -127,12 +127,20 @@ def test_file_is_saved_whole(at):
 
 
 def test_wide_table_is_scrolled_with_the_keyboard_and_the_page_is_not(at):
-    visitor = at("/history", viewport={"width": 320, "height": 640})
+    visitor = at("/history", viewport={"width": 660, "height": 640})
     region = visitor.page.get_by_role("region", name="Events")
     region.focus()
     visitor.page.keyboard.press("ArrowRight")
     visitor.page.wait_for_function("document.querySelector('.scroll').scrollLeft > 0")
     assert overflow(visitor) == 0
+
+
+def test_on_a_phone_no_table_is_scrolled_sideways(at):
+    visitor = at("/history", viewport={"width": 320, "height": 640})
+    wide = "region => region.scrollWidth - region.clientWidth"
+    assert visitor.page.get_by_role("region", name="Events").evaluate(wide) == 0
+    assert visitor.page.get_by_role("table").get_by_role("columnheader").count() == 7
+    assert visitor.page.get_by_role("row").nth(1).get_by_role("cell").first.inner_text() == "120"
 
 
 # Others

@@ -325,10 +325,10 @@ def test_advanced_opens_by_itself_when_something_in_it_is_broken(tab, stored):
 def test_tab_key_walks_the_page_in_reading_order(tab, stored):
     visitor = tab(stored)
     walked = []
-    for _ in range(13):
+    for _ in range(14):
         visitor.page.keyboard.press("Tab")
         walked.append(focused(visitor))
-    assert walked == ["Sign out", "SMTP", "Recipients", "History", "Others", *LABELS, "Advanced", *BUTTONS]
+    assert walked == ["Sign out", "SMTP", "Recipients", "History", "Others", *LABELS, "Show", "Advanced", *BUTTONS]
 
 
 def test_error_summary_gets_the_focus(tab, empty):

@@ -176,7 +176,7 @@ def test_each_step_is_shown_as_it_happens(typed, hook):
     hook.answers["test"] = [CONNECT, second, EHLO, last, DELIVERED]
     visitor = typed()
     press(visitor)
-    steps, buttons = visitor.page.locator("#test ol li"), visitor.page.locator("main form button")
+    steps, buttons = visitor.page.locator("#test ol li"), visitor.page.locator("main .actions button")
     expect(steps).to_have_count(1)
     assert (head(visitor), focused(visitor)) == (RUNNING, RUNNING)
     assert [each.is_disabled() for each in buttons.all()] == [True, True]

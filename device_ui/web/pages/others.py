@@ -71,6 +71,4 @@ def _content(site: Site, code: str) -> tuple[Mapping[str, Any], str]:
 
 
 def _page(site: Site, session: Session, name: str, **values: Any) -> str:
-    return site.render(
-        name, session=session, page="others", part=name, wide=True, mail_problem=site.mail_problem(), **values
-    )
+    return site.render(name, session=session, page="others", part=name, wide=True, **values)

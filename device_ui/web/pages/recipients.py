@@ -128,5 +128,4 @@ def _page(
         broken=broken,
         notice=notice,
         problem=problem,
-        mail_problem=site.mail_problem(),
     )

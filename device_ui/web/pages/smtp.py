@@ -12,7 +12,7 @@ from bottle import HTTPResponse, request, response
 
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, NoKey, NotReadable, NotStored
 from device_ui.mail import client
-from device_ui.settings import keys, seal
+from device_ui.settings import keys, rules, seal
 from device_ui.settings.rules import Broken
 from device_ui.settings.smtp import BY_NAME, FIELDS, Draft, SmtpSettings, parse
 from device_ui.settings.store import Stored
@@ -33,6 +33,20 @@ CHANGED_MEANWHILE = (
 )
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 PLEASE_CORRECT = "Nothing was saved. Please correct:"
+# The steps of a test mail (SPEC, 6), as they are shown.
+STEPS = {
+    "name": "Name",
+    "address": "Address",
+    "connect": "Connect",
+    "greeting": "Greeting",
+    "ehlo": "EHLO",
+    "tls": "TLS",
+    "certificate": "Certificate",
+    "login": "Login",
+    "sender": "Sender",
+    "recipient": "Recipient",
+    "content": "Content",
+}
 
 
 def show(site: Site, session: Session) -> str:
@@ -178,5 +192,8 @@ def page(
         has_password=bool(stored.settings and stored.settings.sealed),
         locked=locked,
         revision=stored.revision if revision is None else revision,
-        mail_problem=site.mail_problem(),
+        unsaved=request.method == "POST",
+        steps=len(STEPS),
+        sequences=rules.SEQUENCES,
+        sequence_length=rules.SEQUENCE_LENGTH,
     )

@@ -41,20 +41,6 @@ ACCEPTED = "The mail server accepted the test mail for {recipients}."
 NOT_ACCEPTED = "The test mail was not sent."
 NOT_ACCEPTED_BY_ALL = "The test mail was not sent to everybody."
 LOOK_FOR_IT = "If it does not arrive, look in the spam folder."
-# The steps of SPEC 6, as they are shown.
-STEPS = {
-    "name": "Name",
-    "address": "Address",
-    "connect": "Connect",
-    "greeting": "Greeting",
-    "ehlo": "EHLO",
-    "tls": "TLS",
-    "certificate": "Certificate",
-    "login": "Login",
-    "sender": "Sender",
-    "recipient": "Recipient",
-    "content": "Content",
-}
 # Steps at which the server judges each recipient.
 OF_EACH = ("recipient", "content")
 # The problem where the server gave an answer: that one says more.
@@ -214,7 +200,7 @@ def _became(each: Mapping[str, Any]) -> str:
 
 def _label(step: Any) -> str:
     name = str(step or "")
-    return STEPS.get(name, name)
+    return smtp.STEPS.get(name, name)
 
 
 SHOWN = {"step": _shown_step, "result": _shown_result}

@@ -1,0 +1,142 @@
+"""What the script adds while one types: the rules ticked off, the password shown, the question before leaving."""
+
+from __future__ import annotations
+
+import random
+
+from playwright.sync_api import expect
+
+from device_ui.settings.rules import PASSWORD_RULES, SEQUENCES
+from tests.browser.conftest import Visitor
+from tests.oracle import password_inputs
+from tests.product import PASSWORD
+
+
+def rules(visitor: Visitor) -> dict[str, str]:
+    """Each rule of the list, with ``met``, ``unmet`` or nothing."""
+    return {each.inner_text(): each.get_attribute("class") or "" for each in visitor.page.locator(".rules li").all()}
+
+
+# The list of the rules
+
+
+def test_browser_and_device_agree_on_ten_thousand_passwords(tab, stored):
+    texts = [
+        text for text in password_inputs(random.Random(6), 10_400) if text.encode("utf-8", "replace").decode() == text
+    ]
+    texts = texts[:10_000]
+    assert (len(texts), any(not text.isascii() for text in texts)) == (10_000, True)
+    said = tab(stored).page.evaluate("texts => texts.map(holding)", texts)
+    decided = [[rule.holds(text) for rule in PASSWORD_RULES] for text in texts]
+    assert [text for text, one, other in zip(texts, said, decided, strict=True) if one != other] == []
+    assert {True, False} == {all(each) for each in decided}
+
+
+def test_every_row_reaches_the_browser_whole():
+    assert [row for row in SEQUENCES if " " in row] == []
+
+
+def test_rules_are_ticked_off_while_one_types(tab, stored):
+    visitor = tab(stored)
+    assert set(rules(visitor).values()) == {""}
+    visitor.type_in("SMTP Account Password", "Kp7!vvabc")
+    assert rules(visitor) == {
+        "10 to 20 characters": "",
+        "an upper case letter": "met",
+        "a lower case letter": "met",
+        "a digit": "met",
+        "one of $ ! @ % * # ? &": "met",
+        "no character twice in a row": "unmet",
+        "no three neighbours, such as qwe, 321 or abc": "unmet",
+        "no invisible character": "met",
+    }
+    visitor.picture("tab-typing")
+    visitor.type_in("SMTP Account Password", PASSWORD)
+    assert set(rules(visitor).values()) == {"met"}
+    expect(visitor.page.get_by_text("Rules met: 8 of 8.")).to_be_attached()
+
+
+def test_rules_of_the_manual_are_not_asked_of_a_provider(tab, stored):
+    visitor = tab(stored)
+    visitor.page.get_by_text("Advanced", exact=True).click()
+    visitor.page.get_by_label("Sign-in", exact=True).select_option("provider")
+    expect(visitor.page.locator(".rules")).to_be_hidden()
+
+
+# Show and hide
+
+
+def test_password_is_shown_and_hidden_by_its_button(tab, stored):
+    visitor = tab(stored)
+    visitor.type_in("SMTP Account Password", PASSWORD)
+    field = visitor.page.get_by_label("SMTP Account Password", exact=True)
+    visitor.page.get_by_role("button", name="Show password").press("Enter")
+    expect(field).to_have_attribute("type", "text")
+    visitor.page.get_by_role("button", name="Hide password").press("Enter")
+    expect(field).to_have_attribute("type", "password")
+    assert field.input_value() == PASSWORD
+
+
+def test_without_a_script_there_is_no_button_that_does_nothing(tab, stored):
+    assert tab(stored, java_script_enabled=False).page.locator(".reveal").is_hidden()
+
+
+# Leaving
+
+
+def asked(visitor: Visitor) -> list[str]:
+    """The questions that the browser asks from now on; each is answered with staying."""
+    kinds: list[str] = []
+    visitor.page.on("dialog", lambda dialog: (kinds.append(dialog.type), dialog.dismiss()))
+    return kinds
+
+
+def test_unsaved_changes_are_asked_about(tab, stored):
+    visitor = tab(stored)
+    kinds = asked(visitor)
+    visitor.type_in("Sender Name", "Another name")
+    expect(visitor.page.get_by_text("Not saved yet.")).to_be_visible()
+    visitor.page.get_by_role("link", name="History").click()
+    assert (kinds, visitor.path) == (["beforeunload"], "/smtp")
+
+
+def test_nothing_is_asked_when_nothing_was_changed(tab, stored):
+    visitor = tab(stored)
+    kinds = asked(visitor)
+    visitor.type_in("Sender Name", "Another name")
+    visitor.type_in("Sender Name", "Storage alarms")
+    expect(visitor.page.get_by_text("Not saved yet.")).to_be_hidden()
+    visitor.page.get_by_role("link", name="Recipients").click()
+    visitor.page.wait_for_url("**/recipients")
+    assert kinds == []
+
+
+def test_nothing_is_asked_at_update_and_after_it(tab, stored):
+    visitor = tab(stored)
+    kinds = asked(visitor)
+    visitor.type_in("Sender Name", "Another name")
+    visitor.update()
+    visitor.page.get_by_role("link", name="Recipients").click()
+    visitor.page.wait_for_url("**/recipients")
+    assert kinds == []
+
+
+def test_what_was_refused_is_still_unsaved(tab, stored):
+    visitor = tab(stored)
+    kinds = asked(visitor)
+    visitor.type_in("SMTP Port", "0")
+    visitor.update()
+    visitor.page.get_by_role("link", name="Recipients").click()
+    assert (kinds, visitor.path) == (["beforeunload"], "/smtp")
+
+
+def test_a_choice_of_a_recipient_that_is_not_saved_is_asked_about(tab, stored, running):
+    page = running.client.get("/recipients")
+    running.client.post("/recipients", do="add", address="a@example.com", lowest="info", revision=page.revision)
+    visitor = tab(stored)
+    visitor.open("/recipients")
+    kinds = asked(visitor)
+    visitor.page.get_by_label("a@example.com", exact=True).select_option("fault")
+    visitor.page.get_by_role("link", name="History").click()
+    assert (kinds, visitor.path) == (["beforeunload"], "/recipients")
+    stored.folders.recipients.unlink()
