@@ -17,8 +17,7 @@ from device_ui.device import Device, Folders
 from device_ui.mail import client
 from device_ui.settings import flash, keys
 from device_ui.web import app
-from device_ui.web.administrator import Administrator
-from tests.product import ADMIN_PASSWORD, Page, wsgi
+from tests.product import ADMIN_PASSWORD, Page, choose_password, wsgi
 
 SECONDS = 20.0
 WELL = {"state": {"problem": "", "step": "", "reply": "", "waiting": 0, "set_aside": ""}}
@@ -110,10 +109,9 @@ def signed_in(folders: Folders, clock: Callable[[], float] = time.monotonic) -> 
     make_keys(folders)
     flash.make_folder(folders.settings.parent, 0o755)
     flash.make_folder(folders.administrator.parent, 0o755)
-    found = Administrator(folders.administrator).begin(is_new=True)
-    assert found
+    choose_password(folders.administrator)
     made = Pages(app.make(Device.load(folders), clock), folders)
-    answer = made.post("/setup", {"code": found.code, "password": ADMIN_PASSWORD, "again": ADMIN_PASSWORD})
+    answer = made.post("/login", {"password": ADMIN_PASSWORD})
     made.cookie = answer.headers["set-cookie"].partition(";")[0]
     return made
 

@@ -15,7 +15,7 @@ from device_ui.device import Device
 from device_ui.web import app
 from device_ui.web.administrator import Administrator
 from tests import document
-from tests.product import ADMIN_PASSWORD, Browser, Page, Product, raw, settings_form, wait_for, wsgi
+from tests.product import ADMIN_PASSWORD, Browser, Page, Product, choose_password, raw, settings_form, wait_for, wsgi
 from tests.test_administrator import scrypts
 from tests.test_sessions import Clock
 
@@ -74,7 +74,7 @@ def fresh(web):
 @pytest.fixture
 def known(fresh):
     """A device set up with `ADMIN_PASSWORD`."""
-    Administrator(fresh.record).set_password(ADMIN_PASSWORD)
+    choose_password(fresh.record)
     return fresh
 
 
@@ -290,7 +290,7 @@ class Pages:
 
 @pytest.fixture
 def pages(device):
-    Administrator(device.folders.administrator).set_password(ADMIN_PASSWORD)
+    choose_password(device.folders.administrator)
     return Pages(device, Clock())
 
 
