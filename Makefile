@@ -70,7 +70,7 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 	@tar -c --exclude=__pycache__ --mode=u+rwX,go=rX device_ui static views | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/lib/device-ui"
 	@$(PYTHON) -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(PREFIX)/lib/device-ui"
 	@printf '%s\n' '#!/usr/bin/env python3' 'import sys' 'sys.path.insert(0, "$(PREFIX)/lib/device-ui")' \
-		'from device_ui.__main__ import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"
+		'from device_ui.alarm import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@cd "$(DESTDIR)$(PREFIX)" && install -d -m 755 lib/systemd/system lib/sysusers.d lib/tmpfiles.d share/device-ui
 	@for unit in $(notdir $(wildcard device_ui/appliance/*.service device_ui/appliance/*.socket device_ui/appliance/*.timer)); do \

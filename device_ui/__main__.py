@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from device_ui import __version__
 from device_ui.device import Device, Folders
-from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, NotStored
+from device_ui.errors import DeviceUIError, HookError, NotReadable, NotStored
 
 # sysexits.h
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
@@ -346,16 +346,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not needs_socket_only:
             _finish_reset(folders)
         return int(options.function(Device.plain(folders) if needs_socket_only else Device.load(folders), options))
-    except HookError as error:
-        return _failed(error, HOOK_EXITS.get(error.word, EX_UNAVAILABLE))
-    except MakerFile as error:
-        return _failed(error, EX_CONFIG)
-    except (NotStored, NotReadable) as error:
-        return _failed(error, EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_IOERR)
-    except DeviceUIError as error:
-        return _failed(error, EX_CONFIG)
-    except OSError as error:
-        return _failed(error, EX_OSERR)
+    except (DeviceUIError, OSError) as error:
+        return failed(error)
 
 
 def _finish_reset(folders: Folders) -> None:
@@ -388,9 +380,14 @@ def _without_sendmail_flags(words: list[str]) -> list[str]:
     return ["sendmail"] if is_sendmail else words
 
 
-def _failed(error: Exception, code: int) -> int:
+def failed(error: DeviceUIError | OSError) -> int:
+    """Tell what went wrong; the exit code for it."""
     print(f"device-ui: {error}", file=sys.stderr)
-    return code
+    if isinstance(error, HookError):
+        return HOOK_EXITS.get(error.word, EX_UNAVAILABLE)
+    if isinstance(error, NotStored | NotReadable):
+        return EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_IOERR
+    return EX_CONFIG if isinstance(error, DeviceUIError) else EX_OSERR
 
 
 if __name__ == "__main__":

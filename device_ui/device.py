@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from device_ui import places
 from device_ui.errors import MakerFile
 from device_ui.settings.smtp import LOCKABLE
 
-DATA, RUN, ETC = Path("/var/lib/device-ui"), Path("/run/device-ui"), Path("/etc/device-ui")
 # sd_listen_fds(3): descriptors handed over by systemd start here.
 SD_LISTEN_FDS_START = 3
 
@@ -70,9 +70,9 @@ RANGES: Mapping[str, range] = {
 class Folders:
     """Where files live. `data` is flash; `run` is gone after a reboot; `etc` is the maker's and read only."""
 
-    data: Path = DATA
-    run: Path = RUN
-    etc: Path = ETC
+    data: Path = Path(places.DATA)
+    run: Path = Path(places.RUN)
+    etc: Path = Path(places.ETC)
 
     @property
     def settings(self) -> Path:
@@ -112,18 +112,12 @@ class Folders:
     @property
     def socket(self) -> Path:
         """The hook's Unix socket."""
-        return self.run / "hook.sock"
+        return self.run / places.SOCKET
 
     @classmethod
     def find(cls, data: str | None, environment: Mapping[str, str]) -> Folders:
-        """The folders of ``--data`` and the three environment variables.
-
-        A data folder that is not the system's brings its run folder with it: a device on a desk needs no root.
-        """
-        chosen = data or environment.get("DEVICE_UI_DATA")
-        run = environment.get("DEVICE_UI_RUN") or (Path(chosen) / "run" if chosen else RUN)
-        etc = environment.get("DEVICE_UI_ETC") or ETC
-        return cls(Path(chosen or DATA).absolute(), Path(run).absolute(), Path(etc).absolute())
+        """Those that `places.find` tells of."""
+        return cls(*map(Path, places.find(data, environment)))
 
 
 @dataclass(frozen=True)

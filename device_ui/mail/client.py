@@ -13,11 +13,15 @@ import json
 import os
 import socket
 import time as clock
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from device_ui.errors import HookError
+
+# Without typing and pathlib `device-ui event` starts in two thirds of the time.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
 
 # Seconds that the hook has for an answer: a commit on slow flash may take one, never ten.
 ANSWER_SECONDS = 10.0
@@ -37,19 +41,19 @@ SUN_PATH_MAXIMUM = 107
 
 
 def raise_event(
-    path: Path, code: str, text: str = "", source: str = "", time: str = "", *, seconds: float = ANSWER_SECONDS
+    path: Path | str, code: str, text: str = "", source: str = "", time: str = "", *, seconds: float = ANSWER_SECONDS
 ) -> int:
     """Raise an event; its number, once it is on flash. `time` is RFC 3339, empty for now. Raises `HookError`."""
     request = {"do": "event", "code": code, "text": text[:TEXT_SENT], "source": source[:SOURCE_SENT], "time": time}
     return int(_expected(ask(path, request, seconds), "accepted", int))
 
 
-def settings_changed(path: Path, *, seconds: float = SHORT_SECONDS) -> None:
+def settings_changed(path: Path | str, *, seconds: float = SHORT_SECONDS) -> None:
     """Tell the hook that the settings are new, so that what waits goes out now. Raises `HookError`."""
     _expected(ask(path, {"do": "settings-changed"}, seconds), "ok", bool)
 
 
-def state(path: Path, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
     """How the mail path is. Raises `HookError`.
 
     ``problem`` (a word, ``""`` when well), ``step``, ``reply``, ``waiting`` (a count), and ``set_aside``: the name of a
@@ -59,7 +63,9 @@ def state(path: Path, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
     return answer
 
 
-def history(path: Path, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS) -> Iterator[Mapping[str, Any]]:
+def history(
+    path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS
+) -> Iterator[Mapping[str, Any]]:
     """What became of events: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
 
     `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``sort``, ``descending``, ``offset``, ``limit`` (0: all);
@@ -68,19 +74,23 @@ def history(path: Path, query: Mapping[str, Any], *, seconds: float = ANSWER_SEC
     return lines(path, {**query, "do": "history"}, seconds)
 
 
-def kinds(path: Path, *, seconds: float = SHORT_SECONDS) -> Iterator[Mapping[str, Any]]:
+def kinds(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Iterator[Mapping[str, Any]]:
     """The catalogue: ``{"kind": …}`` line by line, then ``{"end": {"problem": …}}``. Raises `HookError`."""
     return lines(path, {"do": "catalog"}, seconds)
 
 
-def content(path: Path, code: str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+def content(path: Path | str, code: str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
     """The mail that this code sends: ``subject``, ``from``, ``to``, ``date``, ``headers``, ``text``, ``html``. Raises `HookError`."""
     answer: Mapping[str, Any] = _expected(ask(path, {"do": "content", "code": code}, seconds), "content", dict)
     return answer
 
 
 def test(
-    path: Path, settings: Mapping[str, Any] | None = None, to: Sequence[str] = (), *, seconds: float = TEST_SECONDS
+    path: Path | str,
+    settings: Mapping[str, Any] | None = None,
+    to: Sequence[str] = (),
+    *,
+    seconds: float = TEST_SECONDS,
 ) -> Iterator[Mapping[str, Any]]:
     """Send a test mail: ``{"step": …}`` as each step is passed, then ``{"result": …}``. Raises `HookError`.
 
@@ -95,7 +105,7 @@ def test(
     return lines(path, request, seconds)
 
 
-def is_answering(path: Path) -> bool:
+def is_answering(path: Path | str) -> bool:
     """Whether a hook listens at this socket."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(path) as address:
@@ -106,13 +116,13 @@ def is_answering(path: Path) -> bool:
     return True
 
 
-def ask(path: Path, request: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+def ask(path: Path | str, request: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """Send one request to the hook's socket and read its answer, both within `seconds`. Raises `HookError`."""
     with contextlib.closing(_answers(path, request, clock.monotonic() + seconds)) as answers:
         return next(answers)
 
 
-def lines(path: Path, request: Mapping[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
+def lines(path: Path | str, request: Mapping[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
     """The same for an answer of several lines, each within `seconds`, up to the one that says that it is the last."""
     for answer in _answers(path, request, None, seconds):
         yield answer
@@ -121,7 +131,7 @@ def lines(path: Path, request: Mapping[str, Any], seconds: float) -> Iterator[di
 
 
 def _answers(
-    path: Path, request: Mapping[str, Any], end: float | None, seconds: float = ANSWER_SECONDS
+    path: Path | str, request: Mapping[str, Any], end: float | None, seconds: float = ANSWER_SECONDS
 ) -> Generator[dict[str, Any], None, None]:
     """Every line that the hook says to a request: all until `end` (monotonic), or each within `seconds`."""
     try:
@@ -137,7 +147,7 @@ def _answers(
         raise HookError("down", f"the mail hook does not answer: {error.strerror or error}") from error
 
 
-def _connect(sock: socket.socket, path: Path, end: float) -> None:
+def _connect(sock: socket.socket, path: Path | str, end: float) -> None:
     """Connect until `end`: where too many callers wait already, Linux says so at once instead of waiting (unix(7))."""
     with reachable(path) as address:
         while True:
@@ -163,14 +173,15 @@ def _understood(line: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def reachable(path: Path) -> Iterator[str]:
+def reachable(path: Path | str) -> Iterator[str]:
     """An address for this socket that fits `sun_path`, however deep its folder lies."""
     if len(os.fsencode(path)) <= SUN_PATH_MAXIMUM:
         yield str(path)
         return
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    parent, name = os.path.split(path)
+    folder = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
+        yield f"/proc/self/fd/{folder}/{name}"
     finally:
         os.close(folder)
 

@@ -1,0 +1,113 @@
+"""``device-ui event`` in a hurry: it means what argparse would mean, and loads nothing that an alarm does not need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_ui import alarm
+from device_ui.__main__ import parser
+from device_ui.device import Folders
+from device_ui.places import hook_socket
+from tests.product import ROOT, Product
+
+WORDS = st.sampled_from(
+    ["event", "303", "-5", "x y", "", "--text", "--source", "--time", "--data", "--tex", "--text=a", "-h", "--", "-"]
+)
+BEGIN = "from device_ui.alarm import main; import sys; code = main()"
+
+
+def run(device: Product, *words: str, code: str = f"{BEGIN}; sys.exit(code)") -> subprocess.CompletedProcess[str]:
+    """The command as an installation's script begins it; without coverage, which loads modules of its own."""
+    environment = {name: value for name, value in device.environment.items() if not name.startswith("COVERAGE")}
+    words = (sys.executable, "-c", code, *words)
+    return subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+
+
+@given(st.lists(WORDS, max_size=6))
+def test_what_is_understood_is_what_argparse_understands(words):
+    asked = alarm.understood(["event", *words])
+    if asked is not None:
+        told = vars(parser().parse_args(["event", *words]))
+        assert {"text": "", "source": "", "time": "", "data": None, **asked} == {
+            name: told[name] for name in ("code", "text", "source", "time", "data")
+        }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["event", "303"],
+        ["event", "303", "--text", "disk 2 is full"],
+        ["event", "--source", "smart", "--time", "", "303", "--data", "/srv/x", "--text", "a", "--text", "b"],
+    ],
+)
+def test_plain_words_take_the_short_way(words):
+    assert alarm.understood(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["event"],
+        ["history"],
+        ["event", "303", "304"],
+        ["event", "303", "--text"],
+        ["event", "--help"],
+        ["event", "-1"],
+    ],
+)
+def test_everything_else_is_left_to_the_command_line(words):
+    assert alarm.understood(words) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "environment"),
+    [
+        (None, {}),
+        ("/srv/x", {}),
+        ("here", {}),
+        (None, {"DEVICE_UI_DATA": "/srv/y"}),
+        ("/srv/x", {"DEVICE_UI_RUN": "run"}),
+    ],
+)
+def test_both_ways_end_at_the_same_socket(data, environment):
+    assert hook_socket(data, environment) == str(Folders.find(data, environment).socket)
+
+
+def test_alarm_is_raised_without_what_it_does_not_need(product: Product):
+    product.start_hook()
+    done = run(product, "event", "303", "--text", "x", code=f"{BEGIN}; print(*sys.modules)")
+    told, loaded = done.stdout.splitlines()
+    assert told == "accepted 1", done.stderr
+    unneeded = {"argparse", "dataclasses", "inspect", "typing", "pathlib", "subprocess", "logging", "threading"}
+    assert unneeded & set(loaded.split()) == set()
+    assert [name for name in loaded.split() if name.startswith("device_ui.") and "mail" not in name] == [
+        "device_ui.places",
+        "device_ui.errors",
+        "device_ui.alarm",
+    ]
+
+
+def test_alarm_nobody_hears_ends_as_the_command_line_ends(product: Product):
+    short, long = run(product, "event", "303"), product.command("event", "303")
+    assert (short.returncode, short.stderr, short.stdout) == (75, long.stderr, "")
+
+
+def test_other_words_reach_the_command_line(product: Product):
+    assert run(product, "event", "--help").stdout == product.command("event", "--help").stdout.replace(
+        "__main__.py", "device-ui"
+    )
+    assert run(product, "fly").returncode == 64
+
+
+def test_both_installations_begin_here():
+    assert "device-ui = device_ui.alarm:main" in (ROOT / "setup.cfg").read_text()
+    assert "from device_ui.alarm import main" in (ROOT / "Makefile").read_text()
+    assert os.access(f"{os.path.dirname(sys.executable)}/device-ui", os.X_OK)
