@@ -1,0 +1,338 @@
+"""SECURITY.md answers every line of both checklists, names only tests that are there, and tells the program's own figures."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import fnmatch
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from device_ui import check
+from device_ui.device import SETTINGS, Device
+from device_ui.settings import flash, recipients
+from device_ui.web import administrator, app, forms, guard, server, sessions, strict, throttle
+from device_ui.web.connection import Limits
+from tests import document
+from tests.product import ADMIN_PASSWORD, ROOT, Product, settings_form
+from tests.test_guard import OPEN
+
+SECURITY = (ROOT / "SECURITY.md").read_text()
+DEFAULTS = {name: default for name, default, _ in SETTINGS}
+SOURCES = sorted((ROOT / "device_ui").rglob("*.py"))
+
+# The requirements of levels 1 and 2, as the standard counts them: section, and the last of them.
+ASVS = {
+    "1.1": 2, "1.2": 9, "1.3": 11, "1.4": 3, "1.5": 2, "2.1": 3, "2.2": 3, "2.3": 4, "2.4": 1, "3.2": 2, "3.3": 4,
+    "3.4": 6, "3.5": 5, "3.7": 2, "4.1": 3, "4.2": 1, "4.3": 2, "4.4": 4, "5.1": 1, "5.2": 3, "5.3": 2, "5.4": 3,
+    "6.1": 3, "6.2": 12, "6.3": 4, "6.4": 4, "6.5": 5, "6.6": 3, "6.8": 4, "7.1": 3, "7.2": 4, "7.3": 2, "7.4": 5,
+    "7.5": 2, "7.6": 2, "8.1": 2, "8.2": 3, "8.3": 1, "8.4": 1, "9.1": 3, "9.2": 4, "10.1": 2, "10.2": 2, "10.3": 4,
+    "10.4": 11, "10.5": 5, "10.6": 2, "10.7": 3, "11.1": 2, "11.2": 3, "11.3": 3, "11.4": 4, "11.5": 1, "11.6": 1,
+    "12.1": 3, "12.2": 2, "12.3": 4, "13.1": 1, "13.2": 5, "13.3": 2, "13.4": 5, "14.1": 2, "14.2": 4, "14.3": 3,
+    "15.1": 3, "15.2": 3, "15.3": 7, "16.1": 1, "16.2": 5, "16.3": 4, "16.4": 3, "16.5": 3, "17.1": 1, "17.2": 4,
+    "17.3": 2,
+}  # fmt: skip
+REQUIREMENTS = {f"V{section}.{number}" for section, last in ASVS.items() for number in range(1, last + 1)}
+# The provisions of table B.1: clause, the last number, and those that are in parts.
+CLAUSES = {"5.0": 1, "5.1": 5, "5.2": 3, "5.3": 16, "5.4": 4, "5.5": 8, "5.6": 9, "5.7": 2, "5.8": 3, "5.9": 3}
+CLAUSES |= {"5.10": 1, "5.11": 4, "5.12": 3, "5.13": 1, "6": 8}
+PARTS = {"5.3-4", "5.3-6", "5.3-15", "5.6-4", "5.13-1", "6-3"}
+NUMBERED = {f"{clause}-{number}" for clause, last in CLAUSES.items() for number in range(1, last + 1)}
+PROVISIONS = (NUMBERED - PARTS) | {f"{each}{part}" for each in PARTS for part in "AB"} | {"5.1-2A"}
+
+
+def section(title: str) -> str:
+    """What stands under a heading, up to the next one of its rank."""
+    rank = title.partition(" ")[0]
+    match = re.search(rf"^{re.escape(title)}\n(.*?)(?=^{rank} |\Z)", SECURITY, re.MULTILINE | re.DOTALL)
+    assert match, title
+    return match[1]
+
+
+def between(name: str) -> str:
+    """What stands between two marks."""
+    match = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", SECURITY, re.DOTALL)
+    assert match, name
+    return match[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row of the tables in a text, without their heads."""
+    lines = [line.strip("|").split(" | ") for line in text.splitlines() if re.match(r"\| (?!---)", line)]
+    found = [[cell.strip() for cell in cells] for cells in lines]
+    return [cells for cells in found if cells[0] not in ("id", "ids", "provision", "route", "file", "part", "package")]
+
+
+ANSWERS = section("## OWASP ASVS 5.0, levels 1 and 2").partition("### What does not apply")
+ETSI = section("## ETSI EN 303 645 V3.1.3")
+
+
+@functools.cache
+def names_in(path: str) -> frozenset[str]:
+    """The tests in a file; none where there is no file."""
+    file = ROOT / path
+    tree = ast.parse(file.read_text()) if file.is_file() else ast.parse("")
+    return frozenset(each.name for each in tree.body if isinstance(each, ast.FunctionDef))
+
+
+def named() -> list[tuple[str, str]]:
+    """Every test that the document names."""
+    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", SECURITY)
+
+
+# The checklists
+
+
+def test_every_requirement_of_the_asvs_is_answered_once():
+    answered = [cells[0] for cells in rows(ANSWERS[0])]
+    spared = [name.strip() for cells in rows(ANSWERS[2]) for name in cells[0].split(",")]
+    covered = [each for name in spared for each in REQUIREMENTS if f"{each}.".startswith(f"{name}.")]
+    assert sorted([*answered, *covered]) == sorted(REQUIREMENTS)
+    assert len(REQUIREMENTS) == 253
+
+
+def test_every_provision_of_en_303_645_is_answered_once():
+    answered = [name.strip() for cells in rows(ETSI) for name in cells[0].split(",")]
+    assert sorted(answered) == sorted(PROVISIONS)
+
+
+@pytest.mark.parametrize("table", [ANSWERS[0], ETSI], ids=["ASVS", "EN 303 645"])
+def test_every_answer_is_a_test_or_a_deviation_with_its_reason(table):
+    for cells in rows(table):
+        assert len(cells) == 4, cells
+        assert re.match(r"`tests/[\w/]+\.py::\w+`", cells[3]) or re.match(r"Deviation: \S.{20}", cells[3]), cells
+
+
+def test_what_does_not_apply_says_why():
+    assert [cells for cells in rows(ANSWERS[2]) if len(cells) != 2 or len(cells[1]) < 10] == []
+
+
+def test_every_test_that_is_named_is_there():
+    assert [f"{path}::{name}" for path, name in named() if name not in names_in(path)] == []
+    assert len(named()) > 300
+
+
+def test_a_test_that_is_not_there_would_be_found():
+    assert "test_nothing_of_the_kind" not in names_in("tests/test_guard.py")
+    assert names_in("tests/test_that_is_not_there.py") == frozenset()
+
+
+def test_every_place_that_is_linked_is_there():
+    headings = {
+        re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in re.findall(r"^#+ (.*)$", SECURITY, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", SECURITY)) <= headings
+
+
+# Figures
+
+
+def minimum_rows() -> list[str]:
+    reasons = {
+        "bottle": "0.12.20 closes CVE-2022-31799 (errors while a request is read)",
+        "waitress": "3.0.1 closes CVE-2024-49768 and CVE-2024-49769 (smuggling by a race, descriptors that stay); "
+        "3.0.2 is the one that the door was built on",
+        "cryptography": "47 is the first with HPKE",
+    }
+    told = {name: ".".join(map(str, version)) for name, version in check.MINIMUM_VERSIONS.items()}
+    return [f"| {name} | {told[name]} | {reason} |" for name, reason in reasons.items()]
+
+
+def test_the_minimum_versions_are_those_of_the_program():
+    assert between("versions").splitlines() == ["| package | at least | why |", "| --- | --- | --- |", *minimum_rows()]
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = dict(re.findall(r"^(\w+) >= ([0-9.]+)", setup["options"]["install_requires"], re.MULTILINE))
+    assert required == {name: ".".join(map(str, version)) for name, version in check.MINIMUM_VERSIONS.items()}
+
+
+@pytest.mark.parametrize(("name", "old"), [("bottle", "0.12.19"), ("waitress", "3.0.0"), ("cryptography", "46.0.7")])
+def test_check_tells_a_library_that_is_too_old(product: Product, tmp_path, name, old):
+    told = tmp_path / "old" / f"{name}-{old}.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {old}\n")
+    environment = {**product.environment, "PYTHONPATH": f"{told.parent}:{ROOT}"}
+    done = product.command("check", env=environment)
+    needed = ".".join(map(str, check.MINIMUM_VERSIONS[name]))
+    assert f"WRONG {name}: {old}; {needed} or later is needed" in done.stdout
+
+
+def limit_rows() -> list[str]:
+    limits, kib = Limits(), 1024
+    told = {
+        "a session ends when idle, and at last": f"{sessions.IDLE_SECONDS:g} s, {sessions.ABSOLUTE_SECONDS:g} s",
+        "sessions at once; the longest idle goes": sessions.SESSIONS_MAXIMUM,
+        "wrong passwords before a delay; the longest delay": f"{throttle.FREE_FAILURES}, {throttle.DELAY_MAXIMUM:g} s",
+        "visitors whose failures are remembered; for": f"{throttle.VISITORS_MAXIMUM}, {throttle.REMEMBERED:g} s",
+        "passwords computed at once under attack": throttle.COMPUTED_MAXIMUM,
+        "a request's header, its lines, its body": f"{server.HEADER_MAXIMUM // kib} KiB, {strict.LINES_MAXIMUM}, {forms.BODY_MAXIMUM // kib} KiB",
+        "fields of a form": forms.FIELDS_MAXIMUM,
+        "seconds for a header, a body, between requests": f"{limits.header:g}, {limits.body:g}, {limits.idle:g}",
+        "connections in all, of one address": f"{limits.connections}, {limits.connections_each}",
+        "test mails at hand (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {app.TEST_SECONDS:g} s",
+        "recipients": recipients.RECIPIENTS_MAXIMUM,
+        "a file of settings": f"{flash.SIZE_MAXIMUM // kib} KiB",
+        "lines about refusals at once; one more after": f"{guard.NOTED_AT_HAND}, {guard.NOTED_SECONDS:g} s",
+    }
+    return [f"| {what} | {value} |" for what, value in told.items()]
+
+
+def test_the_limits_are_those_of_the_program():
+    assert between("limits").splitlines() == ["| what | at most |", "| --- | --- |", *limit_rows()]
+
+
+def test_the_usual_words_are_those_of_the_program():
+    assert between("words").split() == [f"`{each}`" for each in administrator.USUAL_WORDS]
+
+
+def test_the_policy_for_reports_has_its_parts():
+    told = section("## Reporting a hole")
+    for part in ("security contact", "within 3 working days", "within 14 days", "within 90", "latest release"):
+        assert part in told.replace("\n", " "), part
+
+
+def test_the_open_routes_are_those_of_the_program():
+    routes = {tuple(each.split(" ")) for cells in rows(between("open")) for each in re.findall("`([^`]+)`", cells[0])}
+    assert routes == {(method, "/" + path.split("/")[1]) for method, path in OPEN}
+
+
+# Data, keys, log
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory) -> Iterator[Product]:
+    """A device with everything on flash; its pages run."""
+    with Product(tmp_path_factory.mktemp("device")) as product:
+        product.start()
+        browser = product.logged_in()
+        assert browser.update(**settings_form(2599)).status == 303
+        added = {"do": "add", "address": "a@example.com", "lowest": "info"}
+        assert browser.post("/recipients", revision=browser.get("/recipients").revision, **added).status == 303
+        for _ in range(8):
+            product.browser().post("/login", password="wrong")
+        product.event()
+        assert product.command("certificate").returncode == 0
+        product.stop("mailhook")
+        yield product
+
+
+def test_every_file_of_the_device_is_in_the_table_of_data(used: Product):
+    patterns = [cells[0].strip("`").removeprefix("DATA/") for cells in rows(between("data"))]
+    files = {str(each.relative_to(used.folders.data)) for each in used.folders.data.rglob("*") if each.is_file()}
+    assert [name for name in files if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)] == []
+    assert len(files) > 7
+
+
+def test_every_file_of_a_key_is_in_the_table_of_keys(device: Device):
+    at = device.folders
+    keys = section("## Keys")
+    secret = {Path(cells[0].strip("`*")).name for cells in rows(between("data")) if cells[2] == "secret"}
+    assert secret == {at.private_key.name, "key.pem", at.administrator.name}
+    for name in (*secret, at.public_key.name, "certificate.pem"):
+        assert f"`{name}`" in keys, name
+
+
+def test_every_part_that_logs_is_in_the_table_of_the_log():
+    told = {cells[0].strip("`"): cells[1] for cells in rows(between("log"))}
+    for path in SOURCES:
+        text = path.read_text()
+        if re.search(r"\blog\.(info|warning|error|exception)\(", text):
+            package = ".".join(path.relative_to(ROOT).parent.parts)
+            assert package in told, path
+    everything = "".join(path.read_text() for path in SOURCES)
+    for line in re.findall("`([^`]*%s[^`]*)`", "".join(told.values())):
+        assert f'"{line}"' in everything, line
+
+
+def test_logs_go_to_standard_error_alone():
+    for path in SOURCES:
+        assert not re.search(r"logging\.handlers|FileHandler|SysLogHandler|import syslog", path.read_text()), path
+
+
+# What the program does not do
+
+
+def calls(path: Path) -> Iterator[ast.Call]:
+    return (each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.Call))
+
+
+def test_nothing_is_evaluated_unpickled_or_given_to_a_shell():
+    """Templates are compiled from `views/` alone, by name."""
+    forbidden = {"eval", "exec", "compile", "os.system", "os.popen", "pickle.loads", "marshal.loads", "yaml.load"}
+    for path in SOURCES:
+        text = path.read_text()
+        assert not re.search(r"\b(import|from) (pickle|marshal|shelve|yaml|xml)\b|shell=True", text), path
+        for call in calls(path):
+            assert ast.unparse(call.func) not in forbidden, (path, call.lineno)
+            if ast.unparse(call.func).endswith("SimpleTemplate"):
+                assert [each.arg for each in call.keywords] == ["name", "lookup"], path
+
+
+def test_no_weak_algorithm_is_named():
+    for path in SOURCES:
+        found = re.findall(r"(?i)\b(md5|sha1|rc4|3?des|ecb|cbc|pkcs1v15|cram-md5|ntlm)\b", path.read_text())
+        assert found == [], path
+
+
+def test_no_library_is_used_that_is_not_told():
+    allowed = {*sys.stdlib_module_names, "device_ui", *check.MINIMUM_VERSIONS}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert {each.partition(".")[0] for each in names} <= allowed, path
+
+
+def test_every_redirect_is_a_fixed_path_of_this_device():
+    targets = [
+        ast.unparse(call.args[0]) for path in SOURCES for call in calls(path) if ast.unparse(call.func) == "see_other"
+    ]
+    assert [each for each in targets if not re.fullmatch(r"'/[a-z/-]*'|self\.entrance\(\)", each)] == []
+    assert len(targets) > 8
+
+
+def test_the_script_makes_no_markup_keeps_nothing_and_hears_no_strangers():
+    forbidden = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "localStorage")
+    forbidden += ("sessionStorage", "indexedDB", "document.cookie", "postMessage", '"message"', '"paste"', "__proto__")
+    for path in (ROOT / "static").rglob("*.js"):
+        assert [word for word in forbidden if word in path.read_text()] == []
+
+
+FORM = re.compile(r"<form\b([^>]*)>(.*?)</form>", re.DOTALL)
+
+
+def test_every_form_with_a_secret_is_posted():
+    found = {path.name: FORM.findall(path.read_text()) for path in (ROOT / "views").glob("*.tpl")}
+    assert all(found[name] for name in ("login.tpl", "setup.tpl", "smtp.tpl"))
+    asking = {name for name, each in found.items() if any('method="post"' not in begin for begin, _ in each)}
+    assert not asking & {"login.tpl", "setup.tpl", "smtp.tpl", "recipients.tpl", "layout.tpl"}
+    assert not [name for name in asking if "password" in (ROOT / "views" / name).read_text()]
+
+
+def test_password_fields_tell_a_password_manager_what_they_are(used: Product):
+    root = document.read(used.browser().get("/login").text)
+    fields = [each for each in root.all("input") if each.attributes["type"] == "password"]
+    assert [each.attributes["autocomplete"] for each in fields] == ["current-password"]
+    assert (ROOT / "views" / "setup.tpl").read_text().count('autocomplete="new-password"') == 2
+
+
+def test_every_page_behind_the_login_has_a_sign_out(used: Product):
+    browser = used.browser()
+    browser.post("/login", password=ADMIN_PASSWORD)
+    paths = {route.rule for route in app.pages(Device.load(used.folders)).routes if route.method == "GET"}
+    behind = sorted(
+        path for path in paths if path.count("/") and ("GET", path) not in OPEN and not re.search("<|csv", path)
+    )
+    shown = {
+        path: page.text
+        for path in behind
+        if (page := browser.get(path)).headers["content-type"].startswith("text/html")
+    }
+    without = [path for path, text in shown.items() if text and 'action="/logout"' not in text]
+    assert without == []
+    assert len(shown) >= 5
