@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 # What a client behind a proxy is called that does not say for whom it speaks.
 UNKNOWN = "unknown"
 # Whoever has one IPv6 address has its whole /64 (RFC 4291, 2.5.4).
 IPV6_PREFIX = 64
+# By IP version: bits of an address beyond the networks that one owner may have, the inner and the outer: what a provider
+# gives a customer, and about what a provider has.
+OWNED = {4: (8, 16), 6: (80, 96)}
+
+# Where no stranger on the Internet sends from: RFC 1918, 3927, 4193, 4291, and the device itself.
+LOCAL = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "127.0.0.0/8",
+            "::1",
+            "fc00::/7",
+            "fe80::/10",
+        ),
+    )
+)
+
+Network = tuple[int, int]
 
 
 def plain(text: str) -> str:
@@ -27,6 +50,22 @@ def network(text: str) -> str:
     if found.version == 4:
         return str(found)
     return str(ipaddress.IPv6Network((int(found) >> IPV6_PREFIX << IPV6_PREFIX, IPV6_PREFIX)))
+
+
+@lru_cache(maxsize=256)  # asked anew of every connection, at every newcomer under siege
+def networks(visitor: str) -> tuple[Network, Network]:
+    """The inner and the outer network around a visitor, as IP version and leading bits; `UNKNOWN` has one of its own."""
+    found = _read(visitor.partition("/")[0])
+    if found is None:
+        return (0, 0), (0, 0)
+    inner, outer = OWNED[found.version]
+    return (found.version, int(found) >> inner), (found.version, int(found) >> outer)
+
+
+def is_local(visitor: str) -> bool:
+    """Whether a visitor is in one of `LOCAL`."""
+    found = _read(visitor.partition("/")[0])
+    return found is not None and any(found in each for each in LOCAL)
 
 
 def _read(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -2,29 +2,25 @@
 to come back; no thread waits.
 
 A visitor is an address, or the /64 of an IPv6 address. Guesses from many addresses at once slow down whoever has
-failed before, never who comes for the first time, nor from where the owner got in before: a botnet must not lock the
-owner out. Every address has `WELCOME` tries at hand, so that many addresses have many, one after another.
+failed before and put newcomers in a fair order (`turns`); they never slow down where the owner got in before: a botnet
+must not lock the owner out. Every address has `WELCOME` tries at hand, so that many addresses have many.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-from device_ui.errors import DeviceUIError
-from device_ui.settings import flash, record
 from device_ui.web import peer
-
-log = logging.getLogger(__name__)
+from device_ui.web.noted import KNOWN_MAXIMUM, NOTED_MAXIMUM, Guesses, Notes
+from device_ui.web.turns import Turns
 
 # A few failures are typing; then the delay doubles from one second to a minute.
 FREE_FAILURES, DELAY_FIRST, DELAY_MAXIMUM = 3, 1.0, 60.0
-# Visitors that are remembered (200 bytes each), and for how long (seconds) after their last failure.
-VISITORS_MAXIMUM, REMEMBERED = 4000, 3600.0
+# Visitors that are remembered (200 bytes each).
+VISITORS_MAXIMUM = 4000
 # How many failures of everybody together make how long a pause (seconds) between two tries of those who failed before.
 PAUSES = ((80, 2.0), (50, 1.0), (20, 0.5))
 # One of these failures is forgotten in so many seconds; more than the most are not counted.
@@ -34,21 +30,8 @@ FORGOTTEN, FAILURES_MAXIMUM = 6.0, 100
 WELCOME, COMPUTED_MAXIMUM = 2, 2
 # Seconds; a computation takes a fraction of one.
 COMPUTED_WAIT = 1.0
-# Visitors that got in.
-KNOWN_MAXIMUM = 16
-
-# Failures of one visitor that are worth a line on flash, and the seconds between two writes: 144 a day at most.
-NOTED_FAILURES, WRITE_SECONDS = 6, 600.0
-NOTED_MAXIMUM = 64
-COMMENT = "device-ui: failed logins, so that a restart forgets no guesser. Safe to delete."
-
-
-@dataclass
-class Guesses:
-    """One visitor's failures, and when (monotonic seconds) the last was."""
-
-    count: int
-    last: float
+# Failures of one visitor that are worth a line on flash at once; fewer are noted when the process ends.
+NOTED_FAILURES = 6
 
 
 class Throttle:
@@ -59,15 +42,12 @@ class Throttle:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, path: Path | None = None) -> None:
-        self._clock, self._path = clock, path
+        self._clock, self._notes = clock, Notes(path)
         self._lock = threading.Lock()
-        self._visitors: dict[str, Guesses] = {}
-        self._known: dict[str, None] = {}
-        # Failures of everybody, less what is forgotten by `_counted`; when the next guesser may try; tries computed.
-        self._failures = self._counted = self._next = 0.0
-        self._computed = 0
-        self._written = float("-inf")
-        self._remember()
+        self._failures = self._notes.load(clock())
+        self._turns = Turns(self._is_near)
+        # When the next guesser may try; tries being computed.
+        self._next, self._computed = 0.0, 0
 
     def attempt(self, address: str) -> float:
         """Seconds until this address may try again; 0: it may now, and the attempt is counted as a failure.
@@ -78,16 +58,21 @@ class Throttle:
         visitor = peer.network(address)
         with self._lock:
             now = self._clock()
-            guesses = self._guesses(visitor, now)
+            guesses = self._failures.of(visitor, now)
+            had_turn = visitor in self._turns
             wait = guesses.last + _delay(guesses.count) - now
             if wait <= 0:
                 wait = self._pause(visitor, guesses, now)
+            # A place in the order is a try: whoever takes one and does not come has had it.
+            if not had_turn and (wait <= 0 or visitor in self._turns):
+                self._count(visitor, guesses, now)
             if wait > 0:
                 return wait
-            self._count(visitor, guesses, now)
-            noted = self._to_note(guesses, now)
-        if noted:
-            self._write(noted)
+            self._computed += 1
+            is_worth_it = guesses.count >= NOTED_FAILURES or self._failures.total >= PAUSES[-1][0]
+            draft = self._notes.draft(self._failures, now) if is_worth_it else b""
+        if draft:
+            self._notes.write(draft)
         return 0.0
 
     def finished(self) -> None:
@@ -98,84 +83,60 @@ class Throttle:
     def succeeded(self, address: str) -> None:
         """Forget what this address did before; it is the owner's."""
         visitor = peer.network(address)
+        failures = self._failures
         with self._lock:
-            self._visitors.pop(visitor, None)
-            self._failures = max(0.0, self._failures - 1)
+            failures.visitors.pop(visitor, None)
+            failures.total = max(0.0, failures.total - 1)
             if visitor != peer.UNKNOWN:
-                self._known = dict.fromkeys(
-                    [*(each for each in self._known if each != visitor), visitor][-KNOWN_MAXIMUM:]
-                )
+                failures.known.pop(visitor, None)
+                failures.known = dict.fromkeys([*failures.known, visitor][-KNOWN_MAXIMUM:])
 
-    def _guesses(self, visitor: str, now: float) -> Guesses:
-        found = self._visitors.get(visitor)
-        return found if found and now - found.last < REMEMBERED else Guesses(0, now)
+    def settle(self) -> bool:
+        """Whether the process may end, since the next one would know as much; notes what is not on flash yet.
+
+        False while more is known than is noted, or it was written too short ago, or cannot be.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._notes.hold(self._failures, now):
+                return True
+            if len(self._failures.remembered(now)) > NOTED_MAXIMUM:
+                return False
+            draft = self._notes.draft(self._failures, now)
+        return bool(draft) and self._notes.write(draft)
 
     def _pause(self, visitor: str, guesses: Guesses, now: float) -> float:
         """Seconds that the account's own failures make this visitor wait."""
-        self._failures = max(0.0, self._failures - (now - self._counted) / FORGOTTEN)
-        self._counted = now
-        pause = next((seconds for failures, seconds in PAUSES if self._failures >= failures), 0.0)
-        if not pause or visitor in self._known:
+        failures = self._failures
+        failures.total = max(0.0, failures.total - (now - failures.counted) / FORGOTTEN)
+        failures.counted = now
+        pause = next((seconds for count, seconds in PAUSES if failures.total >= count), 0.0)
+        if not pause or visitor in failures.known:
+            self._turns.leave(visitor)
             return 0.0
-        if self._computed >= COMPUTED_MAXIMUM:
+        is_busy = self._computed >= COMPUTED_MAXIMUM
+        if guesses.count < WELCOME or visitor in self._turns:
+            return self._turns.ask(visitor, now, is_busy=is_busy)
+        if is_busy:
             return COMPUTED_WAIT
-        if guesses.count < WELCOME:
-            return 0.0
         wait = self._next - now
         if wait <= 0:
             self._next = now + pause
         return wait
 
+    def _is_near(self, visitor: str) -> bool:
+        """Whether a newcomer comes from where the owner may well be."""
+        outer = peer.networks(visitor)[1]
+        return peer.is_local(visitor) or any(outer == peer.networks(each)[1] for each in self._failures.known)
+
     def _count(self, visitor: str, guesses: Guesses, now: float) -> None:
-        self._visitors.pop(visitor, None)  # the latest stand last
+        visitors = self._failures.visitors
+        visitors.pop(visitor, None)  # the latest stand last
         guesses.count, guesses.last = guesses.count + 1, now
-        self._visitors[visitor] = guesses
-        while len(self._visitors) > VISITORS_MAXIMUM:
-            del self._visitors[next(iter(self._visitors))]
-        self._failures = min(self._failures + 1, FAILURES_MAXIMUM)
-        self._computed += 1
-
-    # The file: names of visitors with their failures, no times, since those of another process mean nothing here.
-
-    def _to_note(self, guesses: Guesses, now: float) -> bytes:
-        """What is to be written now, empty for nothing."""
-        is_worth_it = guesses.count >= NOTED_FAILURES or self._failures >= PAUSES[-1][0]
-        if self._path is None or not is_worth_it or now - self._written < WRITE_SECONDS:
-            return b""
-        self._written = now
-        worst = sorted(self._visitors.items(), key=lambda each: -each[1].count)[:NOTED_MAXIMUM]
-        values: Mapping[str, str | int] = {
-            "failures": int(self._failures),
-            "visitors": " ".join(f"{name}={each.count}" for name, each in worst),
-            "known": " ".join(self._known),
-        }
-        return record.encode(COMMENT, values)
-
-    def _write(self, noted: bytes) -> None:
-        try:
-            flash.replace(self._path or Path(), noted, 0o600)
-        except DeviceUIError as error:
-            log.warning("the failed logins are not noted: %s", error)
-
-    def _remember(self) -> None:
-        try:
-            raw = flash.read(self._path) if self._path else None
-            values = record.decode(raw) if raw is not None else {}
-        except (DeviceUIError, ValueError) as error:
-            log.warning("the failed logins of before are forgotten: %s", error)
-            return
-        if not values:
-            return
-        self._counted = now = self._clock()
-        pairs = (each.rpartition("=") for each in str(values.get("visitors", "")).split()[:NOTED_MAXIMUM])
-        self._visitors = {name: Guesses(int(count), now) for name, _, count in pairs if _is_count(count)}
-        self._known = dict.fromkeys(str(values.get("known", "")).split()[:KNOWN_MAXIMUM])
-        failures = str(values.get("failures", 0))
-        self._failures = float(min(int(failures), FAILURES_MAXIMUM)) if _is_count(failures) else 0.0
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 6
+        visitors[visitor] = guesses
+        while len(visitors) > VISITORS_MAXIMUM:
+            del visitors[next(iter(visitors))]
+        self._failures.total = min(self._failures.total + 1, FAILURES_MAXIMUM)
 
 
 def _delay(count: int) -> float:
