@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from waitress.channel import HTTPChannel
 
+from device_ui.web import peer
 from device_ui.web.answers import Page, Refused
 from device_ui.web.strict import Parser
 
@@ -61,6 +62,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         self._seen_served = 0
         self._window: tuple[float, int] | None = None
         super().__init__(server, sock, addr, adj, map=map)
+
+    @property
+    def crowds(self) -> tuple[object, ...]:
+        """What this connection is counted with: its outer network, its inner one, its visitor."""
+        inner, outer = peer.networks(self.visitor)
+        return outer, inner, self.visitor
 
     @property
     def phase(self) -> str:

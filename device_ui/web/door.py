@@ -1,7 +1,8 @@
 """Who is let in to speak: room for every newcomer, on waitress.
 
 At its limit waitress lets nobody in, so that a few hundred connections which drip a byte a second shut everybody out.
-Here a newcomer always finds room: the visitor with the most connections loses the oldest that is not being served.
+Here a newcomer always finds room: the network with the most connections, and in it the visitor with the most, loses the
+oldest that is not being served.
 """
 
 from __future__ import annotations
@@ -106,13 +107,19 @@ class Door:
         return len(here) < self.limits.connections or self._doom(here)
 
     def _doom(self, channels: Iterable[Channel]) -> bool:
-        """Choose who goes: of the visitor with the most connections, the oldest that is not being served."""
+        """Choose who goes: of the visitor with the most connections, the oldest that is not being served.
+
+        A hundred addresses that come again and again would else push out whoever has one connection and a slow line.
+        """
         candidates = [each for each in channels if each.phase in EXPENDABLE]
         if not candidates:
             return False
-        counts = Counter(each.visitor for each in candidates)
-        chosen = min(candidates, key=lambda each: (-counts[each.visitor], EXPENDABLE.index(each.phase), each.begun))
-        chosen.is_doomed = True
+        counts = Counter(name for each in candidates for name in each.crowds)
+
+        def rank(each: Channel) -> tuple[list[int], int, float]:
+            return [-counts[name] for name in each.crowds], EXPENDABLE.index(each.phase), each.begun
+
+        min(candidates, key=rank).is_doomed = True
         return True
 
     def _channels(self) -> list[Channel]:

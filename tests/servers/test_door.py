@@ -570,6 +570,14 @@ def test_when_all_is_full_the_busiest_loses_its_oldest(opened):
         assert [closed(each) for each in (first, *busiest, newcomer)] == [False, True, False, False, False]
 
 
+def test_a_crowd_of_addresses_loses_its_own_oldest_and_not_the_owner(opened):
+    doors = opened(replace(PATIENT, connections=4))
+    with contextlib.ExitStack() as stack:
+        sources = ["127.2.0.1", "127.1.0.1", "127.1.0.2", "127.1.9.1", "127.3.0.1", "127.3.0.2"]
+        socks = [stack.enter_context(doors.connect(source)) for source in sources]
+        assert [closed(each) for each in socks] == [False, True, True, False, False, False]
+
+
 def test_nobody_who_is_being_served_has_to_go(opened):
     doors = opened(replace(PATIENT, connections=2))
     with contextlib.ExitStack() as stack:
