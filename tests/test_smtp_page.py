@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from device_ui.errors import CannotOpen
 from device_ui.settings import keys, seal
 from device_ui.settings.store import Store, encode
+from device_ui.web import assets
 from tests import document
 from tests.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, settings_form, wait_for
 
@@ -44,7 +45,7 @@ CHANGED = (
     "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
     "what is stored now stands beside them. Press Update again to replace it. The stored password is never shown; it may have changed as well."
 )
-OUR_SCRIPT = {"src": "/static/app.js", "defer": ""}
+OUR_SCRIPT = {"src": assets.url("app.js"), "defer": ""}
 FIELDS = ("host", "port", "sender_name", "account", "password", "security", "sign_in", "from_address")
 
 

@@ -4,9 +4,9 @@
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{title}} · {{device.name}}</title>
-<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="/static/style.css">
-<script src="/static/app.js" defer blocking="render"></script>
+<link rel="icon" href="{{asset('icon.svg')}}" type="image/svg+xml">
+<link rel="stylesheet" href="{{asset('style.css')}}">
+<script src="{{asset('app.js')}}" defer blocking="render"></script>
 </head>
 <body>
 <header>

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from bottle import Bottle, HTTPError, HTTPResponse, request, response, static_file
+from bottle import Bottle, HTTPError, request, response
 
 from device_ui.device import Device
 from device_ui.settings.store import RecipientStore, Store
+from device_ui.web import assets
 from device_ui.web.administrator import Administrator
 from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard, own_names, see_other
 from device_ui.web.pages import entry, history, others, recipients, smtp, trial
 from device_ui.web.sessions import Sessions
-from device_ui.web.site import TEST_SECONDS, Site, find
+from device_ui.web.site import TEST_SECONDS, Site
 from device_ui.web.throttle import Throttle
 
 # OWASP Secure Headers. No inline code anywhere; "same-origin" and not "no-referrer", since with the latter browsers
@@ -79,7 +80,7 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
     app.route("/others/event-codes", "GET", guard.page(partial(others.show_codes, site)))
     app.route("/others/email-content", "GET", guard.page(partial(others.show_content, site)))
     app.route("/health", "GET", partial(health, site))
-    app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", static)
+    app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", assets.serve)
     return app
 
 
@@ -90,11 +91,6 @@ def health(site: Site) -> str:
     if word:
         response.status = 503
     return (word.replace(" ", "-") or "ok") + "\n"
-
-
-def static(name: str) -> HTTPResponse:
-    """A file of `static/`."""
-    return static_file(name, root=str(find("static")))
 
 
 def methods(allowed: str = "GET,POST") -> str:

@@ -5,25 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bottle import SimpleTemplate, response
 
-import device_ui
 from device_ui.device import Device
 from device_ui.errors import HookError
 from device_ui.mail import client
 from device_ui.settings.store import RecipientStore, Store
+from device_ui.web import assets
 from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard
 
 # Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
 TEST_SECONDS = 30.0
-
-PACKAGE = Path(device_ui.__file__).parent
-# In a checkout they stand beside the package, in an installation inside it.
-ROOTS = (PACKAGE, PACKAGE.parent)
 
 # What the page says about each word of `postman.Problem`; {reply} is the server's answer.
 MAIL_PROBLEMS = {
@@ -82,7 +77,7 @@ class Site:
         values.setdefault("page", "smtp")
         values["path"] = mail_path(*self.mail_state()) if values["session"] else None
         response.content_type = "text/html; charset=UTF-8"
-        return str(template(name).render(device=self.device, **values))
+        return str(template(name).render(device=self.device, asset=assets.url, **values))
 
 
 @dataclass(frozen=True)
@@ -106,16 +101,11 @@ def mail_path(word: str, details: Mapping[str, Any]) -> MailPath:
     return MailPath(MAIL_STATES.get(word, STOPPED), problem, is_well=not word)
 
 
-def find(name: str) -> Path:
-    """The folder `static` or `views`."""
-    return next(root / name for root in ROOTS if (root / name).is_dir())
-
-
 _templates: dict[str, SimpleTemplate] = {}
 
 
 def template(name: str) -> SimpleTemplate:
     """A template of `views/`, compiled once."""
     if name not in _templates:
-        _templates[name] = SimpleTemplate(name=f"{name}.tpl", lookup=[str(find("views"))])
+        _templates[name] = SimpleTemplate(name=f"{name}.tpl", lookup=[str(assets.find("views"))])
     return _templates[name]
