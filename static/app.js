@@ -98,6 +98,7 @@ async function test() {
   box.setAttribute("aria-labelledby", head.id);
   bar.setAttribute("aria-labelledby", head.id);
   head.focus();
+  wait();
   buttons.forEach(each => each.disabled = true);
   let ended = false;
   try {
@@ -163,6 +164,20 @@ function offerCopy(box) {
     copy.textContent = place.dataset.copied;
   });
 }
+
+// The session's end is told a minute before it comes (WCAG 2.2, 2.2.1).
+
+const toast = find(".toast");
+let waiting;
+function wait() {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => toast.hidden = false, (toast.dataset.idle - 60) * 1000);
+}
+toast?.querySelector("button").addEventListener("click", async () => {
+  toast.hidden = !(await fetch("/smtp", {method: "HEAD"})).redirected;
+  wait();
+});
+if (toast) wait();
 
 // Times in the zone of the browser, with the device's beside them where it is another one.
 

@@ -136,7 +136,8 @@ def test_the_twentieth_is_the_last(page):
 def test_nobody_without_a_session_sees_or_changes_it(product, page):
     stranger = product.browser()
     assert stranger.get("/recipients").headers["location"] == "/login"
-    assert do(stranger, "add", "a@b.c").headers["location"] == "/login"
+    answer = do(stranger, "add", "a@b.c")
+    assert (answer.status, document.read(answer.text).all("h1")[0].text) == (403, "Sign in")
     assert listed(page) == []
 
 
@@ -203,3 +204,51 @@ def test_a_double_click_is_told_as_done(page, what):
     assert [do(page, what, address, revision=match[1]).status for _ in range(2)] == [303, 303]
     words = {"add": "second@example.com is on the list.", "remove": "first@example.com was removed."}
     assert words[what] in page.get("/recipients").text
+
+
+# Undo
+
+
+def undo(browser: Browser) -> dict[str, str]:
+    """The fields of the form that takes back the last removal; empty when none is offered."""
+    root = document.read(browser.get("/recipients").text)
+    buttons = root.all("button", value="restore")
+    if not buttons:
+        return {}
+    fields = buttons[0].parent.all("input")
+    return {each.attributes["name"]: each.attributes["value"] for each in fields} | {"do": "restore"}
+
+
+def test_a_removal_can_be_taken_back_and_the_list_is_as_it_was(page):
+    for address, lowest in (("a@example.com", "info"), ("b@example.com", "fault"), ("c@example.com", "info")):
+        do(page, "add", address, lowest)
+    before = listed(page)
+    do(page, "remove", "b@example.com")
+    assert page.post("/recipients", **undo(page)).status == 303
+    assert "b@example.com is on the list again." in page.get("/recipients").text
+    assert listed(page) == before
+
+
+def test_undo_is_offered_once_and_for_nothing_but_a_removal(page):
+    do(page, "add", "a@example.com")
+    assert undo(page) == {}
+    do(page, "remove", "a@example.com")
+    assert undo(page)["address"] == "a@example.com"
+    assert undo(page) == {}
+
+
+def test_undo_after_somebody_elses_change_is_a_conflict(page):
+    do(page, "add", "a@example.com")
+    do(page, "remove", "a@example.com")
+    fields = undo(page)
+    do(page, "add", "b@example.com")
+    assert page.post("/recipients", **fields).status == 409
+
+
+@pytest.mark.parametrize("place", ["99", "", "-1", "x", "٢"])
+def test_an_odd_place_is_the_end(page, place):
+    do(page, "add", "a@example.com")
+    revision = document.read(page.get("/recipients").text).all("input", name="revision")[0].attributes["value"]
+    form = {"do": "restore", "address": "b@example.com", "lowest": "info", "revision": revision}
+    assert page.post("/recipients", **form, place=place).status == 303
+    assert [address for address, _ in listed(page)] == ["a@example.com", "b@example.com"]

@@ -31,5 +31,11 @@
 % end
 {{!base}}
 </main>
+% if session:
+<div class="toast" role="alert" data-idle="{{idle}}" hidden>
+<p>Nothing was done here for a while. In a minute you will be signed out; what you typed stays.</p>
+<button type="button">Stay signed in</button>
+</div>
+% end
 </body>
 </html>

@@ -4,6 +4,9 @@
 <p class="problem" role="alert" id="problem" tabindex="-1" autofocus>{{problem}}</p>
 % end
 <form method="post" action="/login" class="card">
+% for name, value in kept.items():
+<input type="hidden" name="{{name}}" value="{{value}}">
+% end
 <div class="field">
 <label for="password">Administrator’s password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required{{!'' if problem else ' autofocus'}}>

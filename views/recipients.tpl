@@ -1,7 +1,18 @@
 % rebase('layout.tpl', title='Recipients')
 <h1>Recipients</h1>
 % if notice:
-<p class="notice" role="status">{{notice}}</p>
+<div class="notice">
+<p role="status">{{notice}}</p>
+%   if undo:
+<form method="post" action="/recipients">
+<input type="hidden" name="revision" value="{{revision}}">
+%     for name, value in undo.items():
+<input type="hidden" name="{{name}}" value="{{value}}">
+%     end
+<button name="do" value="restore" class="second">Undo</button>
+</form>
+%   end
+</div>
 % end
 % if problem:
 <p class="problem" role="alert" tabindex="-1" autofocus>{{problem}}</p>

@@ -67,6 +67,12 @@ def remove(listed: Recipients, address: str) -> Recipients:
     return tuple(each for each in listed if each.address != address)
 
 
+def restore(listed: Recipients, address: str, lowest: str, place: int) -> Recipients | Broken:
+    """The list with an address that was removed back in its place, which counts from 0."""
+    more = add(listed, address, lowest)
+    return more if isinstance(more, Broken) else (*listed[:place], more[-1], *listed[place:])
+
+
 def to_values(listed: Recipients) -> dict[str, Value]:
     """The list as the lines of its file: ``recipient_01 = "fault alarm@example.com"``."""
     return {f"recipient_{number:02}": f"{each.lowest} {each.address}" for number, each in enumerate(listed, 1)}

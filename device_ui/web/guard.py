@@ -77,13 +77,13 @@ class Guard:
         self._end_all_after_new_password()
         return self.sessions.find(_token())
 
-    def page(self, show: Callable[[Session], Any]) -> Callable[[], Any]:
-        """A route for who is logged in; everybody else is sent to the login or the set-up."""
+    def page(self, show: Callable[[Session], Any], late: Callable[[], Any] | None = None) -> Callable[[], Any]:
+        """A route for who is logged in; everybody else is sent to the login or the set-up, or answered by `late`."""
 
         def route() -> Any:
             session = self.session()
             if session is None:
-                return see_other(self.entrance())
+                return late() if late else see_other(self.entrance())
             return show(session)
 
         return route

@@ -19,20 +19,24 @@ IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
 # Enough for every tab of every operator; the oldest goes when a new one comes.
 SESSIONS_MAXIMUM = 32
 TOKEN_BYTES = 32
+NOTHING_KEPT: tuple[str, Mapping[str, str]] = ("", {})
 FINGERPRINT_KEY = secrets.token_bytes(32)
 
 
 @dataclass
 class Session:
-    """One login. `notice` is what the next page tells once, such as ``Saved.``
+    """One login. `notice` is what the next page tells once, such as ``Saved.``; `undo` are the fields of the form that
+    takes back what it tells of, if that can be.
 
-    `saved` is the form that was saved last, as a fingerprint, and the revision that it made; `lock` is held while one
+    `kept` is the page and the fields of a form that was sent when no session stood, until that page shows them. `saved` is the form that was saved last, as a fingerprint, and the revision that it made; `lock` is held while one
     of its forms is being saved.
     """
 
     begun: float
     used: float
     notice: str = ""
+    undo: Mapping[str, str] = field(default_factory=dict)
+    kept: tuple[str, Mapping[str, str]] = NOTHING_KEPT
     saved: tuple[bytes, str] = (b"", "")
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -48,6 +52,18 @@ class Session:
         """The notice, once."""
         notice, self.notice = self.notice, ""
         return notice
+
+    def take_undo(self) -> Mapping[str, str]:
+        """The form that takes back what the notice tells, once."""
+        undo, self.undo = self.undo, {}
+        return undo
+
+    def take_kept(self, page: str) -> Mapping[str, str]:
+        """What was typed on this page before the login, once; empty when nothing was."""
+        if self.kept[0] != page:
+            return {}
+        (_, fields), self.kept = self.kept, NOTHING_KEPT
+        return fields
 
 
 class Sessions:

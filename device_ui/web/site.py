@@ -16,6 +16,7 @@ from device_ui.settings.store import RecipientStore, Store
 from device_ui.web import assets
 from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard
+from device_ui.web.sessions import IDLE_SECONDS
 
 # Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
 TEST_SECONDS = 30.0
@@ -76,6 +77,7 @@ class Site:
         values.setdefault("session", None)
         values.setdefault("page", "smtp")
         values["path"] = mail_path(*self.mail_state()) if values["session"] else None
+        values["idle"] = int(IDLE_SECONDS)
         response.content_type = "text/html; charset=UTF-8"
         return str(template(name).render(device=self.device, asset=assets.url, **values))
 

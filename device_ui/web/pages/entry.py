@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from bottle import HTTPResponse, request, response
 
 from device_ui.errors import NotStored
+from device_ui.settings.smtp import FIELDS
 from device_ui.web import administrator
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
@@ -17,7 +19,15 @@ log = logging.getLogger(__name__)
 WRONG_CODE = "This is not the setup code of this device."
 WRONG_PASSWORD = "The password is not correct."
 NOT_THE_SAME = "The two passwords are not the same."
+SESSION_OVER = (
+    "Your session had ended, so nothing was saved. Sign in, and what you typed is there again, passwords excepted."
+)
 WAIT = "Too many attempts. Please wait {seconds} s."
+# What a form that came too late keeps, by its path: the page that shows it again, and the fields. Never a secret.
+_TAB = ("/smtp", ("revision", *(each.name for each in FIELDS if not each.secret)))
+KEPT = {"/smtp": _TAB, "/smtp/test": _TAB, "/recipients": ("/recipients", ("do", "address", "lowest"))}
+# The fields of the login that carry it along.
+PAGE, PREFIX = "kept", "kept-"
 
 
 def show_setup(site: Site) -> str | HTTPResponse:
@@ -52,30 +62,41 @@ def set_up(site: Site) -> str | HTTPResponse:
         response.status = 403
         return _setup_page(site, code, WRONG_CODE)
     log.warning("the administrator's password was chosen from %s", address())
-    return _enter(site)
+    return _enter(site, {})
 
 
 def show_login(site: Site) -> str | HTTPResponse:
     """The page that asks for the password."""
     if site.guard.entrance() != "/login":
         return see_other("/setup")
-    return site.render("login", problem="")
+    return _login_page(site, "", {})
+
+
+def come_late(site: Site) -> str | HTTPResponse:
+    """A form that was sent when no session stood, such as after ten idle minutes: the login, which keeps what was typed."""
+    if site.guard.entrance() != "/login":
+        return see_other("/setup")
+    page, names = KEPT[request.path]
+    form = posted()
+    response.status = 403
+    return _login_page(site, SESSION_OVER, {PAGE: page, **{PREFIX + name: text(form, name) for name in names}})
 
 
 def log_in(site: Site) -> str | HTTPResponse:
     """Check the password; then in."""
     if site.guard.entrance() != "/login":
         return see_other("/setup")
-    password = text(posted(), "password")
+    form = posted()
+    password = text(form, "password")
     seconds = _count_attempt(site)
     if seconds:
-        return site.render("login", problem=WAIT.format(seconds=seconds))
+        return _login_page(site, WAIT.format(seconds=seconds), form)
     if not site.guard.administrator.verify(password):
         log.warning("a login from %s failed", address())
         response.status = 403
-        return site.render("login", problem=WRONG_PASSWORD)
+        return _login_page(site, WRONG_PASSWORD, form)
     log.info("a login from %s succeeded", address())
-    return _enter(site)
+    return _enter(site, form)
 
 
 def log_out(site: Site) -> HTTPResponse:
@@ -85,10 +106,17 @@ def log_out(site: Site) -> HTTPResponse:
     return see_other("/login")
 
 
-def _enter(site: Site) -> HTTPResponse:
+def _enter(site: Site, form: Mapping[str, str]) -> HTTPResponse:
     site.guard.throttle.succeeded(address())
-    site.guard.sign_in()
-    return see_other("/smtp")
+    session = site.guard.sign_in()
+    page, names = KEPT.get(text(form, PAGE), ("", ()))
+    session.kept = (page, {name: text(form, PREFIX + name) for name in names})
+    return see_other(page or "/smtp")
+
+
+def _login_page(site: Site, problem: str, form: Mapping[str, str]) -> str:
+    """The login; what `form` keeps of another one goes along in hidden fields."""
+    return site.render("login", problem=problem, kept={name: form[name] for name in form if name.startswith(PAGE)})
 
 
 def _count_attempt(site: Site) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 
 from bottle import HTTPError, HTTPResponse, request, response
 
@@ -18,8 +20,10 @@ from device_ui.web.site import Site
 
 log = logging.getLogger(__name__)
 
+PLACE_PATTERN = re.compile(r"[0-9]{1,2}")
 NOT_SAVED = "Nothing was changed. {reason}"
 IN_DOUBT = "It is not certain that this was saved. {reason} Please look at the list and try again."
+KEPT = "Nothing was changed yet: you were not signed in. Please do it again."
 CHANGED_MEANWHILE = (
     "The list has changed since you opened this page, so nothing was saved. This is the list as it is now."
 )
@@ -28,8 +32,13 @@ CHANGED_MEANWHILE = (
 def show(site: Site, session: Session) -> str:
     """The list, with a form for each address and one for a new one."""
     stored, problem = _load(site)
-    notice = session.take_notice() if request.method == "GET" else ""
-    return _page(site, session, stored, notice=notice, problem=problem)
+    if request.method != "GET":
+        return _page(site, session, stored, problem=problem)
+    kept = session.take_kept("/recipients")
+    if kept:
+        return _page(site, session, stored, problem=problem or KEPT, typed=kept)
+    undo = session.take_undo()
+    return _page(site, session, stored, notice=session.take_notice(), undo=undo, problem=problem)
 
 
 def update(site: Site, session: Session) -> str | HTTPResponse:
@@ -64,7 +73,7 @@ def _update(site: Site, session: Session, form: dict[str, str], stored: Stored[R
         return _page(site, session, _load(site)[0], problem=sentence.format(reason=told(error)), typed=form)
     log.info("the recipients were changed from %s", address())
     session.remember(form, site.recipients.revision_of(listed))
-    session.notice = done
+    session.notice, session.undo = done, _undoing(form, stored.settings or ())
     return see_other("/recipients")
 
 
@@ -83,7 +92,19 @@ def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Bro
             return recipients.change(listed, who, lowest), f"{who} gets {recipients.LOWEST.get(lowest)}."
         case "remove":
             return recipients.remove(listed, who), f"{who} was removed."
+        case "restore":
+            place = text(form, "place")
+            found = int(place) if PLACE_PATTERN.fullmatch(place) else len(listed)
+            return recipients.restore(listed, who, lowest, found), f"{who} is on the list again."
     raise HTTPError(400, "The form says not what to do.")
+
+
+def _undoing(form: Mapping[str, str], before: Recipients) -> Mapping[str, str]:
+    """The fields of the form that takes a removal back; none for anything else."""
+    for place, each in enumerate(before):
+        if text(form, "do") == "remove" and each.address == text(form, "address"):
+            return {"address": each.address, "lowest": each.lowest, "place": str(place)}
+    return {}
 
 
 def _load(site: Site) -> tuple[Stored[Recipients], str]:
@@ -108,9 +129,10 @@ def _page(
     stored: Stored[Recipients],
     *,
     notice: str = "",
+    undo: Mapping[str, str] | None = None,
     problem: str = "",
     broken: Broken | None = None,
-    typed: dict[str, str] | None = None,
+    typed: Mapping[str, str] | None = None,
 ) -> str:
     """The page. `typed` is a form that was not taken: its values are kept where it was a new address."""
     kept = typed if typed and typed.get("do") == "add" else {}
@@ -127,5 +149,6 @@ def _page(
         typed=kept,
         broken=broken,
         notice=notice,
+        undo=undo or {},
         problem=problem,
     )

@@ -31,6 +31,8 @@ CHANGED_MEANWHILE = (
     "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
     "what is stored now stands beside them. Press Update again to replace it. The stored password is never shown; it may have changed as well."
 )
+# After a login that came in between.
+KEPT = "Nothing was saved yet. Below is what you typed before you signed in, the password excepted. Press Update again."
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 PLEASE_CORRECT = "Nothing was saved. Please correct:"
 # The steps of a test mail (SPEC, 6), as they are shown.
@@ -52,8 +54,12 @@ STEPS = {
 def show(site: Site, session: Session) -> str:
     """The tab with the values set last."""
     stored, problem = load(site)
-    notice = session.take_notice() if request.method == "GET" else ""
-    return page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
+    if request.method != "GET":
+        return page(site, session, stored, _values(stored.settings), problem=problem)
+    kept = session.take_kept("/smtp")
+    if kept:
+        return page(site, session, stored, kept, problem=problem or KEPT, revision=kept["revision"], unsaved=True)
+    return page(site, session, stored, _values(stored.settings), notice=session.take_notice(), problem=problem)
 
 
 def update(site: Site, session: Session) -> str | HTTPResponse:
@@ -169,8 +175,11 @@ def page(
     beside: bool = False,
     summary: str = PLEASE_CORRECT,
     test: Mapping[str, Any] | None = None,
+    unsaved: bool = False,
 ) -> str:
     """The tab. `values` are shown as they are, the secret ones never; `beside` shows what is stored where it differs.
+
+    `unsaved` tells that they are not what is stored; whatever answers a POST is so by itself.
 
     `summary` stands above the broken fields; `test` is what `pages.trial` tells of a test mail.
     """
@@ -192,7 +201,7 @@ def page(
         has_password=bool(stored.settings and stored.settings.sealed),
         locked=locked,
         revision=stored.revision if revision is None else revision,
-        unsaved=request.method == "POST",
+        unsaved=unsaved or request.method == "POST",
         steps=len(STEPS),
         sequences=rules.SEQUENCES,
         sequence_length=rules.SEQUENCE_LENGTH,
