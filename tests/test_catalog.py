@@ -62,7 +62,7 @@ LISTED = [
     ("305", "fault", "^Audit log space: maximum exceeded$"),
     ("306", "fault", "mail notification.*failed"),
 ]
-NEVER_MAILED = {"153", "306"}
+NEVER_MAILED = {"153", "306", "902"}
 
 
 @pytest.mark.parametrize(("code", "type_", "sense"), LISTED)
@@ -73,7 +73,7 @@ def test_a_code_of_the_device_has_its_type_and_its_sense(code, type_, sense):
 
 
 def test_the_catalogue_holds_these_codes_and_no_other():
-    assert sorted(catalog.built_in().kinds) == [*(code for code, _, _ in LISTED), "901"]
+    assert sorted(catalog.built_in().kinds) == [*(code for code, _, _ in LISTED), "901", "902"]
 
 
 def test_mail_about_mail_is_never_sent():
@@ -133,6 +133,7 @@ def test_a_makers_catalogue_takes_the_place_of_the_built_in_one(tmp_path):
         "700": Kind("700", "info", "문이 열렸습니다", "Somebody opened the door.", True),
         "701": Kind("701", "fault", "Fan: stopped", "A fan has stopped.", False),
         "901": catalog.MESSAGE,
+        "902": catalog.SERVER_CHANGED,
     }
 
 

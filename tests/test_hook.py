@@ -73,7 +73,7 @@ class Bell:
     def wake(self) -> None:
         self.woken += 1
 
-    def settings_changed(self) -> None:
+    def settings_changed(self, _revision: str = "", _by: str = "") -> None:
         self.changed += 1
 
     def state(self) -> dict[str, object]:

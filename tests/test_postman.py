@@ -101,9 +101,9 @@ class FullOutbox(Outbox):
 
     full = False
 
-    def record(self, number: int, deliveries: Sequence[Delivery], *, done: bool, told: int = 0) -> None:
+    def record(self, number: int, deliveries: Sequence[Delivery], **more: object) -> None:
         self._refuse()
-        super().record(number, deliveries, done=done, told=told)
+        super().record(number, deliveries, **more)
 
     def keep_fact(self, name: str, value: str | None) -> None:
         if self.facts().get(name) != value:

@@ -28,9 +28,11 @@ class Bell:
     """What the words need of a postman."""
 
     changed = 0
+    told = ("", "")
 
-    def settings_changed(self) -> None:
+    def settings_changed(self, *told: str) -> None:
         self.changed += 1
+        self.told = told
 
     def state(self) -> dict[str, object]:
         return {"problem": "", "waiting": 3}
@@ -129,7 +131,7 @@ def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
     room = Room(tmp_path, kinds, "events.toml: it is broken (at line 3, column 7)")
     *found, end = room.ask(do="catalog")
     room.outbox.close()
-    assert [line["kind"]["code"] for line in found] == ["700", "901"]
+    assert [line["kind"]["code"] for line in found] == ["700", "901", "902"]
     assert end == {"end": {"problem": "events.toml: it is broken (at line 3, column 7)"}}
 
 
@@ -183,6 +185,23 @@ def test_a_ledger_that_cannot_be_read_is_told_within_the_answer(room):
 def test_new_settings_reach_the_postman(room):
     assert room.ask(do="settings-changed") == {"ok": True}
     assert room.bell.changed == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:DB8::0001", "2001:db8::1"),
+        ("unknown", ""),
+        ("192.0.2.7\nBcc: x@y.example", ""),
+        (7, ""),
+        (None, ""),
+        (["192.0.2.7"], ""),
+    ],
+)
+def test_only_an_address_of_the_network_is_told_of_who_changed_the_settings(room, given, told):
+    room.ask(do="settings-changed", revision="abc", by=given)
+    assert room.bell.told == ("abc", told)
 
 
 # Anything at all

@@ -60,7 +60,7 @@ class Desk:
     def wake(self) -> None:
         self.woken += 1
 
-    def prove(self) -> None:
+    def prove(self, _settings: SmtpSettings) -> None:
         self.proved += 1
 
     def connect(self, settings, password, watch) -> Courier:

@@ -37,13 +37,23 @@ MESSAGE = Kind(
     "Message from the system",
     "A program of this device's system wrote an e-mail to its administrator.",
 )
+# Not the firmware's but ours, and in every catalogue too: never mailed as an alarm, since it goes through the server
+# before the change (see `announcement`).
+SERVER_CHANGED = Kind(
+    "902",
+    "info",
+    "Mail server changed",
+    "From now on the mail of this device goes through another server, and this was the last mail through this one. "
+    "Whoever did not expect that should look at the device's SMTP tab, and change the administrator's password.",
+    mail=False,
+)
 
 
 class Catalog:
     """The kinds of one device, by code."""
 
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
-        self.kinds = {MESSAGE.code: MESSAGE, **kinds}
+        self.kinds = {MESSAGE.code: MESSAGE, SERVER_CHANGED.code: SERVER_CHANGED, **kinds}
 
     def __getitem__(self, code: str) -> Kind:
         """The kind of this code; an unlisted one is a fault, so that it reaches everybody."""

@@ -48,9 +48,13 @@ def raise_event(
     return int(_expected(ask(path, request, seconds), "accepted", int))
 
 
-def settings_changed(path: Path | str, *, seconds: float = SHORT_SECONDS) -> None:
-    """Tell the hook that the settings are new, so that what waits goes out now. Raises `HookError`."""
-    _expected(ask(path, {"do": "settings-changed"}, seconds), "ok", bool)
+def settings_changed(path: Path | str, revision: str = "", by: str = "", *, seconds: float = SHORT_SECONDS) -> None:
+    """Tell the hook that the settings are new, so that what waits goes out now. Raises `HookError`.
+
+    `by` is the address of the network that `revision` was saved from, if known: an announcement tells it.
+    """
+    told = {"revision": revision, "by": by} if by else {}
+    _expected(ask(path, {"do": "settings-changed", **told}, seconds), "ok", bool)
 
 
 def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:

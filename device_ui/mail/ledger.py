@@ -74,6 +74,7 @@ WRITE_VERSION, WRITE_VERSION_MAXIMUM = 18, 2
 
 Result = TypeVar("Result")
 Values = Sequence[object] | Mapping[str, object]
+Facts = Mapping[str, str | None]
 
 
 class Ledger:
@@ -161,16 +162,8 @@ class Ledger:
 
     def keep_fact(self, name: str, value: str | None) -> None:
         """Commit a fact; None forgets it. Nothing is written when it stands so already."""
-        if self.facts().get(name) == value:
-            return
-
-        def keep(cursor: sqlite3.Cursor) -> None:
-            if value is None:
-                cursor.execute("DELETE FROM fact WHERE name = ?", (name,))
-            else:
-                cursor.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
-
-        self._write(keep)
+        if self.facts().get(name) != value:
+            self._write(lambda cursor: keep_facts(cursor, {name: value}))
 
     def tidy(self) -> None:
         """When the reserve was given up: make room, and set it aside again once the disk has room. Never raises."""
@@ -220,6 +213,8 @@ class Ledger:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA cache_size = -512")
+        # What is deleted is written over where that costs no block more: a server's password that is kept no longer.
+        execute("PRAGMA secure_delete = FAST")
         if version == 0:
             self._create()
         if version == 1:
@@ -340,6 +335,13 @@ class Ledger:
             raise NotStored(self.path, OSError(str(error))) from error
         except OSError as error:
             raise NotStored(self.path, error) from error
+
+
+def keep_facts(cursor: sqlite3.Cursor, facts: Facts) -> None:
+    """Keep small facts, by name, within a transaction that is under way; None forgets one."""
+    cursor.executemany("DELETE FROM fact WHERE name = ?", [(name,) for name in facts])
+    kept = [(name, value) for name, value in facts.items() if value is not None]
+    cursor.executemany("INSERT INTO fact VALUES (?, ?)", kept)
 
 
 def _damage(reason: str) -> sqlite3.DatabaseError:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from device_ui.mail import limit
-from device_ui.mail.ledger import Ledger
+from device_ui.mail.ledger import Facts, Ledger, keep_facts
 
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock"
 PENDING = "clock >= '@' AND clock < 'A'"
@@ -85,10 +85,13 @@ class Delivery:
 class Outbox(Ledger):
     """The ledger of one device, and what is asked of it."""
 
-    def accept(self, events: Sequence[Event], alone: Sequence[bool] = ()) -> list[int]:
+    def accept(
+        self, events: Sequence[Event], alone: Sequence[bool] = (), facts: Callable[[int], Facts] = lambda _: {}
+    ) -> list[int]:
         """Commit events that arrived together in one transaction; their numbers, in order, without a gap.
 
-        `alone` tells which of them are to be a mail of their own, decided in the same breath.
+        `alone` tells which of them are to be a mail of their own, `facts` (of the first one's number) what is kept of
+        them beside, all in the same breath.
         """
         with self._lock:
             decided = [*alone, *[False] * (len(events) - len(alone))]
@@ -100,6 +103,7 @@ class Outbox(Ledger):
 
             def insert(cursor: sqlite3.Cursor) -> int:
                 cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                keep_facts(cursor, facts(self._last + 1))
                 return limit.keep(cursor, self._rows, len(rows), self._last, *limits)
 
             self._rows += len(rows) - self._write(insert)
@@ -222,17 +226,19 @@ class Outbox(Ledger):
         query = "SELECT recipient, verdict, step, reply, time FROM delivery WHERE number = ? ORDER BY recipient"
         return [Delivery(*row) for row in self.read(query, (number,))]
 
-    def last_delivery(self) -> Delivery | None:
-        """The newest verdict; of several recipients of one mail, one that did not get it."""
+    def last_delivery(self, but: str = "") -> Delivery | None:
+        """The newest verdict; of several recipients of one mail, one that did not get it. Not of the code `but`."""
         query = (
-            "SELECT recipient, verdict, step, reply, time FROM delivery "
-            "ORDER BY time DESC, number DESC, verdict = 'delivered' LIMIT 1"
+            "SELECT recipient, verdict, step, reply, delivery.time FROM delivery LEFT JOIN event USING (number) "
+            "WHERE code IS NOT ? ORDER BY delivery.time DESC, number DESC, verdict = 'delivered' LIMIT 1"
         )
-        return next((Delivery(*row) for row in self.read(query, ())), None)
+        return next((Delivery(*row) for row in self.read(query, (but,))), None)
 
-    def record(self, number: int, deliveries: Sequence[Delivery], *, done: bool, told: int = 0) -> None:
+    def record(
+        self, number: int, deliveries: Sequence[Delivery], *, done: bool, told: int = 0, facts: Facts | None = None
+    ) -> None:
         """Commit what became of a mail; `done` when nobody is left to send it to. `told`: events removed unmailed
-        that it told of."""
+        that it told of; `facts` are kept in the same breath."""
 
         def keep(cursor: sqlite3.Cursor) -> None:
             cursor.executemany(
@@ -243,6 +249,7 @@ class Outbox(Ledger):
                 cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
             if told:
                 limit.count(cursor, limit.UNTOLD, -told)
+            keep_facts(cursor, facts or {})
 
         self._write(keep)
 

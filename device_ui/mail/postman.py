@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
+from device_ui.mail.announcement import Announcer
 from device_ui.mail.backoff import RETRY_FIRST, Tries
-from device_ui.mail.catalog import TYPES, Catalog
+from device_ui.mail.catalog import SERVER_CHANGED, TYPES, Catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.limit import UNTOLD
 from device_ui.mail.outbox import Delivery, Outbox
@@ -101,7 +102,22 @@ class Postman:
         self.calendar = calendar or Clock(outbox.newest_date())
         self.plan = Plan(outbox, storm or Storm(), self.calendar, clock)
         self._bell = threading.Event()
+        self._announcer = Announcer(
+            outbox,
+            device,
+            connect,
+            unseal,
+            listed,
+            self.calendar,
+            clock=clock,
+            chance=chance,
+            fits=fits,
+            ring=self._bell.set,
+            sent=lambda number: self.plan.went_out(Mail(SERVER_CHANGED.type, (number,))),
+        )
         self._stopping = self._changed = self._proved = False
+        # The address that the settings of a revision came from.
+        self._changed_by = ("", "")
         self._server = Tries()
         self._tries: dict[int, Tries] = {}
         self._unrecorded: dict[int, tuple[list[Delivery], bool, int]] = {}
@@ -136,13 +152,15 @@ class Postman:
         """There is a new event."""
         self._bell.set()
 
-    def settings_changed(self) -> None:
-        """Somebody pressed Update: whatever held mail back, try now, once."""
+    def settings_changed(self, revision: str = "", by: str = "") -> None:
+        """Somebody pressed Update: whatever held mail back, try now, once. `by`: the address `revision` came from."""
+        self._changed_by = (revision, by)
         self._changed = True
         self._bell.set()
 
-    def settings_proved(self) -> None:
+    def settings_proved(self, settings: SmtpSettings) -> None:
         """A test got through with the very settings that are stored: a login that was refused before is not any more."""
+        self._announcer.proved(settings, by_alarm=False)
         self._proved = self._changed = True
         self._bell.set()
 
@@ -171,7 +189,7 @@ class Postman:
             waits = self._outbox.waiting_count() or self._outbox.is_reserve_used or self.plan.has_undated
         except NotStored:
             return False
-        return not waits and not self._unrecorded
+        return not waits and not self._unrecorded and self._announcer.is_idle()
 
     def stop(self) -> None:
         """Let `run` come to its end; a mail under way is finished or given up within its deadline."""
@@ -210,7 +228,7 @@ class Postman:
             self._record_late()
             self._outbox.tidy()
             self.plan.look()
-            return self._round()
+            return _sooner(self._round(), self._announcer.round())
         except NotStored as error:
             self._interrupted(Problem("storage", reply=error.reason))
             self._marks.clear()
@@ -219,6 +237,9 @@ class Postman:
     def _round(self) -> float | None:
         settings, revision, problem = self._look()
         self._remember_refusal()
+        if settings:
+            known, by = self._changed_by
+            self._announcer.look(settings, by if known == revision else "")
         if problem or settings is None:
             self._interrupted(problem or Problem("unset"))
             self._marks.clear()  # waiting for a person does not count towards giving up
@@ -305,6 +326,7 @@ class Postman:
         except Stopped as stopped:
             log.warning("no mail: %s", stopped)
             if stopped.login_refused:
+                self._announcer.refused(settings)
                 self._refused = {"revision": revision, "reply": stopped.reply}
                 advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
                 self.problem = Problem("login refused", stopped.step, stopped.reply, advice)
@@ -358,6 +380,8 @@ class Postman:
         else:
             told = 0
         self._record(mail, ended, done=not later, told=told)
+        if any(each.verdict == "delivered" for each in ended):
+            self._announcer.proved(settings, by_alarm=True)
         self._learned(mail, ended, settings)
         if not later:
             return None, True
@@ -486,9 +510,13 @@ def clock_text(seconds: float) -> str:
     return f"{datetime.fromtimestamp(int(seconds)).astimezone():%Y-%m-%d %H:%M %z}"
 
 
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)
+
+
 def _last_loss(outbox: Outbox) -> Problem:
     """A mail that reached nobody must be told until one is delivered, across a restart too."""
-    last = outbox.last_delivery()
+    last = outbox.last_delivery(but=SERVER_CHANGED.code)
     word = "dropped" if last and last.verdict == DROPPED else "refused"
     return Problem(word, last.step, last.reply) if last and last.verdict != "delivered" else Problem()
 

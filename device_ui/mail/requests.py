@@ -81,8 +81,8 @@ class Requests:
             clock=happened.clock,
         )
 
-    def _settings_changed(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._postman.settings_changed()
+    def _settings_changed(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._postman.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
         return {"ok": True}
 
     def _history(self, request: Mapping[str, Any]) -> Answer:
@@ -117,6 +117,21 @@ class Requests:
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise Refused("bad-request", "a code has three digits")
         return {"content": self._tester.sample(self._catalog[code])}
+
+
+def _revision(given: object) -> str:
+    return given if isinstance(given, str) else ""
+
+
+def _address(given: object) -> str:
+    """An address of the network in its usual spelling; ``""`` for anything else: it is told to a person."""
+    # Imported here: events need none of it.
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(given)) if isinstance(given, str) else ""
+    except ValueError:
+        return ""
 
 
 def seconds(text: str) -> float:

@@ -56,7 +56,7 @@ class Tester:
         clock: Clock,
         *,
         wake: Callable[[], None],
-        proved: Callable[[], None],
+        proved: Callable[[SmtpSettings], None],
     ) -> None:
         self._store, self._device, self._connect, self._unseal = store, device, connect, unseal
         self._listed, self._ledger_id, self._clock = listed, ledger_id, clock
@@ -129,7 +129,7 @@ class Tester:
             wall=lambda: self._clock.told,
         )
         if result.verdict == "delivered" and settings == self._readable():
-            self._proved()
+            self._proved(settings)
         log.info("a test ended: %s %s %s", result.verdict, result.step, result.problem)
         return {"result": result.as_json()}
 

@@ -68,7 +68,7 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
     with session.lock:  # a double click sends the form twice at once
         stored, problem = load(site)
         if session.is_repeated(form, stored.revision):
-            session.notice = _tell_hook(site)
+            session.notice = _tell_hook(site, stored.revision)
             return see_other("/smtp")
         return _update(site, session, form, stored, problem)
 
@@ -100,8 +100,9 @@ def _update(
             return page(site, session, load(site)[0], form, problem=IN_DOUBT.format(reason=told(error)))
         return page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
     log.info("the SMTP settings were saved from %s", address())
-    session.remember(form, site.store.revision_of(settings))
-    session.notice = _tell_hook(site)
+    revision = site.store.revision_of(settings)
+    session.remember(form, revision)
+    session.notice = _tell_hook(site, revision)
     return see_other("/smtp")
 
 
@@ -139,9 +140,9 @@ def sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
     return dataclasses.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
 
 
-def _tell_hook(site: Site) -> str:
+def _tell_hook(site: Site, revision: str) -> str:
     try:
-        client.settings_changed(site.device.folders.socket)
+        client.settings_changed(site.device.folders.socket, revision, address())
     except HookError as error:
         return SAVED_PAUSED if error.word == "down" else SAVED
     return SAVED

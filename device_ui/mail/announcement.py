@@ -1,0 +1,278 @@
+"""A change of the mail server is announced by mail through the server before it, once.
+
+Whoever gets at the pages, or at the settings file, could lead every alarm elsewhere unseen. So the ledger keeps the
+settings that mail last got through with, the password sealed as it stands, and to whom. When the settings lead to
+another server, that becomes an event of the ledger, and one mail goes to those who got the mail before and to the
+account before, which no change of the recipients can keep from it. Then what was kept is forgotten.
+
+It goes out in a thread of its own: no alarm waits for a server that is left. It is tried some hours long at most, and
+a refused login ends it. Settings that nothing ever got through with announce nothing: they can neither be abused to
+stop an announcement nor make one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
+from device_ui.mail.backoff import Tries
+from device_ui.mail.catalog import SERVER_CHANGED
+from device_ui.mail.clock import Clock
+from device_ui.mail.outbox import Delivery, Event, Outbox
+from device_ui.settings.recipients import Recipient
+from device_ui.settings.smtp import SmtpSettings, recheck
+
+log = logging.getLogger(__name__)
+
+# Facts of the ledger: what mail last got through with, and the changes that are still to be announced.
+PROVED, CHANGES = "mail_server", "mail_server_changes"
+# Tries of one announcement: with the waits of `backoff` between them, three and a half hours. The old password is kept
+# no longer.
+TRIES_MAXIMUM = 10
+# Changes that wait to be announced, each the password of a server that is left; of further ones the event tells alone.
+CHANGES_MAXIMUM = 4
+DROPPED = "dropped"
+
+
+class Sender(Protocol):
+    """What is needed of `courier.Courier`."""
+
+    @property
+    def local_address(self) -> str: ...
+    def open(self) -> None: ...
+    def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Server:
+    """Settings that mail got through with, and who got it; once they have changed, the `number` of the event that says so."""
+
+    settings: SmtpSettings
+    recipients: tuple[str, ...]
+    number: int = 0
+
+    @property
+    def everybody(self) -> list[str]:
+        """Who is told: whoever got the mail, and the account itself."""
+        return list(dict.fromkeys([*self.recipients, self.settings.default_recipient]))
+
+
+class Announcer:
+    """The announcements of one device. Every method may be called from any thread, and none waits for the network.
+
+    `fits` tells whether a stored password was sealed to a key of this device. `ring` is called when an attempt is over,
+    `sent` with the number of an announcement that a server took.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        device: Mapping[str, str],
+        connect: Callable[[SmtpSettings, str], Sender],
+        unseal: Callable[[SmtpSettings], str],
+        listed: Callable[[], Sequence[Recipient]],
+        calendar: Clock,
+        *,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        fits: Callable[[SmtpSettings], bool],
+        ring: Callable[[], None],
+        sent: Callable[[int], None],
+    ) -> None:
+        self._outbox, self._device, self._connect, self._unseal = outbox, device, connect, unseal
+        self._listed, self._calendar, self._clock, self._chance = listed, calendar, clock, chance
+        self._fits, self._ring, self._sent = fits, ring, sent
+        self._lock = threading.RLock()
+        self._tries, self._is_busy = Tries(), False
+        # What a server took while the ledger could not be written to: it must not go out twice.
+        self._unrecorded: dict[int, list[Delivery]] = {}
+        facts = outbox.facts()
+        self._proved = next(iter(_servers(f"[{facts.get(PROVED, '')}]")), None)
+        self._changes = _servers(facts.get(CHANGES, "[]"))
+        # Of the session under way: its other mails prove nothing new.
+        self._session: SmtpSettings | None = None
+
+    def proved(self, settings: SmtpSettings, *, by_alarm: bool) -> None:
+        """Mail got through with these settings. A test proves the server, and only an alarm who gets the mail.
+
+        Writes nothing when that is known, and never raises.
+        """
+        if settings is self._session:
+            return
+        with self._lock, contextlib.suppress(NotStored):
+            before = self._proved
+            if before and before.settings.bound_to != settings.bound_to:
+                return  # a change that is not noticed yet must not be forgotten
+            known = before.recipients if before and not by_alarm else tuple(each.address for each in self._listed())
+            made = Server(settings, known)
+            if made != before:
+                self._keep(made)
+            self._session = settings if by_alarm else None
+
+    def refused(self, settings: SmtpSettings) -> None:
+        """The server turned this login down: it is not tried again, for an announcement neither."""
+        with self._lock, contextlib.suppress(NotStored):
+            if self._proved and _login(self._proved.settings) == _login(settings):
+                self._keep(None)
+
+    def look(self, settings: SmtpSettings, by: str) -> None:
+        """These are the settings now; where mail got through to another server, that is an event and to be announced.
+
+        `by` is the address they were changed from, if known. Never raises: what cannot be stored is noticed later.
+        """
+        with self._lock, contextlib.suppress(NotStored):
+            before = self._proved
+            if before is None:
+                return
+            if before.settings.bound_to == settings.bound_to:
+                if not self._fits(before.settings) and self._fits(settings):  # the key was rotated
+                    self._keep(dataclasses.replace(before, settings=settings))
+                return
+            happened = self._calendar.stamp(None)
+            event = Event(
+                SERVER_CHANGED.code,
+                SERVER_CHANGED.type,
+                happened.time,
+                self._calendar.told if self._calendar.is_right() else 0.0,
+                f"SMTP tab, from {by}" if by else "not known",
+                f"Before: {_told(before.settings)}\nNow: {_told(settings)}",
+                waiting=False,
+                clock=happened.clock,
+            )
+
+            def changes(number: int) -> list[Server]:
+                return [*self._changes, dataclasses.replace(before, number=number)][:CHANGES_MAXIMUM]
+
+            (number,) = self._outbox.accept([event], facts=lambda first: {PROVED: None, CHANGES: _list(changes(first))})
+            self._proved, self._changes = None, changes(number)
+            log.warning("event %d: mail goes through another server now; the one before is told", number)
+
+    def is_idle(self) -> bool:
+        """Whether nothing is to be announced."""
+        return not self._changes
+
+    def round(self) -> float | None:
+        """Begin what is due. Seconds until something is; None: nothing, or `ring` tells."""
+        with self._lock:
+            if not self._changes or self._is_busy:
+                return None
+            wait = self._tries.next - self._clock()
+            if wait > 0:
+                return wait
+            self._is_busy = True
+            threading.Thread(target=self._work, args=(self._changes[0],), name="announcement", daemon=True).start()
+            return None
+
+    def _work(self, server: Server) -> None:
+        try:
+            self._announce(server)
+        except NotStored as error:
+            log.error("what became of an announcement is not stored: %s", error.reason)
+            self._tries.again(self._clock(), self._chance())
+        except Exception:
+            log.exception("the announcement stumbled; it is tried again later")
+            self._tries.again(self._clock(), self._chance())
+        finally:
+            self._is_busy = False
+            self._ring()
+
+    def _announce(self, server: Server) -> None:
+        event = self._outbox.event(server.number)
+        ended = self._unrecorded.get(server.number, [])
+        if self._tries.count >= TRIES_MAXIMUM:  # it stumbled again and again
+            self._record(server, ended, done=True)
+            return
+        final = {each.recipient for each in (*self._outbox.deliveries(server.number), *ended)}
+        open_ = [each for each in server.everybody if each not in final]
+        outcomes, is_last = self._attempt(server, event, open_) if event else ({}, True)  # the ledger's limit took it
+        now = self._calendar.now() if self._calendar.is_right() else 0.0
+        found = [Delivery(name, each.verdict, each.step, each.reply, now) for name, each in outcomes.items()]
+        if any(each.verdict == "delivered" for each in found):
+            self._sent(server.number)
+        later = [each for each in found if each.verdict == "try later"]
+        ended = [*ended, *(each for each in found if each not in later)]
+        if later and not is_last and self._tries.count + 1 < TRIES_MAXIMUM:
+            self._tries.again(self._clock(), self._chance())
+            self._record(server, ended, done=False)
+        else:
+            dropped = [dataclasses.replace(each, verdict=DROPPED) for each in later]
+            self._record(server, [*ended, *dropped] if event else [], done=True)
+
+    def _attempt(self, server: Server, event: Event, recipients: Sequence[str]) -> tuple[Mapping[str, Any], bool]:
+        """What became of the mail for each recipient, and whether another try would be in vain."""
+        # Imported here: a device whose server never changes needs no second session.
+        from device_ui.mail import message
+        from device_ui.mail.courier import TRY_LATER, Outcome, Stopped
+
+        if not recipients:
+            return {}, True
+        settings = server.settings
+        try:
+            password = self._unseal(settings) if settings.sealed else ""
+        except (NoKey, CannotOpen, Damaged, NotReadable) as error:
+            return dict.fromkeys(recipients, Outcome(TRY_LATER, "login", str(error))), True
+        courier = self._connect(settings, password)
+        try:
+            courier.open()
+            device = {**self._device, "address": courier.local_address}
+            envelope = message.Envelope(settings, recipients, device, self._outbox.id, self._calendar.now())
+            return courier.deliver(recipients, message.compose(event, SERVER_CHANGED, envelope)), False
+        except Stopped as stopped:
+            return dict.fromkeys(recipients, stopped.outcome), stopped.login_refused
+        finally:
+            courier.close()
+
+    def _record(self, server: Server, ended: Sequence[Delivery], *, done: bool) -> None:
+        with self._lock:
+            left = [each for each in self._changes if each != server] if done else self._changes
+            self._unrecorded[server.number] = list(ended)
+            if ended or done:  # a try that fails writes nothing
+                self._outbox.record(server.number, ended, done=False, facts={CHANGES: _list(left)})
+            del self._unrecorded[server.number]
+            if done:
+                self._changes, self._tries = left, Tries()
+        for each in ended:
+            log.info("announcement %d for %s: %s %s", server.number, each.recipient, each.verdict, each.reply)
+
+    def _keep(self, proved: Server | None) -> None:
+        self._outbox.keep_fact(PROVED, _spelt(proved) if proved else None)
+        self._proved = proved
+
+
+def _told(settings: SmtpSettings) -> str:
+    return f"{settings.host} port {settings.port}, account {settings.account}, security {settings.security}"
+
+
+def _login(settings: SmtpSettings) -> tuple[object, ...]:
+    return (*settings.bound_to, settings.sealed)
+
+
+def _spelt(server: Server) -> str:
+    return json.dumps(dataclasses.asdict(server))
+
+
+def _list(servers: Sequence[Server]) -> str | None:
+    return f"[{', '.join(map(_spelt, servers))}]" if servers else None
+
+
+def _servers(fact: str) -> list[Server]:
+    """What a fact of the ledger holds; what is damaged is left out."""
+    try:
+        return [_server(each) for each in json.loads(fact)]
+    except (ValueError, TypeError, KeyError):
+        return []
+
+
+def _server(values: Mapping[str, Any]) -> Server:
+    settings = recheck(values["settings"])
+    if isinstance(settings, str) or not isinstance(values["number"], int):
+        raise ValueError
+    return Server(settings, tuple(map(str, values["recipients"])), values["number"])
