@@ -88,6 +88,13 @@ def test_strict_verifiers_take_it_once_it_is_trusted(tmp_path):
     assert done.stdout == f"{path}: OK\n", done.stderr
 
 
+def test_it_names_its_own_key_twice(tmp_path):
+    """As its subject's and as its issuer's: strict verifiers look for both (RFC 5280, 4.2.1.1)."""
+    extensions = made(tmp_path / "tls").extensions
+    subject = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    assert extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier == subject
+
+
 def test_the_key_signs_and_does_nothing_else(tmp_path):
     usage = made(tmp_path / "tls").extensions.get_extension_for_class(x509.KeyUsage).value
     assert usage.digital_signature
@@ -152,13 +159,18 @@ def test_a_new_certificate_keeps_the_names_and_not_the_addresses(tmp_path):
     assert addresses == ["192.0.2.9", "127.0.0.1", "::1"]
 
 
+def put_foreign(folder: Path, days: int) -> Path:
+    """A certificate of somebody else's making, in place of ours."""
+    name = ["-newkey", "rsa:2048", "-noenc", "-subj", "/CN=nas.example.com", "-days", str(days)]
+    files = ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"]
+    subprocess.run(["openssl", "req", "-x509", *name, *files], check=True, capture_output=True)
+    return folder
+
+
 @pytest.fixture
 def foreign(tmp_path) -> Path:
-    """A certificate of somebody else's making, in place of ours."""
-    name = ["-newkey", "rsa:2048", "-noenc", "-subj", "/CN=nas.example.com", "-days", "5"]
-    files = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "certificate.pem"]
-    subprocess.run(["openssl", "req", "-x509", *name, *files], check=True, capture_output=True)
-    return tmp_path
+    """One that ends soon."""
+    return put_foreign(tmp_path, 5)
 
 
 def test_one_that_somebody_put_in_its_place_is_left_alone(product: Product, foreign):
@@ -167,6 +179,14 @@ def test_one_that_somebody_put_in_its_place_is_left_alone(product: Product, fore
     assert (done.returncode, done.stderr) == (1, "")
     assert "it is not of this device, but it ends on" in done.stdout
     assert ((foreign / "certificate.pem").read_bytes(), (foreign / "key.pem").read_bytes()) == before
+
+
+def test_one_that_somebody_put_in_its_place_is_asked_for_its_dates_alone(tmp_path):
+    now = datetime.datetime.now(datetime.UTC)
+    put_foreign(tmp_path, 400)
+    assert problem(tmp_path, now) == ""
+    assert problem(tmp_path, now - datetime.timedelta(days=5)) == f"it begins on {now:%Y-%m-%d}"
+    assert not certificate.is_own(tmp_path)
 
 
 def test_one_that_somebody_put_there_is_kept_when_ours_is_asked_for(foreign):

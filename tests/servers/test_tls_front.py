@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.product import ADMIN_PASSWORD, wait_for
-from tests.servers.front import PROXIES, Front, standing
+from tests.servers.front import APPLIANCE, PROXIES, Front, standing
 
 DRIPPING = 1000
 
@@ -77,6 +77,13 @@ def test_the_devices_order_of_ciphers_holds(front):
     assert "Cipher is ECDHE-ECDSA-AES256-GCM-SHA384" in s_client(front, "-tls1_2", *weakest_first)
 
 
+def test_what_a_newer_openssl_refuses_by_itself_an_older_one_is_told():
+    """Elsewhere than on Debian its defaults may be others."""
+    nginx, stunnel = ((APPLIANCE / name).read_text() for name in ("nginx.conf", "stunnel.conf"))
+    assert re.search(r"ssl_protocols +TLSv1\.2 TLSv1\.3;", nginx)
+    assert {"sslVersionMin = TLSv1.2", "options = NO_RENEGOTIATION", "options = NO_TICKET"} <= set(stunnel.splitlines())
+
+
 def test_nothing_is_compressed_and_no_ticket_is_given(front):
     told = s_client(front, "-tls1_2", "-comp")
     assert "Compression: NONE" in told
@@ -86,7 +93,7 @@ def test_nothing_is_compressed_and_no_ticket_is_given(front):
 def test_a_client_cannot_renegotiate(front):
     told = s_client(front, "-tls1_2", told="R\n")
     assert "RENEGOTIATING" in told
-    assert "no renegotiation" in told or "write:errno" in told or "unexpected eof" in told
+    assert "no renegotiation" in told
 
 
 def test_headers_that_only_a_proxy_may_set_are_overwritten(front):
