@@ -18,6 +18,8 @@ APPLIANCE = ROOT / "device_ui" / "appliance"
 class Front:
     """A TLS proxy on loopback ports of its own; `plain` is the port without TLS, 0 when there is none."""
 
+    process: subprocess.Popen[bytes]
+
     def __init__(self, product: Product, folder: Path) -> None:
         self.product, self.folder = product, folder
         self.port, self.plain = free_port(), 0
@@ -28,6 +30,15 @@ class Front:
         wait_for(self.socket.exists, what="the pages' socket")
         self.socket.chmod(0o666)
         folder.chmod(0o755)
+
+    def wait(self) -> None:
+        """Until it answers."""
+        wait_for(lambda: self.process.poll() is None and self.answers(), what="the proxy")
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(20)
 
     def configured(self, name: str, *changes: tuple[str, str]) -> str:
         """The shipped configuration for this folder and these ports."""
@@ -95,10 +106,9 @@ def standing(start: Callable[[Front], subprocess.Popen[bytes]], folder: Path) ->
         product.command("setup-code")
         product.command("admin", "set-password", input=ADMIN_PASSWORD + "\n")
         front = Front(product, Path(name))
-        process = start(front)
+        front.process = start(front)
         try:
-            wait_for(lambda: process.poll() is None and front.answers(), what="the proxy")
+            front.wait()
             yield front
         finally:
-            process.terminate()
-            process.wait(20)
+            front.stop()

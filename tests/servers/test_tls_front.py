@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.product import ADMIN_PASSWORD, wait_for
-from tests.servers.front import APPLIANCE, PROXIES, Front, standing
+from tests.servers.front import APPLIANCE, PROXIES, Front, standing, stunnel
 
 DRIPPING = 1000
 
@@ -176,3 +177,22 @@ def test_without_tls_one_is_sent_to_it(front):
     answer = connection.getresponse()
     assert (answer.status, answer.headers["Location"]) == (301, "https://nas.example.com/smtp?x=1")
     connection.close()
+
+
+def test_a_new_certificate_is_served_as_the_service_has_it_taken(front):
+    """nginx is told to reload; stunnel, which is no root any more by then, starts again."""
+    made = front.product.command("certificate", "--folder", str(front.folder / "tls"), "--address", "192.0.2.99")
+    assert made.returncode == 0, made.stderr
+    if front.plain:
+        front.process.send_signal(signal.SIGHUP)
+    else:
+        front.stop()
+        front.process = stunnel(front)
+        front.wait()
+
+    def served() -> bool:
+        pem = ssl.get_server_certificate(("127.0.0.1", front.port))
+        return pem.strip() == (front.folder / "tls" / "certificate.pem").read_text().strip()
+
+    wait_for(served, what="the new certificate")
+    assert front.answers()
