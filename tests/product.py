@@ -56,6 +56,17 @@ def wait_for(done: Callable[[], object], seconds: float = SECONDS, what: str = "
     raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody listens at this Unix socket; its file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 class Product:
     """A device in `folder`. `start_hook`, `start_web` and `start` start real processes; leaving stops them."""
 
@@ -88,7 +99,7 @@ class Product:
         """Start the mail hook (a mail server on loopback allowed) and wait until its socket answers."""
         self.spawn("mailhook", "--allow-loopback", *options, **popen)
         wait_for(
-            lambda: self._alive("mailhook") and self.folders.socket.exists() and self._hook_answers(),
+            lambda: self._alive("mailhook") and listens(self.folders.socket),
             what="the hook's start",
         )
         return self
@@ -188,15 +199,6 @@ class Product:
     def _alive(self, name: str) -> bool:
         code = self.processes[name].poll()
         assert code is None, f"{name} ended with {code}: {self.log(name)}"
-        return True
-
-    def _hook_answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(1)
-            try:
-                sock.connect(str(self.folders.socket))
-            except OSError:
-                return False
         return True
 
     def _web_answers(self) -> bool:

@@ -112,6 +112,26 @@ def test_both_are_started_by_their_sockets():
     assert unit("device-ui-web.socket")["Socket"]["SocketMode"] == "0660"
 
 
+@pytest.mark.parametrize("name", ["device-ui-web.socket", "device-ui-mailhook.socket"])
+def test_who_comes_while_nobody_runs_waits_in_the_queue(name):
+    """systemd neither empties the queue (FlushPending=) nor starts a process for each connection (Accept=)."""
+    assert set(unit(name)["Socket"]) <= {
+        "ListenStream",
+        "SocketMode",
+        "SocketUser",
+        "SocketGroup",
+        "DirectoryMode",
+        "Backlog",
+    }
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_systemd_never_gives_up_starting(name):
+    """At its limit of starts it would close the socket, too, until somebody comes to the console."""
+    assert unit(name)["Unit"]["StartLimitIntervalSec"] == "0"
+    assert (unit(name)["Service"]["Restart"], unit(name)["Service"]["RestartSec"]) == ("on-failure", "1")
+
+
 def test_the_folders_are_those_that_the_processes_would_make():
     made = {}
     for line in (APPLIANCE / "tmpfiles.conf").read_text().splitlines():

@@ -19,7 +19,7 @@ from device_ui.mail.outbox import Outbox
 from device_ui.settings import keys, seal
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
-from tests.product import PASSWORD, SECONDS, Product, wait_for
+from tests.product import PASSWORD, SECONDS, Product, listens, wait_for
 from tests.servers.scripted import ScriptedServer
 
 
@@ -343,7 +343,7 @@ def test_a_mail_arrives_with_the_sealed_password(product):
 def test_a_server_on_the_device_itself_is_refused_unless_it_is_allowed(product):
     with ScriptedServer() as server:
         product.spawn("mailhook")  # without --allow-loopback
-        wait_for(lambda: product.folders.socket.exists() and product._hook_answers(), what="the hook's start")
+        wait_for(lambda: listens(product.folders.socket), what="the hook's start")
         save(product, server.port)
         raise_event(product)
         wait_for(lambda: state(product)["problem"] == "server", what="the refusal")

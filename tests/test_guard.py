@@ -17,7 +17,7 @@ from device_ui.web.guard import Guard, address, own_names
 from device_ui.web.sessions import Sessions
 from device_ui.web.throttle import Throttle
 from tests import document
-from tests.product import ADMIN_PASSWORD, SECONDS, Browser, Product, raw, settings_form, wait_for
+from tests.product import ADMIN_PASSWORD, SECONDS, Browser, Product, listens, raw, settings_form, wait_for
 from tests.test_sessions import Clock
 
 STRANGER = "This device does not go by that name. Use its address."
@@ -316,7 +316,7 @@ def behind_proxy(tmp_path):
         (product.folders.etc / "device.toml").write_text('[web]\nnames = ["nas.example"]\n')
         assert product.command("admin", "set-password", input=ADMIN_PASSWORD + "\n").returncode == 0
         product.spawn("web", "--listen", f"unix:{tmp_path}/web.sock")
-        wait_for((tmp_path / "web.sock").exists, what="the socket")
+        wait_for(lambda: listens(tmp_path / "web.sock"), what="the socket")
         yield product
 
 

@@ -43,8 +43,10 @@ IDLE_SECONDS = 60.0
 class Daemon:
     """The hook of one device: socket, ledger, postman. `run` returns after SIGTERM or SIGINT, or when nothing is left to do."""
 
-    def __init__(self, device: Device, *, allow_loopback: bool = False, ca_file: str = "") -> None:
-        self._device = device
+    def __init__(
+        self, device: Device, *, allow_loopback: bool = False, ca_file: str = "", idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        self._device, self._idle_least = device, idle_seconds
         self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
         self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
         self._idle_seconds: float | None = None
@@ -130,7 +132,7 @@ class Daemon:
     def _listener(self) -> socket.socket:
         handed = listen_fds(os.environ)
         if handed:  # whoever holds the socket starts us again
-            self._idle_seconds = max(IDLE_SECONDS, 2.0 * self._device["mail.digest_window"])
+            self._idle_seconds = max(self._idle_least, 2.0 * self._device["mail.digest_window"])
             return handed[0]
         return hook.listen(self._device.folders.socket)
 

@@ -17,6 +17,10 @@ class Allowance:
         self._full = clock()
         self._lock = threading.Lock()
 
+    def is_full(self) -> bool:
+        """Whether all of them are at hand, so that a new one would allow no more."""
+        return self._clock() >= self._full
+
     def take(self) -> int:
         """Take one: 0; or, where none is at hand, whole seconds until one is."""
         with self._lock:

@@ -47,8 +47,12 @@ def make(device: Device, clock: Callable[[], float] = time.monotonic) -> Callabl
 
 
 def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle:
-    """Every route of one device; `clock` ends sessions, delays guesses and allows tests."""
-    store = Store(device.folders.settings)
+    """Every route of one device."""
+    return routes(site(device, clock))
+
+
+def site(device: Device, clock: Callable[[], float] = time.monotonic) -> Site:
+    """What the pages of one device share; `clock` ends sessions, delays guesses and allows tests."""
     guard = Guard(
         Administrator(device.folders.administrator),
         Sessions(clock),
@@ -56,9 +60,13 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
         own_names(device["web.names"]),
     )
     tests = Allowance(device["web.tests"], TEST_SECONDS, clock)
-    site = Site(device, store, RecipientStore(device.folders.recipients), guard, tests)
+    return Site(device, Store(device.folders.settings), RecipientStore(device.folders.recipients), guard, tests)
+
+
+def routes(site: Site) -> Bottle:
+    """Every route over what they share."""
+    guard, app = site.guard, Bottle()
     late = partial(entry.come_late, site)
-    app = Bottle()
     app.default_error_handler = partial(error_page, site)
     app.add_hook("before_request", guard.check_request)
     app.add_hook("after_request", guard.finish_request)

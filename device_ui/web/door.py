@@ -8,6 +8,7 @@ oldest that is not being served.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 from collections import Counter
@@ -131,7 +132,47 @@ class TcpDoor(Door, TcpWSGIServer):  # type: ignore[misc]
 
 
 class Doors(MultiSocketServer):  # type: ignore[misc]
-    """All doors of one process."""
+    """All doors of one process. Once `rest_after` was called, they rest while nobody comes."""
+
+    _rest_seconds: float | None = None
+
+    def rest_after(self, seconds: float, may_rest: Callable[[], bool]) -> None:
+        """Let `run` come to its end when there was no connection and no page in the making for so long, and `may_rest`.
+
+        For sockets that somebody else holds open: whoever comes from then on waits in their queue and is taken in by
+        the process that is started for him. This one takes nobody in that it does not answer.
+        """
+        self._rest_seconds, self._may_rest, self._quiet_since = seconds, may_rest, time.monotonic()
+
+    def run(self) -> bool:
+        """Serve until SystemExit, or until it is time to rest: whether that was it."""
+        is_resting = False
+        seconds = min(self.adj.asyncore_loop_timeout, self._rest_seconds or math.inf)
+        try:
+            while not is_resting:
+                self.asyncore.loop(seconds, self.adj.asyncore_use_poll, self.map, count=1)
+                is_resting = self._is_time_to_rest()
+        except (SystemExit, KeyboardInterrupt):
+            is_resting = False
+        self.close()
+        return is_resting
+
+    def _is_time_to_rest(self) -> bool:
+        # Asked between two turns of the loop, by the only thread that takes connections in.
+        if self._rest_seconds is None:
+            return False
+        now = time.monotonic()
+        if self._is_busy():
+            self._quiet_since = now
+            return False
+        return now - self._quiet_since >= self._rest_seconds and self._may_rest()
+
+    def _is_busy(self) -> bool:
+        """Whether somebody is connected, or a page is being made for somebody who has gone already."""
+        dispatcher = self.task_dispatcher
+        with dispatcher.lock:
+            is_working = bool(dispatcher.queue or dispatcher.active_count)
+        return is_working or any(isinstance(each, Channel) for each in self.map.values())
 
     def close(self) -> None:
         """Wait for pages that are being made, for seconds at most, and for no reader."""

@@ -132,6 +132,10 @@ class Guard:
         if not self.noted.take():
             log.warning("%s was refused, from %s", what, address())
 
+    def may_rest(self) -> bool:
+        """Whether the process may end and be started again: nobody is logged in, and no failed login is forgotten."""
+        return self.sessions.is_empty() and self.noted.is_full() and self.throttle.settle()
+
     def _end_all_after_new_password(self) -> None:
         with self._lock:
             generation = self._generation()

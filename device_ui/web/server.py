@@ -33,6 +33,8 @@ HEADER_MAXIMUM = 8 * 1024
 WAITING_MAXIMUM, SENDING_MAXIMUM = 256 * 1024, 256 * 1024
 # Descriptors that are no connections: files, the hook's socket, connections taken at once.
 DESCRIPTORS_BESIDES = 64
+# Without a visitor for so long the pages rest: longer than a browser keeps its connection, or reads the login page.
+REST_SECONDS = 60.0
 UNIX = "unix:"
 # Whoever is in the socket's group may be the proxy, and nobody else.
 SOCKET_MODE = "660"
@@ -42,8 +44,11 @@ UNIX_PEER = "localhost"
 PROXY = {"trusted_proxy_count": 1, "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto"}
 
 
-def serve(device: Device, listen: str, trusted_proxy: str = "") -> None:
+def serve(device: Device, listen: str, trusted_proxy: str = "", rest_seconds: float = REST_SECONDS) -> None:
     """Serve `listen` (``host:port`` or ``unix:PATH``) or what systemd hands over, until SIGTERM or SIGINT.
+
+    Handed sockets are served until nobody is logged in and nobody came for `rest_seconds`: the next connection
+    starts the pages again.
 
     X-Forwarded-For and X-Forwarded-Proto are believed of the other end of a Unix socket, and of the address
     `trusted_proxy`. Raises OSError when the address cannot be had, `DeviceUIError` when it is none.
@@ -53,11 +58,17 @@ def serve(device: Device, listen: str, trusted_proxy: str = "") -> None:
     prepare(device)
     journal.keep_lines_whole()
     handed = listen_fds(os.environ)
-    server = open_doors(app.make(device), listen, handed, trusted_proxy, Limits(connections=_connections()))
+    site = app.site(device)
+    application = app.with_headers(app.routes(site))
+    server = open_doors(application, listen, handed, trusted_proxy, Limits(connections=_connections()))
+    if handed:
+        server.rest_after(rest_seconds, site.may_rest)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     log.info("the pages are served at %s", "systemd's socket" if handed else _shown(listen))
-    server.run()
+    if server.run():
+        log.info("the pages rest; the next connection starts them again")
+    site.guard.throttle.settle()
 
 
 def prepare(device: Device, *, quiet: bool = False) -> Record | None:

@@ -95,6 +95,12 @@ class Sessions:
                 session.used = now
             return session
 
+    def is_empty(self) -> bool:
+        """Whether nobody is logged in."""
+        with self._lock:
+            self._expire(self._clock())
+            return not self._sessions
+
     def end(self, token: str) -> None:
         """Sign out."""
         with self._lock:

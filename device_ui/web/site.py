@@ -63,6 +63,10 @@ class Site:
     tests: Allowance
     testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    def may_rest(self) -> bool:
+        """Whether a process started anew would be no other than this one."""
+        return self.tests.is_full() and self.guard.may_rest()
+
     def mail_state(self) -> tuple[str, dict[str, Any]]:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""
         try:

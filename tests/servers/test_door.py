@@ -19,7 +19,7 @@ from waitress.adjustments import Adjustments
 
 from device_ui.web import server, strict
 from device_ui.web.connection import Limits
-from tests.product import SECONDS, Browser, Product, free_port, raw, readable, wait_for
+from tests.product import SECONDS, Browser, Product, free_port, listens, raw, readable, wait_for
 from tests.test_app import HEADERS
 
 HOST = b"Host: 127.0.0.1\r\n"
@@ -735,7 +735,7 @@ def test_what_a_proxy_gets_wrong_is_answered_with_every_header(tmp_path):
     with Product(tmp_path) as product:
         path = str(tmp_path / "web.sock")
         product.spawn("web", "--listen", f"unix:{path}")
-        wait_for(lambda: Path(path).exists(), what="the socket")
+        wait_for(lambda: listens(Path(path)), what="the socket")
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(SECONDS)
             sock.connect(path)
