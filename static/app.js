@@ -188,6 +188,11 @@ every("time", each => {
   each.before(yours, " ");
 });
 
+// A table that becomes a list on a phone stays a table for a screen reader, in browsers that go by its look.
+
+const roles = {TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TH: "columnheader", TD: "cell"};
+every(".rows, .rows *", each => roles[each.tagName] && each.setAttribute("role", roles[each.tagName]));
+
 // What is folded away is printed, too.
 
 addEventListener("beforeprint", () => every("details:not([open])", each => each.open = each.dataset.printed = true));

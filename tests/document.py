@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
+from html5lib import HTMLParser as HTMLParser5
+
 VOID = frozenset({"input", "link", "meta", "br", "img", "hr"})
 # Elements that HTML does not let stand in a <p> (HTML, 4.4.1).
 BLOCKS = frozenset({"p", "div", "ul", "ol", "form", "h1", "h2", "details", "header", "main", "nav"})
@@ -90,10 +92,13 @@ def read(page: str) -> Element:
 
 def problems(page: str) -> list[str]:
     """What is wrong with a page: tags, ids, labels, references, inline code, addresses of other hosts."""
+    parser = HTMLParser5()
+    parser.parse(page)
     reader = _read(page)
     elements = list(reader.root.walk())
     ids = Counter(each.attributes["id"] for each in elements if "id" in each.attributes)
-    wrong = [*reader.wrong, *(f"id {name} is there twice" for name, count in ids.items() if count > 1)]
+    wrong = [*reader.wrong, *(code for _, code, _ in parser.errors)]
+    wrong += [*(f"id {name} is there twice" for name, count in ids.items() if count > 1)]
     if not page.lower().startswith("<!doctype html>"):
         wrong.append("no doctype")
     if [each.attributes.get("lang") for each in reader.root.all("html")] != ["en"]:

@@ -5,22 +5,22 @@
 <p>Every event that the device can record. An unknown code is mailed too, as a fault.</p>
 <div class="scroll" role="region" aria-label="Event codes" tabindex="0">
 % heads = ('Code', 'Type', 'Name', 'Description', 'Mailed')
-<table class="rows" role="table">
-<thead role="rowgroup">
-<tr role="row">
+<table class="rows">
+<thead>
+<tr>
 %   for head in heads:
-<th scope="col" role="columnheader">{{head}}</th>
+<th scope="col">{{head}}</th>
 %   end
 </tr>
 </thead>
-<tbody role="rowgroup">
+<tbody>
 %   for kind in kinds:
-<tr role="row">
-<td role="cell" data-label="{{heads[0]}}">{{kind['code']}}</td>
-<td role="cell" data-label="{{heads[1]}}">{{kind['type']}}</td>
-<td role="cell" class="mid" data-label="{{heads[2]}}">{{kind['name']}}</td>
-<td role="cell" class="long" data-label="{{heads[3]}}">{{kind['description']}}</td>
-<td role="cell" data-label="{{heads[4]}}">\\
+<tr>
+<td data-label="{{heads[0]}}">{{kind['code']}}</td>
+<td data-label="{{heads[1]}}">{{kind['type']}}</td>
+<td class="mid" data-label="{{heads[2]}}">{{kind['name']}}</td>
+<td class="long" data-label="{{heads[3]}}">{{kind['description']}}</td>
+<td data-label="{{heads[4]}}">\\
 %     if kind['mail']:
 <a href="/others/email-content?code={{kind['code']}}" aria-label="The mail of {{kind['code']}}">yes</a>\\
 %     else:

@@ -38,21 +38,21 @@
 % if events:
 <p>Events {{first}} to {{first + len(events) - 1}} of {{matched}}{{'' if matched == kept else ' that match; %d are kept' % kept}}. <a href="{{query.link('/history.csv')}}">All of them as CSV</a></p>
 <div class="scroll" role="region" aria-label="Events" tabindex="0">
-<table class="rows" role="table" data-yours="{time}, your time">
-<thead role="rowgroup">
-<tr role="row">
+<table class="rows" data-yours="{time}, your time">
+<thead>
+<tr>
 %   for name, label in columns.items():
 %     mine = name == query.sort
-<th scope="col" role="columnheader"{{!' aria-sort="%s"' % ('descending' if query.descending else 'ascending') if mine else ''}}><a href="{{query.sorted_by(name)}}">{{label}}{{(' ▼' if query.descending else ' ▲') if mine else ''}}</a></th>
+<th scope="col"{{!' aria-sort="%s"' % ('descending' if query.descending else 'ascending') if mine else ''}}><a href="{{query.sorted_by(name)}}">{{label}}{{(' ▼' if query.descending else ' ▲') if mine else ''}}</a></th>
 %   end
 </tr>
 </thead>
-<tbody role="rowgroup">
+<tbody>
 %   def cell(name, more=''):
-<td role="cell"{{!more}} data-label="{{columns[name]}}">\\
+<td{{!more}} data-label="{{columns[name]}}">\\
 %   end
 %   for event in events:
-<tr role="row">
+<tr>
 % cell('number')
 {{event['number']}}</td>
 % cell('time', ' class="mid"')
