@@ -28,11 +28,14 @@ class Wire:
     """A socket whose peer says what it is told to, piece by piece, and then closes. Counts what it is asked."""
 
     def __init__(self, *pieces, clock=None, seconds=0.0):
-        self.pieces, self.timeouts, self.sent = list(pieces), [], b""
+        self.pieces, self.timeouts, self.sent, self.asked = list(pieces), [], b"", []
         self._clock, self._seconds = clock, seconds
 
     def settimeout(self, seconds):
         self.timeouts.append(seconds)
+
+    def setsockopt(self, *option):
+        self.asked.append(option)
 
     def recv(self, most):
         self._pass()
@@ -260,3 +263,23 @@ def test_a_connection_asks_no_name_server_for_a_name():
     here, there = socket.socketpair()
     with here, there:
         assert Connection(here, Deadline(10)).local_hostname == "localhost"
+
+
+# Round trips.
+
+
+def test_no_acknowledgement_is_held_back_while_an_answer_is_awaited():
+    wire = Wire(b"250 ", b"ok\r\n")
+    Replies(wire, Deadline(10)).readline(100)
+    assert wire.asked == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)] * 2
+
+
+def test_commands_sent_ahead_go_out_at_once_and_once():
+    wire = Wire(b"250 one\r\n250 two\r\n250 three\r\n")
+    session = Connection(wire, Deadline(10))
+    session.send_ahead(lambda: session.docmd("one"), lambda: session.docmd("two"))
+    assert wire.sent == b"one\r\ntwo\r\n" and session.has_sent_ahead
+    assert [session.docmd(each) for each in ("one", "two")] == [(250, b"one"), (250, b"two")]
+    assert wire.sent == b"one\r\ntwo\r\n" and not session.has_sent_ahead
+    assert session.docmd("three") == (250, b"three")
+    assert wire.sent.endswith(b"two\r\nthree\r\n")

@@ -11,6 +11,7 @@ import smtplib
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 # Bytes of replies in one attempt (the opening with the first mail, or a later mail); an honest one of twenty
@@ -89,6 +90,10 @@ class Replies:
         """Nothing to do: the socket is closed by its owner."""
 
     def _receive(self) -> bool:
+        # A server that waits for our acknowledgement before it says more (Nagle's algorithm, as after a TLS handshake)
+        # is not to wait for Linux to delay it by 40 ms. Linux forgets this by itself (tcp(7)).
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._sock.settimeout(self._deadline.left())
         chunk = self._sock.recv(4096)
         self._received += len(chunk)
@@ -108,11 +113,13 @@ class Connection(smtplib.SMTP):
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         super().__init__(local_hostname="localhost")  # replaced in every EHLO; a name here saves a look-up
         self.deadline = deadline
+        self._gathered: list[bytes] | None = None
         self.use(sock)
 
     def use(self, sock: socket.socket) -> None:
         """Speak on this socket from now on and forget what an EHLO before it said (RFC 3207, 4.2)."""
         self.sock, self.file = sock, Replies(sock, self.deadline)
+        self._ahead: deque[bytes] = deque()
         self.ehlo_resp = self.helo_resp = None
         self.esmtp_features, self.does_esmtp = {}, False
 
@@ -129,9 +136,36 @@ class Connection(smtplib.SMTP):
         self.use(sock)
         return sock
 
+    @property
+    def has_sent_ahead(self) -> bool:
+        """Whether a command was sent whose answer was not asked for yet."""
+        return bool(self._ahead)
+
+    def send_ahead(self, *commands: Callable[[], object]) -> None:
+        """Send what these commands say in one go (RFC 2920). When they are given again, only their answers are read."""
+        gathered: list[bytes] = []
+        self._gathered = gathered
+        try:
+            for command in commands:
+                command()
+        finally:
+            self._gathered = None
+        self.send(b"".join(gathered))
+        self._ahead.extend(gathered)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """The next answer; none while commands are gathered."""
+        return super().getreply() if self._gathered is None else (-1, b"")
+
     def send(self, s: bytes | str) -> None:  # type: ignore[override]
-        """Send within what is left of the attempt."""
+        """Send within what is left of the attempt, unless it was sent ahead."""
         raw = s.encode(self.command_encoding) if isinstance(s, str) else s
+        if self._gathered is not None:
+            self._gathered.append(raw)
+            return
+        if self._ahead and self._ahead[0] == raw:
+            self._ahead.popleft()
+            return
         for start in range(0, len(raw), PIECE):
             self.sock.settimeout(self.deadline.left())
             super().send(raw[start : start + PIECE])
