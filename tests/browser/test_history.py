@@ -218,3 +218,29 @@ def test_pages_are_told_apart_by_their_names_for_a_screen_reader(at):
     visitor = at("/others/email-content")
     names = [each.get_attribute("aria-label") for each in visitor.page.get_by_role("navigation").all()]
     assert names == ["Pages", "Others"]
+
+
+# Times and paper
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        ("America/New_York", "2026-11-23 00:03:22, your time 2026-11-23 14:03:22 +09:00 (KST)"),
+        ("Asia/Seoul", "2026-11-23 14:03:22 +09:00 (KST)"),
+    ],
+)
+def test_times_are_told_in_the_browsers_zone_with_the_devices_beside(at, zone, told):
+    visitor = at("/history", timezone_id=zone)
+    assert " ".join(visitor.page.locator("tbody td").nth(1).inner_text().split()) == told
+
+
+def test_on_paper_every_text_is_unfolded_and_nothing_is_to_be_pressed(at):
+    visitor = at("/history")
+    visitor.page.emulate_media(media="print")
+    visitor.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(visitor.page.get_by_text("Partition 3 is well").first).to_be_visible()
+    assert visitor.page.locator("button, input, nav, summary").locator("visible=true").count() == 0
+    visitor.picture("history-paper")
+    visitor.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert visitor.page.locator("details[open]").count() == 0

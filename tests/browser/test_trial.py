@@ -245,3 +245,45 @@ def test_every_result_fits_and_can_be_read(typed, hook, scheme, width):
     visitor.picture(f"trial-{width}-{scheme}")
     assert overflow(visitor) == 0
     assert [each for each in visitor.page.evaluate(CONTRASTS) if each["ratio"] < 4.5] == []
+
+
+# The copy of a failed test
+
+
+@pytest.mark.parametrize("way", ["clipboard", "no clipboard"])
+def test_failed_result_is_copied_as_text(typed, hook, way):
+    """A page without TLS has no clipboard but the one of execCommand."""
+    hook.answers["test"] = [CONNECT, WRONG_LOGIN]
+    visitor = typed(permissions=["clipboard-read", "clipboard-write"])
+    if way == "no clipboard":
+        visitor.page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject())")
+    press(visitor)
+    visitor.page.get_by_role("button", name="Copy this result").press("Enter")
+    expect(visitor.page.get_by_role("button", name="Copied")).to_be_focused()
+    copied = visitor.page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("SMTP · Storage appliance, 20")
+    assert NOT_SENT in copied
+    assert "✗ Login: login refused" in copied
+    assert PASSWORD not in copied
+
+
+def test_result_of_a_page_can_be_copied_too(typed, hook):
+    hook.answers["test"] = [CONNECT, WRONG_LOGIN]
+    visitor = typed()
+    visitor.page.evaluate("plain = true")
+    with visitor.page.expect_navigation():
+        press(visitor)
+    expect(visitor.page.get_by_role("button", name="Copy this result")).to_be_visible()
+
+
+def test_progress_is_shown_while_a_test_runs(typed, hook):
+    second, last = threading.Event(), threading.Event()
+    hook.answers["test"] = [CONNECT, second, EHLO, last, DELIVERED]
+    visitor = typed()
+    press(visitor)
+    bar = visitor.page.get_by_role("progressbar")
+    for event, value in ((second, 1), (last, 2)):
+        visitor.page.wait_for_selector(f".steps li:nth-child({value})")
+        assert bar.evaluate("bar => [bar.value, bar.max]") == [value, 11]
+        event.set()
+    expect(bar).to_have_count(0)

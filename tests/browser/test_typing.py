@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from playwright.sync_api import expect
 
 from device_ui.settings.rules import PASSWORD_RULES, SEQUENCES
 from tests.browser.conftest import Visitor
 from tests.oracle import password_inputs
-from tests.product import PASSWORD
+from tests.product import ADMIN_PASSWORD, PASSWORD
 
 
 def rules(visitor: Visitor) -> dict[str, str]:
@@ -139,4 +140,52 @@ def test_a_choice_of_a_recipient_that_is_not_saved_is_asked_about(tab, stored, r
     visitor.page.get_by_label("a@example.com", exact=True).select_option("fault")
     visitor.page.get_by_role("link", name="History").click()
     assert (kinds, visitor.path) == (["beforeunload"], "/recipients")
+    stored.folders.recipients.unlink()
+
+
+# The session's end
+
+
+def test_end_of_the_session_is_told_a_minute_before(tab, stored):
+    visitor = tab(stored)
+    visitor.page.clock.install()
+    visitor.page.reload()
+    visitor.page.clock.fast_forward("08:59")
+    expect(visitor.page.locator(".toast")).to_be_hidden()
+    visitor.page.clock.fast_forward("00:02")
+    expect(visitor.page.get_by_role("alert")).to_be_visible()
+    visitor.picture("tab-idle")
+    with visitor.page.expect_request(lambda request: request.method == "HEAD"):
+        visitor.page.get_by_role("button", name="Stay signed in").click()
+    expect(visitor.page.locator(".toast")).to_be_hidden()
+
+
+javascript = pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no javascript"])
+
+
+@javascript
+def test_form_that_comes_too_late_is_there_again_after_the_login(tab, stored, javascript):
+    visitor = tab(stored, java_script_enabled=javascript)
+    visitor.fill({"Sender Name": "Lager, Halle 2", "SMTP Account Password": PASSWORD})
+    visitor.context.clear_cookies()
+    visitor.update()
+    visitor.page.get_by_label("Administrator’s password").fill(ADMIN_PASSWORD)
+    visitor.page.get_by_role("button", name="Sign in").click()
+    visitor.page.wait_for_url("**/smtp")
+    assert visitor.page.get_by_label("Sender Name").input_value() == "Lager, Halle 2"
+    assert visitor.page.get_by_label("SMTP Account Password", exact=True).input_value() == ""
+    visitor.update()
+    expect(visitor.page.get_by_role("status")).to_have_text(["Saved."])
+
+
+@javascript
+def test_removal_is_undone_by_a_button(tab, stored, javascript):
+    visitor = tab(stored, java_script_enabled=javascript)
+    visitor.open("/recipients")
+    visitor.page.get_by_label("E-mail address").fill("a@example.com")
+    visitor.page.get_by_role("button", name="Add", exact=True).click()
+    visitor.page.get_by_role("button", name="Remove a@example.com").click()
+    visitor.page.get_by_role("button", name="Undo").click()
+    expect(visitor.page.get_by_role("status")).to_have_text("a@example.com is on the list again.")
+    expect(visitor.page.get_by_role("button", name="Remove a@example.com")).to_be_visible()
     stored.folders.recipients.unlink()
