@@ -15,6 +15,7 @@ import pytest
 
 from device_ui import check
 from device_ui.device import SETTINGS, Device
+from device_ui.mail import announcement
 from device_ui.settings import flash, recipients
 from device_ui.web import administrator, app, forms, guard, noted, server, sessions, strict, throttle
 from device_ui.web.connection import Limits
@@ -176,6 +177,7 @@ def limit_rows() -> list[str]:
         "seconds for a header, a body, between requests": f"{limits.header:g}, {limits.body:g}, {limits.idle:g}",
         "connections in all, of one address": f"{limits.connections}, {limits.connections_each}",
         "test mails at hand (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {app.TEST_SECONDS:g} s",
+        "tries of an announcement; changes that wait for one": f"{announcement.TRIES_MAXIMUM}, {announcement.CHANGES_MAXIMUM}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{flash.SIZE_MAXIMUM // kib} KiB",
         "lines about refusals at once; one more after": f"{guard.NOTED_AT_HAND}, {guard.NOTED_SECONDS:g} s",

@@ -66,6 +66,7 @@ class ScriptedServer:
         chain: Path | None = None,
         tls_first: bool = False,
         address: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.script, self.features_in_tls = dict(script or {}), features_in_tls
         self.features = features if features is not None else ("STARTTLS",) if chain else ("AUTH PLAIN LOGIN",)
@@ -73,7 +74,7 @@ class ScriptedServer:
         self.sessions: list[Session] = []
         self.stopping = threading.Event()
         self._listener = socket.create_server(
-            (address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET
+            (address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET
         )
         self.port = int(self._listener.getsockname()[1])
         self._accepting = threading.Thread(target=self._accept, name="scripted server")
