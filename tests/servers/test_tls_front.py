@@ -139,6 +139,13 @@ def test_the_proxys_own_answers_have_the_headers_of_the_pages(front, request_):
         assert len(re.findall(f"(?im)^{name}: ", head)) == 1, head
 
 
+def test_other_sites_of_the_same_nginx_get_no_header_of_ours():
+    """What stands outside a server is for all of them: names of our own, and nothing else."""
+    outside = re.sub(r"(?ms)^server \{.*?^\}", "", (APPLIANCE / "nginx.conf").read_text())
+    lines = [line for line in outside.splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.match(r"map \$\w+ +\$device_ui_\w+ ", line)] == []
+
+
 def test_the_owner_gets_in_while_a_thousand_connections_drip(front):
     """From one address, without an end: half of them stop inside the handshake, half inside a header."""
     context = front.context()
@@ -176,6 +183,7 @@ def test_without_tls_one_is_sent_to_it(front):
     connection.request("GET", "/smtp?x=1", headers={"Host": "nas.example.com"})
     answer = connection.getresponse()
     assert (answer.status, answer.headers["Location"]) == (301, "https://nas.example.com/smtp?x=1")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
     connection.close()
 
 
