@@ -179,6 +179,11 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
     from device_ui.settings.store import Store
 
     folders = device.folders
+    if folders.stored_credential:
+        raise DeviceUIError(
+            f"the private key is the credential {folders.stored_credential}: decrypt it to {folders.key_file} "
+            "(systemd-creds decrypt), remove it, rotate, and encrypt the file again"
+        )
     key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key)
     with contextlib.suppress(HookError):  # it reads the new key when it starts
         client.settings_changed(folders.socket)

@@ -73,7 +73,11 @@ def _version(package: str) -> Finding:
 
 
 def _private_key(device: Device) -> str:
-    path = device.folders.private_key
+    path, credential = device.folders.private_key, device.folders.stored_credential
+    if credential and os.path.exists(device.folders.key_file):
+        raise DeviceUIError(f"{path} lies beside the credential {credential}, which is what is read; remove it")
+    if credential:
+        return f"encrypted for this device, {credential}"
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except PermissionError:
@@ -147,5 +151,5 @@ def _hook(device: Device) -> str:
 
 def _set_aside(device: Device) -> list[Path]:
     folders = device.folders
-    files = (folders.settings, folders.recipients, folders.administrator, folders.private_key, folders.ledger)
+    files = (folders.settings, folders.recipients, folders.administrator, folders.key_file, folders.ledger)
     return [kept for path in files for kept in flash.set_aside_files(path)]

@@ -22,6 +22,9 @@ from device_ui.settings.smtp import LOCKABLE
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
 SD_LISTEN_FDS_START = 3
+# What the private key is called as a credential of systemd (systemd.exec(5), LoadCredentialEncrypted=), and the folder
+# beside the maker's where one lies that was encrypted for this device.
+CREDENTIAL, CREDENTIAL_STORE = "device-ui.private.key", "credstore.encrypted"
 
 # Every setting of device.toml: its section and name, its default (which is also its kind), and what it does.
 SETTINGS: tuple[tuple[str, Any, str], ...] = (
@@ -73,6 +76,8 @@ class Folders:
     data: Path = Path(places.DATA)
     run: Path = Path(places.RUN)
     etc: Path = Path(places.ETC)
+    # The private key that systemd decrypted for this very process, if it did.
+    credential: Path | None = None
 
     @property
     def settings(self) -> Path:
@@ -91,8 +96,19 @@ class Folders:
 
     @property
     def private_key(self) -> Path:
-        """The hook's private key: for the hook alone."""
+        """The hook's private key, to be read: for the hook alone."""
+        return self.credential or self.key_file
+
+    @property
+    def key_file(self) -> Path:
+        """Where the hook keeps the private key that it makes, when it was given none."""
         return self.data / "mail" / "private.key"
+
+    @property
+    def stored_credential(self) -> Path | None:
+        """The private key encrypted for this device, which systemd decrypts for the hook; None where there is none."""
+        path = self.etc.parent / CREDENTIAL_STORE / CREDENTIAL
+        return path if os.path.exists(path) else None
 
     @property
     def public_key(self) -> Path:
@@ -116,8 +132,11 @@ class Folders:
 
     @classmethod
     def find(cls, data: str | None, environment: Mapping[str, str]) -> Folders:
-        """Those that `places.find` tells of."""
-        return cls(*map(Path, places.find(data, environment)))
+        """Those that `places.find` tells of, and the credential that systemd hands over."""
+        credential = os.path.join(environment.get("CREDENTIALS_DIRECTORY", ""), CREDENTIAL)
+        is_given = os.path.isabs(credential) and os.path.exists(credential)
+        data_folder, run, etc = map(Path, places.find(data, environment))
+        return cls(data_folder, run, etc, Path(credential) if is_given else None)
 
 
 @dataclass(frozen=True)
@@ -163,7 +182,7 @@ class Device:
                 (at.settings.parent, 0o2750, self.owner("web", "mail")),
                 (at.administrator.parent, 0o700, self.owner("web", "web")),
             ],
-            "mail": [(at.private_key.parent, 0o700, mail), (at.public_key.parent, 0o755, mail)],
+            "mail": [(at.key_file.parent, 0o700, mail), (at.public_key.parent, 0o755, mail)],
         }
         return [*made["web"], *made["mail"]] if os.geteuid() == 0 else made[process]
 

@@ -48,14 +48,16 @@ def finish(folders: Folders) -> bool:
 
 def _doomed(folders: Folders) -> Iterator[Path]:
     """Every file of ours, the private key first: without it the stored password is nothing any more."""
-    yield from _siblings(folders.private_key)
+    yield from _siblings(folders.key_file)
+    if folders.stored_credential:
+        yield folders.stored_credential
     for room in _rooms(folders):
         with contextlib.suppress(FileNotFoundError):
             yield from sorted(each for each in room.iterdir() if each.is_file() or each.is_symlink())
 
 
 def _rooms(folders: Folders) -> list[Path]:
-    files = (folders.settings, folders.private_key, folders.public_key, folders.administrator)
+    files = (folders.settings, folders.key_file, folders.public_key, folders.administrator)
     return [*(path.parent for path in files), folders.tls]
 
 

@@ -35,6 +35,25 @@ def test_first_start_makes_a_pair_that_fits(private, public):
     assert pair.id == seal.key_id(pair.public)
 
 
+def test_a_credential_is_read_and_never_written(private, public):
+    pair = keys.load_pair(private, public)
+    private.chmod(0o400)
+    public.unlink()
+    before = private.stat()
+    assert keys.load_pair(private, public, is_credential=True) == pair
+    assert keys.load_public(public) == pair.public
+    assert private.stat() == before
+
+
+@pytest.mark.parametrize(("content", "error"), [(None, NoKey), (b"damaged", Damaged)])
+def test_a_credential_that_is_none_is_not_replaced(private, public, content, error):
+    if content:
+        private.write_bytes(content)
+    with pytest.raises(error):
+        keys.load_pair(private, public, is_credential=True)
+    assert (private.exists(), public.exists()) == (content is not None, False)
+
+
 def test_second_start_has_the_same_pair_and_writes_nothing(private, public):
     pair = keys.load_pair(private, public)
     before = [path.stat() for path in (private, public)]

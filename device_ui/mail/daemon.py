@@ -55,7 +55,8 @@ class Daemon:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
             flash.make_folder(*folder)
-        keys.load_pair(device.folders.private_key, device.folders.public_key)
+        is_given = device.folders.credential is not None
+        keys.load_pair(device.folders.private_key, device.folders.public_key, is_credential=is_given)
         self._finish_rotation()
         self._key_ids = keys.public_ids(device.folders.public_key)
         self._outbox = Outbox(

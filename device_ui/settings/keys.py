@@ -40,12 +40,19 @@ class KeyPair:
         return seal.key_id(self.public)
 
 
-def load_pair(private_path: Path, public_path: Path) -> KeyPair:
+def load_pair(private_path: Path, public_path: Path, *, is_credential: bool = False) -> KeyPair:
     """The hook's pair; makes it when there is none. Raises `NotStored`, `NotReadable`.
+
+    A credential is systemd's and is never written: a damaged one is left to whoever made it (`Damaged`), since what
+    is sealed to it would be lost with another key.
 
     The private key is on flash before the public one is shown: a password is never sealed to a key that a power cut
     can take away.
     """
+    if is_credential:
+        pairs = load_pairs(private_path)
+        _store_public(public_path, pairs)
+        return pairs[0]
     pairs = _stored_pairs(private_path)
     if not pairs:
         pairs = [KeyPair(seal.new_private_key())]
