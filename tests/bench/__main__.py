@@ -12,12 +12,12 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from device_ui.mail import client
-from tests.product import Product, settings_form, wait_for
+from tests.product import Browser, Product, settings_form, wait_for
 from tests.servers.scripted import ScriptedServer
 
 BLOCK = 4096
@@ -114,6 +114,17 @@ def table() -> list[tuple[str, str, Wear]]:
 
         delivered()
         rows.append(("one event, and its delivery", "-", measured(product, lambda: (raise_one(product), delivered()))))
+        rows.append(("one Update of the sender's name", "1 block", measured(product, lambda: renamed(browser, form))))
+        with ScriptedServer() as other:
+            moved = settings_form(other.port, security="none")
+            rows.append(
+                (
+                    "one Update of the server, announced",
+                    "-",
+                    measured(product, lambda: announced(product, browser, moved)),
+                )
+            )
+        browser.update(**form)
         rows.append((f"a storm of {STORM} events, accepted", "-", measured(product, lambda: raise_many(product))))
         return rows
 
@@ -122,6 +133,22 @@ def deaf_again(server: ScriptedServer) -> None:
     """Wait for another try."""
     before = len(server.sessions)
     wait_for(lambda: len(server.sessions) > before, what="another try")
+
+
+def renamed(browser: Browser, form: Mapping[str, str]) -> None:
+    """Update what no password is bound to."""
+    browser.update(**{**form, "password": "", "sender_name": "Another name"})
+
+
+def announced(product: Product, browser: Browser, form: Mapping[str, str]) -> None:
+    """Change the server, and wait until the ledger knows that the one before took the announcement."""
+    browser.update(**form)
+
+    def is_told() -> bool:
+        found = next(client.history(product.folders.socket, {"code": "902", "limit": 1}))
+        return "event" in found and found["event"]["state"] == "delivered"
+
+    wait_for(is_told, what="the announcement")
 
 
 def raise_one(product: Product) -> None:

@@ -213,6 +213,28 @@ def name_of(edit: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in edit.items()).encode("unicode_escape").decode() or "nothing"
 
 
+# First, while nothing else is to be announced.
+
+
+def announcements(server: ScriptedServer) -> int:
+    """How many mails told a server that it is left."""
+    return sum(b"info_902" in mail for mail in server.mails)
+
+
+def test_the_server_before_is_told_once(device):
+    device.raise_one()
+    device.come_home()
+    before = announcements(device.home)
+    assert device.browser.post("/smtp", **device.form({"port": "thief"}, password=OTHER)).status == 303
+    wait_for(lambda: announcements(device.home) > before, what="the announcement")
+    device.product.stop("mailhook")
+    device.product.start_hook()
+    heard_of = len(device.thieves["port"].mails)
+    device.raise_one()
+    wait_for(lambda: len(device.thieves["port"].mails) > heard_of, what="the next alarm")
+    assert announcements(device.home) == before + 1
+
+
 # On the page.
 
 
