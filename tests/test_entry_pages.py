@@ -229,6 +229,7 @@ def test_a_set_up_that_cannot_be_stored_is_told_and_can_be_tried_again(fresh):
         blocker.rmdir()
     assert page.status == 507
     assert problem(page) == "The file administrator.toml could not be stored: Is a directory."
+    assert "the administrator's password was not set: administrator.toml could not be" in fresh.product.log("web")
     assert fresh.record.read_bytes() == whole
     assert set_up(fresh, code).status == 303
 

@@ -103,6 +103,7 @@ def test_a_list_that_cannot_be_stored_or_read_is_told(product, page):
     try:
         assert "could not be read" in page.get("/recipients").text
         assert do(page, "add", "a@b.c").status == 503
+        assert "the recipients were not saved: The file recipients.toml could not be read" in product.log("web")
     finally:
         product.folders.recipients.rmdir()
 

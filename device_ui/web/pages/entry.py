@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from bottle import HTTPResponse, request, response
 
-from device_ui.errors import NotStored
+from device_ui.errors import NotReadable, NotStored
 from device_ui.settings.smtp import FIELDS
 from device_ui.web import administrator
 from device_ui.web.forms import posted, text
@@ -54,8 +54,9 @@ def set_up(site: Site) -> str | HTTPResponse:
         return _setup_page(site, code, WAIT.format(seconds=seconds))
     try:
         right = site.guard.administrator.set_up(code, password)
-    except NotStored as error:
-        response.status = 507
+    except (NotStored, NotReadable) as error:
+        log.error("the administrator's password was not set: %s", error)
+        response.status = 507 if isinstance(error, NotStored) else 503
         return _setup_page(site, code, told(error))
     if not right:
         log.warning("a setup code from %s was wrong", address())

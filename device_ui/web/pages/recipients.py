@@ -47,6 +47,7 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
     with session.lock:  # a double click sends the form twice at once
         stored, problem = _load(site)
         if problem:
+            log.error("the recipients were not saved: %s", problem)
             response.status = 503
             return _page(site, session, stored, problem=problem)
         if session.is_repeated(form, stored.revision):
