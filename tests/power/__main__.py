@@ -1,6 +1,6 @@
 """All of it: ``make power``. Every sequence of up to three actions and longer ones, cut everywhere, then cut again.
 
-``--story save+accept`` plays one sequence; a broken promise is a line ``BROKEN`` and the exit code 3.
+``--story save+accept`` plays one sequence, ``--part mutants`` a part of it; a broken promise is a line ``BROKEN`` and the exit code 3.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from typing import Any
 
@@ -18,12 +18,16 @@ from tests.power import explore, mutants, real, workloads
 from tests.power.explore import Figures
 
 # States for a cut at depth 1; for a cut of the stories that are cut twice, and for the second cut; after a kill.
-STATES, DEEP_STATES, DEEPER, KILLED = 450, 60, 12, 12
+STATES, DEEP_STATES, DEEPER, KILLED = 300, 60, 12, 12
+# For an action by itself: every state of its cuts, and of the second ones nearly every.
+EVERY_DEEP_STATE, EVERY_DEEPER = 450, 40
 REAL = 60
 # Of the hundreds of cuts in a flood of events.
 FLOOD_STATES = 12
+# Sequences of three in each longer one.
+WOVEN = 9
 # Stories after which a line tells how far it got.
-PROGRESS = 50
+PROGRESS = 10
 # To reach: the issue's figure.
 WANTED = 200_000
 # What `explore.run` takes.
@@ -31,13 +35,15 @@ Job = dict[str, Any]
 
 
 def shallow(states: int) -> Iterator[Job]:
-    """Every sequence of three, which holds every shorter one at its head; each story is cut once, not once for each."""
-    first = next(iter(workloads.ACTIONS))
-    for sequence in workloads.sequences(3):
-        since = 3
-        while since and all(name == first for name in sequence[since - 1 :]):
+    """Every sequence of up to three: on a new device, and woven into longer ones on a device in use; and the long ones."""
+    common = next(iter(workloads.ACTIONS))
+    for sequence in filter(workloads.is_fresh, workloads.sequences(3)):
+        since = 3  # what stands before it is cut in another story, which ends with the common action
+        while all(name == common for name in sequence[since - 1 :]):
             since -= 1
         yield {"sequence": sequence, "most": states, "since": since}
+    for number, sequence in enumerate(workloads.woven(3, WOVEN)):
+        yield {"sequence": sequence, "most": states, "since": 3 if number else 0}
     for number, sequence in enumerate(workloads.LONG):
         yield {"sequence": sequence, "most": states, "window": number % 2}
     yield {"sequence": ("flood", "accept"), "most": FLOOD_STATES}
@@ -46,7 +52,7 @@ def shallow(states: int) -> Iterator[Job]:
 def deep() -> Iterator[Job]:
     """Every action by itself, and the first start with each after it, cut again in the recovery."""
     for name in workloads.ACTIONS:
-        yield {"sequence": (name,), "most": DEEP_STATES, "deeper": DEEPER}
+        yield {"sequence": (name,), "most": EVERY_DEEP_STATE, "deeper": EVERY_DEEPER}
         yield {"sequence": ("start", name), "most": DEEP_STATES, "since": 2, "deeper": DEEPER}
 
 
@@ -64,12 +70,15 @@ def main() -> int:
         story = tuple(options.story.split("+"))
         found = explore.run(story, options.states, deeper=options.deeper, killed=options.killed)
         return _told("one story", found, time.monotonic() - found.seconds)
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        failed = _all("depth 1", pool, shallow(options.states), WANTED)
-        failed |= _all("cut again", pool, deep(), 0)
-        failed |= _all("killed, then cut", pool, killed(), 0)
-        failed |= _sample(pool, options.real)
-        return failed | _mutants(pool)
+    parts: Mapping[str, Callable[[Executor], int]] = {
+        "depth-1": lambda pool: _all("depth 1", pool, list(shallow(options.states))[slice(*options.stories)], WANTED),
+        "depth-2": lambda pool: _all("cut again", pool, deep(), 0),
+        "killed": lambda pool: _all("killed, then cut", pool, killed(), 0),
+        "real": lambda pool: _sample(pool, options.real),
+        "mutants": _mutants,
+    }
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+        return max([part(pool) for name, part in parts.items() if name in (options.part or parts)])
 
 
 def _all(name: str, pool: Executor, jobs: Iterable[Job], wanted: int) -> int:
@@ -83,7 +92,9 @@ def _all(name: str, pool: Executor, jobs: Iterable[Job], wanted: int) -> int:
             print(f"FAILED {'+'.join(submitted[done])}: {error!r}", flush=True)
             failed = 1
         if number % PROGRESS == 0:
-            print(f"{number} of {len(submitted)} stories, {len(figures.states[1])} disks", file=sys.stderr, flush=True)
+            broken = sum(figures.violations.values())
+            told = f"{number} of {len(submitted)} stories, {len(figures.states[1])} disks, {broken} broken promises"
+            print(told, file=sys.stderr, flush=True)
     failed |= _told(name, figures, begun)
     if len(figures.states[1]) < wanted:
         print(f"TOO FEW {name}: {wanted} states were to be tried")
@@ -128,6 +139,11 @@ def _mutants(pool: Executor) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.power", description="Cut the power everywhere.")
     parser.add_argument("--story", default="", help="one sequence of actions, joined by +")
+    parser.add_argument("--part", action="append", help="depth-1, depth-2, killed, real or mutants only")
+    parser.add_argument(
+        "--stories", nargs=2, type=int, default=(None, None), metavar="N", help="of depth 1 these only, from 0"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
     parser.add_argument("--states", type=int, default=STATES, help="distinct disks for a cut at most (%(default)s)")
     parser.add_argument("--deeper", type=int, default=0, help="with --story: states for a second cut, in the recovery")
     parser.add_argument(

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 COPIED = ("device_ui", "static", "views", "tests")
 FLASH, KEYS, RECORD = (f"device_ui/settings/{name}.py" for name in ("flash", "keys", "record"))
 LEDGER, OUTBOX, LIMIT = (f"device_ui/mail/{name}.py" for name in ("ledger", "outbox", "limit"))
-FACTORY = "device_ui/factory.py"
+FACTORY, ROTATION = "device_ui/factory.py", "device_ui/settings/rotation.py"
 ADMINISTRATOR, PAGE = "device_ui/web/administrator.py", "device_ui/web/pages/smtp.py"
 # What `run` exits with when a promise was broken.
 BROKEN = 3
@@ -47,6 +47,8 @@ IN_PLACE = [
 ]
 CHECKSUM = "if hashlib.sha256(body).hexdigest() != found:"
 OPENED = "        self._connection = sqlite3.connect("
+UNCHANGED = "                _fsync_existing(path.name, folder)\n                os.fsync(folder)\n                return False\n"
+RESEALED = "    store.save(dataclasses.replace(settings, sealed=sealed), revision)\n"
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,26 @@ MUTANTS: Sequence[Mutant] = (
         [(FACTORY, "    yield from _siblings(folders.private_key)\n", "")],
         "reset",
         "before the key",
+    ),
+    Mutant(
+        "a reset begins before its mark is on flash",
+        [(FACTORY, "        _fsync(mark)\n        _fsync(folders.data)\n", "        pass\n")],
+        "reset",
+    ),
+    Mutant(
+        "the key before is forgotten before the password is sealed anew",
+        [
+            (
+                ROTATION,
+                RESEALED,
+                RESEALED.replace("store.save(", f"{LATER}store.save, (").replace("revision)", "revision)).start()"),
+            )
+        ],
+        "rotate",
+        "does not open",
+    ),
+    Mutant(
+        "a file that stands is not synced", [(FLASH, UNCHANGED, "                return False\n")], "save", killed=6
     ),
     Mutant(
         "the journal is taken for rubbish",

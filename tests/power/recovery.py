@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import stat
@@ -77,7 +78,7 @@ def recover(device: Device) -> Found:
     recipients = RecipientStore(folders.recipients).load().settings or ()
     with contextlib.closing(outbox):
         ledger = _told(outbox)
-    modes = {str(path.relative_to(folders.data)): stat.S_IMODE(path.stat().st_mode) for path in folders.data.rglob("*")}
+    modes = _modes(str(folders.data))
     strange = sorted(path for path in modes if ".damaged-" in path)
     opened = opened_password(settings, keys.load_pairs(folders.private_key)) if settings else None
     return Found(settings, opened, recipients, administrator, public, privates, is_settings, ledger, modes, strange)
@@ -142,6 +143,12 @@ def _told(outbox: Outbox) -> Ledger:
     facts = dict(outbox.facts())
     [fresh] = outbox.accept([Event("303", "fault", time.time(), time.time(), "", PROBE)])
     return Ledger(events, deliveries, facts, fresh)
+
+
+def _modes(data: str) -> dict[str, int]:
+    """The permission bits of every file and folder, by its path below the data folder."""
+    paths = [os.path.join(room, name) for room, *names in os.walk(data) for name in itertools.chain(*names)]
+    return {path.removeprefix(f"{data}/"): stat.S_IMODE(os.stat(path).st_mode) for path in paths}
 
 
 def _public(path: Path) -> bytes | None:

@@ -7,7 +7,7 @@ it promises in `promises`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui.mail import client
 from tests.power.stage import ROWS, Stage, form, password, person
@@ -150,6 +150,29 @@ LONG: Sequence[tuple[str, ...]] = (
 def sequences(length: int) -> list[tuple[str, ...]]:
     """Every sequence of exactly so many actions."""
     return list(itertools.product(ACTIONS, repeat=length))
+
+
+def woven(length: int, row: int) -> list[tuple[str, ...]]:
+    """Every sequence of so many actions, `row` of them in each longer one: a de Bruijn sequence, cut into pieces.
+
+    What a sequence begins on is then a device that has lived a while; played one by one, on a bare one, they would cost
+    three times the recordings and prove no more.
+    """
+    names = list(ACTIONS)
+    circle = [names[each] for word in _lyndon_words(len(names), length) if length % len(word) == 0 for each in word]
+    line = [*circle, *circle[: length - 1]]
+    return [tuple(line[place : place + row + length - 1]) for place in range(0, len(circle), row)]
+
+
+def _lyndon_words(symbols: int, longest: int) -> Iterator[list[int]]:
+    """In their order, as Duval makes them (1988): those whose length divides `longest` are a de Bruijn sequence."""
+    word = [-1]
+    while word:
+        word[-1] += 1
+        yield list(word)
+        word = (word * longest)[:longest]
+        while word and word[-1] == symbols - 1:
+            word.pop()
 
 
 def is_fresh(sequence: Sequence[str]) -> bool:
