@@ -27,11 +27,12 @@ from device_ui.errors import DeviceUIError
 from device_ui.mail.outbox import Delivery, Event, Outbox
 from device_ui.mail.reserve import Reserve
 from device_ui.settings import keys, rotation, seal
+from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings, parse
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.web.administrator import Administrator
 from device_ui.web.server import prepare
-from tests.product import ADMIN_PASSWORD, PASSWORD, ROOT, readable, settings_form
+from tests.product import PASSWORD, ROOT, choose_password, readable, settings_form
 
 ALL = os.environ.get("DEVICE_UI_POWER") == "all"
 SECONDS = 20
@@ -267,13 +268,22 @@ class Scene:
 
 @dataclass(frozen=True)
 class Program:
-    """What is run; `holds` lists what is wrong afterwards, knowing whether it was acknowledged; `again` must succeed."""
+    """What is run on a device in use, or on a new one; `before`: what that one has done already.
+
+    `holds` lists what is wrong afterwards, knowing whether it was acknowledged; `again` must succeed.
+    """
 
     words: Sequence[str]
     holds: Callable[[Scene, Outcome], list[str]]
     again: Callable[[Scene], object]
     given: str = ""
     is_new: bool = False
+    before: Callable[[Scene], object] = lambda scene: None
+
+    def lay(self, scene: Scene, used: Path) -> None:
+        """Put in place what it begins with; `used` are the files of a device in use."""
+        scene.restore(None if self.is_new else used)
+        self.before(scene)
 
 
 def wrong(program: Program, scene: Scene, outcome: Outcome) -> list[str]:
@@ -301,7 +311,7 @@ def make_used(folders: Folders) -> None:
     for path, mode, _ in (*device.layout("web"), *device.layout("mail")):
         path.mkdir(mode, parents=True, exist_ok=True)
     pair = keys.load_pair(folders.private_key, folders.public_key)
-    Administrator(folders.administrator).set_password(ADMIN_PASSWORD)
+    choose_password(folders.administrator)
     draft = parse(settings_form(2525), None)
     assert draft.settings is not None, draft.broken
     sealed = seal.seal(PASSWORD, pair.public, draft.settings.bound_to)
@@ -340,6 +350,27 @@ def opened(folders: Folders) -> Outbox:
     return Outbox(folders.ledger, reserve=Reserve(folders.ledger.with_name("reserve"), RESERVE))
 
 
+def listed(store: RecipientStore) -> None:
+    _, revision = store.read()
+    store.save((Recipient("second@example.com"),), revision)
+
+
+def save_recipients(folders: Folders) -> int:
+    return twice(lambda: listed(RecipientStore(folders.recipients)))
+
+
+def set_up(folders: Folders) -> int:
+    return twice(lambda: choose(folders))
+
+
+def choose(folders: Folders) -> None:
+    """What the set-up's page does with the code of the console."""
+    administrator = Administrator(folders.administrator)
+    found = administrator.load()
+    if found and not found.is_set_up:
+        assert administrator.set_up(found.code, NEW_PASSWORD)
+
+
 def use_ledger(folders: Folders, work: Callable[[Outbox], object]) -> int:
     # Left as a killed process leaves it: what the acknowledgement rests on is there already, or never.
     held: list[Outbox] = []
@@ -363,7 +394,14 @@ def load(folders: Folders) -> int:
     return twice(lambda: RecipientStore(folders.recipients).load())
 
 
-SMALL = {"save": save, "load": load, "accept": accept, "deliver": deliver}
+SMALL = {
+    "save": save,
+    "save-recipients": save_recipients,
+    "set-up": set_up,
+    "load": load,
+    "accept": accept,
+    "deliver": deliver,
+}
 
 
 # What must hold after each.
@@ -378,6 +416,21 @@ def stored(scene: Scene) -> SmtpSettings:
 def save_holds(scene: Scene, outcome: Outcome) -> list[str]:
     name = stored(scene).sender_name
     return [] if name == "Second" or (outcome.code and name == "Storage alarms") else [f"the name is {name}"]
+
+
+def recipients_hold(scene: Scene, outcome: Outcome) -> list[str]:
+    listed, _ = RecipientStore(scene.folders.recipients).read()
+    addresses = [each.address for each in listed or ()]
+    is_old = outcome.code and not addresses
+    return [] if addresses == ["second@example.com"] or is_old else [f"{addresses} are listed"]
+
+
+def set_up_holds(scene: Scene, outcome: Outcome) -> list[str]:
+    administrator = Administrator(scene.folders.administrator)
+    found = administrator.load()
+    if outcome.code and (found is None or not found.is_set_up):
+        return []
+    return [] if administrator.verify(NEW_PASSWORD) else ["the chosen password opens nothing"]
 
 
 def password_holds(scene: Scene, outcome: Outcome) -> list[str]:
@@ -455,6 +508,16 @@ def ledger_again(work: Callable[[Outbox], object]) -> Callable[[Scene], object]:
 DELIVERY = Delivery("a@example.com", "delivered", "content", "250 ok", 1e9)
 PROGRAMS = {
     "save": Program(small("save"), save_holds, lambda scene: renamed(Store(scene.folders.settings))),
+    "save-recipients": Program(
+        small("save-recipients"), recipients_hold, lambda scene: listed(RecipientStore(scene.folders.recipients))
+    ),
+    "set-up": Program(
+        small("set-up"),
+        set_up_holds,
+        lambda scene: choose(scene.folders),
+        is_new=True,
+        before=lambda scene: prepare(Device.plain(scene.folders), quiet=True),
+    ),
     "load": Program(small("load"), lambda *_: [], lambda scene: RecipientStore(scene.folders.recipients).load()),
     "accept": Program(small("accept"), accept_holds, ledger_again(lambda outbox: outbox.accept([new_event()]))),
     "deliver": Program(

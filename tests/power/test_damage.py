@@ -225,6 +225,7 @@ TOLD = {
         "/smtp",
         "The stored settings were damaged and could not be read. They were set aside as smtp.toml.damaged-1",
     ),
+    "recipients": ("/recipients", "It was set aside as recipients.toml.damaged-1"),
     "private_key": ("/smtp", "The stored password can no longer be opened: the device&#039;s key has changed."),
     "administrator": ("/login", "The administrator&#039;s record of this device is damaged."),
     "ledger": ("mailhook", "the ledger was damaged; it is kept as ledger.sqlite3.damaged-1"),
@@ -237,6 +238,7 @@ def test_both_processes_start_on_a_damaged_file_and_say_so(name, filler, tmp_pat
     where, sentence = TOLD[name]
     with Product(tmp_path) as product:
         make_used(product.folders)
+        RecipientStore(product.folders.recipients).save((Recipient("a@example.com"),), "")
         path = getattr(product.folders, name)
         path.write_bytes(filler * path.stat().st_size)
         product.start_hook().spawn("web", "--listen", f"127.0.0.1:{product.port}")

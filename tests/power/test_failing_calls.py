@@ -55,12 +55,11 @@ def used(tmp_path_factory):
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_call_that_fails_acknowledges_nothing_and_is_recovered_from(name, used, tmp_path):
     program, scene, found = PROGRAMS[name], Scene(tmp_path), []
-    base = None if program.is_new else used
-    scene.restore(base)
+    program.lay(scene, used)
     clean = scene.run(program.words, program.given)
     assert (clean.code, wrong(program, scene, clean)) == (0, [])
     for fault in sampled(injections(clean.trace), FEW):
-        scene.restore(base)
+        program.lay(scene, used)
         outcome = scene.run(program.words, program.given, fault.words)
         INJECTED.append(str(fault))
         found += [
