@@ -33,6 +33,8 @@ RENEWED_BEFORE = datetime.timedelta(days=30)
 # linux/sockios.h
 SIOCGIFADDR = 0x8915
 IF_INET6 = Path("/proc/net/if_inet6")
+# linux/if_addr.h: temporary, deprecated, tentative or refused. A new temporary one a day must not be a new certificate.
+PASSING = 0x01 | 0x20 | 0x40 | 0x08
 LOCAL = ("127.0.0.1", "::1")
 NAME_MAXIMUM = 64  # RFC 5280, ub-common-name
 
@@ -82,7 +84,7 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
 def problem(folder: Path, names: Iterable[str], addresses: Iterable[str], now: datetime.datetime) -> str:
     """What is wrong with the certificate in `folder`, in words; empty when nothing is. Raises `NotReadable`.
 
-    One that somebody else put there is only asked for its dates. A clock that is plainly wrong is asked for none.
+    One that somebody else put there is only asked for its dates and its key. A clock that is plainly wrong is asked for none.
     """
     found = _load(folder / CERTIFICATE)
     if found is None:
@@ -91,10 +93,10 @@ def problem(folder: Path, names: Iterable[str], addresses: Iterable[str], now: d
         return f"it begins on {found.not_valid_before_utc:%Y-%m-%d}"
     if now >= _released() and found.not_valid_after_utc - now < RENEWED_BEFORE:
         return f"it ends on {found.not_valid_after_utc:%Y-%m-%d}"
-    if not _is_own(found):
-        return ""
     if not _has_key(found, folder / KEY):
         return f"{KEY} is not its key"
+    if not _is_own(found):
+        return ""
     missing = [*(set(_ascii(names)) - _names(found)), *(set(addresses) - _addresses(found))]
     return f"it is not for {', '.join(sorted(missing))}" if missing else ""
 
@@ -114,7 +116,7 @@ def fingerprint(path: Path) -> str:
 
 
 def own_addresses() -> list[str]:
-    """The addresses of this device's interfaces, IPv4 first; link-local ones are left out."""
+    """The addresses of this device's interfaces, IPv4 first; link-local and temporary ones (RFC 8981) are left out."""
     found = [ipaddress.ip_address(each) for each in (*_ipv4(), *_ipv6())]
     return [str(each) for each in dict.fromkeys(found) if not each.is_loopback and not each.is_link_local]
 
@@ -139,11 +141,17 @@ def _signatures_only() -> x509.KeyUsage:
 
 
 def _load(path: Path) -> x509.Certificate | None:
-    from cryptography import x509
+    """The certificate; None where there is none, or what is there is damaged."""
+    from cryptography import exceptions, x509
 
     raw = flash.read(path)
-    with contextlib.suppress(ValueError):
-        return x509.load_pem_x509_certificate(raw) if raw else None
+    damages = (exceptions.InvalidSignature, exceptions.UnsupportedAlgorithm)
+    with contextlib.suppress(ValueError, TypeError, x509.ExtensionNotFound, *damages):
+        found = x509.load_pem_x509_certificate(raw or b"")
+        if _is_own(found):
+            found.verify_directly_issued_by(found)
+            _alternatives(found)
+        return found
     return None
 
 
@@ -155,9 +163,10 @@ def _is_own(found: x509.Certificate) -> bool:
 
 
 def _has_key(found: x509.Certificate, path: Path) -> bool:
+    from cryptography import exceptions
     from cryptography.hazmat.primitives import serialization
 
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, exceptions.UnsupportedAlgorithm):
         return serialization.load_pem_private_key(flash.read(path) or b"", None).public_key() == found.public_key()
     return False
 
@@ -181,12 +190,13 @@ def _alternatives(found: x509.Certificate) -> x509.SubjectAlternativeName:
 
 
 def _key(path: Path) -> EllipticCurvePrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     raw = flash.read(path)
     if raw is not None:
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
             found = serialization.load_pem_private_key(raw, None)
             if isinstance(found, ec.EllipticCurvePrivateKey):
                 return found
@@ -206,7 +216,9 @@ def _ipv4() -> Iterator[str]:
                 yield socket.inet_ntoa(answer[20:24])
 
 
-def _ipv6() -> Iterator[str]:
+def _ipv6(told: Path = IF_INET6) -> Iterator[str]:
     with contextlib.suppress(OSError):  # a kernel without IPv6
-        for line in IF_INET6.read_text(encoding="ascii").splitlines():
-            yield str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0])))
+        for line in told.read_text(encoding="ascii").splitlines():
+            address, _, _, _, flags, _ = line.split()
+            if not int(flags, 16) & PASSING:
+                yield str(ipaddress.IPv6Address(bytes.fromhex(address)))

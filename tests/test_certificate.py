@@ -143,6 +143,17 @@ def test_none_and_a_damaged_one_are_made_anew(tmp_path):
     assert problem(tmp_path) == ""
 
 
+def test_every_damaged_byte_is_told_and_none_is_a_crash(tmp_path):
+    whole = made(tmp_path)
+    path = tmp_path / "certificate.pem"
+    raw = path.read_bytes()
+    for place in range(len(raw)):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        # A line end in base64 may be anything, and with another issuer it is somebody else's.
+        told = problem(tmp_path) or not certificate.is_own(tmp_path)
+        assert told or x509.load_pem_x509_certificate(path.read_bytes()) == whole
+
+
 def test_a_certificate_of_another_key_is_made_anew(tmp_path):
     made(tmp_path)
     (tmp_path / "key.pem").unlink()
@@ -181,11 +192,13 @@ def test_one_that_somebody_put_in_its_place_is_left_alone(product: Product, fore
     assert ((foreign / "certificate.pem").read_bytes(), (foreign / "key.pem").read_bytes()) == before
 
 
-def test_one_that_somebody_put_in_its_place_is_asked_for_its_dates_alone(tmp_path):
+def test_one_that_somebody_put_in_its_place_is_asked_for_its_dates_and_its_key(tmp_path):
     now = datetime.datetime.now(datetime.UTC)
     put_foreign(tmp_path, 400)
     assert problem(tmp_path, now) == ""
     assert problem(tmp_path, now - datetime.timedelta(days=5)) == f"it begins on {now:%Y-%m-%d}"
+    (tmp_path / "key.pem").write_text("nonsense")
+    assert problem(tmp_path, now) == "key.pem is not its key"
     assert not certificate.is_own(tmp_path)
 
 
@@ -234,6 +247,15 @@ def test_the_addresses_are_those_of_the_interfaces():
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.bind((address, 0))
+
+
+def test_an_address_of_a_day_is_no_reason_for_a_new_certificate(tmp_path):
+    """Flags: permanent, temporary, deprecated, tentative, refused as somebody else's."""
+    flags = ("80", "00", "01", "21", "c0", "88")
+    lines = [f"20010db80000000000000000000000{n:02x} 02 40 00 {each} eth0\n" for n, each in enumerate(flags, 1)]
+    (tmp_path / "if_inet6").write_text("".join(lines))
+    assert list(certificate._ipv6(tmp_path / "if_inet6")) == ["2001:db8::1", "2001:db8::2"]
+    assert list(certificate._ipv6(tmp_path / "none")) == []
 
 
 def test_the_command_makes_what_a_client_can_trust(product: Product, tmp_path):
