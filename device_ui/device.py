@@ -22,7 +22,7 @@ from device_ui.settings.smtp import LOCKABLE
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
 SD_LISTEN_FDS_START = 3
-# What the private key is called as a credential of systemd (systemd.exec(5), LoadCredentialEncrypted=), and the folder
+# What the private key is called as a credential of systemd (systemd.exec, LoadCredentialEncrypted=), and the folder
 # beside the maker's where one lies that was encrypted for this device.
 CREDENTIAL, CREDENTIAL_STORE = "device-ui.private.key", "credstore.encrypted"
 
