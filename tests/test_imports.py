@@ -271,11 +271,11 @@ def test_cycle_for_types_alone_is_none():
 # What a process loads.
 
 
-def loaded(code: str) -> set[str]:
+def loaded(code: str, *words: str) -> set[str]:
     """The modules that stand in a fresh interpreter after this code; it measures no coverage, which loads its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)", *words],
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -315,7 +315,26 @@ def test_hook_starts_without_what_only_a_mail_needs():
 
 
 def test_daemon_starts_without_what_only_a_mail_needs():
-    assert loaded("import device_ui.mail.daemon") & {"ssl", "smtplib", "email", "cryptography", "bottle"} == set()
+    assert loaded("import device_ui.mail.daemon") & UNNEEDED == set()
+
+
+# hashlib loads OpenSSL, 3.5 MiB.
+UNNEEDED = {"ssl", "_ssl", "smtplib", "email", "cryptography", "bottle", "hashlib", "_hashlib", "secrets"}
+STARTED = """
+import os, sys
+from pathlib import Path
+from device_ui.device import Device, Folders
+from device_ui.mail.daemon import Daemon
+Daemon(Device.load(Folders(*map(Path, sys.argv[1:]))))
+"""
+
+
+def test_hook_that_has_its_key_starts_without_cryptography(folders):
+    def started() -> set[str]:
+        return loaded(STARTED, *map(str, (folders.data, folders.run, folders.etc)))
+
+    assert "cryptography" in started()  # which makes the key
+    assert started() & UNNEEDED == set()
 
 
 def test_client_is_the_standard_library_and_our_errors_alone():

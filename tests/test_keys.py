@@ -167,3 +167,10 @@ def test_pair_does_not_show_its_private_key(private, public):
     pair = keys.load_pair(private, public)
     assert repr(pair) == f"KeyPair({pair.id})" == str(pair)
     assert f"{pair.private!r}" not in f"{pair}"
+
+
+def test_a_private_file_of_before_is_read_and_gets_the_public_half(private, public):
+    pair = keys.load_pair(private, public)
+    private.write_bytes(record.encode("of before", {"x25519": pair.private.hex()}))
+    assert keys.load_pair(private, public) == pair
+    assert f'public = "{pair.public.hex()}"' in private.read_text().splitlines()

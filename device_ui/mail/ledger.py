@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import threading
 from array import array
@@ -259,7 +258,7 @@ class Ledger:
         execute("BEGIN IMMEDIATE")
         for statement in STATEMENTS:
             execute(statement)
-        execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, secrets.token_hex(8)))
+        execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, os.urandom(8).hex()))
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import queue
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -118,7 +118,7 @@ class Tester:
         # Imported here: a hook that tests nothing needs neither ssl nor smtplib for it.
         from device_ui.mail import message, trial
 
-        token = secrets.token_hex(8)
+        token = os.urandom(8).hex()
         result = trial.run(
             self._connect,
             settings,

@@ -3,13 +3,14 @@
 The hook makes the pair when it starts for the first time; two devices from one image never share one. A key file that
 is damaged is set aside and a new pair made: what was sealed to the old one must be typed again, and the page says so.
 
-While a pair is being rotated the private file holds the pair before, too, and the public file tells its id: what is
+The private file tells both halves of a pair: to work out the public one takes `cryptography`, which is 7 MiB that a hook
+without mail does not need. While a pair is being rotated the private file holds the pair before, too, and the public file tells its id: what is
 sealed to either opens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_ui.errors import Damaged, NoKey
@@ -18,13 +19,16 @@ from device_ui.settings import flash, record, seal
 PRIVATE_COMMENT = "device-ui: the private key of the mail hook. Whoever has it can read the mail password."
 PUBLIC_COMMENT = "device-ui: the public key that mail passwords are sealed to."
 CURRENT, BEFORE = "x25519", "x25519_before"
+# Of the private file: the public half of each. Files of before have none.
+PUBLIC = {CURRENT: "public", BEFORE: "public_before"}
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """The private key, 32 bytes, and what follows from it."""
+    """The private key, 32 bytes, and what follows from it. `known` is its public half where that is told."""
 
     private: bytes
+    known: bytes = field(default=b"", compare=False)
 
     def __repr__(self) -> str:
         return f"KeyPair({self.id})"
@@ -32,7 +36,7 @@ class KeyPair:
     @property
     def public(self) -> bytes:
         """The public key, 32 bytes."""
-        return seal.public_key(self.private)
+        return self.known or seal.public_key(self.private)
 
     @property
     def id(self) -> str:
@@ -86,7 +90,11 @@ def load_pairs(path: Path) -> list[KeyPair]:
     values = _values(path)
     if values is None:
         raise NoKey
-    return [KeyPair(_key(path, values[name])) for name in (CURRENT, BEFORE) if name in values]
+    return [
+        KeyPair(_key(path, values[name]), _key(path, values[PUBLIC[name]]) if PUBLIC[name] in values else b"")
+        for name in (CURRENT, BEFORE)
+        if name in values
+    ]
 
 
 def load_opening(path: Path, sealed: str) -> KeyPair:
@@ -116,7 +124,9 @@ def end_rotation(private_path: Path, public_path: Path) -> None:
 
 
 def _store_private(path: Path, pairs: list[KeyPair]) -> None:
-    values = {name: pair.private.hex() for name, pair in zip((CURRENT, BEFORE), pairs, strict=False)}
+    values: dict[str, str] = {}
+    for name, pair in zip((CURRENT, BEFORE), pairs, strict=False):
+        values |= {name: pair.private.hex(), PUBLIC[name]: pair.public.hex()}
     flash.replace(path, record.encode(PRIVATE_COMMENT, values), 0o600)
 
 
@@ -141,7 +151,7 @@ def _values(path: Path) -> dict[str, str] | None:
         return None
     try:
         values = {name: str(value) for name, value in record.decode(raw).items()}
-        if not {CURRENT} <= set(values) <= {CURRENT, BEFORE}:
+        if not {CURRENT} <= set(values) <= {CURRENT, BEFORE, *PUBLIC.values()}:
             raise ValueError("it holds no key of ours")
     except ValueError as error:
         raise Damaged(path, str(error)) from error

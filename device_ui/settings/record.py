@@ -5,10 +5,11 @@ The checksum covers every byte above it, so a flipped bit in a port number is da
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+
+from device_ui.settings.digest import sha256
 
 Value = str | int | bool
 CHECKSUM = "sha256"
@@ -24,13 +25,13 @@ def encode(comment: str, values: Mapping[str, Value]) -> bytes:
     """
     lines = [f"# {comment}", *(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())]
     body = ("\n".join(lines) + "\n").encode()
-    return body + f'{CHECKSUM} = "{hashlib.sha256(body).hexdigest()}"\n'.encode()
+    return body + f'{CHECKSUM} = "{sha256(body).hexdigest()}"\n'.encode()
 
 
 def decode(raw: bytes) -> dict[str, Value]:
     """The values of a file that `encode` wrote. Raises ValueError, with one line, for anything else."""
     body, found = _split(raw)
-    if hashlib.sha256(body).hexdigest() != found:
+    if sha256(body).hexdigest() != found:
         raise ValueError("its checksum does not match")
     values = tables(body.decode())
     if not all(isinstance(value, str | int | bool) for value in values.values()):

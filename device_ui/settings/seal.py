@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from device_ui.errors import CannotOpen, NoKey
+from device_ui.settings.digest import sha256
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives import hpke
@@ -44,7 +44,7 @@ def public_key(private: bytes) -> bytes:
 
 def key_id(public: bytes) -> str:
     """The name of a key pair: 16 hexadecimal digits of the public key's SHA-256."""
-    return hashlib.sha256(public).hexdigest()[:16]
+    return sha256(public).hexdigest()[:16]
 
 
 def sealed_for(sealed: str) -> str | None:

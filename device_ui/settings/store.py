@@ -7,7 +7,6 @@ from a backup is a revision of its own without anybody counting. ``""`` is the r
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Generic, TypeVar
 
 from device_ui.errors import Conflict, Damaged, NotStored
 from device_ui.settings import flash, record
+from device_ui.settings.digest import sha256
 from device_ui.settings.recipients import Recipients, from_values, to_values
 from device_ui.settings.smtp import FIELDS, SmtpSettings, recheck
 
@@ -123,4 +123,4 @@ def encode(settings: SmtpSettings) -> bytes:
 
 
 def _revision(raw: bytes | None) -> str:
-    return hashlib.sha256(raw).hexdigest() if raw is not None else ""
+    return sha256(raw).hexdigest() if raw is not None else ""
