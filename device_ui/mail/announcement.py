@@ -41,8 +41,8 @@ CHANGES_MAXIMUM = 4
 DROPPED = "dropped"
 
 
-class Sender(Protocol):
-    """What is needed of `courier.Courier`."""
+class Session(Protocol):
+    """What is needed of `courier.Courier` for one mail."""
 
     @property
     def local_address(self) -> str: ...
@@ -76,7 +76,7 @@ class Announcer:
         self,
         outbox: Outbox,
         device: Mapping[str, str],
-        connect: Callable[[SmtpSettings, str], Sender],
+        connect: Callable[[SmtpSettings, str], Session],
         unseal: Callable[[SmtpSettings], str],
         listed: Callable[[], Sequence[Recipient]],
         calendar: Clock,
@@ -153,7 +153,7 @@ class Announcer:
 
             (number,) = self._outbox.accept([event], facts=lambda first: {PROVED: None, CHANGES: _list(changes(first))})
             self._proved, self._changes = None, changes(number)
-            log.warning("event %d: mail goes through another server now; the one before is told", number)
+            log.warning("event %d: mail goes through another server now", number)
 
     def is_idle(self) -> bool:
         """Whether nothing is to be announced."""

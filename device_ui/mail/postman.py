@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
-from device_ui.mail.announcement import Announcer
+from device_ui.mail.announcement import Announcer, Session
 from device_ui.mail.backoff import RETRY_FIRST, Tries
 from device_ui.mail.catalog import SERVER_CHANGED, TYPES, Catalog
 from device_ui.mail.clock import Clock
@@ -47,16 +47,11 @@ LOSSES = ("refused", "dropped")
 LASTING = ("", "server", "fault", *LOSSES)
 
 
-class Sender(Protocol):
+class Sender(Session, Protocol):
     """What the postman needs of `courier.Courier`."""
 
     @property
     def is_open(self) -> bool: ...
-    @property
-    def local_address(self) -> str: ...
-    def open(self) -> None: ...
-    def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Any]: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
