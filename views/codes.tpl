@@ -22,7 +22,7 @@
 <td class="long" data-label="{{heads[3]}}">{{kind['description']}}</td>
 <td data-label="{{heads[4]}}">\\
 %     if kind['mail']:
-<a href="/others/email-content?code={{kind['code']}}" aria-label="The mail of {{kind['code']}}">yes</a>\\
+<a href="/others/email-content?code={{kind['code']}}" aria-label="yes, the mail of {{kind['code']}}">yes</a>\\
 %     else:
 no, kept only\\
 %     end

@@ -127,11 +127,12 @@ def test_file_is_saved_whole(at):
 
 
 def test_wide_table_is_scrolled_with_the_keyboard_and_the_page_is_not(at):
-    visitor = at("/history", viewport={"width": 660, "height": 640})
+    visitor = at("/history")
     region = visitor.page.get_by_role("region", name="Events")
+    region.evaluate("region => region.style.width = '600px'")
     region.focus()
     visitor.page.keyboard.press("ArrowRight")
-    visitor.page.wait_for_function("document.querySelector('.scroll').scrollLeft > 0")
+    visitor.page.wait_for_function("() => document.querySelector('.scroll').scrollLeft > 0")
     assert overflow(visitor) == 0
 
 
