@@ -58,7 +58,9 @@ def begun(image: Path, folder: Path) -> Device:
     with device(image, folder) as made:
         made.start()
         (folder / "code").write_text(made.setup_code())
-        browser = made.logged_in()
+        browser = made.browser()
+        chosen = {"password": ADMIN_PASSWORD, "again": ADMIN_PASSWORD}
+        assert browser.post("/setup", code=made.setup_code(), **chosen).status == 303
         assert browser.update(**settings_form(2599)).status == 303
         (folder / "token").write_text(browser.cookie)
         made.event()
