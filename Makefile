@@ -51,7 +51,7 @@ audit: .venv/audit ## let scanners and fuzzers at all of it
 	@sh .ci/needs audit
 	@.venv/bin/python -m pytest --numprocesses 0 --timeout 0 $(or $(TESTS),tests/audit)
 
-bench: .venv/tests ## measure what saves, events and mails write to flash
+bench: .venv/tests ## measure every figure beside its floor, and what is written to flash; takes some minutes
 	@sh .ci/needs tests
 	@.venv/bin/python -m tests.bench
 

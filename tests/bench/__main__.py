@@ -1,4 +1,6 @@
-"""``make bench``: what one save, one event, one mail and a storm write to flash. It measures; nothing here is a test.
+"""``make bench``: every figure beside its floor (`figures`), and what saves, events, mails and storms write to flash.
+
+It measures; nothing here is a test. Names of parts (``web``, ``limits``, ``events``, ``mail``, ``wear``) measure only those.
 
 The two processes run under strace; what they write to files of the data folder is counted in bytes, in blocks of 4 KiB
 that were touched, and in syncs. Times are not told: a build machine syncs in a tenth of a millisecond, and flash does not.
@@ -6,17 +8,17 @@ that were touched, and in syncs. Times are not told: a build machine syncs in a 
 
 from __future__ import annotations
 
-import os
-import platform
 import re
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from device_ui.mail import client
+from tests.bench import figures
 from tests.product import Browser, Product, settings_form, wait_for
 from tests.servers.scripted import ScriptedServer
 
@@ -150,16 +152,16 @@ def raise_many(product: Product, count: int) -> None:
         client.raise_event(product.folders.socket, "304", "disk 4 is full")
 
 
-def main() -> None:
-    """Print the table."""
-    print(
-        f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}\n"
-    )
-    print("| written to flash by | floor | bytes | blocks of 4 KiB | syncs |")
-    print("| --- | --- | --- | --- | --- |")
-    for name, floor, wear in table():
-        print(f"| {name} | {floor} | {wear.size:,} | {wear.blocks:,} | {wear.syncs:,} |")
+def main(words: Sequence[str]) -> None:
+    """Print both tables."""
+    if set(words) != {"wear"}:
+        figures.show(words)
+    if not words or "wear" in words:
+        print("\n| written to flash by | floor | bytes | blocks of 4 KiB | syncs |")
+        print("| --- | --- | --- | --- | --- |")
+        for name, floor, wear in table():
+            print(f"| {name} | {floor} | {wear.size:,} | {wear.blocks:,} | {wear.syncs:,} |")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

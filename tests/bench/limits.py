@@ -1,0 +1,109 @@
+"""Little memory and little processor: cgroups, where this machine lets us make some (v1, as root); else one line says so."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.bench.rows import Row, seconds, turns
+from tests.bench.stand import Stand, first_page
+from tests.product import settings_form
+
+GROUPS = Path("/sys/fs/cgroup")
+NAME = "device-ui-bench"
+MEMORY = 32 * 1024 * 1024
+# Microseconds of a processor in each period: a tenth of one.
+QUOTA, PERIOD = "10000", "100000"
+
+
+@contextlib.contextmanager
+def group(controller: str, of: str = "both", **limits: str) -> Iterator[Path]:
+    """A cgroup with these limits."""
+    made = GROUPS / controller / f"{NAME}-{of}"
+    made.mkdir()
+    try:
+        for name, value in limits.items():
+            (made / f"{controller}.{name}").write_text(value)
+        yield made
+    finally:
+        with contextlib.suppress(OSError):
+            made.rmdir()
+
+
+def inside(*groups: Path) -> Callable[[], None]:
+    """What a child does before it becomes the program."""
+
+    def enter() -> None:
+        for each in groups:
+            (each / "cgroup.procs").write_text(str(os.getpid()))
+
+    return enter
+
+
+def rows() -> Iterator[Row]:
+    """The start within 32 MiB."""
+    if not _can():
+        return
+    with group("memory", limit_in_bytes=str(MEMORY)) as memory, tempfile.TemporaryDirectory() as folder:
+        with Stand(Path(folder)) as product:
+            product.start()
+            product.logged_in()
+            product.stop("web")
+
+            def start(**popen: object) -> float:
+                begun = time.monotonic()
+                product.begin("web", "--listen", f"127.0.0.1:{product.port}", **popen)
+                took = first_page(product.port, "/login") - begun
+                product.stop("web")
+                return took
+
+            pairs = turns(5, lambda: start(preexec_fn=inside(memory)), start)
+    yield Row("web process, start within 32 MiB", "the same without a limit", "ms", *pairs, 1.2)
+
+
+def lines() -> list[str]:
+    """What happens in 32 MiB for each process, or for both, and a tenth of a processor for both."""
+    if not _can():
+        return ["This machine lets nobody make a cgroup (v1): nothing is told of 32 MiB and a tenth of a processor."]
+    limit = {"limit_in_bytes": str(MEMORY)}
+    with group("cpu", cfs_period_us=PERIOD, cfs_quota_us=QUOTA) as cpu:
+        with group("memory", "web", **limit) as web, group("memory", "hook", **limit) as hook:
+            apart = _day(cpu, web, hook)
+        with group("memory", **limit) as both:
+            together = _day(cpu, both, both)
+    return [
+        f"A tenth of one processor, 32 MiB of memory for each process: {apart}.",
+        f"The same with 32 MiB for both together: {together}.",
+    ]
+
+
+def _day(cpu: Path, web: Path, hook: Path) -> str:
+    """Start, log in, save, look at pages, raise an event; what it took, or what was killed for want of memory."""
+    told = []
+    with tempfile.TemporaryDirectory() as folder, Stand(Path(folder)) as product:
+        try:
+            told.append(
+                f"the hook is there after {seconds(lambda: product.start_hook(preexec_fn=inside(cpu, hook))):.1f} s"
+            )
+            told.append(f"the pages after {seconds(lambda: product.start_web(preexec_fn=inside(cpu, web))):.1f} s more")
+            browser = product.logged_in()
+            took = seconds(lambda: [browser.get("/smtp") for _ in range(20)]) / 20
+            told.append(f"a page takes {took * 1000:.0f} ms")
+            told.append(f"an Update {seconds(lambda: browser.update(**settings_form(2525))) * 1000:.0f} ms")
+            told.append(f"an event by the command is number {product.event('101', 'x')}")
+        except (OSError, AssertionError):
+            told.append("then memory is at its end")
+        for name, each in list(product.processes.items()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                told.append(f"the {name} process ended with {each.wait(1)}")
+                del product.processes[name]
+    return ", ".join(told)
+
+
+def _can() -> bool:
+    return os.geteuid() == 0 and all((GROUPS / each / "cgroup.procs").exists() for each in ("memory", "cpu"))

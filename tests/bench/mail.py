@@ -1,0 +1,173 @@
+"""Mail: a thousand to a real Postfix, one on an open connection, new sessions, and a line with 40 ms of round trip."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import smtplib
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from device_ui.mail.courier import Courier, trusted
+from device_ui.settings.smtp import SmtpSettings
+from tests.bench.rows import Row, seconds, turns
+from tests.bench.stand import Stand
+from tests.product import PASSWORD, free_port, settings_form, wait_for
+from tests.servers.authority import Authority
+from tests.servers.postfix import MailServer
+
+ALARMS = 1000
+ACCOUNT, TO = "alarm@mail.example.com", "keeper@mail.example.com"
+MAIL = b"From: <alarm@mail.example.com>\r\nSubject: alarm\r\n\r\n" + (b"x" * 70 + b"\r\n") * 40
+# Seconds one way.
+FAR = 0.020
+
+
+def rows() -> Iterator[Row]:
+    """Every row about mail."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        authority = Authority("Bench authority")
+        certificate = authority.issue(["localhost", "127.0.0.1"])
+        with MailServer(folder=folder / "postfix", certificate=certificate, accounts={ACCOUNT: PASSWORD}) as server:
+            mails = Mails(server, authority.write(folder / "ca.pem"))
+            yield one(mails)
+            yield mails.sessions()
+            yield far(mails)
+            yield thousand(mails, folder)
+
+
+class Mails:
+    """A Postfix, and both ways to reach it."""
+
+    def __init__(self, server: MailServer, authority: Path) -> None:
+        self.server, self.authority, self.context = server, authority, trusted([str(authority)])
+
+    def courier(self, port: int) -> Courier:
+        """Ours, with an open session."""
+        security = "tls" if port == self.server.tls_port else "starttls"
+        settings = SmtpSettings("localhost", port, "Alarms", ACCOUNT, security=security, sealed="x")
+        courier = Courier(settings, PASSWORD, context=self.context, allow_loopback=True)
+        courier.open()
+        return courier
+
+    def library(self, port: int) -> smtplib.SMTP:
+        """Python's, with an open session."""
+        session = smtplib.SMTP("localhost", port, timeout=60)
+        session.starttls(context=self.context)
+        session.login(ACCOUNT, PASSWORD)
+        return session
+
+    def sessions(self) -> Row:
+        """A new session to the login, TLS from the first byte against STARTTLS."""
+
+        def took(port: int) -> float:
+            begun = time.perf_counter()
+            courier = self.courier(port)
+            opened = time.perf_counter() - begun
+            courier.close()
+            return opened
+
+        pairs = turns(15, lambda: took(self.server.tls_port), lambda: took(self.server.submission_port))
+        return Row("a new session, TLS from the first byte", "a new STARTTLS one", "ms", *pairs, 1.5)
+
+
+def thousand(mails: Mails, folder: Path) -> Row:
+    """All that waits goes out, a mail for each."""
+    port = mails.server.submission_port
+
+    def here() -> float:
+        with tempfile.TemporaryDirectory(dir=folder) as name, Stand(Path(name)) as product:
+            product.maker("[mail]\ndigest_window = 0\nhourly_budget = 1000000\n")
+            product.start_hook("--ca-file", str(mails.authority))
+            raise_all(product.folders.socket)
+            product.save(**settings_form(port, host="localhost", account=ACCOUNT))
+            begun = time.perf_counter()
+            wait_for(lambda: product.state()["waiting"] == 0, 600, "the delivery")
+            return ALARMS / (time.perf_counter() - begun)
+
+    def floor() -> float:
+        with mails.library(port) as session:
+            return ALARMS / seconds(lambda: [session.sendmail(ACCOUNT, [TO], MAIL) for _ in range(ALARMS)])
+
+    told = "1,000 alarms delivered to Postfix, mails a second"
+    return Row(told, "smtplib, one open connection", "/s", *turns(2, here, floor), 0.85, at_least=True)
+
+
+def raise_all(path: Path) -> None:
+    """Every alarm, on one connection; that there are no settings yet keeps their mail."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        answers = sock.makefile("rb")
+        for number in range(ALARMS):
+            sock.sendall(f"event 101 disk {number} is full\n".encode())
+            if number % 50 == 49:
+                assert all(answers.readline().startswith(b"accepted ") for _ in range(50))
+
+
+def one(mails: Mails) -> Row:
+    """One mail to the server's 250 on an open connection."""
+    port = mails.server.submission_port
+    courier = mails.courier(port)
+    with contextlib.closing(courier), mails.library(port) as session:
+        here = lambda: seconds(lambda: courier.deliver([TO], MAIL))  # noqa: E731
+        pairs = turns(40, here, lambda: seconds(lambda: session.sendmail(ACCOUNT, [TO], MAIL)))
+    return Row("one mail to the server's 250, open connection", "smtplib, the same", "ms", *pairs, 1.7)
+
+
+def far(mails: Mails) -> Row:
+    """The same at a round trip of 40 ms."""
+    with Far(mails.server.submission_port) as line:
+        courier = mails.courier(line.port)
+        with contextlib.closing(courier), mails.library(line.port) as session:
+            here = lambda: seconds(lambda: courier.deliver([TO], MAIL))  # noqa: E731
+            pairs = turns(10, here, lambda: seconds(lambda: session.sendmail(ACCOUNT, [TO], MAIL)))
+    return Row("the same at 40 ms round trip", "smtplib, the same", "ms", *pairs, 0.6)
+
+
+class Far:
+    """A port on loopback that leads to another and delays every byte, each way, without holding up those behind it."""
+
+    def __init__(self, port: int) -> None:
+        self._target, self.port, self._stopping = port, free_port(), threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> Far:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for sock in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._stopping.is_set():
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._open += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        late: queue.Queue[tuple[float, bytes]] = queue.Queue()
+        threading.Thread(target=self._put, args=(target, late), daemon=True).start()
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                late.put((time.monotonic() + FAR, chunk))
+
+    def _put(self, target: socket.socket, late: queue.Queue[tuple[float, bytes]]) -> None:
+        with contextlib.suppress(OSError, queue.Empty):
+            while not self._stopping.is_set():
+                due, chunk = late.get(timeout=60)
+                self._stopping.wait(max(0.0, due - time.monotonic()))
+                target.sendall(chunk)

@@ -1,0 +1,98 @@
+"""The pages: memory, start, requests a second, bytes on the wire."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench.rows import Row, turns
+from tests.bench.stand import Stand, first_page, hello, pages, resident
+from tests.product import raw, settings_form
+
+PAGES = 200
+PROGRAM = "one route, bottle + waitress"
+
+
+def rows() -> Iterator[Row]:
+    """Every row about the web process."""
+    yield memory()
+    yield memory(save=True)
+    yield start()
+    yield speed()
+    yield wire()
+
+
+def memory(*, save: bool = False) -> Row:
+    """What the process holds after many pages, or after a save as well."""
+
+    def here() -> float:
+        with tempfile.TemporaryDirectory() as folder, Stand(Path(folder)) as product:
+            product.start()
+            browser = product.logged_in()
+            if save:
+                assert browser.update(**settings_form(2525)).status == 303
+            pages(product.port, "/smtp", PAGES, {"Cookie": browser.cookie})
+            return resident(product.processes["web"])
+
+    def floor() -> float:
+        with hello() as (process, port):
+            first_page(port, "/")
+            pages(port, "/", PAGES, {})
+            return resident(process)
+
+    told, reach = ("web process, memory after a save", 1.5) if save else ("web process, memory after 200 pages", 1.1)
+    return Row(told, PROGRAM, "MiB", *turns(3, here, floor), reach)
+
+
+def start() -> Row:
+    """From the start of a device that is set up to its first page."""
+    with tempfile.TemporaryDirectory() as folder, Stand(Path(folder)) as product:
+        product.start()
+        product.logged_in()
+        product.stop("web")
+
+        def here() -> float:
+            begun = time.monotonic()
+            product.begin("web", "--listen", f"127.0.0.1:{product.port}")
+            took = first_page(product.port, "/login") - begun
+            product.stop("web")
+            return took
+
+        def floor() -> float:
+            begun = time.monotonic()
+            with hello() as (_, port):
+                return first_page(port, "/") - begun
+
+        return Row("web process, start to first page", PROGRAM, "ms", *turns(9, here, floor), 1.4)
+
+
+def speed() -> Row:
+    """How many times a second the SMTP tab is shown to who is logged in."""
+    with tempfile.TemporaryDirectory() as folder, Stand(Path(folder)) as product, hello() as (_, port):
+        product.start()
+        browser = product.logged_in()
+        browser.update(**settings_form(2525))
+        first_page(port, "/")
+        here = lambda: pages(product.port, "/smtp", PAGES, {"Cookie": browser.cookie})  # noqa: E731
+        told = "SMTP tab, requests a second, logged in"
+        return Row(told, PROGRAM, "/s", *turns(5, here, lambda: pages(port, "/", PAGES, {})), 0.6, at_least=True)
+
+
+def wire() -> Row:
+    """The first visit: page, style, script and icon, headers included."""
+    with tempfile.TemporaryDirectory() as folder, Stand(Path(folder)) as product:
+        product.start()
+        browser = product.logged_in()
+        browser.update(**settings_form(2525))
+
+        def got(path: str) -> bytes:
+            head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{product.port}\r\nCookie: {browser.cookie}\r\n"
+            return raw(product.port, f"{head}Accept-Encoding: gzip\r\nConnection: close\r\n\r\n".encode())
+
+        page = got("/smtp")
+        files = re.findall(rb'(?:href|src)="(/static/[^"]+)"', page)
+        size = float(len(page) + sum(len(got(each.decode())) for each in files))
+    return Row("the whole SMTP tab, first visit, on the wire", "one initial window of TCP", "bytes", [size], [14600], 1)
