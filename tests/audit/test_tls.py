@@ -37,7 +37,7 @@ def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_testssl_finds_nothing_unexpected(front: Front, tmp_path: Path):
     told = tmp_path / "testssl.json"
     words = ["testssl", "--quiet", "--color", "0", "--warnings", "batch", "--jsonfile", str(told)]
-    done = subprocess.run([*words, f"https://127.0.0.1:{front.port}"], capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*words, f"https://127.0.0.1:{front.port}"], capture_output=True, text=True, timeout=3600)
     findings = json.loads(told.read_text())
     assert len(findings) > 100, done.stdout[-2000:]
     odd = [each for each in findings if each["severity"] not in ("OK", "INFO") and each["id"] not in TESTSSL_EXPECTED]
