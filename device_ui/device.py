@@ -18,6 +18,7 @@ from typing import Any
 
 from device_ui import places
 from device_ui.errors import MakerFile
+from device_ui.language import LANGUAGES
 from device_ui.settings.smtp import LOCKABLE
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
@@ -30,6 +31,11 @@ CREDENTIAL, CREDENTIAL_STORE = "device-ui.private.key", "credstore.encrypted"
 SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("device.name", "Storage appliance", "the device's name: in the page's heading and in every mail's subject"),
     ("device.model", "", "the model, told in every mail"),
+    (
+        "device.language",
+        "en",
+        "en or ko: the language of mails, and of pages whose browser asks for neither, unless somebody chose",
+    ),
     ("device.serial", "", "the serial number, told in every mail"),
     ("locks.security", False, "keeps connection security at its default, auto"),
     ("locks.sign_in", False, "keeps the sign-in at its default, manual"),
@@ -67,6 +73,10 @@ RANGES: Mapping[str, range] = {
     "ledger.bytes": range(1024 * 1024, 2**40),
     "ledger.reserve": range(2**30),
 }
+
+
+# Words that make sense, likewise.
+CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
 
 
 @dataclass(frozen=True)
@@ -244,6 +254,8 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
         raise MakerFile(path, f"{name} must be {KINDS[kind]}")
     if kind is str and not value.isprintable():
         raise MakerFile(path, f"{name} must be printable")
+    if value not in CHOICES.get(name, (value,)):
+        raise MakerFile(path, f"{name} must be {' or '.join(CHOICES[name])}")
     if kind is int and value not in RANGES[name]:
         raise MakerFile(path, f"{name} must be from {RANGES[name][0]} to {RANGES[name][-1]}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from device_ui.errors import HookError
@@ -47,9 +47,9 @@ def cells(event: Mapping[str, Any]) -> list[str]:
     return [str(found[name]) for name in COLUMNS]
 
 
-def ends(event: Mapping[str, Any]) -> list[str]:
+def ends(event: Mapping[str, Any], words: Callable[[str], str] = str) -> list[str]:
     """What became of an event's mail, a text for each recipient; and for those still waiting, if it was tried at all."""
-    return [_end(each) for each in event["deliveries"] if each["recipient"] or each["reply"]]
+    return [_end(each, words) for each in event["deliveries"] if each["recipient"] or each["reply"]]
 
 
 def row(texts: Iterable[str]) -> bytes:
@@ -58,8 +58,8 @@ def row(texts: Iterable[str]) -> bytes:
     return (",".join('"' + text.replace('"', '""') + '"' for text in safe) + "\r\n").encode("utf-8", "replace")
 
 
-def _end(each: Mapping[str, Any]) -> str:
+def _end(each: Mapping[str, Any], words: Callable[[str], str]) -> str:
     """``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
     at = f" at {each['step']}" if each["step"] and each["verdict"] != "delivered" else ""
-    became = ": ".join(filter(None, (each["recipient"], f"{each['verdict']}{at}")))
-    return ", ".join(filter(None, (became, each["reply"], each["time"])))
+    became = ": ".join(filter(None, (each["recipient"], words(f"{each['verdict']}{at}"))))
+    return ", ".join(filter(None, (became, words(each["reply"]), words(each["time"]))))

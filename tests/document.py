@@ -101,7 +101,7 @@ def problems(page: str) -> list[str]:
     wrong += [*(f"id {name} is there twice" for name, count in ids.items() if count > 1)]
     if not page.lower().startswith("<!doctype html>"):
         wrong.append("no doctype")
-    if [each.attributes.get("lang") for each in reader.root.all("html")] != ["en"]:
+    if [each.attributes.get("lang") for each in reader.root.all("html")] not in (["en"], ["ko"]):
         wrong.append("no language")
     for name in ("title", "main", "h1"):
         if len(reader.root.all(name)) != 1 or not reader.root.all(name)[0].text:

@@ -18,6 +18,7 @@ DEFAULTS = {
     "device.name": "Storage appliance",
     "device.model": "",
     "device.serial": "",
+    "device.language": "en",
     "locks.security": False,
     "locks.sign_in": False,
     "web.names": [],
@@ -82,6 +83,7 @@ def test_every_setting_is_taken(folders):
         name = "\ud55c\uae00 NAS"
         model = "X-1"
         serial = "0001"
+        language = "ko"
         [locks]
         security = true
         sign_in = true
@@ -111,6 +113,7 @@ def test_every_setting_is_taken(folders):
         "device.name": "\ud55c\uae00 NAS",
         "device.model": "X-1",
         "device.serial": "0001",
+        "device.language": "ko",
         "locks.security": True,
         "locks.sign_in": True,
         "web.names": ["nas.example.com", "nas"],
@@ -316,6 +319,7 @@ def test_systemds_sockets_are_taken_in_their_order():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
+        ('[device]\nlanguage = "fr"', "device.language must be en or ko"),
         ("[web]\ntests = 0", "web.tests must be from 1 to 1000"),
         ("[mail]\nhourly_budget = 1", "mail.hourly_budget must be from 2 to 1000000"),
         ("[mail]\ndigest_window = -1", "mail.digest_window must be from 0 to 3600"),

@@ -245,6 +245,7 @@ OPEN = {
     ("GET", "/setup"): (303, "/login"),
     ("POST", "/setup"): (303, "/login"),
     ("POST", "/logout"): (303, "/login"),
+    ("POST", "/language"): (400, None),
     ("GET", "/health"): (200, None),
     ("GET", "/static/style.css"): (200, None),
 }

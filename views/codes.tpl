@@ -1,10 +1,10 @@
-% rebase('layout.tpl', title='Event Codes')
-<h1>Event Codes</h1>
+% rebase('layout.tpl', title=_('Event Codes'))
+<h1>{{_('Event Codes')}}</h1>
 % include('others.tpl', part=part, problem=problem, catalog_problem=catalog_problem)
 % if kinds:
-<p>Every event that the device can record. An unknown code is mailed too, as a fault.</p>
-<div class="scroll" role="region" aria-label="Event codes" tabindex="0">
-% heads = ('Code', 'Type', 'Name', 'Description', 'Mailed')
+<p>{{_('Every event that the device can record. An unknown code is mailed too, as a fault.')}}</p>
+<div class="scroll" role="region" aria-label="{{_('Event codes')}}" tabindex="0">
+% heads = (_('Code'), _('Type'), _('Name'), _('Description'), _('Mailed'))
 <table class="rows">
 <thead>
 <tr>
@@ -17,14 +17,14 @@
 %   for kind in kinds:
 <tr>
 <td data-label="{{heads[0]}}">{{kind['code']}}</td>
-<td data-label="{{heads[1]}}">{{kind['type']}}</td>
-<td class="mid" data-label="{{heads[2]}}">{{kind['name']}}</td>
-<td class="long" data-label="{{heads[3]}}">{{kind['description']}}</td>
+<td data-label="{{heads[1]}}">{{_(kind['type'])}}</td>
+<td class="mid" data-label="{{heads[2]}}">{{_(kind['name'])}}</td>
+<td class="long" data-label="{{heads[3]}}">{{_(kind['description'])}}</td>
 <td data-label="{{heads[4]}}">\\
 %     if kind['mail']:
-<a href="/others/email-content?code={{kind['code']}}" aria-label="yes, the mail of {{kind['code']}}">yes</a>\\
+<a href="/others/email-content?code={{kind['code']}}" aria-label="{{_('yes, the mail of {code}', code=kind['code'])}}">{{_('yes')}}</a>\\
 %     else:
-no, kept only\\
+{{_('no, kept only')}}\\
 %     end
 </td>
 </tr>

@@ -1,38 +1,38 @@
-% rebase('layout.tpl', title='Email Content')
-<h1>Email Content</h1>
+% rebase('layout.tpl', title=_('Email Content'))
+<h1>{{_('Email Content')}}</h1>
 % include('others.tpl', part=part, problem=problem, catalog_problem=catalog_problem)
 <form action="/others/email-content" class="card filters">
 <div>
-<label for="code">Event code</label>
+<label for="code">{{_('Event code')}}</label>
 <select id="code" name="code">
 % if mail and code not in [kind['code'] for kind in kinds]:
 <option selected>{{code}}</option>
 % end
 % for kind in kinds:
-<option value="{{kind['code']}}"{{!' selected' if kind['code'] == code else ''}}>{{kind['code']}} {{kind['name']}}</option>
+<option value="{{kind['code']}}"{{!' selected' if kind['code'] == code else ''}}>{{kind['code']}} {{_(kind['name'])}}</option>
 % end
 </select>
 </div>
-<button>Show</button>
+<button>{{_('Show')}}</button>
 </form>
 % if mail:
 <dl>
 %   for name in ('subject', 'from', 'to', 'date'):
-<dt>{{name.capitalize()}}</dt><dd>{{mail[name]}}</dd>
+<dt>{{_(name).capitalize()}}</dt><dd>{{mail[name]}}</dd>
 %   end
 </dl>
 <details>
-<summary>All headers</summary>
+<summary>{{_('All headers')}}</summary>
 <pre class="card">{{mail['headers']}}</pre>
 </details>
 <div class="parts">
 <section aria-labelledby="text-part">
-<h2 id="text-part">Text</h2>
+<h2 id="text-part">{{_('Text')}}</h2>
 <pre class="card">{{mail['text']}}</pre>
 </section>
 <section aria-labelledby="html-part">
 <h2 id="html-part">HTML</h2>
-<iframe class="card" title="The HTML part of the mail" sandbox="" srcdoc="{{mail['html']}}"></iframe>
+<iframe class="card" title="{{_('The HTML part of the mail')}}" sandbox="" srcdoc="{{mail['html']}}"></iframe>
 </section>
 </div>
 % end

@@ -1,4 +1,4 @@
-% rebase('layout.tpl', title=title)
-<h1>{{title}}</h1>
-<p>{{sentence}}</p>
-<p><a href="/smtp">To the SMTP tab</a></p>
+% rebase('layout.tpl', title=_(title))
+<h1>{{_(title)}}</h1>
+<p>{{_(sentence)}}</p>
+<p><a href="/smtp">{{_('To the SMTP tab')}}</a></p>

@@ -1,5 +1,5 @@
 <!DOCTYPE html>
-<html lang="en">
+<html lang="{{_.code}}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -13,14 +13,14 @@
 <div class="bar">
 <p class="brand">{{device.name}}</p>
 % if path:
-<p class="state{{' well' if path.is_well else ''}}"><span aria-hidden="true">{{'✓' if path.is_well else '!'}}</span> {{path.state}}</p>
-<form method="post" action="/logout"><button class="quiet">Sign out</button></form>
+<p class="state{{' well' if path.is_well else ''}}"><span aria-hidden="true">{{'✓' if path.is_well else '!'}}</span> {{_(path.state)}}</p>
+<form method="post" action="/logout"><button class="quiet">{{_('Sign out')}}</button></form>
 % end
 </div>
 % if session:
-<nav aria-label="Pages">
+<nav aria-label="{{_('Pages')}}">
 %   for name, label in (('smtp', 'SMTP'), ('recipients', 'Recipients'), ('history', 'History'), ('others', 'Others')):
-<a href="/{{name}}"{{!' aria-current="page"' if name == page else ''}}>{{label}}</a>
+<a href="/{{name}}"{{!' aria-current="page"' if name == page else ''}}>{{_(label)}}</a>
 %   end
 </nav>
 % end
@@ -31,10 +31,19 @@
 % end
 {{!base}}
 </main>
+<footer class="bar">
+<form method="post" action="/language?page={{here}}">
+% for code, name in languages.items():
+%   if code != _.code:
+<button name="language" value="{{code}}" lang="{{code}}" class="quiet">{{name}}</button>
+%   end
+% end
+</form>
+</footer>
 % if session:
 <div class="toast" role="alert" data-idle="{{idle}}" hidden>
-<p>Nothing was done here for a while. In a minute you will be signed out; what you typed stays.</p>
-<button type="button">Stay signed in</button>
+<p>{{_('Nothing was done here for a while. In a minute you will be signed out; what you typed stays.')}}</p>
+<button type="button">{{_('Stay signed in')}}</button>
 </div>
 % end
 </body>

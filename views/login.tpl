@@ -1,16 +1,16 @@
-% rebase('layout.tpl', title='Sign in')
-<h1>Sign in</h1>
+% rebase('layout.tpl', title=_('Sign in'))
+<h1>{{_('Sign in')}}</h1>
 % if problem:
-<p class="problem" role="alert" id="problem" tabindex="-1" autofocus>{{problem}}</p>
+<p class="problem" role="alert" id="problem" tabindex="-1" autofocus>{{_(problem)}}</p>
 % end
 <form method="post" action="/login" class="card">
 % for name, value in kept.items():
 <input type="hidden" name="{{name}}" value="{{value}}">
 % end
 <div class="field">
-<label for="password">Administrator’s password</label>
+<label for="password">{{_('Administrator’s password')}}</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required{{!'' if problem else ' autofocus'}}>
 % include('reveal.tpl', id='password')
 </div>
-<button>Sign in</button>
+<button>{{_('Sign in')}}</button>
 </form>

@@ -1,21 +1,21 @@
 % rebase('layout.tpl', title='SMTP')
 <h1>SMTP</h1>
 % if notice:
-<p class="notice" role="status">{{notice}}</p>
+<p class="notice" role="status">{{_(notice)}}</p>
 % end
 % if problem:
-<p class="problem" role="alert" tabindex="-1" autofocus>{{problem}}</p>
+<p class="problem" role="alert" tabindex="-1" autofocus>{{_(problem)}}</p>
 % end
 % if damaged:
-<p class="problem" role="alert">The stored settings were damaged and could not be read. They were set aside as {{damaged.name}}; please type them again.</p>
+<p class="problem" role="alert">{{_('The stored settings were damaged and could not be read. They were set aside as {file}; please type them again.', file=damaged.name)}}</p>
 % end
 % if broken:
 <div class="problem" role="alert" tabindex="-1" autofocus aria-labelledby="summary">
-<h2 id="summary">{{summary}}</h2>
+<h2 id="summary">{{_(summary)}}</h2>
 <ul>
 % for field in fields:
 % if field.name in broken:
-<li><a href="#{{field.name}}">{{broken[field.name].sentence}}</a></li>
+<li><a href="#{{field.name}}">{{_(broken[field.name].sentence)}}</a></li>
 % end
 % end
 </ul>
@@ -27,22 +27,22 @@
 %   error = broken.get(field.name)
 %   described = field.name + '-help' + (' ' + field.name + '-rules' if field.rules else '') + (' ' + field.name + '-error' if error else '')
 <div class="field{{' wrong' if error else ''}}">
-<label for="{{field.name}}">{{field.label}}</label>
-<p class="help" id="{{field.name}}-help">{{field.help}}
+<label for="{{field.name}}">{{_(field.label)}}</label>
+<p class="help" id="{{field.name}}-help">{{_(field.help)}}
 %   if field.secret and has_password:
- <strong>A password is stored.</strong> Leave this empty to keep it.
+ <strong>{{_('A password is stored.')}}</strong> {{_('Leave this empty to keep it.')}}
 %   end
 %   if field.name in locked:
- Fixed by the maker of this device.
+ {{_('Fixed by the maker of this device.')}}
 %   end
 </p>
 %   if field.rules:
 %     include('rules.tpl', field=field)
 %   end
 %   if error:
-<p class="error" id="{{field.name}}-error">{{error.sentence}}
+<p class="error" id="{{field.name}}-error">{{_(error.sentence)}}
 %     for hint in error.hints:
-<span class="hint">{{hint}}</span>
+<span class="hint">{{_(hint)}}</span>
 %     end
 </p>
 %   end
@@ -59,7 +59,7 @@
 %     end
 %   end
 %   if field.name in beside:
-<p class="beside">Stored now: <strong>{{beside[field.name] or '(empty)'}}</strong></p>
+<p class="beside">{{_('Stored now:')}} <strong>{{beside[field.name] or _('(empty)')}}</strong></p>
 %   end
 </div>
 % end
@@ -69,7 +69,7 @@
 %   end
 % end
 <details{{!' open' if any(field.advanced and (field.name in broken or field.name in beside or test and field.name == test['field']) for field in fields) else ''}}>
-<summary>Advanced</summary>
+<summary>{{_('Advanced')}}</summary>
 % for field in fields:
 %   if field.advanced:
 %     put(field)
@@ -77,12 +77,12 @@
 % end
 </details>
 <div class="actions">
-<button>Update</button>
-<button formaction="/smtp/test" class="second">Send test email</button>
-<p class="unsaved" aria-live="polite" hidden>Not saved yet.</p>
+<button>{{_('Update')}}</button>
+<button formaction="/smtp/test" class="second">{{_('Send test email')}}</button>
+<p class="unsaved" aria-live="polite" hidden>{{_('Not saved yet.')}}</p>
 </div>
 </form>
-<div id="test" aria-live="polite" data-running="The test is running. It takes a minute at most." data-lost="The connection to the device was lost, so the test has no result. Please try again." data-answered="The server answered:" data-nothing="The test saves nothing." data-copy="Copy this result" data-copied="Copied" data-steps="{{steps}}">
+<div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-answered="{{_('The server answered:')}}" data-nothing="{{_('The test saves nothing.')}}" data-copy="{{_('Copy this result')}}" data-copied="{{_('Copied')}}" data-steps="{{steps}}">
 % if test:
 %   include('test.tpl', **test)
 % end

@@ -9,7 +9,7 @@
 % end
 </ol>
 % if reply:
-<p>The server answered: “{{reply}}”</p>
+<p>{{_('The server answered:')}} “{{reply}}”</p>
 % end
 % if advice:
 <p>\\
@@ -30,5 +30,5 @@
 % if hint:
 <p>{{hint}}</p>
 % end
-<p class="help">The test saves nothing.{{' Type the password again before you press Update.' if retype else ''}}</p>
+<p class="help">{{_('The test saves nothing.')}}{{' ' + _('Type the password again before you press Update.') if retype else ''}}</p>
 </section>

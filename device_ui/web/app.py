@@ -18,7 +18,7 @@ from device_ui.web import assets
 from device_ui.web.administrator import Administrator
 from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard, own_names, see_other
-from device_ui.web.pages import entry, history, others, recipients, smtp, trial
+from device_ui.web.pages import entry, history, language, others, recipients, smtp, trial
 from device_ui.web.sessions import Sessions
 from device_ui.web.site import TEST_SECONDS, Site
 from device_ui.web.throttle import Throttle
@@ -88,6 +88,8 @@ def routes(site: Site) -> Bottle:
     app.route("/others", "GET", guard.page(lambda _: see_other("/others/event-codes")))
     app.route("/others/event-codes", "GET", guard.page(partial(others.show_codes, site)))
     app.route("/others/email-content", "GET", guard.page(partial(others.show_content, site)))
+    app.route("/language", "GET", guard.page(lambda _: see_other("/smtp")))
+    app.route("/language", "POST", language.choose)
     app.route("/health", "GET", partial(health, site))
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", assets.serve)
     return app

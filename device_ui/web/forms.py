@@ -11,12 +11,13 @@ from bottle import HTTPError, request
 BODY_MAXIMUM = 64 * 1024
 FIELDS_MAXIMUM = 50
 CONTENT_TYPE = "application/x-www-form-urlencoded"
+NOT_A_FORM = f"A form is sent as {CONTENT_TYPE}."
 
 
 def posted() -> dict[str, str]:
     """The fields of the form in this request. Raises HTTPError 400, 413 or 415, in words."""
     if request.content_type.partition(";")[0].strip().lower() != CONTENT_TYPE:
-        raise HTTPError(415, "A form is sent as " + CONTENT_TYPE + ".")
+        raise HTTPError(415, NOT_A_FORM)
     if request.content_length > BODY_MAXIMUM:
         raise HTTPError(413, "The form is too large.")
     body = request.environ["wsgi.input"].read(BODY_MAXIMUM + 1)

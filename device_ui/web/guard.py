@@ -195,11 +195,16 @@ def _cookie() -> str:
     return COOKIE_UNDER_TLS if is_tls() else COOKIE
 
 
-def _token() -> str:
+def cookie(name: str) -> str:
+    """The value of this request's first cookie of this name, ``""`` when it has none."""
     # By hand: http.cookies gives up, or raises, at an odd cookie of another program on this host, and cookies know
     # no ports (RFC 6265, 8.5).
     pairs = (each.strip().partition("=") for each in _header("COOKIE").split(";"))
-    return next((value for name, _, value in pairs if name == _cookie()), "")
+    return next((value for each, _, value in pairs if each == name), "")
+
+
+def _token() -> str:
+    return cookie(_cookie())
 
 
 def _is_address(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +11,17 @@ from typing import Any
 from bottle import SimpleTemplate, response
 
 from device_ui.device import Device
-from device_ui.errors import HookError
+from device_ui.errors import HookError, MakerFile
+from device_ui.language import LANGUAGES, PLAIN, Words, load
 from device_ui.mail import client
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.web import assets
 from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard
+from device_ui.web.pages import language
 from device_ui.web.sessions import IDLE_SECONDS
+
+log = logging.getLogger(__name__)
 
 # Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
 TEST_SECONDS = 30.0
@@ -76,14 +81,32 @@ class Site:
             return word, {"reply": error.reason}
         return str(details.get("problem", "")), details
 
+    def words(self) -> Words:
+        """The words of this request's language."""
+        try:
+            return load(language.code(self.device["device.language"]), self.device.folders.etc)
+        except MakerFile as error:
+            log.error("the maker's words are not used: %s", error)
+            return load(language.code(self.device["device.language"]))
+
     def render(self, name: str, **values: Any) -> str:
         """A page of `views/` in the layout."""
         values.setdefault("session", None)
         values.setdefault("page", "smtp")
-        values["path"] = mail_path(*self.mail_state()) if values["session"] else None
+        words = self.words()
+        values["path"] = mail_path(*self.mail_state(), words) if values["session"] else None
         values["idle"] = int(IDLE_SECONDS)
         response.content_type = "text/html; charset=UTF-8"
-        return str(template(name).render(device=self.device, asset=assets.url, **values))
+        response.set_header("Content-Language", words.code)
+        response.set_header("Vary", language.VARIES)
+        given = {
+            "_": words,
+            "languages": LANGUAGES,
+            "here": language.here(),
+            "device": self.device,
+            "asset": assets.url,
+        }
+        return str(template(name).render(**given, **values))
 
 
 @dataclass(frozen=True)
@@ -98,13 +121,14 @@ class MailPath:
     is_well: bool
 
 
-def mail_path(word: str, details: Mapping[str, Any]) -> MailPath:
+def mail_path(word: str, details: Mapping[str, Any], words: Words = PLAIN) -> MailPath:
     """The hook's word for the mail path, and what it says beside it, as they are told."""
-    told = MAIL_PROBLEMS.get(word, "").format(step=details.get("step", ""), reply=details.get("reply", ""))
-    clock = CLOCK_WRONG.format(clock=details["clock"]) if details.get("clock") else ""
-    removed = REMOVED_UNMAILED.format(count=details["removed"]) if details.get("removed") else ""
-    problem = " ".join(filter(None, (told, details.get("advice", ""), removed, clock)))
-    return MailPath(MAIL_STATES.get(word, STOPPED), problem, is_well=not word)
+    step, reply = words(str(details.get("step", ""))), words(str(details.get("reply", "")))
+    told = words(MAIL_PROBLEMS.get(word, ""), step=step, reply=reply)
+    clock = words(CLOCK_WRONG, clock=details["clock"]) if details.get("clock") else ""
+    removed = words(REMOVED_UNMAILED, count=details["removed"]) if details.get("removed") else ""
+    problem = " ".join(filter(None, (told, words(str(details.get("advice", ""))), removed, clock)))
+    return MailPath(words(MAIL_STATES.get(word, STOPPED)), problem, is_well=not word)
 
 
 _templates: dict[str, SimpleTemplate] = {}

@@ -13,6 +13,7 @@ from bottle import HTTPError, html_escape, request, response
 
 from device_ui import spreadsheet
 from device_ui.errors import HookError
+from device_ui.language import Words
 from device_ui.mail import client
 from device_ui.web.guard import told
 from device_ui.web.sessions import Session
@@ -46,7 +47,7 @@ QUERY_FIELDS_MAXIMUM = 20
 # Bytes of a file that are sent at once.
 CSV_PIECE = 16 * 1024
 # What the ledger's limit removed, in words.
-REMOVED = {"info": "infos", "fault": "faults", "waiting": "still waiting for their mail"}
+REMOVED = {"info": "{count} infos", "fault": "{count} faults", "waiting": "{count} still waiting for their mail"}
 
 
 class Query:
@@ -99,7 +100,7 @@ def show(site: Site, session: Session) -> str:
         response.status = _status(error)
         problem, wrong = _told(error)
     told = {"events": [line["event"] for line in events], "problem": problem, "wrong": wrong}
-    return site.render("history", session=session, **_shown(query, end.get("end", {})), **told)
+    return site.render("history", session=session, **_shown(query, end.get("end", {}), site.words()), **told)
 
 
 def export(site: Site, _session: Session) -> Iterator[bytes]:
@@ -133,7 +134,7 @@ def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
     yield bytes(gathered)
 
 
-def _shown(query: Query, end: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(query: Query, end: Mapping[str, Any], words: Words) -> dict[str, Any]:
     """What the template shows besides the events."""
     matched = end.get("matched", 0)
     return {
@@ -149,7 +150,7 @@ def _shown(query: Query, end: Mapping[str, Any]) -> dict[str, Any]:
         "matched": matched,
         "kept": end.get("kept", 0),
         "pages": -(-matched // PAGE_EVENTS),
-        "removed": _removed(end.get("removed", {})),
+        "removed": _removed(end.get("removed", {}), words),
         "catalog_problem": end.get("catalog_problem", ""),
         "set_aside": ", ".join(end.get("set_aside", ())),
     }
@@ -172,6 +173,6 @@ def _told(error: HookError) -> tuple[str, str]:
     return NOT_SHOWN.format(reason=told(error)), ""
 
 
-def _removed(counts: Mapping[str, int]) -> str:
+def _removed(counts: Mapping[str, int], words: Words) -> str:
     """``3 infos, 2 faults``; ``""`` when nothing was removed."""
-    return ", ".join(f"{counts[name]} {words}" for name, words in REMOVED.items() if counts.get(name))
+    return ", ".join(words(told, count=counts[name]) for name, told in REMOVED.items() if counts.get(name))

@@ -17,6 +17,7 @@ from typing import Any
 from bottle import HTTPResponse, request, response
 
 from device_ui.errors import Damaged, HookError, NoKey, NotReadable
+from device_ui.language import Words
 from device_ui.mail import client
 from device_ui.settings.smtp import BY_NAME, Draft, SmtpSettings, parse
 from device_ui.web.forms import posted, text
@@ -64,12 +65,12 @@ def run(site: Site, session: Session) -> str | HTTPResponse | Iterator[bytes]:
         response.status = 503
         return page(problem=NOT_MADE.format(reason=problem))
     log.info("a test mail was asked for from %s", address())
-    wait = site.tests.take()
-    lines = _too_many(wait) if wait else _lines(site, settings)
+    wait, words = site.tests.take(), site.words()
+    lines = _too_many(wait, words) if wait else _lines(site, settings, words)
     if LINES_TYPE in request.get_header("Accept", ""):
         answer: str | Iterator[bytes] = _sent(lines)
     else:
-        test, problem = _at_the_end(lines, retype=draft.password is not None)
+        test, problem = _at_the_end(lines, words, retype=draft.password is not None)
         answer = page(problem=problem, test=test)
     if wait:
         _unavailable(429, wait)
@@ -86,23 +87,23 @@ def _sealed(site: Site, draft: Draft, problem: str) -> tuple[SmtpSettings | None
         return None, told(error)
 
 
-def _too_many(seconds: int) -> Lines:
+def _too_many(seconds: int, words: Words) -> Lines:
     """No step: whoever tries one server after another, or one password, is to be slow."""
     log.warning("no test mail was made: too many one after another")
-    yield {"problem": TOO_MANY.format(seconds=seconds)}
+    yield {"problem": words(TOO_MANY, seconds=seconds)}
 
 
-def _lines(site: Site, settings: SmtpSettings) -> Lines:
+def _lines(site: Site, settings: SmtpSettings, words: Words) -> Lines:
     """Each step, then the result or a problem, as they are shown. One test at a time."""
     if not site.testing.acquire(blocking=False):
-        yield {"problem": BUSY}
+        yield {"problem": words(BUSY)}
         return
     try:
         for line in client.test(site.device.folders.socket, dataclasses.asdict(settings)):
-            yield {name: SHOWN[name](value) for name, value in line.items() if name in SHOWN}
+            yield {name: SHOWN[name](value, words) for name, value in line.items() if name in SHOWN}
     except HookError as error:
         log.warning("a test mail has no result: %s", error)
-        yield {"problem": PROBLEMS.get(error.word, NOT_MADE).format(reason=told(error))}
+        yield {"problem": words(PROBLEMS.get(error.word, NOT_MADE), reason=words(told(error)))}
     finally:
         site.testing.release()
 
@@ -127,10 +128,10 @@ def _json(line: Line) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _at_the_end(lines: Lines, *, retype: bool) -> tuple[Line | None, str]:
+def _at_the_end(lines: Lines, words: Words, *, retype: bool) -> tuple[Line | None, str]:
     """What the page shows of all lines, None when no step was passed; and the problem that ended them, or ``""``."""
     steps: list[Line] = []
-    result: Line = _shown_result({})
+    result: Line = _shown_result({}, words)
     problem = ""
     for line in lines:
         steps += [line["step"]] if "step" in line else []
@@ -138,7 +139,7 @@ def _at_the_end(lines: Lines, *, retype: bool) -> tuple[Line | None, str]:
         problem = line.get("problem", problem)
     if problem:
         _unavailable()
-        result = {**result, "sentence": "The test was broken off."}
+        result = {**result, "sentence": words("The test was broken off.")}
     return {**result, "steps": steps, "retype": retype} if steps or not problem else None, problem
 
 
@@ -147,43 +148,43 @@ def _unavailable(status: int = 503, seconds: int = 60) -> None:
     response.set_header("Retry-After", str(seconds))
 
 
-def _shown_step(step: Mapping[str, Any]) -> Line:
+def _shown_step(step: Mapping[str, Any], words: Words) -> Line:
     """``label``, ``time`` and ``told``, each a text."""
     return {
-        "label": _label(step.get("name")),
-        "time": f"{float(step.get('seconds', 0)):.2f} s",
-        "told": str(step.get("told", "")),
+        "label": _label(step.get("name"), words),
+        "time": words("{seconds} s", seconds=f"{float(step.get('seconds', 0)):.2f}"),
+        "told": words(str(step.get("told", ""))),
     }
 
 
-def _shown_result(result: Mapping[str, Any]) -> Line:
+def _shown_result(result: Mapping[str, Any], words: Words) -> Line:
     """``sentence``, ``failed``, ``reply``, ``advice``, ``field`` and ``hint``, each a text; ``recipients``, texts."""
     recipients = result.get("recipients", ())
     delivered = result.get("verdict") == "delivered"
     field, reply = str(result.get("field", "")), str(result.get("reply", ""))
     return {
-        "sentence": _sentence(recipients, delivered=delivered),
-        "failed": _failed(str(result.get("step", "")), str(result.get("problem", "")), reply),
+        "sentence": _sentence(recipients, words, delivered=delivered),
+        "failed": _failed(str(result.get("step", "")), str(result.get("problem", "")), reply, words),
         "reply": reply if REPLY_PATTERN.fullmatch(reply) else "",
-        "advice": str(result.get("advice", "")),
+        "advice": words(str(result.get("advice", ""))),
         "field": field if field in BY_NAME else "",
-        "recipients": [_became(each) for each in recipients] if _differ(recipients) else [],
-        "hint": LOOK_FOR_IT if delivered else "",
+        "recipients": [_became(each, words) for each in recipients] if _differ(recipients) else [],
+        "hint": words(LOOK_FOR_IT) if delivered else "",
     }
 
 
-def _sentence(recipients: Sequence[Mapping[str, Any]], *, delivered: bool) -> str:
+def _sentence(recipients: Sequence[Mapping[str, Any]], words: Words, *, delivered: bool) -> str:
     if delivered:
-        return ACCEPTED.format(recipients=", ".join(str(each["recipient"]) for each in recipients))
+        return words(ACCEPTED, recipients=", ".join(str(each["recipient"]) for each in recipients))
     some = any(each["verdict"] == "delivered" for each in recipients)
-    return NOT_ACCEPTED_BY_ALL if some else NOT_ACCEPTED
+    return words(NOT_ACCEPTED_BY_ALL if some else NOT_ACCEPTED)
 
 
-def _failed(step: str, problem: str, reply: str) -> str:
+def _failed(step: str, problem: str, reply: str, words: Words) -> str:
     """``Connect: refused (nothing listens at this port)``; what the server itself said is told beside it."""
     word = "" if problem == ANSWER else problem
-    own = "" if reply in ("", word) or REPLY_PATTERN.fullmatch(reply) else f"({reply})"
-    return ": ".join(filter(None, (_label(step), " ".join(filter(None, (word, own))))))
+    own = "" if reply in ("", word) or REPLY_PATTERN.fullmatch(reply) else f"({words(reply)})"
+    return ": ".join(filter(None, (_label(step, words), " ".join(filter(None, (words(word), own))))))
 
 
 def _differ(recipients: Sequence[Mapping[str, Any]]) -> bool:
@@ -191,16 +192,17 @@ def _differ(recipients: Sequence[Mapping[str, Any]]) -> bool:
     return any(each["step"] in OF_EACH and each["verdict"] != "delivered" for each in recipients)
 
 
-def _became(each: Mapping[str, Any]) -> str:
+def _became(each: Mapping[str, Any], words: Words) -> str:
     """``a@b.c: refused at Recipient: “550 no such user”``."""
-    words = BECAME.get(each["verdict"], str(each["verdict"]))
-    at = f" at {_label(each.get('step'))}" if each.get("step") and each["verdict"] != "delivered" else ""
-    return f"{each['recipient']}: {words}{at}" + (f": “{each['reply']}”" if each.get("reply") else "")
+    became = words(BECAME.get(each["verdict"], str(each["verdict"])))
+    if each.get("step") and each["verdict"] != "delivered":
+        became = words("{became} at {step}", became=became, step=_label(each["step"], words))
+    return f"{each['recipient']}: {became}" + (f": “{words(str(each['reply']))}”" if each.get("reply") else "")
 
 
-def _label(step: Any) -> str:
+def _label(step: Any, words: Words) -> str:
     name = str(step or "")
-    return smtp.STEPS.get(name, name)
+    return words(smtp.STEPS.get(name, name))
 
 
 SHOWN = {"step": _shown_step, "result": _shown_result}
