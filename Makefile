@@ -8,7 +8,12 @@ LINT := --line-length 120
 RULES := --select A,ARG,B,C4,DTZ,E,F,I,N,PIE,PLC,PLE,PLW,RET,RUF,S,SIM,UP,W --ignore E501,N818,PLC0415,RUF001,RUF002,RUF003,S105,S603
 # The ledger's queries are put together of its own constants; what a person types is always a value (tests/test_history.py).
 RULES += --per-file-ignores 'device_ui/mail/*.py:S608'
-SCANNERS := sslyze
+SCANNERS := sslyze bandit
+# The bounds of make audit: inputs of hypothesis and seconds of atheris for each reader, cases for each form, seconds of wapiti.
+EXAMPLES ?= 400
+FUZZ_SECONDS ?= 20
+CASES ?= 100
+SCAN_SECONDS ?= 150
 
 help: ## say what each command does
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -41,15 +46,20 @@ power: .venv/tests ## cut the power everywhere: start on every disk that a cut c
 	@.venv/bin/python -m tests.power
 	@DEVICE_UI_POWER=all .venv/bin/python -m pytest --numprocesses 0 --capture no --timeout 0 tests/power
 
-# The scanners that are programs: by themselves, since sslyze needs an older cryptography than the product does.
+# The scanners that are programs: by themselves, since sslyze needs an older cryptography than the product does, and wapiti
+# other versions of what both need.
 .venv/audit: setup.cfg .venv/tests
+	@.venv/bin/pip install --quiet --disable-pip-version-check '.[audit]' && rm -rf build device_ui.egg-info
+	@$(PYTHON) -m venv .venv/wapiti
+	@.venv/wapiti/bin/pip install --quiet --disable-pip-version-check wapiti3
 	@$(PYTHON) -m venv .venv/audit
 	@.venv/audit/bin/pip install --quiet --disable-pip-version-check $(SCANNERS)
 	@touch $@
 
-audit: .venv/audit ## let scanners and fuzzers at all of it
+audit: .venv/audit ## let fuzzers and scanners at all of it, on loopback alone; takes ten minutes
 	@sh .ci/needs audit
-	@.venv/bin/python -m pytest --numprocesses 0 --timeout 0 $(or $(TESTS),tests/audit)
+	@AUDIT_EXAMPLES=$(EXAMPLES) AUDIT_FUZZ_SECONDS=$(FUZZ_SECONDS) AUDIT_CASES=$(CASES) AUDIT_SCAN_SECONDS=$(SCAN_SECONDS) \
+		.venv/bin/python -m pytest --timeout 0 $(or $(TESTS),tests/audit)
 
 bench: .venv/tests ## measure every figure beside its floor, and what is written to flash; takes some minutes
 	@sh .ci/needs tests

@@ -1,0 +1,62 @@
+"""atheris on every reader of bytes from outside, for a bounded time each; and on products with a fault, which it finds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.audit.fuzz import BROKEN
+from tests.audit.mutants import Mutant, mutate
+from tests.audit.targets import TARGETS
+from tests.product import ROOT
+
+SECONDS = int(os.environ.get("AUDIT_FUZZ_SECONDS", "20"))
+# Seconds in which a fault must be found. Each is one that somebody might make, or that was there once.
+MUTANT_SECONDS = 120
+FAULTS = {
+    "form": ("device_ui/settings/rules.py", "return None if has_control(text) else", "return"),
+    "record": ("device_ui/settings/store.py", "if set(values) <= set(NAMES) else", "if values else"),
+    "device": ("device_ui/device.py", "if kind is int and value not in RANGES[name]", "if False"),
+    "catalog": ("device_ui/mail/catalog.py", "<= maximum or not value.isprintable()", "<= maximum"),
+    "message": ("device_ui/mail/sendmail.py", "if not text.strip() or not any(", "if not any("),
+    "request": ("device_ui/web/strict.py", "FOREIGN_BYTE.search(raw + end,", "FOREIGN_BYTE.search(raw,"),
+    "replies": (
+        "device_ui/mail/login.py",
+        "quoted(f\"the server offers {' '.join(offered) or 'none'}\", ())",
+        "f\"the server offers {' '.join(offered)}\"",
+    ),
+    "line": ("device_ui/mail/hook.py", 'if words[:1] != ["event"]', 'if words[0] != "event"'),
+}
+
+
+def fuzzed(name: str, root: Path, seconds: int) -> subprocess.CompletedProcess[str]:
+    """atheris on one target of the product in `root`."""
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+    words = [sys.executable, "-m", "tests.audit.fuzz", name, "--seconds", str(seconds)]
+    environment = {**plain, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        words, cwd=root, env=environment, capture_output=True, text=True, errors="replace", timeout=10 * seconds + 60
+    )
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_it_finds_nothing(name: str) -> None:
+    done = fuzzed(name, ROOT, SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    print(name, *(line for line in done.stderr.splitlines() if "number_of_executed" in line))
+
+
+def test_every_target_has_a_fault() -> None:
+    assert FAULTS.keys() == TARGETS.keys()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_it_finds_a_fault(name: str, tmp_path: Path) -> None:
+    mutate(Mutant(name, [FAULTS[name]], ""), tmp_path)
+    done = fuzzed(name, tmp_path, MUTANT_SECONDS)
+    assert done.returncode == BROKEN, done.stdout + done.stderr[-2000:]
+    assert f"BROKEN {name}: " in done.stdout
