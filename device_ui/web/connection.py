@@ -56,18 +56,17 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     def __init__(self, server: Door, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002
         self.begun = server.clock()
-        self.visitor = server.visitor(addr)
+        self.belong(server.visitor(addr))
         # When each phase of the current request was seen first; since when its sending is watched, and from which byte.
         self._seen: dict[str, float] = {}
         self._seen_served = 0
         self._window: tuple[float, int] | None = None
         super().__init__(server, sock, addr, adj, map=map)
 
-    @property
-    def crowds(self) -> tuple[object, ...]:
-        """What this connection is counted with: its outer network, its inner one, its visitor."""
-        inner, outer = peer.networks(self.visitor)
-        return outer, inner, self.visitor
+    def belong(self, visitor: str) -> None:
+        """It is this visitor's, and counted with its outer network, its inner one and itself."""
+        self.visitor = visitor
+        self.crowds: tuple[object, ...] = (*peer.networks(visitor)[::-1], visitor)
 
     @property
     def phase(self) -> str:

@@ -117,8 +117,9 @@ class Door:
             return False
         counts = Counter(name for each in candidates for name in each.crowds)
 
-        def rank(each: Channel) -> tuple[list[int], int, float]:
-            return [-counts[name] for name in each.crowds], EXPENDABLE.index(each.phase), each.begun
+        def rank(each: Channel) -> tuple[int, int, int, int, float]:
+            outer, inner, visitor = each.crowds
+            return -counts[outer], -counts[inner], -counts[visitor], EXPENDABLE.index(each.phase), each.begun
 
         min(candidates, key=rank).is_doomed = True
         return True

@@ -52,7 +52,7 @@ def network(text: str) -> str:
     return str(ipaddress.IPv6Network((int(found) >> IPV6_PREFIX << IPV6_PREFIX, IPV6_PREFIX)))
 
 
-@lru_cache(maxsize=256)  # asked anew of every connection, at every newcomer under siege
+@lru_cache(maxsize=256)  # under siege the same ones are asked for again and again
 def networks(visitor: str) -> tuple[Network, Network]:
     """The inner and the outer network around a visitor, as IP version and leading bits; `UNKNOWN` has one of its own."""
     found = _read(visitor.partition("/")[0])

@@ -45,5 +45,6 @@ class UnixChannel(Channel):
             return False
         self._preface, self.is_tls = None, True
         self.is_doomed = not self.server.has_room(peer.network(address))
-        self.addr, self.visitor = (address, int(found[2])), peer.network(address)
+        self.addr = (address, int(found[2]))
+        self.belong(peer.network(address))
         return True

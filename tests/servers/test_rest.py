@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -158,6 +159,24 @@ def test_what_is_being_done_for_somebody_who_has_gone_is_finished():
         assert doors.run()
         visitor.join(SECONDS)
     assert steps == ["done", "rest"]
+
+
+def test_the_pages_rest_so_long_after_the_last_visitor_has_left():
+    left: list[float] = []
+
+    def visit() -> None:
+        with socket.create_connection(listener.getsockname()):
+            threading.Event().wait(0.6)
+            left.append(time.monotonic())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        doors = server.open_doors(lambda *_: pytest.fail("asked"), "", [listener.dup()])
+        visitor = threading.Thread(target=visit)
+        doors.rest_after(0.4, lambda: bool(left))
+        visitor.start()
+        assert doors.run()
+        visitor.join(SECONDS)
+    assert time.monotonic() - left[0] >= 0.4
 
 
 def test_a_guesser_gains_nothing_by_waiting_until_the_pages_rest(set_up, resting):
