@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bottle import SimpleTemplate, response
+from bottle import SimpleTemplate, html_escape, response
 
 from device_ui.device import Device
 from device_ui.errors import HookError, MakerFile
@@ -131,11 +132,27 @@ def mail_path(word: str, details: Mapping[str, Any], words: Words = PLAIN) -> Ma
     return MailPath(words(MAIL_STATES.get(word, STOPPED)), problem, is_well=not word)
 
 
-_templates: dict[str, SimpleTemplate] = {}
+SPECIAL = re.compile("[&<>\"']")
 
 
-def template(name: str) -> SimpleTemplate:
+def escaped(text: str) -> str:
+    """The text as HTML, in an attribute, too. bottle looks for each special character; most texts of a page have none."""
+    return str(html_escape(text)) if SPECIAL.search(text) else text
+
+
+class Template(SimpleTemplate):  # type: ignore[misc]  # bottle has no types
+    """bottle's, with our way to escape; what a template includes is of its kind."""
+
+    def prepare(self, escape_func: Callable[[str], str] = escaped, **settings: Any) -> None:
+        """Called by bottle, once."""
+        super().prepare(escape_func, **settings)
+
+
+_templates: dict[str, Template] = {}
+
+
+def template(name: str) -> Template:
     """A template of `views/`, compiled once."""
     if name not in _templates:
-        _templates[name] = SimpleTemplate(name=f"{name}.tpl", lookup=[str(assets.find("views"))])
+        _templates[name] = Template(name=f"{name}.tpl", lookup=[str(assets.find("views"))])
     return _templates[name]
