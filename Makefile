@@ -37,6 +37,7 @@ run: .venv/product ## start the product with its demo mail server, ready for a b
 test: .venv/tests ## run everything: unit tests, real mail servers, a real browser; print the coverage
 	@sh .ci/needs tests
 	@rm -f .coverage .coverage.*
+	@.venv/bin/python -m compileall -q device_ui tests
 	@.venv/bin/python -m coverage run -m pytest $(TESTS)
 	@.venv/bin/python -m coverage combine --quiet
 	@.venv/bin/python -m coverage report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import platform
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from tests.bench import events, limits, mail, web
 from tests.bench.rows import HEAD
+from tests.product import ROOT
 
 PARTS = {"web": web, "limits": limits, "events": events, "mail": mail}
 
@@ -25,6 +27,7 @@ def machine() -> str:
 
 def show(words: Sequence[str]) -> None:
     """Print rows as they are measured: median, and the least and the most. `words` choose parts; none, all of them."""
+    compileall.compile_dir(ROOT / "device_ui", quiet=1)  # as an installation does (make install, pip)
     chosen = [name for name in PARTS if name in words or not words]
     print(machine(), "", *HEAD, sep="\n", flush=True)
     for name in chosen:
