@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import json
 import logging
@@ -547,15 +546,6 @@ def test_the_makers_name_stays_text(tmp_path):
         root = document.read(page.text)
         assert [each.text for each in root.by_class("brand")] == ["<b>NAS</b> & Söhne"]
         assert root.all("title")[0].text == "Set up · <b>NAS</b> & Söhne"
-
-
-def test_the_first_visit_fits_one_initial_window(session):
-    """SPEC, 9: page, style, script and icon on the wire, 14,600 bytes."""
-    root = document.read(session.get("/smtp").text)
-    pages = [session.get(path) for path in ("/smtp", *files(root))]
-    heads = sum(len(name) + len(value) + 4 for page in pages for name, value in page.headers.items())
-    tab, *rest = (page.text.encode() for page in pages)
-    assert heads + len(tab) + sum(len(gzip.compress(each)) for each in rest) <= 14_600
 
 
 def test_the_key_that_the_web_process_has_opens_nothing(product):

@@ -139,7 +139,7 @@ def test_each_kind_is_a_row(pages):
 def test_a_kind_that_is_mailed_leads_to_its_mail(pages):
     links = read(pages.get(PATHS[0])).all("table")[0].all("a")
     found = [(each.attributes["href"], each.attributes["aria-label"]) for each in links]
-    assert found == [(f"/others/email-content?code={code}", f"The mail of {code}") for code in ("101", "303")]
+    assert found == [(f"/others/email-content?code={code}", f"yes, the mail of {code}") for code in ("101", "303")]
 
 
 def test_markup_in_the_catalogue_stays_text(pages, hook):

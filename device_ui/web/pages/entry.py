@@ -34,7 +34,8 @@ def show_setup(site: Site) -> str | HTTPResponse:
     """The page that chooses the administrator's password; only on a device that has none."""
     if site.guard.entrance() != "/setup":
         return see_other("/login")
-    return _setup_page(site, request.query.getunicode("code", ""), "")
+    code = request.query.getunicode("code", "")
+    return _setup_page(site, code if code.isprintable() else "", "")
 
 
 def set_up(site: Site) -> str | HTTPResponse:
