@@ -45,7 +45,7 @@ IN_PLACE = [
     (FLASH, "        os.unlink(name, dir_fd=folder)  # what a power cut may have left\n", "        pass\n"),
     (FLASH, "os.O_CREAT | os.O_EXCL |", "os.O_CREAT |"),
 ]
-CHECKSUM = "if hashlib.sha256(body).hexdigest() != found:"
+CHECKSUM = "if sha256(body).hexdigest() != found:"
 OPENED = "        self._connection = sqlite3.connect("
 UNCHANGED = "                _fsync_existing(path.name, folder)\n                os.fsync(folder)\n                return False\n"
 RESEALED = "    store.save(dataclasses.replace(settings, sealed=sealed), revision)\n"
@@ -144,7 +144,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "a reset erases the settings first",
-        [(FACTORY, "    yield from _siblings(folders.private_key)\n", "")],
+        [(FACTORY, "    yield from _siblings(folders.key_file)\n", "")],
         "reset",
         "before the key",
     ),
