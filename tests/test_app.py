@@ -368,7 +368,7 @@ def test_nothing_but_the_static_files_is_served(product, path):
 def test_static_files_are_served_with_their_type(product, name, kind):
     page = Browser(product.port).get(f"/static/{name}")
     assert page.headers["content-type"] == kind
-    assert page.text.encode() == (assets.find("static") / name).read_bytes()
+    assert page.text.encode() == assets.ASSETS[name].plain
 
 
 def files(root: document.Element) -> list[str]:

@@ -57,7 +57,7 @@ def test_pages_are_not_compressed(product):
 @pytest.mark.parametrize("name", ["style.css", "app.js"])
 def test_whoever_takes_gzip_gets_it(product, name, accepted):
     head, _, body = wire(product, assets.url(name), f"Accept-Encoding: {accepted}").partition(b"\r\n\r\n")
-    assert gzip.decompress(body) == (assets.find("static") / name).read_bytes()
+    assert gzip.decompress(body) == assets.ASSETS[name].plain
     assert b"Content-Encoding: gzip\r\n" in head and b"Vary: Accept-Encoding\r\n" in head
 
 
@@ -99,6 +99,24 @@ def test_the_name_changes_with_the_content(tmp_path):
         return assets.read(tmp_path / "style.css").unique
 
     assert named("a{}") == named("a{}") != named("b{}")
+
+
+def test_script_keeps_every_line_that_does_something():
+    source = b'// why\n"use strict";\n\n  // because\nlet a = 1;  // one\n    a += 2;\n'
+    assert assets.squeezed(source) == b'"use strict";\nlet a = 1;  // one\na += 2;\n'
+
+
+def test_no_text_or_comment_of_the_script_spans_lines():
+    script = (assets.find("static") / "app.js").read_text()
+    assert [line for line in script.splitlines() if line.count("`") % 2 or line.endswith("\\") or "/*" in line] == []
+
+
+def test_whole_tab_fits_in_korean_too(product):
+    lines = (f"Cookie: {product.logged_in().cookie}", "Accept-Encoding: gzip", "Accept-Language: ko")
+    page = wire(product, "/smtp", *lines)
+    assert b'lang="ko"' in page
+    files = re.findall(rb'(?:href|src)="(/static/[^"]+)"', page)
+    assert len(page) + sum(len(wire(product, path.decode(), *lines)) for path in files) <= WINDOW
 
 
 def test_what_compressing_would_not_make_smaller_is_not_compressed(product):

@@ -63,9 +63,18 @@ def find(name: str) -> Path:
     return next(root / name for root in ROOTS if (root / name).is_dir())
 
 
+def squeezed(script: bytes) -> bytes:
+    """A script without its whole-line comments, empty lines and indentation, a fifth of what it takes on the wire.
+
+    No text of ours spans lines (tests/test_assets.py), so that no line is anything else.
+    """
+    lines = (line.strip() for line in script.splitlines())
+    return b"\n".join(line for line in lines if line and not line.startswith(b"//")) + b"\n"
+
+
 def read(path: Path) -> Asset:
     """A file as it is served from now on."""
-    plain = path.read_bytes()
+    plain = squeezed(path.read_bytes()) if path.suffix == ".js" else path.read_bytes()
     packer = zlib.compressobj(9, wbits=31)  # RFC 1952, without name and time: the same bytes at every start
     zipped = packer.compress(plain) + packer.flush()
     digest = hashlib.sha256(plain).hexdigest()[:HASH_DIGITS]
