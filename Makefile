@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PREFIX ?= /usr
 DESTDIR ?=
+INTERPRETER ?= /usr/bin/env python3
 LISTEN ?= 127.0.0.1:8080
 SOURCES := $(shell find device_ui static views -type f -not -name '*.pyc') setup.cfg pyproject.toml
 LINT := --line-length 120
@@ -78,9 +79,9 @@ format: .venv/tests ## put the source into its format
 
 install: ## install under DESTDIR and PREFIX, without dependencies and without pip, as a packager expects
 	@install -d -m 755 "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/device-ui"
-	@tar -c --exclude=__pycache__ --mode=u+rwX,go=rX device_ui static views | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/lib/device-ui"
-	@$(PYTHON) -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(PREFIX)/lib/device-ui"
-	@printf '%s\n' '#!/usr/bin/env python3' 'import sys' 'sys.path.insert(0, "$(PREFIX)/lib/device-ui")' \
+	@tar -c --exclude=__pycache__ --exclude=appliance --mode=u+rwX,go=rX device_ui static views | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/lib/device-ui"
+	@$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s "$(DESTDIR)" -p / "$(DESTDIR)$(PREFIX)/lib/device-ui"
+	@printf '%s\n' '#!$(INTERPRETER)' 'import sys' 'sys.path[:0] = ["$(PREFIX)/lib/device-ui", "$(PREFIX)/lib/device-ui/bundled"]' \
 		'from device_ui.alarm import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@cd "$(DESTDIR)$(PREFIX)" && install -d -m 755 lib/systemd/system lib/sysusers.d lib/tmpfiles.d share/device-ui
@@ -91,7 +92,11 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 	@install -m 644 device_ui/appliance/tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/device-ui.conf"
 	@install -m 644 device_ui/appliance/nginx.conf device_ui/appliance/stunnel.conf "$(DESTDIR)$(PREFIX)/share/device-ui"
 
+deb: .venv/bin/python ## build Debian packages in dist: with the three dependencies inside, and one that names them
+	@sh .ci/deb dist bundled
+	@sh .ci/deb dist plain
+
 clean: ## remove what the other commands made, but not the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help run test power audit bench check format install clean
+.PHONY: help run test power audit bench check format install deb clean

@@ -1,0 +1,61 @@
+"""Run by `test_package` as root of a machine that is thrown away: install a package, use it as two users, remove it.
+
+What was found is printed as JSON. It imports nothing but the standard library: nothing of the checkout is in reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+
+FOLDERS = ("settings", "web", "mail", "public")
+LINKS = "/etc/systemd/system/*.wants/device-ui*"
+PLACES = ("/etc/device-ui*", "/run/device-ui*", "/usr/*/device-ui*", "/var/lib/device-ui*", LINKS)
+SECONDS = 20.0
+
+
+def told(*words: str) -> str:
+    """What a program prints."""
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def tried(look):
+    """What `look` gives, once it gives something."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            return look()
+    raise SystemExit("nothing answers")
+
+
+def main(package: str, port: str) -> None:
+    """Install, use, remove, purge."""
+    subprocess.run(["dpkg", "--install", package], check=True, stdout=subprocess.DEVNULL)
+    found = {name: told("stat", "-c", "%a %U:%G", f"/var/lib/device-ui/{name}") for name in FOLDERS}
+    found["units"] = sorted(os.path.basename(each) for each in glob.glob(LINKS))
+    web = ["device-ui", "web", "--listen", f"127.0.0.1:{port}"]
+    processes = [
+        subprocess.Popen(["runuser", "-u", user, "--", *words], stderr=subprocess.DEVNULL)
+        for user, words in (("device-mail", ["device-ui", "mailhook"]), ("device-ui", web))
+    ]
+    found["event"] = tried(lambda: told("device-ui", "event", "303"))
+    found["page"] = tried(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/setup").read().decode())
+    found["check"] = subprocess.run(["device-ui", "check"], capture_output=True, text=True).stdout
+    for process in processes:
+        process.terminate()
+        process.wait(SECONDS)
+    told("dpkg", "--remove", "device-ui")
+    found["kept"] = os.path.exists("/var/lib/device-ui/mail/ledger.sqlite3")
+    told("dpkg", "--purge", "device-ui")
+    found["left"] = [name for place in PLACES for name in glob.glob(place)]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

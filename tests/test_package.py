@@ -1,0 +1,207 @@
+"""What a maker puts into an image: the wheel, the Debian package, the recipes. Each is installed and used, or agrees with the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import device_ui
+from device_ui.check import MINIMUM_VERSIONS
+from tests.product import ROOT, Product, free_port
+
+APPLIANCE = ROOT / "device_ui" / "appliance"
+RECIPE = APPLIANCE / "yocto" / f"device-ui_{device_ui.__version__}.bb"
+BUILDROOT = APPLIANCE / "buildroot" / "device-ui"
+UNITS = [each for each in APPLIANCE.iterdir() if each.suffix in (".service", ".socket", ".timer")]
+SOURCES = ("device_ui", "static", "views", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "Makefile", ".ci")
+# Of a .pyc's flags (PEP 552): it is known by a hash of its source, which nobody looks at.
+UNCHECKED_HASH = 0b01
+
+
+def run(*words: str | Path, **options: object) -> str:
+    """A program's output; it must succeed."""
+    done = subprocess.run(words, **{"capture_output": True, "text": True, "timeout": 120, **options})  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources and nothing else, for what leaves files beside them."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        of = ROOT / name
+        shutil.copytree(of, copy / name, ignore=shutil.ignore_patterns("__pycache__")) if of.is_dir() else shutil.copy(
+            of, copy
+        )
+    return copy
+
+
+# The wheel
+
+
+class Installed(Product):
+    """A device whose processes run what is installed, with nothing of the checkout in reach."""
+
+    def __init__(self, folder: Path, python: Path) -> None:
+        super().__init__(folder)
+        self.python = str(python)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of every process of this device."""
+        return {name: value for name, value in super().environment.items() if name != "PYTHONPATH"}
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> Path:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", source / "dist", source)
+    (found,) = (source / "dist").glob("*.whl")
+    return found
+
+
+def test_the_wheel_serves_pages_and_takes_events_by_itself(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "empty")
+    python = tmp_path / "empty" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
+    run(*pip, "install", "--quiet", wheel)
+    with Installed(tmp_path, python) as product:
+        browser = product.start().logged_in()
+        assert "SMTP Host" in browser.get("/smtp").text
+        assert browser.get("/static/style.css").status == 200
+        assert run(tmp_path / "empty" / "bin" / "device-ui", "event", "303", env=product.environment) == "accepted 1\n"
+
+
+# make install
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``make install`` puts under another prefix."""
+    root = tmp_path_factory.mktemp("image")
+    run("make", "-s", "-C", ROOT, "install", f"DESTDIR={root}", "PREFIX=/opt/lamp")
+    return root
+
+
+def test_everything_is_under_the_prefix(image: Path) -> None:
+    assert [each.name for each in image.iterdir()] == ["opt"]
+    assert {each.name for each in (image / "opt/lamp").iterdir()} == {"bin", "lib", "share"}
+
+
+def test_no_file_names_the_place_where_the_image_was_made(image: Path) -> None:
+    assert [each for each in image.rglob("*") if each.is_file() and str(image).encode() in each.read_bytes()] == []
+
+
+def test_every_module_is_compiled_and_no_date_is_compared(image: Path) -> None:
+    modules = [each for each in image.rglob("*.py")]
+    compiled = [each for each in image.rglob("*.pyc")]
+    assert len(compiled) == len(modules) > 70
+    assert {int.from_bytes(each.read_bytes()[4:8], "little") for each in compiled} == {UNCHECKED_HASH}
+    assert (
+        b"/opt/lamp/lib/device-ui/device_ui/check.py"
+        in next(each for each in compiled if each.name.startswith("check.")).read_bytes()
+    )
+
+
+# The Debian package, in a copy of this machine that is thrown away
+
+
+THROWAWAY = """
+set -e
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount --rbind /proc "$1/root/proc"
+mount --rbind /dev "$1/root/dev"
+cp "$2" "$1/root/root/device-ui.deb"
+cp "$3" "$1/root/root/installed.py"
+exec chroot "$1/root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+	/usr/bin/python3 /root/installed.py /root/device-ui.deb "$4"
+"""
+
+
+@pytest.fixture(scope="module")
+def packages(source: Path) -> dict[str, Path]:
+    """The packages of both kinds."""
+    (source / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    return {kind: source / run("sh", ".ci/deb", "dist", kind, cwd=source).strip() for kind in ("bundled", "plain")}
+
+
+@pytest.fixture(scope="module")
+def used(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What `installed` found on a machine with the package."""
+    words = ["unshare", "--mount", "sh", "-c", THROWAWAY, "sh", tmp_path_factory.mktemp("machine")]
+    return dict(json.loads(run(*words, packages["bundled"], ROOT / "tests" / "installed.py", str(free_port()))))
+
+
+def test_the_package_makes_two_users_rooms_and_enables_its_units(used: dict[str, object]) -> None:
+    rooms = ("2750 device-ui:device-mail", "700 device-ui:device-ui", "700 device-mail:device-mail")
+    assert [used[name] for name in ("settings", "web", "mail")] == list(rooms)
+    assert used["units"] == sorted(each.name for each in UNITS if "[Install]" in each.read_text())
+
+
+def test_what_the_package_installs_serves_pages_and_takes_events(used: dict[str, object]) -> None:
+    assert used["event"] == "accepted 1"
+    assert "Setup code" in str(used["page"])
+    for name in MINIMUM_VERSIONS:
+        assert re.search(rf"^ok +{name}: ", str(used["check"]), re.MULTILINE), used["check"]
+
+
+def test_what_was_recorded_stays_until_the_package_is_purged(used: dict[str, object]) -> None:
+    assert used["kept"] is True
+    assert used["left"] == []
+
+
+@pytest.mark.parametrize("kind", ["bundled", "plain"])
+def test_a_package_names_what_it_needs(packages: dict[str, Path], kind: str) -> None:
+    named = run("dpkg-deb", "--field", packages[kind], "Depends")
+    found = dict(re.findall(r"python3-([a-z]+) \(>= ([0-9.]+)\)", named))
+    assert found == ({} if kind == "bundled" else {name: told(version) for name, version in MINIMUM_VERSIONS.items()})
+    assert "python3 (>= 3.11)" in named
+
+
+# What is written down in several places
+
+
+def told(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def minimums(text: str) -> dict[str, str]:
+    """The three names in a text, each with the least version that stands behind it."""
+    names = "|".join(MINIMUM_VERSIONS)
+    found = re.findall(rf"({names})\W+(?:runtime, )?>= ([0-9.]+)", text.replace("_", "-").lower())
+    assert len(found) == len(dict(found)) == len(MINIMUM_VERSIONS)
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    "path", ["setup.cfg", RECIPE, BUILDROOT / "Config.in"], ids=["setup.cfg", "Yocto", "Buildroot"]
+)
+def test_every_recipe_names_the_least_versions_that_check_asks_for(path: str | Path) -> None:
+    text = (ROOT / path).read_text().partition("[options.extras_require]")[0]
+    assert minimums(text) == {name: told(version) for name, version in MINIMUM_VERSIONS.items()}
+
+
+def test_the_recipes_are_of_this_version_and_licence() -> None:
+    assert f"DEVICE_UI_VERSION = {device_ui.__version__}\n" in (BUILDROOT / "device-ui.mk").read_text()
+    checksum = hashlib.md5((ROOT / "LICENSE").read_bytes(), usedforsecurity=False).hexdigest()
+    assert f"file://LICENSE;md5={checksum}" in RECIPE.read_text()
+
+
+def test_the_recipes_make_the_users_and_enable_the_units_of_the_image() -> None:
+    names = re.findall(r"^[ug] ([a-z-]+)", (APPLIANCE / "sysusers.conf").read_text(), re.MULTILINE)
+    assert len(names) == 3
+    for recipe in (RECIPE, BUILDROOT / "device-ui.mk"):
+        assert [name for name in names if not re.search(rf"[ \t]{name}\b", recipe.read_text())] == []
+    enabled = re.findall(r"device-ui-[a-z]+\.[a-z]+", RECIPE.read_text())
+    assert sorted(enabled) == sorted(each.name for each in UNITS if "[Install]" in each.read_text())
