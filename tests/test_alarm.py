@@ -81,6 +81,10 @@ def test_both_ways_end_at_the_same_socket(data, environment):
     assert hook_socket(data, environment) == str(Folders.find(data, environment).socket)
 
 
+def test_a_data_folder_brings_its_run_folder_with_it():
+    assert hook_socket(None, {"DEVICE_UI_DATA": "/srv/y"}) == hook_socket("/srv/y", {}) == "/srv/y/run/hook.sock"
+
+
 def test_alarm_is_raised_without_what_it_does_not_need(product: Product):
     product.start_hook()
     done = run(product, "event", "303", "--text", "x", code=f"{BEGIN}; print(*sys.modules)")
