@@ -208,6 +208,15 @@ def test_axe_finds_nothing_on_any_page_in_any_state(enter, hook, faked, state):
     assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
 
 
+@pytest.mark.parametrize("path", ["/smtp", "/history", "/login"])
+def test_korean_is_read_as_well_and_fits_a_phone(enter, hook, path):
+    visitor = enter(path, locale="ko-KR", viewport={"width": 320, "height": 640})
+    assert visitor.page.locator("html").get_attribute("lang") == "ko"
+    assert found(visitor, runOnly=TAGS) == []
+    visitor.page.evaluate(SPACED)
+    assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
+
+
 def test_axe_finds_nothing_on_the_set_up(visit, product):
     product.start_web()
     visitor = visit(product)
