@@ -181,8 +181,8 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
     folders = device.folders
     if folders.stored_credential:
         raise DeviceUIError(
-            f"the private key is the credential {folders.stored_credential}: decrypt it to {folders.key_file} "
-            "(systemd-creds decrypt), remove it, rotate, and encrypt the file again"
+            f"the private key is the credential {folders.stored_credential}: stop the mail hook, decrypt it to "
+            f"{folders.key_file} (systemd-creds decrypt), remove it, rotate, encrypt the file again, and start the hook"
         )
     key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key)
     with contextlib.suppress(HookError):  # it reads the new key when it starts

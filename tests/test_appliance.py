@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -74,13 +75,23 @@ def test_the_certificates_service_is_sealed_but_for_what_root_must():
 def test_the_proxy_takes_a_new_certificate_and_is_left_alone_without_one():
     lines = (APPLIANCE / "device-ui-certificate.service").read_text().splitlines()
     begun = [line.partition("=")[2] for line in lines if line.startswith("Exec")]
-    assert begun == [
-        "/usr/bin/device-ui certificate --if-needed",
+    assert "/usr/bin/device-ui certificate --if-needed;" in begun[0]
+    assert begun[1:] == [
         "-/bin/systemctl --no-block try-reload-or-restart nginx.service",
         "-/bin/systemctl --no-block try-restart stunnel4.service",
     ]
-    assert "ExecCondition=/usr/bin/device-ui certificate --if-needed" in lines
     assert "Before=nginx.service stunnel4.service" in lines
+
+
+@pytest.mark.parametrize(("told", "code"), [(0, 0), (1, 1), (74, 255), (78, 255), (139, 255)])
+def test_a_renewal_that_failed_fails_its_unit(tmp_path, told, code):
+    """ExecCondition= takes 1 to 254 for "skip, and all is well" (systemd.service(5))."""
+    program = tmp_path / "device-ui"
+    program.write_text(f"#!/bin/sh\nexit {told}\n")
+    program.chmod(0o755)
+    line = unit("device-ui-certificate.service")["Service"]["ExecCondition"]
+    words = shlex.split(line.replace("/usr/bin/device-ui", str(program)).replace("$$", "$"))
+    assert subprocess.run(words, check=False, timeout=20).returncode == code
 
 
 @pytest.mark.parametrize(("name", "user"), [(SERVICES[0], "device-ui"), (SERVICES[1], "device-mail")])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from device_ui.device import Folders
-from tests.product import PASSWORD, ROOT, Product, settings_form
+from device_ui.mail import client
+from tests.product import PASSWORD, ROOT, Product, settings_form, wait_for
 
 NAME = "device-ui.private.key"
 
@@ -48,13 +49,20 @@ def test_without_the_credential_nothing_opens_the_password(given):
 
 
 def test_a_damaged_credential_is_told_and_no_other_key_is_made(given):
+    """And it costs no alarm: the mail waits for whoever mends it."""
     shown = given.folder / "credentials" / NAME
+    sound = shown.read_text()
     shown.chmod(0o600)
     shown.write_text("damaged")
-    done = given.command("mailhook", env=environment(given))
-    assert done.returncode == 78
-    assert done.stderr.startswith("device-ui: device-ui.private.key is damaged")
+    given.start_hook(env=environment(given))
+    assert given.event("303") == 1
+    wait_for(lambda: client.state(given.folders.socket)["problem"] == "password", what="the word for it")
+    assert "device-ui.private.key is damaged" in given.log("mailhook")
     assert not given.folders.key_file.exists()
+    given.stop("mailhook")
+    shown.write_text(sound)
+    given.start_hook(env=environment(given))
+    wait_for(lambda: client.state(given.folders.socket)["problem"] != "password", what="the key")
 
 
 def test_rotating_says_how(given):

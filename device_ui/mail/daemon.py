@@ -55,10 +55,7 @@ class Daemon:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
             flash.make_folder(*folder)
-        is_given = device.folders.credential is not None
-        keys.load_pair(device.folders.private_key, device.folders.public_key, is_credential=is_given)
-        self._finish_rotation()
-        self._key_ids = keys.public_ids(device.folders.public_key)
+        self._key_ids = self._load_key()
         self._outbox = Outbox(
             device.folders.ledger,
             rows_maximum=device["ledger.rows"],
@@ -185,6 +182,20 @@ class Daemon:
         sealed = settings.sealed or ""
         pair = keys.load_opening(self._device.folders.private_key, sealed)
         return seal.unseal(sealed, pair.private, settings.bound_to)
+
+    def _load_key(self) -> frozenset[str]:
+        """The ids of the keys that open passwords; none of a credential that is damaged: alarms are accepted all the
+        same, and wait for whoever mends it. Raises `NotStored`, `NotReadable`."""
+        folders = self._device.folders
+        try:
+            keys.load_pair(folders.private_key, folders.public_key, is_credential=folders.credential is not None)
+        except (NoKey, Damaged, NotReadable) as error:
+            if folders.credential is None:
+                raise
+            log.error("%s; mail waits until it is mended, or removed and the password typed again", error)
+            return frozenset()
+        self._finish_rotation()
+        return keys.public_ids(folders.public_key)
 
     def _finish_rotation(self) -> None:
         folders = self._device.folders

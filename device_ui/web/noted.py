@@ -22,7 +22,7 @@ REMEMBERED, NOTED_MAXIMUM = 3600.0, 64
 KNOWN_MAXIMUM = 16
 # Seconds between two writes: 144 a day at most.
 WRITE_SECONDS = 600.0
-COMMENT = "device-ui: failed logins, so that a restart forgets no guesser. Safe to delete."
+COMMENT = "device-ui: failed logins, and where logins came from, so that a restart forgets neither. Safe to delete."
 
 
 @dataclass
