@@ -12,9 +12,14 @@ A maker adds the names of his own events, or changes a sentence, in ``ko.toml`` 
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from device_ui.errors import MakerFile
+
+log = logging.getLogger(__name__)
 
 # What the device speaks, and what each calls itself.
 LANGUAGES = {"en": "English", "ko": "한국어"}
@@ -102,6 +107,15 @@ def load(code: str, etc: Path | None = None) -> Words:
     return Words(code, {**_READ[code](), **(_of_the_maker(etc / f"{code}.toml") if etc else {})})
 
 
+def spoken(code: str, etc: Path | None) -> Words:
+    """The words of a language, without the maker's where his file is wrong: that is in the log."""
+    try:
+        return load(code, etc)
+    except MakerFile as error:
+        log.error("the maker's words are not used: %s", error)
+        return load(code)
+
+
 def _korean() -> Mapping[str, str]:
     from device_ui.languages.ko import SENTENCES
 
@@ -128,7 +142,6 @@ def _ranges(header: str) -> Iterable[tuple[str, float]]:
 
 def _of_the_maker(path: Path) -> Mapping[str, str]:
     # Imported here: most devices have no such file.
-    from device_ui.errors import MakerFile
     from device_ui.settings.record import tables
 
     try:

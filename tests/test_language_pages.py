@@ -101,6 +101,9 @@ def test_no_english_is_left_on_the_recipients(reader):
     assert english(posted(do="add", address="x", lowest="info")) == []
     assert posted(do="add", address="a@b.cc", lowest="fault").status == 303
     assert english(reader.get("/recipients")) == []
+    assert posted(do="change", address="a@b.cc", lowest="info", language="ko").status == 303
+    (chosen,) = [each for each in document.read(reader.get("/recipients").text).all("select", id="language-0")]
+    assert [each.text for each in chosen.all("option") if "selected" in each.attributes] == ["한국어"]
     assert posted(do="remove", address="a@b.cc").status == 303
     assert english(reader.get("/recipients")) == []
 

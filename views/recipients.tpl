@@ -27,6 +27,13 @@
 %   end
 </select>
 % end
+% def spoken(selected, label=''):
+<select{{!label}} name="language">
+%   for code, name in languages.items():
+<option value="{{code}}" lang="{{code}}"{{!' selected' if code == (selected or device['device.language']) else ''}}>{{name}}</option>
+%   end
+</select>
+% end
 % if listed:
 <ul class="card list">
 %   for number, recipient in enumerate(listed):
@@ -36,6 +43,8 @@
 <input type="hidden" name="address" value="{{recipient.address}}">
 <label for="lowest-{{number}}">{{recipient.address}}</label>
 %     choice('lowest-%d' % number, recipient.lowest)
+<label class="unseen" for="language-{{number}}">{{_('Language of the mail to {address}', address=recipient.address)}}</label>
+%     spoken(recipient.language, ' id="language-%d"' % number)
 <button name="do" value="change" class="second" aria-label="{{_('Save {address}', address=recipient.address)}}">{{_('Save')}}</button>
 <button name="do" value="remove" class="quiet" aria-label="{{_('Remove {address}', address=recipient.address)}}">{{_('Remove')}}</button>
 </form>
@@ -62,6 +71,10 @@
 <div class="field">
 <label for="lowest">{{_('Gets')}}</label>
 %   choice('lowest', typed.get('lowest', 'info'))
+</div>
+<div class="field">
+<label for="language">{{_('Language of the mail')}}</label>
+%   spoken(typed.get('language', ''), ' id="language"')
 </div>
 <button name="do" value="add">{{_('Add')}}</button>
 </form>

@@ -223,7 +223,9 @@ class Announcer:
         try:
             courier.open()
             device = {**self._device, "address": courier.local_address}
-            envelope = message.Envelope(settings, recipients, device, self._outbox.id, self._calendar.now())
+            spoken = message.languages(recipients, self._listed(), device)
+            now = self._calendar.now()
+            envelope = message.Envelope(settings, recipients, device, self._outbox.id, now, languages=spoken)
             return courier.deliver(recipients, message.compose(event, SERVER_CHANGED, envelope)), False
         except Stopped as stopped:
             return dict.fromkeys(recipients, stopped.outcome), stopped.login_refused

@@ -69,7 +69,8 @@ class Daemon:
 
     def _made(self) -> hook.Hook:
         device, store = self._device, Store(self._device.folders.settings)
-        names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial")}
+        names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial", "language")}
+        names["etc"] = str(device.folders.etc)
         kinds, problem = self._catalog()
         calendar = Clock(self._outbox.newest_date())
         self._postman = Postman(

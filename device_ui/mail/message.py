@@ -18,10 +18,13 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.nonmultipart import MIMENonMultipart
 from email.policy import compat32
 from email.utils import format_datetime
+from pathlib import Path
 
+from device_ui.language import ENGLISH, PLAIN, Words, spoken
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.outbox import Digest, Event
 from device_ui.mail.telling import headed, local, moment, numbers, span
+from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 
 # Headers are folded once, where they are made: the generator would fold anew, inside a quoted name too.
@@ -36,6 +39,10 @@ MESSAGE_ID_SUFFIX = "device-ui.internal"
 
 # Characters of all texts that a digest tells in full, the oldest first; of each text beyond them.
 TEXTS_MAXIMUM, EXCERPT_MAXIMUM = 100_000, 200
+REMOVED = "{count} events were removed before they could be mailed: the ledger was full."
+TEST_INTRO = (
+    'Somebody pressed "Send test email" on this device, or ran device-ui test. Its alarms will come to you like this.'
+)
 DEVICE_ROWS = (("Device", "name"), ("Model", "model"), ("Serial number", "serial"), ("Address", "address"))
 
 Rows = Sequence[tuple[str, str]]
@@ -47,6 +54,10 @@ class Envelope:
 
     `device` holds ``name``, ``model``, ``serial`` and ``address``. `now` (seconds since 1970, never 1970 itself) dates
     what has no date. `removed`: events that the ledger's limit took before they could be mailed.
+
+    `languages` are those of the recipients. Where they differ, one mail tells everything in each of them, one after the
+    other: so it stays one mail, with one Message-ID, in one transaction that the ledger records as one, and the budget
+    counts it once. A mail for each language would be two halves that a power cut, a retry or the budget can part.
     """
 
     settings: SmtpSettings
@@ -55,6 +66,26 @@ class Envelope:
     ledger_id: str
     now: float = 0.0
     removed: int = 0
+    languages: Sequence[Words] = (PLAIN,)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a mail tells in the language of `words`."""
+
+    words: Words
+    name: str
+    intro: Sequence[str]
+    rows: Rows
+    listed: Sequence[str] = ()
+
+
+def languages(recipients: Sequence[str], listed: Sequence[Recipient], device: Mapping[str, str]) -> tuple[Words, ...]:
+    """The languages of these addresses; `device` has its own as ``language``, and the maker's folder as ``etc``."""
+    chosen = {each.address: each.language for each in listed}
+    own = device.get("language", ENGLISH)
+    codes = dict.fromkeys(chosen.get(address) or own for address in recipients)
+    return tuple(spoken(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
 
 
 def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
@@ -63,38 +94,53 @@ def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
     The Message-ID follows from the ledger and the number alone, so that it is the same for every retry.
     """
     event, kind = headed(event, kind)
-    rows = [*table(event, kind, envelope.device), *_removed(envelope)]
-    title = subject(event, kind, envelope.device["name"])
-    texts = (_text(kind.name, [kind.description], rows), _html(title, kind.name, [kind.description], rows))
-    return _mail(title, event.accepted, message_id(envelope.ledger_id, event.number), envelope, texts)
+    parts = [
+        Part(
+            words,
+            words(kind.name),
+            [words(kind.description)],
+            [*table(event, kind, envelope.device, words), *_removed(envelope, words)],
+        )
+        for words in envelope.languages
+    ]
+    title = subject(event, kind, envelope.device["name"], envelope.languages)
+    return _mail(title, event.accepted, message_id(envelope.ledger_id, event.number), envelope, parts)
 
 
 def compose_digest(digest: Digest, catalog: Catalog, envelope: Envelope) -> bytes:
     """The mail of many events: a line for each code with its count, all their numbers, and the oldest in full."""
     title = digest_subject(digest, catalog, envelope.device["name"])
-    name = "1 event" if digest.count == 1 else f"{digest.count} events"
-    rows = [*digest_table(digest, catalog, envelope.device), *_removed(envelope)]
-    intro = ["These events came so quickly, or waited so long, that they are told of in one mail."]
-    listed = _list(digest.events, catalog)
-    if digest.count > len(listed):
-        listed.append(f"and {digest.count - len(listed)} more, which the History page lists")
-    texts = (_text(name, intro, rows, listed), _html(title, name, intro, rows, listed))
+    parts = [_digest_part(digest, catalog, envelope, words) for words in envelope.languages]
     dated = next((each.accepted for each in digest.events if each.accepted), 0.0)
-    return _mail(title, dated, message_id(envelope.ledger_id, digest.number), envelope, texts)
+    return _mail(title, dated, message_id(envelope.ledger_id, digest.number), envelope, parts)
+
+
+def _digest_part(digest: Digest, catalog: Catalog, envelope: Envelope, words: Words) -> Part:
+    name = words("1 event") if digest.count == 1 else words("{count} events", count=digest.count)
+    listed = _list(digest.events, catalog, words)
+    if digest.count > len(listed):
+        listed.append(words("and {count} more, which the History page lists", count=digest.count - len(listed)))
+    intro = [words("These events came so quickly, or waited so long, that they are told of in one mail.")]
+    rows = [*digest_table(digest, catalog, envelope.device, words), *_removed(envelope, words)]
+    return Part(words, name, intro, rows, listed)
 
 
 def compose_test(envelope: Envelope, token: str) -> bytes:
     """The mail of ``Send test email``; `token` makes its Message-ID unlike any other."""
     title, device = f"[test] E-mail works · {envelope.device['name']}", envelope.device
-    intro = [
-        'Somebody pressed "Send test email" on this device, or ran device-ui test. Its alarms will come to you like this.'
+    parts = [
+        Part(
+            words,
+            words("E-mail works"),
+            [words(TEST_INTRO)],
+            _spoken([("Sent", moment(envelope.now)), *_device_rows(device)], words),
+        )
+        for words in envelope.languages
     ]
-    rows = [("Sent", moment(envelope.now)), *((label, device[name]) for label, name in DEVICE_ROWS if device[name])]
-    texts = (_text("E-mail works", intro, rows), _html(title, "E-mail works", intro, rows))
-    return _mail(title, envelope.now, f"<test.{token}.{envelope.ledger_id}@{MESSAGE_ID_SUFFIX}>", envelope, texts)
+    return _mail(title, envelope.now, f"<test.{token}.{envelope.ledger_id}@{MESSAGE_ID_SUFFIX}>", envelope, parts)
 
 
-def _mail(title: str, accepted: float, name: str, envelope: Envelope, texts: tuple[str, str]) -> bytes:
+def _mail(title: str, accepted: float, name: str, envelope: Envelope, parts: Sequence[Part]) -> bytes:
     settings = envelope.settings
     mail = MIMEMultipart("alternative", boundary=BOUNDARY)
     del mail["MIME-Version"]
@@ -105,8 +151,8 @@ def _mail(title: str, accepted: float, name: str, envelope: Envelope, texts: tup
     mail["Message-ID"] = name
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers to a device
     mail["MIME-Version"] = "1.0"
-    mail.attach(_part("plain", texts[0]))
-    mail.attach(_part("html", texts[1]))
+    mail.attach(_part("plain", "\n".join(map(_text, parts))))
+    mail.attach(_part("html", _html(title, parts)))
     return mail.as_bytes(policy=CRLF)
 
 
@@ -115,23 +161,35 @@ def message_id(ledger_id: str, number: int) -> str:
     return f"<{number}.{ledger_id}@{MESSAGE_ID_SUFFIX}>"
 
 
-def subject(event: Event, kind: Kind, device_name: str) -> str:
-    """The subject line: type and code, name of the event, name of the device."""
-    return f"[{event.type} {event.code}] {kind.name} · {device_name}"
+def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Words] = (PLAIN,)) -> str:
+    """The subject line: type and code, name of the event in every language, name of the device.
+
+    What stands in brackets is English for everybody: people's mail rules look for it.
+    """
+    names = " / ".join(dict.fromkeys(words(kind.name) for words in languages))
+    return f"[{event.type} {event.code}] {names} · {device_name}"
 
 
-def table(event: Event, kind: Kind, device: Mapping[str, str]) -> Rows:
+def table(event: Event, kind: Kind, device: Mapping[str, str], words: Words = PLAIN) -> Rows:
     """What the mail tells, row by row; what is empty is left out."""
     rows = (
-        ("Event", f"{event.code} {kind.name}"),
-        ("Type", event.type),
-        ("Time", moment(event.time, event.clock)),
+        ("Event", f"{event.code} {words(kind.name)}"),
+        ("Type", words(event.type)),
+        ("Time", words(moment(event.time, event.clock))),
         ("Source", event.source),
         ("Text", event.text),
-        *((label, device[name]) for label, name in DEVICE_ROWS),
+        *_device_rows(device),
         ("Event number", str(event.number)),
     )
-    return [(label, value) for label, value in rows if value]
+    return _spoken(rows, words)
+
+
+def _device_rows(device: Mapping[str, str]) -> Rows:
+    return [(label, device[name]) for label, name in DEVICE_ROWS]
+
+
+def _spoken(rows: Rows, words: Words) -> Rows:
+    return [(words(label), value) for label, value in rows if value]
 
 
 def digest_subject(digest: Digest, catalog: Catalog, device_name: str) -> str:
@@ -143,22 +201,25 @@ def digest_subject(digest: Digest, catalog: Catalog, device_name: str) -> str:
     return f"[{counted}] {catalog[most.code].name}{more} · {device_name}"
 
 
-def digest_table(digest: Digest, catalog: Catalog, device: Mapping[str, str]) -> Rows:
+def digest_table(digest: Digest, catalog: Catalog, device: Mapping[str, str], words: Words = PLAIN) -> Rows:
     """What a digest tells, row by row: each code with its count, first and last time, then the device."""
     codes = [
-        (f"Event {each.code}", f"{catalog[each.code].name}: {_times(each.count)}, {span(each.first, each.last)}")
+        (
+            words("Event {code}", code=each.code),
+            f"{words(catalog[each.code].name)}: {_times(each.count, words)}, {span(each.first, each.last, words)}",
+        )
         for each in digest.codes
     ]
     rows = (
-        ("Type", digest.type),
+        ("Type", words(digest.type)),
         *codes,
-        *((label, device[name]) for label, name in DEVICE_ROWS),
-        ("Event numbers", numbers(digest.ranges)),
+        *_device_rows(device),
+        ("Event numbers", numbers(digest.ranges, words)),
     )
-    return [(label, value) for label, value in rows if value]
+    return _spoken(rows, words)
 
 
-def _list(events: Sequence[Event], catalog: Catalog) -> list[str]:
+def _list(events: Sequence[Event], catalog: Catalog, words: Words) -> list[str]:
     """Each event with its text: a message of the system must be told in full even when another came before it."""
     listed, left = [], TEXTS_MAXIMUM
     for each in events:
@@ -169,7 +230,7 @@ def _list(events: Sequence[Event], catalog: Catalog) -> list[str]:
         )
         left = max(0, left - len(name) - len(text))
         source = f" ({event.source})" if event.source else ""
-        listed.append(f"{event.number}: {moment(event.time, event.clock)}, {event.code} {name}{source}")
+        listed.append(f"{event.number}: {words(moment(event.time, event.clock))}, {event.code} {words(name)}{source}")
         listed[-1] += f"\n{text}" if text else ""
     return listed
 
@@ -181,8 +242,8 @@ def _date(accepted: float, now: float) -> datetime:
         return local(now)
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+def _times(count: int, words: Words) -> str:
+    return words("once") if count == 1 else words("{count} times", count=count)
 
 
 def _excerpt(text: str) -> str:
@@ -190,10 +251,8 @@ def _excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT_MAXIMUM else line[:EXCERPT_MAXIMUM] + " […]"
 
 
-def _removed(envelope: Envelope) -> Rows:
-    if not envelope.removed:
-        return []
-    return [("Not mailed", f"{envelope.removed} events were removed before they could be mailed: the ledger was full.")]
+def _removed(envelope: Envelope, words: Words) -> Rows:
+    return [(words("Not mailed"), words(REMOVED, count=envelope.removed))] if envelope.removed else []
 
 
 # A thousand mails of a storm differ in their numbers and times alone, and folding these takes a third of a mail's time.
@@ -226,27 +285,33 @@ def _part(subtype: str, content: str) -> MIMENonMultipart:
     return part
 
 
-def _text(name: str, intro: Sequence[str], rows: Rows, listed: Sequence[str] = ()) -> str:
-    width = max(len(label) for label, _ in rows) + 1
+def _text(part: Part) -> str:
+    width = max(len(label) for label, _ in part.rows) + 1
     indent = "\n" + " " * (width + 1)
-    lines = [f"{label + ':':<{width}} {value.replace(chr(10), indent)}" for label, value in rows]
-    told = [each.replace("\n", "\n    ") for each in listed]
-    return "\n".join([name, "", *intro, "", *lines, "", *told, *([""] if told else [])])
+    lines = [f"{label + ':':<{width}} {value.replace(chr(10), indent)}" for label, value in part.rows]
+    told = [each.replace("\n", "\n    ") for each in part.listed]
+    return "\n".join([part.name, "", *part.intro, "", *lines, "", *told, *([""] if told else [])])
 
 
-def _html(title: str, name: str, intro: Sequence[str], rows: Rows, listed: Sequence[str] = ()) -> str:
+def _html(title: str, parts: Sequence[Part]) -> str:
+    first, *others = parts
+    more = "".join(f'<div lang="{each.words.code}">\n{_section(each)}</div>\n' for each in others)
+    return (
+        f'<!DOCTYPE html>\n<html lang="{first.words.code}">\n'
+        f'<head><meta charset="utf-8"><title>{html.escape(title)}</title></head>\n'
+        f"<body>\n{_section(first)}{more}</body>\n</html>\n"
+    )
+
+
+def _section(part: Part) -> str:
     cells = "\n".join(
         f'<tr><th align="left" valign="top">{html.escape(label)}</th><td>{_lines(value)}</td></tr>'
-        for label, value in rows
+        for label, value in part.rows
     )
-    told = "".join(f"<p>{html.escape(each)}</p>\n" for each in intro)
-    items = "".join(f"<li>{_lines(each)}</li>\n" for each in listed)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{html.escape(title)}</title></head>\n'
-        f"<body>\n<h1>{html.escape(name)}</h1>\n{told}"
-        f'<table cellpadding="4">\n{cells}\n</table>\n'
-        + (f"<ul>\n{items}</ul>\n" if items else "")
-        + "</body>\n</html>\n"
+    told = "".join(f"<p>{html.escape(each)}</p>\n" for each in part.intro)
+    items = "".join(f"<li>{_lines(each)}</li>\n" for each in part.listed)
+    return f'<h1>{html.escape(part.name)}</h1>\n{told}<table cellpadding="4">\n{cells}\n</table>\n' + (
+        f"<ul>\n{items}</ul>\n" if items else ""
     )
 
 

@@ -393,7 +393,8 @@ class Postman:
         if digest is None:
             return None
         device = {**self._device, "address": address}
-        envelope = message.Envelope(settings, everybody, device, self._outbox.id, self.calendar.now(), removed)
+        spoken = message.languages(everybody, self._listed(), device)
+        envelope = message.Envelope(settings, everybody, device, self._outbox.id, self.calendar.now(), removed, spoken)
         if digest.count > 1 or digest.events[0].number != mail.id:
             return message.compose_digest(digest, self._catalog, envelope)
         return message.compose(digest.events[0], self._catalog[digest.events[0].code], envelope)

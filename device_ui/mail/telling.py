@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from device_ui.language import PLAIN, Words
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import BEFORE, PENDING
 from device_ui.mail.outbox import Event
@@ -23,13 +24,13 @@ def headed(event: Event, kind: Kind) -> tuple[Event, Kind]:
     return replace(event, text=text.strip("\n")), replace(kind, name=name or kind.name)
 
 
-def numbers(ranges: Sequence[tuple[int, int]]) -> str:
+def numbers(ranges: Sequence[tuple[int, int]], words: Words = PLAIN) -> str:
     """Numbers as a person reads them: ``2-4012, 4020``."""
     spelt = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:RANGES_MAXIMUM]]
     left = ranges[RANGES_MAXIMUM:]
     if left:
         count = sum(last - first + 1 for first, last in left)
-        spelt.append(f"and {count} more up to {left[-1][1]}")
+        spelt.append(words("and {count} more up to {last}", count=count, last=left[-1][1]))
     return ", ".join(spelt)
 
 
@@ -46,10 +47,12 @@ def moment(seconds: float, clock: str = "") -> str:
     return f"before {told} ({NOT_SET})" if clock == BEFORE else told
 
 
-def span(first: float, last: float) -> str:
+def span(first: float, last: float, words: Words = PLAIN) -> str:
     if not last:
-        return f"time not known ({NOT_SET})"
-    return moment(first) if int(first) == int(last) else f"{moment(first)} to {moment(last)}"
+        return words(f"time not known ({NOT_SET})")
+    if int(first) == int(last):
+        return words(moment(first))
+    return words("{first} to {last}", first=words(moment(first)), last=words(moment(last)))
 
 
 def local(seconds: float) -> datetime:

@@ -177,10 +177,11 @@ class Tester:
             return None
 
     def _envelope(self, settings: SmtpSettings, recipients: Sequence[str], address: str) -> Any:
-        from device_ui.mail.message import Envelope
+        from device_ui.mail.message import Envelope, languages
 
         device = {**self._device, "address": address}
-        return Envelope(settings, recipients, device, self._ledger_id, self._clock.now())
+        spoken = languages(recipients, self._listed(), device)
+        return Envelope(settings, recipients, device, self._ledger_id, self._clock.now(), languages=spoken)
 
 
 def _taken(lines: queue.SimpleQueue[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:

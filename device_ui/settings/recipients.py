@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from device_ui.language import LANGUAGES
 from device_ui.settings import rules
 from device_ui.settings.record import Value
 from device_ui.settings.rules import Broken
@@ -24,10 +25,14 @@ FULL_SENTENCE = f"The list holds {RECIPIENTS_MAXIMUM} addresses at most. Remove 
 
 @dataclass(frozen=True)
 class Recipient:
-    """One address and the lowest type of event that it wants: ``info`` is everything, ``fault`` faults only."""
+    """One address and the lowest type of event that it wants: ``info`` is everything, ``fault`` faults only.
+
+    `language` is that of its mail, of `LANGUAGES`; ``""`` is the device's own.
+    """
 
     address: str
     lowest: str = "info"
+    language: str = ""
 
     def wants(self, event_type: str) -> bool:
         """Whether an event of this type is for this recipient."""
@@ -43,7 +48,7 @@ def addresses(event_type: str, listed: Sequence[Recipient], settings: SmtpSettin
     return [recipient.address for recipient in everybody if recipient.wants(event_type)]
 
 
-def add(listed: Recipients, address: str, lowest: str) -> Recipients | Broken:
+def add(listed: Recipients, address: str, lowest: str, language: str = "") -> Recipients | Broken:
     """The list with one more; mail servers take addresses without case for the same, and so does this list."""
     found = rules.address(address)
     if isinstance(found, Broken):
@@ -52,14 +57,16 @@ def add(listed: Recipients, address: str, lowest: str) -> Recipients | Broken:
         return Broken(LISTED_SENTENCE)
     if len(listed) >= RECIPIENTS_MAXIMUM:
         return Broken(FULL_SENTENCE)
-    return (*listed, Recipient(found, lowest)) if lowest in LOWEST else Broken(rules.CHOICE_SENTENCE)
-
-
-def change(listed: Recipients, address: str, lowest: str) -> Recipients | Broken:
-    """The list with another lowest type for one address."""
-    if lowest not in LOWEST:
+    if lowest not in LOWEST or language not in ("", *LANGUAGES):
         return Broken(rules.CHOICE_SENTENCE)
-    return tuple(Recipient(each.address, lowest) if each.address == address else each for each in listed)
+    return (*listed, Recipient(found, lowest, language))
+
+
+def change(listed: Recipients, address: str, lowest: str, language: str = "") -> Recipients | Broken:
+    """The list with another lowest type and language for one address."""
+    if lowest not in LOWEST or language not in ("", *LANGUAGES):
+        return Broken(rules.CHOICE_SENTENCE)
+    return tuple(Recipient(each.address, lowest, language) if each.address == address else each for each in listed)
 
 
 def remove(listed: Recipients, address: str) -> Recipients:
@@ -67,24 +74,29 @@ def remove(listed: Recipients, address: str) -> Recipients:
     return tuple(each for each in listed if each.address != address)
 
 
-def restore(listed: Recipients, address: str, lowest: str, place: int) -> Recipients | Broken:
+def restore(listed: Recipients, address: str, lowest: str, place: int, language: str = "") -> Recipients | Broken:
     """The list with an address that was removed back in its place, which counts from 0."""
-    more = add(listed, address, lowest)
+    more = add(listed, address, lowest, language)
     return more if isinstance(more, Broken) else (*listed[:place], more[-1], *listed[place:])
 
 
 def to_values(listed: Recipients) -> dict[str, Value]:
-    """The list as the lines of its file: ``recipient_01 = "fault alarm@example.com"``."""
-    return {f"recipient_{number:02}": f"{each.lowest} {each.address}" for number, each in enumerate(listed, 1)}
+    """The list as the lines of its file: ``recipient_01 = "fault alarm@example.com"``, or ``"fault ko alarm@…"``."""
+    return {f"recipient_{number:02}": _line(each) for number, each in enumerate(listed, 1)}
 
 
 def from_values(values: Mapping[str, Value]) -> Recipients | str:
     """The list of a file's lines, by the same rules again; or one line that says what is wrong."""
     listed: Recipients = ()
     for number, (name, value) in enumerate(values.items(), 1):
-        lowest, _, address = str(value).partition(" ")
-        more = add(listed, address, lowest)
-        if name != f"recipient_{number:02}" or isinstance(more, Broken) or more[-1].address != address:
+        lowest, *between, address = str(value).split(" ") if " " in str(value) else (str(value), "")
+        more = add(listed, address, lowest, "".join(between))
+        if name != f"recipient_{number:02}" or isinstance(more, Broken) or _line(more[-1]) != value:
             return f"{name} breaks its rule"
         listed = more
     return listed
+
+
+def _line(recipient: Recipient) -> str:
+    # Without a language it is the line that older versions wrote, and read.
+    return " ".join(filter(None, (recipient.lowest, recipient.language, recipient.address)))

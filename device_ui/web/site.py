@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -12,8 +11,8 @@ from typing import Any
 from bottle import SimpleTemplate, html_escape, response
 
 from device_ui.device import Device
-from device_ui.errors import HookError, MakerFile
-from device_ui.language import LANGUAGES, PLAIN, Words, load
+from device_ui.errors import HookError
+from device_ui.language import LANGUAGES, PLAIN, Words, spoken
 from device_ui.mail import client
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.web import assets
@@ -21,8 +20,6 @@ from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard
 from device_ui.web.pages import language
 from device_ui.web.sessions import IDLE_SECONDS
-
-log = logging.getLogger(__name__)
 
 # Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
 TEST_SECONDS = 30.0
@@ -84,11 +81,7 @@ class Site:
 
     def words(self) -> Words:
         """The words of this request's language."""
-        try:
-            return load(language.code(self.device["device.language"]), self.device.folders.etc)
-        except MakerFile as error:
-            log.error("the maker's words are not used: %s", error)
-            return load(language.code(self.device["device.language"]))
+        return spoken(language.code(self.device["device.language"]), self.device.folders.etc)
 
     def render(self, name: str, **values: Any) -> str:
         """A page of `views/` in the layout."""

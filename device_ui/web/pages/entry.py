@@ -25,7 +25,7 @@ SESSION_OVER = (
 WAIT = "Too many attempts. Please wait {seconds} s."
 # What a form that came too late keeps, by its path: the page that shows it again, and the fields. Never a secret.
 _TAB = ("/smtp", ("revision", *(each.name for each in FIELDS if not each.secret)))
-KEPT = {"/smtp": _TAB, "/smtp/test": _TAB, "/recipients": ("/recipients", ("do", "address", "lowest"))}
+KEPT = {"/smtp": _TAB, "/smtp/test": _TAB, "/recipients": ("/recipients", ("do", "address", "lowest", "language"))}
 # The fields of the login that carry it along.
 PAGE, PREFIX = "kept", "kept-"
 

@@ -85,18 +85,18 @@ def _conflict(site: Site, session: Session, form: dict[str, str]) -> str:
 
 def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Broken, str]:
     """The list as a form asks for it, and the words that tell so afterwards."""
-    who, lowest = text(form, "address"), text(form, "lowest")
+    who, lowest, spoken = text(form, "address"), text(form, "lowest"), text(form, "language")
     match text(form, "do"):
         case "add":
-            return recipients.add(listed, who, lowest), f"{who.strip()} is on the list."
+            return recipients.add(listed, who, lowest, spoken), f"{who.strip()} is on the list."
         case "change":
-            return recipients.change(listed, who, lowest), f"{who} gets {recipients.LOWEST.get(lowest)}."
+            return recipients.change(listed, who, lowest, spoken), f"{who} gets {recipients.LOWEST.get(lowest)}."
         case "remove":
             return recipients.remove(listed, who), f"{who} was removed."
         case "restore":
             place = text(form, "place")
             found = int(place) if PLACE_PATTERN.fullmatch(place) else len(listed)
-            return recipients.restore(listed, who, lowest, found), f"{who} is on the list again."
+            return recipients.restore(listed, who, lowest, found, spoken), f"{who} is on the list again."
     raise HTTPError(400, "The form says not what to do.")
 
 
@@ -104,7 +104,8 @@ def _undoing(form: Mapping[str, str], before: Recipients) -> Mapping[str, str]:
     """The fields of the form that takes a removal back; none for anything else."""
     for place, each in enumerate(before):
         if text(form, "do") == "remove" and each.address == text(form, "address"):
-            return {"address": each.address, "lowest": each.lowest, "place": str(place)}
+            kept = {"language": each.language} if each.language else {}
+            return {"address": each.address, "lowest": each.lowest, "place": str(place), **kept}
     return {}
 
 
