@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from device_ui.errors import CannotOpen, NoKey
-from device_ui.mail.announcement import CHANGES, CHANGES_MAXIMUM, PROVED, TRIES_MAXIMUM, Announcer
+from device_ui.mail.announcement import (
+    CHANGES,
+    CHANGES_MAXIMUM,
+    PROVED,
+    REFUSALS_MAXIMUM,
+    REFUSED_SECONDS,
+    TRIES_MAXIMUM,
+    Announcer,
+)
 from device_ui.mail.catalog import built_in
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import Outcome, Stopped
@@ -248,13 +256,58 @@ def test_a_hook_that_was_not_running_notices_at_its_start(desk):
     assert desk.told == [ONE, TWO, ACCOUNT]
 
 
-def test_a_refused_login_is_not_tried_again(desk):
+def attempt(desk: Desk) -> None:
+    """One try of an announcement that is due."""
+    desk.rung.clear()
+    assert desk.announcer.round() is None
+    assert desk.rung.wait(SECONDS)
+
+
+def test_a_refused_login_is_tried_twice_more_an_hour_apart_and_then_forgotten(desk):
     desk.stops = WRONG_LOGIN
     desk.change()
-    assert desk.work() == 0
-    assert len(desk.sessions) == 1
+    assert desk.work() == 2 * REFUSED_SECONDS
+    assert len(desk.sessions) == REFUSALS_MAXIMUM == 3
     assert desk.became == dict.fromkeys((ONE, TWO, ACCOUNT), "dropped")
     assert not {PROVED, CHANGES} & set(desk.outbox.facts())
+
+
+def test_an_account_that_was_locked_for_an_hour_is_told_after_it(desk):
+    desk.stops = WRONG_LOGIN
+    desk.change()
+    attempt(desk)
+    desk.stops = None
+    assert desk.work() == REFUSED_SECONDS
+    assert desk.told == [ONE, TWO, ACCOUNT]
+
+
+def test_restarts_and_a_full_disk_give_a_refused_login_no_further_try_and_none_sooner(desk):
+    desk.stops = WRONG_LOGIN
+    desk.change()
+    attempt(desk)
+    desk.restart()
+    assert desk.announcer.round() == REFUSED_SECONDS
+    desk.now += REFUSED_SECONDS
+    desk.outbox.full = True
+    attempt(desk)
+    assert desk.announcer.round() == REFUSED_SECONDS
+    desk.outbox.full = False
+    desk.work()
+    assert len(desk.sessions) == REFUSALS_MAXIMUM
+
+
+def test_a_refused_login_holds_no_other_servers_announcement_back(desk):
+    desk.stops = WRONG_LOGIN
+    desk.change()
+    desk.announcer.proved(NEW, by_alarm=False)
+    desk.announcer.look(OLD, "")
+    for _ in range(REFUSALS_MAXIMUM):
+        attempt(desk)
+        desk.now += REFUSED_SECONDS
+    desk.now -= REFUSED_SECONDS
+    desk.stops = None
+    assert desk.work() == 0
+    assert desk.sessions[-1] == ("mail.example.net", "opened new")
 
 
 def test_a_server_that_is_gone_is_tried_some_hours_and_retries_write_nothing(desk):
@@ -338,9 +391,7 @@ def test_whoever_got_the_mail_is_told_though_the_recipients_were_changed_too(des
 
 def test_a_wrong_password_for_the_same_server_does_not_take_the_right_ones_place(desk):
     desk.announcer.proved(OLD, by_alarm=True)
-    wrong = changed(sealed="wrong")
-    desk.announcer.look(wrong, "")
-    desk.announcer.refused(wrong)
+    desk.announcer.look(changed(sealed="wrong"), "")
     desk.announcer.look(NEW, "")
     desk.work()
     assert desk.sessions == [("mail.example.com", "opened old")]
@@ -371,14 +422,6 @@ def test_there_is_an_end_to_what_waits(desk):
     desk.work()
     assert [server for server, _ in desk.sessions] == [f"mail{n}.example.com" for n in range(CHANGES_MAXIMUM)]
     assert desk.outbox.last == CHANGES_MAXIMUM + 1
-
-
-def test_a_login_that_the_server_refused_is_not_tried_for_an_announcement(desk):
-    desk.announcer.proved(OLD, by_alarm=True)
-    desk.announcer.refused(OLD)
-    desk.restart()
-    desk.announcer.look(NEW, "")
-    assert (desk.announcer.is_idle(), desk.outbox.last) == (True, 0)
 
 
 def test_after_a_rotation_the_password_as_it_is_sealed_now_is_kept(desk):
@@ -492,14 +535,15 @@ def test_a_test_that_got_through_proves_the_server(office):
     assert announced(office) == ["new.example.com"]
 
 
-def test_a_login_that_was_refused_to_an_alarm_is_not_tried_for_an_announcement(office):
+def test_an_alarm_that_met_the_locked_account_first_keeps_nothing_from_being_announced(office):
     office.server.stops = WRONG_LOGIN
     office.raise_events()
     office.work()
     assert office.problem[0] == "login refused"
     office.server.stops = None
     office.update(host="new.example.com")
-    assert announced(office) == ["new.example.com"]
+    assert "mail.example.com" in announced(office)
+    assert [each.code for each in office.outbox.select("number = 3", ())] == ["902"]
 
 
 def test_the_catalogue_of_every_maker_knows_the_event():

@@ -5,9 +5,10 @@ settings that mail last got through with, the password sealed as it stands, and 
 another server, that becomes an event of the ledger, and one mail goes to those who got the mail before and to the
 account before, which no change of the recipients can keep from it. Then what was kept is forgotten.
 
-It goes out in a thread of its own: no alarm waits for a server that is left. It is tried some hours long at most, and
-a refused login ends it. Settings that nothing ever got through with announce nothing: they can neither be abused to
-stop an announcement nor make one.
+It goes out in a thread of its own: no alarm waits for a server that is left. It is tried some hours long at most.
+Somebody may have locked the account with wrong passwords first, so a refused login ends it only the third time, an
+hour apart: that locks no account. Settings that nothing ever got through with announce nothing: they can neither be
+abused to stop an announcement nor make one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
-from device_ui.mail.backoff import Tries
+from device_ui.mail.backoff import RETRY_MAXIMUM, Tries
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Delivery, Event, Outbox
@@ -36,6 +37,8 @@ PROVED, CHANGES = "mail_server", "mail_server_changes"
 # Tries of one announcement: with the waits of `backoff` between them, three and a half hours. The old password is kept
 # no longer.
 TRIES_MAXIMUM = 10
+# Of them those that end at a refused login, and the seconds between two: across restarts, since retries lock accounts.
+REFUSALS_MAXIMUM, REFUSED_SECONDS = 3, RETRY_MAXIMUM
 # Changes that wait to be announced, each the password of a server that is left; of further ones the event tells alone.
 CHANGES_MAXIMUM = 4
 DROPPED = "dropped"
@@ -53,11 +56,13 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Server:
-    """Settings that mail got through with, and who got it; once they have changed, the `number` of the event that says so."""
+    """Settings that mail got through with, and who got it; once they have changed, the `number` of the event that says so,
+    and how often the login was refused to its announcement."""
 
     settings: SmtpSettings
     recipients: tuple[str, ...]
     number: int = 0
+    refusals: int = 0
 
     @property
     def everybody(self) -> list[str]:
@@ -97,6 +102,7 @@ class Announcer:
         facts = outbox.facts()
         self._proved = next(iter(_servers(f"[{facts.get(PROVED, '')}]")), None)
         self._changes = _servers(facts.get(CHANGES, "[]"))
+        self._rest_until = clock() + REFUSED_SECONDS if self._changes and self._changes[0].refusals else 0.0
         # Of the session under way: its other mails prove nothing new.
         self._session: SmtpSettings | None = None
 
@@ -116,12 +122,6 @@ class Announcer:
             if made != before:
                 self._keep(made)
             self._session = settings if by_alarm else None
-
-    def refused(self, settings: SmtpSettings) -> None:
-        """The server turned this login down: it is not tried again, for an announcement neither."""
-        with self._lock, contextlib.suppress(NotStored):
-            if self._proved and _login(self._proved.settings) == _login(settings):
-                self._keep(None)
 
     def look(self, settings: SmtpSettings, by: str) -> None:
         """These are the settings now; where mail got through to another server, that is an event and to be announced.
@@ -164,7 +164,7 @@ class Announcer:
         with self._lock:
             if not self._changes or self._is_busy:
                 return None
-            wait = self._tries.next - self._clock()
+            wait = max(self._tries.next, self._rest_until) - self._clock()
             if wait > 0:
                 return wait
             self._is_busy = True
@@ -193,6 +193,10 @@ class Announcer:
         final = {each.recipient for each in (*self._outbox.deliveries(server.number), *ended)}
         open_ = [each for each in server.everybody if each not in final]
         outcomes, is_last = self._attempt(server, event, open_) if event else ({}, True)  # the ledger's limit took it
+        if any(each.problem == "login refused" for each in outcomes.values()):
+            server = dataclasses.replace(server, refusals=server.refusals + 1)
+            self._rest_until = self._clock() + REFUSED_SECONDS
+            is_last = server.refusals >= REFUSALS_MAXIMUM
         now = self._calendar.now() if self._calendar.is_right() else 0.0
         found = [Delivery(name, each.verdict, each.step, each.reply, now) for name, each in outcomes.items()]
         if any(each.verdict == "delivered" for each in found):
@@ -228,33 +232,33 @@ class Announcer:
             envelope = message.Envelope(settings, recipients, device, self._outbox.id, now, languages=spoken)
             return courier.deliver(recipients, message.compose(event, SERVER_CHANGED, envelope)), False
         except Stopped as stopped:
-            return dict.fromkeys(recipients, stopped.outcome), stopped.login_refused
+            return dict.fromkeys(recipients, stopped.outcome), False
         finally:
             courier.close()
 
     def _record(self, server: Server, ended: Sequence[Delivery], *, done: bool) -> None:
         with self._lock:
-            left = [each for each in self._changes if each != server] if done else self._changes
+            before = self._changes
+            others = [each for each in before if each.number != server.number]
+            left = others if done else [server, *others]
             self._unrecorded[server.number] = list(ended)
-            if ended or done:  # a try that fails writes nothing
+            if not done:  # what stands here counts, the ledger follows: a full flash must not make us ask once more
+                self._changes = left
+            if ended or left != before:  # a try that fails writes nothing, but for a refused login
                 self._outbox.record(server.number, ended, done=False, facts={CHANGES: _list(left)})
             del self._unrecorded[server.number]
             if done:
-                self._changes, self._tries = left, Tries()
+                self._changes, self._tries, self._rest_until = left, Tries(), 0.0
         for each in ended:
             log.info("announcement %d for %s: %s %s", server.number, each.recipient, each.verdict, each.reply)
 
-    def _keep(self, proved: Server | None) -> None:
-        self._outbox.keep_fact(PROVED, _spelt(proved) if proved else None)
+    def _keep(self, proved: Server) -> None:
+        self._outbox.keep_fact(PROVED, _spelt(proved))
         self._proved = proved
 
 
 def _told(settings: SmtpSettings) -> str:
     return f"{settings.host} port {settings.port}, account {settings.account}, security {settings.security}"
-
-
-def _login(settings: SmtpSettings) -> tuple[object, ...]:
-    return (*settings.bound_to, settings.sealed)
 
 
 def _spelt(server: Server) -> str:
@@ -277,4 +281,4 @@ def _server(values: Mapping[str, Any]) -> Server:
     settings = recheck(values["settings"])
     if isinstance(settings, str) or not isinstance(values["number"], int):
         raise ValueError
-    return Server(settings, tuple(map(str, values["recipients"])), values["number"])
+    return Server(settings, tuple(map(str, values["recipients"])), values["number"], int(values.get("refusals", 0)))

@@ -321,7 +321,6 @@ class Postman:
         except Stopped as stopped:
             log.warning("no mail: %s", stopped)
             if stopped.login_refused:
-                self._announcer.refused(settings)
                 self._refused = {"revision": revision, "reply": stopped.reply}
                 advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
                 self.problem = Problem("login refused", stopped.step, stopped.reply, advice)
