@@ -14,6 +14,7 @@ from device_ui.errors import CannotOpen, NoKey
 from device_ui.mail.announcement import (
     CHANGES,
     CHANGES_MAXIMUM,
+    EARLIER_MAXIMUM,
     PROVED,
     REFUSALS_MAXIMUM,
     REFUSED_SECONDS,
@@ -387,6 +388,39 @@ def test_whoever_got_the_mail_is_told_though_the_recipients_were_changed_too(des
     desk.announcer.look(NEW, "")
     desk.work()
     assert desk.told == [ONE, TWO, ACCOUNT]
+
+
+KEY = changed(account="apikey", sign_in="provider", from_address="admin@example.com")
+
+
+@pytest.mark.parametrize("by_alarm", [True, False])
+def test_where_the_login_is_no_address_every_from_address_before_is_told(desk, by_alarm):
+    desk.listed = []
+    desk.announcer.proved(KEY, by_alarm=True)
+    for number in range(EARLIER_MAXIMUM + 2):
+        desk.announcer.proved(changed(KEY, from_address=f"evil{number}@example.net"), by_alarm=by_alarm)
+    desk.restart()
+    desk.announcer.look(NEW, "")
+    desk.work()
+    assert desk.told[0] == "admin@example.com"
+    assert len(desk.told) == EARLIER_MAXIMUM + 1
+
+
+def test_a_rotation_does_not_lose_the_from_address_before(desk):
+    desk.announcer.proved(KEY, by_alarm=True)
+    desk.lost = {"old"}
+    desk.announcer.look(changed(KEY, sealed="anew", from_address=EVIL), "")
+    desk.announcer.look(NEW, "")
+    desk.work()
+    assert desk.told == [ONE, TWO, "admin@example.com", EVIL]
+
+
+def test_of_addresses_that_come_back_each_is_told_once(desk):
+    for sender in ("one@x.example", "two@x.example", "one@x.example"):
+        desk.announcer.proved(changed(KEY, from_address=sender), by_alarm=True)
+    desk.announcer.look(NEW, "")
+    desk.work()
+    assert desk.told == [ONE, TWO, "one@x.example", "two@x.example"]
 
 
 def test_a_wrong_password_for_the_same_server_does_not_take_the_right_ones_place(desk):

@@ -1,9 +1,10 @@
 """A change of the mail server is announced by mail through the server before it, once.
 
-Whoever gets at the pages, or at the settings file, could lead every alarm elsewhere unseen. So the ledger keeps the
-settings that mail last got through with, the password sealed as it stands, and to whom. When the settings lead to
-another server, that becomes an event of the ledger, and one mail goes to those who got the mail before and to the
-account before, which no change of the recipients can keep from it. Then what was kept is forgotten.
+Whoever gets at the pages, or at the settings file, could lead every alarm through a server of theirs unseen. So the
+ledger keeps the settings that mail last got through with, the password sealed as it stands, and to whom. When the
+settings lead to another server, that becomes an event of the ledger, and one mail goes to those who got the last alarm
+and to the account before, which no change of the recipients or of the from address can keep from it. Then what was kept
+is forgotten. A change of the recipients alone is not announced: it is no other server, and the list is the operator's.
 
 It goes out in a thread of its own: no alarm waits for a server that is left. It is tried some hours long at most.
 Somebody may have locked the account with wrong passwords first, so a refused login ends it only the third time, an
@@ -41,6 +42,8 @@ TRIES_MAXIMUM = 10
 REFUSALS_MAXIMUM, REFUSED_SECONDS = 3, RETRY_MAXIMUM
 # Changes that wait to be announced, each the password of a server that is left; of further ones the event tells alone.
 CHANGES_MAXIMUM = 4
+# Addresses that stood for one account, where its login is none, and are told though another one does now; the first.
+EARLIER_MAXIMUM = 4
 DROPPED = "dropped"
 
 
@@ -56,18 +59,26 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Server:
-    """Settings that mail got through with, and who got it; once they have changed, the `number` of the event that says so,
-    and how often the login was refused to its announcement."""
+    """Settings that mail got through with, who got it, and the `earlier` addresses of the account; once they have changed,
+    the `number` of the event that says so, and how often the login was refused to its announcement."""
 
     settings: SmtpSettings
     recipients: tuple[str, ...]
     number: int = 0
     refusals: int = 0
+    earlier: tuple[str, ...] = ()
 
     @property
     def everybody(self) -> list[str]:
         """Who is told: whoever got the mail, and the account itself."""
-        return list(dict.fromkeys([*self.recipients, self.settings.default_recipient]))
+        return list(dict.fromkeys([*self.recipients, *self.earlier, self.settings.default_recipient]))
+
+    def now(self, settings: SmtpSettings) -> Server:
+        """The same server by newer settings; they ask for no password, so an address that was to be told stays one."""
+        told = self.settings.default_recipient
+        left = () if told == settings.default_recipient else (told,)
+        earlier = tuple(dict.fromkeys((*self.earlier, *left)))[:EARLIER_MAXIMUM]
+        return dataclasses.replace(self, settings=settings, earlier=earlier)
 
 
 class Announcer:
@@ -117,8 +128,9 @@ class Announcer:
             before = self._proved
             if before and before.settings.bound_to != settings.bound_to:
                 return  # a change that is not noticed yet must not be forgotten
-            known = before.recipients if before and not by_alarm else tuple(each.address for each in self._listed())
-            made = Server(settings, known)
+            made = before.now(settings) if before else Server(settings, ())
+            if by_alarm or not before:
+                made = dataclasses.replace(made, recipients=tuple(each.address for each in self._listed()))
             if made != before:
                 self._keep(made)
             self._session = settings if by_alarm else None
@@ -134,7 +146,7 @@ class Announcer:
                 return
             if before.settings.bound_to == settings.bound_to:
                 if not self._fits(before.settings) and self._fits(settings):  # the key was rotated
-                    self._keep(dataclasses.replace(before, settings=settings))
+                    self._keep(before.now(settings))
                 return
             happened = self._calendar.stamp(None)
             event = Event(
@@ -281,4 +293,5 @@ def _server(values: Mapping[str, Any]) -> Server:
     settings = recheck(values["settings"])
     if isinstance(settings, str) or not isinstance(values["number"], int):
         raise ValueError
-    return Server(settings, tuple(map(str, values["recipients"])), values["number"], int(values.get("refusals", 0)))
+    recipients, earlier = tuple(map(str, values["recipients"])), tuple(map(str, values.get("earlier", ())))
+    return Server(settings, recipients, values["number"], int(values.get("refusals", 0)), earlier)
