@@ -106,6 +106,10 @@ def test_many_mails_in_one_session_are_each_a_group():
         ({"content": "554 spam"}, [REFUSED] * 3),
         ({"content": "452 full"}, [TRY_LATER] * 3),
         ({"RCPT": ("250 ok", "550 no", "250 ok"), "content": "554 spam"}, [REFUSED] * 3),
+        ({"RCPT": ("251 will forward", "252 will try", "299 odd")}, [DELIVERED] * 3),
+        ({"RCPT": ("252 will try", "550 no", "354 odd")}, [DELIVERED, REFUSED, TRY_LATER]),
+        ({"MAIL": "252 odd"}, [DELIVERED] * 3),
+        ({"content": "252 odd"}, [DELIVERED] * 3),
     ],
 )
 def test_verdicts_do_not_depend_on_groups(script, expected, features):
@@ -125,6 +129,14 @@ def test_nobody_who_takes_the_mail_gets_none_of_it(data, after):
         assert verdicts(courier.deliver([FIRST], MAIL)) == [DELIVERED]
     assert there.received.count(MAIL) == 1
     assert there.verbs.count(".") == (data[:3] == "354")
+
+
+def test_a_server_that_takes_a_mail_for_nobody_gets_no_second_one():
+    halting: set[tuple[str, int]] = set()
+    with server({"RCPT": "450 later", "DATA": "354 go ahead", "content": "250 queued", ".": "250 queued"}) as there:
+        for _ in range(3):
+            assert verdicts(deliver(there, halting=halting)) == [TRY_LATER] * 3
+    assert there.verbs.count("DATA") == 1
 
 
 # Servers that say it and cannot do it

@@ -13,7 +13,7 @@ import contextlib
 import math
 import smtplib
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 
 from device_ui.mail import login
@@ -30,6 +30,9 @@ __all__ = ["DELIVERED", "REFUSED", "STEPS", "TRY_LATER", "Courier", "Outcome", "
 ATTEMPT_SECONDS, CONNECT_SECONDS, QUIT_SECONDS = 60.0, 10.0, 2.0
 # What a server answers that was given several commands at once and did not take them apart (RFC 5321, 4.2.2).
 UNRAVELLED = range(500, 505)
+# The first digit says yes (RFC 5321, 4.2.1), be it a 252 to RCPT. After the dot the second one is looked at, too: a yes
+# about something else than mail, such as a late 235, answers another command.
+YES, YES_TO_MAIL = range(200, 300), range(250, 260)
 # Called with the name of a step that was passed and what was found: one printable line with nothing secret in it.
 Watch = Callable[[str, str], None]
 
@@ -231,6 +234,8 @@ class Courier:
         if code == 354:
             self._session.send(b".\r\n")
             code, reply = self._session.getreply()
+            if code in YES:  # whoever gets that empty mail must not get one with each retry
+                self._halting.add(self._server)
         if code == 421:
             raise Stopped("recipient", "answer", self._told(code, reply))
 
@@ -242,7 +247,7 @@ class Courier:
         with at("sender"):
             code, reply = self._say_sender(size)
             self._expect_whole_group("sender", code, reply)
-            told = self._expect("sender", (250,), code, reply)
+            told = self._expect("sender", YES, code, reply)
         self._passed("sender", told)
 
     def _recipient(self, recipient: str, outcomes: dict[str, Outcome]) -> bool:
@@ -252,16 +257,16 @@ class Courier:
             self._expect_whole_group("recipient", code, reply)
             if code == 421:
                 raise Stopped("recipient", "answer", told)
-        if code in (250, 251):
+        if code in YES:
             self._passed("recipient", f"{recipient}: {told}")
             return True
         outcomes[recipient] = Outcome(verdict_of(code, ()), "recipient", told)
         return False
 
-    def _content(self, message: bytes) -> tuple[int, bytes, tuple[int, ...]]:
+    def _content(self, message: bytes) -> tuple[int, bytes, Container[int]]:
         """The answer, and the codes that would mean "delivered": none where the content was never sent."""
         try:
-            return *self._session.data(message), (250,)
+            return *self._session.data(message), YES_TO_MAIL
         except smtplib.SMTPDataError as error:  # an answer to DATA itself other than 354, a 250 perhaps
             reply = error.smtp_error
             return error.smtp_code, reply if isinstance(reply, bytes) else reply.encode(), ()
@@ -284,7 +289,7 @@ class Courier:
             raise Stopped("connect", "closed", "the session is over")
         return self._smtp
 
-    def _expect(self, step: str, codes: tuple[int, ...], code: int, reply: bytes) -> str:
+    def _expect(self, step: str, codes: Container[int], code: int, reply: bytes) -> str:
         if code not in codes:
             raise Stopped(step, "answer", self._told(code, reply))
         return self._told(code, reply)

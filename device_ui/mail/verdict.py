@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from device_ui.errors import DeviceUIError
@@ -66,7 +66,7 @@ class Stopped(DeviceUIError):
         return Outcome(TRY_LATER, self.step, self.reply or self.problem, self.problem)
 
 
-def verdict_of(code: int, good: tuple[int, ...]) -> str:
+def verdict_of(code: int, good: Container[int]) -> str:
     """The verdict that an answer to RCPT, DATA or the content means; `good` are the codes that mean "delivered"."""
     if code in good:
         return DELIVERED
