@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import random
 from dataclasses import dataclass, field
 
 import pytest
@@ -206,6 +207,20 @@ def test_nobody_overtakes_within_its_network():
     for number in range(10):
         assert turns.ask(first[number], PACE * (number + 1), is_busy=False) == 0
     assert turns.ask("1.1.1.99", PACE * 10, is_busy=False) > 10 * PACE
+
+
+def test_a_stranger_gets_in_while_strangers_of_ever_new_networks_stream_in():
+    """Twice as many as passwords can be checked: nobody is told to wait for longer than a minute, nor kept out."""
+    turns, chance = Turns(chance=random.Random(7).random), random.Random(8)
+    now, again, waits = 0.0, 0.0, []
+    while not waits or waits[-1]:
+        turns.ask(f"{chance.randrange(1, 224)}.{chance.randrange(256)}.1.1", now, is_busy=False)
+        if now >= max(again, 30.0):
+            waits.append(turns.ask("203.0.113.9", now, is_busy=False))
+            again = now + waits[-1]
+        now += 0.1
+        assert now < 10 * MINUTE
+    assert max(waits) <= MINUTE + PATIENCE
 
 
 def test_tickets_are_bounded_and_the_last_goes():

@@ -9,13 +9,15 @@ who is told to wait waits once. Networks near the device, or near where the owne
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from device_ui.web import peer
 
-# Seconds from one turn to the next, a little more than a password takes; tickets at most (300 bytes each).
-PACE, TICKETS_MAXIMUM = 0.2, 2000
+# Seconds from one turn to the next, a little more than a password takes; tickets at most (300 bytes each): those of a
+# minute. Whoever holds one gets in within it, and who lost his is not told to wait for longer.
+PACE, TICKETS_MAXIMUM = 0.2, 300
 # For so many seconds after its moment a ticket lets nobody behind it pass; for so many it is still good, and whoever
 # comes with it waits for nobody behind: a person has to type a long password again.
 PATIENCE, STANDS = 5.0, 90.0
@@ -34,10 +36,13 @@ class Ticket:
 
 
 class Turns:
-    """The tickets. `is_near` says of a visitor whether it comes before strangers. Not for two threads at once."""
+    """The tickets. `is_near` says of a visitor whether it comes before strangers; `chance` is from 0 up to 1. Not for two
+    threads at once."""
 
-    def __init__(self, is_near: Callable[[str], bool] = lambda _: False) -> None:
-        self._is_near = is_near
+    def __init__(
+        self, is_near: Callable[[str], bool] = lambda _: False, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._is_near, self._chance = is_near, chance
         self._tickets: dict[str, Ticket] = {}
         self._order = itertools.count()
         self._free = float("-inf")
@@ -80,6 +85,8 @@ class Turns:
         ticket = Ticket((inner, outer), place, (not self._is_near(visitor), turn, place, next(self._order)), now)
         self._tickets[visitor] = ticket
         if len(self._tickets) > TICKETS_MAXIMUM:
-            last = max(self._tickets, key=lambda name: self._tickets[name].rank)
-            del self._tickets[last]
+            # Of those whose turn is furthest off, any: the newcomer, always, would never get in while strangers stream in.
+            furthest = max(each.rank[:2] for each in self._tickets.values())
+            last = [name for name, each in self._tickets.items() if each.rank[:2] == furthest]
+            del self._tickets[last[int(self._chance() * len(last))]]
         return ticket
