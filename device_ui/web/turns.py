@@ -9,7 +9,6 @@ who is told to wait waits once. Networks near the device, or near where the owne
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,13 +35,10 @@ class Ticket:
 
 
 class Turns:
-    """The tickets. `is_near` says of a visitor whether it comes before strangers; `chance` is from 0 up to 1. Not for two
-    threads at once."""
+    """The tickets. `is_near` says of a visitor whether it comes before strangers. Not for two threads at once."""
 
-    def __init__(
-        self, is_near: Callable[[str], bool] = lambda _: False, chance: Callable[[], float] = random.random
-    ) -> None:
-        self._is_near, self._chance = is_near, chance
+    def __init__(self, is_near: Callable[[str], bool] = lambda _: False) -> None:
+        self._is_near = is_near
         self._tickets: dict[str, Ticket] = {}
         self._order = itertools.count()
         self._free = float("-inf")
@@ -85,8 +81,6 @@ class Turns:
         ticket = Ticket((inner, outer), place, (not self._is_near(visitor), turn, place, next(self._order)), now)
         self._tickets[visitor] = ticket
         if len(self._tickets) > TICKETS_MAXIMUM:
-            # Of those whose turn is furthest off, any: the newcomer, always, would never get in while strangers stream in.
-            furthest = max(each.rank[:2] for each in self._tickets.values())
-            last = [name for name, each in self._tickets.items() if each.rank[:2] == furthest]
-            del self._tickets[last[int(self._chance() * len(last))]]
+            last = max(self._tickets, key=lambda name: self._tickets[name].rank)
+            del self._tickets[last]
         return ticket
