@@ -371,6 +371,18 @@ def test_a_password_that_does_not_open_ends_it(desk, problem):
     assert set(desk.became.values()) == {"dropped"}
 
 
+def test_a_thread_that_the_system_does_not_give_is_asked_for_again(desk):
+    desk.change()
+    before = threading.stack_size(2**47)  # more than there are addresses
+    try:
+        wait = desk.announcer.round()
+    finally:
+        threading.stack_size(before)
+    assert wait and not desk.announcer.is_idle()
+    desk.work()
+    assert desk.told == [ONE, TWO, ACCOUNT]
+
+
 def test_what_the_ledgers_limit_took_is_not_announced(desk):
     desk.change()
     desk.outbox._write(lambda cursor: cursor.execute("DELETE FROM event"))

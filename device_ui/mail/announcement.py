@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
-from device_ui.mail.backoff import RETRY_MAXIMUM, Tries
+from device_ui.mail.backoff import RETRY_FIRST, RETRY_MAXIMUM, Tries
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Delivery, Event, Outbox
@@ -179,9 +179,18 @@ class Announcer:
             wait = max(self._tries.next, self._rest_until) - self._clock()
             if wait > 0:
                 return wait
-            self._is_busy = True
-            threading.Thread(target=self._work, args=(self._changes[0],), name="announcement", daemon=True).start()
-            return None
+            return self._begin(self._changes[0])
+
+    def _begin(self, server: Server) -> float | None:
+        thread = threading.Thread(target=self._work, args=(server,), name="announcement", daemon=True)
+        self._is_busy = True
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no thread (TasksMax); the alarms need none
+            log.error("the announcement waits: %s", error)
+            self._is_busy = False
+            return RETRY_FIRST
+        return None
 
     def _work(self, server: Server) -> None:
         try:
