@@ -573,6 +573,30 @@ def test_a_server_before_that_is_silent_delays_no_alarm(office):
     assert came == ([], [1, 3], False)
 
 
+def test_a_postman_that_is_stopped_ends_after_the_announcement_under_way(office):
+    asked, answer = threading.Event(), threading.Event()
+    connect = office.server.connect
+
+    def slow(settings: SmtpSettings, password: str) -> object:
+        session = connect(settings, password)
+        deliver = session.deliver
+        session.deliver = lambda *mail: (asked.set(), answer.wait(SECONDS), deliver(*mail))[-1]
+        return session
+
+    office.server.connect = slow
+    office.update(host="new.example.com")
+    thread = threading.Thread(target=office.postman.run)
+    thread.start()
+    assert asked.wait(SECONDS)
+    office.postman.stop()
+    thread.join(0.3)
+    is_waiting = thread.is_alive()
+    answer.set()
+    thread.join(SECONDS)
+    assert (is_waiting, thread.is_alive()) == (True, False)
+    assert {each.verdict for each in office.outbox.deliveries(2)} == {"delivered"}
+
+
 def test_a_test_that_got_through_proves_the_server(office):
     office.update(host="new.example.com")
     assert announced(office) == ["mail.example.com"]

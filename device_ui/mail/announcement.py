@@ -107,6 +107,7 @@ class Announcer:
         self._listed, self._calendar, self._clock, self._chance = listed, calendar, clock, chance
         self._fits, self._ring, self._sent = fits, ring, sent
         self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
         self._tries, self._is_busy = Tries(), False
         # What a server took while the ledger could not be written to: it must not go out twice.
         self._unrecorded: dict[int, list[Delivery]] = {}
@@ -181,6 +182,11 @@ class Announcer:
                 return wait
             return self._begin(self._changes[0])
 
+    def finish(self) -> None:
+        """Wait until the attempt under way is over: what a server takes must reach the ledger before it is closed."""
+        if self._thread:
+            self._thread.join()
+
     def _begin(self, server: Server) -> float | None:
         thread = threading.Thread(target=self._work, args=(server,), name="announcement", daemon=True)
         self._is_busy = True
@@ -190,6 +196,7 @@ class Announcer:
             log.error("the announcement waits: %s", error)
             self._is_busy = False
             return RETRY_FIRST
+        self._thread = thread
         return None
 
     def _work(self, server: Server) -> None:

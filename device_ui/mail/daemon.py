@@ -110,7 +110,8 @@ class Daemon:
         log.info("the mail hook listens at %s", self._device.folders.socket)
         is_idle = self._hook.serve(self._idle_seconds, self._postman.is_idle)
         self._postman.stop()
-        # A mail under way gets a moment; after that it is tried again at the next start, with its Message-ID.
+        # A mail under way, or an announcement, gets a moment; after that it is tried again at the next start, with its
+        # Message-ID.
         thread.join(timeout=5)
         if is_idle:
             log.info("nothing is left to do; the next line to the socket starts the mail hook again")

@@ -192,7 +192,7 @@ class Postman:
         self._bell.set()
 
     def run(self) -> None:
-        """Work until `stop`."""
+        """Work until `stop`, and until an announcement under way is over."""
         while not self._stopping:
             try:
                 wait = self.round()
@@ -204,6 +204,7 @@ class Postman:
             self._show(self._state_for_lamp())
             self._bell.wait(wait)
             self._bell.clear()
+        self._announcer.finish()
 
     def _state_for_lamp(self) -> Mapping[str, Any]:
         try:
