@@ -214,6 +214,15 @@ def test_folder_that_could_not_be_synced_is_not_called_stored_and_the_same_conte
     assert path.read_bytes() == b"new"
 
 
+def test_file_that_was_in_doubt_is_written_anew_when_it_is_settled_and_no_other_is(path):
+    path.write_bytes(b"old")
+    code = REPLACE + "flash.settle(Path(sys.argv[1]))\n"
+    _, calls = traced(path, code, "new", inject="fsync:error=EIO:when=2")
+    assert steps(calls).count("renameat .smtp.toml.new") == 2
+    _, calls = traced(path, code, "newer")
+    assert steps(calls).count("renameat .smtp.toml.new") == 1
+
+
 def test_same_content_that_cannot_be_synced_is_not_called_stored(path):
     path.write_bytes(b"same")
     for which in (1, 2):

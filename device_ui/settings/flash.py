@@ -73,6 +73,14 @@ def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[byte
         raise NotStored(path, error) from error
 
 
+def settle(path: Path, mode: int = 0o640) -> None:
+    """Write a file anew whose last replacement by this process is in doubt: what is built on it must not rest on a page
+    of the cache. Raises as `replace` does."""
+    content = read(path) if path in _in_doubt else None
+    if content is not None:
+        replace(path, content, mode)
+
+
 def set_aside(path: Path) -> Path:
     """Rename a damaged file so that it is kept and no longer read; returns where it is now. Raises `NotStored`."""
     try:

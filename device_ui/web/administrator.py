@@ -116,6 +116,10 @@ class Administrator:
         flash.make_folder(self.path.parent, 0o700)
         self._store(_hashed(password))
 
+    def settle(self) -> None:
+        """Make sure of a record that was not certain to be on flash. Raises `NotStored`, `NotReadable`."""
+        flash.settle(self.path, 0o600)
+
     def verify(self, password: str) -> bool:
         """Whether this is the password; takes the same time when there is none. Raises `Damaged`, `NotReadable`."""
         found = self.load()

@@ -369,6 +369,7 @@ def choose(folders: Folders) -> None:
     found = administrator.load()
     if found and not found.is_set_up:
         assert administrator.set_up(found.code, NEW_PASSWORD)
+    administrator.settle()  # as a login does
 
 
 def use_ledger(folders: Folders, work: Callable[[Outbox], object]) -> int:
