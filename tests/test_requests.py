@@ -194,6 +194,8 @@ def test_new_settings_reach_the_postman(room):
         ("2001:DB8::0001", "2001:db8::1"),
         ("unknown", ""),
         ("192.0.2.7\nBcc: x@y.example", ""),
+        ("fe80::1%eth0", "fe80::1"),
+        ("fe80::1%a\nBcc: <x@y.example>", "fe80::1"),
         (7, ""),
         (None, ""),
         (["192.0.2.7"], ""),

@@ -124,12 +124,15 @@ def _revision(given: object) -> str:
 
 
 def _address(given: object) -> str:
-    """An address of the network in its usual spelling; ``""`` for anything else: it is told to a person."""
+    """An address of the network in its usual spelling; ``""`` for anything else: it is told to a person.
+
+    Its scope (RFC 4007: the device's own interface) is left out: `ipaddress` takes any text for one.
+    """
     # Imported here: events need none of it.
     import ipaddress
 
     try:
-        return str(ipaddress.ip_address(given)) if isinstance(given, str) else ""
+        return str(ipaddress.ip_address(given.partition("%")[0])) if isinstance(given, str) else ""
     except ValueError:
         return ""
 
