@@ -15,6 +15,7 @@ from device_ui.mail.announcement import (
     CHANGES,
     CHANGES_MAXIMUM,
     EARLIER_MAXIMUM,
+    HOURLY_MAXIMUM,
     PROVED,
     REFUSALS_MAXIMUM,
     REFUSED_SECONDS,
@@ -24,6 +25,7 @@ from device_ui.mail.announcement import (
 from device_ui.mail.catalog import built_in
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import Outcome, Stopped
+from device_ui.mail.outbox import Delivery, Event
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import SECONDS, wait_for
@@ -450,6 +452,35 @@ def test_a_second_change_does_not_take_the_first_ones_place(desk):
     desk.work()
     assert desk.sessions == [("mail.example.com", "opened old"), ("mail.example.net", "opened new")]
     assert desk.outbox.last == 2
+
+
+def test_an_hour_has_so_many_announcements_and_no_more_across_restarts(desk):
+    for number in range(HOURLY_MAXIMUM + 1):
+        settings = changed(host=f"mail{number}.example.com")
+        desk.announcer.proved(settings, by_alarm=True)
+        desk.announcer.look(NEW, "")
+        if number < HOURLY_MAXIMUM:
+            assert desk.work() == 0
+        desk.now += 60
+        desk.restart()
+    assert desk.work() == 3600 - 60 * (HOURLY_MAXIMUM + 1)
+    assert len(desk.sessions) == desk.outbox.last == HOURLY_MAXIMUM + 1
+
+
+def test_a_clock_that_is_set_back_holds_no_announcement_back(desk):
+    event = Event("902", "info", WALL, WALL, "", "", waiting=False)
+    for number in desk.outbox.accept([event] * HOURLY_MAXIMUM):
+        desk.outbox.record(number, [Delivery(ONE, "delivered", "content", "250", WALL + 1e8)], done=True)
+    desk.change()
+    assert desk.work() == 0
+
+
+def test_alarms_do_not_count_as_announcements(desk):
+    numbers = desk.outbox.accept([Event("303", "fault", WALL, WALL, "auditd", "full")] * HOURLY_MAXIMUM)
+    for number in numbers:
+        desk.outbox.record(number, [Delivery(ONE, "delivered", "content", "250", WALL + desk.now)], done=True)
+    desk.change()
+    assert desk.work() == 0
 
 
 def test_a_change_that_is_not_noticed_yet_is_not_forgotten(desk):

@@ -177,7 +177,7 @@ def limit_rows() -> list[str]:
         "seconds for a header, a body, between requests": f"{limits.header:g}, {limits.body:g}, {limits.idle:g}",
         "connections in all, of one address": f"{limits.connections}, {limits.connections_each}",
         "test mails at hand (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {app.TEST_SECONDS:g} s",
-        "tries of an announcement, with a refused login; changes that wait for one": f"{announcement.TRIES_MAXIMUM}, {announcement.REFUSALS_MAXIMUM}, {announcement.CHANGES_MAXIMUM}",
+        "tries of an announcement, with a refused login; changes that wait for one; announcements an hour": f"{announcement.TRIES_MAXIMUM}, {announcement.REFUSALS_MAXIMUM}, {announcement.CHANGES_MAXIMUM}, {announcement.HOURLY_MAXIMUM}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{flash.SIZE_MAXIMUM // kib} KiB",
         "lines about refusals at once; one more after": f"{guard.NOTED_AT_HAND}, {guard.NOTED_SECONDS:g} s",

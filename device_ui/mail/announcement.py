@@ -28,6 +28,7 @@ from device_ui.mail.backoff import RETRY_FIRST, RETRY_MAXIMUM, Tries
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Delivery, Event, Outbox
+from device_ui.mail.storm import HOUR
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings, recheck
 
@@ -42,6 +43,8 @@ TRIES_MAXIMUM = 10
 REFUSALS_MAXIMUM, REFUSED_SECONDS = 3, RETRY_MAXIMUM
 # Changes that wait to be announced, each the password of a server that is left; of further ones the event tells alone.
 CHANGES_MAXIMUM = 4
+# Announcements an hour, by the ledger: they wait for no alarm, so the budget of alarms does not hold them.
+HOURLY_MAXIMUM = 4
 # Addresses that stood for one account, where its login is none, and are told though another one does now; the first.
 EARLIER_MAXIMUM = 4
 DROPPED = "dropped"
@@ -178,6 +181,7 @@ class Announcer:
             if not self._changes or self._is_busy:
                 return None
             wait = max(self._tries.next, self._rest_until) - self._clock()
+            wait = wait if wait > 0 else self._wait_for_room()
             if wait > 0:
                 return wait
             return self._begin(self._changes[0])
@@ -186,6 +190,14 @@ class Announcer:
         """Wait until the attempt under way is over: what a server takes must reach the ledger before it is closed."""
         if self._thread:
             self._thread.join()
+
+    def _wait_for_room(self) -> float:
+        """Seconds until the hour has room for another announcement."""
+        now = self._calendar.now()
+        sent = [moment for moment, _ in self._outbox.sent_since(now - HOUR, SERVER_CHANGED.code)]
+        # What lies in the future, since a clock was set back, must not hold one back for years.
+        sent = [moment for moment in sent if moment <= now]
+        return sent[-HOURLY_MAXIMUM] + HOUR - now if len(sent) >= HOURLY_MAXIMUM else 0.0
 
     def _begin(self, server: Server) -> float | None:
         thread = threading.Thread(target=self._work, args=(server,), name="announcement", daemon=True)

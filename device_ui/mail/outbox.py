@@ -210,14 +210,14 @@ class Outbox(Ledger):
         rows = self.read("SELECT coalesce(max(time), 0) FROM delivery WHERE verdict = 'delivered'", ())
         return float(rows[0][0])
 
-    def sent_since(self, moment: float) -> list[tuple[float, str]]:
-        """The mails that were delivered since a moment (seconds since 1970): when, and of which type."""
+    def sent_since(self, moment: float, code: str = "") -> list[tuple[float, str]]:
+        """The mails that were delivered since a moment (seconds since 1970), of one code or all: when, and of which type."""
         return [
             (time, kind)
             for time, kind in self.read(
                 "SELECT min(delivery.time), event.type FROM delivery JOIN event USING (number) "
-                "WHERE delivery.time > ? AND verdict = 'delivered' GROUP BY number ORDER BY 1",
-                (moment,),
+                "WHERE delivery.time > ? AND verdict = 'delivered' AND ? IN ('', event.code) GROUP BY number ORDER BY 1",
+                (moment, code),
             )
         ]
 
