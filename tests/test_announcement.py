@@ -14,7 +14,6 @@ from device_ui.errors import CannotOpen, NoKey
 from device_ui.mail.announcement import (
     CHANGES,
     CHANGES_MAXIMUM,
-    EARLIER_MAXIMUM,
     HOURLY_MAXIMUM,
     PROVED,
     REFUSALS_MAXIMUM,
@@ -26,6 +25,7 @@ from device_ui.mail.catalog import built_in
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import Outcome, Stopped
 from device_ui.mail.outbox import Delivery, Event
+from device_ui.mail.proof import EARLIER_MAXIMUM
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import SECONDS, wait_for

@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
@@ -28,9 +26,10 @@ from device_ui.mail.backoff import RETRY_FIRST, RETRY_MAXIMUM, Tries
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Delivery, Event, Outbox
+from device_ui.mail.proof import Server, read, spelt, spelt_list
 from device_ui.mail.storm import HOUR
 from device_ui.settings.recipients import Recipient
-from device_ui.settings.smtp import SmtpSettings, recheck
+from device_ui.settings.smtp import SmtpSettings
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +44,6 @@ REFUSALS_MAXIMUM, REFUSED_SECONDS = 3, RETRY_MAXIMUM
 CHANGES_MAXIMUM = 4
 # Announcements an hour, by the ledger: they wait for no alarm, so the budget of alarms does not hold them.
 HOURLY_MAXIMUM = 4
-# Addresses that stood for one account, where its login is none, and are told though another one does now; the first.
-EARLIER_MAXIMUM = 4
 DROPPED = "dropped"
 
 
@@ -60,32 +57,8 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Server:
-    """Settings that mail got through with, who got it, and the `earlier` addresses of the account; once they have changed,
-    the `number` of the event that says so, and how often the login was refused to its announcement."""
-
-    settings: SmtpSettings
-    recipients: tuple[str, ...]
-    number: int = 0
-    refusals: int = 0
-    earlier: tuple[str, ...] = ()
-
-    @property
-    def everybody(self) -> list[str]:
-        """Who is told: whoever got the mail, and the account itself."""
-        return list(dict.fromkeys([*self.recipients, *self.earlier, self.settings.default_recipient]))
-
-    def now(self, settings: SmtpSettings) -> Server:
-        """The same server by newer settings; they ask for no password, so an address that was to be told stays one."""
-        told = self.settings.default_recipient
-        left = () if told == settings.default_recipient else (told,)
-        earlier = tuple(dict.fromkeys((*self.earlier, *left)))[:EARLIER_MAXIMUM]
-        return dataclasses.replace(self, settings=settings, earlier=earlier)
-
-
 class Announcer:
-    """The announcements of one device. Every method may be called from any thread, and none waits for the network.
+    """The announcements of one device. Every method may be called from any thread, and none but `finish` waits for the network.
 
     `fits` tells whether a stored password was sealed to a key of this device. `ring` is called when an attempt is over,
     `sent` with the number of an announcement that a server took.
@@ -115,8 +88,8 @@ class Announcer:
         # What a server took while the ledger could not be written to: it must not go out twice.
         self._unrecorded: dict[int, list[Delivery]] = {}
         facts = outbox.facts()
-        self._proved = next(iter(_servers(f"[{facts.get(PROVED, '')}]")), None)
-        self._changes = _servers(facts.get(CHANGES, "[]"))
+        self._proved = next(iter(read(f"[{facts.get(PROVED, '')}]")), None)
+        self._changes = read(facts.get(CHANGES, "[]"))
         self._rest_until = clock() + REFUSED_SECONDS if self._changes and self._changes[0].refusals else 0.0
         # Of the session under way: its other mails prove nothing new.
         self._session: SmtpSettings | None = None
@@ -167,7 +140,9 @@ class Announcer:
             def changes(number: int) -> list[Server]:
                 return [*self._changes, dataclasses.replace(before, number=number)][:CHANGES_MAXIMUM]
 
-            (number,) = self._outbox.accept([event], facts=lambda first: {PROVED: None, CHANGES: _list(changes(first))})
+            (number,) = self._outbox.accept(
+                [event], facts=lambda first: {PROVED: None, CHANGES: spelt_list(changes(first))}
+            )
             self._proved, self._changes = None, changes(number)
             log.warning("event %d: mail goes through another server now", number)
 
@@ -285,7 +260,7 @@ class Announcer:
             if not done:  # what stands here counts, the ledger follows: a full flash must not make us ask once more
                 self._changes = left
             if ended or left != before:  # a try that fails writes nothing, but for a refused login
-                self._outbox.record(server.number, ended, done=False, facts={CHANGES: _list(left)})
+                self._outbox.record(server.number, ended, done=False, facts={CHANGES: spelt_list(left)})
             del self._unrecorded[server.number]
             if done:
                 self._changes, self._tries, self._rest_until = left, Tries(), 0.0
@@ -293,33 +268,9 @@ class Announcer:
             log.info("announcement %d for %s: %s %s", server.number, each.recipient, each.verdict, each.reply)
 
     def _keep(self, proved: Server) -> None:
-        self._outbox.keep_fact(PROVED, _spelt(proved))
+        self._outbox.keep_fact(PROVED, spelt(proved))
         self._proved = proved
 
 
 def _told(settings: SmtpSettings) -> str:
     return f"{settings.host} port {settings.port}, account {settings.account}, security {settings.security}"
-
-
-def _spelt(server: Server) -> str:
-    return json.dumps(dataclasses.asdict(server))
-
-
-def _list(servers: Sequence[Server]) -> str | None:
-    return f"[{', '.join(map(_spelt, servers))}]" if servers else None
-
-
-def _servers(fact: str) -> list[Server]:
-    """What a fact of the ledger holds; what is damaged is left out."""
-    try:
-        return [_server(each) for each in json.loads(fact)]
-    except (ValueError, TypeError, KeyError):
-        return []
-
-
-def _server(values: Mapping[str, Any]) -> Server:
-    settings = recheck(values["settings"])
-    if isinstance(settings, str) or not isinstance(values["number"], int):
-        raise ValueError
-    recipients, earlier = tuple(map(str, values["recipients"])), tuple(map(str, values.get("earlier", ())))
-    return Server(settings, recipients, values["number"], int(values.get("refusals", 0)), earlier)
