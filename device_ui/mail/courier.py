@@ -17,25 +17,10 @@ from collections.abc import Callable, Container, Sequence
 from functools import partial
 
 from device_ui.mail import login
-from device_ui.mail.addresses import (
-    AddressInfo,
-    Resolver,
-    address_literal,
-    is_loopback,
-    look_up,
-)
+from device_ui.mail.addresses import AddressInfo, Resolver, address_literal, is_loopback, look_up
 from device_ui.mail.dial import Dial
 from device_ui.mail.quoting import quoted, spellings
-from device_ui.mail.verdict import (
-    DELIVERED,
-    REFUSED,
-    STEPS,
-    TRY_LATER,
-    Outcome,
-    Stopped,
-    at,
-    verdict_of,
-)
+from device_ui.mail.verdict import DELIVERED, REFUSED, STEPS, TRY_LATER, Outcome, Stopped, at, verdict_of
 from device_ui.mail.wire import Connection, Deadline
 from device_ui.settings.smtp import SmtpSettings
 

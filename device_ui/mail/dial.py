@@ -6,14 +6,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from device_ui.mail.addresses import (
-    AddressInfo,
-    Resolver,
-    is_bound_here,
-    is_here,
-    is_own,
-    look_up_within,
-)
+from device_ui.mail.addresses import AddressInfo, Resolver, is_bound_here, is_here, is_own, look_up_within
 from device_ui.mail.quoting import quoted
 from device_ui.mail.verdict import Stopped, at
 from device_ui.mail.wire import Deadline
