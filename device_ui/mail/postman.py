@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
@@ -25,6 +24,7 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.limit import UNTOLD
 from device_ui.mail.outbox import Delivery, Outbox
 from device_ui.mail.plan import Plan
+from device_ui.mail.problem import DROPPED, LASTING, LOSSES, Problem, last_loss, refusal
 from device_ui.mail.storm import Mail, Storm
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings
@@ -40,11 +40,7 @@ LOOK_AGAIN = 60.0
 DEFERRALS_MAXIMUM = 5
 # Events that a digest tells of one by one; the others it counts.
 LISTED_MAXIMUM = 100
-DROPPED = "dropped"
 LOGIN_REFUSED = "login_refused"
-# What stands until mail goes out again; every other problem is looked for anew in each round.
-LOSSES = ("refused", "dropped")
-LASTING = ("", "server", "fault", *LOSSES)
 
 
 class Sender(Session, Protocol):
@@ -52,19 +48,6 @@ class Sender(Session, Protocol):
 
     @property
     def is_open(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why no mail goes out. `word` is one of ``unset``, ``damaged``, ``unreadable``, ``password``, ``login refused``,
-    ``server``, ``refused`` (the last mail, for good), ``dropped`` (given up), ``storage``, ``full``, ``fault``, ``removed``
-    (events that the ledger's limit took unmailed), ``clock`` (not set); `step` and `reply` are the courier's; `advice`
-    is one sentence that says what a person can change."""
-
-    word: str = ""
-    step: str = ""
-    reply: str = ""
-    advice: str = ""
 
 
 class Postman:
@@ -121,7 +104,7 @@ class Postman:
         # a full flash must neither make us ask the server again nor undo an Update. None: not read yet.
         self._refused: dict[str, str] | None = None
         self._revision: str | None = None
-        self.problem = _last_loss(outbox)
+        self.problem = last_loss(outbox)
         # What `self.problem` was before something passing, such as a ledger that could not be read once, took its place.
         self._standing = Problem()
 
@@ -270,7 +253,7 @@ class Postman:
         except NotReadable as error:
             return None, "", Problem("unreadable", reply=error.reason)
         if self._refused is None:
-            self._refused = _refusal(self._outbox.facts().get(LOGIN_REFUSED, "{}"))
+            self._refused = refusal(self._outbox.facts().get(LOGIN_REFUSED, "{}"))
         if self._revision not in (None, revision) or self._refused.get("revision", revision) != revision:
             self._forget()
         self._revision = revision
@@ -508,18 +491,3 @@ def clock_text(seconds: float) -> str:
 
 def _sooner(one: float | None, other: float | None) -> float | None:
     return min((each for each in (one, other) if each is not None), default=None)
-
-
-def _last_loss(outbox: Outbox) -> Problem:
-    """A mail that reached nobody must be told until one is delivered, across a restart too."""
-    last = outbox.last_delivery(but=SERVER_CHANGED.code)
-    word = "dropped" if last and last.verdict == DROPPED else "refused"
-    return Problem(word, last.step, last.reply) if last and last.verdict != "delivered" else Problem()
-
-
-def _refusal(fact: str) -> dict[str, str]:
-    try:
-        found = json.loads(fact)
-    except ValueError:
-        return {}  # damaged: one try more is better than none ever
-    return found if isinstance(found, dict) and "revision" in found else {}

@@ -24,7 +24,7 @@ from device_ui.web.sessions import IDLE_SECONDS
 # Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
 TEST_SECONDS = 30.0
 
-# What the page says about each word of `postman.Problem`; {reply} is the server's answer.
+# What the page says about each word of `problem.Problem`; {reply} is the server's answer.
 MAIL_PROBLEMS = {
     "damaged": "The stored settings are damaged. Mail waits until they are typed again.",
     "unreadable": "The mail service cannot read the settings: {reply}. Mail waits.",

@@ -1,0 +1,43 @@
+"""Why no mail goes out: the words for it, which the page and the console tell, and what of it a restart finds again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from device_ui.mail.catalog import SERVER_CHANGED
+from device_ui.mail.outbox import Outbox
+
+DROPPED = "dropped"
+# What stands until mail goes out again; every other problem is looked for anew in each round.
+LOSSES = ("refused", "dropped")
+LASTING = ("", "server", "fault", *LOSSES)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why no mail goes out. `word` is one of ``unset``, ``damaged``, ``unreadable``, ``password``, ``login refused``,
+    ``server``, ``refused`` (the last mail, for good), ``dropped`` (given up), ``storage``, ``full``, ``fault``, ``removed``
+    (events that the ledger's limit took unmailed), ``clock`` (not set); `step` and `reply` are the courier's; `advice`
+    is one sentence that says what a person can change."""
+
+    word: str = ""
+    step: str = ""
+    reply: str = ""
+    advice: str = ""
+
+
+def last_loss(outbox: Outbox) -> Problem:
+    """A mail that reached nobody must be told until one is delivered, across a restart too."""
+    last = outbox.last_delivery(but=SERVER_CHANGED.code)
+    word = "dropped" if last and last.verdict == DROPPED else "refused"
+    return Problem(word, last.step, last.reply) if last and last.verdict != "delivered" else Problem()
+
+
+def refusal(fact: str) -> dict[str, str]:
+    """What the ledger keeps of a login that was refused; nothing where none was."""
+    try:
+        found = json.loads(fact)
+    except ValueError:
+        return {}  # damaged: one try more is better than none ever
+    return found if isinstance(found, dict) and "revision" in found else {}
