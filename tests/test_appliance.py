@@ -6,6 +6,7 @@ import configparser
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,16 @@ def test_a_service_is_sealed(name):
 
 
 def test_the_certificates_service_is_sealed_but_for_what_root_must():
-    assert exposure("device-ui-certificate.service") <= 2.0
+    assert exposure("device-ui-certificate.service") <= 1.5
+
+
+def test_the_certificate_is_made_by_a_root_without_any_of_its_powers(tmp_path):
+    assert unit("device-ui-certificate.service")["Service"]["CapabilityBoundingSet"] == ""
+    without = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"]
+    words = [*without, sys.executable, "-m", "device_ui", "certificate", "--if-needed", "--data", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tls" / "certificate.pem").exists()
 
 
 def test_the_proxy_takes_a_new_certificate_and_is_left_alone_without_one():
