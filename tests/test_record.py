@@ -49,8 +49,9 @@ def test_what_was_written_is_read_back(values):
     assert [type(value) for value in found.values()] == [type(value) for value in values.values()]
 
 
-def test_every_character_that_a_rule_takes_is_read_back():
-    every = [chr(point) for point in range(0x110000) if unicodedata.category(chr(point)) not in ("Cc", "Cs")]
+def test_every_character_is_read_back():
+    """Those that no rule takes, too: a file that somebody changed by hand may have them."""
+    every = [chr(point) for point in range(0x110000) if unicodedata.category(chr(point)) != "Cs"]
     values = {f"part_{start}": "".join(every[start : start + 4096]) for start in range(0, len(every), 4096)}
     assert record.decode(record.encode("x", values)) == values
 

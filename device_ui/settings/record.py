@@ -21,9 +21,9 @@ def encode(comment: str, values: Mapping[str, Value]) -> bytes:
     """The file's bytes: `comment` (one line), one ``name = value`` a line, the checksum.
 
     A JSON string is a TOML basic string as long as control characters are escaped, which json.dumps does for all
-    but DEL; the rules refuse that one. Strings, whole numbers and booleans are written alike in both.
+    but DEL. Strings, whole numbers and booleans are written alike in both.
     """
-    lines = [f"# {comment}", *(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())]
+    lines = [f"# {comment}", *(f"{name} = {_written(value)}" for name, value in values.items())]
     body = ("\n".join(lines) + "\n").encode()
     return body + f'{CHECKSUM} = "{sha256(body).hexdigest()}"\n'.encode()
 
@@ -50,6 +50,10 @@ def tables(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _written(value: Value) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _split(raw: bytes) -> tuple[bytes, str]:

@@ -128,9 +128,10 @@ def foreign(before: bytes, data: bytes) -> bool:
     raw, end, _ = (seen + data).partition(b"\r\n\r\n")
     if FOREIGN_BYTE.search(raw + end, max(0, len(seen) - 1)):
         return True
-    # Empty lines before a request are passed over, blanks are not.
+    # Empty lines before a request are passed over, blanks are not; behind two of them another look begins.
     is_begin = before[:2] in (b"", b"\r", b"\r\n")
-    return is_begin and (before + data).lstrip(b"\r\n")[:1] in (b" ", b"\t", b"\v", b"\f")
+    begun = (before + data).partition(b"\r\n\r\n")[0].lstrip(b"\r\n")
+    return is_begin and begun[:1] in (b" ", b"\t", b"\v", b"\f")
 
 
 def refusal(header: bytes) -> Refusal | None:

@@ -22,6 +22,7 @@ TESTSSL_EXPECTED = {
     "DNS_CAArecord": "an address has no DNS record",
     "HSTS": "with a certificate that browsers warn of, it would lock the owner out (RFC 6797, 12.1)",
     "HTTP_status_code": "/ leads to /smtp",
+    "sessionresumption_ticket": "no ticket is given, so that it cannot try one",
     "engine_problem": "of the machine that scans: its openssl has no GOST",
 }
 # What sslyze finds beside Mozilla's "intermediate" configuration.

@@ -23,7 +23,8 @@ MODULES = (
 HISTORY = "views/history.tpl"
 # What it says, and why it stays.
 EXPECTED = {
-    "Cross Site Request Forgery": "a form is guarded by its origin, not by a token, and wapiti sends ours with each"
+    "Cross Site Request Forgery": "a form is guarded by its origin, not by a token, and wapiti sends ours with each",
+    "Secure Flag cookie": "of the language, which is no secret, and without TLS; under TLS every cookie has it",
 }
 
 

@@ -257,6 +257,15 @@ def test_a_sound_request_in_pieces_is_taken(name, request_, expected, size):
     assert (taken, parser.completed, parser.error) == (len(request_), True, None)
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_empty_lines_are_passed_over_however_they_arrive(size):
+    """RFC 9112, 2.2: what follows them is looked at by itself, be it a request or none."""
+    parser, taken = parsed(b"\r\n\r\n GET / HTTP/1.1\r\n", size)
+    assert (taken, parser.completed, parser.error, parser.empty) == (4, True, None, True)
+    parser, _ = parsed(b" GET / HTTP/1.1\r\n", size)
+    assert strict.answered(parser).code == 400
+
+
 @pytest.mark.parametrize("line", [b"GET /login HTTP/1.1\n", b"GET /login HTTP/1.1\r\nX: a\n", b"\0", b" ", b"a\rb"])
 def test_what_can_never_become_a_request_is_refused_before_its_end(product, line):
     assert status(raw(product.port, line)) == 400
