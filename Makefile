@@ -43,7 +43,7 @@ test: .venv/tests ## run everything: unit tests, real mail servers, a real brows
 	@.venv/bin/python -m coverage combine --quiet
 	@.venv/bin/python -m coverage report
 
-power: .venv/tests ## cut the power everywhere: start on every disk that a cut could leave; takes half an hour
+power: .venv/tests ## cut the power everywhere: start on every disk that a cut could leave; takes two hours
 	@sh .ci/needs tests
 	@.venv/bin/python -m tests.power
 	@DEVICE_UI_POWER=all .venv/bin/python -m pytest --numprocesses 0 --capture no --timeout 0 tests/power

@@ -13,7 +13,9 @@ from waitress.utilities import BadRequest
 # RFC 9110, 5.6.2.
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*)?")
-TRAILER_LINE = re.compile(rb"%s:[\t\x20-\x7e\x80-\xff]*" % TOKEN)
+TRAILER_LINE = re.compile(rb"(%s):[\t\x20-\x7e\x80-\xff]*" % TOKEN)
+# RFC 9110, 6.5.1: no trailer may say how a message is framed or where it goes; another reader might believe it.
+NO_TRAILERS = frozenset((b"transfer-encoding", b"content-length", b"host", b"trailer", b"te"))
 LINE_MAXIMUM = 1024
 
 
@@ -63,4 +65,5 @@ class Chunks(ChunkedReceiver):  # type: ignore[misc]  # waitress has no types
 
     def _take_trailer(self, line: bytes) -> bool:
         self.completed = not line
-        return not line or bool(TRAILER_LINE.fullmatch(line))
+        found = TRAILER_LINE.fullmatch(line)
+        return not line or bool(found and found[1].lower() not in NO_TRAILERS)

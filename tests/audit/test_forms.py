@@ -94,7 +94,7 @@ OUTSIDE = (
     Address("/login", ("x",)),
     Address("/login", (), {"password": TEXT}, (303, 400, 403, 413, 415, 422, 429)),
     # 403: the login, which keeps what was typed.
-    Address("/smtp", (), SMTP, (303, 403, 415)),
+    Address("/smtp", (), SMTP, (303, 400, 403, 413, 415)),
     Address("/health", ("x",), None, (200, 503)),
     Address("/static/app.js", ("x",)),
 )

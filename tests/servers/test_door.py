@@ -96,6 +96,17 @@ REFUSED = [
     ("9112, 7.1.1: an extension with a bare LF", post(b"Transfer-Encoding: chunked", body=b"0;a\nb\r\n\r\n"), 400),
     ("9112, 7.1.1: an endless extension", post(b"Transfer-Encoding: chunked", body=b"0;" + b"a" * 1100), 400),
     ("9112, 7.1.2: a trailer that is no field", post(b"Transfer-Encoding: chunked", body=b"0\r\nx\r\n\r\n"), 400),
+    (
+        "9110, 6.5.1: a length as a trailer",
+        post(b"Transfer-Encoding: chunked", body=b"0\r\nContent-Length: 3\r\n\r\n"),
+        400,
+    ),
+    (
+        "9110, 6.5.1: a coding as a trailer",
+        post(b"Transfer-Encoding: chunked", body=b"0\r\nTransfer-Encoding:\r\n\r\n"),
+        400,
+    ),
+    ("9110, 6.5.1: a host as a trailer", post(b"Transfer-Encoding: chunked", body=b"0\r\nHost: a\r\n\r\n"), 400),
     ("9112, 7.1: chunks that are too much", post(b"Transfer-Encoding: chunked", body=b"10001\r\n" + b"a" * 65537), 413),
     # The request line
     ("9112, 2.3: HTTP/1.2", get(first=b"GET /login HTTP/1.2"), 400),
