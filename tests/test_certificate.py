@@ -193,8 +193,8 @@ def test_one_that_somebody_put_in_its_place_is_left_alone(product: Product, fore
 
 
 def test_one_that_somebody_put_in_its_place_is_asked_for_its_dates_and_its_key(tmp_path):
-    now = datetime.datetime.now(datetime.UTC)
     put_foreign(tmp_path, 400)
+    now = datetime.datetime.now(datetime.UTC)  # only now: it begins with the second it was made in
     assert problem(tmp_path, now) == ""
     assert problem(tmp_path, now - datetime.timedelta(days=5)) == f"it begins on {now:%Y-%m-%d}"
     (tmp_path / "key.pem").write_text("nonsense")
