@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from device_ui.device import Device
+from device_ui.device import Device, Folders
+from device_ui.settings import flash
 from device_ui.web import app
 from device_ui.web.administrator import Administrator
 from tests import document
+from tests.fake_hook import signed_in
 from tests.product import ADMIN_PASSWORD, Browser, Page, Product, choose_password, raw, settings_form, wait_for, wsgi
 from tests.test_administrator import scrypts
 from tests.test_sessions import Clock
@@ -521,3 +523,14 @@ def test_a_record_that_cannot_be_read_opens_nothing(known):
 def test_no_fault_of_ours_was_met(web):
     """After everything above."""
     assert "Traceback" not in web.log("web")
+
+
+def test_a_login_writes_a_record_anew_that_was_in_doubt(tmp_path, monkeypatch):
+    """The set-up told that it was not certain; whoever gets in all the same takes it for done."""
+    folders = Folders(tmp_path / "data", tmp_path / "run", tmp_path / "etc")
+    pages, before = signed_in(folders), folders.administrator.stat().st_ino
+    pages.post("/login", {"password": ADMIN_PASSWORD})
+    assert folders.administrator.stat().st_ino == before
+    monkeypatch.setattr(flash, "_in_doubt", {folders.administrator})
+    assert pages.post("/login", {"password": ADMIN_PASSWORD}).status == 303
+    assert folders.administrator.stat().st_ino != before
