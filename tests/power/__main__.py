@@ -19,8 +19,8 @@ from tests.power.explore import Figures
 
 # States for a cut at depth 1; for a cut of the stories that are cut twice, and for the second cut; after a kill.
 STATES, DEEP_STATES, DEEPER, KILLED = 300, 60, 12, 12
-# For an action by itself: every state of its cuts, and of the second ones nearly every.
-EVERY_DEEP_STATE, EVERY_DEEPER = 450, 40
+# For an action by itself: every state of its cuts and of the second ones; of the second ones of the longest less.
+EVERY, LONGEST, EVERY_OF_THE_LONGEST = 2400, ("reset", "start", "prune"), 40
 REAL = 60
 # Of the hundreds of cuts in a flood of events.
 FLOOD_STATES = 12
@@ -51,8 +51,8 @@ def shallow(states: int) -> Iterator[Job]:
 
 def deep() -> Iterator[Job]:
     """Every action by itself, and the first start with each after it, cut again in the recovery."""
-    for name in workloads.ACTIONS:
-        yield {"sequence": (name,), "most": EVERY_DEEP_STATE, "deeper": EVERY_DEEPER}
+    for name in sorted(workloads.ACTIONS, key=lambda each: each not in LONGEST):
+        yield {"sequence": (name,), "most": EVERY, "deeper": EVERY_OF_THE_LONGEST if name in LONGEST else EVERY}
         yield {"sequence": ("start", name), "most": DEEP_STATES, "since": 2, "deeper": DEEPER}
 
 
@@ -107,7 +107,8 @@ def _told(name: str, figures: Figures, begun: float) -> int:
         print(f"BROKEN {count} times: {line} ({figures.examples[line]})")
     print(
         f"{name}: {figures.cuts} cuts ({figures.exhaustive} of them exhausted), {figures.acknowledgements} acknowledgements, "
-        f"{len(figures.states[1])} distinct disks, {len(figures.states[2])} more after a second cut, "
+        f"{len(figures.states[1])} distinct disks, {len(figures.states[2])} more after a second cut "
+        f"({figures.deep_exhaustive} of {figures.deep_cuts} of those exhausted), "
         f"{sum(figures.violations.values())} broken promises, {time.monotonic() - begun:.0f} s",
         flush=True,
     )

@@ -32,6 +32,8 @@ from pathlib import Path
 SECTOR = 512
 # So many combinations for each state that is asked for are still tried one by one: most are the same disk.
 EXHAUSTED = 8
+# The end of the name of SQLite's log.
+LOG = "-wal"
 # Every byte of a write up to this size is a place to tear it; of a larger one some are.
 EACH_BYTE = 32
 ROOT = 0
@@ -124,11 +126,21 @@ class Point:
     pending: Sequence[Change]
 
     def is_exhausted(self, most: int) -> bool:
-        """Whether `states` builds every combination there is."""
-        return math.prod(len(variants(change)) for change in self.pending) <= EXHAUSTED * most
+        """Whether `states` builds every combination there is, or all that SQLite can tell apart.
+
+        It reads its log up to the first frame whose checksum is wrong, and nothing behind it (SQLite, "Database File
+        Format", 4.4): of changes of the log alone it sees which is the first that is not whole, and in which way.
+        """
+        choices = [variants(change) for change in self.pending]
+        return _is_small(choices, most) or (self._is_of_the_log() and len(_plan(choices)) <= most // 2)
+
+    def _is_of_the_log(self) -> bool:
+        names = [*self.durable.names.values(), *(dict(each.names) for each in self.pending if isinstance(each, Names))]
+        logs = {to for folder in names for name, to in folder.items() if name.endswith(LOG)}
+        return all(isinstance(each, Write | Resize) and each.inode in logs for each in self.pending)
 
     def states(self, most: int, seed: str) -> Iterator[Tree]:
-        """Distinct trees that a cut here may leave: all of them up to `most`, or `most` of them, the plainest first.
+        """Distinct trees that a cut here may leave: all of them if `is_exhausted`, or `most` of them, the plainest first.
 
         The first is the one in which everything happened: what a crash of the processes alone leaves.
         """
@@ -144,7 +156,7 @@ class Point:
             if name not in seen:
                 seen.add(name)
                 yield tree
-            if len(seen) >= most:
+            if len(seen) >= most and not _is_small(choices, most):
                 return
 
 
@@ -274,12 +286,16 @@ def _combined(
     choices: Sequence[Sequence[tuple[Change, ...]]], most: int, chance: random.Random
 ) -> Iterator[tuple[tuple[Change, ...], ...]]:
     """One variant for each change: every combination where these are few, else a plan (see `_planned`), then chance."""
-    if math.prod(len(each) for each in choices) <= EXHAUSTED * most:
+    if _is_small(choices, most):
         yield from itertools.product(*choices)
         return
     yield from _planned(choices, most, chance)
     for _ in range(3 * most):
         yield tuple(each[_drawn(len(each), chance)] for each in choices)
+
+
+def _is_small(choices: Sequence[Sequence[tuple[Change, ...]]], most: int) -> bool:
+    return math.prod(len(each) for each in choices) <= EXHAUSTED * most
 
 
 def _planned(
@@ -295,6 +311,12 @@ def _planned(
     for place in range(1, len(choices)):
         yield (*full[:place], *none[place:])
         yield (*none[:place], *full[place:])
+    plan = _plan(choices)
+    yield from plan if len(plan) <= most // 2 else chance.sample(plan, most // 2)
+
+
+def _plan(choices: Sequence[Sequence[tuple[Change, ...]]]) -> list[tuple[tuple[Change, ...], ...]]:
+    full, none = [each[0] for each in choices], [each[1] for each in choices]
     single = [
         (*before[:place], variant, *after[place + 1 :])
         for place, each in enumerate(choices)
@@ -305,8 +327,7 @@ def _planned(
         tuple(none[each] if each in pair else full[each] for each in range(len(choices)))
         for pair in itertools.combinations(range(len(choices)), 2)
     ]
-    plan = [*single, *pairs]
-    yield from plan if len(plan) <= most // 2 else chance.sample(plan, most // 2)
+    return [*single, *pairs]
 
 
 def _drawn(count: int, chance: random.Random) -> int:

@@ -56,12 +56,17 @@ class Cut:
 
 @dataclass
 class Figures:
-    """What was done and found. `states` are the names of the distinct disks of each depth (8 bytes each)."""
+    """What was done and found. `states` are the names of the distinct disks of each depth (8 bytes each).
+
+    `exhaustive`: of the cuts (`deep_exhaustive`: of the second ones) those of which every state was tried.
+    """
 
     cuts: int = 0
+    exhaustive: int = 0
+    deep_cuts: int = 0
+    deep_exhaustive: int = 0
     acknowledgements: int = 0
     seconds: float = 0.0
-    exhaustive: int = 0
     states: dict[int, set[bytes]] = field(default_factory=lambda: {1: set(), 2: set()})
     violations: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -70,6 +75,8 @@ class Figures:
         """Take in what another worker found."""
         self.cuts += other.cuts
         self.exhaustive += other.exhaustive
+        self.deep_cuts += other.deep_cuts
+        self.deep_exhaustive += other.deep_exhaustive
         self.acknowledgements += other.acknowledgements
         self.seconds += other.seconds
         self.violations += other.violations
@@ -229,6 +236,8 @@ class Explorer:
             for number, steps in self._recoveries(places).items():
                 recording = Recording(name, batch[number], steps, known, self._recording.maker)
                 for place, point in enumerate(_points(recording)):
+                    self._figures.deep_cuts += 1
+                    self._figures.deep_exhaustive += point.is_exhausted(most)
                     for state, tree in enumerate(point.states(most, f"{name} {start + number} {place}")):
                         if disk.digest(tree) not in tried:
                             tried.add(disk.digest(tree))
