@@ -167,10 +167,10 @@ class Stage:
         return self.visitor
 
     def history(self, number: int) -> str:
-        """What the hook says has become of the newest event, "" when that is not this one."""
-        query = {"sort": "number", "descending": True, "offset": 0, "limit": 1}
-        lines = list(client.history(self.folders.socket, query))
-        return str(lines[0]["event"]["state"]) if lines[0].get("event", {}).get("number") == number else ""
+        """What the hook says has become of an event, "" when it is not among the newest: the hook raises some itself."""
+        query = {"sort": "number", "descending": True, "offset": 0, "limit": 9}
+        events = (line.get("event", {}) for line in client.history(self.folders.socket, query))
+        return next((str(each["state"]) for each in events if each.get("number") == number), "")
 
     def raise_lines(self, lines: Sequence[str]) -> None:
         """Raise events by lines that arrive together, as a shell would; each must be accepted."""
