@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from device_ui import __version__
+from device_ui import __version__, start
 from device_ui.device import Device, Folders
-from device_ui.errors import DeviceUIError, HookError, NotReadable, NotStored
+from device_ui.errors import DeviceUIError, HookError
+from device_ui.start import EX_CONFIG, EX_DATAERR, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE
 
-# sysexits.h
-EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
-    0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
-)  # fmt: skip
 # As grep says it: for "device-ui certificate --if-needed && nginx -s reload", and for systemd's ExecCondition=.
 NOT_NEEDED = 1
-HOOK_EXITS = {
-    "denied": EX_NOPERM,
-    "bad-request": EX_DATAERR,
-    "down": EX_TEMPFAIL,
-    "not-stored": EX_TEMPFAIL,
-    "busy": EX_TEMPFAIL,
-    "unset": EX_CONFIG,
-    "password": EX_CONFIG,
-}
 
 
 def run(device: Device, options: argparse.Namespace) -> int:
@@ -74,20 +61,12 @@ Ctrl-C ends both.
 
 def web(device: Device, options: argparse.Namespace) -> int:
     """The pages alone, as systemd starts them."""
-    from device_ui.web import server
-
-    _log_to_stderr()
-    server.serve(device, options.listen, device["web.trusted_proxy"])
-    return EX_OK
+    return start.web(device, options.listen)
 
 
 def mailhook(device: Device, options: argparse.Namespace) -> int:
     """The mail hook alone, as systemd starts it."""
-    from device_ui.mail.daemon import Daemon
-
-    _log_to_stderr()
-    Daemon(device, allow_loopback=options.allow_loopback, ca_file=options.ca_file).run()
-    return EX_OK
+    return start.mailhook(device, options.ca_file, allow_loopback=options.allow_loopback)
 
 
 def event(device: Device, options: argparse.Namespace) -> int:
@@ -330,7 +309,7 @@ def _command(
 
 def _listen(one: argparse.ArgumentParser) -> None:
     told = "where the pages are served; unix:PATH for a TLS proxy in front (%(default)s)"
-    one.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help=told)
+    one.add_argument("--listen", default=start.LISTEN, metavar="HOST:PORT", help=told)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -345,22 +324,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.function is sendmail:
             options.words = words[1:]
-        folders = Folders.find(options.data, os.environ)
         # An alarm is not lost for a typing error in the maker's file: only the socket is needed.
-        needs_socket_only = options.function in (event, sendmail)
-        if not needs_socket_only:
-            _finish_reset(folders)
-        return int(options.function(Device.plain(folders) if needs_socket_only else Device.load(folders), options))
+        if options.function in (event, sendmail):
+            device = Device.plain(Folders.find(options.data, os.environ))
+        else:
+            device = start.device(options.data)
+        return int(options.function(device, options))
     except (DeviceUIError, OSError) as error:
-        return failed(error)
-
-
-def _finish_reset(folders: Folders) -> None:
-    """Nothing runs on what an interrupted factory reset has left."""
-    from device_ui import factory
-
-    if factory.finish(folders):
-        print("device-ui: a factory reset that was interrupted is finished", file=sys.stderr)
+        return start.failed(error)
 
 
 def _this_command() -> str:
@@ -369,30 +340,10 @@ def _this_command() -> str:
     return str(called) if called.name == "device-ui" else f"{sys.executable} -m device_ui"
 
 
-def _log_to_stderr() -> None:
-    """For the journal, which adds the time by itself."""
-    import logging
-
-    from device_ui import journal
-
-    logging.basicConfig(level=logging.INFO)
-    journal.keep_lines_whole()
-
-
 def _without_sendmail_flags(words: list[str]) -> list[str]:
     """sendmail's flags are older than argparse's rules; ``mail.sendmail`` reads them."""
     is_sendmail = words[:1] == ["sendmail"] and words[1:] not in (["--help"], ["-h"])
     return ["sendmail"] if is_sendmail else words
-
-
-def failed(error: DeviceUIError | OSError) -> int:
-    """Tell what went wrong; the exit code for it."""
-    print(f"device-ui: {error}", file=sys.stderr)
-    if isinstance(error, HookError):
-        return HOOK_EXITS.get(error.word, EX_UNAVAILABLE)
-    if isinstance(error, NotStored | NotReadable):
-        return EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_IOERR
-    return EX_CONFIG if isinstance(error, DeviceUIError) else EX_OSERR
 
 
 if __name__ == "__main__":

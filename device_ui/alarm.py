@@ -1,8 +1,9 @@
-"""Where ``device-ui`` begins: a plain ``event`` is raised at once, all other words are the command line's.
+"""Where ``device-ui`` begins: a plain ``event`` is raised at once, and both processes start; all other words are the command line's.
 
-A shell script raises alarms by the hundred, and loading argparse and all the commands takes longer than the alarm. Only
-what is spelt out is taken here: an abbreviation, ``--text=T``, ``--help`` or a mistake goes to ``__main__``, which
-says what it always says. Here nothing is imported that an alarm does not need (tests/test_alarm.py).
+A shell script raises alarms by the hundred, and loading argparse and all the commands takes longer than the alarm; in a
+process that stays they would hold more than a MiB for as long as it runs. Only what is spelt out is taken here: an
+abbreviation, ``--text=T``, ``--help`` or a mistake goes to ``__main__``, which says what it always says. Here nothing is
+imported that an alarm does not need (tests/test_alarm.py).
 """
 
 from __future__ import annotations
@@ -11,25 +12,35 @@ import os
 import sys
 
 from device_ui import places
-from device_ui.errors import HookError
+from device_ui.errors import DeviceUIError
 from device_ui.mail import client
 
-OPTIONS = {"--text": "text", "--source": "source", "--time": "time", "--data": "data"}
+# Of each command that is taken here: its words in their order, and its options by what they are called further on. An option of
+# `FLAGS` has no value.
+COMMANDS = {
+    "event": (("code",), {"--text": "text", "--source": "source", "--time": "time", "--data": "data"}),
+    "web": ((), {"--listen": "listen", "--data": "data"}),
+    "mailhook": ((), {"--ca-file": "ca_file", "--allow-loopback": "allow_loopback", "--data": "data"}),
+}
+FLAGS = ("--allow-loopback",)
 
 
 def understood(words: list[str]) -> dict[str, str] | None:
-    """What ``event CODE [--text T] [--source S] [--time T] [--data DIR]`` asks for; None when argparse is to read it."""
-    if words[:1] != ["event"]:
+    """What ``event CODE [--text T] …``, ``web …`` or ``mailhook …`` ask for; None when argparse is to read it."""
+    if not words or words[0] not in COMMANDS:
         return None
+    plain, options = COMMANDS[words[0]]
     found: dict[str, str] = {}
     rest = iter(words[1:])
     for word in rest:
-        name = OPTIONS.get(word, "" if word.startswith("-") or "code" in found else "code")
-        value = next(rest, "-") if word in OPTIONS else word
+        name = options.get(
+            word, "" if word.startswith("-") else next((each for each in plain if each not in found), "")
+        )
+        value = word if word not in options else "yes" if word in FLAGS else next(rest, "-")
         if not name or value.startswith("-"):
             return None
         found[name] = value
-    return found if "code" in found else None
+    return found if set(plain) <= set(found) else None
 
 
 def main() -> int:
@@ -40,11 +51,24 @@ def main() -> int:
 
         return commands.main()
     try:
-        path = places.hook_socket(asked.get("data"), os.environ)
-        number = client.raise_event(path, *(asked.get(name, "") for name in ("code", "text", "source", "time")))
-        print(f"accepted {number}")
-    except (HookError, OSError) as error:
-        from device_ui import __main__ as commands
+        return _event(asked) if sys.argv[1] == "event" else _started(sys.argv[1], asked)
+    except (DeviceUIError, OSError) as error:
+        from device_ui import start
 
-        return commands.failed(error)
+        return start.failed(error)
+
+
+def _event(asked: dict[str, str]) -> int:
+    path = places.hook_socket(asked.get("data"), os.environ)
+    number = client.raise_event(path, *(asked.get(name, "") for name in ("code", "text", "source", "time")))
+    print(f"accepted {number}")
     return 0
+
+
+def _started(command: str, asked: dict[str, str]) -> int:
+    from device_ui import start
+
+    device = start.device(asked.get("data"))
+    if command == "web":
+        return start.web(device, asked.get("listen", start.LISTEN))
+    return start.mailhook(device, asked.get("ca_file", ""), allow_loopback="allow_loopback" in asked)

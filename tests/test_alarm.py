@@ -14,6 +14,7 @@ from device_ui import alarm
 from device_ui.__main__ import parser
 from device_ui.device import Folders
 from device_ui.places import hook_socket
+from device_ui.start import LISTEN
 from tests.product import ROOT, Product
 
 WORDS = st.sampled_from(
@@ -39,16 +40,35 @@ def test_what_is_understood_is_what_argparse_understands(words):
         }
 
 
+@given(
+    st.sampled_from(["web", "mailhook"]),
+    st.lists(
+        st.sampled_from(["--listen", "--ca-file", "--allow-loopback", "--data", "x", "", "-5", "--da", "--"]),
+        max_size=6,
+    ),
+)
+def test_what_starts_a_process_is_what_argparse_understands(command, words):
+    asked = alarm.understood([command, *words])
+    if asked is not None:
+        told = vars(parser().parse_args([command, *words]))
+        defaults = {"data": None, **{"web": {"listen": LISTEN}, "mailhook": {"ca_file": ""}}[command]}
+        assert {name: told[name] for name in defaults} == {name: asked.get(name, defaults[name]) for name in defaults}
+        assert told.get("allow_loopback", False) == ("allow_loopback" in asked)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["event", "303"],
         ["event", "303", "--text", "disk 2 is full"],
         ["event", "--source", "smart", "--time", "", "303", "--data", "/srv/x", "--text", "a", "--text", "b"],
+        ["web"],
+        ["web", "--data", "/srv/x", "--listen", "unix:/run/x"],
+        ["mailhook", "--allow-loopback", "--ca-file", "/etc/ca.pem", "--data", "/srv/x"],
     ],
 )
 def test_plain_words_take_the_short_way(words):
-    assert alarm.understood(words)
+    assert alarm.understood(words) is not None
 
 
 @pytest.mark.parametrize(
@@ -57,6 +77,11 @@ def test_plain_words_take_the_short_way(words):
         [],
         ["event"],
         ["history"],
+        ["web", "303"],
+        ["web", "--allow-loopback"],
+        ["web", "--listen=127.0.0.1:1"],
+        ["mailhook", "--help"],
+        ["mailhook", "--ca-file"],
         ["event", "303", "304"],
         ["event", "303", "--text"],
         ["event", "--help"],
@@ -97,6 +122,15 @@ def test_alarm_is_raised_without_what_it_does_not_need(product: Product):
         "device_ui.errors",
         "device_ui.alarm",
     ]
+
+
+@pytest.mark.parametrize("command", ["web", "mailhook"])
+def test_process_starts_without_argparse_and_ends_as_the_command_line_ends(product: Product, command):
+    product.maker("colour = 1\n")
+    code = f"{BEGIN}; print(*sys.modules); sys.exit(code)"
+    short, long = run(product, command, code=code), product.command(command)
+    assert (short.returncode, short.stderr) == (78, long.stderr)
+    assert "argparse" not in short.stdout.split()
 
 
 def test_alarm_nobody_hears_ends_as_the_command_line_ends(product: Product):

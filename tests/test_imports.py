@@ -61,6 +61,7 @@ FREE = {
     "device_ui.check",
     "device_ui.factory",
     "device_ui.certificate",
+    "device_ui.start",
 }
 
 
