@@ -18,7 +18,7 @@ import sys
 import threading
 import urllib.parse
 import wsgiref.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,12 +226,13 @@ class Page:
 
 @dataclass
 class Browser:
-    """A plain HTTP client with a cookie jar of one cookie. Posts say their origin, as browsers do."""
+    """A plain HTTP client with a cookie jar: `cookie` and the one that makes it `known`. Posts say their origin, as browsers do."""
 
     port: int
     cookie: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     source: str = "127.0.0.1"
+    known: str = ""
 
     def get(self, path: str, **headers: str) -> Page:
         """GET a page; redirects are not followed."""
@@ -244,7 +245,8 @@ class Browser:
 
     def request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Page:
         """Any request; a form's content type is added to a body."""
-        given = {"Cookie": self.cookie} if self.cookie else {}
+        jar = "; ".join(filter(None, (self.cookie, self.known)))
+        given = {"Cookie": jar} if jar else {}
         if body is not None:
             given["Content-Type"] = "application/x-www-form-urlencoded"
         connection = http.client.HTTPConnection("127.0.0.1", self.port, SECONDS, (self.source, 0))
@@ -256,8 +258,12 @@ class Browser:
             connection.close()
         for name, value in answer.getheaders():
             if name.lower() == "set-cookie":
-                self.cookie = value.partition(";")[0]
-        return Page(answer.status, {name.lower(): value for name, value in answer.getheaders()}, text)
+                pair = value.partition(";")[0]
+                if pair.startswith("browser="):
+                    self.known = pair
+                else:
+                    self.cookie = pair
+        return Page(answer.status, first_of_each(answer.getheaders()), text)
 
     def update(self, **fields: str) -> Page:
         """Press Update with these fields over what the tab shows now."""
@@ -318,4 +324,9 @@ def wsgi(app: Callable[..., Any], method: str, path: str, body: bytes = b"", **v
     text = b"".join(answer).decode("utf-8", "replace")
     getattr(answer, "close", lambda: None)()
     status, headers = begun[-1]
-    return Page(int(status[:3]), {name.lower(): value for name, value in headers}, text)
+    return Page(int(status[:3]), first_of_each(headers), text)
+
+
+def first_of_each(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by their names in small letters; of a name that comes twice the first, which is the session's cookie."""
+    return {name.lower(): value for name, value in reversed(list(headers))}

@@ -6,6 +6,7 @@ session cookie alone stops neither. So every POST must come from our own page, a
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -19,7 +20,7 @@ from bottle import HTTPError, HTTPResponse, request, response
 
 from device_ui.device import host_name
 from device_ui.errors import Damaged, DeviceUIError, NotReadable
-from device_ui.web import peer
+from device_ui.web import browsers, peer
 from device_ui.web.administrator import Administrator
 from device_ui.web.allowance import Allowance
 from device_ui.web.sessions import Session, Sessions
@@ -104,6 +105,7 @@ class Guard:
         self.sessions.end(_token())
         token = self.sessions.begin()
         response.set_cookie(_cookie(), token, path="/", httponly=True, samesite="strict", secure=is_tls())
+        self._introduce()
         session = self.sessions.find(token)
         if session is None:  # another login pushed it out at once
             raise HTTPError(503, "Too many logins at once. Please try again.")
@@ -116,17 +118,37 @@ class Guard:
 
     def attempt(self) -> int:
         """Whole seconds that this address must wait before it tries a login or a code; 0: none, and it has tried."""
-        seconds = int(-(-self.throttle.attempt(address()) // 1))
+        seconds = int(-(-self.throttle.attempt(address(), self._browser()) // 1))
         if seconds:
             self._note("a login that came too early")
         else:
             request.environ[TRYING] = True
         return seconds
 
+    def succeeded(self) -> None:
+        """The try was the owner's: forget what this address and this browser did before."""
+        self.throttle.succeeded(address(), self._browser())
+
     def finish_request(self) -> None:
         """After every route: a try to get in is over with its request."""
         if request.environ.pop(TRYING, False):
             self.throttle.finished()
+
+    def _introduce(self) -> None:
+        """Let this browser be known for a year: a place before strangers at the login, no way in."""
+        with contextlib.suppress(DeviceUIError):  # damaged since the password was checked: the login stands
+            found = self.administrator.load()
+            if found and found.is_set_up:
+                token = cookie(_browser_cookie()) if self._browser() else browsers.introduced(found)
+                kept = {"path": "/", "max_age": browsers.COOKIE_SECONDS, "httponly": True, "samesite": "strict"}
+                response.set_cookie(_browser_cookie(), token, secure=is_tls(), **kept)
+
+    def _browser(self) -> str:
+        """The name of this request's browser if the owner got in with it before, else ``""``."""
+        token = cookie(_browser_cookie())
+        with contextlib.suppress(DeviceUIError):  # only the console can help; the page says so
+            return browsers.recognized(token, self.administrator.load()) if token else ""
+        return ""
 
     def _note(self, what: str) -> None:
         if not self.noted.take():
@@ -201,6 +223,10 @@ def cookie(name: str) -> str:
     # no ports (RFC 6265, 8.5).
     pairs = (each.strip().partition("=") for each in _header("COOKIE").split(";"))
     return next((value for each, _, value in pairs if each == name), "")
+
+
+def _browser_cookie() -> str:
+    return browsers.COOKIE_UNDER_TLS if is_tls() else browsers.COOKIE
 
 
 def _token() -> str:

@@ -1,9 +1,9 @@
 """A growing delay after failed logins, per visitor and for the one account there is. Who comes too early is told when
 to come back; no thread waits.
 
-A visitor is an address, or the /64 of an IPv6 address. Guesses from many addresses at once slow down whoever has
-failed before and put newcomers in a fair order (`turns`); they never slow down where the owner got in before: a botnet
-must not lock the owner out. Every address has `WELCOME` tries at hand, so that many addresses have many.
+A visitor is an address, or the /64 of an IPv6 address, or a browser that the owner got in with before. Guesses from many addresses at once slow down whoever has
+failed before and put newcomers in a fair order (`turns`); they never slow down where the owner got in before, by address or
+by browser: a botnet must not lock the owner out. Every address has `WELCOME` tries at hand, so that many addresses have many.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ FORGOTTEN, FAILURES_MAXIMUM = 6.0, 100
 WELCOME, COMPUTED_MAXIMUM = 2, 2
 # Seconds; a computation takes a fraction of one.
 COMPUTED_WAIT = 1.0
+# What the name of a visitor begins with that is a browser; no address does.
+BROWSER = "browser-"
 # Failures of one visitor that are worth a line on flash at once; fewer are noted when the process ends.
 NOTED_FAILURES = 6
 
@@ -49,13 +51,15 @@ class Throttle:
         # When the next guesser may try; tries being computed.
         self._next, self._computed = 0.0, 0
 
-    def attempt(self, address: str) -> float:
+    def attempt(self, address: str, browser: str = "") -> float:
         """Seconds until this address may try again; 0: it may now, and the attempt is counted as a failure.
+
+        `browser`: the name of one that the owner got in with before; then it counts, and not the address.
 
         One step, until `succeeded` takes it back: guesses that are sent at once count one by one. Who may try calls
         `finished` once it is over, whatever came of it.
         """
-        visitor = peer.network(address)
+        visitor = _visitor(address, browser)
         with self._lock:
             now = self._clock()
             guesses = self._failures.of(visitor, now)
@@ -80,12 +84,12 @@ class Throttle:
         with self._lock:
             self._computed -= 1
 
-    def succeeded(self, address: str) -> None:
-        """Forget what this address did before; it is the owner's."""
+    def succeeded(self, address: str, browser: str = "") -> None:
+        """Forget what this address, or browser, did before; both are the owner's."""
         visitor = peer.network(address)
         failures = self._failures
         with self._lock:
-            failures.visitors.pop(visitor, None)
+            failures.visitors.pop(_visitor(address, browser), None)
             failures.total = max(0.0, failures.total - 1)
             if visitor != peer.UNKNOWN:
                 failures.known.pop(visitor, None)
@@ -111,7 +115,7 @@ class Throttle:
         failures.total = max(0.0, failures.total - (now - failures.counted) / FORGOTTEN)
         failures.counted = now
         pause = next((seconds for count, seconds in PAUSES if failures.total >= count), 0.0)
-        if not pause or visitor in failures.known:
+        if not pause or visitor in failures.known or visitor.startswith(BROWSER):
             self._turns.leave(visitor)
             return 0.0
         is_busy = self._computed >= COMPUTED_MAXIMUM
@@ -137,6 +141,10 @@ class Throttle:
         while len(visitors) > VISITORS_MAXIMUM:
             del visitors[next(iter(visitors))]
         self._failures.total = min(self._failures.total + 1, FAILURES_MAXIMUM)
+
+
+def _visitor(address: str, browser: str) -> str:
+    return BROWSER + browser if browser else peer.network(address)
 
 
 def _delay(count: int) -> float:

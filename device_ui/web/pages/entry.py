@@ -118,7 +118,7 @@ def _settle(site: Site) -> None:
 
 
 def _enter(site: Site, form: Mapping[str, str]) -> HTTPResponse:
-    site.guard.throttle.succeeded(address())
+    site.guard.succeeded()
     session = site.guard.sign_in()
     page, names = KEPT.get(text(form, PAGE), ("", ()))
     session.kept = (page, {name: text(form, PREFIX + name) for name in names})
