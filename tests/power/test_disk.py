@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import random
+import shutil
+import sqlite3
+from pathlib import Path
+
 import pytest
 
-from tests.power.disk import Disk, Mode, Resize, Tree, Write, build, digest, load
+from tests.power.disk import Disk, Mode, Resize, Tree, Write, build, digest, load, variants
 
 OLD: Tree = {"a": (0o755, None), "a/f": (0o600, b"old")}
 
@@ -128,6 +135,89 @@ def test_many_pending_writes_give_as_many_distinct_disks_as_are_asked_for():
     names = [digest(tree) for tree in changed.point().states(500, "seed")]
     assert len(names) == len(set(names)) == 500
     assert names == [digest(tree) for tree in changed.point().states(500, "seed")]
+
+
+def test_all_combinations_are_built_where_these_are_few_however_many_are_asked_for():
+    changed = Disk({"f": (0o600, b"")})
+    changed.change(1, Write(changed.find("f"), 0, b"12345678"))
+    assert len(list(changed.point().states(3, ""))) == 10
+    assert changed.point().is_exhausted(3)
+    assert not changed.point().is_exhausted(1)
+
+
+def logged(name: str) -> Disk:
+    """A file with nine frames of a log that are not durable."""
+    changed = Disk({name: (0o600, b"")})
+    for place in range(9):
+        changed.change(place, Write(changed.find(name), place * 4096, b"#" * 4096))
+    return changed
+
+
+def test_a_log_is_exhausted_by_its_first_frame_that_is_not_whole():
+    point = logged("ledger-wal").point()
+    assert point.is_exhausted(2400)
+    assert not point.is_exhausted(300)
+    whole = [b"#" * (4096 * place) for place in range(10)]
+    found = {tree["ledger-wal"][1] for tree in itertools.islice(point.states(2400, ""), 1300)}
+    for place in range(9):
+        for part in (b"", b"#" * 512, b"\0" * 4096, b"#" * 3584):
+            assert any(each.startswith(whole[place] + part) for each in found)
+
+
+def test_what_is_not_a_log_alone_is_not_exhausted_by_its_first_frame():
+    assert not logged("ledger").point().is_exhausted(2400)
+    both = logged("ledger-wal")
+    both.create(99, "other", 0o600)
+    assert not both.point().is_exhausted(2400)
+
+
+def test_sqlite_tells_no_combination_of_torn_frames_from_those_that_are_built(tmp_path):
+    files = {each: (tmp_path / each).read_bytes() for each in made_log(tmp_path)}
+    log = files["ledger-wal"]
+    before = Disk({"ledger": (0o600, files["ledger"]), "ledger-wal": (0o600, log[:FRAME_ONE])})
+    for place in range(FRAME_ONE, len(log), 24 + 4096):
+        for start, end in ((place, place + 24), (place + 24, place + 24 + 4096)):
+            before.change(start, Write(before.find("ledger-wal"), start, log[start:end]))
+    point, chance = before.point(), random.Random(1)
+    assert point.is_exhausted(2400)
+    built = {rows(tree, tmp_path / "built") for tree in itertools.islice(point.states(2400, ""), 400)}
+    drawn = set()
+    for _ in range(400):
+        files_drawn = point.durable.copy()
+        for change in point.pending:
+            for part in chance.choice(variants(change)):
+                files_drawn.put(part)
+        drawn.add(rows(files_drawn.tree(), tmp_path / "drawn"))
+    assert drawn <= built == {0, 20}
+
+
+# Where the log's first frame begins (SQLite, "Database File Format", 4.1).
+FRAME_ONE = 32
+
+
+def made_log(folder: Path) -> list[str]:
+    """A database whose table was filled by one commit of several pages, which is in the log alone."""
+    with contextlib.closing(sqlite3.connect(folder / "ledger")) as database:
+        database.execute("CREATE TABLE event (text)")
+        database.commit()
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executemany("INSERT INTO event VALUES (?)", [("x" * 300,)] * 20)
+        database.commit()
+        for name in ("ledger", "ledger-wal"):
+            shutil.copy(folder / name, folder / f"{name}.kept")
+    for name in ("ledger", "ledger-wal"):
+        (folder / f"{name}.kept").rename(folder / name)
+    return ["ledger", "ledger-wal"]
+
+
+def rows(tree: Tree, folder: Path) -> int:
+    """How many rows SQLite finds on such a disk."""
+    folder.mkdir()
+    build(tree, folder)
+    with contextlib.closing(sqlite3.connect(folder / "ledger")) as database:
+        found = database.execute("SELECT count(*) FROM event").fetchone()[0]
+    shutil.rmtree(folder)
+    return found
 
 
 def test_what_was_built_is_loaded(tmp_path):
