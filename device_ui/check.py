@@ -17,6 +17,7 @@ from device_ui.errors import Damaged, DeviceUIError, HookError, NotReadable
 from device_ui.mail import catalog, client
 from device_ui.settings import flash, keys, seal
 from device_ui.settings.store import Store
+from device_ui.web import brand
 from device_ui.web.administrator import Administrator
 from device_ui.web.guard import own_names
 
@@ -55,6 +56,7 @@ def findings(device: Device) -> Iterator[Finding]:
             yield Finding(subject, True, look(device))
         except DeviceUIError as error:
             yield Finding(subject, False, str(error))
+    yield from _looks(device)
     for path in _set_aside(device):
         yield Finding("set aside", False, f"{path} was damaged; it is kept for you to look at and may be deleted")
 
@@ -128,6 +130,14 @@ def _state_command(device: Device) -> str:
     if command and not os.access(command, os.X_OK):
         raise DeviceUIError(f"{command} cannot be run (mail.state_command in device.toml)")
     return command or "none"
+
+
+def _looks(device: Device) -> Iterator[Finding]:
+    found = brand.load(device)
+    for problem in found.problems:
+        yield Finding("brand", False, f"{problem}; the pages do without it")
+    if not found.problems:
+        yield Finding("brand", True, found.title or "none")
 
 
 def _hook(device: Device) -> str:

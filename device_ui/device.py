@@ -2,7 +2,7 @@
 
 `device.toml` in the ``etc`` folder is the maker's file; every setting has a default, so that it may be missing. A
 setting that is not in `SETTINGS` or not of its kind stops the start with one line: a typing error in a lock must not
-open what the maker meant to close.
+open what the maker meant to close. Only the looks (``brand``) stop nothing: no alarm waits for a colour.
 """
 
 from __future__ import annotations
@@ -37,6 +37,16 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
         "en or ko: the language of mails, and of pages whose browser asks for neither, unless somebody chose",
     ),
     ("device.serial", "", "the serial number, told in every mail"),
+    ("brand.name", "", "the maker's or the brand's name, 40 characters at most: in the page's head and title"),
+    ("brand.logo", "", "a file in ETC beside the name: SVG, PNG or WebP, 32 KiB at most"),
+    ("brand.logo_dark", "", "another one for the dark; empty: the same"),
+    ("brand.logo_text", "", "what the logo says, for whoever does not see it; empty: nothing but the name beside it"),
+    (
+        "brand.accent",
+        "",
+        "the colour of buttons and links, such as #175cd3, if it is strong enough; empty: the program's",
+    ),
+    ("brand.accent_dark", "", "the same in the dark, such as #8ab4ff"),
     ("locks.security", False, "keeps connection security at its default, auto"),
     ("locks.sign_in", False, "keeps the sign-in at its default, manual"),
     ("web.names", [], "names that the page is reached by, besides the host name, localhost and any IP address"),
@@ -77,6 +87,9 @@ RANGES: Mapping[str, range] = {
 
 # Words that make sense, likewise.
 CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
+
+# How the names of the looks begin: a wrong one is left out and told (`Device.brand_problems`).
+BRAND = "brand."
 
 
 @dataclass(frozen=True)
@@ -151,10 +164,14 @@ class Folders:
 
 @dataclass(frozen=True)
 class Device:
-    """One device: its `folders` and what `device.toml` says, by the names of `SETTINGS`."""
+    """One device: its `folders` and what `device.toml` says, by the names of `SETTINGS`.
+
+    `brand_problems` is what it says wrongly of the looks.
+    """
 
     folders: Folders
     settings: Mapping[str, Any]
+    brand_problems: tuple[MakerFile, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         return self.settings[name]
@@ -167,7 +184,14 @@ class Device:
     @property
     def own_words(self) -> tuple[str, ...]:
         """What the device is called by whoever guesses a password."""
-        return (self.name, self["device.model"], self["device.serial"], host_name(), *self["web.names"])
+        brand = (self["brand.name"], self["brand.logo_text"])
+        return (self.name, self["device.model"], self["device.serial"], host_name(), *self["web.names"], *brand)
+
+    @property
+    def is_branded(self) -> bool:
+        """Whether the maker says anything of the looks, right or wrong."""
+        said = any(value for name, value in self.settings.items() if name.startswith(BRAND))
+        return said or bool(self.brand_problems)
 
     @property
     def locked(self) -> frozenset[str]:
@@ -203,7 +227,7 @@ class Device:
 
     @classmethod
     def load(cls, folders: Folders) -> Device:
-        """Read ``device.toml``. Raises `MakerFile`, with the line where TOML itself is broken."""
+        """Read ``device.toml``. Raises `MakerFile`, with the line where TOML itself is broken; never for the looks."""
         path = folders.etc / "device.toml"
         try:
             raw = path.read_bytes()
@@ -211,7 +235,7 @@ class Device:
             return cls.plain(folders)
         except OSError as error:
             raise MakerFile(path, os.strerror(error.errno or 0)) from error
-        return cls(folders, _checked(path, raw))
+        return cls(folders, *_checked(path, raw))
 
 
 def host_name() -> str:
@@ -227,7 +251,7 @@ def listen_fds(environment: Mapping[str, str]) -> list[socket.socket]:
     return [socket.socket(fileno=SD_LISTEN_FDS_START + number) for number in range(count)]
 
 
-def _checked(path: Path, raw: bytes) -> dict[str, Any]:
+def _checked(path: Path, raw: bytes) -> tuple[dict[str, Any], tuple[MakerFile, ...]]:
     # Imported here: most devices of a desk have no device.toml.
     from device_ui.settings.record import tables
 
@@ -241,9 +265,16 @@ def _checked(path: Path, raw: bytes) -> dict[str, Any]:
         for name, value in (entries.items() if isinstance(entries, dict) else [("", entries)])
     }
     defaults = {name: default for name, default, _ in SETTINGS}
+    right, problems = dict(defaults), []
     for name, value in found.items():
-        _check_one(path, name, value, defaults)
-    return defaults | found
+        try:
+            _check_one(path, name, value, defaults)
+            right[name] = value
+        except MakerFile as error:
+            if not name.startswith(BRAND):
+                raise
+            problems.append(error)
+    return right, tuple(problems)
 
 
 def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -> None:

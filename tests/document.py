@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from html5lib import HTMLParser as HTMLParser5
 
-VOID = frozenset({"input", "link", "meta", "br", "img", "hr"})
+VOID = frozenset({"input", "link", "meta", "br", "img", "hr", "source"})
 # Elements that HTML does not let stand in a <p> (HTML, 4.4.1).
 BLOCKS = frozenset({"p", "div", "ul", "ol", "form", "h1", "h2", "details", "header", "main", "nav"})
 URLS = frozenset({"href", "src", "action", "formaction", "srcset", "data", "poster", "cite", "background"})

@@ -13,7 +13,7 @@ from tests.product import SECONDS, Browser, Product, settings_form
 
 # RFC 6928: what a server may send before the first acknowledgement, in segments of 1,460 bytes.
 WINDOW = 14_600
-STYLE = assets.url("style.css")
+STYLE = assets.PLAIN.url("style.css")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_pages_are_not_compressed(product):
 @pytest.mark.parametrize("accepted", ["gzip", "br, gzip;q=0.1", "deflate , GZIP ; q=1.0", "x-gzip"])
 @pytest.mark.parametrize("name", ["style.css", "app.js"])
 def test_whoever_takes_gzip_gets_it(product, name, accepted):
-    head, _, body = wire(product, assets.url(name), f"Accept-Encoding: {accepted}").partition(b"\r\n\r\n")
+    head, _, body = wire(product, assets.PLAIN.url(name), f"Accept-Encoding: {accepted}").partition(b"\r\n\r\n")
     assert gzip.decompress(body) == assets.ASSETS[name].plain
     assert b"Content-Encoding: gzip\r\n" in head and b"Vary: Accept-Encoding\r\n" in head
 
@@ -120,4 +120,4 @@ def test_whole_tab_fits_in_korean_too(product):
 
 
 def test_what_compressing_would_not_make_smaller_is_not_compressed(product):
-    assert b"Vary" not in wire(product, assets.url("icon.svg"), "Accept-Encoding: gzip")
+    assert b"Vary" not in wire(product, assets.PLAIN.url("icon.svg"), "Accept-Encoding: gzip")

@@ -45,7 +45,7 @@ CHANGED = (
     "The settings have changed since you opened this page, so nothing was saved. Below are your own values; "
     "what is stored now stands beside them. Press Update again to replace it. The stored password is never shown; it may have changed as well."
 )
-OUR_SCRIPT = {"src": assets.url("app.js"), "defer": "", "blocking": "render"}
+OUR_SCRIPT = {"src": assets.PLAIN.url("app.js"), "defer": "", "blocking": "render"}
 FIELDS = ("host", "port", "sender_name", "account", "password", "security", "sign_in", "from_address")
 
 

@@ -3,7 +3,7 @@
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{title}} · {{device.name}}</title>
+<title>{{title}} · {{device.name}}{{' · ' + brand.title if brand and brand.title else ''}}</title>
 <link rel="icon" href="{{asset('icon.svg')}}" type="image/svg+xml">
 <link rel="stylesheet" href="{{asset('style.css')}}">
 <script src="{{asset('app.js')}}" defer blocking="render"></script>
@@ -11,7 +11,11 @@
 <body>
 <header>
 <div class="bar">
+% if brand and brand.title:
+%   include('brand.tpl')
+% else:
 <p class="brand">{{device.name}}</p>
+% end
 % if path:
 <p class="state{{' well' if path.is_well else ''}}"><span aria-hidden="true">{{'✓' if path.is_well else '!'}}</span> {{_(path.state)}}</p>
 <form method="post" action="/logout"><button class="quiet">{{_('Sign out')}}</button></form>

@@ -5,10 +5,11 @@ Headers are added around bottle and not by it, so that no status is without them
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bottle import Bottle, HTTPError, request, response
 
@@ -22,6 +23,11 @@ from device_ui.web.pages import entry, history, language, others, recipients, sm
 from device_ui.web.sessions import Sessions
 from device_ui.web.site import TEST_SECONDS, Site
 from device_ui.web.throttle import Throttle
+
+if TYPE_CHECKING:
+    from device_ui.web.brand import Brand
+
+log = logging.getLogger(__name__)
 
 # OWASP Secure Headers. No inline code anywhere; "same-origin" and not "no-referrer", since with the latter browsers
 # send "Origin: null" with our own forms (Fetch, 3.1).
@@ -60,7 +66,22 @@ def site(device: Device, clock: Callable[[], float] = time.monotonic) -> Site:
         own_names(device["web.names"]),
     )
     tests = Allowance(device["web.tests"], TEST_SECONDS, clock)
-    return Site(device, Store(device.folders.settings), RecipientStore(device.folders.recipients), guard, tests)
+    stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
+    looks = brand(device)
+    return Site(device, *stores, guard, tests, looks, looks.shelf() if looks else assets.PLAIN)
+
+
+def brand(device: Device) -> Brand | None:
+    """How the maker wants the pages to look, None where he says nothing of it. What is wrong with it is in the log."""
+    if not device.is_branded:
+        return None
+    # Imported here: most devices have no brand of their own.
+    from device_ui.web.brand import load
+
+    found = load(device)
+    for problem in found.problems:
+        log.error("%s; the pages do without it", problem)
+    return found
 
 
 def routes(site: Site) -> Bottle:
@@ -91,7 +112,7 @@ def routes(site: Site) -> Bottle:
     app.route("/language", "GET", guard.page(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route("/health", "GET", partial(health, site))
-    app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", assets.serve)
+    app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.shelf.serve)
     return app
 
 

@@ -1,4 +1,4 @@
-"""The files of `static/`: read, named by their content and compressed once, when the process starts.
+"""The files of `static/`, and the maker's in their place: read, named by their content and compressed once, at the start.
 
 A page names each file with a part of its hash (`url`), so that a browser keeps it for ever and asks for nothing again;
 the plain name works too and is asked for again. Pages themselves are never compressed: their length would tell of what
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,15 @@ import device_ui
 PACKAGE = Path(device_ui.__file__).parent
 # In a checkout `static` and `views` stand beside the package, in an installation inside it.
 ROOTS = (PACKAGE, PACKAGE.parent)
-KINDS = {".css": "text/css; charset=UTF-8", ".js": "text/javascript; charset=UTF-8", ".svg": "image/svg+xml"}
+KINDS = {
+    ".css": "text/css; charset=UTF-8",
+    ".js": "text/javascript; charset=UTF-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+# An SVG that is opened by itself is a document: it may draw with its own style, and run, load and send nothing.
+ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 # Hexadecimal digits of the SHA-256 in a name: enough that no two versions share one.
 HASH_DIGITS = 10
 # RFC 8246: not even a reload asks again. A plain name is asked for each time, and answered with 304.
@@ -53,6 +61,8 @@ class Asset:
         if _has(tag, request.environ.get("HTTP_IF_NONE_MATCH", "")):
             return HTTPResponse(status=304, headers=headers)
         headers["Content-Type"] = KINDS[Path(self.name).suffix]
+        if self.name.endswith(".svg"):
+            headers["Content-Security-Policy"] = ALONE
         if zipped:
             headers["Content-Encoding"] = "gzip"
         return HTTPResponse(zipped or self.plain, headers=headers)
@@ -74,11 +84,15 @@ def squeezed(script: bytes) -> bytes:
 
 def read(path: Path) -> Asset:
     """A file as it is served from now on."""
-    plain = squeezed(path.read_bytes()) if path.suffix == ".js" else path.read_bytes()
+    return packed(path.name, squeezed(path.read_bytes()) if path.suffix == ".js" else path.read_bytes())
+
+
+def packed(name: str, plain: bytes) -> Asset:
+    """These bytes, likewise."""
     packer = zlib.compressobj(9, wbits=31)  # RFC 1952, without name and time: the same bytes at every start
     zipped = packer.compress(plain) + packer.flush()
     digest = hashlib.sha256(plain).hexdigest()[:HASH_DIGITS]
-    return Asset(path.name, plain, zipped if len(zipped) + WORTH_IT <= len(plain) else None, digest)
+    return Asset(name, plain, zipped if len(zipped) + WORTH_IT <= len(plain) else None, digest)
 
 
 def _takes_gzip(accepted: str) -> bool:
@@ -101,18 +115,26 @@ def _every() -> Mapping[str, Asset]:
 
 
 ASSETS = _every()
-_UNIQUE = {each.unique: each for each in ASSETS.values()}
 
 
-def url(name: str) -> str:
-    """The path that a page gives for a file of `static/`."""
-    return f"/static/{ASSETS[name].unique}"
+class Shelf:
+    """The files that the pages of one device load: those of `static/`, with `more` beside them or in their place."""
+
+    def __init__(self, more: Iterable[Asset] = ()) -> None:
+        self._named = {**ASSETS, **{each.name: each for each in more}}
+        self._unique = {each.unique: each for each in self._named.values()}
+
+    def url(self, name: str) -> str:
+        """The path that a page gives for a file."""
+        return f"/static/{self._named[name].unique}"
+
+    def serve(self, name: str) -> HTTPResponse:
+        """A file, by either name. Raises HTTPError 404."""
+        if name in self._unique:
+            return self._unique[name].answer(FOR_EVER)
+        if name in self._named:
+            return self._named[name].answer(ASK_AGAIN)
+        raise HTTPError(404, "There is no such file.")
 
 
-def serve(name: str) -> HTTPResponse:
-    """A file of `static/`, by either name. Raises HTTPError 404."""
-    if name in _UNIQUE:
-        return _UNIQUE[name].answer(FOR_EVER)
-    if name in ASSETS:
-        return ASSETS[name].answer(ASK_AGAIN)
-    raise HTTPError(404, "There is no such file.")
+PLAIN = Shelf()

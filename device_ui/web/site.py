@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bottle import SimpleTemplate, html_escape, response
 
@@ -20,6 +20,9 @@ from device_ui.web.allowance import Allowance
 from device_ui.web.guard import Guard
 from device_ui.web.pages import language
 from device_ui.web.sessions import IDLE_SECONDS
+
+if TYPE_CHECKING:
+    from device_ui.web.brand import Brand
 
 # Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
 TEST_SECONDS = 30.0
@@ -56,7 +59,7 @@ REMOVED_UNMAILED = "{count} events were removed before they could be mailed, sin
 class Site:
     """What the pages share. `testing` is held while a test mail is under way: each ties up a thread for a minute.
 
-    `tests` are those that may still be made.
+    `tests` are those that may still be made; `brand` is how the maker wants the pages to look, `shelf` what they load.
     """
 
     device: Device
@@ -64,6 +67,8 @@ class Site:
     recipients: RecipientStore
     guard: Guard
     tests: Allowance
+    brand: Brand | None = None
+    shelf: assets.Shelf = assets.PLAIN
     testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def may_rest(self) -> bool:
@@ -98,7 +103,8 @@ class Site:
             "languages": LANGUAGES,
             "here": language.here(),
             "device": self.device,
-            "asset": assets.url,
+            "brand": self.brand,
+            "asset": self.shelf.url,
         }
         return str(template(name).render(**given, **values))
 

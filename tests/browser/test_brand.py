@@ -1,0 +1,106 @@
+"""A maker's looks in a real browser: axe-core finds nothing, the logo is drawn and moves nothing, and runs nothing."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+
+from tests.browser.conftest import Running, give_cookie
+from tests.browser.test_access import CUT, SHIFTS, SPACED, TAGS, found
+from tests.browser.test_main_job import overflow
+from tests.product import Product, settings_form
+from tests.test_brand import branded
+from tests.test_picture import SVG
+
+# Words, style and, for whoever opens it by itself, a script and a form.
+LOGO = (
+    SVG + b'viewBox="0 0 96 32"><style>path{fill:#0a6b3c}@media (prefers-color-scheme:dark){path{fill:#6fd3a0}}</style>'
+    b'<path d="M0 0h96v32H0z"/><script>document.documentElement.remove()</script></svg>'
+)
+# The weakest colours that are let through: nothing is to spare.
+WEAKEST = {"accent": "#6d6d6d", "accent_dark": "#919191"}
+TEXT = """
+[device]
+name = "NAS-4"
+[brand]
+name = "\ud55c\ube5b"
+logo = "logo.svg"
+"""
+DRAWN = """
+async kind => {
+  const canvas = Object.assign(document.createElement("canvas"), {width: 90, height: 30});
+  canvas.getContext("2d").fillRect(0, 0, 90, 30);
+  return canvas.toDataURL(kind).split(",")[1];
+}
+"""
+SIZE = "logo => [logo.complete, logo.naturalWidth / logo.naturalHeight, logo.getBoundingClientRect().height]"
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory):
+    """A branded device that is set up, and a client that is signed in to it."""
+    with Product(tmp_path_factory.mktemp("branded")) as product:
+        colours = "".join(f'{name} = "{colour}"\n' for name, colour in WEAKEST.items())
+        branded(product, TEXT + colours, **{"logo.svg": LOGO}).start()
+        assert product.command("check").stdout.count("WRONG") == 0
+        client = product.logged_in()
+        assert client.update(**settings_form(2599)).status == 303
+        yield Running(product, client)
+
+
+def test_axe_finds_nothing_with_the_weakest_colours_that_are_taken(visit, signed):
+    visitor = visit(signed.product)
+    give_cookie(visitor, signed.client)
+    visitor.open("/smtp")
+    # What only some states show: a banner's button, and a list of errors.
+    visitor.page.locator(".toast").evaluate("toast => toast.hidden = false")
+    visitor.update()
+    assert found(visitor, runOnly=TAGS) == []
+    visitor.page.emulate_media(color_scheme="dark")
+    assert found(visitor, runOnly=["color-contrast", "link-in-text-block"]) == []
+    visitor.page.set_viewport_size({"width": 320, "height": 640})
+    assert overflow(visitor) == 0
+    visitor.page.evaluate(SPACED)
+    assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
+
+
+def test_axe_finds_a_colour_that_would_not_be_taken(visit, signed):
+    visitor = visit(signed.product)
+    give_cookie(visitor, signed.client)
+    visitor.open("/smtp")
+    visitor.page.evaluate("document.documentElement.style.setProperty('--blue', '#8a8a8e')")
+    assert [each for each in found(visitor, runOnly=TAGS) if each.startswith("color-contrast")]
+
+
+def test_the_logo_is_drawn_and_moves_nothing(visit, signed):
+    visitor = visit(signed.product)
+    visitor.open("/login")
+    logo = visitor.page.get_by_role("banner").locator("img")
+    assert logo.evaluate(SIZE) == [True, 3, 32]
+    assert visitor.page.evaluate(SHIFTS) < 0.001
+
+
+def test_a_logo_with_a_script_runs_nothing(visit, signed):
+    visitor = visit(signed.product)
+    visitor.open("/login")
+    visitor.open(visitor.page.locator("img").get_attribute("src"))
+    assert visitor.page.locator("path").count() == 1
+    (blocked,) = visitor.complaints
+    assert "Blocked script execution" in blocked and "sandboxed" in blocked
+    visitor.complaints.clear()
+
+
+@pytest.mark.parametrize("kind", ["image/webp", "image/png"])
+def test_a_picture_that_a_program_wrote_is_drawn(visit, product, kind):
+    product.start_web()
+    visitor = visit(product)
+    visitor.open("/setup")
+    raw = base64.b64decode(visitor.page.evaluate(DRAWN, kind))
+    product.stop("web")
+    branded(product, TEXT, **{"logo.svg": raw}).start_web()
+    visitor.open("/setup")
+    logo = visitor.page.get_by_role("banner").locator("img")
+    assert logo.evaluate(SIZE) == [True, 3, 32]
+    assert re.search(r"/logo-\w+\." + kind.partition("/")[2], logo.get_attribute("src"))
