@@ -7,7 +7,8 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+
+from device_ui.shape import Any
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

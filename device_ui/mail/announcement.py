@@ -15,12 +15,11 @@ abused to stop an announcement nor make one.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
 
+from device_ui import shape
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.mail.backoff import RETRY_FIRST, RETRY_MAXIMUM, Tries
 from device_ui.mail.catalog import SERVER_CHANGED
@@ -30,6 +29,7 @@ from device_ui.mail.proof import Server, read, spelt, spelt_list
 from device_ui.mail.storm import HOUR
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
+from device_ui.shape import Any, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Announcer:
                 return  # a change that is not noticed yet must not be forgotten
             made = before.now(settings) if before else Server(settings, ())
             if by_alarm or not before:
-                made = dataclasses.replace(made, recipients=tuple(each.address for each in self._listed()))
+                made = shape.replace(made, recipients=tuple(each.address for each in self._listed()))
             if made != before:
                 self._keep(made)
             self._session = settings if by_alarm else None
@@ -138,7 +138,7 @@ class Announcer:
             )
 
             def changes(number: int) -> list[Server]:
-                return [*self._changes, dataclasses.replace(before, number=number)][:CHANGES_MAXIMUM]
+                return [*self._changes, shape.replace(before, number=number)][:CHANGES_MAXIMUM]
 
             (number,) = self._outbox.accept(
                 [event], facts=lambda first: {PROVED: None, CHANGES: spelt_list(changes(first))}
@@ -209,7 +209,7 @@ class Announcer:
         open_ = [each for each in server.everybody if each not in final]
         outcomes, is_last = self._attempt(server, event, open_) if event else ({}, True)  # the ledger's limit took it
         if any(each.problem == "login refused" for each in outcomes.values()):
-            server = dataclasses.replace(server, refusals=server.refusals + 1)
+            server = shape.replace(server, refusals=server.refusals + 1)
             self._rest_until = self._clock() + REFUSED_SECONDS
             is_last = server.refusals >= REFUSALS_MAXIMUM
         now = self._calendar.now() if self._calendar.is_right() else 0.0
@@ -222,7 +222,7 @@ class Announcer:
             self._tries.again(self._clock(), self._chance())
             self._record(server, ended, done=False)
         else:
-            dropped = [dataclasses.replace(each, verdict=DROPPED) for each in later]
+            dropped = [shape.replace(each, verdict=DROPPED) for each in later]
             self._record(server, [*ended, *dropped] if event else [], done=True)
 
     def _attempt(self, server: Server, event: Event, recipients: Sequence[str]) -> tuple[Mapping[str, Any], bool]:

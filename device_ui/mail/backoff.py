@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from device_ui.shape import dataclass
 
 # Seconds between two tries: from 30 to an hour, each with up to a quarter taken off so that devices that lost the
 # same server do not come back to it in step. The first delay is a little over 30 to leave room for that.

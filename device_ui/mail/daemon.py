@@ -10,7 +10,6 @@ import signal
 import socket
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from device_ui.device import Device, host_name, listen_fds
 from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
@@ -27,6 +26,7 @@ from device_ui.settings import flash, keys, rotation, seal
 from device_ui.settings.recipients import Recipients
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import RecipientStore, Store
+from device_ui.shape import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import ssl

@@ -8,11 +8,10 @@ looked at, `CLOSER` has the sentence.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from device_ui.settings.smtp import SmtpSettings
+from device_ui.shape import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from device_ui.mail.probe import Certificate

@@ -12,12 +12,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any
 
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.outbox import Delivery, Event, Outbox
 from device_ui.mail.search import SOON, SORTS, Query, find
 from device_ui.mail.telling import headed, moment
+from device_ui.shape import Any
 
 # Rows that are read of the ledger at a time.
 BATCH = 50

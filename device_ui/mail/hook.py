@@ -24,15 +24,14 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from device_ui.errors import NotStored
 from device_ui.mail.client import reachable
 from device_ui.mail.outbox import Event, Outbox
 from device_ui.mail.postman import Postman
 from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Answer, Refused, Requests
+from device_ui.shape import Any, dataclass, field
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+
+from device_ui.shape import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from subprocess import Popen

@@ -14,12 +14,12 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 from device_ui.errors import NotReadable, NotStored
 from device_ui.mail import limit
 from device_ui.mail.reserve import Reserve
 from device_ui.settings import flash
+from device_ui.shape import Any, TypeVar
 
 VERSION = 2
 # Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from email.charset import BASE64, QP, Charset
 from email.header import Header
@@ -26,6 +25,7 @@ from device_ui.mail.outbox import Digest, Event
 from device_ui.mail.telling import headed, local, moment, numbers, span
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
+from device_ui.shape import dataclass
 
 # Headers are folded once, where they are made: the generator would fold anew, inside a quoted name too.
 CRLF = compat32.clone(linesep="\r\n", max_line_length=None)

@@ -15,10 +15,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from device_ui.mail import limit
 from device_ui.mail.ledger import Facts, Ledger, keep_facts
+from device_ui.shape import dataclass
 
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock"
 PENDING = "clock >= '@' AND clock < 'A'"

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.mail.announcement import Announcer, Session
@@ -29,6 +28,7 @@ from device_ui.mail.storm import Mail, Storm
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
+from device_ui.shape import Any, Protocol
 
 log = logging.getLogger(__name__)
 

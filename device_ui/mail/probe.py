@@ -11,13 +11,12 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from device_ui.mail.addresses import AddressInfo, address_literal
 from device_ui.mail.quoting import printable
 from device_ui.mail.wire import Connection, Deadline
+from device_ui.shape import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from cryptography import x509

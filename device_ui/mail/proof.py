@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
+from device_ui import shape
 from device_ui.settings.smtp import SmtpSettings, recheck
+from device_ui.shape import Any, dataclass
 
 # Addresses that stood for one account, where its login is none, and are told though another one does now; the first.
 EARLIER_MAXIMUM = 4
@@ -35,12 +34,12 @@ class Server:
         told = self.settings.default_recipient
         left = () if told == settings.default_recipient else (told,)
         earlier = tuple(dict.fromkeys((*self.earlier, *left)))[:EARLIER_MAXIMUM]
-        return dataclasses.replace(self, settings=settings, earlier=earlier)
+        return shape.replace(self, settings=settings, earlier=earlier)
 
 
 def spelt(server: Server) -> str:
     """The text that `read` reads between brackets."""
-    return json.dumps(dataclasses.asdict(server))
+    return json.dumps(shape.asdict(server))
 
 
 def spelt_list(servers: Sequence[Server]) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any
 
 from device_ui.mail import history
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, Catalog
@@ -16,6 +15,7 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event, Outbox
 from device_ui.mail.postman import Postman
 from device_ui.mail.tester import Refused, Tester
+from device_ui.shape import Any
 
 __all__ = ["EVENT_ONLY", "EVERYTHING", "Answer", "Refused", "Requests"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from device_ui.language import PLAIN, Words
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import BEFORE, PENDING
 from device_ui.mail.outbox import Event
+from device_ui.shape import replace
 
 # Ranges of numbers that are spelt out.
 RANGES_MAXIMUM = 500

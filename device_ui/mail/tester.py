@@ -6,14 +6,13 @@ server that it was sealed for.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
+from device_ui import shape
 from device_ui.errors import CannotOpen, Damaged, DeviceUIError, NoKey, NotReadable
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import Clock
@@ -22,6 +21,7 @@ from device_ui.settings import rules
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings, recheck
 from device_ui.settings.store import Store
+from device_ui.shape import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from device_ui.mail.courier import Courier, Watch
@@ -139,7 +139,7 @@ class Tester:
             if stored is None:
                 raise Refused("unset", "no settings are stored yet")
             return stored
-        names = {field.name for field in dataclasses.fields(SmtpSettings)}
+        names = set(shape.names(SmtpSettings))
         if not isinstance(given, dict) or not set(given) <= names:
             raise Refused("bad-request", "the settings are not those of the tab")
         try:

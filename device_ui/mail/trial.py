@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 from device_ui.mail import probe
 from device_ui.mail.courier import Courier, Watch
 from device_ui.mail.diagnosis import Advice, advise
 from device_ui.mail.verdict import DELIVERED, REFUSED, TRY_LATER, Outcome, Stopped
 from device_ui.settings.smtp import SmtpSettings
+from device_ui.shape import Any, asdict, dataclass
 
 # Seconds that a server may take for its first line before the test looks closer, and that a closer look may take.
 GREETING_SECONDS, PROBE_SECONDS = 15.0, 5.0

@@ -9,10 +9,10 @@ import contextlib
 import smtplib
 import ssl
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 
 from device_ui.errors import DeviceUIError
 from device_ui.mail.wire import Endless
+from device_ui.shape import dataclass
 
 DELIVERED, TRY_LATER, REFUSED = "delivered", "try later", "refused"
 # What a session goes through, in order; a verdict names the step it was reached at.

@@ -10,11 +10,11 @@ sealed to either opens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_ui.errors import Damaged, NoKey
 from device_ui.settings import flash, record, seal
+from device_ui.shape import dataclass, field
 
 PRIVATE_COMMENT = "device-ui: the private key of the mail hook. Whoever has it can read the mail password."
 PUBLIC_COMMENT = "device-ui: the public key that mail passwords are sealed to."

@@ -6,13 +6,13 @@ With no recipient listed it is the SMTP account's address, so that the SMTP tab 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from device_ui.language import LANGUAGES
 from device_ui.settings import rules
 from device_ui.settings.record import Value
 from device_ui.settings.rules import Broken
 from device_ui.settings.smtp import SmtpSettings
+from device_ui.shape import dataclass
 
 RECIPIENTS_MAXIMUM = 20
 # The lowest type that a recipient wants, and what it means.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from device_ui.settings.digest import sha256
+from device_ui.shape import Any
 
 Value = str | int | bool
 CHECKSUM = "sha256"

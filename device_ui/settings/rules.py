@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+
+from device_ui.shape import dataclass
 
 # The manual's six sentences, to the letter.
 HOST_SENTENCE = "Please enter an SMTP host within 100 characters."

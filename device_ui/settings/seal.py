@@ -12,10 +12,10 @@ import binascii
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from device_ui.errors import CannotOpen, NoKey
 from device_ui.settings.digest import sha256
+from device_ui.shape import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives import hpke

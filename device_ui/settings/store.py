@@ -6,17 +6,16 @@ from a backup is a revision of its own without anybody counting. ``""`` is the r
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
+from device_ui import shape
 from device_ui.errors import Conflict, Damaged, NotStored
 from device_ui.settings import flash, record
 from device_ui.settings.digest import sha256
 from device_ui.settings.recipients import Recipients, from_values, to_values
 from device_ui.settings.smtp import FIELDS, SmtpSettings, recheck
+from device_ui.shape import Generic, TypeVar, dataclass
 
 COMMENT = "device-ui: the SMTP tab. Change it on the page: a file whose checksum is off is set aside."
 RECIPIENTS_COMMENT = "device-ui: who gets the mail. Change it on the page: a file whose checksum is off is set aside."
@@ -118,7 +117,7 @@ def decode(values: dict[str, record.Value]) -> SmtpSettings | str:
 
 def encode(settings: SmtpSettings) -> bytes:
     """The settings file's bytes; a relay without login has no `sealed` line."""
-    values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    values = {name: value for name, value in shape.asdict(settings).items() if value is not None}
     return record.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
 
 

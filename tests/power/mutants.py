@@ -48,7 +48,7 @@ IN_PLACE = [
 CHECKSUM = "if sha256(body).hexdigest() != found:"
 OPENED = "        self._connection = sqlite3.connect("
 UNCHANGED = "                _fsync_existing(path.name, folder)\n                os.fsync(folder)\n                return False\n"
-RESEALED = "    store.save(dataclasses.replace(settings, sealed=sealed), revision)\n"
+RESEALED = "    store.save(shape.replace(settings, sealed=sealed), revision)\n"
 
 
 @dataclass(frozen=True)

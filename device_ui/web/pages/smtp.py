@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from bottle import HTTPResponse, request, response
 
+from device_ui import shape
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, NoKey, NotReadable, NotStored
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
@@ -119,7 +119,7 @@ def load(site: Site) -> tuple[Stored[SmtpSettings], str]:
         return Stored(None, ""), told(error)
     settings = stored.settings
     if settings and _is_lost(site, settings):
-        stored = dataclasses.replace(stored, settings=dataclasses.replace(settings, sealed=None))
+        stored = shape.replace(stored, settings=shape.replace(settings, sealed=None))
     return stored, ""
 
 
@@ -137,7 +137,7 @@ def sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
     if draft.password is None:
         return settings
     public = keys.load_public(site.device.folders.public_key)
-    return dataclasses.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
+    return shape.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
 
 
 def _tell_hook(site: Site, revision: str) -> str:

@@ -6,7 +6,6 @@ A script of ours asks for the steps as they happen, as lines of JSON; a browser 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 from bottle import HTTPResponse, request, response
 
+from device_ui import shape
 from device_ui.errors import Damaged, HookError, NoKey, NotReadable
 from device_ui.language import Words
 from device_ui.mail import client
@@ -99,7 +99,7 @@ def _lines(site: Site, settings: SmtpSettings, words: Words) -> Lines:
         yield {"problem": words(BUSY)}
         return
     try:
-        for line in client.test(site.device.folders.socket, dataclasses.asdict(settings)):
+        for line in client.test(site.device.folders.socket, shape.asdict(settings)):
             yield {name: SHOWN[name](value, words) for name, value in line.items() if name in SHOWN}
     except HookError as error:
         log.warning("a test mail has no result: %s", error)
