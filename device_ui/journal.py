@@ -1,20 +1,15 @@
-"""Log lines of both processes: what a person typed or a server said can neither end one nor colour the terminal that shows it."""
+"""Log lines of the pages: what a person typed or a server said can neither end one nor colour the terminal that shows it."""
 
 from __future__ import annotations
 
 import logging
 
+from device_ui.log import LINE_MAXIMUM, escaped, indented
+
 log = logging.getLogger(__name__)
 
 # The journal adds the time by itself.
 FORMAT = "%(name)s: %(message)s"
-# Characters. The longest header is 8 KiB, and a stranger may send one as often as he likes.
-LINE_MAXIMUM = 1000
-
-
-def escaped(text: str) -> str:
-    r"""The text with every character that is not printable as a Python escape (``\n``, ``\x1b``, ``\u202e``)."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class WholeLines(logging.Formatter):
@@ -26,8 +21,7 @@ class WholeLines(logging.Formatter):
 
     def formatException(self, ei: object) -> str:  # noqa: N802
         """The traceback, indented."""
-        told = super().formatException(ei)  # type: ignore[arg-type]
-        return "\n".join(f"    {escaped(line)}" for line in told.split("\n"))
+        return indented(super().formatException(ei))  # type: ignore[arg-type]
 
 
 class Errors:

@@ -8,6 +8,7 @@ import sys
 
 from device_ui.device import Device, Folders
 from device_ui.errors import DeviceUIError, HookError, NotReadable, NotStored
+from device_ui.log import Log
 
 # sysexits.h
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
@@ -36,7 +37,7 @@ def web(device: Device, listen: str = LISTEN) -> int:
     """Serve the pages until a signal, or until they rest."""
     from device_ui.web import server
 
-    _log_to_stderr()
+    _keep_log()
     server.serve(device, listen, device["web.trusted_proxy"])
     return EX_OK
 
@@ -45,7 +46,7 @@ def mailhook(device: Device, ca_file: str = "", *, allow_loopback: bool = False)
     """Accept and mail events until a signal, or until there is nothing left to do."""
     from device_ui.mail.daemon import Daemon
 
-    _log_to_stderr()
+    Log.to_stderr()
     Daemon(device, allow_loopback=allow_loopback, ca_file=ca_file).run()
     return EX_OK
 
@@ -68,8 +69,8 @@ def _finish_reset(folders: Folders) -> None:
         print("device-ui: a factory reset that was interrupted is finished", file=sys.stderr)
 
 
-def _log_to_stderr() -> None:
-    """For the journal, which adds the time by itself."""
+def _keep_log() -> None:
+    """With `logging`, as waitress needs it."""
     import logging
 
     from device_ui import journal

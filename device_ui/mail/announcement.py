@@ -15,12 +15,12 @@ abused to stop an announcement nor make one.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from device_ui import shape
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
+from device_ui.log import Log
 from device_ui.mail.backoff import RETRY_FIRST, RETRY_MAXIMUM, Tries
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.clock import Clock
@@ -31,7 +31,7 @@ from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.shape import Any, Protocol
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # Facts of the ledger: what mail last got through with, and the changes that are still to be announced.
 PROVED, CHANGES = "mail_server", "mail_server_changes"

@@ -32,3 +32,11 @@ def delay(count: int, chance: float) -> float:
     """Seconds to wait after `count` + 1 failed tries."""
     longest = min(RETRY_FIRST * 2.0 ** min(count, 20), RETRY_MAXIMUM)
     return max(RETRY_MINIMUM, longest * (1 - JITTER * chance))
+
+
+def by_chance() -> float:
+    """A random number from 0 to 1."""
+    # Imported here: only a mail that is tried again needs it.
+    import random
+
+    return random.random()  # noqa: S311

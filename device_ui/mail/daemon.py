@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import resource
 import signal
@@ -13,6 +12,7 @@ from functools import cached_property
 
 from device_ui.device import Device, host_name, listen_fds
 from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
+from device_ui.log import Log
 from device_ui.mail import catalog, hook
 from device_ui.mail.clock import Clock
 from device_ui.mail.lamp import Lamp
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from device_ui.mail.courier import Courier, Watch
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # Seconds without a call and without mail after which a hook that can be started again ends; longer than a storm's window,
 # which lives in memory.

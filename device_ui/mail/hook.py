@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import grp
 import json
-import logging
 import os
 import pwd
 import selectors
@@ -27,13 +26,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 from device_ui.errors import NotStored
+from device_ui.log import Log
 from device_ui.mail.client import reachable
 from device_ui.mail.outbox import Event, Outbox
 from device_ui.mail.postman import Postman
 from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Answer, Refused, Requests
 from device_ui.shape import Any, dataclass, field
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # 4,000 characters that a JSON library spells in ASCII (12 bytes for one beyond the first plane) fit into a line.
 LINE_MAXIMUM = 64 * 1024

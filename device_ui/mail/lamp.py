@@ -7,18 +7,18 @@ environment holds nothing but what stands in `show`: no text that a mail server 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import threading
 from collections.abc import Mapping
 
+from device_ui.log import Log
 from device_ui.shape import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # Seconds that the program may take; and that the end of the hook waits for it.
 RUN_SECONDS, END_SECONDS = 10.0, 3.0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from device_ui.log import Log
 from device_ui.mail.clock import LOOK_SECONDS, PENDING, Clock
 from device_ui.mail.outbox import Delivery, Event, Outbox
 from device_ui.mail.storm import HOUR, Mail, Storm, Tried
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # Events read from the ledger at a time.
 BATCH = 1000

@@ -8,16 +8,15 @@ in memory: a retry writes nothing to flash.
 from __future__ import annotations
 
 import json
-import logging
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
+from device_ui.log import Log
 from device_ui.mail.announcement import Announcer, Session
-from device_ui.mail.backoff import RETRY_FIRST, Tries
+from device_ui.mail.backoff import RETRY_FIRST, Tries, by_chance
 from device_ui.mail.catalog import SERVER_CHANGED, TYPES, Catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.limit import UNTOLD
@@ -30,7 +29,7 @@ from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
 from device_ui.shape import Any, Protocol
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # RFC 5321, 4.5.4.1: give up after four to five days.
 GIVE_UP_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
@@ -69,7 +68,7 @@ class Postman:
         clock: Callable[[], float] = time.monotonic,
         calendar: Clock | None = None,
         storm: Storm | None = None,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = by_chance,
         listed: Callable[[], Sequence[Recipient]] = tuple,
         fits: Callable[[SmtpSettings], bool] = lambda _: True,
         show: Callable[[Mapping[str, Any]], None] = lambda _: None,

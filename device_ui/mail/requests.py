@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 
-from device_ui.mail import history
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, Catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event, Outbox
@@ -86,21 +85,27 @@ class Requests:
         return {"ok": True}
 
     def _history(self, request: Mapping[str, Any]) -> Answer:
+        # Imported here and not before somebody looks.
+        from device_ui.mail import history
+
         try:
             query = history.read_query(request)
         except history.BadQuery as error:
             raise Refused("bad-request", str(error)) from error
         if self._reading >= READING_MAXIMUM:
             raise Refused("busy", "others read the history already")
-        lines = self._counted(history.answer(query, self._outbox, self._catalog, self._postman.waits(), self._problem))
+        found = history.answer(query, self._outbox, self._catalog, self._postman.waits(), self._problem)
+        lines = self._counted(history.SOON, found)
         next(lines)
         return lines
 
-    def _counted(self, lines: Iterator[Mapping[str, Any]]) -> Generator[Mapping[str, Any], None, None]:
+    def _counted(
+        self, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any]]
+    ) -> Generator[Mapping[str, Any], None, None]:
         """The same lines; begun with one that tells nothing, so that its end is counted however it comes."""
         self._reading += 1
         try:
-            yield history.SOON
+            yield first
             yield from lines
         finally:
             self._reading -= 1

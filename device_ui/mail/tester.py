@@ -6,7 +6,6 @@ server that it was sealed for.
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui import shape
 from device_ui.errors import CannotOpen, Damaged, DeviceUIError, NoKey, NotReadable
+from device_ui.log import Log
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event
@@ -26,7 +26,7 @@ from device_ui.shape import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from device_ui.mail.courier import Courier, Watch
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 SAMPLE_TEXT, SAMPLE_SOURCE = "What happened, in the firmware's words.", "what raised it"
 SAMPLE_MESSAGE = "Subject of the message\n\nThe text of the message."
