@@ -19,7 +19,7 @@ from functools import partial
 from device_ui.mail import login
 from device_ui.mail.addresses import AddressInfo, Resolver, address_literal, is_loopback, look_up
 from device_ui.mail.dial import Dial
-from device_ui.mail.quoting import quoted, spellings
+from device_ui.mail.quoting import pieces, quoted, spellings
 from device_ui.mail.verdict import DELIVERED, REFUSED, STEPS, TRY_LATER, Outcome, Stopped, at, verdict_of
 from device_ui.mail.wire import Connection, Deadline
 from device_ui.settings.smtp import SmtpSettings
@@ -80,7 +80,7 @@ class Courier:
             connect_seconds,
             self._passed,
         )
-        self._secrets = spellings(settings.account, password) if settings.sign_in != "none" else []
+        self._secrets = pieces(spellings(settings.account, password) if settings.sign_in != "none" else ())
 
     @property
     def local_address(self) -> str:

@@ -96,7 +96,7 @@ def _texts(found: Sequence[AddressInfo]) -> str:
 
 
 def _told(failed: Mapping[str, Stopped]) -> str:
-    return quoted("; ".join(f"{address}: {stopped.reply}" for address, stopped in failed.items()), ())
+    return quoted("; ".join(f"{address}: {stopped.reply}" for address, stopped in failed.items()))
 
 
 def _place(stopped: Stopped) -> int:

@@ -24,7 +24,7 @@ def choose_mechanism(session: Connection) -> str:
     mechanism = next((each for each in MECHANISMS if each in offered), None)
     if mechanism is None:
         problem = "no login without TLS" if session.has_extn("starttls") else "no login offered"
-        raise Stopped("login", problem, quoted(f"the server offers {' '.join(offered) or 'none'}", ()))
+        raise Stopped("login", problem, quoted(f"the server offers {' '.join(offered) or 'none'}"))
     return mechanism
 
 
