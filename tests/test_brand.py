@@ -231,12 +231,19 @@ def test_what_is_wrong_is_left_out_and_told_in_one_line(product, line):
         ("[[brand]]\nname = 'x'", "brand is no setting"),
         ('[brand]\nlogo = "logo.svg"\n', "brand.logo: brand.name or brand.logo_text must say what it shows"),
         ("[brand.name]\nx = 1", "brand.name must be a text"),
+        ('[brand]\ncolour = "red"', "brand.colour is no setting"),
     ],
 )
 def test_a_brand_of_the_wrong_shape_is_told_likewise(product, text, reason):
-    found = looks(product, text)
+    device = Device.load(branded(product, text).folders)
+    found = load(device)
     assert [each.reason for each in found.problems] == [reason]
-    assert found.title == ""
+    assert (found.title, device.is_branded) == ("", True)
+
+
+def test_without_a_logo_for_the_light_there_is_none_for_the_dark(product):
+    found = looks(product, AT + 'logo = "none.svg"\nlogo_dark = "dark.png"\n')
+    assert (len(found.problems), found.logo, found.logo_dark) == (1, None, None)
 
 
 def test_a_logo_of_the_largest_size_is_taken_whatever_it_is_called(product):

@@ -12,7 +12,7 @@ SVG_HEIGHT = 32
 # Where the element `svg` of an SVG begins at the latest, in bytes: after the XML declaration, a type and a comment.
 SVG_HEAD = 4096
 # Possessive: a file of ten comments and no svg is not read in a thousand ways.
-SVG_BEGIN = re.compile(rb"(?>\s|<\?xml\b[^>]*>|<!DOCTYPE\b[^>\[]*>|<!--.*?-->)*+(<svg\b[^>]*>)", re.DOTALL)
+SVG_BEGIN = re.compile(rb"(?:\s|<\?xml\b[^>]*>|<!DOCTYPE\b[^>\[]*>|<!--.*?-->)*+(<svg\b[^>]*>)", re.DOTALL)
 SVG_NAMESPACE = re.compile(rb"""\bxmlns\s*=\s*["']http://www\.w3\.org/2000/svg["']""")
 NUMBER = rb"([0-9]{1,6}(?:\.[0-9]{1,6})?)"
 VIEW_BOX = re.compile(rb"""\bviewBox\s*=\s*["']\s*[-0-9.]+[\s,]+[-0-9.]+[\s,]+""" + NUMBER + rb"[\s,]+" + NUMBER)

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.browser.conftest import Running, give_cookie
-from tests.browser.test_access import CUT, SHIFTS, SPACED, TAGS, found
+from tests.browser.test_access import CUT, SPACED, TAGS, found
 from tests.browser.test_main_job import overflow
 from tests.product import Product, settings_form
 from tests.test_brand import branded
@@ -74,12 +74,27 @@ def test_axe_finds_a_colour_that_would_not_be_taken(visit, signed):
     assert [each for each in found(visitor, runOnly=TAGS) if each.startswith("color-contrast")]
 
 
-def test_the_logo_is_drawn_and_moves_nothing(visit, signed):
+def test_a_button_under_the_pointer_is_no_weaker(visit, signed):
     visitor = visit(signed.product)
     visitor.open("/login")
-    logo = visitor.page.get_by_role("banner").locator("img")
+    button = visitor.page.get_by_role("button", name="Sign in")
+    button.hover()
+    assert button.evaluate("button => getComputedStyle(button).filter") == "none"
+
+
+def test_the_logo_is_drawn_and_moves_nothing(visit, signed):
+    """Where the name stands before the logo is there, it stands afterwards."""
+    visitor, held = visit(signed.product, viewport={"width": 320, "height": 640}), []
+    visitor.page.route("**/logo-*", lambda route: held.append(route))
+    with visitor.page.expect_request("**/logo-*"):
+        visitor.page.goto(f"http://127.0.0.1:{visitor.port}/login", wait_until="domcontentloaded")
+    name, logo = visitor.page.locator(".device"), visitor.page.get_by_role("banner").locator("img")
+    assert not logo.evaluate(SIZE)[0]
+    before = name.bounding_box()
+    held[0].continue_()
+    visitor.page.wait_for_load_state("load")
     assert logo.evaluate(SIZE) == [True, 3, 32]
-    assert visitor.page.evaluate(SHIFTS) < 0.001
+    assert name.bounding_box() == before
 
 
 def test_a_logo_with_a_script_runs_nothing(visit, signed):
@@ -94,11 +109,8 @@ def test_a_logo_with_a_script_runs_nothing(visit, signed):
 
 @pytest.mark.parametrize("kind", ["image/webp", "image/png"])
 def test_a_picture_that_a_program_wrote_is_drawn(visit, product, kind):
-    product.start_web()
     visitor = visit(product)
-    visitor.open("/setup")
-    raw = base64.b64decode(visitor.page.evaluate(DRAWN, kind))
-    product.stop("web")
+    raw = base64.b64decode(visitor.page.evaluate(DRAWN, kind))  # on the empty page that a browser opens with
     branded(product, TEXT, **{"logo.svg": raw}).start_web()
     visitor.open("/setup")
     logo = visitor.page.get_by_role("banner").locator("img")
