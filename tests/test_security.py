@@ -17,7 +17,7 @@ from device_ui import check
 from device_ui.device import SETTINGS, Device
 from device_ui.mail import announcement
 from device_ui.settings import flash, recipients
-from device_ui.web import administrator, app, forms, guard, noted, server, sessions, strict, throttle
+from device_ui.web import administrator, app, brand, forms, guard, noted, picture, server, sessions, strict, throttle
 from device_ui.web.connection import Limits
 from device_ui.web.pages import entry, language
 from tests import document
@@ -180,6 +180,7 @@ def limit_rows() -> list[str]:
         "tries of an announcement, with a refused login; changes that wait for one; announcements an hour": f"{announcement.TRIES_MAXIMUM}, {announcement.REFUSALS_MAXIMUM}, {announcement.CHANGES_MAXIMUM}, {announcement.HOURLY_MAXIMUM}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{flash.SIZE_MAXIMUM // kib} KiB",
+        "the maker's logo": f"{brand.LOGO_MAXIMUM // kib} KiB, {picture.SIDE_MAXIMUM} pixels of a side",
         "lines about refusals at once; one more after": f"{guard.NOTED_AT_HAND}, {guard.NOTED_SECONDS:g} s",
     }
     return [f"| {what} | {value} |" for what, value in told.items()]

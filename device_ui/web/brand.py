@@ -26,10 +26,12 @@ LOGO_MAXIMUM = 32 * 1024
 COLOUR = re.compile("#[0-9A-Fa-f]{6}")
 # The colour of the icon in `static/`, which the accent takes the place of.
 ICON_COLOUR = b"#175cd3"
-# What the logo and the name look like; nothing of it is in the style of a device without them.
+# What the logo and the name look like; nothing of it is in the style of a device without them. A long name breaks, so that
+# the state of the mail path and the button stay beside it.
 HEAD_STYLE = (
     ".brand{display:flex;flex-wrap:wrap;align-items:center;gap:0 .75rem}.device{font-weight:400;color:var(--soft)}"
-    ".logo{display:block;height:2rem;width:auto;max-width:100%;object-fit:contain}"
+    "@media(min-width:26rem){.brand{flex:1}}"
+    ".logo{display:block;height:2rem;width:auto;max-width:min(100%,16rem);object-fit:contain;object-position:left}"
 )
 # On paper the program's own colours stand. A brighter button under the pointer could be too weak: it is underlined.
 ACCENT_STYLE = "@media screen and (prefers-color-scheme:{scheme}){{:root{{--blue:{accent};--on-blue:{label}}}}}"
