@@ -204,20 +204,20 @@ class Device:
         return -1, -1
 
     def layout(self, process: str) -> list[tuple[Path, int, tuple[int, int]]]:
-        """The folders that `process` (``web`` or ``mail``) makes: path, mode, owner.
+        """The folders that `process` (``web`` or ``mail``) makes: path, mode, owner; -1 for that of a folder which is there.
 
         Root makes everybody's: a console command on a new device must not leave half of them for nobody to make.
         """
         at = self.folders
-        mail = self.owner("mail", "mail")
         made = {
-            "web": [
-                (at.settings.parent, 0o2750, self.owner("web", "mail")),
-                (at.administrator.parent, 0o700, self.owner("web", "web")),
-            ],
-            "mail": [(at.key_file.parent, 0o700, mail), (at.public_key.parent, 0o755, mail)],
+            "web": [(at.settings.parent, 0o2750, "web", "mail"), (at.administrator.parent, 0o700, "web", "web")],
+            "mail": [(at.key_file.parent, 0o700, "mail", "mail"), (at.public_key.parent, 0o755, "mail", "mail")],
         }
-        return [*made["web"], *made["mail"]] if os.geteuid() == 0 else made[process]
+        chosen = [*made["web"], *made["mail"]] if os.geteuid() == 0 else made[process]
+        # To look a name up loads the system's name service, half a MiB that a process need not carry.
+        return [
+            (path, mode, (-1, -1) if path.is_dir() else self.owner(user, group)) for path, mode, user, group in chosen
+        ]
 
     @classmethod
     def plain(cls, folders: Folders) -> Device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -357,3 +358,16 @@ def test_systemds_sockets_are_taken_in_their_order():
 )
 def test_a_limit_that_makes_no_sense_stops_the_start(folders, line, reason):
     assert refusal(folders, line) == reason
+
+
+def test_names_are_looked_up_for_folders_that_are_still_to_be_made(folders):
+    """The system's name service takes half a MiB, and a folder that is there keeps its owner."""
+    found = pwd.getpwuid(os.getuid())
+    device = Device(
+        folders, {**Device.plain(folders).settings, "users.web": found.pw_name, "users.mail": found.pw_name}
+    )
+    first = device.layout("web")
+    assert first[0][2] == first[1][2] == (found.pw_uid, found.pw_gid)
+    for path, _, _ in first:
+        path.mkdir(parents=True)
+    assert [owner for _, _, owner in device.layout("web")[:2]] == [(-1, -1)] * 2

@@ -36,10 +36,10 @@ def read(path: Path) -> bytes | None:
         raise NotReadable(path, error) from error
     try:
         # A named pipe reads as empty or as nothing at all: neither may pass for a file that is not there.
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError("it is no regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(SIZE_MAXIMUM + 1)
+        return _read_all(descriptor, min(found.st_size, SIZE_MAXIMUM) + 1)
     except OSError as error:
         raise NotReadable(path, error) from error
     finally:
@@ -165,6 +165,14 @@ def _write_new(folder: int, name: str, content: bytes, mode: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=folder)
         raise
+
+
+def _read_all(descriptor: int, at_once: int) -> bytes:
+    content = piece = os.read(descriptor, at_once)
+    while piece and len(content) <= SIZE_MAXIMUM:
+        piece = os.read(descriptor, min(at_once, SIZE_MAXIMUM + 1 - len(content)))
+        content += piece
+    return content
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

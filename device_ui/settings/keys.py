@@ -10,6 +10,7 @@ sealed to either opens.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from device_ui.errors import Damaged, NoKey
@@ -76,8 +77,16 @@ def load_public(path: Path) -> bytes:
 
 def public_ids(path: Path) -> frozenset[str]:
     """The ids of the keys whose sealed texts can be opened. Raises as `load_public` does."""
-    values = _values(path) or {}
-    return frozenset({seal.key_id(load_public(path)), *([values[BEFORE]] if BEFORE in values else [])})
+    raw = flash.read(path)
+    if raw is None:
+        raise NoKey
+    return _ids(path, raw)
+
+
+@lru_cache(maxsize=1)  # of the public file: no private key is kept
+def _ids(path: Path, raw: bytes) -> frozenset[str]:
+    values = _said(path, raw)
+    return frozenset({seal.key_id(_key(path, values[CURRENT])), *([values[BEFORE]] if BEFORE in values else [])})
 
 
 def load_private(path: Path) -> KeyPair:
@@ -147,8 +156,10 @@ def _stored_pairs(path: Path) -> list[KeyPair]:
 
 def _values(path: Path) -> dict[str, str] | None:
     raw = flash.read(path)
-    if raw is None:
-        return None
+    return None if raw is None else _said(path, raw)
+
+
+def _said(path: Path, raw: bytes) -> dict[str, str]:
     try:
         values = {name: str(value) for name, value in record.decode(raw).items()}
         if not {CURRENT} <= set(values) <= {CURRENT, BEFORE, *PUBLIC.values()}:

@@ -58,12 +58,6 @@ SEQUENCES = (
 )
 # Without case, and only for A to Z: str.lower() turns some other letters into these (the Kelvin sign into k).
 LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
-RUNS = frozenset(
-    run[start : start + SEQUENCE_LENGTH]
-    for row in SEQUENCES
-    for run in (row, row[::-1])
-    for start in range(len(run) - SEQUENCE_LENGTH + 1)
-)
 
 
 @dataclass(frozen=True)
@@ -207,4 +201,5 @@ def _matching(text: str, pattern: re.Pattern[str], sentence: str) -> str | Broke
 def is_sequential(text: str) -> bool:
     """Whether three neighbours of one row of `SEQUENCES` stand in a row, forwards or backwards, without case."""
     lowered = text.translate(LOWER)
-    return any(lowered[start : start + SEQUENCE_LENGTH] in RUNS for start in range(len(lowered) - SEQUENCE_LENGTH + 1))
+    runs = [lowered[start : start + SEQUENCE_LENGTH] for start in range(len(lowered) - SEQUENCE_LENGTH + 1)]
+    return any(run in row or run[::-1] in row for run in runs for row in SEQUENCES)

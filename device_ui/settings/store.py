@@ -50,11 +50,17 @@ class RecordStore(Generic[Content]):
         decode: Callable[[dict[str, record.Value]], Content | str],
     ) -> None:
         self.path, self._encode, self._from_values = path, encode, decode
+        # The bytes that were read last, and what they say.
+        self._known: tuple[bytes, Content, str] | None = None
 
     def read(self) -> tuple[Content | None, str]:
         """Settings and revision as they stand. Raises `Damaged`, `NotReadable`; changes nothing on flash."""
-        raw = flash.read(self.path)
-        return (self._decode(raw) if raw is not None else None), _revision(raw)
+        raw, known = flash.read(self.path), self._known
+        if raw is None:
+            return None, _revision(raw)
+        if known is None or known[0] != raw:
+            known = self._known = raw, self._decode(raw), _revision(raw)
+        return known[1:]
 
     def load(self) -> Stored[Content]:
         """The same for the owner of the file: a damaged one is set aside, kept and told. Raises `NotReadable`."""
