@@ -69,6 +69,7 @@ class Bell:
         self.plan = Plan()
         self.woken = self.changed = 0
         self.failing: Exception | None = None
+        self.word = "unset"
 
     def wake(self) -> None:
         self.woken += 1
@@ -79,7 +80,7 @@ class Bell:
     def state(self) -> dict[str, object]:
         if self.failing:
             raise self.failing
-        return {"problem": "unset", "step": "", "reply": "", "waiting": 3}
+        return {"problem": self.word, "step": "", "reply": "", "waiting": 3}
 
 
 class Tester:
@@ -1085,3 +1086,80 @@ def test_stopping_says_goodbye_to_everybody_and_may_be_said_twice(tmp_path):
 @pytest.fixture(autouse=True)
 def quiet(caplog):
     caplog.set_level(logging.WARNING)
+
+
+# Who follows the state
+
+
+FOLLOW = b'{"do": "state", "follow": true}\n'
+
+
+def is_over(caller: socket.socket) -> bool:
+    """Whether a connection has come to its end; what comes on it otherwise fails the test."""
+    caller.setblocking(False)
+    try:
+        return caller.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_a_follower_stays_while_the_state_does(door):
+    follower = door.call(FOLLOW)
+    assert json.loads(answer(follower))["state"]["problem"] == "unset"
+    door.hook.state_changed()
+    door.ask(b"event 303 x\n")
+    assert not is_over(follower)
+
+
+def test_a_follower_goes_when_the_state_is_another(door):
+    follower = door.call(FOLLOW)
+    answer(follower)
+    door.bell.word = "server"
+    door.hook.state_changed()
+    assert follower.recv(1) == b""
+
+
+def test_a_follower_is_answered_even_if_the_state_is_another_by_then(door):
+    words = iter(("unset", "server", "server"))
+    door.bell.state = lambda: {"problem": next(words)}
+    follower = door.call(FOLLOW)
+    assert json.loads(answer(follower))["state"]["problem"] == "unset"
+    assert follower.recv(1) == b""
+
+
+def test_a_follower_is_gone_before_anybody_hears_of_what_changed_the_state(door):
+    follower = door.call(FOLLOW)
+    answer(follower)
+    door.ledger.before = lambda: setattr(door.bell, "word", "full")
+    caller = door.call(b"event 303 x\n")
+    assert answer(caller) == b"accepted 1\n"
+    assert is_over(follower)
+
+
+def test_a_follower_goes_when_the_state_cannot_be_read(door):
+    follower = door.call(FOLLOW)
+    answer(follower)
+    door.bell.failing = NotStored(Path("ledger"), OSError("gone"))
+    door.hook.state_changed()
+    assert follower.recv(1) == b""
+
+
+def test_a_hook_that_is_only_followed_may_rest(closed_door):
+    follower = closed_door.call(FOLLOW)
+    rested: list[bool] = []
+    thread = threading.Thread(target=lambda: rested.append(closed_door.hook.serve(0.1)))
+    thread.start()
+    assert answer(follower)
+    assert follower.recv(1) == b""  # within the time of a caller
+    thread.join(SECONDS)
+    assert rested == [True]
+
+
+def test_nobody_follows_who_may_not_ask():
+    with door_for(AnyCaller(EVENT_ONLY)) as door:
+        caller = door.call(FOLLOW)
+        assert json.loads(answer(caller))["error"] == "denied"
+        door.bell.word = "server"
+        door.hook.state_changed()
+        assert door.ask(b"event 303 x\n") == [b"accepted 1"]
+        assert not is_over(caller)

@@ -124,6 +124,7 @@ class Desk:
         self.listed: list[Recipient] = []
         self.unseal: Callable[[SmtpSettings], str] = lambda settings: f"opened {settings.sealed}"
         self.outbox = FullOutbox(folder / "ledger.sqlite3")
+        self.news = 0
         self.postman = self.hire()
 
     def hire(self) -> Postman:
@@ -139,7 +140,11 @@ class Desk:
             storm=Storm(window=0, budget=10**6),
             chance=lambda: self.chance,
             listed=lambda: self.listed,
+            news=self.hear,
         )
+
+    def hear(self) -> None:
+        self.news += 1
 
     def restart(self) -> None:
         """The process ends and starts again."""
@@ -228,6 +233,16 @@ def test_settings_are_read_when_mail_is_sent(set_up):
     settings, password = set_up.server.connects[0]
     assert (settings.host, password) == ("new.example.com", "opened two")
     assert b'From: "New name" <alarm@mail.example.com>' in set_up.server.mails[0]
+
+
+def test_a_problem_is_news_within_the_round(set_up):
+    """A round lasts as long as the mail server makes it, and a page must not tell of what was before."""
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    before = set_up.news
+    set_up.postman.round()
+    assert set_up.problem[0] == "server"
+    assert set_up.news > before
 
 
 def test_new_settings_are_seen_even_if_nobody_tells(set_up):

@@ -9,6 +9,9 @@ Two spellings of a line, so that a shell needs no JSON:
 
     event 303 text to the end of the line            accepted 1742  |  error WORD reason
     {"do": "event", "code": "303", "text": "…"}      {"accepted": 1742}  |  {"error": "WORD", "reason": "…"}
+
+Who asks for the state with ``"follow": true`` keeps the connection as long as that answer stands: it ends when the state
+changes.
 """
 
 from __future__ import annotations
@@ -66,6 +69,8 @@ class Caller:
     later: list[bytes] = field(default_factory=list)
     is_waiting: bool = False
     unread_maximum: int = UNREAD_MAXIMUM
+    # The state that it was told and follows, if it does.
+    told: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class Hook:
         self._callers: dict[int, Caller] = {}
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._stop = socket.socketpair()
-        self._stopping = False
+        self._stopping = self._has_followers = False
         self._stop.setblocking(False)
         listener.setblocking(False)
         for sock in (listener, self._wakeup):
@@ -152,14 +157,21 @@ class Hook:
         with contextlib.suppress(OSError):  # all is closed, or enough was said
             self._stop.send(b"x")
 
+    def state_changed(self) -> None:
+        """Look at the state for whoever follows it. May be called from any thread."""
+        if self._has_followers:
+            self.wake()
+
     def serve(self, idle_seconds: float | None = None, is_idle: Callable[[], bool] = lambda: True) -> bool:
         """Answer until `stop`; or until nobody has called for `idle_seconds` and `is_idle`: whether that was it.
+
+        Who only follows the state keeps nobody awake.
 
         Who calls a moment later waits in the socket's queue, for whoever holds the socket to start a hook again.
         """
         is_over = False
         while not self._stopping and not is_over:
-            is_over = not self.turn(idle_seconds) and not self._callers and is_idle()
+            is_over = not self.turn(idle_seconds) and not self._is_occupied() and is_idle()
         for caller in list(self._callers.values()):
             self._leave(caller)
         self._selector.close()
@@ -248,6 +260,9 @@ class Hook:
         caller.later = lines
         return pending
 
+    def _is_occupied(self) -> bool:
+        return any(caller.told is None for caller in self._callers.values())
+
     def _hang_up_after(self, caller: Caller) -> None:
         caller.ending = True
         caller.incoming.clear()
@@ -259,7 +274,10 @@ class Hook:
             if len(line) > LINE_MAXIMUM:
                 raise Refused("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
             request = _from_json(line) if as_json else _from_words(line)
-            return Pending(caller, as_json, self._requests.obey(request, caller.may))
+            answer = self._requests.obey(request, caller.may)
+            if request.get("follow") is True and isinstance(answer, dict) and "state" in answer:
+                caller.told, self._has_followers = answer, True
+            return Pending(caller, as_json, answer)
         except Refused as refused:
             return Pending(caller, as_json, {"error": refused.word, "reason": refused.reason})
         except NotStored as error:  # even the state needs a ledger that can be read
@@ -268,6 +286,7 @@ class Hook:
     def _answer(self, pending: list[Pending]) -> None:
         events = [each.answer for each in pending if isinstance(each.answer, Event)]
         answers = iter(self._accept(events))
+        self._end_followers(pending)  # before anybody hears of what may have changed the state
         for each in pending:
             if isinstance(each.answer, Event):
                 each.caller.outgoing += _spelt(next(answers), each.as_json)
@@ -275,6 +294,22 @@ class Hook:
                 each.caller.outgoing += _spelt(each.answer, each.as_json)
         for caller in {id(each.caller): each.caller for each in pending}.values():
             self._flush(caller)
+
+    def _end_followers(self, pending: list[Pending]) -> None:
+        """Hang up on those whose state is none any more; on who is still to be told it, after that."""
+        followers = [each for each in self._callers.values() if each.told is not None]
+        self._has_followers = bool(followers)
+        if not followers:
+            return
+        state = None
+        with contextlib.suppress(NotStored):
+            state = self._requests.state()
+        asking = {id(each.caller) for each in pending}
+        for each in followers:
+            if each.told != state:
+                self._hang_up_after(each)
+                if id(each) not in asking:
+                    self._flush(each)
 
     def _go_on(self) -> None:
         """Say more of the long answers to whoever has read what was said."""

@@ -53,7 +53,7 @@ class Postman:
     """The thread's work. `connect` makes a courier from settings and password; `unseal` opens a password.
 
     `fits` tells, without opening it, whether the stored password was sealed to the key that this device has; `show`
-    hears the state of the mail path after each round.
+    hears the state of the mail path after each round; `news` is called at once when that may be another.
     """
 
     def __init__(
@@ -72,10 +72,11 @@ class Postman:
         listed: Callable[[], Sequence[Recipient]] = tuple,
         fits: Callable[[SmtpSettings], bool] = lambda _: True,
         show: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        news: Callable[[], None] = lambda: None,
     ) -> None:
         self._outbox, self._catalog, self._store, self._device = outbox, catalog, store, device
         self._connect, self._unseal, self._listed, self._fits = connect, unseal, listed, fits
-        self._clock, self._chance, self._show = clock, chance, show
+        self._clock, self._chance, self._show, self._news = clock, chance, show, news
         self.calendar = calendar or Clock(outbox.newest_date())
         self.plan = Plan(outbox, storm or Storm(), self.calendar, clock)
         self._bell = threading.Event()
@@ -106,6 +107,16 @@ class Postman:
         self.problem = last_loss(outbox)
         # What `self.problem` was before something passing, such as a ledger that could not be read once, took its place.
         self._standing = Problem()
+
+    @property
+    def problem(self) -> Problem:
+        """What keeps mail back, or kept the last one."""
+        return self._problem
+
+    @problem.setter
+    def problem(self, problem: Problem) -> None:
+        self._problem = problem
+        self._news()
 
     def state(self) -> dict[str, Any]:
         """How the mail path is, for the page and the console. Raises `NotStored` when the ledger cannot be read."""
@@ -184,6 +195,7 @@ class Postman:
                 self._marks.clear()  # the fault is ours: no mail is given up for it
                 wait = LOOK_AGAIN
             self._show(self._state_for_lamp())
+            self._news()
             self._bell.wait(wait)
             self._bell.clear()
         self._announcer.finish()

@@ -44,7 +44,7 @@ class Requests:
         self._reading = 0
         self._words: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
             "event": self._event,
-            "state": lambda _: {"state": {**self._postman.state(), "catalog": self._problem}},
+            "state": lambda _: self.state(),
             "settings-changed": self._settings_changed,
             "history": self._history,
             "catalog": lambda _: self._kinds(),
@@ -60,6 +60,10 @@ class Requests:
         if do not in may:
             raise Refused("denied", "this user may not ask for that")
         return self._words[do](request)
+
+    def state(self) -> Mapping[str, Any]:
+        """How the mail path is. Raises `NotStored`."""
+        return {"state": {**self._postman.state(), "catalog": self._problem}}
 
     def _event(self, request: Mapping[str, Any]) -> Event:
         values = {name: request.get(name, "") for name in ("code", "text", "source", "time")}
