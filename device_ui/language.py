@@ -126,6 +126,7 @@ def _korean() -> Mapping[str, str]:
 _READ = {"ko": _korean}
 
 
+@functools.lru_cache(maxsize=16)  # a browser says the same each time
 def accepted(header: str, default: str) -> str:
     """The first of `LANGUAGES` that an Accept-Language prefers (RFC 9110, 12.5.4), else `default`."""
     ranked = sorted(_ranges(header), key=lambda each: -each[1])

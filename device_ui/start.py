@@ -35,6 +35,9 @@ def device(data: str | None) -> Device:
 
 def web(device: Device, listen: str = LISTEN) -> int:
     """Serve the pages until a signal, or until they rest."""
+    from device_ui.web import templates
+
+    templates.compile_usual()
     from device_ui.web import server
 
     _keep_log()

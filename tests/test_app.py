@@ -21,6 +21,7 @@ from device_ui import journal
 from device_ui.device import Device
 from device_ui.settings import keys
 from device_ui.web import app, assets
+from device_ui.web.following import Following
 from device_ui.web.site import MAIL_PROBLEMS, Site, mail_path
 from tests import document
 from tests.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form, wsgi
@@ -572,7 +573,7 @@ def test_no_fault_of_ours_was_met(product):
     ],
 )
 def test_a_hook_that_says_no_is_not_called_down(device, answer, sentence):
-    site = Site(device, None, None, None, None)  # type: ignore[arg-type]
+    site = Site(device, None, None, None, None, Following(device.folders.socket))  # type: ignore[arg-type]
     device.folders.run.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(device.folders.socket))

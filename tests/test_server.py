@@ -256,3 +256,14 @@ def test_a_damaged_record_starts_and_says_what_to_do(device, caplog):
     assert "device-ui admin set-password chooses a new password" in caplog.text
     with pytest.raises(Damaged):
         Administrator(device.folders.administrator).load()
+
+
+def test_a_page_is_one_system_call(web):
+    """Its header does not go out by itself first: a reader has the whole page with the first bytes that he has."""
+    with socket.create_connection(("127.0.0.1", web.port), SECONDS) as sock:
+        for _ in range(20):
+            sock.sendall(b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            header, _, body = sock.recv(65536).partition(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: ([0-9]+)", header)
+            assert length
+            assert len(body) == int(length[1])

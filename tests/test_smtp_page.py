@@ -1166,3 +1166,27 @@ def test_a_lock_that_came_after_the_settings_shows_what_update_will_store(tmp_pa
         page = browser.get("/smtp")
         assert "Stored now: <strong>starttls</strong>" in page.text
         assert "<option selected>auto</option>" in page.text
+
+
+def test_the_tab_that_is_asked_for_again_is_never_an_old_one(saved, product):
+    """It is made anew when anything in it is another, and only then."""
+    wait_for(lambda: "Mail: ok" in saved.get("/smtp").text, what="the mail path")
+    first = saved.get("/smtp").text
+    assert saved.get("/smtp").text == first
+    korean = saved.get("/smtp", **{"Accept-Language": "ko"}).text
+    assert '<html lang="ko">' in korean
+    assert saved.get("/smtp").text == first
+    product.save(**{**GOOD, "sender_name": "Console"})
+    assert 'value="Console"' in saved.get("/smtp").text
+    product.stop("mailhook")
+    assert "The mail service is not running." in saved.get("/smtp").text
+    product.start_hook()
+    wait_for(lambda: "Mail: ok" in saved.get("/smtp").text, what="the mail path")
+    product.folders.public_key.rename(product.folders.public_key.with_name("kept"))
+    try:
+        assert "A password is stored." in saved.get("/smtp").text
+    finally:
+        product.folders.public_key.with_name("kept").rename(product.folders.public_key)
+    raw = product.folders.settings.read_bytes()
+    product.folders.settings.write_bytes(raw.replace(b"Console", b"Konsole"))
+    assert "The stored settings were damaged" in saved.get("/smtp").text

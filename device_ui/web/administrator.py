@@ -15,13 +15,13 @@ import secrets
 import threading
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
 
 from device_ui.errors import Conflict, Damaged
 from device_ui.settings import flash, record
 from device_ui.settings.rules import LOWER, SEQUENCES, has_control
+from device_ui.shape import dataclass
 
 COMMENT = "device-ui: who may open the pages. Lost password: device-ui admin set-password"
 # 20 characters of these 30 (no 0 and O, no 1, I and L, no U): 98 bits, for a label or a console.

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from waitress.task import ErrorTask, WSGITask
 
 from device_ui import journal
+from device_ui.shape import Any
 from device_ui.web import app, strict
 
 ERRORS = journal.Errors()
 
 
+# As they go out; a page may say something else of the last.
+LINES = {name.lower(): f"{name}: {value}\r\n".encode() for name, value in (*app.HEADERS, app.NO_STORE)}
+ALL = (b"".join(LINES.values()),)
+
+
 class Headed:
     """`app.HEADERS` on every status, whoever made the answer: a page, waitress, or its reader of proxy headers."""
 
+    # Of waitress.
     response_headers: list[tuple[str, str]]
+    channel: Any
+    content_length: int | None
+    content_bytes_written: int
+    complete: bool
+    has_body: bool
+    wrote_header: bool
 
     def build_response_header(self) -> bytes:
         """The answer's header, complete."""
         given = {name.lower() for name, _ in self.response_headers}
-        missing = [pair for pair in (*app.HEADERS, app.NO_STORE) if pair[0].lower() not in given]
-        self.response_headers = [*self.response_headers, *missing]
-        return bytes(super().build_response_header())  # type: ignore[misc]  # of the task that it is mixed into
+        lines = ALL if LINES.keys().isdisjoint(given) else [line for name, line in LINES.items() if name not in given]
+        header: bytes = super().build_response_header()  # type: ignore[misc]  # of the task that it is mixed into
+        return b"".join((header[:-2], *lines, header[-2:]))
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body; the first with the header, so that a small page is one segment and one system call."""
+        if self.wrote_header or not (self.complete and self.has_body) or len(data) > (self.content_length or 0):
+            super().write(data)  # type: ignore[misc]
+            return
+        header = self.build_response_header()
+        self.wrote_header = True
+        self.content_bytes_written = len(data)
+        self.channel.write_soon(header + data)
 
 
 class Page(Headed, WSGITask):  # type: ignore[misc]  # waitress has no types

@@ -9,15 +9,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from bottle import Bottle, HTTPError, request, response
 
 from device_ui.device import Device
 from device_ui.settings.store import RecipientStore, Store
+from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web import assets
 from device_ui.web.administrator import Administrator
 from device_ui.web.allowance import Allowance
+from device_ui.web.following import Following
 from device_ui.web.guard import Guard, own_names, see_other
 from device_ui.web.pages import entry, history, language, others, recipients, smtp, trial
 from device_ui.web.sessions import Sessions
@@ -68,7 +69,8 @@ def site(device: Device, clock: Callable[[], float] = time.monotonic) -> Site:
     tests = Allowance(device["web.tests"], TEST_SECONDS, clock)
     stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
     looks = brand(device)
-    return Site(device, *stores, guard, tests, looks, looks.shelf() if looks else assets.PLAIN)
+    shelf = looks.shelf() if looks else assets.PLAIN
+    return Site(device, *stores, guard, tests, Following(device.folders.socket), looks, shelf)
 
 
 def brand(device: Device) -> Brand | None:

@@ -11,13 +11,12 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from device_ui.device import BRAND, Device
 from device_ui.errors import MakerFile
+from device_ui.shape import Any, dataclass
 from device_ui.web import contrast, picture
 from device_ui.web.assets import ASSETS, Asset, Shelf, packed
 

@@ -7,11 +7,10 @@ every part of a request and of its answer has a deadline on the monotonic clock.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from waitress.channel import HTTPChannel
 
+from device_ui.shape import TYPE_CHECKING, Any, dataclass
 from device_ui.web import peer
 from device_ui.web.answers import Page, Refused
 from device_ui.web.strict import Parser

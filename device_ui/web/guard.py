@@ -13,13 +13,13 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
 
 from bottle import HTTPError, HTTPResponse, request, response
 
 from device_ui.device import host_name
 from device_ui.errors import Damaged, DeviceUIError, NotReadable
+from device_ui.shape import Any, dataclass, field
 from device_ui.web import browsers, peer
 from device_ui.web.administrator import Administrator
 from device_ui.web.allowance import Allowance
@@ -233,6 +233,7 @@ def _token() -> str:
     return cookie(_cookie())
 
 
+@lru_cache(maxsize=16)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

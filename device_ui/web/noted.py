@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from device_ui.errors import DeviceUIError
 from device_ui.settings import flash, record
+from device_ui.shape import dataclass, field, replace
 
 log = logging.getLogger(__name__)
 

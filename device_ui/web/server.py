@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
 
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
@@ -18,6 +17,7 @@ from device_ui import journal
 from device_ui.device import Device, listen_fds
 from device_ui.errors import Damaged, DeviceUIError
 from device_ui.settings import flash
+from device_ui.shape import Any
 from device_ui.web import app
 from device_ui.web.administrator import Administrator, Record
 from device_ui.web.connection import Limits
@@ -59,8 +59,7 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", rest_seconds: fl
     journal.keep_lines_whole()
     handed = listen_fds(os.environ)
     site = app.site(device)
-    application = app.with_headers(app.routes(site))
-    server = open_doors(application, listen, handed, trusted_proxy, Limits(connections=_connections()))
+    server = open_doors(app.routes(site), listen, handed, trusted_proxy, Limits(connections=_connections()))
     if handed:
         server.rest_after(rest_seconds, site.may_rest)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -162,5 +161,5 @@ def _shown(listen: str) -> str:
     return listen if listen.startswith(UNIX) else f"http://{listen}/"
 
 
-def _leave(*_: object) -> NoReturn:
+def _leave(*_: object) -> None:
     raise SystemExit(0)

@@ -13,7 +13,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from device_ui.shape import dataclass, field
 
 IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
 # Enough for every tab of every operator; the oldest goes when a new one comes.

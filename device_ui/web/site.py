@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-from bottle import SimpleTemplate, html_escape, response
+from bottle import response
 
 from device_ui.device import Device
 from device_ui.errors import HookError
 from device_ui.language import LANGUAGES, PLAIN, Words, spoken
-from device_ui.mail import client
 from device_ui.settings.store import RecipientStore, Store
+from device_ui.shape import TYPE_CHECKING, Any, dataclass, field
 from device_ui.web import assets
 from device_ui.web.allowance import Allowance
+from device_ui.web.following import Following
 from device_ui.web.guard import Guard
 from device_ui.web.pages import language
 from device_ui.web.sessions import IDLE_SECONDS
+from device_ui.web.templates import template
 
 if TYPE_CHECKING:
     from device_ui.web.brand import Brand
+    from device_ui.web.sessions import Session
+
+    # The word for the mail path, and what the hook says beside it.
+    State = tuple[str, Mapping[str, Any]]
 
 # Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
 TEST_SECONDS = 30.0
@@ -67,18 +70,21 @@ class Site:
     recipients: RecipientStore
     guard: Guard
     tests: Allowance
+    following: Following
     brand: Brand | None = None
     shelf: assets.Shelf = assets.PLAIN
     testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    # The page that `render_once` made last, and all that it was made of.
+    _made_last: tuple[object, str] = field(default=(None, ""), repr=False)
 
     def may_rest(self) -> bool:
         """Whether a process started anew would be no other than this one."""
         return self.tests.is_full() and self.guard.may_rest()
 
-    def mail_state(self) -> tuple[str, dict[str, Any]]:
+    def mail_state(self) -> State:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""
         try:
-            details = dict(client.state(self.device.folders.socket))
+            details = self.following.state()
         except HookError as error:
             word = {"not-stored": "storage", "denied": "denied"}.get(error.word, "down")
             return word, {"reply": error.reason}
@@ -88,16 +94,33 @@ class Site:
         """The words of this request's language."""
         return spoken(language.code(self.device["device.language"]), self.device.folders.etc)
 
-    def render(self, name: str, **values: Any) -> str:
+    def render(self, name: str, session: Session | None = None, **values: Any) -> str:
         """A page of `views/` in the layout."""
-        values.setdefault("session", None)
-        values.setdefault("page", "smtp")
+        return self._made(name, self._begun(), self.mail_state() if session else None, values)
+
+    def render_once(self, name: str, made_of: object, values: Callable[[], dict[str, Any]]) -> str:
+        """A page for who is logged in: the one that was made here last, if that was made of the very same.
+
+        `made_of` tells all that `values` follow from; it may never change, and hold no secret. Nothing else is compared but the
+        language, the address and the state of the mail path, and nothing else is in a page.
+        """
+        words, state = self._begun(), self.mail_state()
+        whole = (name, made_of, words, state, language.here())
+        known, page = self._made_last
+        if known != whole:
+            page = self._made(name, words, state, values())
+            self._made_last = whole, page
+        return page
+
+    def _begun(self) -> Words:
+        """The words of this request, and the headers that go with them."""
         words = self.words()
-        values["path"] = mail_path(*self.mail_state(), words) if values["session"] else None
-        values["idle"] = int(IDLE_SECONDS)
         response.content_type = "text/html; charset=UTF-8"
         response.set_header("Content-Language", words.code)
         response.set_header("Vary", language.VARIES)
+        return words
+
+    def _made(self, name: str, words: Words, state: State | None, values: Mapping[str, Any]) -> str:
         given = {
             "_": words,
             "languages": LANGUAGES,
@@ -105,8 +128,12 @@ class Site:
             "device": self.device,
             "brand": self.brand,
             "asset": self.shelf.url,
+            "idle": int(IDLE_SECONDS),
+            "page": "smtp",
+            "session": state is not None,
+            "path": mail_path(*state, words) if state else None,
         }
-        return str(template(name).render(**given, **values))
+        return str(template(name).render({**given, **values}))
 
 
 @dataclass(frozen=True)
@@ -129,29 +156,3 @@ def mail_path(word: str, details: Mapping[str, Any], words: Words = PLAIN) -> Ma
     removed = words(REMOVED_UNMAILED, count=details["removed"]) if details.get("removed") else ""
     problem = " ".join(filter(None, (told, words(str(details.get("advice", ""))), removed, clock)))
     return MailPath(words(MAIL_STATES.get(word, STOPPED)), problem, is_well=not word)
-
-
-SPECIAL = re.compile("[&<>\"']")
-
-
-def escaped(text: str) -> str:
-    """The text as HTML, in an attribute, too. bottle looks for each special character; most texts of a page have none."""
-    return str(html_escape(text)) if SPECIAL.search(text) else text
-
-
-class Template(SimpleTemplate):  # type: ignore[misc]  # bottle has no types
-    """bottle's, with our way to escape; what a template includes is of its kind."""
-
-    def prepare(self, escape_func: Callable[[str], str] = escaped, **settings: Any) -> None:
-        """Called by bottle, once."""
-        super().prepare(escape_func, **settings)
-
-
-_templates: dict[str, Template] = {}
-
-
-def template(name: str) -> Template:
-    """A template of `views/`, compiled once."""
-    if name not in _templates:
-        _templates[name] = Template(name=f"{name}.tpl", lookup=[str(assets.find("views"))])
-    return _templates[name]

@@ -7,13 +7,12 @@ and the connection closed, before waitress looks.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import Error
 
+from device_ui.shape import Any, dataclass
 from device_ui.web.chunks import TOKEN, Chunks
 
 LINES_MAXIMUM = 100
@@ -55,16 +54,16 @@ class Refusal(Error):  # type: ignore[misc]  # waitress has no types
 
 @dataclass(frozen=True)
 class Head:
-    """A request's first line in its three parts, and its field lines in their order, the names in lower case."""
+    """A request's first line in its three parts, and the values of its field lines by their names in lower case."""
 
     method: bytes
     target: bytes
     version: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
+    fields: Mapping[bytes, Sequence[bytes]]
 
-    def values(self, name: bytes) -> list[bytes]:
+    def values(self, name: bytes) -> Sequence[bytes]:
         """The values of every line of this name."""
-        return [value for each, value in self.fields if each == name]
+        return self.fields.get(name, ())
 
     @property
     def has_own_form(self) -> bool:
@@ -89,7 +88,7 @@ RULES: tuple[tuple[Callable[[Head], object], int, str], ...] = (
     # RFC 9110, 9.1
     (lambda head: head.method not in METHODS, 501, ""),
     # RFC 6585, 5
-    (lambda head: len(head.fields) > LINES_MAXIMUM, 431, "The request has too many header lines."),
+    (lambda head: sum(map(len, head.fields.values())) > LINES_MAXIMUM, 431, "The request has too many header lines."),
     # RFC 9112, 3.2: none or two is ambiguous. HTTP/1.0 may leave it out; a device that is guarded by its name may not.
     (lambda head: len(head.values(b"host")) != 1, 400, "A request names one host."),
     (lambda head: not HOST.fullmatch(head.values(b"host")[0]), 400, "A request names one host."),
@@ -139,12 +138,19 @@ def refusal(header: bytes) -> Refusal | None:
     first, *lines = header.rstrip(b"\r\n").split(b"\r\n")
     start = REQUEST_LINE.fullmatch(first)
     # A line that begins with a blank (RFC 9112, 5.2, obs-fold) or has one before the colon (5.1) is none, too.
-    fields = [FIELD_LINE.fullmatch(line) for line in lines]
-    if start is None or not all(fields):
+    if start is None:
         return Refusal(400)
-    pairs = tuple((each[1].lower(), each[2].rstrip(b" \t")) for each in fields if each)
-    head = Head(start[1], start[2], start[3], pairs)
-    return next((Refusal(code, sentence) for breaks, code, sentence in RULES if breaks(head)), None)
+    fields: dict[bytes, list[bytes]] = {}
+    for line in lines:
+        found = FIELD_LINE.fullmatch(line)
+        if found is None:
+            return Refusal(400)
+        fields.setdefault(found[1].lower(), []).append(found[2].rstrip(b" \t"))
+    head = Head(start[1], start[2], start[3], fields)
+    for breaks, code, sentence in RULES:
+        if breaks(head):
+            return Refusal(code, sentence)
+    return None
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
@@ -181,7 +187,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("") from error
         if self.chunked:
             self.body_rcv = Chunks(self.body_rcv.getbuf())
-        if "close" in {each.strip().lower() for each in self.headers.get("CONNECTION", "").split(",")}:
+        told = self.headers.get("CONNECTION")
+        if told and "close" in {each.strip().lower() for each in told.split(",")}:
             self.headers["CONNECTION"] = "close"  # waitress knows it only alone (RFC 9112, 9.3)
 
 

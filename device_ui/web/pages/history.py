@@ -6,7 +6,6 @@ import itertools
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from bottle import HTTPError, html_escape, request, response
@@ -15,6 +14,7 @@ from device_ui import spreadsheet
 from device_ui.errors import HookError
 from device_ui.language import Words
 from device_ui.mail import client
+from device_ui.shape import Any
 from device_ui.web.guard import told
 from device_ui.web.sessions import Session
 from device_ui.web.site import Site

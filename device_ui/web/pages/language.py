@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 from bottle import HTTPError, HTTPResponse, request, response
@@ -30,7 +31,12 @@ def code(default: str) -> str:
 def here() -> str:
     """This page's address, spelt for the query of the form that leads back to it."""
     query = request.environ.get("QUERY_STRING", "") if request.path in QUERIED else ""
-    return quote(f"{request.path}?{query}" if query else request.path, safe="/")
+    return _spelt(f"{request.path}?{query}" if query else request.path)
+
+
+@lru_cache(maxsize=16)
+def _spelt(address: str) -> str:
+    return quote(address, safe="/")
 
 
 def choose() -> HTTPResponse:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 from bottle import response
 
 from device_ui.errors import HookError
 from device_ui.mail import client
+from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web.guard import told
 from device_ui.web.pages.history import asked
 from device_ui.web.sessions import Session
 from device_ui.web.site import Site
 
+if TYPE_CHECKING:
+    Kinds = list[Mapping[str, Any]]
+
 log = logging.getLogger(__name__)
 
-Kinds = list[Mapping[str, Any]]
 
 NOT_SHOWN = "The event codes cannot be shown. {reason}"
 NO_CONTENT = "The mail cannot be shown. {reason}"

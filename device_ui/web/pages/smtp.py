@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 from bottle import HTTPResponse, request, response
 
@@ -16,6 +15,7 @@ from device_ui.settings import keys, rules, seal
 from device_ui.settings.rules import Broken
 from device_ui.settings.smtp import BY_NAME, FIELDS, Draft, SmtpSettings, parse
 from device_ui.settings.store import Stored
+from device_ui.shape import Any
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
 from device_ui.web.sessions import Session
@@ -59,7 +59,10 @@ def show(site: Site, session: Session) -> str:
     kept = session.take_kept("/smtp")
     if kept:
         return page(site, session, stored, kept, problem=problem or KEPT, revision=kept["revision"], unsaved=True)
-    return page(site, session, stored, _values(stored.settings), notice=session.take_notice(), problem=problem)
+    notice = session.take_notice()
+    if notice:
+        return page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
+    return site.render_once("smtp", (stored, problem), lambda: _told(site, stored, problem=problem))
 
 
 def update(site: Site, session: Session) -> str | HTTPResponse:
@@ -163,11 +166,15 @@ def _shown(values: Mapping[str, str]) -> dict[str, str]:
     return {each.name: values.get(each.name, "") or next(iter(each.choices), "") for each in FIELDS if not each.secret}
 
 
-def page(
+def page(site: Site, session: Session, stored: Stored[SmtpSettings], values: Mapping[str, str], **told: Any) -> str:
+    """The tab, with what `_told` tells."""
+    return site.render("smtp", session, **_told(site, stored, values, **told))
+
+
+def _told(
     site: Site,
-    session: Session,
     stored: Stored[SmtpSettings],
-    values: Mapping[str, str],
+    values: Mapping[str, str] | None = None,
     *,
     broken: Mapping[str, Broken] | None = None,
     notice: str = "",
@@ -177,33 +184,33 @@ def page(
     summary: str = PLEASE_CORRECT,
     test: Mapping[str, Any] | None = None,
     unsaved: bool = False,
-) -> str:
-    """The tab. `values` are shown as they are, the secret ones never; `beside` shows what is stored where it differs.
+) -> dict[str, Any]:
+    """What the tab tells. `values` (none: what is stored) are shown as they are, the secret ones never; `beside` shows what is
+    stored where it differs.
 
     `unsaved` tells that they are not what is stored; whatever answers a POST is so by itself.
 
     `summary` stands above the broken fields; `test` is what `pages.trial` tells of a test mail.
     """
-    shown, now = _shown(values), _shown(_values(stored.settings))
+    now = _shown(_values(stored.settings))
+    shown = now if values is None else _shown(values)
     locked = site.device.locked
-    shown |= {name: BY_NAME[name].choices[0] for name in locked}
-    return site.render(
-        "smtp",
-        session=session,
-        fields=FIELDS,
-        values=shown,
-        broken=broken or {},
-        summary=summary,
-        test=test,
-        beside={name: now[name] for name in shown if now[name] != shown[name] and (beside or name in locked)},
-        notice=notice,
-        problem=problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
-        damaged=stored.damaged,
-        has_password=bool(stored.settings and stored.settings.sealed),
-        locked=locked,
-        revision=stored.revision if revision is None else revision,
-        unsaved=unsaved or request.method == "POST",
-        steps=len(STEPS),
-        sequences=rules.SEQUENCES,
-        sequence_length=rules.SEQUENCE_LENGTH,
-    )
+    shown = {**shown, **{name: BY_NAME[name].choices[0] for name in locked}}
+    return {
+        "fields": FIELDS,
+        "values": shown,
+        "broken": broken or {},
+        "summary": summary,
+        "test": test,
+        "beside": {name: now[name] for name in shown if now[name] != shown[name] and (beside or name in locked)},
+        "notice": notice,
+        "problem": problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
+        "damaged": stored.damaged,
+        "has_password": bool(stored.settings and stored.settings.sealed),
+        "locked": locked,
+        "revision": stored.revision if revision is None else revision,
+        "unsaved": unsaved or request.method == "POST",
+        "steps": len(STEPS),
+        "sequences": rules.SEQUENCES,
+        "sequence_length": rules.SEQUENCE_LENGTH,
+    }

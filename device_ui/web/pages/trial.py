@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from bottle import HTTPResponse, request, response
 
@@ -20,16 +19,19 @@ from device_ui.errors import Damaged, HookError, NoKey, NotReadable
 from device_ui.language import Words
 from device_ui.mail import client
 from device_ui.settings.smtp import BY_NAME, Draft, SmtpSettings, parse
+from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, told
 from device_ui.web.pages import smtp
 from device_ui.web.sessions import Session
 from device_ui.web.site import Site
 
+if TYPE_CHECKING:
+    Line = dict[str, Any]
+    Lines = Generator[Line, None, None]
+
 log = logging.getLogger(__name__)
 
-Line = dict[str, Any]
-Lines = Generator[Line, None, None]
 
 LINES_TYPE = "application/x-ndjson"
 PLEASE_CORRECT = "Nothing was sent. Please correct:"
