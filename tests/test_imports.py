@@ -381,3 +381,12 @@ def test_rules_and_table_load_no_part_of_cryptography():
         "import device_ui.settings.store, device_ui.settings.seal, device_ui.settings.keys, device_ui.settings.export"
     )
     assert loaded(code) & {"cryptography", "ssl", "email", "sqlite3", "smtplib"} == set()
+
+
+def test_sealing_loads_no_other_algorithm():
+    code = (
+        "from device_ui.settings import seal\nseal.seal('x', bytes([9]) + bytes(31), ('host', '25', 'a@b.c', 'auto'))"
+    )
+    found = {name for name in loaded(code) if name.startswith("cryptography.hazmat.")}
+    assert "cryptography.hazmat.primitives.asymmetric.x25519" in found
+    assert {name for name in found if name.rpartition(".")[2] in ("backend", "rsa", "ec", "dsa", "ed25519")} == set()

@@ -10,6 +10,7 @@ import base64
 import hmac
 import json
 import re
+import sys
 import traceback
 
 import pytest
@@ -243,3 +244,18 @@ def test_password_is_in_no_sealed_text_and_in_no_traceback(bound_to):
         told += "".join(traceback.format_exception(error)) + repr(error.__cause__) + str(vars(error))
     assert PASSWORD not in told
     assert base64.b64encode(PASSWORD.encode()).decode()[:12] not in told
+
+
+def test_a_library_without_the_short_way_to_a_key_is_used_the_public_way(monkeypatch):
+    """What is sealed by one way opens by the other."""
+    from cryptography.hazmat.primitives.asymmetric import x25519
+
+    private = x25519.X25519PrivateKey.generate().private_bytes_raw()
+    public, bound_to = seal.public_key(private), ("host", "25", "a@b.c", "auto")
+    sealed = seal.seal("Kp7!vRw2#Zt9", public, bound_to)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.bindings._rust", None)
+    assert seal.public_key(private) == public
+    assert seal.unseal(sealed, private, bound_to) == "Kp7!vRw2#Zt9"
+    again = seal.seal("Kp7!vRw2#Zt9", public, bound_to)
+    monkeypatch.undo()
+    assert seal.unseal(again, private, bound_to) == "Kp7!vRw2#Zt9"

@@ -208,7 +208,7 @@ def test_no_secret_comes_from_anywhere_else():
             )
             if isinstance(node, ast.Import | ast.ImportFrom) and {"random", "uuid", "numpy"} & set(names):
                 importers.add(path.name)
-    assert importers == {"postman.py"}
+    assert importers == {"backoff.py"}
 
 
 def test_passwords_of_the_tests_are_no_defaults(image):

@@ -17,6 +17,7 @@ from device_ui.shape import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives import hpke
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 PURPOSE = "device-ui smtp password 1"
 # Version, key's id, HPKE's enc || ciphertext in base64url without padding.
@@ -35,9 +36,7 @@ def new_private_key() -> bytes:
 
 def public_key(private: bytes) -> bytes:
     """The public half: 32 bytes."""
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return _private_key(private).public_key().public_bytes_raw()
 
 
 def key_id(public: bytes) -> str:
@@ -53,9 +52,7 @@ def sealed_for(sealed: str) -> str | None:
 
 def seal(password: str, public: bytes, bound_to: Sequence[str]) -> str:
     """Close a password with the hook's public key for `bound_to` (host, port, account, security)."""
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-
-    ciphertext = _suite().encrypt(_padded(password), X25519PublicKey.from_public_bytes(public), info=_info(bound_to))
+    ciphertext = _suite().encrypt(_padded(password), _public_key(public), info=_info(bound_to))
     return f"hpke1.{key_id(public)}.{_encoded(ciphertext)}"
 
 
@@ -64,7 +61,6 @@ def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
     import base64
 
     from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     match = SEALED_PATTERN.fullmatch(sealed)
     if not match:
@@ -75,11 +71,35 @@ def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
         ciphertext = base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4))
         if _encoded(ciphertext) != match[2]:  # the last character has bits that nobody reads (RFC 4648, 3.5)
             raise ValueError
-        key = X25519PrivateKey.from_private_bytes(private)
-        return _unpadded(_suite().decrypt(ciphertext, key, info=_info(bound_to)))
+        return _unpadded(_suite().decrypt(ciphertext, _private_key(private), info=_info(bound_to)))
     except (InvalidTag, ValueError) as error:
         # The library says the same for a changed byte and for another server, and so do we.
         raise CannotOpen("it was typed for another server, or its bytes have changed") from error
+
+
+# The public ways to a key load the modules of every other algorithm, 1 MiB, and then call these two.
+
+
+def _public_key(raw: bytes) -> X25519PublicKey:
+    try:
+        from cryptography.hazmat.bindings._rust import openssl
+
+        return openssl.x25519.from_public_bytes(raw)
+    except (ImportError, AttributeError):
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+        return X25519PublicKey.from_public_bytes(raw)
+
+
+def _private_key(raw: bytes) -> X25519PrivateKey:
+    try:
+        from cryptography.hazmat.bindings._rust import openssl
+
+        return openssl.x25519.from_private_bytes(raw)
+    except (ImportError, AttributeError):
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        return X25519PrivateKey.from_private_bytes(raw)
 
 
 def _suite() -> hpke.Suite:
