@@ -169,8 +169,10 @@ def _write_new(folder: int, name: str, content: bytes, mode: int) -> None:
 
 def _read_all(descriptor: int, at_once: int) -> bytes:
     content = piece = os.read(descriptor, at_once)
-    while piece and len(content) <= SIZE_MAXIMUM:
-        piece = os.read(descriptor, min(at_once, SIZE_MAXIMUM + 1 - len(content)))
+    # Less than was asked for is the end of a regular file (read(2)).
+    while len(piece) == at_once and len(content) <= SIZE_MAXIMUM:
+        at_once = SIZE_MAXIMUM + 1 - len(content)
+        piece = os.read(descriptor, at_once)
         content += piece
     return content
 

@@ -51,28 +51,34 @@ class RecordStore(Generic[Content]):
     ) -> None:
         self.path, self._encode, self._from_values = path, encode, decode
         # The bytes that were read last, and what they say.
-        self._known: tuple[bytes, Content, str] | None = None
+        self._known: tuple[bytes, Stored[Content]] | None = None
 
     def read(self) -> tuple[Content | None, str]:
         """Settings and revision as they stand. Raises `Damaged`, `NotReadable`; changes nothing on flash."""
-        raw, known = flash.read(self.path), self._known
-        if raw is None:
-            return None, _revision(raw)
-        if known is None or known[0] != raw:
-            known = self._known = raw, self._decode(raw), _revision(raw)
-        return known[1:]
+        found = self._standing()
+        return found.settings, found.revision
 
     def load(self) -> Stored[Content]:
         """The same for the owner of the file: a damaged one is set aside, kept and told. Raises `NotReadable`."""
         try:
-            settings, revision = self.read()
+            found = self._standing()
         except Damaged as damage:
             try:
                 return Stored(None, "", flash.set_aside(damage.path))
             except NotStored:  # a read-only or failing flash: the file stays where it is, and is told all the same
                 return Stored(None, "", damage.path)
-        kept = flash.set_aside_files(self.path) if settings is None else []
-        return Stored(settings, revision, kept[-1] if kept else None)
+        if found.settings is not None:
+            return found
+        kept = flash.set_aside_files(self.path)
+        return Stored(None, found.revision, kept[-1] if kept else None)
+
+    def _standing(self) -> Stored[Content]:
+        raw, known = flash.read(self.path), self._known
+        if raw is None:
+            return Stored(None, _revision(raw))
+        if known is None or known[0] != raw:
+            known = self._known = raw, Stored(self._decode(raw), _revision(raw))
+        return known[1]
 
     def save(self, settings: Content, revision: str) -> bool:
         """Put `settings` on flash if `revision` still stands; whether anything had to be written.

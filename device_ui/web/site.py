@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
 
 from bottle import response
 
@@ -76,6 +78,11 @@ class Site:
     testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
     # The page that `render_once` made last, and all that it was made of.
     _made_last: tuple[object, str] = field(default=(None, ""), repr=False)
+
+    @cached_property
+    def public_key(self) -> Path:
+        """The file of the key that passwords are sealed to; the tab looks there each time."""
+        return self.device.folders.public_key
 
     def may_rest(self) -> bool:
         """Whether a process started anew would be no other than this one."""

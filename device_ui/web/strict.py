@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import Error
 
-from device_ui.shape import Any, dataclass
+from device_ui.shape import Any
 from device_ui.web.chunks import TOKEN, Chunks
 
 LINES_MAXIMUM = 100
@@ -52,14 +52,11 @@ class Refusal(Error):  # type: ignore[misc]  # waitress has no types
         return status, [("Content-Type", "text/plain; charset=UTF-8")], f"{status}\n\n{self.body}\n".encode()
 
 
-@dataclass(frozen=True)
 class Head:
     """A request's first line in its three parts, and the values of its field lines by their names in lower case."""
 
-    method: bytes
-    target: bytes
-    version: bytes
-    fields: Mapping[bytes, Sequence[bytes]]
+    def __init__(self, method: bytes, target: bytes, version: bytes, fields: Mapping[bytes, Sequence[bytes]]) -> None:
+        self.method, self.target, self.version, self.fields = method, target, version, fields
 
     def values(self, name: bytes) -> Sequence[bytes]:
         """The values of every line of this name."""

@@ -131,7 +131,7 @@ def _is_lost(site: Site, settings: SmtpSettings) -> bool:
     if settings.sealed is None:
         return False
     with contextlib.suppress(NoKey, Damaged, NotReadable):  # then saving a new one says so
-        return seal.sealed_for(settings.sealed) not in keys.public_ids(site.device.folders.public_key)
+        return seal.sealed_for(settings.sealed) not in keys.public_ids(site.public_key)
     return False
 
 
@@ -139,7 +139,7 @@ def sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
     """The settings with a typed password sealed for their server. Raises `NoKey`, `Damaged`, `NotReadable`."""
     if draft.password is None:
         return settings
-    public = keys.load_public(site.device.folders.public_key)
+    public = keys.load_public(site.public_key)
     return shape.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
 
 
