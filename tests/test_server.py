@@ -267,3 +267,18 @@ def test_a_page_is_one_system_call(web):
             length = re.search(rb"Content-Length: ([0-9]+)", header)
             assert length
             assert len(body) == int(length[1])
+
+
+@pytest.mark.parametrize("path", ["/login", "/smtp", "/static/style.css", "/nothing", "/health"])
+def test_a_connection_that_stays_gets_the_header_that_waitress_makes_for_one_that_ends(web, path):
+    def header(more: str) -> list[tuple[str, str]]:
+        with socket.create_connection(("127.0.0.1", web.port), SECONDS) as sock:
+            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
+            first, *lines = sock.recv(65536).partition(b"\r\n\r\n")[0].decode().split("\r\n")
+        pairs = [line.split(": ", 1) for line in lines]
+        return [("", first), *sorted((name.lower(), "" if name == "Date" else value) for name, value in pairs)]
+
+    ends = header("Connection: close\r\n")
+    assert ("connection", "close") in ends
+    assert ("date", "") in ends
+    assert header("") == [each for each in ends if each != ("connection", "close")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
 
 from device_ui import journal
 from device_ui.shape import Any
@@ -27,13 +28,27 @@ class Headed:
     complete: bool
     has_body: bool
     wrote_header: bool
+    close_on_finish: bool
+    request: Any
+    start_time: float
+    status: str
+    version: str
 
     def build_response_header(self) -> bytes:
         """The answer's header, complete."""
         given = {name.lower() for name, _ in self.response_headers}
         lines = ALL if LINES.keys().isdisjoint(given) else [line for name, line in LINES.items() if name not in given]
+        if self._is_usual(given):
+            told = [*self.response_headers, ("Date", build_http_date(self.start_time))]
+            first = "".join([f"HTTP/1.1 {self.status}\r\n", *[f"{name}: {value}\r\n" for name, value in told]])
+            return b"".join((first.encode("latin-1"), *lines, b"\r\n"))
         header: bytes = super().build_response_header()  # type: ignore[misc]  # of the task that it is mixed into
         return b"".join((header[:-2], *lines, header[-2:]))
+
+    def _is_usual(self, given: set[str]) -> bool:
+        """Whether waitress would add nothing but a date: a page of known length on a connection that stays."""
+        stays = self.version == "1.1" and not self.close_on_finish and "CONNECTION" not in self.request.headers
+        return stays and self.has_body and "content-length" in given and given.isdisjoint(("date", "server"))
 
     def write(self, data: bytes) -> None:
         """Send a part of the body; the first with the header, so that a small page is one segment and one system call."""

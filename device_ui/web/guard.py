@@ -221,7 +221,10 @@ def cookie(name: str) -> str:
     """The value of this request's first cookie of this name, ``""`` when it has none."""
     # By hand: http.cookies gives up, or raises, at an odd cookie of another program on this host, and cookies know
     # no ports (RFC 6265, 8.5).
-    pairs = (each.strip().partition("=") for each in _header("COOKIE").split(";"))
+    header = _header("COOKIE")
+    if name not in header:
+        return ""
+    pairs = (each.strip().partition("=") for each in header.split(";"))
     return next((value for each, _, value in pairs if each == name), "")
 
 
