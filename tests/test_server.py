@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -258,15 +259,25 @@ def test_a_damaged_record_starts_and_says_what_to_do(device, caplog):
         Administrator(device.folders.administrator).load()
 
 
-def test_a_page_is_one_system_call(web):
-    """Its header does not go out by itself first: a reader has the whole page with the first bytes that he has."""
-    with socket.create_connection(("127.0.0.1", web.port), SECONDS) as sock:
-        for _ in range(20):
-            sock.sendall(b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            header, _, body = sock.recv(65536).partition(b"\r\n\r\n")
-            length = re.search(rb"Content-Length: ([0-9]+)", header)
-            assert length
-            assert len(body) == int(length[1])
+def test_a_page_is_one_system_call(web, tmp_path):
+    """Its header does not go out by itself first."""
+    process, log = web.processes["web"], tmp_path / "calls"
+    words = ["strace", "-f", "-qq", "-s", "0", "-e", "trace=sendto", "-o", str(log), "-p", str(process.pid)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as strace:
+        try:
+            wait_for(lambda: not re.search(r"TracerPid:\s+0\n", status(process.pid)), what="strace")
+            page = web.browser().get("/setup")
+        finally:
+            strace.send_signal(signal.SIGINT)
+            strace.communicate()
+    assert page.status == 200
+    assert page.text
+    assert log.read_text().count("sendto(") == 1
+
+
+def status(pid: int) -> str:
+    """What the kernel tells of every thread of a process."""
+    return "".join(each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/status"))
 
 
 @pytest.mark.parametrize("path", ["/login", "/smtp", "/static/style.css", "/nothing", "/health"])
