@@ -11,7 +11,7 @@ import pytest
 from bottle import HTTPError, request, response
 
 from device_ui.device import Device
-from device_ui.web import app
+from device_ui.web import app, wanted
 from device_ui.web.administrator import Administrator
 from device_ui.web.guard import Guard, address, own_names
 from device_ui.web.sessions import Sessions
@@ -253,6 +253,12 @@ OPEN = {
 LATE = {("POST", path): (403, None) for path in ("/smtp", "/smtp/test", "/recipients")}
 
 
+def wanted_login(path: str) -> str:
+    """The login for who asks for a page; it leads back to most of them (tests/test_wanted.py)."""
+    page = wanted.PAGES.get(path, "")
+    return f"/login?to={page.replace('/', '%2F')}" if page else "/login"
+
+
 def test_every_route_but_the_entrance_needs_a_session(product, session):
     session.update(**settings_form(2525))
     found = routes(Device.load(product.folders))
@@ -263,7 +269,7 @@ def test_every_route_but_the_entrance_needs_a_session(product, session):
         for cookie in ("",) if (method, path) == ("POST", "/login") else ("", "session=", "session=forged", "other=1"):
             visitor = Browser(product.port, cookie)
             page = visitor.post(path, password="x") if method == "POST" else visitor.get(path)
-            expected = (OPEN | LATE).get((method, path), (303, "/login"))
+            expected = (OPEN | LATE).get((method, path), (303, wanted_login(path)))
             assert (page.status, page.headers.get("location")) == expected, (method, path)
             assert "alarm@mail.example.com" not in page.text
 

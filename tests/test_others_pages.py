@@ -66,7 +66,8 @@ def read(page: Page) -> document.Element:
 @pytest.mark.parametrize("path", ["/others", *PATHS])
 def test_a_session_is_needed(pages, hook, path):
     answer = dataclasses.replace(pages, cookie="").get(path)
-    assert (answer.status, answer.headers["location"], hook.heard) == (303, "/login", [])
+    page = path.replace("/others/", "%2Fothers%2F") if path != "/others" else "%2Fothers%2Fevent-codes"
+    assert (answer.status, answer.headers["location"], hook.heard) == (303, f"/login?to={page}", [])
 
 
 @pytest.mark.parametrize("path", ["/others", *PATHS])

@@ -136,7 +136,7 @@ def test_the_twentieth_is_the_last(page):
 
 def test_nobody_without_a_session_sees_or_changes_it(product, page):
     stranger = product.browser()
-    assert stranger.get("/recipients").headers["location"] == "/login"
+    assert stranger.get("/recipients").headers["location"] == "/login?to=%2Frecipients"
     answer = do(stranger, "add", "a@b.c")
     assert (answer.status, document.read(answer.text).all("h1")[0].text) == (403, "Sign in")
     assert listed(page) == []

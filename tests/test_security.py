@@ -17,7 +17,20 @@ from device_ui import check
 from device_ui.device import SETTINGS, Device
 from device_ui.mail import announcement
 from device_ui.settings import flash, recipients
-from device_ui.web import administrator, app, brand, forms, guard, noted, picture, server, sessions, strict, throttle
+from device_ui.web import (
+    administrator,
+    app,
+    brand,
+    forms,
+    guard,
+    noted,
+    picture,
+    server,
+    sessions,
+    strict,
+    throttle,
+    wanted,
+)
 from device_ui.web.connection import Limits
 from device_ui.web.pages import entry, language
 from tests import document
@@ -284,8 +297,8 @@ def test_no_weak_algorithm_is_named():
 
 
 def test_no_library_is_used_that_is_not_told():
-    # _sha2 is the standard library's from Python 3.12 on.
-    allowed = {*sys.stdlib_module_names, "_sha2", "device_ui", *check.MINIMUM_VERSIONS}
+    # Both are the standard library's: the first from Python 3.12 on, the second before it.
+    allowed = {*sys.stdlib_module_names, "_sha2", "_sha256", "device_ui", *check.MINIMUM_VERSIONS}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
@@ -294,7 +307,10 @@ def test_no_library_is_used_that_is_not_told():
 
 
 # The pages of a form that came too late are those of a table; the page that another language was chosen on has a pattern.
-REDIRECTS = r"'/[a-z/-]*'|self\.entrance\(\)|page or '/smtp'|page if PAGE_PATTERN\.fullmatch\(page\) else '/'"
+REDIRECTS = (
+    r"'/[a-z/-]*'|wanted\.entrance\(self\.entrance\(\)\)|page or wanted\.checked\(text\(form, wanted\.FIELD\)\) or '/smtp'"
+    r"|page if PAGE_PATTERN\.fullmatch\(page\) else '/'"
+)
 
 
 def test_every_redirect_is_a_path_of_this_device():
@@ -305,6 +321,7 @@ def test_every_redirect_is_a_path_of_this_device():
     assert not any(
         map(language.PAGE_PATTERN.fullmatch, ("//evil.example", "/\\evil.example", "https://evil.example", "/."))
     )
+    assert all(re.fullmatch(r"/[a-z/-]*", page) for page in wanted.PAGES.values())
     assert len(targets) > 8
 
 

@@ -20,7 +20,7 @@ from bottle import HTTPError, HTTPResponse, request, response
 from device_ui.device import host_name
 from device_ui.errors import Damaged, DeviceUIError, NotReadable
 from device_ui.shape import Any, dataclass, field
-from device_ui.web import browsers, peer
+from device_ui.web import browsers, peer, wanted
 from device_ui.web.administrator import Administrator
 from device_ui.web.allowance import Allowance
 from device_ui.web.sessions import Session, Sessions
@@ -84,7 +84,7 @@ class Guard:
         def route() -> Any:
             session = self.session()
             if session is None:
-                return late() if late else see_other(self.entrance())
+                return late() if late else see_other(wanted.entrance(self.entrance()))
             return show(session)
 
         return route

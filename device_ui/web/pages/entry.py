@@ -9,7 +9,7 @@ from bottle import HTTPResponse, request, response
 
 from device_ui.errors import NotReadable, NotStored
 from device_ui.settings.smtp import FIELDS
-from device_ui.web import administrator
+from device_ui.web import administrator, wanted
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
 from device_ui.web.site import Site
@@ -71,7 +71,7 @@ def show_login(site: Site) -> str | HTTPResponse:
     """The page that asks for the password."""
     if site.guard.entrance() != "/login":
         return see_other("/setup")
-    return _login_page(site, "", {})
+    return _login_page(site, "", {wanted.FIELD: request.query.getunicode(wanted.FIELD, "")})
 
 
 def come_late(site: Site) -> str | HTTPResponse:
@@ -122,12 +122,14 @@ def _enter(site: Site, form: Mapping[str, str]) -> HTTPResponse:
     session = site.guard.sign_in()
     page, names = KEPT.get(text(form, PAGE), ("", ()))
     session.kept = (page, {name: text(form, PREFIX + name) for name in names})
-    return see_other(page or "/smtp")
+    return see_other(page or wanted.checked(text(form, wanted.FIELD)) or "/smtp")
 
 
 def _login_page(site: Site, problem: str, form: Mapping[str, str]) -> str:
-    """The login; what `form` keeps of another one goes along in hidden fields."""
-    return site.render("login", problem=problem, kept={name: form[name] for name in form if name.startswith(PAGE)})
+    """The login; what `form` keeps of another one, or the page that was asked for, goes along in hidden fields."""
+    kept = {name: form[name] for name in form if name.startswith(PAGE)}
+    page = wanted.checked(text(form, wanted.FIELD))
+    return site.render("login", problem=problem, kept={**kept, wanted.FIELD: page} if page else kept)
 
 
 def _count_attempt(site: Site) -> int:
