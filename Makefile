@@ -9,6 +9,7 @@ LINT := --line-length 120
 RULES := --select A,ARG,B,C4,DTZ,E,F,I,N,PIE,PLC,PLE,PLW,RET,RUF,S,SIM,UP,W --ignore E501,N818,PLC0415,RUF001,RUF002,RUF003,S105,S603
 # The ledger's queries are put together of its own constants; what a person types is always a value (tests/test_history.py).
 RULES += --per-file-ignores 'device_ui/mail/*.py:S608'
+VERSIONS := $(shell sed -n 's/.*Language :: Python :: \([0-9.]*\)/\1/p' setup.cfg)
 SCANNERS := sslyze bandit
 # The bounds of make audit: inputs of hypothesis and seconds of atheris for each reader, cases for each form, seconds of wapiti.
 EXAMPLES ?= 400
@@ -42,6 +43,16 @@ test: .venv/tests ## run everything: unit tests, real mail servers, a real brows
 	@.venv/bin/python -m coverage run -m pytest $(TESTS)
 	@.venv/bin/python -m coverage combine --quiet
 	@.venv/bin/python -m coverage report
+
+versions: $(addprefix .venv/versions/,$(VERSIONS)) ## run the unit tests with every Python that setup.cfg names
+	@for version in $(VERSIONS); do echo "Python $$version"; \
+		".venv/versions/$$version/bin/python" -m pytest $(addprefix --ignore=tests/,browser servers power bench) $(TESTS) || exit 1; done
+
+.venv/versions/%: setup.cfg $(SOURCES)
+	@python$* -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps . && rm -rf build device_ui.egg-info
+	@$@/bin/pip install --quiet --disable-pip-version-check '.[test]' && rm -rf build device_ui.egg-info
+	@touch $@
 
 power: .venv/tests ## cut the power everywhere: start on every disk that a cut could leave; takes two hours
 	@sh .ci/needs tests
@@ -99,4 +110,4 @@ deb: .venv/bin/python ## build Debian packages in dist: with the three dependenc
 clean: ## remove what the other commands made, but not the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help run test power audit bench check format install deb clean
+.PHONY: help run test versions power audit bench check format install deb clean

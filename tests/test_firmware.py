@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def run(program: Path, folder: Path, *words: str | bytes, **options: object) -> 
 def texts(product: Product) -> list[tuple[str, str, str]]:
     """Code, source and text of every event, from the ledger of a hook that was stopped."""
     product.stop("mailhook")
-    with sqlite3.connect(product.folders.ledger) as ledger:
+    with closing(sqlite3.connect(product.folders.ledger)) as ledger:
         return ledger.execute("SELECT code, source, text FROM event ORDER BY number").fetchall()
 
 

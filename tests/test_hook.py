@@ -254,7 +254,8 @@ WHEN = "a time is written as in RFC 3339, with a zone: 2026-11-23T14:03:22Z"
         ("{'do': 'state'}", "this is no JSON"),
         ('{"do": "state"} {"do": "state"}', "this is no JSON"),
         ('{"do": ' + "[" * 10_000, "this is no JSON"),
-        ('{"a": ' * 9_000 + "1" + "}" * 9_000, "this is no JSON"),
+        # Correct, and deeper than any supported Python reads: from 3.13 on it reads 9,000 levels.
+        ('{"a": ' + "[" * 30_000 + "]" * 30_000 + "}", "this is no JSON"),
         ('{"code": ' + "9" * 5000 + "}", "this is no JSON"),
         ("{}", "unknown word"),
         ('{"do": null}', "unknown word"),

@@ -42,6 +42,7 @@ SHOWN = (
     "web/pages/smtp.py",
     "web/pages/trial.py",
 )
+STATUSES = (400, 403, 404, 405, 413, 415, 421, 422, 500, 503)
 # Sentences that are put together of several texts of the source, and those of the system, of bottle and of HTTP.
 FOREIGN = {
     "{host} port {port}, after {failed}",
@@ -59,7 +60,9 @@ FOREIGN = {
         os.strerror(each)
         for each in (errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EIO, errno.ECONNREFUSED)
     ),
-    *(f"{code} {http.client.responses[code]}" for code in (400, 403, 404, 405, 413, 415, 421, 422, 500, 503)),
+    # Python 3.13 calls them as RFC 9110 does.
+    *("413 Request Entity Too Large", "422 Unprocessable Entity", "413 Content Too Large", "422 Unprocessable Content"),
+    *(f"{code} {http.client.responses[code]}" for code in STATUSES),
 }
 # Two words with a blank between them: prose, and not a key or a pattern.
 PROSE = re.compile(r"[A-Za-z’'“]{2,}[,:;.)”]* [a-zA-Z{(]")
@@ -141,6 +144,12 @@ def test_a_language_has_no_sentence_that_nothing_shows():
     """Besides the words of the system and of bottle, which are nobody's here."""
     known = of_source() | of_templates() | of_catalogue() | FOREIGN
     assert sorted(each for each in ko.SENTENCES if each not in known) == []
+
+
+def test_every_status_that_is_answered_has_its_name():
+    """Of this Python: 3.13 calls two of them otherwise."""
+    named = {f"{code} {http.client.responses[code]}" for code in STATUSES}
+    assert named <= set(ko.SENTENCES)
 
 
 def test_every_value_keeps_its_place():

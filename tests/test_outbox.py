@@ -364,9 +364,9 @@ def test_a_ledger_in_use_is_not_set_aside(outbox, path, opened):
 
 
 def test_an_older_or_foreign_process_cannot_write_while_we_hold_it(outbox, path):
-    with sqlite3.connect(path, timeout=0) as stranger, pytest.raises(sqlite3.OperationalError, match="locked"):
-        stranger.execute("DELETE FROM event")
-    stranger.close()
+    with closing(sqlite3.connect(path, timeout=0)) as stranger:
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            stranger.execute("DELETE FROM event")
 
 
 # Damage

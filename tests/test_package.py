@@ -192,6 +192,15 @@ def test_every_recipe_names_the_least_versions_that_check_asks_for(path: str | P
     assert minimums(text) == {name: told(version) for name, version in MINIMUM_VERSIONS.items()}
 
 
+def test_every_python_that_is_named_is_one_that_was_seen_to_pass() -> None:
+    """`make versions` runs the unit tests with each; the README tells with which they passed, and this run is one of them."""
+    named = re.findall(r"Language :: Python :: ([0-9.]+)", (ROOT / "setup.cfg").read_text())
+    (seen,) = re.findall(r"they pass with Python ([0-9., and]+)", (ROOT / "README.md").read_text())
+    assert re.findall(r"([0-9]+\.[0-9]+)\.[0-9]+", seen) == named
+    assert f"python_requires = >={named[0]}\n" in (ROOT / "setup.cfg").read_text()
+    assert told(sys.version_info[:2]) in named
+
+
 def test_the_recipes_are_of_this_version_and_licence() -> None:
     assert f"DEVICE_UI_VERSION = {device_ui.__version__}\n" in (BUILDROOT / "device-ui.mk").read_text()
     checksum = hashlib.md5((ROOT / "LICENSE").read_bytes(), usedforsecurity=False).hexdigest()

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def test_the_source_is_the_name_that_the_caller_gave_with_its_user(name, header,
 
 def texts(product: Product) -> list[tuple[str, str, str]]:
     product.stop("mailhook")
-    with sqlite3.connect(product.folders.ledger) as ledger:
+    with closing(sqlite3.connect(product.folders.ledger)) as ledger:
         return ledger.execute("SELECT code, source, text FROM event ORDER BY number").fetchall()
 
 
@@ -220,7 +221,7 @@ def test_a_caller_outside_the_group_is_denied_and_never_meets_a_secret(product):
     assert done.returncode == 0
     child = (
         "import os, sys\nsys.path[:0] = sys.argv[1].split(os.pathsep)\nfrom device_ui.__main__ import main\n"
-        "sys.argv = ['sendmail', 'root']\nimport argparse, email.policy, html.parser, getopt, pwd, shutil\n"
+        "sys.argv = ['sendmail', 'root']\nimport argparse, email.policy, html.parser, getopt, locale, pwd, shutil\n"
         "import device_ui.mail.sendmail, device_ui.device, json, socket\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\nsys.exit(main())"
     )

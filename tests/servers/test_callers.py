@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def plain(mail: Mail) -> str:
 def events(appliance: Appliance) -> list[Event]:
     """Code, source and text of every event; the hook ends."""
     appliance.product.stop("mailhook")
-    with sqlite3.connect(appliance.product.folders.ledger) as ledger:
+    with closing(sqlite3.connect(appliance.product.folders.ledger)) as ledger:
         return ledger.execute("SELECT code, source, text FROM event ORDER BY number").fetchall()
 
 
