@@ -38,6 +38,14 @@ SPACED = """
   document.adoptedStyleSheets = [sheet];
 }
 """
+# WCAG 2.2, 1.4.4: the text alone twice as large. The whole page twice as large is a window of half the width.
+LARGE = """
+() => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync("html {font-size: 200%}");
+  document.adoptedStyleSheets = [sheet];
+}
+"""
 # Whatever hides text that does not fit, but what is there for a screen reader alone.
 CUT = """
 () => [...document.querySelectorAll("body *")].filter(each => each.checkVisibility() && !each.matches(".unseen"))
@@ -206,6 +214,10 @@ def test_axe_finds_nothing_on_any_page_in_any_state(enter, hook, faked, state):
     assert overflow(visitor) == 0
     visitor.page.evaluate(SPACED)
     assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
+    visitor.page.evaluate(LARGE)
+    for width in (320, 640, 1280):
+        visitor.page.set_viewport_size({"width": width, "height": 400})
+        assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, []), width
 
 
 @pytest.mark.parametrize("path", ["/smtp", "/history", "/login"])
@@ -213,8 +225,9 @@ def test_korean_is_read_as_well_and_fits_a_phone(enter, hook, path):
     visitor = enter(path, locale="ko-KR", viewport={"width": 320, "height": 640})
     assert visitor.page.locator("html").get_attribute("lang") == "ko"
     assert found(visitor, runOnly=TAGS) == []
-    visitor.page.evaluate(SPACED)
-    assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
+    for enlarged in (SPACED, LARGE):
+        visitor.page.evaluate(enlarged)
+        assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
 
 
 def test_axe_finds_nothing_on_the_set_up(visit, product):
