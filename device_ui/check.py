@@ -14,6 +14,7 @@ from pathlib import Path
 from device_ui import certificate
 from device_ui.device import Device
 from device_ui.errors import Damaged, DeviceUIError, HookError, NotReadable
+from device_ui.language import LANGUAGES, load
 from device_ui.mail import catalog, client
 from device_ui.settings import flash, keys, seal
 from device_ui.settings.store import Store
@@ -43,6 +44,7 @@ def findings(device: Device) -> Iterator[Finding]:
         yield _version(package)
     looks: tuple[tuple[str, Callable[[Device], str]], ...] = (
         ("event catalogue", lambda device: f"{len(catalog.load(device.folders.etc).kinds)} codes"),
+        ("languages", _languages),
         ("public key", lambda device: f"{len(keys.load_public(device.folders.public_key)) * 8} bits"),
         ("private key", _private_key),
         ("administrator", _administrator),
@@ -72,6 +74,12 @@ def _version(package: str) -> Finding:
     return Finding(
         package, numbers >= minimum, found if numbers >= minimum else f"{found}; {needed} or later is needed"
     )
+
+
+def _languages(device: Device) -> str:
+    for code in LANGUAGES:
+        load(code, device.folders.etc)
+    return ", ".join(LANGUAGES)
 
 
 def _private_key(device: Device) -> str:

@@ -30,7 +30,7 @@ WEIGHT_MINIMUM = 6
 # A mail server's answer (RFC 5321, 4.2), which is told as it came.
 ANSWER = re.compile(r"[2-5][0-9]{2}[ -]")
 # Values that are sentences of ours again, and so are looked up, too; every other one is somebody else's.
-OURS = frozenset({"reason", "step", "names", "problem", "told", "name", "lowest", "reply", "error", "counts"})
+OURS = frozenset({"reason", "step", "names", "problem", "told", "name", "lowest", "reply", "error", "counts", "when"})
 
 
 class Words:
@@ -50,6 +50,10 @@ class Words:
         if not self._sentences:
             return english
         return self._sentences.get(english) or self._recognised(english) or self._begun(english) or english
+
+    def lines(self, english: str) -> str:
+        """A text of several lines, each a sentence of its own."""
+        return "\n".join(map(self, english.split("\n")))
 
     def _begun(self, english: str) -> str:
         """The reason that an error gives, which stands here as a sentence: with a capital letter and a full stop."""

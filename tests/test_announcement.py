@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -206,6 +207,19 @@ def test_the_mail_says_what_when_and_from_where(desk):
     )
     assert "Source: SMTP tab, from 192.0.2.7" in text
     assert "Time: 2027-01-15" in text
+
+
+def test_a_reader_of_korean_is_told_in_korean(desk):
+    desk.listed = [Recipient(each, "info", "ko") for each in (ONE, TWO, OLD.account)]
+    desk.change()
+    desk.work()
+    text = message_from_bytes(desk.mails[0][1], policy=policy.default).get_body(("plain",)).get_content()
+    words = " ".join(text.split())
+    assert (
+        "이전: mail.example.com 포트 587, 계정 alarm@mail.example.com, 보안 auto 현재: mail.example.net 포트" in words
+    )
+    assert "SMTP 탭, 192.0.2.7에서" in words
+    assert not {"Before", "Now", "port", "account", "security", "from"} & set(re.findall("[A-Za-z]+", text))
 
 
 def test_an_address_that_is_not_known_is_not_made_up(desk):

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from device_ui.device import Folders
+from device_ui.mail.catalog import SERVER_CHANGED
+from device_ui.web.pages.history import OWN_CODE
 from tests import document
 from tests.fake_hook import WELL, FakeHook, Pages, make_keys, signed_in
 from tests.product import Page, Product
@@ -96,6 +98,27 @@ def table(page: Page) -> list[list[str]]:
     return [[cell.text for cell in row.all("th") + row.all("td")] for row in found]
 
 
+def test_what_the_device_wrote_itself_is_told_in_korean_and_nothing_else_is(pages, hook):
+    """Of event 902; what a firmware says stays as it came, even the very same."""
+    said = {
+        "source": "SMTP tab, from 192.0.2.7",
+        "text": "Before: a.bb port 1, account a@b.cc, security auto\nNow: what",
+    }
+    events = [{"event": {**EVENT, **said, "code": code, "deliveries": []}} for code in ("902", "303")]
+    hook.answers["history"] = [*events, {"end": {"matched": 2, "kept": 2, "removed": {}}}]
+    shown = document.read(pages.get("/history", HTTP_ACCEPT_LANGUAGE="ko").text)
+    texts = [
+        "이전: a.bb 포트 1, 계정 a@b.cc, 보안 auto Now: what",
+        "Before: a.bb port 1, account a@b.cc, security auto Now: what",
+    ]
+    assert [each.text for each in shown.by_class("text")] == texts
+    assert [row.all("td")[5].text for row in shown.all("tr")[1:]] == [
+        "SMTP 탭, 192.0.2.7에서",
+        "SMTP tab, from 192.0.2.7",
+    ]
+    assert OWN_CODE == SERVER_CHANGED.code
+
+
 def links(page: Page) -> dict[str, dict[str, str]]:
     """The query of each link of the page, by its text."""
     (main,) = document.read(page.text).all("main")
@@ -114,7 +137,7 @@ def said(page: Page) -> str:
 @pytest.mark.parametrize("path", ["/history", "/history.csv"])
 def test_a_session_is_needed(pages, hook, path):
     answer = dataclasses.replace(pages, cookie="").get(path)
-    assert (answer.status, answer.headers["location"], hook.heard) == (303, "/login", [])
+    assert (answer.status, answer.headers["location"], hook.heard) == (303, "/login?to=%2Fhistory", [])
 
 
 @pytest.mark.parametrize("path", ["/history", "/history.csv"])

@@ -15,7 +15,7 @@ import pytest
 from device_ui.errors import MakerFile
 from device_ui.language import ENGLISH, LANGUAGES, PLACE, PLAIN, Words, accepted, load
 from device_ui.languages import ko
-from device_ui.mail import catalog, diagnosis
+from device_ui.mail import catalog, diagnosis, message, tester
 from device_ui.settings import recipients
 from device_ui.settings.smtp import FIELDS
 from tests.product import ROOT
@@ -27,6 +27,7 @@ SHOWN = (
     "settings/rules.py",
     "settings/smtp.py",
     "settings/recipients.py",
+    "mail/announcement.py",
     "mail/diagnosis.py",
     "mail/verdict.py",
     "mail/dial.py",
@@ -122,6 +123,28 @@ def of_catalogue() -> set[str]:
     return {text for kind in catalog.built_in().kinds.values() for text in (kind.name, kind.description)}
 
 
+def of_mails() -> set[str]:
+    """The labels and words of a mail: first of a pair, or asked for by itself."""
+    found = set()
+    trees = (ast.parse((ROOT / "device_ui" / "mail" / name).read_text()) for name in ("message.py", "telling.py"))
+    for node in (each for tree in trees for each in ast.walk(tree)):
+        pair = node.elts[0] if isinstance(node, ast.Tuple) and len(node.elts) == 2 else None
+        asked_for = node.args[0] if isinstance(node, ast.Call) and ast.unparse(node.func) == "words" else None
+        found |= {
+            each.value for each in (pair, asked_for) if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        }
+    return {
+        *found,
+        message.REMOVED,
+        message.TEST_INTRO,
+        tester.SAMPLE_TEXT,
+        tester.SAMPLE_SOURCE,
+        tester.SAMPLE_MESSAGE,
+        "info",
+        "fault",
+    }
+
+
 def of_source() -> set[str]:
     """Every text of the whole program: what a language's file may have."""
     return {each for path in (ROOT / "device_ui").rglob("*.py") if path.name != "ko.py" for each in texts(path)}
@@ -131,7 +154,7 @@ def asked() -> set[str]:
     """What a language's file must have."""
     prose = {each for name in SHOWN for each in texts(ROOT / "device_ui" / name) if PROSE.search(each)}
     tables = {each.label for each in FIELDS} | {each.help for each in FIELDS} | set(recipients.LOWEST.values())
-    return {each for each in prose if not UNSEEN.search(each)} | of_templates() | tables | of_catalogue()
+    return {each for each in prose if not UNSEEN.search(each)} | of_templates() | tables | of_catalogue() | of_mails()
 
 
 @pytest.mark.parametrize("code", [each for each in LANGUAGES if each != ENGLISH])

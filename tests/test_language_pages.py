@@ -47,10 +47,15 @@ def reader(product) -> Browser:
 def english(page: Page) -> list[str]:
     """The English words that a page shows, in its text and in what is read out."""
     root = document.read(page.text)
-    shown = [each.own_text for each in root.walk() if each.name not in ("pre", "iframe", "option", "script")]
+    shown = [each.own_text for each in root.walk() if each.name not in ("pre", "script")]
     shown += [
         value for each in root.walk() for name, value in each.attributes.items() if SHOWN_ATTRIBUTES.fullmatch(name)
     ]
+    return left(shown)
+
+
+def left(shown: list[str]) -> list[str]:
+    """The English words of texts."""
     words = (word for text in shown for word in re.findall(r"[A-Za-z]{3,}", TYPED.sub("", text)))
     return sorted({word for word in words if word not in SAME})
 
@@ -60,6 +65,20 @@ def test_no_english_is_left_on(reader, path):
     page = reader.get(path)
     assert english(page) == []
     assert document.problems(page.text) == []
+
+
+@pytest.mark.parametrize("code", ["303", "901"])
+def test_no_english_is_left_of_a_mail_that_is_shown(tmp_path, code):
+    """To a device that speaks Korean: the mail's two parts are the recipients' language, and its headers are nobody's."""
+    with Product(tmp_path) as korean:
+        korean.maker('[device]\nlanguage = "ko"\n').start()
+        korean.save(**settings_form(free_port()))
+        page = korean.logged_in().get(f"/others/email-content?code={code}")
+    root = document.read(page.text)
+    assert set(english(page)) <= set(left([each.text for each in root.all("dd")]))  # the mail's headers
+    (frame,), (_, text) = root.all("iframe"), root.all("pre")
+    told = [each.own_text for each in document.read(frame.attributes["srcdoc"]).walk()] + [text.text]
+    assert [each for each in left(told) if each not in ("fault", "UTC")] == []
 
 
 def test_no_english_is_left_at_the_door(product, tmp_path):

@@ -255,6 +255,11 @@ def broken_catalogue(product: Product) -> None:
     (product.folders.etc / "events.toml").write_text("[1]\n")
 
 
+def broken_words(product: Product) -> None:
+    product.folders.etc.mkdir()
+    (product.folders.etc / "ko.toml").write_text('"{count} infos" = "x"\n')
+
+
 def no_hook(product: Product) -> None:
     product.stop("mailhook")
 
@@ -276,6 +281,7 @@ def missing_key(product: Product) -> None:
         (damaged_key, "public key"),
         (damaged_administrator, "administrator"),
         (broken_catalogue, "event catalogue"),
+        (broken_words, "languages"),
         (no_hook, "mail hook"),
         (set_aside, "set aside"),
     ],

@@ -132,7 +132,7 @@ class Announcer:
                 happened.time,
                 self._calendar.told if self._calendar.is_right() else 0.0,
                 f"SMTP tab, from {by}" if by else "not known",
-                f"Before: {_told(before.settings)}\nNow: {_told(settings)}",
+                "\n".join([_told("Before", before.settings), _told("Now", settings)]),
                 waiting=False,
                 clock=happened.clock,
             )
@@ -272,5 +272,5 @@ class Announcer:
         self._proved = proved
 
 
-def _told(settings: SmtpSettings) -> str:
-    return f"{settings.host} port {settings.port}, account {settings.account}, security {settings.security}"
+def _told(when: str, settings: SmtpSettings) -> str:
+    return f"{when}: {settings.host} port {settings.port}, account {settings.account}, security {settings.security}"

@@ -20,7 +20,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 from device_ui.language import ENGLISH, PLAIN, Words, spoken
-from device_ui.mail.catalog import Catalog, Kind
+from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.outbox import Digest, Event
 from device_ui.mail.telling import headed, local, moment, numbers, span
 from device_ui.settings.recipients import Recipient
@@ -172,12 +172,14 @@ def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Word
 
 def table(event: Event, kind: Kind, device: Mapping[str, str], words: Words = PLAIN) -> Rows:
     """What the mail tells, row by row; what is empty is left out."""
+    # What the firmware and the system say stays as it came.
+    own = words.lines if event.code == SERVER_CHANGED.code else str
     rows = (
         ("Event", f"{event.code} {words(kind.name)}"),
         ("Type", words(event.type)),
         ("Time", words(moment(event.time, event.clock))),
-        ("Source", event.source),
-        ("Text", event.text),
+        ("Source", own(event.source)),
+        ("Text", own(event.text)),
         *_device_rows(device),
         ("Event number", str(event.number)),
     )

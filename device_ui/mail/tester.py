@@ -85,9 +85,10 @@ class Tester:
         from device_ui.mail import message
 
         settings = self._stored_or_sample()
-        text = SAMPLE_MESSAGE if kind.code == MESSAGE.code else SAMPLE_TEXT
-        event = Event(kind.code, kind.type, self._clock.now(), self._clock.now(), SAMPLE_SOURCE, text)
         envelope = self._envelope(settings, addresses(kind.type, self._listed(), settings), "192.0.2.1")
+        words, now = envelope.languages[0], self._clock.now()
+        text = words(SAMPLE_MESSAGE if kind.code == MESSAGE.code else SAMPLE_TEXT)
+        event = Event(kind.code, kind.type, now, now, words(SAMPLE_SOURCE), text)
         raw = message.compose(event, kind, envelope)
         mail = message_from_bytes(raw, policy=policy.default)
         plain, html = (mail.get_body((each,)) for each in ("plain", "html"))

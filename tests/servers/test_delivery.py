@@ -187,6 +187,20 @@ def test_events_from_before_the_settings_go_out_in_their_order(server, hook):
     assert [each.partition(".")[0] for each in found] == [f"<{number}" for number in numbers]
 
 
+def test_a_korean_mail_is_read_as_it_was_written(server, product, authority, tmp_path):
+    product.maker('[device]\nname = "회의실 저장 장치"\nlanguage = "ko"\n[mail]\ndigest_window = 0\n')
+    product.start_hook("--ca-file", str(authority.write(tmp_path / "authority.pem")))
+    with Capture(server.submission_port) as relay:
+        mail = delivered(server, product, relay, sender_name="서버실, 김 대리")
+    assert mail["Subject"] == "[fault 303] 감사 로그 공간: 1차 임계값 초과 · 회의실 저장 장치"
+    assert str(mail["From"].addresses[0].display_name) == "서버실, 김 대리"
+    plain, page = (mail.get_body((kind,)).get_content() for kind in ("plain", "html"))
+    for told in (plain, page):
+        assert "감사 로그 공간: 1차 임계값 초과" in told and "it works" in told and "회의실 저장 장치" in told
+        assert "장애" in told and "Type" not in told and "\ufffd" not in told
+    assert '<html lang="ko">' in page
+
+
 def test_153_and_306_never_cause_mail(server, hook):
     before = len(server.mails())
     with Capture(server.submission_port) as relay:

@@ -40,6 +40,8 @@ COLUMNS = {
 MOMENT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2}) ([+-][0-9]{2}:[0-9]{2}) \([^()]{1,12}\)"
 )
+# The event whose source and text this device writes itself (`mail.catalog.SERVER_CHANGED`); all others stay as they came.
+OWN_CODE = "902"
 NOT_SHOWN = "The history cannot be shown. {reason}"
 NOT_FILTERED = "Please change the filter. {reason}"
 QUERY_FIELDS_MAXIMUM = 20
@@ -146,6 +148,7 @@ def _shown(query: Query, end: Mapping[str, Any], words: Words) -> dict[str, Any]
         "columns": COLUMNS,
         "ends": spreadsheet.ends,
         "moment": moment,
+        "own": lambda event, text: words.lines(text) if event["code"] == OWN_CODE else text,
         "first": (query.page - 1) * PAGE_EVENTS + 1,
         "matched": matched,
         "kept": end.get("kept", 0),
