@@ -770,7 +770,7 @@ def small_flash(product: Product):
     try:
         yield
     finally:
-        subprocess.run(["umount", folder], check=True, timeout=20)
+        subprocess.run(["umount", "--lazy", folder], check=True, timeout=20)
 
 
 def fill(product: Product) -> None:

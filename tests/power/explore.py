@@ -169,13 +169,15 @@ class Explorer:
         """After each change of the disk from chapter `since` on both processes die, are started and used; then the power
         fails. What the dead ones had not synced stays in doubt until the living ones sync it."""
         moments = [each for each in _moments(self._recording) if each[0] >= since]
-        contents = self._prepared()[-1].known.contents
+        prepared = self._prepared()
+        contents = prepared[-1].known.contents
+        stood = next((each.known.keys for each in prepared if each.known.erased), frozenset[bytes]())
         for start in range(0, len(moments), BATCH):
             batch = moments[start : start + BATCH]
             places = [self._built(model.view.tree(), str(number)) for number, (_, model, _) in enumerate(batch)]
             for number, steps in self._recoveries(places, "--use").items():
                 _, model, known = batch[number]
-                known.contents = set(contents)
+                known.contents, known.keys = set(contents), stood
                 self._after_kill(model, known, steps, f"{self._recording.name} killed at {start + number}", most)
             for place in places:
                 shutil.rmtree(place)
@@ -194,12 +196,14 @@ class Explorer:
                 step.do(model)
 
     def _look(self, tree: Tree, known: Known) -> None:
-        """Learn what the ledger holds when the processes alone end."""
+        """Learn what the disk holds when the processes alone end."""
         place = self._built(tree, "disk")
         with contextlib.suppress(DeviceUIError):  # who tries this disk finds and tells it
             seen = recovery.recover(recovery.at(self._device, place))
             known.contents.add(content_of(seen))
             known.look(known.contents, seen.ledger.facts["ledger_id"])
+            if known.erased is None:
+                known.keys = seen.privates_before
         shutil.rmtree(place)
 
     def try_one(self, tree: Tree, known: Known, name: str, depth: int) -> None:
@@ -221,11 +225,11 @@ class Explorer:
         """Every cut, and what the ledger held between any two transactions: the processes alone end there."""
         found = list(cuts(self._recording))
         contents: set[int] = set()
-        ledger_id = ""
+        ledger_id, stood = "", frozenset[bytes]()
         for cut in found:
-            cut.known.contents, cut.known.ledger_id = contents, ledger_id
+            cut.known.contents, cut.known.ledger_id, cut.known.keys = contents, ledger_id, stood
             self._look(next(cut.point.states(1, "")), cut.known)
-            ledger_id = cut.known.ledger_id
+            ledger_id, stood = cut.known.ledger_id, cut.known.keys
         return found
 
     def _deeper(self, trees: Sequence[Tree], known: Known, name: str, most: int) -> None:

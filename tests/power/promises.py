@@ -27,6 +27,8 @@ MODES = {
     "mail/ledger.sqlite3.made": 0o600,
 }
 # The content of a ledger that holds nothing.
+# Places in `recovery.COLUMNS`.
+WAITING, MAIL = 2, 8
 EMPTY: tuple[Any, ...] = ((), (), ())
 REMOVED = ("removed_info", "removed_fault", "removed_waiting")
 
@@ -45,6 +47,8 @@ class Known:
     code: str = ""
     contents: set[int] = field(default_factory=set)
     ledger_id: str = ""
+    # Public halves of the keys that stood before a factory reset was asked for: a finished one is followed by new keys.
+    keys: frozenset[bytes] = frozenset()
     # What is known if a factory reset that was asked for goes through; None: none was.
     erased: Known | None = None
     is_resetting: bool = False
@@ -157,9 +161,10 @@ def events_are_kept(known: Known, found: Found, _: Path) -> Iterator[str]:
         for number, text in known.events.items()
         if number in events and events[number][1] != text
     )
+    # A delivery is kept by the mail's number, which in a digest is that of its first event.
     delivered = {row[0] for row in found.ledger.deliveries if row[2] == "delivered"}
     for number in known.delivered & events.keys():
-        if events[number][2] or number not in delivered:
+        if events[number][WAITING] or (events[number][MAIL] or number) not in delivered:
             yield f"event {number} was delivered and waits again"
 
 
@@ -189,10 +194,10 @@ def key_is_there(known: Known, found: Found, _: Path) -> Iterator[str]:
 
 
 def key_goes_first(known: Known, found: Found) -> Iterator[str]:
-    """A factory reset that erased anything has erased the key."""
+    """A factory reset that erased anything has erased the key that stood before."""
     if (
         known.erased is not None
-        and found.privates_before
+        and found.privates_before & known.keys
         and not found.is_settings_before
         and known.told["settings"] >= 0
     ):
