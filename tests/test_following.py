@@ -113,7 +113,7 @@ def real(product: Product):
 
 def test_the_hook_tells_at_once_that_its_state_has_changed(real):
     following = Following(real.folders.socket, lambda: 0.0)  # so that nothing is asked again for its age
-    assert following.state()["problem"] == "unset"
+    wait_for(lambda: following.state()["problem"] == "unset", what="the first look at the settings")
     real.save(**settings_form(9))  # nobody listens there
     wait_for(lambda: following.state()["problem"] == "", what="settings")
     real.event("303", "x")

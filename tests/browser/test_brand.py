@@ -8,8 +8,7 @@ import re
 import pytest
 
 from tests.browser.conftest import Running, give_cookie
-from tests.browser.test_access import CUT, SPACED, TAGS, found
-from tests.browser.test_main_job import overflow
+from tests.browser.test_access import TAGS, found, look_everywhere
 from tests.product import Product, settings_form
 from tests.test_brand import branded
 from tests.test_picture import SVG
@@ -57,13 +56,7 @@ def test_axe_finds_nothing_with_the_weakest_colours_that_are_taken(visit, signed
     # What only some states show: a banner's button, and a list of errors.
     visitor.page.locator(".toast").evaluate("toast => toast.hidden = false")
     visitor.update()
-    assert found(visitor, runOnly=TAGS) == []
-    visitor.page.emulate_media(color_scheme="dark")
-    assert found(visitor, runOnly=["color-contrast", "link-in-text-block"]) == []
-    visitor.page.set_viewport_size({"width": 320, "height": 640})
-    assert overflow(visitor) == 0
-    visitor.page.evaluate(SPACED)
-    assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
+    look_everywhere(visitor)
 
 
 def test_axe_finds_a_colour_that_would_not_be_taken(visit, signed):
