@@ -13,6 +13,7 @@ import fcntl
 import ipaddress
 import socket
 import struct
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,11 +143,13 @@ def _signatures_only() -> x509.KeyUsage:
 
 def _load(path: Path) -> x509.Certificate | None:
     """The certificate; None where there is none, or what is there is damaged."""
-    from cryptography import exceptions, x509
+    from cryptography import exceptions, utils, x509
 
     raw = flash.read(path)
     damages = (exceptions.InvalidSignature, exceptions.UnsupportedAlgorithm)
-    with contextlib.suppress(ValueError, TypeError, x509.ExtensionNotFound, *damages):
+    with warnings.catch_warnings(), contextlib.suppress(ValueError, TypeError, x509.ExtensionNotFound, *damages):
+        # A serial number that is not positive: somebody's old authority gives such, and ours the signature tells.
+        warnings.simplefilter("ignore", utils.CryptographyDeprecationWarning)
         found = x509.load_pem_x509_certificate(raw or b"")
         if _is_own(found):
             found.verify_directly_issued_by(found)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from device_ui import certificate
@@ -154,6 +155,14 @@ def test_every_damaged_byte_is_told_and_none_is_a_crash(tmp_path):
         assert told or x509.load_pem_x509_certificate(path.read_bytes()) == whole
 
 
+def test_a_serial_number_that_became_negative_is_told(tmp_path):
+    whole = made(tmp_path)
+    raw, serial = whole.public_bytes(Encoding.DER), whole.serial_number.to_bytes(20)
+    worse = raw.replace(serial, bytes([serial[0] | 0x80]) + serial[1:], 1)
+    (tmp_path / "certificate.pem").write_text(ssl.DER_cert_to_PEM_cert(worse))
+    assert problem(tmp_path)
+
+
 def test_a_certificate_of_another_key_is_made_anew(tmp_path):
     made(tmp_path)
     (tmp_path / "key.pem").unlink()
@@ -170,9 +179,9 @@ def test_a_new_certificate_keeps_the_names_and_not_the_addresses(tmp_path):
     assert addresses == ["192.0.2.9", "127.0.0.1", "::1"]
 
 
-def put_foreign(folder: Path, days: int) -> Path:
+def put_foreign(folder: Path, days: int, *more: str) -> Path:
     """A certificate of somebody else's making, in place of ours."""
-    name = ["-newkey", "rsa:2048", "-noenc", "-subj", "/CN=nas.example.com", "-days", str(days)]
+    name = ["-newkey", "rsa:2048", "-noenc", "-subj", "/CN=nas.example.com", "-days", str(days), *more]
     files = ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"]
     subprocess.run(["openssl", "req", "-x509", *name, *files], check=True, capture_output=True)
     return folder
@@ -200,6 +209,12 @@ def test_one_that_somebody_put_in_its_place_is_asked_for_its_dates_and_its_key(t
     (tmp_path / "key.pem").write_text("nonsense")
     assert problem(tmp_path, now) == "key.pem is not its key"
     assert not certificate.is_own(tmp_path)
+
+
+def test_one_of_an_old_authority_without_a_serial_number_is_somebodys(tmp_path):
+    put_foreign(tmp_path, 400, "-set_serial", "0")
+    now = datetime.datetime.now(datetime.UTC)
+    assert (problem(tmp_path, now), certificate.is_own(tmp_path)) == ("", False)
 
 
 def test_one_that_somebody_put_there_is_kept_when_ours_is_asked_for(foreign):

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from typing import Any
@@ -89,11 +90,11 @@ def _all(name: str, pool: Executor, jobs: Iterable[Job], wanted: int) -> int:
         try:
             figures.add(done.result())
         except Exception as error:  # one story that went wrong must not take the others along
-            print(f"FAILED {'+'.join(submitted[done])}: {error!r}", flush=True)
+            print(f"FAILED {'+'.join(submitted[done])}:", *traceback.format_exception(error), sep="\n", flush=True)
             failed = 1
         if number % PROGRESS == 0:
-            broken = sum(figures.violations.values())
-            told = f"{number} of {len(submitted)} stories, {len(figures.states[1])} disks, {broken} broken promises"
+            broken = [f"{line} ({figures.examples[line]})" for line in figures.violations]
+            told = f"{number} of {len(submitted)} stories, {len(figures.states[1])} disks, {len(broken)} promises broken {broken}"
             print(told, file=sys.stderr, flush=True)
     failed |= _told(name, figures, begun)
     if len(figures.states[1]) < wanted:
@@ -103,7 +104,7 @@ def _all(name: str, pool: Executor, jobs: Iterable[Job], wanted: int) -> int:
 
 
 def _told(name: str, figures: Figures, begun: float) -> int:
-    for line, count in figures.violations.most_common(20):
+    for line, count in figures.violations.most_common():
         print(f"BROKEN {count} times: {line} ({figures.examples[line]})")
     print(
         f"{name}: {figures.cuts} cuts ({figures.exhaustive} of them exhausted), {figures.acknowledgements} acknowledgements, "
