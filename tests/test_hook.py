@@ -70,8 +70,10 @@ class Bell:
         self.woken = self.changed = 0
         self.failing: Exception | None = None
         self.word = "unset"
+        self.before: Callable[[], None] = lambda: None
 
     def wake(self) -> None:
+        self.before()
         self.woken += 1
 
     def settings_changed(self, _revision: str = "", _by: str = "") -> None:
@@ -451,7 +453,14 @@ def test_the_postman_is_woken_for_an_event_and_for_nothing_else(door):
     door.ask(b'{"do": "state"}\n', b"nonsense\n", b"\n")
     assert door.bell.woken == 0
     door.ask(b"event 303\n")
-    assert door.bell.woken == 1
+    wait_for(lambda: door.bell.woken == 1, SECONDS, "the postman")
+
+
+def test_every_caller_has_an_answer_before_the_postman_takes_the_processor(closed_door):
+    callers, told = [closed_door.call(b"event 303\n") for _ in range(3)], []
+    closed_door.bell.before = lambda: told.extend(each.recv(100, socket.MSG_DONTWAIT) for each in callers)
+    closed_door.turns()
+    assert (told, closed_door.bell.woken) == ([b"accepted 1\n", b"accepted 2\n", b"accepted 3\n"], 1)
 
 
 def test_new_settings_reach_the_postman(door):

@@ -285,7 +285,8 @@ class Hook:
 
     def _answer(self, pending: list[Pending]) -> None:
         events = [each.answer for each in pending if isinstance(each.answer, Event)]
-        answers = iter(self._accept(events))
+        accepted = self._accept(events)
+        answers = iter(accepted)
         self._end_followers(pending)  # before anybody hears of what may have changed the state
         for each in pending:
             if isinstance(each.answer, Event):
@@ -294,6 +295,9 @@ class Hook:
                 each.caller.outgoing += _spelt(each.answer, each.as_json)
         for caller in {id(each.caller): each.caller for each in pending}.values():
             self._flush(caller)
+        # Only now: the postman would take the processor, and a caller's firmware waits for its answer.
+        if any("accepted" in each for each in accepted):
+            self._postman.wake()
 
     def _end_followers(self, pending: list[Pending]) -> None:
         """Hang up on those whose state is none any more; on who is still to be told it, after that."""
@@ -350,7 +354,6 @@ class Hook:
             log.error("%d events not accepted: %s", len(events), error.reason)
             return [{"error": "not-stored", "reason": error.reason}] * len(events)
         self._postman.plan.learn(list(zip(numbers, events, leads, strict=True)))
-        self._postman.wake()
         return [{"accepted": number} for number in numbers]
 
     def _flush(self, caller: Caller) -> None:
