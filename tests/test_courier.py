@@ -16,18 +16,22 @@ import time
 import tracemalloc
 import urllib.parse
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_ui.errors import NotStored
 from device_ui.mail.addresses import look_up
 from device_ui.mail.courier import (
     ATTEMPT_SECONDS,
     DELIVERED,
     QUIT_SECONDS,
     REFUSED,
+    SLOWEST,
     TRY_LATER,
+    VERDICT_SECONDS,
     Courier,
     Outcome,
     Stopped,
@@ -957,7 +961,7 @@ def test_an_attempt_ends_by_its_deadline_however_the_server_drips():
 def test_a_server_that_takes_a_mail_byte_by_byte_does_not_hold_the_attempt(good_chain, context):
     started = time.monotonic()
     with ScriptedServer({"DATA": slowly}, chain=good_chain) as server:
-        courier = courier_for(server, context, options={"attempt_seconds": 0.6})
+        courier = courier_for(server, context, options={"attempt_seconds": 0.2})
         outcomes = deliver(courier, mail=b"x" * 76 * 200_000)
     assert outcomes[FIRST].verdict == TRY_LATER
     assert time.monotonic() - started < IN_TIME
@@ -998,8 +1002,72 @@ def test_the_opening_with_the_first_mail_has_one_deadline_and_later_mails_have_t
     assert len(server.mails) == 1
 
 
-def test_an_attempt_has_60_seconds_and_a_quit_2():
-    assert (ATTEMPT_SECONDS, QUIT_SECONDS) == (60.0, 2.0)
+def test_an_attempt_has_60_seconds_a_quit_2_and_a_word_about_a_mail_10_minutes():
+    assert (ATTEMPT_SECONDS, QUIT_SECONDS, VERDICT_SECONDS) == (60.0, 2.0, 600.0)
+
+
+def test_a_server_that_has_the_whole_mail_may_take_longer_than_an_attempt():
+    def slow(session, _line):
+        session.server.stopping.wait(QUICK * 1.5)
+        session.say("250 taken")
+
+    with ScriptedServer({"content": slow}) as server:
+        outcomes = deliver(courier_for(server, options={"attempt_seconds": QUICK, "verdict_seconds": OUR_ATTEMPT}))
+    assert outcomes[FIRST].verdict == DELIVERED
+
+
+def test_what_follows_a_late_refusal_has_an_attempt_again_and_no_more():
+    script = {"content": "550 no", "RSET": scripted.silent}
+    with ScriptedServer(script) as server:
+        courier = courier_for(server, options={"attempt_seconds": QUICK, "verdict_seconds": 100 * OUR_ATTEMPT})
+        started = time.monotonic()
+        outcomes = deliver(courier)
+    assert outcomes[FIRST].verdict == REFUSED
+    assert time.monotonic() - started < IN_TIME
+
+
+def test_a_long_mail_has_more_time_on_a_slow_line():
+    left = []
+    with ScriptedServer() as server, opened(courier_for(server)) as courier:
+        for lines in (0, 1000):
+            mail = MAIL + (b"y" * 70 + b"\r\n") * lines
+            courier.deliver([FIRST], mail, meanwhile=lambda: left.append(courier.deadline.left()))
+    assert 72_000 / SLOWEST - 2 < left[1] - left[0] < 72_000 / SLOWEST + 2
+
+
+# What whoever gave the mail does while the server works
+
+
+@pytest.mark.parametrize("features", [("AUTH PLAIN LOGIN",), ("AUTH PLAIN LOGIN", "PIPELINING")])
+def test_what_is_to_be_done_before_the_content_is_done_before_the_content(features):
+    recorded, made = threading.Event(), threading.Event()
+
+    def on_mail(session, _line):
+        session.say("250 go on" if recorded.wait(OUR_ATTEMPT) else "451 nothing was done before the content")
+
+    def on_content(session, _line):
+        session.say("250 taken" if made.wait(OUR_ATTEMPT) else "451 nothing was done meanwhile")
+
+    with ScriptedServer({"MAIL": on_mail, "content": on_content}, features=features) as server:
+        with opened(courier_for(server)) as courier:
+            outcomes = courier.deliver([FIRST], MAIL, before_content=recorded.set, meanwhile=made.set)
+    assert outcomes[FIRST].verdict == DELIVERED
+
+
+@pytest.mark.parametrize("features", [("AUTH PLAIN LOGIN",), ("AUTH PLAIN LOGIN", "PIPELINING")])
+def test_no_content_goes_out_where_what_comes_before_it_failed(features):
+    def fail() -> None:
+        raise NotStored(Path("ledger.sqlite3"), OSError(28, ""))
+
+    with ScriptedServer(features=features) as server:
+        courier = courier_for(server)
+        courier.open()
+        with pytest.raises(NotStored):
+            courier.deliver([FIRST], MAIL, before_content=fail)
+        assert not courier.is_open
+        courier.close()
+    assert server.mails == []
+    assert "QUIT" not in server.verbs
 
 
 def test_no_quit_is_said_once_the_time_is_up():

@@ -309,7 +309,7 @@ class Courier:
 
     def close(self) -> None: ...
 
-    def deliver(self, recipients: list[str], message: bytes) -> dict[str, Outcome]:
+    def deliver(self, recipients: list[str], message: bytes, **_: object) -> dict[str, Outcome]:
         self.mails.append(message)
         outcome = (
             Outcome("try later", "recipient", "450 busy") if self.busy else Outcome("delivered", "content", "250 ok")
@@ -373,7 +373,7 @@ def test_what_goes_while_a_mail_is_under_way_is_told_in_the_next(post, small):
     small.accept([FAULT] * 10)
     small.accept([FAULT] * 3)
 
-    def deliver(recipients: list[str], message: bytes) -> dict[str, Outcome]:
+    def deliver(recipients: list[str], message: bytes, **_: object) -> dict[str, Outcome]:
         if not courier.mails:
             small.accept([FAULT] * 2)
         return Courier.deliver(courier, recipients, message)

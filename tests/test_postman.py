@@ -22,7 +22,7 @@ from device_ui.mail import catalog
 from device_ui.mail.backoff import delay
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import Courier, Outcome, Stopped
-from device_ui.mail.outbox import Delivery, Event, Outbox
+from device_ui.mail.outbox import Delivery, Digest, Event, Outbox
 from device_ui.mail.postman import Postman
 from device_ui.mail.storm import Storm
 from device_ui.settings.recipients import Recipient
@@ -42,12 +42,14 @@ UNREACHABLE = Stopped("connect", "refused", "nothing listens at this port")
 
 
 class Server:
-    """A mail server as couriers meet it: `stops` is what opening a session ends with, `answer` the word for each mail."""
+    """A mail server as couriers meet it: `stops` is what opening a session ends with, `answer` the word for each mail;
+    `begins` hears of each before anything was said of it."""
 
     def __init__(self) -> None:
         self.stops: Exception | None = None
         self.answer: Callable[[int, str], Outcome] = lambda number, recipient: DELIVERED
         self.closes_after: Callable[[int], bool] = lambda number: False
+        self.begins: Callable[[int], None] = lambda number: None
         self.connects: list[tuple[SmtpSettings, str]] = []
         self.tried: list[tuple[int, tuple[str, ...]]] = []
         self.mails: list[bytes] = []
@@ -77,11 +79,20 @@ class Session:
         self.is_open = True
         self.server.open += 1
 
-    def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Outcome]:
+    def deliver(
+        self,
+        recipients: Sequence[str],
+        message: bytes,
+        before_content: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> dict[str, Outcome]:
         assert self.is_open, "a mail for a session that is over"
         number = int(re.search(rb"Message-ID: <([0-9]+)\.", message)[1])
+        self.server.begins(number)
+        before_content()
         self.server.tried.append((number, tuple(recipients)))
         self.server.mails.append(message)
+        meanwhile()
         outcomes = {each: self.server.answer(number, each) for each in recipients}
         if self.server.closes_after(number):
             self._close()
@@ -100,6 +111,11 @@ class FullOutbox(Outbox):
     """A ledger whose disk takes nothing while `full`."""
 
     full = False
+    looks = 0
+
+    def digest(self, number: int, most: int) -> Digest | None:
+        self.looks += 1
+        return super().digest(number, most)
 
     def record(self, number: int, deliveries: Sequence[Delivery], **more: object) -> None:
         self._refuse()
@@ -164,6 +180,10 @@ class Desk:
 
     def raise_events(self, count: int = 1, type_: str = "fault", **fields: object) -> list[int]:
         return self.outbox.accept([Event("303", type_, self.wall, self.wall, "auditd", "full", **fields)] * count)
+
+    def raise_led(self, count: int) -> None:
+        """Events that are a mail of their own each, as decided when they were accepted."""
+        self.outbox.accept([Event("303", "fault", self.wall, self.wall, "auditd", "full")] * count, [True] * count)
 
     def work(self, seconds: float = 0.0, step: float = 0.0) -> None:
         """What `Postman.run` does for so long; `step` makes it sleep longer than it asked for, to save our time."""
@@ -1007,6 +1027,38 @@ def test_a_mail_whose_delivery_cannot_be_recorded_is_not_sent_twice(set_up):
     assert set_up.server.numbers == [1, 2]
     assert (set_up.waiting, set_up.problem) == ([], ("", "", ""))
     assert [each.verdict for each in set_up.outbox.deliveries(1)] == ["delivered"]
+
+
+def test_what_became_of_a_mail_is_on_flash_before_the_next_ones_content_and_only_just(set_up):
+    set_up.raise_led(3)
+    seen = []
+    recorded = lambda number: [bool(set_up.outbox.deliveries(each)) for each in range(1, number)]  # noqa: E731
+    set_up.server.begins = lambda number: seen.append(recorded(number))
+    set_up.server.answer = lambda number, _: seen.append(recorded(number)) or DELIVERED
+    set_up.work()
+    assert seen == [[], [], [False], [True], [True, False], [True, True]]
+    assert recorded(4) == [True, True, True]
+
+
+def test_the_next_mail_is_made_while_the_server_takes_one_and_only_once(set_up):
+    set_up.raise_led(3)
+    looks = []
+    set_up.server.answer = lambda *_: looks.append(set_up.outbox.looks) or DELIVERED
+    set_up.work()
+    assert looks == [2, 3, 3]
+
+
+def test_a_mail_that_was_made_ahead_is_made_anew_for_others(set_up):
+    set_up.raise_led(3)
+
+    def answer(number: int, _: str) -> Outcome:
+        set_up.listed = [Recipient(f"after-{number}@example.com")]
+        return DELIVERED
+
+    set_up.server.answer = answer
+    set_up.work()
+    to = [re.search(rb"\r\nTo: (.*)\r\n", each)[1].decode() for each in set_up.server.mails]
+    assert to == [ACCOUNT, "after-1@example.com", "after-2@example.com"]
 
 
 def test_a_half_delivered_mail_that_cannot_be_recorded_is_finished_later(set_up):

@@ -4,7 +4,8 @@ What cannot be told apart is *try later*: only a 5xx to RCPT or DATA refuses a m
 and whoever called must not try again until the settings change, since retries lock accounts. One session tries one
 mechanism once. No AUTH goes out before TLS with a verified certificate and name, but to a loopback address.
 
-An attempt is the opening with the first mail, or a later mail; each has one deadline, whatever the server does.
+An attempt is the opening with the first mail, or a later mail; each has one deadline, whatever the server does. Only who
+has the whole mail may take longer to say what becomes of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ __all__ = ["DELIVERED", "REFUSED", "STEPS", "TRY_LATER", "Courier", "Outcome", "
 
 # Seconds: for the whole attempt, for one address to answer (the next may be alive), and for a polite QUIT.
 ATTEMPT_SECONDS, CONNECT_SECONDS, QUIT_SECONDS = 60.0, 10.0, 2.0
+# RFC 5321, 4.5.3.2.6: who hangs up on a server that is slow to take a mail may give it the same one again and again.
+VERDICT_SECONDS = 600.0
+# A long digest has more time: bytes a second of the slowest line, and how many times an attempt that is at most.
+SLOWEST, LONGEST = 2000, 5
 # What a server answers that was given several commands at once and did not take them apart (RFC 5321, 4.2.2).
 UNRAVELLED = range(500, 505)
 # The first digit says yes (RFC 5321, 4.2.1), be it a 252 to RCPT. After the dot the second one is looked at, too: a yes
@@ -37,12 +42,17 @@ YES, YES_TO_MAIL = range(200, 300), range(250, 260)
 Watch = Callable[[str, str], None]
 
 
+def nothing(*_: object) -> None:
+    """Nobody wants to know, and nothing is to be done."""
+
+
 class Courier:
     """A session with the mail server of `settings`. `open` it, `deliver` mails, `close` it.
 
     `watch` hears of each step as it is passed: the steps of `STEPS`, but ``ehlo`` twice where TLS begins between,
     ``recipient`` for each that is taken, and no step that the settings leave out. `greeting_seconds` is the most that
-    a server may take for its first line. `halting` are servers, by host and port, that say PIPELINING and did not keep
+    a server may take for its first line; `verdict_seconds`, where given, what it may take for its word about a mail that it
+    has whole, whatever is left of the attempt. `halting` are servers, by host and port, that say PIPELINING and did not keep
     it; the courier adds to them, and gives them one command at a time. For a closer look after a failure: `host` without brackets, the address that
     the last `open` `reached`, and the attempt's `deadline`.
     """
@@ -59,13 +69,15 @@ class Courier:
         attempt_seconds: float = ATTEMPT_SECONDS,
         connect_seconds: float = CONNECT_SECONDS,
         greeting_seconds: float = math.inf,
-        watch: Watch = lambda _step, _told: None,
+        verdict_seconds: float = 0.0,
+        watch: Watch = nothing,
         halting: set[tuple[str, int]] | None = None,
     ) -> None:
         self._halting = set() if halting is None else halting
         self._settings, self._password = settings, password
         self._context, self._helo_name, self._watch = context, helo_name, watch
         self._attempt_seconds, self._greeting_seconds = attempt_seconds, greeting_seconds
+        self._verdict_seconds = verdict_seconds
         self.deadline = Deadline(attempt_seconds)
         self._has_delivered = False
         self._smtp: Connection | None = None
@@ -111,20 +123,36 @@ class Courier:
             self._drop()
             raise
 
-    def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Outcome]:
-        """One mail in one transaction; an outcome for every recipient. The session may be over afterwards."""
+    def deliver(
+        self,
+        recipients: Sequence[str],
+        message: bytes,
+        *,
+        before_content: Callable[[], None] = nothing,
+        meanwhile: Callable[[], None] = nothing,
+    ) -> dict[str, Outcome]:
+        """One mail in one transaction; an outcome for every recipient. The session may be over afterwards.
+
+        `before_content` is called once before any of the content goes out, if it can while the server works on the
+        commands before; what it raises ends the session. `meanwhile` is called when all is sent and the server's word
+        is still to come.
+        """
         if self._has_delivered:
             self._begin_anew()
         self._has_delivered = True
+        self.deadline.extend(min(len(message) / SLOWEST, LONGEST * self._attempt_seconds))
         outcomes: dict[str, Outcome] = {}
         try:
-            self._send(recipients, message, outcomes)
+            self._send(recipients, message, outcomes, before_content, meanwhile)
         except Stopped as stopped:
             if self._is_grouping and stopped.problem != "answer":
                 self._halting.add(self._server)
             for recipient in recipients:
                 outcomes.setdefault(recipient, stopped.outcome)
             self._drop()
+        except BaseException:
+            self._drop()
+            raise
         return outcomes
 
     def close(self) -> None:
@@ -187,9 +215,17 @@ class Courier:
             self._expect("login", (235,), code, reply)
         self._passed("login", mechanism)
 
-    def _send(self, recipients: Sequence[str], message: bytes, outcomes: dict[str, Outcome]) -> None:
+    def _send(
+        self,
+        recipients: Sequence[str],
+        message: bytes,
+        outcomes: dict[str, Outcome],
+        before_content: Callable[[], None],
+        meanwhile: Callable[[], None],
+    ) -> None:
         if self._is_grouping:
             self._say_ahead(recipients, len(message))
+        before_content()
         self._sender(len(message))
         accepted = [recipient for recipient in recipients if self._recipient(recipient, outcomes)]
         if not accepted:
@@ -198,7 +234,8 @@ class Courier:
                 self._expect("recipient", (250,), *self._session.rset())
             return
         with at("content"):
-            code, reply, good = self._content(message)
+            code, reply, good = self._content(message, meanwhile)
+            self.deadline.shorten(self._attempt_seconds)
             if not good:
                 self._expect_whole_group("content", code, reply)
             outcome = Outcome(verdict_of(code, good), "content", self._told(code, reply))
@@ -263,10 +300,16 @@ class Courier:
         outcomes[recipient] = Outcome(verdict_of(code, ()), "recipient", told)
         return False
 
-    def _content(self, message: bytes) -> tuple[int, bytes, Container[int]]:
+    def _content(self, message: bytes, meanwhile: Callable[[], None]) -> tuple[int, bytes, Container[int]]:
         """The answer, and the codes that would mean "delivered": none where the content was never sent."""
+
+        def sent() -> None:
+            if self._verdict_seconds:
+                self.deadline.restart(self._verdict_seconds)
+            meanwhile()
+
         try:
-            return *self._session.data(message), YES_TO_MAIL
+            return *self._session.content(message, sent), YES_TO_MAIL
         except smtplib.SMTPDataError as error:  # an answer to DATA itself other than 354, a 250 perhaps
             reply = error.smtp_error
             return error.smtp_code, reply if isinstance(reply, bytes) else reply.encode(), ()
@@ -300,7 +343,8 @@ class Courier:
 
     def _passed(self, step: str, told: str) -> None:
         # Never within `at`: what `watch` raises is the caller's, and no fault of the server's.
-        self._watch(step, quoted(told, self._secrets))
+        if self._watch is not nothing:
+            self._watch(step, quoted(told, self._secrets))
 
     def _begin_anew(self) -> None:
         self.deadline.restart(self._attempt_seconds)

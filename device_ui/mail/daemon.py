@@ -150,7 +150,7 @@ class Daemon:
 
     def _courier(self, settings: SmtpSettings, password: str, **options: Any) -> Courier:
         # Imported here: ssl and smtplib are loaded with the first mail, not before.
-        from device_ui.mail.courier import Courier
+        from device_ui.mail.courier import VERDICT_SECONDS, Courier
 
         name = host_name()
         return Courier(
@@ -160,13 +160,14 @@ class Daemon:
             helo_name=self._device["mail.helo_name"] or (name if "." in name else ""),
             allow_loopback=self._allow_loopback,
             halting=self._halting,
-            **options,
+            **{"verdict_seconds": VERDICT_SECONDS, **options},
         )
 
     def _testing_courier(self, settings: SmtpSettings, password: str, watch: Watch) -> Courier:
         from device_ui.mail.trial import GREETING_SECONDS
 
-        return self._courier(settings, password, watch=watch, greeting_seconds=GREETING_SECONDS)
+        # A person waits for the answer: it has what is left of the attempt.
+        return self._courier(settings, password, watch=watch, greeting_seconds=GREETING_SECONDS, verdict_seconds=0.0)
 
     def _listed(self) -> Recipients:
         try:

@@ -11,11 +11,12 @@ import functools
 import html
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from email.charset import BASE64, QP, Charset
+from email import base64mime, quoprimime
+from email.errors import HeaderParseError
 from email.header import Header
 from email.mime.multipart import MIMEMultipart
 from email.mime.nonmultipart import MIMENonMultipart
-from email.policy import compat32
+from email.policy import Compat32
 from email.utils import format_datetime
 from pathlib import Path
 
@@ -27,8 +28,19 @@ from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.shape import dataclass
 
-# Headers are folded once, where they are made: the generator would fold anew, inside a quoted name too.
-CRLF = compat32.clone(linesep="\r\n", max_line_length=None)
+
+class _Folded(Compat32):
+    """Headers are folded once, where they are made: the generator would fold anew, inside a quoted name too."""
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """The header as it stands. Raises HeaderParseError when a line of it would be a header of its own."""
+        first, *others = value.split("\n")
+        if "\r" in value or any(not each.strip() or each[0] not in " \t" for each in others):
+            raise HeaderParseError(f"a line of {name} would be no part of it")
+        return self.linesep.join([f"{name}: {first}", *others, ""]).encode("ascii")
+
+
+CRLF = _Folded(linesep="\r\n")
 # RFC 5322, 2.1.1: lines are 998 characters at most. RFC 2047, 2: an encoded word has 75, and a blank before it.
 HEADER_LINE = 76
 # RFC 2045, 6.7: "=_" stands in no quoted-printable text and in no base64, so that no part can hold it. A boundary that is
@@ -280,10 +292,13 @@ def _mailbox(name: str, address: str) -> str:
 
 def _part(subtype: str, content: str) -> MIMENonMultipart:
     # Quoted-printable keeps English readable in the raw mail; base64 is the shorter one for Korean.
-    charset = Charset("utf-8")
-    charset.body_encoding = QP if content.isascii() else BASE64
     part = MIMENonMultipart("text", subtype, charset="utf-8")
-    part.set_payload(content if content.isascii() else content.replace("\n", "\r\n"), charset)
+    part["Content-Transfer-Encoding"] = "quoted-printable" if content.isascii() else "base64"
+    part.set_payload(
+        quoprimime.body_encode(content)
+        if content.isascii()
+        else base64mime.body_encode(content.replace("\n", "\r\n").encode())
+    )
     return part
 
 

@@ -144,6 +144,10 @@ class Outbox(Ledger):
         events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, most))
         if not events:
             return None
+        if len(events) == 1 < most:
+            only = events[0]
+            kept, only_range = Kept(only.code, 1, only.time, only.time), (only.number, only.number)
+            return Digest(number, only.type, [kept], [only_range], events)
         codes = self.read(
             "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "
             f"WHERE {OF_MAIL} GROUP BY code ORDER BY code",

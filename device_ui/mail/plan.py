@@ -64,14 +64,24 @@ class Plan:
         """What the plan knows is no longer what the ledger says: read it anew."""
         self._is_known = False
 
-    def next(self, tried: Tried) -> Mail | None:
-        """The mail to send now, as `Storm.next` says. Raises `NotStored`: then nothing is decided."""
+    def next(self, tried: Tried, settle: Callable[[], None] = lambda: None) -> Mail | None:
+        """The mail to send now, as `Storm.next` says. Raises `NotStored`: then nothing is decided.
+
+        `settle` is called before the ledger is asked for what waits.
+        """
         while found := self._storm.next(self._monotonic(), tried):
             mail, is_fresh = found
-            if not is_fresh or not self._storm.window or self._decided(mail):
+            if not is_fresh or not self._storm.window:
+                return mail
+            settle()
+            if self._decided(mail):
                 return mail
             self.look()  # the ledger's limit took its first event, or all of them
         return None
+
+    def following(self, mail: Mail, tried: Tried) -> Mail | None:
+        """The mail that probably comes after this one, where nothing is left to decide for it."""
+        return self._storm.following(mail, tried)
 
     def is_ready(self, tried: Tried) -> bool:
         """Whether there is a mail to send now."""

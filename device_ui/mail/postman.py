@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.log import Log
@@ -19,6 +20,7 @@ from device_ui.mail.announcement import Announcer, Session
 from device_ui.mail.backoff import RETRY_FIRST, Tries, by_chance
 from device_ui.mail.catalog import SERVER_CHANGED, TYPES, Catalog
 from device_ui.mail.clock import Clock
+from device_ui.mail.composer import Composer
 from device_ui.mail.limit import UNTOLD
 from device_ui.mail.outbox import Delivery, Outbox
 from device_ui.mail.plan import Plan
@@ -37,8 +39,6 @@ GIVE_UP_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 LOOK_AGAIN = 60.0
 # Mails in a row that a server defers for everybody before the session is given up: it means them all.
 DEFERRALS_MAXIMUM = 5
-# Events that a digest tells of one by one; the others it counts.
-LISTED_MAXIMUM = 100
 LOGIN_REFUSED = "login_refused"
 
 
@@ -79,6 +79,7 @@ class Postman:
         self._clock, self._chance, self._show, self._news = clock, chance, show, news
         self.calendar = calendar or Clock(outbox.newest_date())
         self.plan = Plan(outbox, storm or Storm(), self.calendar, clock)
+        self._composer = Composer(outbox, catalog, device, listed, self.calendar)
         self._bell = threading.Event()
         self._announcer = Announcer(
             outbox,
@@ -329,16 +330,19 @@ class Postman:
 
     def _deliver_all(self, courier: Sender, settings: SmtpSettings) -> None:
         deferrals = 0
-        while courier.is_open and not self._stopping and not self._changed:
-            mail = self.plan.next(self._tried)
-            if mail is None:
-                return
-            later, moved = self._tried_now(courier, mail, settings)
-            deferrals = deferrals + 1 if later and not moved else 0
-            if later and (deferrals >= DEFERRALS_MAXIMUM or later.step == "sender" or not courier.is_open):
-                self._failed(later)
-                return
-            self.plan.learn_late()
+        try:
+            while courier.is_open and not self._stopping and not self._changed:
+                mail = self.plan.next(self._tried, self._record_late)
+                if mail is None:
+                    return
+                later, moved = self._tried_now(courier, mail, settings)
+                deferrals = deferrals + 1 if later and not moved else 0
+                if later and (deferrals >= DEFERRALS_MAXIMUM or later.step == "sender" or not courier.is_open):
+                    self._failed(later)
+                    return
+                self.plan.learn_late()
+        finally:
+            self._record_late()
 
     def _tried_now(self, courier: Sender, mail: Mail, settings: SmtpSettings) -> tuple[Problem | None, bool]:
         try:
@@ -351,12 +355,19 @@ class Postman:
 
     def _deliver(self, courier: Sender, mail: Mail, settings: SmtpSettings) -> tuple[Problem | None, bool]:
         """Send one mail to whoever has no final verdict yet: what kept it back, and whether anybody got one now."""
+        if mail.id in self._unrecorded:
+            self._record_late()
         everybody = addresses(mail.type, self._listed(), settings)
         final = {each.recipient for each in self._outbox.deliveries(mail.id)}
         open_ = [each for each in everybody if each not in final]
-        told = self._outbox.removed()[UNTOLD]
-        content = self._composed(mail, settings, everybody, courier.local_address, told) if open_ else None
-        outcomes: Mapping[str, Any] = courier.deliver(open_, content) if content else {}
+        told, address = self._outbox.removed()[UNTOLD], courier.local_address
+        content = self._composer.content(mail, settings, everybody, address, told) if open_ else None
+        outcomes: Mapping[str, Any] = {}
+        if content:
+            # What became of the mail before is on flash before any of this one's content goes out: after a power cut
+            # one mail at most comes twice. Both take their time while the server takes its own.
+            ahead = partial(self._compose_ahead, mail, settings, address)
+            outcomes = courier.deliver(open_, content, before_content=self._record_late, meanwhile=ahead)
         later = [each for each in outcomes.values() if each.verdict == "try later"]
         now = self.calendar.now() if self.calendar.is_right() else 0.0
         ended = [
@@ -368,7 +379,9 @@ class Postman:
             self.plan.went_out(mail)
         else:
             told = 0
-        self._record(mail, ended, done=not later, told=told)
+        self._ended(mail, ended, done=not later, told=told)
+        if told or self._is_alone(mail):
+            self._record_late()
         if any(each.verdict == "delivered" for each in ended):
             self._announcer.proved(settings, by_alarm=True)
         self._learned(mail, ended, settings)
@@ -377,21 +390,18 @@ class Postman:
         advice = self._advice(later[0].step, later[0].problem, later[0].reply, settings)
         return self._put_off(mail, Problem("server", later[0].step, later[0].reply, advice)), bool(ended)
 
-    def _composed(
-        self, mail: Mail, settings: SmtpSettings, everybody: Sequence[str], address: str, removed: int
-    ) -> bytes | None:
-        """The mail's bytes; None when the ledger's limit took all that it tells of."""
-        from device_ui.mail import message
+    def _compose_ahead(self, mail: Mail, settings: SmtpSettings, address: str) -> None:
+        """Make the mail that comes next. What it cannot be made of now, it is made of when its turn comes."""
+        try:
+            if following := self.plan.following(mail, self._tried):
+                everybody = addresses(following.type, self._listed(), settings)
+                self._composer.prepare(following, settings, everybody, address, self._outbox.removed()[UNTOLD])
+        except Exception as error:  # it is told when its turn comes
+            log.info("a mail could not be made ahead: %s", error)
 
-        digest = self._outbox.digest(mail.id, LISTED_MAXIMUM)
-        if digest is None:
-            return None
-        device = {**self._device, "address": address}
-        spoken = message.languages(everybody, self._listed(), device)
-        envelope = message.Envelope(settings, everybody, device, self._outbox.id, self.calendar.now(), removed, spoken)
-        if digest.count > 1 or digest.events[0].number != mail.id:
-            return message.compose_digest(digest, self._catalog, envelope)
-        return message.compose(digest.events[0], self._catalog[digest.events[0].code], envelope)
+    def _is_alone(self, mail: Mail) -> bool:
+        """Whether no other mail is known to follow this one at once."""
+        return self.plan.following(mail, self._tried) is None
 
     def _learned(self, mail: Mail, ended: Sequence[Delivery], settings: SmtpSettings) -> None:
         """What final verdicts say about the mail path."""
@@ -416,20 +426,17 @@ class Postman:
         self.problem = problem
         return problem
 
-    def _record(self, mail: Mail, ended: list[Delivery], *, done: bool, told: int = 0) -> None:
+    def _ended(self, mail: Mail, ended: list[Delivery], *, done: bool, told: int = 0) -> None:
+        """Keep what became of a mail until `_record_late`, so that it never goes out twice, whatever flash takes."""
         if not ended and not done:
             return  # a retry writes nothing
         if done:
             self._tries.pop(mail.id, None)
             self.plan.done(mail)
-        try:
-            self._outbox.record(mail.id, ended, done=done, told=told)
-        except NotStored:
-            # It went out; if flash does not take that now, it is kept here so that it does not go out twice.
-            self._unrecorded[mail.id] = (ended, done, told)
-            raise
+        self._unrecorded[mail.id] = (ended, done, told)
 
     def _record_late(self) -> None:
+        """Record what became of mails. Raises `NotStored`: it is kept for the next time."""
         for number, (ended, done, told) in list(self._unrecorded.items()):
             self._outbox.record(number, ended, done=done, told=told)
             del self._unrecorded[number]
@@ -483,7 +490,8 @@ class Postman:
         dropped = (
             [each for each in self._given_up(event.type, settings) if each.recipient not in final] if event else []
         )
-        self._record(Mail("", (mail,)), dropped, done=True)
+        self._ended(Mail("", (mail,)), dropped, done=True)
+        self._record_late()
 
     def _given_up(self, kind: str, settings: SmtpSettings) -> list[Delivery]:
         """What becomes of a mail of this type for each of its recipients."""

@@ -160,6 +160,12 @@ class Storm:
         with self._lock:
             return self._fresh(now, tried) or self._again(now, tried)
 
+    def following(self, mail: Mail, tried: Tried) -> Mail | None:
+        """The mail that `next` will probably give when this one is done, if it is decided already."""
+        with self._lock:
+            others = (each for each in self._decided.values() if each.type == mail.type and each.id != mail.id)
+            return next((each for each in others if tried(each.id) == 0), None)
+
     def is_ready(self, now: float, tried: Tried) -> bool:
         """Whether `next` would give a mail."""
         with self._lock:
@@ -196,7 +202,7 @@ class Storm:
         for kind in TYPES:
             if self._release(kind, now) > now or (kind == TYPES[0] and self._is_others_turn(now, tried)):
                 continue
-            first = next((mail for mail in self._of(kind) if tried(mail.id) == 0), None)
+            first = next((mail for mail in self._decided.values() if mail.type == kind and tried(mail.id) == 0), None)
             if first:
                 return first, False
             if self._is_due(kind, now):

@@ -7,6 +7,7 @@ end. Here every wait gets what is left of the attempt, and the bytes of its repl
 from __future__ import annotations
 
 import contextlib
+import re
 import smtplib
 import socket
 import ssl
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 REPLIES_MAXIMUM = 256 * 1024
 # Bytes sent between two looks at the deadline: one TLS record (RFC 8446, 5.1). SSLSocket times each record anew.
 PIECE = 16 * 1024
+PERIOD = re.compile(rb"(?m)^\.")
 
 
 class Endless(OSError):
@@ -35,6 +37,10 @@ class Deadline:
     def restart(self, seconds: float) -> None:
         """Count anew from now."""
         self._end = self._clock() + seconds
+
+    def extend(self, seconds: float) -> None:
+        """End so many seconds later."""
+        self._end += seconds
 
     def shorten(self, seconds: float) -> None:
         """End within `seconds` from now, or sooner where little is left."""
@@ -169,6 +175,20 @@ class Connection(smtplib.SMTP):
         for start in range(0, len(raw), PIECE):
             self.sock.settimeout(self.deadline.left())
             super().send(raw[start : start + PIECE])
+
+    def content(self, message: bytes, meanwhile: Callable[[], None]) -> tuple[int, bytes]:
+        """DATA and what follows it, as `data`; `meanwhile` is called when all is sent and the answer is still to come.
+
+        Raises smtplib.SMTPDataError for an answer to DATA itself other than 354.
+        """
+        code, reply = self.docmd("data")
+        if code != 354:
+            raise smtplib.SMTPDataError(code, reply)
+        # RFC 5321, 4.5.2: a line that begins with a dot gets another one.
+        stuffed = PERIOD.sub(b"..", message)
+        self.send(stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"))
+        meanwhile()
+        return self.getreply()
 
     def count_anew(self) -> None:
         """See `Replies.count_anew`."""
