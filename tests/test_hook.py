@@ -1165,6 +1165,35 @@ def test_a_hook_that_is_only_followed_may_rest(closed_door):
     assert rested == [True]
 
 
+def test_a_follower_whose_test_still_runs_gets_all_its_lines_and_goes_then(door):
+    pausing = Pausing(door)
+    follower = door.call(FOLLOW + LONG + ALARM)
+    answer(follower)
+    assert answer(follower) == b'{"line": 0}\n'
+    wait_for(lambda: pausing.looked, what="the first look")
+    for word in ("server", "full"):
+        door.bell.word = word
+        assert door.ask(ALARM)  # nobody else notices
+    pausing.give()
+    assert everything(follower) == b'{"end": {}}\n{"accepted": 3}\n'
+    wait_for(lambda: not door.hook._callers, what="forgetting")
+
+
+def test_a_hook_whose_follower_waits_for_a_test_does_not_rest(closed_door):
+    pausing = Pausing(closed_door)
+    follower = closed_door.call(FOLLOW + LONG)
+    rested: list[bool] = []
+    thread = threading.Thread(target=lambda: rested.append(closed_door.hook.serve(0.1)))
+    thread.start()
+    assert [answer(follower), answer(follower)][1] == b'{"line": 0}\n'
+    thread.join(0.3)
+    assert thread.is_alive()
+    pausing.give()
+    assert answer(follower) == b'{"end": {}}\n'
+    thread.join(SECONDS)
+    assert rested == [True]
+
+
 def test_nobody_follows_who_may_not_ask():
     with door_for(AnyCaller(EVENT_ONLY)) as door:
         caller = door.call(FOLLOW)

@@ -261,12 +261,13 @@ class Hook:
         return pending
 
     def _is_occupied(self) -> bool:
-        return any(caller.told is None for caller in self._callers.values())
+        return any(caller.told is None or caller.rest is not None for caller in self._callers.values())
 
     def _hang_up_after(self, caller: Caller) -> None:
+        """Close once all that was asked is answered: at once, or at the end of a long answer."""
         caller.ending = True
         caller.incoming.clear()
-        self._selector.modify(caller.sock, selectors.EVENT_WRITE)
+        self._watch(caller, selectors.EVENT_WRITE)
 
     def _understand(self, caller: Caller, line: bytes) -> Pending:
         as_json = line.lstrip().startswith(b"{")
@@ -301,7 +302,7 @@ class Hook:
 
     def _end_followers(self, pending: list[Pending]) -> None:
         """Hang up on those whose state is none any more; on who is still to be told it, after that."""
-        followers = [each for each in self._callers.values() if each.told is not None]
+        followers = [each for each in self._callers.values() if each.told is not None and not each.ending]
         self._has_followers = bool(followers)
         if not followers:
             return
