@@ -20,6 +20,8 @@ HOOK_EXITS = {
     "down": EX_TEMPFAIL,
     "not-stored": EX_TEMPFAIL,
     "busy": EX_TEMPFAIL,
+    "exhausted": EX_TEMPFAIL,
+    "fault": EX_TEMPFAIL,
     "unset": EX_CONFIG,
     "password": EX_CONFIG,
 }

@@ -18,7 +18,7 @@ import sys
 import threading
 import urllib.parse
 import wsgiref.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,16 @@ def wait_for(done: Callable[[], object], seconds: float = SECONDS, what: str = "
             return
         waiter.wait(0.02)
     raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
+
+
+@contextlib.contextmanager
+def no_thread() -> Iterator[None]:
+    """Let the system give this process no further thread: there is no room for a stack of this size."""
+    before = threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
 
 
 def listens(path: Path) -> bool:

@@ -476,6 +476,25 @@ def test_a_state_that_cannot_be_told_is_an_error_and_no_crash(door):
     ]
 
 
+STUMBLED = b'{"error": "fault", "reason": "the mail service had a fault; its log tells more"}'
+
+
+def test_a_fault_in_one_request_is_told_and_ends_neither_the_hook_nor_the_connection(door, caplog):
+    door.bell.failing = RuntimeError("ours")
+    assert door.ask(b'{"do": "state"}\n', ALARM) == [STUMBLED, b'{"accepted": 1}']
+    assert "a request stumbled" in caplog.text
+    assert "RuntimeError: ours" in caplog.text
+
+
+def test_an_event_that_a_fault_keeps_from_flash_is_not_accepted(door):
+    door.hook._requests._clock.stamp = None  # no event can be dated
+    assert door.ask(ALARM, b"event 303 x\n") == [
+        STUMBLED,
+        b"error fault the mail service had a fault; its log tells more",
+    ]
+    assert door.ledger.events == []
+
+
 # Lines and batches
 
 
@@ -826,6 +845,16 @@ def test_a_flash_that_fails_within_an_answer_is_told_and_the_caller_may_ask_on(d
     ]
 
 
+def test_a_fault_within_an_answer_is_told_and_the_caller_may_ask_on(door, caplog):
+    def failing() -> Iterator[Mapping[str, object] | None]:
+        yield {"line": 0}
+        raise RuntimeError("ours")
+
+    door.tester.long = failing
+    assert door.ask(LONG, ALARM) == [b'{"line": 0}', STUMBLED, b'{"accepted": 1}']
+    assert "a long answer stumbled" in caplog.text
+
+
 class Pausing:
     """An answer whose second line comes when it is `given`, as a test's does."""
 
@@ -1152,6 +1181,14 @@ def test_a_follower_goes_when_the_state_cannot_be_read(door):
     door.bell.failing = NotStored(Path("ledger"), OSError("gone"))
     door.hook.state_changed()
     assert follower.recv(1) == b""
+
+
+def test_an_event_is_answered_though_the_state_of_its_followers_stumbles(door):
+    follower = door.call(FOLLOW)
+    answer(follower)
+    door.bell.failing = RuntimeError("ours")
+    assert door.ask(ALARM) == [b'{"accepted": 1}']
+    assert is_over(follower)
 
 
 def test_a_hook_that_is_only_followed_may_rest(closed_door):

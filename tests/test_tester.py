@@ -24,7 +24,7 @@ from device_ui.settings import flash, keys, seal
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
-from tests.product import PASSWORD, SECONDS, wait_for
+from tests.product import PASSWORD, SECONDS, no_thread, wait_for
 from tests.servers import scripted
 from tests.servers.scripted import ScriptedServer
 
@@ -247,6 +247,13 @@ def test_a_fault_of_ours_is_told_and_keeps_no_other_out(desk, caplog):
     assert "the test stumbled" in caplog.text
     desk.tester._connect = working
     wait_for(lambda: not desk.tester._busy.locked(), what="the end")
+    assert desk.tell(desk.typed())[-1]["result"]["verdict"] == "delivered"
+
+
+def test_a_thread_that_the_system_does_not_give_keeps_no_other_test_out(desk):
+    with no_thread():
+        told = refused(desk, desk.typed())
+    assert told == ("exhausted", "the system has no room for a test now; try again later")
     assert desk.tell(desk.typed())[-1]["result"]["verdict"] == "delivered"
 
 

@@ -48,6 +48,8 @@ POWERLESS_MAXIMUM, BACKLOG = 8, 1024
 READ_MAXIMUM, BATCH_MAXIMUM = 16 * 1024, 1000
 # Bytes of a long answer that wait for their reader, and its lines that are made in one turn.
 AHEAD_MAXIMUM, LINES_MAXIMUM = 16 * 1024, 50
+# What is answered when a request met a fault of ours. An event that is answered so was not accepted.
+FAULT = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
 # Python hands out buffers of 1024 bytes at most, four for a group.
@@ -283,6 +285,9 @@ class Hook:
             return Pending(caller, as_json, {"error": refused.word, "reason": refused.reason})
         except NotStored as error:  # even the state needs a ledger that can be read
             return Pending(caller, as_json, {"error": "not-stored", "reason": error.reason})
+        except Exception:  # a fault of ours in one request must not keep others from raising alarms
+            log.exception("a request stumbled")
+            return Pending(caller, as_json, FAULT)
 
     def _answer(self, pending: list[Pending]) -> None:
         events = [each.answer for each in pending if isinstance(each.answer, Event)]
@@ -306,15 +311,23 @@ class Hook:
         self._has_followers = bool(followers)
         if not followers:
             return
-        state = None
-        with contextlib.suppress(NotStored):
-            state = self._requests.state()
+        state = self._state()
         asking = {id(each.caller) for each in pending}
         for each in followers:
             if each.told != state:
                 self._hang_up_after(each)
                 if id(each) not in asking:
                     self._flush(each)
+
+    def _state(self) -> Mapping[str, Any] | None:
+        """The state; None when it cannot be told. Events of this turn are committed already: it never raises."""
+        try:
+            return self._requests.state()
+        except NotStored:
+            return None
+        except Exception:
+            log.exception("the state stumbled")
+            return None
 
     def _go_on(self) -> None:
         """Say more of the long answers to whoever has read what was said."""
@@ -344,6 +357,10 @@ class Hook:
         except NotStored as error:
             caller.rest = None
             return {"error": "not-stored", "reason": error.reason}
+        except Exception:
+            log.exception("a long answer stumbled")
+            caller.rest = None
+            return FAULT
 
     def _accept(self, events: list[Event]) -> list[Mapping[str, Any]]:
         if not events:

@@ -75,7 +75,7 @@ class Tester:
             lines.put(line)
             self._wake()
 
-        threading.Thread(target=self._work, args=(settings, recipients, tell), name="test", daemon=True).start()
+        self._start(threading.Thread(target=self._work, args=(settings, recipients, tell), name="test", daemon=True))
         return _taken(lines)
 
     def sample(self, kind: Kind) -> Mapping[str, str]:
@@ -98,6 +98,14 @@ class Tester:
             "text": plain.get_content() if plain else "",
             "html": html.get_content() if html else "",
         }
+
+    def _start(self, thread: threading.Thread) -> None:
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no thread (TasksMax)
+            log.error("no test now: %s", error)
+            self._busy.release()
+            raise Refused("exhausted", "the system has no room for a test now; try again later") from error
 
     def _work(
         self, settings: SmtpSettings, recipients: Sequence[str], tell: Callable[[Mapping[str, Any]], None]
