@@ -48,12 +48,12 @@ def web(device: Device, listen: str = LISTEN) -> int:
 
 
 def mailhook(device: Device, ca_file: str = "", *, allow_loopback: bool = False) -> int:
-    """Accept and mail events until a signal, or until there is nothing left to do."""
+    """Accept and mail events until a signal, or until there is nothing left to do; `EX_SOFTWARE` when it broke down."""
     from device_ui.mail.daemon import Daemon
 
     Log.to_stderr()
-    Daemon(device, allow_loopback=allow_loopback, ca_file=ca_file).run()
-    return EX_OK
+    is_well = Daemon(device, allow_loopback=allow_loopback, ca_file=ca_file).run()
+    return EX_OK if is_well else EX_SOFTWARE
 
 
 def failed(error: DeviceUIError | OSError) -> int:

@@ -324,6 +324,16 @@ def test_a_hook_with_mail_that_waits_does_not_end(product):
     made._outbox.close()
 
 
+def test_a_hook_whose_postman_breaks_down_ends_as_a_failure(product):
+    code = "import sys\nfrom device_ui.__main__ import main\nfrom device_ui.mail.postman import Postman\n"
+    code += "Postman.round = lambda _: sys.exit(0)\nsys.exit(main(['mailhook']))"
+    run = {"env": product.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": SECONDS}
+    done = subprocess.run([sys.executable, "-c", code], **run)
+    assert done.returncode == 70, done.stderr
+    assert "the postman broke down; the mail hook ends" in done.stderr
+    assert done.stderr.endswith("SystemExit: 0\n")
+
+
 # Mail
 
 

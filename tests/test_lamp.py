@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from device_ui.mail.lamp import Lamp
-from tests.product import wait_for
+from tests.product import no_thread, wait_for
 from tests.servers.scripted import ScriptedServer
 from tests.test_daemon import raise_event, save
 
@@ -169,6 +169,15 @@ def test_a_program_that_fails_is_told_with_its_code(tmp_path, caplog):
     assert [(each.levelno, each.getMessage()) for each in caplog.records] == [
         (logging.ERROR, f"{program.path} ended with 3")
     ]
+
+
+def test_without_a_thread_the_next_look_shows_the_same_state(program, caplog):
+    lamp = Lamp(str(program.path))
+    with no_thread():
+        lamp.show(state("server"))
+    assert caplog.messages == [f"{program.path} was not run: can't start new thread"]
+    lamp.show(state("server"))
+    wait_for(lambda: program.words == ["server"])
 
 
 def test_without_a_program_nothing_happens():

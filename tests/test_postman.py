@@ -1150,6 +1150,19 @@ def test_a_stumble_is_logged_told_and_survived(at_work, caplog):
     assert at_work.problem == ("", "", "")
 
 
+def test_a_state_that_cannot_be_shown_keeps_no_mail_back(at_work, caplog):
+    def fail(_state: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    at_work.postman._show = fail
+    for count in range(2):
+        at_work.raise_events()
+        at_work.postman.wake()
+        wait_for(lambda: at_work.waiting == [], what="the mail")
+        wait_for(lambda count=count: len(caplog.messages) > count, what="the line")
+    assert set(caplog.messages) == {"the state of the mail path could not be shown"}
+
+
 def test_a_stumble_backs_off_as_a_dead_server_does(at_work):
     """Whatever failed may have been a login."""
     at_work.server.stops = RuntimeError("a bug of ours")

@@ -41,7 +41,8 @@ IDLE_SECONDS = 60.0
 
 
 class Daemon:
-    """The hook of one device: socket, ledger, postman. `run` returns after SIGTERM or SIGINT, or when nothing is left to do."""
+    """The hook of one device: socket, ledger, postman. `run` returns after SIGTERM or SIGINT, when nothing is left to do,
+    or when no mail would be sent any more."""
 
     def __init__(
         self, device: Device, *, allow_loopback: bool = False, ca_file: str = "", idle_seconds: float = IDLE_SECONDS
@@ -66,6 +67,7 @@ class Daemon:
             log.error("the ledger was damaged; it is kept as %s", self._outbox.set_aside.name)
         self._lamp = Lamp(device["mail.state_command"])
         self._hook = self._made()
+        self._is_broken = False
 
     def _made(self) -> hook.Hook:
         device, store = self._device, Store(self._device.folders.settings)
@@ -102,11 +104,14 @@ class Daemon:
         permissions = hook.Permissions(device["users.web"], device["users.event_group"])
         return hook.Hook(self._listener(), self._outbox, requests, self._postman, permissions)
 
-    def run(self) -> None:
-        """Serve until a signal or until idle; then finish the mail under way and close the ledger."""
+    def run(self) -> bool:
+        """Serve until a signal or until idle; then finish the mail under way and close the ledger.
+
+        False: the postman broke down, and this process must be started anew.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._hook.stop())
-        thread = threading.Thread(target=self._postman.run, name="postman", daemon=True)
+        thread = threading.Thread(target=self._mail, name="postman", daemon=True)
         thread.start()
         log.info("the mail hook listens at %s", self._device.folders.socket)
         is_idle = self._hook.serve(self._idle_seconds, self._postman.is_idle)
@@ -119,6 +124,16 @@ class Daemon:
         else:
             self._lamp.end()
         self._outbox.close()
+        return not self._is_broken
+
+    def _mail(self) -> None:
+        try:
+            self._postman.run()
+        except BaseException:
+            # Events would be accepted and none mailed: whoever started the hook must notice.
+            log.exception("the postman broke down; the mail hook ends")
+            self._is_broken = True
+            self._hook.stop()
 
     def _wake(self) -> None:
         self._hook.wake()

@@ -64,10 +64,20 @@ class Lamp:
                 "DEVICE_UI_MAIL_STEP": step,
                 "DEVICE_UI_MAIL_WAITING": str(waiting),
             }
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="lamp", daemon=True)
-                self._thread.start()
+            self._begin()
             self._condition.notify_all()
+
+    def _begin(self) -> None:
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._work, name="lamp", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no thread (TasksMax)
+            log.error("%s was not run: %s", self._command, error)
+            self._wanted = {}  # so that the next state is shown, though it is the same
+            return
+        self._thread = thread
 
     def _work(self) -> None:
         while True:

@@ -195,11 +195,18 @@ class Postman:
                 self._failed(Problem("fault"))
                 self._marks.clear()  # the fault is ours: no mail is given up for it
                 wait = LOOK_AGAIN
-            self._show(self._state_for_lamp())
-            self._news()
+            self._tell()
             self._bell.wait(wait)
             self._bell.clear()
         self._announcer.finish()
+
+    def _tell(self) -> None:
+        """Let the state be shown. Never raises: a lamp that cannot be lit keeps no mail back."""
+        try:
+            self._show(self._state_for_lamp())
+            self._news()
+        except Exception:
+            log.exception("the state of the mail path could not be shown")
 
     def _state_for_lamp(self) -> Mapping[str, Any]:
         try:
