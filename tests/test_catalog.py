@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from device_ui.errors import MakerFile
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Kind
+from tests.product import ROOT
 
 # Code, type, and what the name must tell.
 LISTED = [
@@ -132,9 +134,28 @@ def test_a_makers_catalogue_takes_the_place_of_the_built_in_one(tmp_path):
     assert catalog.load(own(tmp_path, OWN)).kinds == {
         "700": Kind("700", "info", "문이 열렸습니다", "Somebody opened the door.", True),
         "701": Kind("701", "fault", "Fan: stopped", "A fan has stopped.", False),
-        "901": catalog.MESSAGE,
-        "902": catalog.SERVER_CHANGED,
+        **{code: catalog.built_in()[code] for code in ("153", "306", "901", "902")},
     }
+
+
+@pytest.mark.parametrize("mail", ["", "mail = true\n"], ids=["unsaid", "true"])
+@pytest.mark.parametrize("code", sorted(NEVER_MAILED))
+def test_no_makers_catalogue_makes_mail_about_mail(tmp_path, code, mail):
+    kind = catalog.load(own(tmp_path, table(code) + mail))[code]
+    assert (kind.name, kind.description, kind.mail) == ("Door", "It opened.", False)
+
+
+def test_a_maker_decides_the_type_of_what_the_firmware_raises_and_no_other(tmp_path):
+    text = "".join(table(code, type='"fault"' if code != "306" else '"info"') for code in ("153", "306", "901", "902"))
+    found = catalog.load(own(tmp_path, text))
+    assert [found[code].type for code in ("153", "306", "901", "902")] == ["fault", "info", "fault", "info"]
+
+
+def test_the_makers_manual_has_no_catalogue_that_mails_about_mail():
+    text = (ROOT / "device_ui/appliance/MAKER.md").read_text()
+    example = re.search(r"```toml\n# /etc/device-ui/events.toml\n(.*?)```", text, re.DOTALL)
+    found = catalog.parse(Path("events.toml"), example[1])
+    assert (found["153"].mail, found["306"].mail, found["703"].mail) == (False, False, True)
 
 
 def test_an_empty_catalogue_makes_every_event_an_unknown_one(tmp_path):

@@ -131,7 +131,7 @@ def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
     room = Room(tmp_path, kinds, "events.toml: it is broken (at line 3, column 7)")
     *found, end = room.ask(do="catalog")
     room.outbox.close()
-    assert [line["kind"]["code"] for line in found] == ["700", "901", "902"]
+    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902"]
     assert end == {"end": {"problem": "events.toml: it is broken (at line 3, column 7)"}}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from device_ui.errors import MakerFile
-from device_ui.shape import Any, dataclass
+from device_ui.shape import Any, dataclass, replace
 
 BUILT_IN = Path(__file__).with_name("events.toml")
 CODE_PATTERN = re.compile(r"[0-9]{3}")
@@ -36,6 +36,21 @@ MESSAGE = Kind(
     "Message from the system",
     "A program of this device's system wrote an e-mail to its administrator.",
 )
+# What the firmware writes down about a mail of its own. A mail about mail would never end, so no catalogue can have one sent.
+MAIL_SENT = Kind(
+    "153",
+    "info",
+    "E-mail notification: succeeded",
+    "A mail about an event was handed to the mail server. Kept in the history, never mailed.",
+    mail=False,
+)
+MAIL_FAILED = Kind(
+    "306",
+    "fault",
+    "E-mail notification: failed",
+    "A mail about an event could not be handed to the mail server. Kept in the history, never mailed.",
+    mail=False,
+)
 # Not the firmware's but ours, and in every catalogue too: never mailed as an alarm, since it goes through the server
 # before the change (see `announcement`).
 SERVER_CHANGED = Kind(
@@ -48,15 +63,26 @@ SERVER_CHANGED = Kind(
 )
 
 
+OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED)}
+
+
 class Catalog:
-    """The kinds of one device, by code."""
+    """The kinds of one device, by code. Those of `OURS` are in each; what is not mailed there never is."""
 
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
-        self.kinds = {MESSAGE.code: MESSAGE, SERVER_CHANGED.code: SERVER_CHANGED, **kinds}
+        self.kinds = {**OURS, **{code: _bounded(kind) for code, kind in kinds.items()}}
 
     def __getitem__(self, code: str) -> Kind:
         """The kind of this code; an unlisted one is a fault, so that it reaches everybody."""
         return self.kinds.get(code) or Kind(code, "fault", UNKNOWN_NAME, UNKNOWN_DESCRIPTION)
+
+
+def _bounded(kind: Kind) -> Kind:
+    """A kind as the maker describes it, without what no maker decides."""
+    ours = OURS.get(kind.code)
+    if ours is None or ours.mail:
+        return kind
+    return replace(kind, type=ours.type if ours is SERVER_CHANGED else kind.type, mail=False)
 
 
 def load(etc: Path) -> Catalog:
