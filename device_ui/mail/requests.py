@@ -162,12 +162,14 @@ def seconds(text: str) -> float:
         raise Refused("bad-request", "a time is written as in RFC 3339, with a zone: 2026-11-23T14:03:22Z") from None
 
 
+# C0 and C1 control characters (ISO/IEC 6429) but the line end, and what stands in their place.
+CONTROLS = {each: "\ufffd" for each in (*range(0x20), *range(0x7F, 0xA0)) if each != 0x0A} | {0x09: " "}
+
+
 def cleaned(text: str, maximum: int) -> str:
     """A text that can be stored, shown and mailed: no control characters but the line end, not too long."""
-    text = text.replace("\r\n", "\n").replace("\t", " ").encode("utf-8", "replace").decode()
-    text = "".join(
-        each if each == "\n" or (each >= " " and not "\x7f" <= each <= "\x9f") else "\ufffd" for each in text
-    )
+    if not (text.isascii() and text.isprintable()):
+        text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode().translate(CONTROLS)
     return text if len(text) <= maximum else text[: maximum - len(CUT)] + CUT
 
 

@@ -105,11 +105,12 @@ class Storm:
         Only where nothing else of their type waits: so it takes no other commit than the one that accepts them, and a
         server that cannot be reached meets one such mail and not one for every kind.
         """
+        if not self.window:
+            return [True] * len(arrivals)
+        first = {kind: place for place, (_, kind) in reversed([*enumerate(arrivals)])}
         with self._lock:
             return [
-                not self.window
-                or (kind not in [each for _, each in arrivals[:place]] and self._is_free(code, kind, now))
-                for place, (code, kind) in enumerate(arrivals)
+                place == first[kind] and self._is_free(code, kind, now) for place, (code, kind) in enumerate(arrivals)
             ]
 
     def learn(self, number: int, code: str, kind: str, now: float, mail: int = 0, *, pending: bool = False) -> None:

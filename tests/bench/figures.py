@@ -9,11 +9,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import events, limits, mail, web
+from tests.bench import events, limits, mail, rest, web
 from tests.bench.rows import HEAD
 from tests.product import ROOT
 
-PARTS = {"web": web, "limits": limits, "events": events, "mail": mail}
+PARTS = {"web": web, "limits": limits, "events": events, "mail": mail, "rest": rest}
 
 
 def machine() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 HEAD = ("| what | floor | floor takes | here | ratio | to reach |", "| --- | --- | --- | --- | --- | --- |")
-UNITS = {"ms": (1000.0, 1), "MiB": (1.0, 1), "/s": (1.0, 0), "bytes": (1.0, 0)}
+UNITS = {"ms": (1000.0, 1), "MiB": (1.0, 1), "/s": (1.0, 0), "bytes": (1.0, 0), "processes": (1.0, 0)}
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """The median of the pairs' ratios: a busy machine slows both halves of a pair."""
-        return statistics.median(one / other for one, other in zip(self.here, self.floors, strict=True))
+        """The median of the pairs' ratios: a busy machine slows both halves of a pair. Beside nothing, what there is."""
+        return statistics.median(one / (other or 1) for one, other in zip(self.here, self.floors, strict=True))
 
     def __str__(self) -> str:
         sign, well = ("≥", self.ratio >= self.reach) if self.at_least else ("≤", self.ratio <= self.reach)
