@@ -229,6 +229,43 @@ def test_what_became_of_it_outlives_a_restart(path, opened):
     assert [each.number for each in again.waiting()] == [2]
 
 
+# Giving up
+
+WHY = [delivery(f"{number}@example.com", "dropped") for number in range(20)]
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["undecided", "by itself"])
+def test_a_ledger_full_of_what_is_given_up_takes_a_row_a_recipient(path, opened, alone):
+    outbox = opened(path)
+    outbox.accept([Event("303", ("fault", "info")[number % 2], 1.0, 1.0) for number in range(1000)], [alone] * 1000)
+    size = outbox.read("PRAGMA page_count", ())[0][0]
+    assert outbox.give_up(900, {"fault": WHY, "info": WHY[:1]}) == 900
+    assert outbox.read("SELECT number, count(*) FROM delivery GROUP BY 1", ()) == [(1, 20), (2, 1)]
+    assert outbox.read("PRAGMA page_count", ())[0][0] <= size + 8  # 4 KiB each: the index of digests, and these rows
+    assert [each.number for each in outbox.waiting(1000)] == [*range(901, 1001)]
+    assert {each.mail for each in outbox.waiting(1000)} == ({*range(901, 1001)} if alone else {0})
+    for number in (1, 2, 899, 900):
+        kept = outbox.event(number)
+        assert [each.verdict for each in outbox.deliveries(kept.mail)] == ["dropped"] * (20 if number % 2 else 1)
+
+
+def test_what_is_given_up_stays_in_the_mail_that_somebody_has_a_verdict_on(path, opened):
+    outbox = opened(path)
+    outbox.accept([event() for _ in range(8)], [False, True])
+    assert outbox.decide([3, 4]) == 3
+    assert outbox.decide([5, 8]) == 5
+    outbox.record(2, [delivery("0@example.com")], done=False)
+    assert outbox.give_up(7, {"fault": WHY[:2]}) == 6
+    assert [outbox.event(number).mail for number in range(1, 9)] == [1, 2, 3, 3, 5, 1, 1, 5]
+    assert [each.number for each in outbox.waiting()] == [5, 8]
+    assert [[each.verdict for each in outbox.deliveries(mail)] for mail in (1, 2, 3, 5)] == [
+        ["dropped", "dropped"],
+        ["delivered", "dropped"],
+        ["dropped", "dropped"],
+        [],
+    ]
+
+
 # Facts, and reading
 
 

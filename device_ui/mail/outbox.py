@@ -23,6 +23,18 @@ from device_ui.shape import dataclass
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock"
 PENDING = "clock >= '@' AND clock < 'A'"
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
+# What waits up to a number (?1), but for a digest that tells of a later one; of that, what no other event shares a mail
+# with and nobody has a verdict on.
+EXPIRED = (
+    "waiting AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
+    "(SELECT 1 FROM event AS other WHERE other.mail = event.mail AND other.mail <> other.number AND other.mail <> 0"
+    " AND other.number > ?1))"
+)
+EXPIRED_ALONE = (
+    f"{EXPIRED} AND mail IN (0, number) AND NOT EXISTS "
+    "(SELECT 1 FROM delivery WHERE delivery.number = event.number) AND NOT EXISTS "
+    "(SELECT 1 FROM event AS other WHERE other.mail = event.number AND other.mail <> other.number AND other.mail <> 0)"
+)
 
 
 @dataclass(frozen=True)
@@ -189,23 +201,20 @@ class Outbox(Ledger):
     def give_up(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> int:
         """Commit that every mail whose events are all up to `newest` is dropped; how many events these were.
 
-        `why`, by type, is what became of it for each recipient; what an earlier verdict says stands.
+        `why`, by type, is what became of it for each recipient; what an earlier verdict says stands. Events that were
+        not in a digest yet become one of their type, so that a ledger full of them takes one row a recipient.
         """
-        expired = (
-            "waiting AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
-            "(SELECT 1 FROM event AS other WHERE other.mail = event.mail AND other.mail <> other.number AND other.mail <> 0"
-            " AND other.number > ?1))"
-        )
 
         def drop(cursor: sqlite3.Cursor) -> int:
             for kind, deliveries in why.items():
+                _gather(cursor, newest, kind)
                 for each in deliveries:
                     cursor.execute(
                         "INSERT OR IGNORE INTO delivery SELECT DISTINCT CASE mail WHEN 0 THEN number ELSE mail END, "
-                        f"?2, ?3, ?4, ?5, ?6 FROM event WHERE type = ?7 AND {expired}",
+                        f"?2, ?3, ?4, ?5, ?6 FROM event WHERE type = ?7 AND {EXPIRED}",
                         (newest, each.recipient, each.verdict, each.step, each.reply, each.time, kind),
                     )
-            return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {expired}", (newest,)).rowcount
+            return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {EXPIRED}", (newest,)).rowcount
 
         return self._write(drop)
 
@@ -271,6 +280,13 @@ class Outbox(Ledger):
                 values,
             )
         ]
+
+
+def _gather(cursor: sqlite3.Cursor, newest: int, kind: str) -> None:
+    found = cursor.execute(f"SELECT min(number) FROM event WHERE {EXPIRED_ALONE} AND type = ?2", (newest, kind))
+    first = found.fetchone()[0]
+    if first is not None:
+        cursor.execute(f"UPDATE event SET mail = ?3 WHERE {EXPIRED_ALONE} AND type = ?2", (newest, kind, first))
 
 
 def _row(number: int, event: Event, alone: bool) -> tuple[int | float | str, ...]:
