@@ -6,10 +6,13 @@ import datetime
 import importlib.metadata
 import importlib.util
 import os
+import pwd
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from device_ui import certificate
 from device_ui.device import Device
@@ -43,6 +46,7 @@ def findings(device: Device) -> Iterator[Finding]:
     for package in MINIMUM_VERSIONS:
         yield _version(package)
     looks: tuple[tuple[str, Callable[[Device], str]], ...] = (
+        ("maker's files", _makers_files),
         ("event catalogue", lambda device: f"{len(catalog.load(device.folders.etc).kinds)} codes"),
         ("languages", _languages),
         ("public key", lambda device: f"{len(keys.load_public(device.folders.public_key)) * 8} bits"),
@@ -74,6 +78,34 @@ def _version(package: str) -> Finding:
     return Finding(
         package, numbers >= minimum, found if numbers >= minimum else f"{found}; {needed} or later is needed"
     )
+
+
+def _makers_files(device: Device) -> str:
+    """Root, who asks, can read anything: what counts is who the processes are."""
+    etc = device.folders.etc
+    found = [each for each in sorted(etc.glob("*.toml")) if each.is_file()]
+    logos = [
+        etc / name for name in (device["brand.logo"], device["brand.logo_dark"]) if name and (etc / name).is_file()
+    ]
+    for role, paths in (("mail", found), ("web", [*found, *logos])):
+        user = device[f"users.{role}"]
+        for path in paths:
+            if not can_read(user, path):
+                raise DeviceUIError(f"{path} cannot be read by {user}; chmod 644 mends it, and 755 for its folder")
+    return ", ".join(each.name for each in (*found, *logos)) or "none"
+
+
+def can_read(user: str, path: Path) -> bool:
+    """Whether this user can read a file; as anybody but root, whether we can. Whom the system does not know, root is."""
+    if os.geteuid() != 0:
+        return os.access(path, os.R_OK)
+    try:
+        known = pwd.getpwnam(user)
+    except KeyError:
+        return True
+    groups = os.getgrouplist(user, known.pw_gid)
+    who: dict[str, Any] = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
+    return subprocess.run(["/bin/sh", "-c", 'test -r "$0"', path], check=False, **who).returncode == 0
 
 
 def _languages(device: Device) -> str:

@@ -11,10 +11,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from device_ui import check
 from device_ui.demo import Mailbox, Server
 from tests.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
@@ -223,6 +225,22 @@ def test_a_state_program_that_cannot_be_run_is_found_by_check(product: Product):
     (product.folders.etc / "device.toml").write_text('[mail]\nstate_command = "/nowhere/led"\n')
     line = "WRONG state program: /nowhere/led cannot be run (mail.state_command in device.toml)"
     assert line in product.command("check").stdout.splitlines()
+
+
+def test_a_file_of_the_makers_that_a_process_cannot_read_is_found_by_check(product: Product):
+    product.maker('[users]\nweb = "nobody"\n').folders.etc.chmod(0o700)
+    told = product.command("check").stdout
+    wrong = f"WRONG maker's files: {product.folders.etc}/device.toml cannot be read by nobody; chmod 644 mends it, and 755 for its folder"
+    assert (wrong if os.geteuid() == 0 else "ok    maker's files: device.toml") in told.splitlines()
+
+
+@pytest.mark.parametrize(("mode", "well"), [(0o644, True), (0o640, False)])
+def test_who_can_read_a_file_is_asked_of_the_system(mode, well):
+    with tempfile.NamedTemporaryFile() as file:
+        os.fchmod(file.fileno(), mode)
+        assert check.can_read("nobody", Path(file.name)) == (well or os.geteuid() != 0)
+        assert check.can_read("root", Path(file.name))
+        assert check.can_read("nobody-knows-me", Path(file.name))
 
 
 def test_check_finds_nothing_on_a_sound_device(product: Product):
