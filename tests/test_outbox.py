@@ -229,6 +229,22 @@ def test_what_became_of_it_outlives_a_restart(path, opened):
     assert [each.number for each in again.waiting()] == [2]
 
 
+def test_what_was_lost_is_written_only_when_it_is_another(path, opened):
+    outbox = opened(path)
+    outbox.accept([event() for _ in range(8)])
+    changes = []
+    for number, verdict in enumerate(["delivered", "delivered", "refused", "refused", "delivered", "delivered"], 1):
+        before = outbox.read("SELECT total_changes()", ())[0][0]
+        outbox.record(number, [delivery(verdict=verdict)], done=False)
+        changes.append(outbox.read("SELECT total_changes()", ())[0][0] - before)
+    assert changes == [1, 1, 2, 1, 2, 1]
+    outbox.record(7, [delivery(verdict="refused"), delivery("b@example.com")], done=False)
+    assert "last_loss" in outbox.facts()
+    outbox.record(8, [delivery()], done=False, is_alarm=False)
+    outbox.record(8, [], done=True)
+    assert "last_loss" in outbox.facts()
+
+
 # Giving up
 
 WHY = [delivery(f"{number}@example.com", "dropped") for number in range(20)]

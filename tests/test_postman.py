@@ -1351,9 +1351,33 @@ def test_what_passes_does_not_hide_what_lasts(set_up):
     assert set_up.problem == told
 
 
-def test_the_newest_verdict_is_told_after_a_restart_whatever_its_number(set_up):
-    for number, verdict, moment in ((2, "delivered", 100.0), (1, "refused", 200.0)):
-        set_up.outbox.accept([Event("303", "fault", 0.0, 0.0)])
+# Of two verdicts, what the clock said: one is not set, goes on, is set back.
+@pytest.mark.parametrize("moments", [(0.0, 0.0), (100.0, 0.0), (100.0, 200.0), (4.0e9, 200.0)])
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("verdicts", "told"),
+    [(("delivered", "refused"), "refused"), (("refused", "dropped"), "dropped"), (("dropped", "delivered"), "")],
+)
+def test_the_newest_verdict_is_told_after_a_restart_whatever_its_number_and_the_clock(
+    set_up, verdicts, told, numbers, moments
+):
+    set_up.outbox.accept([Event("303", "fault", 0.0, 0.0), Event("303", "fault", 0.0, 0.0)])
+    for number, verdict, moment in zip(numbers, verdicts, moments, strict=True):
         set_up.outbox.record(number, [Delivery("a@b.c", verdict, "recipient", "550 no", moment)], done=False)
     set_up.restart()
-    assert set_up.problem[0] == "refused"
+    assert set_up.problem == ((told, "recipient", "550 no") if told else ("", "", ""))
+
+
+def test_what_was_given_up_is_told_after_a_restart(set_up):
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events(2)
+    set_up.work(5 * DAY + 3 * HOUR, step=1800)
+    set_up.restart()
+    assert set_up.problem[:2] == ("dropped", "connect")
+
+
+@pytest.mark.parametrize("fact", ["", "nonsense", "7", "[]", '["dropped"]'])
+def test_what_is_damaged_of_a_loss_is_told_of_nobody(set_up, fact):
+    set_up.outbox.keep_fact("last_loss", fact)
+    set_up.restart()
+    assert set_up.problem == ("", "", "")

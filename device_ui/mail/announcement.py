@@ -267,7 +267,7 @@ class Announcer:
             if not done:  # what stands here counts, the ledger follows: a full flash must not make us ask once more
                 self._changes = left
             if ended or left != before:  # a try that fails writes nothing, but for a refused login
-                self._outbox.record(server.number, ended, done=False, facts={CHANGES: spelt_list(left)})
+                self._outbox.record(server.number, ended, done=False, facts={CHANGES: spelt_list(left)}, is_alarm=False)
             del self._unrecorded[server.number]
             if done:
                 self._changes, self._tries, self._rest_until = left, Tries(), 0.0

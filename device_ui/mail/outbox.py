@@ -21,6 +21,8 @@ from device_ui.mail.ledger import Facts, Ledger, keep_facts
 from device_ui.shape import dataclass
 
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock"
+# The fact that says what the last mail lost: verdict, step and reply. By no date of the table: a clock may have been wrong.
+LOSS = "last_loss"
 PENDING = "clock >= '@' AND clock < 'A'"
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
 # What waits up to a number (?1), but for a digest that tells of a later one; of that, what no other event shares a mail
@@ -206,14 +208,17 @@ class Outbox(Ledger):
         """
 
         def drop(cursor: sqlite3.Cursor) -> int:
+            lost = []
             for kind, deliveries in why.items():
                 _gather(cursor, newest, kind)
                 for each in deliveries:
-                    cursor.execute(
+                    rows = cursor.execute(
                         "INSERT OR IGNORE INTO delivery SELECT DISTINCT CASE mail WHEN 0 THEN number ELSE mail END, "
                         f"?2, ?3, ?4, ?5, ?6 FROM event WHERE type = ?7 AND {EXPIRED}",
                         (newest, each.recipient, each.verdict, each.step, each.reply, each.time, kind),
-                    )
+                    ).rowcount
+                    lost += [each] if rows else []
+            _keep_loss(cursor, lost)
             return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {EXPIRED}", (newest,)).rowcount
 
         return self._write(drop)
@@ -239,19 +244,18 @@ class Outbox(Ledger):
         query = "SELECT recipient, verdict, step, reply, time FROM delivery WHERE number = ? ORDER BY recipient"
         return [Delivery(*row) for row in self.read(query, (number,))]
 
-    def last_delivery(self, but: str = "") -> Delivery | None:
-        """The newest verdict; of several recipients of one mail, one that did not get it. Not of the code `but`."""
-        query = (
-            "SELECT recipient, verdict, step, reply, delivery.time FROM delivery LEFT JOIN event USING (number) "
-            "WHERE code IS NOT ? ORDER BY delivery.time DESC, number DESC, verdict = 'delivered' LIMIT 1"
-        )
-        return next((Delivery(*row) for row in self.read(query, (but,))), None)
-
     def record(
-        self, number: int, deliveries: Sequence[Delivery], *, done: bool, told: int = 0, facts: Facts | None = None
+        self,
+        number: int,
+        deliveries: Sequence[Delivery],
+        *,
+        done: bool,
+        told: int = 0,
+        facts: Facts | None = None,
+        is_alarm: bool = True,
     ) -> None:
         """Commit what became of a mail; `done` when nobody is left to send it to. `told`: events removed unmailed
-        that it told of; `facts` are kept in the same breath."""
+        that it told of; `facts` are kept in the same breath. Of an alarm, what was lost is kept as the fact `LOSS`."""
 
         def keep(cursor: sqlite3.Cursor) -> None:
             cursor.executemany(
@@ -262,6 +266,8 @@ class Outbox(Ledger):
                 cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
             if told:
                 limit.count(cursor, limit.UNTOLD, -told)
+            if is_alarm:
+                _keep_loss(cursor, deliveries)
             keep_facts(cursor, facts or {})
 
         self._write(keep)
@@ -280,6 +286,17 @@ class Outbox(Ledger):
                 values,
             )
         ]
+
+
+def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
+    """Keep what the newest verdicts lost, until others lost nothing. Writes only when that is another."""
+    if not deliveries:
+        return
+    lost = next((each for each in deliveries if each.verdict != "delivered"), None)
+    fact = json.dumps([lost.verdict, lost.step, lost.reply]) if lost else None
+    kept = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
+    if fact != (kept[0] if kept else None):
+        keep_facts(cursor, {LOSS: fact})
 
 
 def _gather(cursor: sqlite3.Cursor, newest: int, kind: str) -> None:

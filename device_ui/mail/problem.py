@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from device_ui.mail.catalog import SERVER_CHANGED
-from device_ui.mail.outbox import Outbox
+from device_ui.mail.outbox import LOSS, Outbox
 from device_ui.shape import dataclass
 
 DROPPED = "dropped"
@@ -29,9 +28,11 @@ class Problem:
 
 def last_loss(outbox: Outbox) -> Problem:
     """A mail that reached nobody must be told until one is delivered, across a restart too."""
-    last = outbox.last_delivery(but=SERVER_CHANGED.code)
-    word = "dropped" if last and last.verdict == DROPPED else "refused"
-    return Problem(word, last.step, last.reply) if last and last.verdict != "delivered" else Problem()
+    try:
+        verdict, step, reply = json.loads(outbox.facts().get(LOSS, "null"))
+    except (ValueError, TypeError):  # none, or damaged
+        return Problem()
+    return Problem(DROPPED if verdict == DROPPED else "refused", str(step), str(reply))
 
 
 def refusal(fact: str) -> dict[str, str]:
