@@ -180,6 +180,39 @@ def test_without_a_thread_the_next_look_shows_the_same_state(program, caplog):
     wait_for(lambda: program.words == ["server"])
 
 
+@pytest.mark.parametrize("failing", ["exit 3", "exec sleep 60"], ids=["code", "hangs"])
+def test_a_program_that_failed_runs_again_until_it_has_shown_the_state(tmp_path, caplog, failing):
+    program = Program(tmp_path, f"test -e {tmp_path}/well || {failing}")
+    lamp = Lamp(str(program.path), seconds=0.2, again=0.05)
+    lamp.show(state("server", "connect"))
+    wait_for(lambda: len(program.words) >= 3)
+    (tmp_path / "well").touch()
+    wait_for(lambda: not lamp._failure)
+    assert set(program.words) == {"server"}
+    assert len(caplog.messages) == 1
+    count = len(program.words)
+    lamp.end()
+    assert program.words[count:] == ["down"]
+
+
+def test_a_program_that_is_there_late_shows_the_state_all_the_same(tmp_path):
+    lamp = Lamp(str(tmp_path / "show"), again=0.05)
+    lamp.show(state())
+    wait_for(lambda: lamp._failure)
+    program = Program(tmp_path)
+    wait_for(lambda: program.words == ["ok"])
+
+
+def test_a_state_that_changes_is_shown_at_once_though_the_one_before_failed(tmp_path):
+    program = Program(tmp_path, f"test -e {tmp_path}/well || exit 3")
+    lamp = Lamp(str(program.path))
+    lamp.show(state())
+    wait_for(lambda: lamp._failure)
+    (tmp_path / "well").touch()
+    lamp.show(state("full"))
+    wait_for(lambda: program.words == ["ok", "full"])
+
+
 def test_without_a_program_nothing_happens():
     lamp = Lamp("")
     before = threading.active_count()

@@ -1,7 +1,7 @@
 """The mail path's state for the firmware, outside mail: a program of the maker's that lights an LED or pulls a relay.
 
-It runs when the state changes and when the hook starts or ends, as the hook's user, without a shell, one at a time. Its
-environment holds nothing but what stands in `show`: no text that a mail server chose.
+It runs when the state changes and when the hook starts or ends, as the hook's user, without a shell, one at a time; when
+it failed, once more after a minute, until it shows what is so. Its environment holds nothing but what stands in `show`: no text that a mail server chose.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 log = Log(__name__)
 
-# Seconds that the program may take; and that the end of the hook waits for it.
-RUN_SECONDS, END_SECONDS = 10.0, 3.0
+# Seconds that the program may take; that the end of the hook waits for it; after which one that failed runs again.
+RUN_SECONDS, END_SECONDS, AGAIN_SECONDS = 10.0, 3.0, 60.0
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 OK, DOWN = "ok", "down"
 
@@ -29,11 +29,12 @@ OK, DOWN = "ok", "down"
 class Lamp:
     """Runs `command` (a path; ``""``: nothing) with each new state. No method waits for it but `end`.
 
-    It may take `seconds`; then it is killed, with whatever it started.
+    It may take `seconds`; then it is killed, with whatever it started. After a failure it runs `again` seconds later.
     """
 
-    def __init__(self, command: str, seconds: float = RUN_SECONDS) -> None:
-        self._command, self._seconds = command, seconds
+    def __init__(self, command: str, seconds: float = RUN_SECONDS, again: float = AGAIN_SECONDS) -> None:
+        self._command, self._seconds, self._again = command, seconds, again
+        self._failure = ""
         self._condition = threading.Condition()
         self._wanted: dict[str, str] = {}
         self._shown: dict[str, str] = {}
@@ -82,14 +83,19 @@ class Lamp:
     def _work(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._shown != self._wanted)
+                again = self._again if self._failure else None
+                self._condition.wait_for(lambda: self._shown != self._wanted, again)
                 wanted = self._wanted
-            self._run(wanted)
+            failure = self._run(wanted)
+            if failure and failure != self._failure:  # told once, and not with every try
+                log.error("%s %s", self._command, failure)
+            self._failure = failure
             with self._condition:
                 self._shown = wanted
                 self._condition.notify_all()
 
-    def _run(self, environment: Mapping[str, str]) -> None:
+    def _run(self, environment: Mapping[str, str]) -> str:
+        """Run the program once; why it failed, ``""`` when it did not."""
         # Imported here: most devices have no such program.
         import subprocess
 
@@ -100,13 +106,10 @@ class Lamp:
             except subprocess.TimeoutExpired:
                 _kill(self._program)
                 self._program.wait()
-                log.error("%s did not end within %g s and was killed", self._command, self._seconds)
-                return
+                return f"did not end within {self._seconds:g} s and was killed"
         except OSError as error:
-            log.error("%s could not be run: %s", self._command, error.strerror)
-            return
-        if ended:
-            log.error("%s ended with %d", self._command, ended)
+            return f"could not be run: {error.strerror}"
+        return f"ended with {ended}" if ended else ""
 
     def _started(self, environment: Mapping[str, str]) -> Popen[bytes]:
         from subprocess import DEVNULL, Popen
