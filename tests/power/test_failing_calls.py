@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,18 +58,34 @@ def used(tmp_path_factory):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_call_that_fails_acknowledges_nothing_and_is_recovered_from(name, used, tmp_path):
-    program, scene, found = PROGRAMS[name], Scene(tmp_path), []
+    program, scene = PROGRAMS[name], Scene(tmp_path)
     program.lay(scene, used)
     clean = scene.run(program.words, program.given)
     assert (clean.code, wrong(program, scene, clean)) == (0, [])
-    for fault in sampled(injections(clean.trace), FEW):
+    faults = sampled(injections(clean.trace), FEW)
+    INJECTED.extend(map(str, faults))
+    # All of them are thousands: several at once, each on a device of its own.
+    at_once = (os.cpu_count() or 1) if ALL else 1
+    folders = [tmp_path / str(place) for place in range(at_once)]
+    work = [(name, used, folder, faults[place::at_once]) for place, folder in enumerate(folders)]
+    if ALL:
+        with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
+            found = [line for lines in pool.map(under, *zip(*work, strict=True)) for line in lines]
+    else:
+        found = under(*work[0])
+    assert not found, "\n".join(found)
+
+
+def under(name: str, used: Path, folder: Path, faults: Sequence[Injection]) -> list[str]:
+    """What is wrong after each of some faults, on a device in `folder`."""
+    folder.mkdir()
+    program, scene, found = PROGRAMS[name], Scene(folder), []
+    for fault in faults:
         program.lay(scene, used)
         outcome = scene.run(program.words, program.given, fault.words)
-        INJECTED.append(str(fault))
-        found += [
-            f"{fault}: {each}" for each in ([] if outcome.is_hit else ["missed"]) + wrong(program, scene, outcome)
-        ]
-    assert not found, "\n".join(found)
+        missed = [] if outcome.is_hit else ["missed"]
+        found += [f"{fault}: {each}" for each in missed + wrong(program, scene, outcome)]
+    return found
 
 
 @pytest.mark.timeout(3600)
