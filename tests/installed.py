@@ -1,4 +1,4 @@
-"""Run by `test_package` as root of a machine that is thrown away: install a package, use it as two users, remove it.
+"""Run by `test_package` as root of a machine that is thrown away: install a package, use it as two users, upgrade it, remove it.
 
 What was found is printed as JSON. It imports nothing but the standard library: nothing of the checkout is in reach.
 """
@@ -34,8 +34,31 @@ def tried(look):
     raise SystemExit("nothing answers")
 
 
+# In the place of systemctl: writes down what it was asked.
+ASKED = "/root/asked"
+SYSTEMCTL = f"""#!/bin/sh
+echo "$@" >>{ASKED}
+[ "$2" != is-enabled ] || echo enabled
+"""
+
+
+def upgraded(package: str) -> list[str]:
+    """What systemd is asked when the package is installed over itself, on a machine that looks as if it ran."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("/usr/sbin/policy-rc.d")
+    os.unlink("/usr/bin/systemctl")
+    with open("/usr/bin/systemctl", "w") as file:
+        file.write(SYSTEMCTL)
+    os.chmod("/usr/bin/systemctl", 0o755)
+    os.makedirs("/run/systemd/system")
+    told("dpkg", "--install", package)
+    os.rmdir("/run/systemd/system")
+    with open(ASKED) as file:
+        return file.read().splitlines()
+
+
 def main(package: str, port: str) -> None:
-    """Install, use, remove, purge."""
+    """Install, use, upgrade, remove, purge."""
     subprocess.run(["dpkg", "--install", package], check=True, stdout=subprocess.DEVNULL)
     found = {name: told("stat", "-c", "%a %U:%G", f"/var/lib/device-ui/{name}") for name in FOLDERS}
     found["units"] = sorted(os.path.basename(each) for each in glob.glob(LINKS))
@@ -50,6 +73,7 @@ def main(package: str, port: str) -> None:
     for process in processes:
         process.terminate()
         process.wait(SECONDS)
+    found["upgrade"] = upgraded(package)
     told("dpkg", "--remove", "device-ui")
     found["kept"] = os.path.exists("/var/lib/device-ui/mail/ledger.sqlite3")
     told("dpkg", "--purge", "device-ui")

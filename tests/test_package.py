@@ -156,6 +156,13 @@ def test_what_the_package_installs_serves_pages_and_takes_events(used: dict[str,
         assert re.search(rf"^ok +{name}: ", str(used["check"]), re.MULTILINE), used["check"]
 
 
+def test_after_an_upgrade_what_runs_is_the_new_version(used: dict[str, object]) -> None:
+    *before, last = list(used["upgrade"])
+    assert last == "try-restart device-ui-mailhook.service device-ui-web.service"
+    assert before[-1].startswith("--quiet --system start device-ui-web.socket device-ui-mailhook.socket")
+    assert "daemon-reload" in before
+
+
 def test_what_was_recorded_stays_until_the_package_is_purged(used: dict[str, object]) -> None:
     assert used["kept"] is True
     assert used["left"] == []
