@@ -16,7 +16,8 @@ import urllib.request
 
 FOLDERS = ("settings", "web", "mail", "public")
 LINKS = "/etc/systemd/system/*.wants/device-ui*"
-PLACES = ("/etc/device-ui*", "/run/device-ui*", "/usr/*/device-ui*", "/var/lib/device-ui*", LINKS)
+CREDENTIAL = "/etc/credstore.encrypted/device-ui.private.key"
+PLACES = ("/etc/device-ui*", "/run/device-ui*", "/usr/*/device-ui*", "/var/lib/device-ui*", CREDENTIAL, LINKS)
 SECONDS = 20.0
 
 
@@ -74,8 +75,11 @@ def main(package: str, port: str) -> None:
         process.terminate()
         process.wait(SECONDS)
     found["upgrade"] = upgraded(package)
+    os.makedirs("/etc/credstore.encrypted", exist_ok=True)
+    with open(CREDENTIAL, "w") as file:
+        file.write("as MAKER.md has it made")
     told("dpkg", "--remove", "device-ui")
-    found["kept"] = os.path.exists("/var/lib/device-ui/mail/ledger.sqlite3")
+    found["kept"] = os.path.exists("/var/lib/device-ui/mail/ledger.sqlite3") and os.path.exists(CREDENTIAL)
     told("dpkg", "--purge", "device-ui")
     found["left"] = [name for place in PLACES for name in glob.glob(place)]
     print(json.dumps(found))
