@@ -27,6 +27,9 @@ ENGLISH = "en"
 PLACE = re.compile(r"\{([A-Za-z_]*)\}")
 # What says less of itself is recognised in nothing: " to " stands in half of all that mail servers say.
 WEIGHT_MINIMUM = 6
+# A value that is a sentence of ours may hold values that are, too; ours go two levels down. What goes on beyond that was made
+# up by a stranger: "x is damaged: x is damaged: …".
+LEVELS = 3
 # A mail server's answer (RFC 5321, 4.2), which is told as it came.
 ANSWER = re.compile(r"[2-5][0-9]{2}[ -]")
 # Values that are sentences of ours again, and so are looked up, too; every other one is somebody else's.
@@ -47,28 +50,33 @@ class Words:
         """The sentence in this language. With `values` it is formatted; without, it may hold its values already."""
         if values:
             return self._sentences.get(english, english).format_map(values)
-        if not self._sentences:
-            return english
-        return self._sentences.get(english) or self._recognised(english) or self._begun(english) or english
+        return self._told(english, LEVELS) if self._sentences else english
 
     def lines(self, english: str) -> str:
         """A text of several lines, each a sentence of its own."""
         return "\n".join(map(self, english.split("\n")))
 
-    def _begun(self, english: str) -> str:
+    def _told(self, english: str, levels: int) -> str:
+        """The sentence, which stands within others if fewer than `LEVELS` are left."""
+        known = self._sentences.get(english)
+        if known or not levels:
+            return known or english
+        return self._recognised(english, levels - 1) or self._begun(english, levels) or english
+
+    def _begun(self, english: str, levels: int) -> str:
         """The reason that an error gives, which stands here as a sentence: with a capital letter and a full stop."""
         reason = english[:1].lower() + english[1:-1]
-        told = self(reason) if english[:1].isupper() and english.endswith(".") else reason
+        told = self._told(reason, levels) if english[:1].isupper() and english.endswith(".") else reason
         return f"{told}." if told != reason else ""
 
-    def _recognised(self, english: str) -> str:
+    def _recognised(self, english: str, levels: int) -> str:
         if ANSWER.match(english):
             return ""
         is_sentence = english.endswith(".")
         for mould in self._moulds:
             found = None if is_sentence and mould.is_reason else mould.values(english)
             if found is not None:
-                told = {name: self(value) if name in OURS else value for name, value in found.items()}
+                told = {name: self._told(value, levels) if name in OURS else value for name, value in found.items()}
                 return mould.told.format_map(told)
         return ""
 

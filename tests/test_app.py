@@ -329,6 +329,13 @@ def test_an_unknown_path_is_answered_404_and_stays_text(product, session, path):
     assert document.problems(page.text) == []
 
 
+@pytest.mark.parametrize("path", ["/x%20is%20damaged:%20" + "x%20is%20damaged:%20" * 250, "/Saved.", "/static/x"])
+def test_a_path_is_never_looked_up_among_our_sentences(product, path):
+    page = sent(product, f"GET {path} HTTP/1.1", "Accept-Language: ko")
+    assert page.status == 404
+    assert "<p>이 장치에 없는 페이지입니다.</p>" in page.text
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -55,7 +55,6 @@ FOREIGN = {
     "not known (the device's clock was not set)",
     "time not known (the device's clock was not set)",
     "the mail hook does not answer: {error}",
-    "Not found: {path}",
     "Method not allowed.",
     *(
         os.strerror(each)
@@ -227,6 +226,13 @@ def test_a_reason_within_a_sentence_is_told_too():
         told
         == "저장되지 않았습니다. smtp.toml 파일: 저장할 수 없습니다(장치에 남은 공간이 없습니다). 설정은 이전과 같습니다."
     )
+
+
+@pytest.mark.parametrize("said", ["x is damaged: ", "refused at ", "Refused at ", "waiting at dropped at "])
+def test_what_a_stranger_nests_without_end_stays_as_it_is(said):
+    """And is answered at all: each level is another call."""
+    told = load("ko")(said * 2000)
+    assert said * 1990 in told
 
 
 def test_english_is_what_was_said():

@@ -45,6 +45,9 @@ HEADERS = (
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 )
+# What is told in the place of bottle's own words, which repeat the path: nothing that a stranger typed is looked up among our
+# sentences.
+SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log tells more."}
 NO_STORE = ("Cache-Control", "no-store")
 
 
@@ -147,7 +150,7 @@ def error_page(site: Site, error: HTTPError) -> str:
         if request.method == "OPTIONS":
             return methods(found)
         _allow(found)
-    sentence = error.body if error.status_code != 500 else "The device had a fault. Its log tells more."
+    sentence = SENTENCES.get(error.status_code, error.body)
     return site.render("error", title=error.status_line, sentence=sentence)
 
 

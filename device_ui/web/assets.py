@@ -137,7 +137,7 @@ class Shelf:
             return self._unique[name].answer(FOR_EVER)
         if name in self._named:
             return self._named[name].answer(ASK_AGAIN)
-        raise HTTPError(404, "There is no such file.")
+        raise HTTPError(404)
 
 
 PLAIN = Shelf()
