@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from device_ui.device import Folders
-from device_ui.mail.catalog import SERVER_CHANGED
-from device_ui.web.pages.history import OWN_CODE
+from device_ui.mail.catalog import MESSAGE, SERVER_CHANGED
+from device_ui.web.pages.history import MESSAGE_CODE, MESSAGE_NAME, OWN_CODE
 from tests import document
 from tests.fake_hook import WELL, FakeHook, Pages, make_keys, signed_in
 from tests.product import Page, Product
@@ -117,6 +117,24 @@ def test_what_the_device_wrote_itself_is_told_in_korean_and_nothing_else_is(page
         "SMTP tab, from 192.0.2.7",
     ]
     assert OWN_CODE == SERVER_CHANGED.code
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "shown"),
+    [
+        ("901", "refused at " * 350, ("refused at " * 350).strip()),
+        ("901", "Saved.", "Saved."),
+        ("901", "Message from the system", "시스템 메시지"),
+        ("303", "Saved.", "저장되었습니다."),
+        ("303", "refused at " * 350, None),
+    ],
+)
+def test_what_the_system_said_is_no_sentence_of_ours(pages, hook, code, name, shown):
+    hook.answers["history"] = [event(code=code, name=name, text=""), end()]
+    page = pages.get("/history", HTTP_ACCEPT_LANGUAGE="ko")
+    assert page.status == 200
+    assert table(page)[1][4] == shown or shown is None
+    assert (MESSAGE_CODE, MESSAGE_NAME) == (MESSAGE.code, MESSAGE.name)
 
 
 def links(page: Page) -> dict[str, dict[str, str]]:

@@ -8,9 +8,9 @@ from email.message import EmailMessage
 import pytest
 
 from device_ui.language import load
-from device_ui.mail.catalog import built_in
-from device_ui.mail.message import Envelope, compose, compose_test, languages
-from device_ui.mail.outbox import Event
+from device_ui.mail.catalog import MESSAGE, built_in
+from device_ui.mail.message import Envelope, compose, compose_digest, compose_test, languages
+from device_ui.mail.outbox import Digest, Event, Kept
 from device_ui.settings import recipients
 from device_ui.settings.recipients import Recipient, from_values, to_values
 from device_ui.settings.rules import Broken
@@ -56,6 +56,18 @@ def test_one_mail_tells_it_in_both_languages_with_one_message_id():
     assert mail["message-id"] == composed("ko")["message-id"] == composed("en")["message-id"]
     assert plain.index("Type:") < plain.index("유형:")
     assert '<html lang="en">' in page and '<div lang="ko">' in page
+
+
+@pytest.mark.parametrize("said", ["refused at " * 350 + "it", "Saved.", "Fan: stopped is damaged: no"])
+def test_the_subject_of_a_message_of_the_system_stays_as_it_came(said):
+    """It is no sentence of ours, whatever it looks like, and it never keeps the mail back."""
+    event = Event("901", "fault", 1.0, 1.0, "root", f"{said}\n\nwhat follows", number=7)
+    envelope = Envelope(SETTINGS, ["k@b.cc"], DEVICE, "x", 1.0, languages=(load("ko"),))
+    digest = Digest(7, "fault", (Kept("901", 1, 1.0, 1.0),), ((7, 7),), (event,))
+    mail, gathered = read(compose(event, MESSAGE, envelope)), read(compose_digest(digest, built_in(), envelope))
+    assert mail["subject"] == f"[fault 901] {said} · NAS"
+    assert said in parts(mail)[0]
+    assert said[:150] in parts(gathered)[0]
 
 
 def test_the_test_mail_is_in_the_language_too():

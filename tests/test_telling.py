@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_ui.mail import telling
 from device_ui.mail.catalog import Kind
 from device_ui.mail.outbox import Event
-from device_ui.mail.telling import headed, moment, numbers, span
+from device_ui.mail.telling import moment, numbers, span
 
 MESSAGE = Kind("901", "fault", "Message from the system", "")
 ALARM = Kind("303", "fault", "Audit log space: minor threshold exceeded", "")
@@ -48,13 +49,12 @@ def event(text, code="901"):
     ],
 )
 def test_a_message_of_the_system_is_headed_by_its_subject(text, name, rest):
-    shown, kind = headed(event(text), MESSAGE)
-    assert (kind.name, shown.text) == (name, rest)
+    assert (telling.name(event(text), MESSAGE), telling.text(event(text))) == (name, rest)
 
 
 def test_any_other_event_is_told_as_it_is():
     raised = event("first\nsecond", "303")
-    assert headed(raised, ALARM) == (raised, ALARM)
+    assert (telling.name(raised, ALARM), telling.text(raised)) == (ALARM.name, "first\nsecond")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@
 % cell('code')
 {{event['code']}}</td>
 % cell('name', ' class="long"')
-{{_(event['name'])}}
+{{named(event)}}
 %     if event['text']:
 <details><summary>{{_('Text')}}</summary><p class="text">{{own(event, event['text'])}}</p></details>
 %     end

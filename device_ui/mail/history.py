@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 
+from device_ui.mail import telling
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.outbox import Delivery, Event, Outbox
 from device_ui.mail.search import SOON, SORTS, Query, find
-from device_ui.mail.telling import headed, moment
+from device_ui.mail.telling import moment
 from device_ui.shape import Any
 
 # Rows that are read of the ledger at a time.
@@ -86,16 +87,15 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Wai
 
 
 def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, waits: Waits) -> Mapping[str, Any]:
-    shown, kind = headed(event, catalog[event.code])
     return {
         "number": event.number,
         "time": moment(event.time, event.clock),
         "seconds": event.time or None,
         "type": event.type,
         "code": event.code,
-        "name": kind.name,
+        "name": telling.name(event, catalog[event.code]),
         "source": event.source,
-        "text": shown.text,
+        "text": telling.text(event),
         "state": state(event.waiting, [each.verdict for each in deliveries]),
         "mail": event.mail,
         "deliveries": [*map(_delivery, deliveries), *(_open(event, deliveries, waits) if event.waiting else ())],

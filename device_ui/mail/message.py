@@ -21,9 +21,10 @@ from email.utils import format_datetime
 from pathlib import Path
 
 from device_ui.language import ENGLISH, PLAIN, Words, spoken
+from device_ui.mail import telling
 from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.outbox import Digest, Event
-from device_ui.mail.telling import headed, local, moment, numbers, span
+from device_ui.mail.telling import local, moment, numbers, span
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.shape import dataclass
@@ -105,11 +106,10 @@ def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
 
     The Message-ID follows from the ledger and the number alone, so that it is the same for every retry.
     """
-    event, kind = headed(event, kind)
     parts = [
         Part(
             words,
-            words(kind.name),
+            telling.name(event, kind, words),
             [words(kind.description)],
             [*table(event, kind, envelope.device, words), *_removed(envelope, words)],
         )
@@ -178,7 +178,7 @@ def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Word
 
     What stands in brackets is English for everybody: people's mail rules look for it.
     """
-    names = " / ".join(dict.fromkeys(words(kind.name) for words in languages))
+    names = " / ".join(dict.fromkeys(telling.name(event, kind, words) for words in languages))
     return f"[{event.type} {event.code}] {names} · {device_name}"
 
 
@@ -187,11 +187,11 @@ def table(event: Event, kind: Kind, device: Mapping[str, str], words: Words = PL
     # What the firmware and the system say stays as it came.
     own = words.lines if event.code == SERVER_CHANGED.code else str
     rows = (
-        ("Event", f"{event.code} {words(kind.name)}"),
+        ("Event", f"{event.code} {telling.name(event, kind, words)}"),
         ("Type", words(event.type)),
         ("Time", words(moment(event.time, event.clock))),
         ("Source", own(event.source)),
-        ("Text", own(event.text)),
+        ("Text", own(telling.text(event))),
         *_device_rows(device),
         ("Event number", str(event.number)),
     )
@@ -237,14 +237,12 @@ def _list(events: Sequence[Event], catalog: Catalog, words: Words) -> list[str]:
     """Each event with its text: a message of the system must be told in full even when another came before it."""
     listed, left = [], TEXTS_MAXIMUM
     for each in events:
-        event, kind = headed(each, catalog[each.code])
         # A message of the system may be all first line, and so all name.
-        name, text = (
-            part if len(part) <= max(left, EXCERPT_MAXIMUM) else _excerpt(part) for part in (kind.name, event.text)
-        )
+        parts = telling.name(each, catalog[each.code], words), telling.text(each)
+        name, text = (part if len(part) <= max(left, EXCERPT_MAXIMUM) else _excerpt(part) for part in parts)
         left = max(0, left - len(name) - len(text))
-        source = f" ({event.source})" if event.source else ""
-        listed.append(f"{event.number}: {words(moment(event.time, event.clock))}, {event.code} {words(name)}{source}")
+        source = f" ({each.source})" if each.source else ""
+        listed.append(f"{each.number}: {words(moment(each.time, each.clock))}, {each.code} {name}{source}")
         listed[-1] += f"\n{text}" if text else ""
     return listed
 

@@ -9,19 +9,21 @@ from device_ui.language import PLAIN, Words
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import BEFORE, PENDING
 from device_ui.mail.outbox import Event
-from device_ui.shape import replace
 
 # Ranges of numbers that are spelt out.
 RANGES_MAXIMUM = 500
 NOT_SET = "the device's clock was not set"
 
 
-def headed(event: Event, kind: Kind) -> tuple[Event, Kind]:
-    """For a message of the system: its own subject, which is its first line, in the place of the kind's name."""
-    if kind.code != MESSAGE.code:
-        return event, kind
-    name, _, text = event.text.partition("\n")
-    return replace(event, text=text.strip("\n")), replace(kind, name=name or kind.name)
+def name(event: Event, kind: Kind, words: Words = PLAIN) -> str:
+    """What an event is called: a message of the system by its subject, which stays as it came, any other by its kind."""
+    subject = event.text.partition("\n")[0] if kind.code == MESSAGE.code else ""
+    return subject or words(kind.name)
+
+
+def text(event: Event) -> str:
+    """What an event says below its name: a message of the system without its subject, which is its first line."""
+    return event.text.partition("\n")[2].strip("\n") if event.code == MESSAGE.code else event.text
 
 
 def numbers(ranges: Sequence[tuple[int, int]], words: Words = PLAIN) -> str:

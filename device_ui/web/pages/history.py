@@ -6,6 +6,7 @@ import itertools
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from urllib.parse import parse_qsl, urlencode
 
 from bottle import HTTPError, html_escape, request, response
@@ -42,6 +43,8 @@ MOMENT = re.compile(
 )
 # The event whose source and text this device writes itself (`mail.catalog.SERVER_CHANGED`); all others stay as they came.
 OWN_CODE = "902"
+# A message of the system, which has its subject for a name, and the name of one without (`mail.catalog.MESSAGE`).
+MESSAGE_CODE, MESSAGE_NAME = "901", "Message from the system"
 NOT_SHOWN = "The history cannot be shown. {reason}"
 NOT_FILTERED = "Please change the filter. {reason}"
 QUERY_FIELDS_MAXIMUM = 20
@@ -148,6 +151,7 @@ def _shown(query: Query, end: Mapping[str, Any], words: Words) -> dict[str, Any]
         "columns": COLUMNS,
         "ends": spreadsheet.ends,
         "moment": moment,
+        "named": partial(_named, words),
         "own": lambda event, text: words.lines(text) if event["code"] == OWN_CODE else text,
         "first": (query.page - 1) * PAGE_EVENTS + 1,
         "matched": matched,
@@ -157,6 +161,12 @@ def _shown(query: Query, end: Mapping[str, Any], words: Words) -> dict[str, Any]
         "catalog_problem": end.get("catalog_problem", ""),
         "set_aside": ", ".join(end.get("set_aside", ())),
     }
+
+
+def _named(words: Words, event: Mapping[str, Any]) -> str:
+    """What an event is called; what the system said stays as it came."""
+    is_said = event["code"] == MESSAGE_CODE and event["name"] != MESSAGE_NAME
+    return str(event["name"]) if is_said else words(event["name"])
 
 
 def moment(told: str) -> str:
