@@ -99,6 +99,19 @@ def test_a_stranger_may_ask_for_nothing(room, do):
     assert room.refusal(frozenset(), do=do, code="303") == ("denied", "this user may not ask for that")
 
 
+@pytest.mark.parametrize("may", [EVENT_ONLY, EVERYTHING])
+def test_nobody_can_pretend_that_the_mail_server_changed(room, may):
+    forged = {"do": "event", "code": "902", "source": "SMTP tab, from 192.0.2.7", "text": "Now: mail.evil.example"}
+    assert room.refusal(may, **forged) == ("denied", "only the device itself tells of another mail server")
+    assert room.ask(may, do="event", code="901").code == "901"
+
+
+def test_the_code_is_the_makers_where_he_describes_it_anew(tmp_path):
+    room = Room(tmp_path, Catalog({"902": Kind("902", "fault", "Ours", "d")}))
+    assert room.ask(EVENT_ONLY, do="event", code="902").code == "902"
+    room.outbox.close()
+
+
 @pytest.mark.parametrize("do", [None, "", "History", "history ", "obey", "__init__", 1, [], {}, ["history"]])
 def test_a_word_that_is_none_is_refused(room, do):
     assert room.refusal(do=do) == ("bad-request", "unknown word")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, Catalog
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event, Outbox
 from device_ui.mail.postman import Postman
@@ -72,6 +72,8 @@ class Requests:
         if not CODE_PATTERN.fullmatch(values["code"]):
             raise Refused("bad-request", "a code has three digits")
         kind = self._catalog[values["code"]]
+        if kind == SERVER_CHANGED:  # unless the maker gave that code to an event of his own
+            raise Refused("denied", "only the device itself tells of another mail server")
         happened = self._clock.stamp(seconds(values["time"]) if values["time"] else None)
         return Event(
             code=kind.code,
