@@ -99,7 +99,7 @@ def guard_for(tmp_path, cookie: str, address: str = "192.0.2.1") -> Guard:
 
 def given(guard: Guard) -> str:
     """The browser's cookie that a login gives."""
-    guard.sign_in()
+    guard.sign_in(guard.administrator.load())
     return next(value for name, value in response.headerlist if name == "Set-Cookie" and value.startswith("browser="))
 
 

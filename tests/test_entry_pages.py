@@ -435,6 +435,22 @@ def test_a_password_of_the_devices_own_name_is_refused_in_words(fresh):
     assert (page.status, problem(page)) == (422, TOO_NEAR)
 
 
+def test_a_password_that_is_replaced_while_it_is_checked_is_a_wrong_one(device):
+    class Late(Administrator):
+        """The owner chooses a new password at the console while the old one is being checked."""
+
+        def verify(self, password):
+            found = super().verify(password)
+            self.set_password("another sentence for tests")
+            return found
+
+    choose_password(device.folders.administrator)
+    site = app.site(device, Clock())
+    site.guard.administrator = Late(device.folders.administrator)
+    page = wsgi(app.with_headers(app.routes(site)), "POST", "/login", f"password={ADMIN_PASSWORD}".encode())
+    assert (page.status, problem(page), "set-cookie" in page.headers) == (403, WRONG_PASSWORD, False)
+
+
 def test_signing_out_without_a_session_is_no_fault(known):
     assert known.browser().post("/logout").headers["location"] == "/login"
 

@@ -17,7 +17,17 @@ from device_ui.web.guard import Guard, address, own_names
 from device_ui.web.sessions import Sessions
 from device_ui.web.throttle import Throttle
 from tests import document
-from tests.product import ADMIN_PASSWORD, SECONDS, Browser, Product, listens, raw, settings_form, wait_for
+from tests.product import (
+    ADMIN_PASSWORD,
+    SECONDS,
+    Browser,
+    Product,
+    choose_password,
+    listens,
+    raw,
+    settings_form,
+    wait_for,
+)
 from tests.test_sessions import Clock
 
 STRANGER = "This device does not go by that name. Use its address."
@@ -301,7 +311,7 @@ def test_the_cookie_is_for_this_site_and_no_script(product):
 
 def test_the_cookie_is_secure_under_tls(tmp_path):
     guard, _ = guarded(tmp_path, scheme="https")
-    guard.sign_in()
+    guard.sign_in(guard.administrator.load())
     assert any("; secure" in value.lower() for name, value in response.headerlist if name == "Set-Cookie")
 
 
@@ -450,6 +460,24 @@ def test_a_new_password_ends_every_session_even_if_its_owner_enters_first(produc
     assert owner.get("/smtp").status == 303
 
 
+def test_a_login_that_began_before_the_new_password_does_not_get_in(tmp_path):
+    """To check a password takes a while; the owner may change it in that while, against whoever knows the old one."""
+    guard, _ = guarded(tmp_path)
+    checked = guard.administrator.verify(ADMIN_PASSWORD)
+    guard.administrator.set_password(NEW_PASSWORD)
+    assert checked and guard.sign_in(checked) is None
+    assert (guard.sessions.is_empty(), response.headerlist) == (True, [("Content-Type", "text/html; charset=UTF-8")])
+    assert guard.sign_in(guard.administrator.verify(NEW_PASSWORD)) is not None
+
+
+@pytest.mark.parametrize("content", [b"damaged", None])
+def test_a_record_that_is_damaged_meanwhile_lets_nobody_in(tmp_path, content):
+    guard, _ = guarded(tmp_path)
+    checked = guard.administrator.verify(ADMIN_PASSWORD)
+    guard.administrator.path.unlink() if content is None else guard.administrator.path.write_bytes(content)
+    assert guard.sign_in(checked) is None
+
+
 # What is not to be seen from outside
 
 
@@ -457,6 +485,7 @@ def guarded(tmp_path, clock: Clock | None = None, scheme: str = "http", cookie: 
     """A guard with its own clock, and a request bound to this thread."""
     clock = clock or Clock()
     guard = Guard(Administrator(tmp_path / "a.toml"), Sessions(clock), Throttle(clock), own_names([]))
+    choose_password(guard.administrator.path)
     request.bind(
         {"wsgi.url_scheme": scheme, "HTTP_HOST": "127.0.0.1", "HTTP_COOKIE": cookie, "REMOTE_ADDR": "192.0.2.1"}
     )
@@ -466,8 +495,8 @@ def guarded(tmp_path, clock: Clock | None = None, scheme: str = "http", cookie: 
 
 def signed_in(guard: Guard) -> str:
     """Sign in, and bring the cookie with the next request."""
-    guard.sign_in()
-    (cookie,) = [value for name, value in response.headerlist if name == "Set-Cookie"]
+    guard.sign_in(guard.administrator.load())
+    (cookie,) = [value for name, value in response.headerlist if name == "Set-Cookie" and "session=" in value]
     request.bind({"HTTP_HOST": "127.0.0.1", "HTTP_COOKIE": cookie.partition(";")[0], "wsgi.url_scheme": "http"})
     return cookie
 
@@ -491,7 +520,7 @@ def test_a_login_that_is_pushed_out_at_once_is_told(tmp_path):
 
     guard, _ = guarded(tmp_path, Stuck())
     with pytest.raises(HTTPError) as raised:
-        guard.sign_in()
+        guard.sign_in(guard.administrator.load())
     assert (raised.value.status_code, raised.value.body) == (503, "Too many logins at once. Please try again.")
 
 
@@ -514,8 +543,7 @@ def test_a_try_is_over_with_its_request(tmp_path):
 @pytest.mark.parametrize("content", [b"damaged", None])
 def test_without_a_sound_record_only_the_console_helps(tmp_path, content):
     guard, _ = guarded(tmp_path)
-    if content:
-        guard.administrator.path.write_bytes(content)
+    guard.administrator.path.unlink() if content is None else guard.administrator.path.write_bytes(content)
     with pytest.raises(HTTPError) as raised:
         guard.entrance()
     assert raised.value.status_code == 503

@@ -100,16 +100,17 @@ class Administrator:
             self._store(Record(code=new_code()), instead_of=None)
         return self.load()
 
-    def set_up(self, code: str, password: str) -> bool:
-        """Choose the password with the setup code; False when the code is wrong or used up."""
+    def set_up(self, code: str, password: str) -> Record | None:
+        """Choose the password with the setup code: the record that stands then; None when the code is wrong or used up."""
         found = self.load()
         if found is None or found.is_set_up or not hmac.compare_digest(plain_code(code), plain_code(found.code)):
-            return False
+            return None
+        chosen = _hashed(password)
         try:
-            self._store(_hashed(password), instead_of=found)
+            self._store(chosen, instead_of=found)
         except Conflict:  # used up while this one was being hashed
-            return False
-        return True
+            return None
+        return chosen
 
     def set_password(self, password: str) -> None:
         """Replace whatever the record says with this password's hash. Raises `NotStored`."""
@@ -120,12 +121,15 @@ class Administrator:
         """Make sure of a record that was not certain to be on flash. Raises `NotStored`, `NotReadable`."""
         flash.settle(self.path, 0o600)
 
-    def verify(self, password: str) -> bool:
-        """Whether this is the password; takes the same time when there is none. Raises `Damaged`, `NotReadable`."""
+    def verify(self, password: str) -> Record | None:
+        """The record that this password was right for, else None; takes the same time when there is none.
+
+        Another may stand by then (`Guard.sign_in` looks). Raises `Damaged`, `NotReadable`.
+        """
         found = self.load()
         known = found if found and found.is_set_up else Record(salt="00" * SALT_BYTES, hash="00" * HASH_BYTES)
         same = hmac.compare_digest(_scrypt(password, known), bytes.fromhex(known.hash))
-        return same and found is not None and found.is_set_up
+        return found if same and found is not None and found.is_set_up else None
 
     def _store(self, fresh: Record, instead_of: Record | EllipsisType | None = ...) -> None:
         """Put `fresh` on flash; raises `Conflict` if anything else than `instead_of` stands there by then."""

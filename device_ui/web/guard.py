@@ -21,7 +21,7 @@ from device_ui.device import host_name
 from device_ui.errors import Damaged, DeviceUIError, NotReadable
 from device_ui.shape import Any, dataclass, field
 from device_ui.web import browsers, peer, wanted
-from device_ui.web.administrator import Administrator
+from device_ui.web.administrator import Administrator, Record
 from device_ui.web.allowance import Allowance
 from device_ui.web.sessions import Session, Sessions
 from device_ui.web.throttle import Throttle
@@ -75,7 +75,8 @@ class Guard:
 
     def session(self) -> Session | None:
         """The session of this request, None when nobody is logged in. A new password ends every session."""
-        self._end_all_after_new_password()
+        with self._lock:
+            self._end_all_after_new_password()
         return self.sessions.find(_token())
 
     def page(self, show: Callable[[Session], Any], late: Callable[[], Any] | None = None) -> Callable[[], Any]:
@@ -99,13 +100,19 @@ class Guard:
             raise HTTPError(503, CLOSED)
         return "/login" if found.is_set_up else "/setup"
 
-    def sign_in(self) -> Session:
-        """Begin a session for this browser and give it the cookie."""
-        self._end_all_after_new_password()  # first, or this login would hide the change from the sessions before it
-        self.sessions.end(_token())
-        token = self.sessions.begin()
+    def sign_in(self, record: Record) -> Session | None:
+        """Begin a session for this browser and give it the cookies; None if another record than this stands by now.
+
+        To check a password takes a while. A new one may be set in it, and must not let in who knows the one before.
+        """
+        with self._lock:
+            self._end_all_after_new_password()  # first, or this login would hide the change from the sessions before it
+            if self._standing() != record:
+                return None
+            self.sessions.end(_token())
+            token = self.sessions.begin()
         response.set_cookie(_cookie(), token, path="/", httponly=True, samesite="strict", secure=is_tls())
-        self._introduce()
+        self._introduce(record)
         session = self.sessions.find(token)
         if session is None:  # another login pushed it out at once
             raise HTTPError(503, "Too many logins at once. Please try again.")
@@ -134,21 +141,21 @@ class Guard:
         if request.environ.pop(TRYING, False):
             self.throttle.finished()
 
-    def _introduce(self) -> None:
+    def _introduce(self, record: Record) -> None:
         """Let this browser be known for a year: a place before strangers at the login, no way in."""
-        with contextlib.suppress(DeviceUIError):  # damaged since the password was checked: the login stands
-            found = self.administrator.load()
-            if found and found.is_set_up:
-                token = cookie(_browser_cookie()) if self._browser() else browsers.introduced(found)
-                kept = {"path": "/", "max_age": browsers.COOKIE_SECONDS, "httponly": True, "samesite": "strict"}
-                response.set_cookie(_browser_cookie(), token, secure=is_tls(), **kept)
+        token = cookie(_browser_cookie()) if self._browser() else browsers.introduced(record)
+        kept = {"path": "/", "max_age": browsers.COOKIE_SECONDS, "httponly": True, "samesite": "strict"}
+        response.set_cookie(_browser_cookie(), token, secure=is_tls(), **kept)
 
     def _browser(self) -> str:
         """The name of this request's browser if the owner got in with it before, else ``""``."""
         token = cookie(_browser_cookie())
+        return browsers.recognized(token, self._standing()) if token else ""
+
+    def _standing(self) -> Record | None:
         with contextlib.suppress(DeviceUIError):  # only the console can help; the page says so
-            return browsers.recognized(token, self.administrator.load()) if token else ""
-        return ""
+            return self.administrator.load()
+        return None
 
     def _note(self, what: str) -> None:
         if not self.noted.take():
@@ -159,11 +166,11 @@ class Guard:
         return self.sessions.is_empty() and self.noted.is_full() and self.throttle.settle()
 
     def _end_all_after_new_password(self) -> None:
-        with self._lock:
-            generation = self._generation()
-            if generation != self.generation:
-                self.generation = generation
-                self.sessions.end_all()
+        """While `_lock` is held."""
+        generation = self._generation()
+        if generation != self.generation:
+            self.generation = generation
+            self.sessions.end_all()
 
     def _generation(self) -> tuple[int, ...]:
         try:

@@ -12,6 +12,7 @@ from device_ui.settings.smtp import FIELDS
 from device_ui.web import administrator, wanted
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
+from device_ui.web.sessions import Session
 from device_ui.web.site import Site
 
 log = logging.getLogger(__name__)
@@ -54,17 +55,18 @@ def set_up(site: Site) -> str | HTTPResponse:
     if seconds:
         return _setup_page(site, code, WAIT.format(seconds=seconds))
     try:
-        right = site.guard.administrator.set_up(code, password)
+        chosen = site.guard.administrator.set_up(code, password)
     except (NotStored, NotReadable) as error:
         log.error("the administrator's password was not set: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
         return _setup_page(site, code, told(error))
-    if not right:
+    session = site.guard.sign_in(chosen) if chosen else None
+    if session is None:
         log.warning("a setup code from %s was wrong", address())
         response.status = 403
         return _setup_page(site, code, WRONG_CODE)
     log.warning("the administrator's password was chosen from %s", address())
-    return _enter(site, {})
+    return _enter(site, session, {})
 
 
 def show_login(site: Site) -> str | HTTPResponse:
@@ -93,13 +95,16 @@ def log_in(site: Site) -> str | HTTPResponse:
     seconds = _count_attempt(site)
     if seconds:
         return _login_page(site, WAIT.format(seconds=seconds), form)
-    if not site.guard.administrator.verify(password):
+    record = site.guard.administrator.verify(password)
+    if record:
+        _settle(site)
+    session = site.guard.sign_in(record) if record else None
+    if session is None:
         log.warning("a login from %s failed", address())
         response.status = 403
         return _login_page(site, WRONG_PASSWORD, form)
     log.info("a login from %s succeeded", address())
-    _settle(site)
-    return _enter(site, form)
+    return _enter(site, session, form)
 
 
 def log_out(site: Site) -> HTTPResponse:
@@ -117,9 +122,8 @@ def _settle(site: Site) -> None:
         log.error("the administrator's password is not certain to be on flash: %s", error)
 
 
-def _enter(site: Site, form: Mapping[str, str]) -> HTTPResponse:
+def _enter(site: Site, session: Session, form: Mapping[str, str]) -> HTTPResponse:
     site.guard.succeeded()
-    session = site.guard.sign_in()
     page, names = KEPT.get(text(form, PAGE), ("", ()))
     session.kept = (page, {name: text(form, PREFIX + name) for name in names})
     return see_other(page or wanted.checked(text(form, wanted.FIELD)) or "/smtp")
