@@ -451,8 +451,13 @@ def test_a_password_that_is_replaced_while_it_is_checked_is_a_wrong_one(device):
     assert (page.status, problem(page), "set-cookie" in page.headers) == (403, WRONG_PASSWORD, False)
 
 
-def test_signing_out_without_a_session_is_no_fault(known):
+def test_signing_out_without_a_session_is_no_fault_and_no_line_of_the_log(known):
     assert known.browser().post("/logout").headers["location"] == "/login"
+    browser = known.browser()
+    assert browser.post("/login", password=ADMIN_PASSWORD).status == 303
+    kept = Browser(browser.port, browser.cookie, source=known.source)
+    assert [each.post("/logout").status for each in (browser, kept, kept)] == [303] * 3
+    assert known.product.log("web").count(f"a sign-out from {known.source}") == 1
 
 
 # Damage

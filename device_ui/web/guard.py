@@ -118,10 +118,11 @@ class Guard:
             raise HTTPError(503, "Too many logins at once. Please try again.")
         return session
 
-    def sign_out(self) -> None:
-        """End the session of this request, if it has one."""
-        self.sessions.end(_token())
+    def sign_out(self) -> bool:
+        """End the session of this request, if it has one: whether it had."""
+        is_ended = self.session() is not None and self.sessions.end(_token())
         response.delete_cookie(_cookie(), path="/", httponly=True, samesite="strict", secure=is_tls())
+        return is_ended
 
     def attempt(self) -> int:
         """Whole seconds that this address must wait before it tries a login or a code; 0: none, and it has tried."""

@@ -102,10 +102,10 @@ class Sessions:
             self._expire(self._clock())
             return not self._sessions
 
-    def end(self, token: str) -> None:
-        """Sign out."""
+    def end(self, token: str) -> bool:
+        """Sign out; whether a session was ended by it."""
         with self._lock:
-            self._sessions.pop(_key(token), None)
+            return self._sessions.pop(_key(token), None) is not None
 
     def end_all(self) -> None:
         """Sign everybody out, for a new password."""
