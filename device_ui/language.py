@@ -119,8 +119,9 @@ def load(code: str, etc: Path | None = None) -> Words:
     return Words(code, {**_READ[code](), **(_of_the_maker(etc / f"{code}.toml") if etc else {})})
 
 
+@functools.cache
 def spoken(code: str, etc: Path | None) -> Words:
-    """The words of a language, without the maker's where his file is wrong: that is in the log."""
+    """The words of a language, without the maker's where his file is wrong: that is in the log, once a process."""
     try:
         return load(code, etc)
     except MakerFile as error:
@@ -164,6 +165,23 @@ def _of_the_maker(path: Path) -> Mapping[str, str]:
     except (OSError, ValueError) as error:
         raise MakerFile(path, str(error)) from error
     for english, told in found.items():
-        if not isinstance(told, str) or sorted(PLACE.findall(told)) != sorted(PLACE.findall(english)):
+        places = _places(english)
+        is_right = isinstance(told, str) and _places(told) == places
+        # A name of the maker's may hold braces that are none of ours, as long as nothing will ever be put into it.
+        if not is_right or (places is None and PLACE.search(english)):
             raise MakerFile(path, f'"{english}" needs a text with the same places in braces')
     return found
+
+
+def _places(text: str) -> list[str] | None:
+    """The names of the places in a text, if `str.format_map` sees the very ones that a `_Mould` does; else None."""
+    # Imported here, likewise.
+    import string
+
+    try:
+        found = [each for each in string.Formatter().parse(text) if each[1] is not None]
+    except ValueError:  # a brace that stands alone
+        return None
+    names = sorted(str(name) for _, name, _, _ in found)
+    is_plain = all(name and not form for _, name, form, _ in found)
+    return names if is_plain and names == sorted(PLACE.findall(text)) else None

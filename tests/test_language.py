@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from device_ui.errors import MakerFile
-from device_ui.language import ENGLISH, LANGUAGES, PLACE, PLAIN, Words, accepted, load
+from device_ui.language import ENGLISH, LANGUAGES, PLACE, PLAIN, Words, accepted, load, spoken
 from device_ui.languages import ko
 from device_ui.mail import catalog, diagnosis, message, tester
 from device_ui.settings import recipients
@@ -250,6 +250,41 @@ def test_the_maker_names_his_own_events(tmp_path):
     (tmp_path / "ko.toml").write_text('"Fan: stopped" = "팬 정지"\n"Saved." = "저장 완료."\n')
     words = load("ko", tmp_path)
     assert (words("Fan: stopped"), words("Saved."), words("Undo")) == ("팬 정지", "저장 완료.", "실행 취소")
+
+
+def test_a_makers_file_that_is_wrong_is_read_and_told_once(tmp_path, caplog):
+    (tmp_path / "ko.toml").write_text('"Saved." = 1')
+    first = spoken("ko", tmp_path)
+    (tmp_path / "ko.toml").write_text('"Saved." = "저장 완료."')
+    assert spoken("ko", tmp_path) is first and first("Saved.") == "저장되었습니다."
+    assert [each.partition(":")[0] for each in caplog.messages] == ["the maker's words are not used"]
+
+
+@pytest.mark.parametrize(
+    ("english", "told"),
+    [
+        ("Too many attempts. Please wait {seconds} s.", "{seconds} {"),
+        ("Too many attempts. Please wait {seconds} s.", "{seconds} }"),
+        ("Too many attempts. Please wait {seconds} s.", "{seconds} {seconds.real}"),
+        ("Too many attempts. Please wait {seconds} s.", "{seconds!r}"),
+        ("Too many attempts. Please wait {seconds} s.", "{seconds:>{seconds}}"),
+        ("Too many attempts. Please wait {seconds} s.", "{{seconds}}"),
+        ("Saved.", "{"),
+        ("Saved.", "{0}"),
+        ("Fan {} stopped", "팬 {} 정지"),
+        ("Fan {who} of {", "팬 {who} {"),
+    ],
+)
+def test_braces_that_would_break_a_page_are_told_before(tmp_path, english, told):
+    (tmp_path / "ko.toml").write_text(f'"{english}" = "{told}"')
+    with pytest.raises(MakerFile, match="needs a text with the same places in braces"):
+        load("ko", tmp_path)
+
+
+@pytest.mark.parametrize("english", ["Fan {1}: stopped", "Fan {: stopped"])
+def test_a_makers_name_may_hold_braces(tmp_path, english):
+    (tmp_path / "ko.toml").write_text(f'"{english}" = "팬 {{: 정지"')
+    assert load("ko", tmp_path)(english) == "팬 {: 정지"
 
 
 @pytest.mark.parametrize("text", ['"Saved." = 1', '"{count} infos" = "x"', "no TOML", '[section]\n"a" = "b"'])
