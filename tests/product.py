@@ -269,7 +269,7 @@ class Browser:
         for name, value in answer.getheaders():
             if name.lower() == "set-cookie":
                 pair = value.partition(";")[0]
-                if pair.startswith("browser="):
+                if pair.startswith("device-ui-browser="):
                     self.known = pair
                 else:
                     self.cookie = pair

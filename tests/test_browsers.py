@@ -79,6 +79,45 @@ def test_a_stolen_browser_guesses_no_quicker_than_an_address():
     assert tried(throttle, "192.0.2.1") == 0
 
 
+def test_a_stolen_browser_keeps_the_owner_out_nowhere_he_got_in_before():
+    """Whoever copied the cookie makes the browser wait, one wrong password a minute; the address is the owner's still."""
+    clock = Clock()
+    throttle = Throttle(clock)
+    throttle.succeeded("192.0.2.1", "ab" * 16)
+    for _ in range(12):
+        clock.now += 60
+        assert throttle.attempt("203.0.113.9", "ab" * 16) == 0
+    assert throttle.attempt("192.0.2.9", "ab" * 16) > 0
+    assert throttle.attempt("192.0.2.1", "ab" * 16) == 0
+
+
+def test_a_stolen_browser_at_the_owners_address_has_two_delays_and_no_more():
+    """Its wrong passwords count for the one or the other, and both delays grow: two guesses a minute in the end."""
+    clock = Clock()
+    throttle, waits = Throttle(clock), []
+    throttle.succeeded("192.0.2.1")
+    for _ in range(30):
+        waits.append(throttle.attempt("192.0.2.1", "ab" * 16))
+        clock.now += waits[-1]
+    assert waits[6::3] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert sum(waits) == sum(waits[6::3])
+    throttle.succeeded("192.0.2.1", "ab" * 16)
+    assert [throttle.attempt("192.0.2.1", "ab" * 16) for _ in range(7)] == [0, 0, 0, 0, 0, 0, 1]
+
+
+def test_every_login_gives_a_browser_a_new_name(product):
+    """What somebody copied before it is another browser from then on."""
+    browser = product.logged_in()
+    before = browser.known
+    assert browser.post("/login", password=ADMIN_PASSWORD).status == 303
+    assert browser.known not in ("", before)
+    for _ in range(4):
+        last = Browser(product.port, source="127.0.0.78", known=before).post("/login", password="a guess for this test")
+    assert last.status == 429
+    owner = Browser(product.port, source="127.0.0.78", known=browser.known)
+    assert owner.post("/login", password=ADMIN_PASSWORD).status == 303
+
+
 def test_the_right_password_forgets_what_the_browser_did_before():
     clock = Clock()
     throttle = Throttle(clock)
@@ -100,7 +139,8 @@ def guard_for(tmp_path, cookie: str, address: str = "192.0.2.1") -> Guard:
 def given(guard: Guard) -> str:
     """The browser's cookie that a login gives."""
     guard.sign_in(guard.administrator.load())
-    return next(value for name, value in response.headerlist if name == "Set-Cookie" and value.startswith("browser="))
+    cookies = [value for name, value in response.headerlist if name == "Set-Cookie"]
+    return next(each for each in cookies if each.startswith("device-ui-browser="))
 
 
 def test_a_login_gives_the_cookie_for_a_year_to_this_site_and_no_script(tmp_path):
@@ -108,17 +148,17 @@ def test_a_login_gives_the_cookie_for_a_year_to_this_site_and_no_script(tmp_path
     assert attributes == {"httponly", "max-age=31536000", "path=/", "samesite=strict"}
 
 
-def test_under_siege_the_cookie_decides_and_is_kept(tmp_path):
+def test_under_siege_the_cookie_decides_and_a_login_renews_it(tmp_path):
     pair = given(guard_for(tmp_path, "")).partition(";")[0]
     guard = guard_for(tmp_path, pair, "203.0.113.77")
     assert [guard.attempt() for _ in range(4)] == [0, 0, 0, 1]
     guard.succeeded()
     assert guard.attempt() == 0
-    assert given(guard).partition(";")[0] == pair
+    assert given(guard).partition(";")[0] != pair
 
 
 def test_under_siege_a_made_up_cookie_decides_nothing(tmp_path):
-    made_up = f"browser={'ab' * 16}.{'cd' * 32}"
+    made_up = f"device-ui-browser={'ab' * 16}.{'cd' * 32}"
     guard = guard_for(tmp_path, made_up, "203.0.113.77")
     for number in range(30):
         guard.throttle.attempt(f"192.0.2.{number}")
@@ -130,7 +170,7 @@ def test_the_cookie_opens_no_page_and_outlives_the_sign_out(product):
     browser = product.logged_in()
     assert browser.post("/logout").status == 303
     known = browser.known
-    assert known.startswith("browser=")
+    assert known.startswith("device-ui-browser=")
     stranger = Browser(product.port, known)
     assert stranger.get("/smtp").headers["location"] == "/login"
     assert stranger.post("/login", password="not the sentence at all").status == 403

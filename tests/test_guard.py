@@ -343,7 +343,7 @@ def log_in_under_tls(tmp_path: Path, *lines: str) -> str:
     kind = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}")
     answer = proxied(tmp_path, "POST /login", "Origin: https://nas.example", *kind, *lines, body=body)
     cookie, known = re.findall(r"(?im)^set-cookie: (.*)\r$", answer)
-    assert known.startswith("__Host-browser=")
+    assert known.startswith("__Host-device-ui-browser=")
     assert {"httponly", "path=/", "samesite=strict", "secure"} < {each.strip().lower() for each in known.split(";")}
     return cookie
 

@@ -3,6 +3,7 @@
 Such a browser keeps a cookie that opens no page: it says who guesses, in place of the address, and its own wrong passwords
 make it wait as they would make an address wait (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"). The device
 keeps nothing of it: the cookie is signed with what only the administrator's record holds, and a new password ends them all.
+Every login gives a new one, so that whoever copied the last cannot use up the tries of the browser that has this one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import secrets
 
 from device_ui.web.administrator import Record
 
-COOKIE, COOKIE_UNDER_TLS = "browser", "__Host-browser"
+# Of our own name: cookies know no ports (RFC 6265, 8.5), and another program on this host has its own.
+COOKIE, COOKIE_UNDER_TLS = "device-ui-browser", "__Host-device-ui-browser"
 # Seconds: a year.
 COOKIE_SECONDS = 31_536_000
 PURPOSE = b"device-ui: a browser that the owner got in with\0"

@@ -144,9 +144,8 @@ class Guard:
 
     def _introduce(self, record: Record) -> None:
         """Let this browser be known for a year: a place before strangers at the login, no way in."""
-        token = cookie(_browser_cookie()) if self._browser() else browsers.introduced(record)
         kept = {"path": "/", "max_age": browsers.COOKIE_SECONDS, "httponly": True, "samesite": "strict"}
-        response.set_cookie(_browser_cookie(), token, secure=is_tls(), **kept)
+        response.set_cookie(_browser_cookie(), browsers.introduced(record), secure=is_tls(), **kept)
 
     def _browser(self) -> str:
         """The name of this request's browser if the owner got in with it before, else ``""``."""

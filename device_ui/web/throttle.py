@@ -54,17 +54,18 @@ class Throttle:
     def attempt(self, address: str, browser: str = "") -> float:
         """Seconds until this address may try again; 0: it may now, and the attempt is counted as a failure.
 
-        `browser`: the name of one that the owner got in with before; then it counts, and not the address.
+        `browser`: the name of one that the owner got in with before; then it counts, and not the address. Only where the
+        owner got in before does the address count while the browser must wait: its cookie may have been copied.
 
         One step, until `succeeded` takes it back: guesses that are sent at once count one by one. Who may try calls
         `finished` once it is over, whatever came of it.
         """
-        visitor = _visitor(address, browser)
         with self._lock:
             now = self._clock()
+            visitor = self._judged(address, browser, now)
             guesses = self._failures.of(visitor, now)
             had_turn = visitor in self._turns
-            wait = guesses.last + _delay(guesses.count) - now
+            wait = _wait(guesses, now)
             if wait <= 0:
                 wait = self._pause(visitor, guesses, now)
             # A place in the order is a try: whoever takes one and does not come has had it.
@@ -85,11 +86,12 @@ class Throttle:
             self._computed -= 1
 
     def succeeded(self, address: str, browser: str = "") -> None:
-        """Forget what this address, or browser, did before; both are the owner's."""
+        """Forget what this address, and this browser, did before; both are the owner's."""
         visitor = peer.network(address)
         failures = self._failures
         with self._lock:
-            failures.visitors.pop(_visitor(address, browser), None)
+            for each in {visitor, _visitor(address, browser)}:
+                failures.visitors.pop(each, None)
             failures.total = max(0.0, failures.total - 1)
             if visitor != peer.UNKNOWN:
                 failures.known.pop(visitor, None)
@@ -108,6 +110,11 @@ class Throttle:
                 return False
             draft = self._notes.draft(self._failures, now)
         return bool(draft) and self._notes.write(draft)
+
+    def _judged(self, address: str, browser: str, now: float) -> str:
+        """The visitor that a try counts for."""
+        visitor, place = _visitor(address, browser), peer.network(address)
+        return place if place in self._failures.known and _wait(self._failures.of(visitor, now), now) > 0 else visitor
 
     def _pause(self, visitor: str, guesses: Guesses, now: float) -> float:
         """Seconds that the account's own failures make this visitor wait."""
@@ -145,6 +152,10 @@ class Throttle:
 
 def _visitor(address: str, browser: str) -> str:
     return BROWSER + browser if browser else peer.network(address)
+
+
+def _wait(guesses: Guesses, now: float) -> float:
+    return guesses.last + _delay(guesses.count) - now
 
 
 def _delay(count: int) -> float:
