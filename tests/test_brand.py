@@ -195,6 +195,7 @@ WRONG = {
     'logo = ["logo.svg"]': "brand.logo must be a text",
     'logo_text = "a\\nb"': "brand.logo_text must be printable",
     "logo_text = '" + 41 * "x" + "'": "brand.logo_text: 41 characters are too many, 40 are the most",
+    "logo_text = '  '": "brand.logo_text: blanks alone say nothing",
     'accent = "green"': "brand.accent: green is no colour such as #175cd3",
     'accent = "#0a6"': "brand.accent: #0a6 is no colour such as #175cd3",
     'accent = "#0a6b3c;}"': "brand.accent: #0a6b3c;} is no colour such as #175cd3",
@@ -220,6 +221,12 @@ def test_what_is_wrong_is_left_out_and_told_in_one_line(product, line):
     found = load(Device.load(product.folders))
     assert [each.reason for each in found.problems] == [WRONG[line].replace("{etc}", str(product.folders.etc))]
     assert (found.name, found.logo, found.logo_dark, found.logo_text, found.accents) == ("Hanbit", None, None, "", {})
+
+
+def test_a_logo_is_never_without_a_text(product):
+    branded(product, "[brand]\nlogo = 'logo.svg'\nname = ' '\nlogo_text = '  Hanbit '\n")
+    found = load(Device.load(product.folders))
+    assert (found.name, found.logo_text, found.logo is not None) == ("", "Hanbit", True)
 
 
 @pytest.mark.parametrize(

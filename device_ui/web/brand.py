@@ -109,6 +109,9 @@ def load(device: Device) -> Brand:
 
 
 def _short(text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise ValueError("blanks alone say nothing")
     if len(text) > NAME_MAXIMUM:
         raise ValueError(f"{len(text)} characters are too many, {NAME_MAXIMUM} are the most")
     return text
