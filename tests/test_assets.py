@@ -77,6 +77,14 @@ def test_name_with_another_hash_is_no_file(browser):
     assert browser.get("/static/style-0123456789.css").status == 404
 
 
+def test_a_drawing_that_is_told_to_be_the_same_keeps_its_own_policy(browser):
+    """A browser takes the headers of a 304 in the place of those that it kept (RFC 9111, 4.3.4)."""
+    first = browser.get("/static/icon.svg").headers
+    again = browser.get("/static/icon.svg", **{"If-None-Match": first["etag"]})
+    assert (again.status, again.headers["content-security-policy"]) == (304, first["content-security-policy"])
+    assert "sandbox" in first["content-security-policy"]
+
+
 @pytest.mark.parametrize("accepted", ["", "gzip"])
 @pytest.mark.parametrize("known", ["{}", "W/{}", '"x", {}', "*"])
 def test_whoever_has_it_is_told_so(browser, known, accepted):
