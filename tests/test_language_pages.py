@@ -150,6 +150,8 @@ def test_the_footer_leads_back_to_the_page_that_it_stands_on(reader):
     assert [(each.text, each.attributes["lang"]) for each in form.all("button")] == [("English", "en")]
     page = Browser(reader.port).post("/language?page=/history%3Ftype%3Dfault", language="ko")
     assert page.headers["location"] == "/history?type=fault"
+    page = Browser(reader.port).post("/language?page=/history%3Fcode%3D~1", language="ko")
+    assert page.headers["location"] == "/history?code=~1"
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def asked(pages: Pages, path: str, query: str = "") -> Page:
         ("/history", "type=fault&code=303&sort=time&page=2", "/history?type=fault&code=303&sort=time&page=2"),
         ("/history", "code=%0d%0a", "/history?code=%0d%0a"),
         ("/history.csv", "from=2026-11-23", "/history?from=2026-11-23"),
+        ("/history", "code=~1&sort=number", "/history?code=~1&sort=number"),
         ("/others", "", "/others/event-codes"),
         ("/others/email-content", "code=303", "/others/email-content?code=303"),
         ("/history", "x" * 1001, "/history"),

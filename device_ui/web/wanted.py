@@ -24,7 +24,7 @@ PAGES = {
 }
 # Pages that their query makes another one.
 QUERIED = frozenset({"/history", "/others/email-content"})
-QUERY_PATTERN = re.compile(r"[A-Za-z0-9%&=+._*-]{1,1000}")
+QUERY_PATTERN = re.compile(r"[A-Za-z0-9%&=+._*~-]{1,1000}")
 
 
 def checked(address: str) -> str:

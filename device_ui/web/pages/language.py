@@ -16,7 +16,7 @@ from device_ui.web.guard import cookie, is_tls, see_other
 # It holds the language and nothing else, so that it tells nobody apart; scripts do not need it.
 COOKIE, COOKIE_SECONDS = "language", 365 * 24 * 3600
 # Where the choice leads back to: a page of ours, and never a stranger's ("//evil.example"), however it is spelt.
-PAGE_PATTERN = re.compile(r"/[a-z][a-z/-]{0,40}(?:\?[A-Za-z0-9%&=+._*-]{0,1000})?")
+PAGE_PATTERN = re.compile(r"/[a-z][a-z/-]{0,40}(?:\?[A-Za-z0-9%&=+._*~-]{0,1000})?")
 # Pages that their query makes another one.
 QUERIED = frozenset({"/setup", "/login", *wanted.QUERIED})
 # A page that differs by both; whatever stands in front must not hand one reader's to another.
