@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,6 +87,9 @@ RANGES: Mapping[str, range] = {
 
 # Words that make sense, likewise.
 CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
+
+# As a Host header can tell it, and the certificate: labels joined by dots, 253 characters at most (RFC 1035, 2.3.4).
+NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 # How the names of the looks begin: a wrong one is left out and told (`Device.brand_problems`).
 BRAND = "brand."
@@ -286,8 +290,21 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
         raise MakerFile(path, f"{name} must be printable")
     if value not in CHOICES.get(name, (value,)):
         raise MakerFile(path, f"{name} must be {' or '.join(CHOICES[name])}")
+    if name == "web.names" and not all(map(NAME.fullmatch, value)):
+        raise MakerFile(path, f"{name} must be names such as nas.example: no scheme, no port, no dot at the end")
+    if name == "web.trusted_proxy" and value and not _is_address(value):
+        raise MakerFile(path, f"{name} must be one IP address, as the system spells it")
     if kind is int and value not in RANGES[name]:
         raise MakerFile(path, f"{name} must be from {RANGES[name][0]} to {RANGES[name][-1]}")
+
+
+def _is_address(text: str) -> bool:
+    """Whether a peer could have this very address: it is compared as a text, and any other would never be believed."""
+    host, _, _ = text.partition("%")  # the scope of a link-local one
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            return socket.inet_ntop(family, socket.inet_pton(family, host)) == host
+    return False
 
 
 KINDS: Mapping[type, str] = {str: "a text", bool: "true or false", int: "a whole number", list: "a list of texts"}

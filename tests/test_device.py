@@ -211,6 +211,31 @@ def test_text_that_cannot_be_printed_stops_the_start(folders, name, value):
 
 
 @pytest.mark.parametrize(
+    "value",
+    ["*", "10.0.0.0/8", "nginx", "10.0.0.1 ", " 10.0.0.1", "10.0.0.1, 10.0.0.2", "10.0.0.01", "2001:DB8::1", "[::1]"],
+)
+def test_a_proxy_that_would_be_everybody_or_nobody_stops_the_start(folders, value):
+    """waitress believes whoever comes for "*"; every other of these is no peer's address."""
+    told = refusal(folders, f'[web]\ntrusted_proxy = "{value}"\n')
+    assert told == "web.trusted_proxy must be one IP address, as the system spells it"
+
+
+@pytest.mark.parametrize("value", ["", "127.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "fe80::1%eth0"])
+def test_an_address_of_a_proxy_is_taken(folders, value):
+    written(folders, f'[web]\ntrusted_proxy = "{value}"\n')
+    assert Device.load(folders)["web.trusted_proxy"] == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["https://nas.example", "nas.example:8443", "nas.example.", "", "*.example", "nas example", "나스", "x" * 254],
+)
+def test_a_name_that_no_browser_asks_for_stops_the_start(folders, name):
+    told = refusal(folders, f'[web]\nnames = ["nas", "{name}"]\n')
+    assert told == "web.names must be names such as nas.example: no scheme, no port, no dot at the end"
+
+
+@pytest.mark.parametrize(
     ("text", "where"),
     [
         ("[device]\nname = \n", "at line 2, column 8"),
