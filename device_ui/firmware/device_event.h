@@ -14,10 +14,13 @@ extern "C" {
 #define DEVICE_EVENT_TIMEOUT_MS 10000
 
 /* What device_event returns when the event was not accepted; the program exits with the number behind it. */
-#define DEVICE_EVENT_DOWN (-1)    /* 75: nobody answers; raise the event again later */
+#define DEVICE_EVENT_DOWN (-1)    /* 75: nobody answers; raise the event again later (see below) */
 #define DEVICE_EVENT_STORAGE (-2) /* 75: the flash does not take it; raise the event again later */
 #define DEVICE_EVENT_BAD (-3)     /* 65: the code is not three digits */
 #define DEVICE_EVENT_DENIED (-4)  /* 77: this user is not in the group device-event */
+
+/* DEVICE_EVENT_DOWN after a timeout or a connection that was lost does not say that the event was not accepted: the hook may
+   have put it on flash and its answer may be lost. Raised again, it may be mailed twice; not raised again, it may be lost. */
 
 /* Raise the event `code` (three digits) with `text` (UTF-8, NULL for none; cut after 4,000 bytes) from `source` (a short
    name, NULL for none). Returns its number, 1 or more, once it is on flash; else one of the above. The socket is hook.sock in the folder
