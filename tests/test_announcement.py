@@ -48,7 +48,7 @@ class Desk:
     """One device's announcer. `stops` ends every session, `answers` are for a recipient, else the mail is taken."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.now = folder, 1000.0
+        self.folder, self.now, self.wall = folder, 1000.0, WALL
         self.listed = [Recipient(ONE, "info"), Recipient(TWO, "fault")]
         self.stops: Exception | None = None
         self.unopened: Exception | None = None
@@ -69,7 +69,7 @@ class Desk:
             lambda settings, password: Session(self, settings, password),
             self.unseal,
             lambda: self.listed,
-            Clock(wall=lambda: WALL + self.now, boot=lambda: self.now, boot_id="boot", synchronized=lambda: True),
+            Clock(wall=lambda: self.wall + self.now, boot=lambda: self.now, boot_id="boot", synchronized=lambda: True),
             clock=lambda: self.now,
             chance=lambda: 0.0,
             fits=lambda settings: settings.sealed not in self.lost,
@@ -477,6 +477,20 @@ def test_an_hour_has_so_many_announcements_and_no_more_across_restarts(desk):
             assert desk.work() == 0
         desk.now += 60
         desk.restart()
+    assert desk.work() == 3600 - 60 * (HOURLY_MAXIMUM + 1)
+    assert len(desk.sessions) == desk.outbox.last == HOURLY_MAXIMUM + 1
+
+
+@pytest.mark.parametrize("later", [0.0, WALL], ids=["never", "then"])
+def test_an_hour_has_no_more_announcements_while_the_clock_is_not_set(desk, later):
+    desk.wall = 0.0
+    for number in range(HOURLY_MAXIMUM + 1):
+        desk.announcer.proved(changed(host=f"mail{number}.example.com"), by_alarm=True)
+        desk.announcer.look(NEW, "")
+        if number < HOURLY_MAXIMUM:
+            assert desk.work() == 0
+        desk.now += 60
+    desk.wall = later
     assert desk.work() == 3600 - 60 * (HOURLY_MAXIMUM + 1)
     assert len(desk.sessions) == desk.outbox.last == HOURLY_MAXIMUM + 1
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from device_ui import shape
@@ -42,7 +43,8 @@ TRIES_MAXIMUM = 10
 REFUSALS_MAXIMUM, REFUSED_SECONDS = 3, RETRY_MAXIMUM
 # Changes that wait to be announced, each the password of a server that is left; of further ones the event tells alone.
 CHANGES_MAXIMUM = 4
-# Announcements an hour, by the ledger: they wait for no alarm, so the budget of alarms does not hold them.
+# Announcements an hour, by the ledger across restarts, and by the monotonic clock since the start, for the ledger has no
+# dates while the wall clock is wrong. They wait for no alarm, so the budget of alarms does not hold them.
 HOURLY_MAXIMUM = 4
 DROPPED = "dropped"
 
@@ -92,6 +94,7 @@ class Announcer:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._tries, self._is_busy = Tries(), False
+        self._own: deque[tuple[int, float]] = deque(maxlen=HOURLY_MAXIMUM)
         # What a server took while the ledger could not be written to: it must not go out twice.
         self._unrecorded: dict[int, list[Delivery]] = {}
         facts = outbox.facts()
@@ -179,7 +182,7 @@ class Announcer:
         sent = [moment for moment, _ in self._outbox.sent_since(now - HOUR, SERVER_CHANGED.code)]
         # What lies in the future, since a clock was set back, must not hold one back for years.
         sent = [moment for moment in sent if moment <= now]
-        return sent[-HOURLY_MAXIMUM] + HOUR - now if len(sent) >= HOURLY_MAXIMUM else 0.0
+        return max(_until_room(sent, now), _until_room([moment for _, moment in self._own], self._clock()))
 
     def _begin(self, server: Server) -> float | None:
         thread = threading.Thread(target=self._work, args=(server,), name="announcement", daemon=True)
@@ -222,6 +225,8 @@ class Announcer:
         now = self._calendar.now() if self._calendar.is_right() else 0.0
         found = [Delivery(name, each.verdict, each.step, each.reply, now) for name, each in outcomes.items()]
         if any(each.verdict == "delivered" for each in found):
+            if server.number not in dict(self._own):  # a second try for others is the same one
+                self._own.append((server.number, self._clock()))
             self._sent(server.number)
         later = [each for each in found if each.verdict == "try later"]
         ended = [*ended, *(each for each in found if each not in later)]
@@ -277,6 +282,11 @@ class Announcer:
     def _keep(self, proved: Server) -> None:
         self._outbox.keep_fact(PROVED, spelt(proved))
         self._proved = proved
+
+
+def _until_room(sent: Sequence[float], now: float) -> float:
+    """Seconds until the hour has room, by the moments of those sent, in their order."""
+    return max(0.0, sent[-HOURLY_MAXIMUM] + HOUR - now) if len(sent) >= HOURLY_MAXIMUM else 0.0
 
 
 def _told(when: str, settings: SmtpSettings) -> str:
