@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import io
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from device_ui.demo import Mailbox, Server
 from tests import document
 from tests.product import Browser, Page, Product, free_port, settings_form, wait_for
+from tests.test_smtp_page import small_flash
 
 NOBODY = "Nobody is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved."
 
@@ -96,6 +98,18 @@ def test_a_damaged_list_is_set_aside_and_told(product, page):
     assert product.folders.recipients.with_name("recipients.toml.damaged-1").read_bytes() == b"\0" * 50
     assert do(page, "add", "again@example.com").status == 303
     assert "set aside" not in page.get("/recipients").text
+
+
+def test_a_damaged_list_on_a_read_only_flash_is_told_and_nothing_is_called_saved(product, page):
+    with small_flash(product):
+        product.folders.recipients.write_bytes(b"damaged")
+        folder = str(product.folders.settings.parent)
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=20)
+        told = "The list is damaged and could not be read, and the file recipients.toml could not be set aside."
+        assert told in page.get("/recipients").text
+        answer = do(page, "add", "first@example.com")
+        assert (answer.status, "Read-only file system" in answer.text) == (507, True)
+        assert product.folders.recipients.read_bytes() == b"damaged"
 
 
 def test_a_list_that_cannot_be_stored_or_read_is_told(product, page):

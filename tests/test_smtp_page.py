@@ -896,7 +896,11 @@ def test_a_damaged_file_on_a_read_only_flash_is_told_all_the_same(tab, product):
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=20)
         page = tab.get("/smtp")
         assert page.status == 200
-        assert "The stored settings were damaged" in said(page, "problem")[0]
+        assert said(page, "problem") == [
+            "The stored settings are damaged and could not be read, and the file smtp.toml could not be set aside. Please type them again."
+        ]
+        refused = tab.update(**GOOD)
+        assert (refused.status, "Read-only file system" in said(refused, "problem")[0]) == (507, True)
         assert product.folders.settings.read_bytes() == b"damaged"
 
 

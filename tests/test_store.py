@@ -264,11 +264,18 @@ def test_reading_alone_sets_nothing_aside(tab):
 READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
+from device_ui.errors import NotStored
+from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
 folder = Path(sys.argv[1])
 subprocess.run(["mount", "--bind", folder, folder], check=True)
 subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-print(Store(folder / "smtp.toml").load())
+store = Store(folder / "smtp.toml")
+print(store.load())
+try:
+    store.save(SmtpSettings("mail.example.com", 587, "A", "a@b.cc"), store.load().revision)
+except NotStored as error:
+    print(error)
 """
 
 
@@ -288,7 +295,26 @@ def run(code: str, *arguments: object, before: tuple[str, ...] = ()) -> str:
 def test_damaged_file_on_a_read_only_flash_is_told_where_it_is(tab):
     tab.path.write_bytes(b"damaged")
     printed = run(READ_ONLY, tab.path.parent, before=("unshare", "--mount"))
-    assert printed == f"{Stored(None, '', tab.path)}\n"
+    standing = hashlib.sha256(b"damaged").hexdigest()
+    told = "smtp.toml could not be stored: Read-only file system"
+    assert printed == f"{Stored(None, standing, tab.path, stays=True)}\n{told}\n"
+    assert tab.path.read_bytes() == b"damaged"
+
+
+def test_what_is_damaged_is_set_aside_before_it_is_written_over(tab):
+    """The page was shown while the flash took nothing; by the time of the Update it does again."""
+    tab.path.write_bytes(b"damaged")
+    assert tab.save(STORED, hashlib.sha256(b"damaged").hexdigest())
+    assert tab.path.with_name("smtp.toml.damaged-1").read_bytes() == b"damaged"
+    assert tab.load() == Stored(STORED, revision(tab), None)
+
+
+def test_what_was_damaged_since_is_a_conflict(tab):
+    tab.save(STORED, "")
+    before = revision(tab)
+    tab.path.write_bytes(b"damaged")
+    with pytest.raises(Conflict):
+        tab.save(STORED, before)
     assert tab.path.read_bytes() == b"damaged"
 
 

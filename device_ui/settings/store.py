@@ -6,6 +6,7 @@ from a backup is a revision of its own without anybody counting. ``""`` is the r
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,12 +30,14 @@ Content = TypeVar("Content")
 class Stored(Generic[Content]):
     """What stands on flash: `settings` (None: none yet), their `revision`, and the last file that was set aside.
 
-    `damaged` is that file's path while no settings stand; it is what the page must tell.
+    `damaged` is that file's path while no settings stand; it is what the page must tell. `stays`: it could not be set aside,
+    and `revision` is its own.
     """
 
     settings: Content | None
     revision: str
     damaged: Path | None = None
+    stays: bool = False
 
 
 class RecordStore(Generic[Content]):
@@ -63,10 +66,9 @@ class RecordStore(Generic[Content]):
         try:
             found = self._standing()
         except Damaged as damage:
-            try:
+            with contextlib.suppress(NotStored):  # a read-only or failing flash
                 return Stored(None, "", flash.set_aside(damage.path))
-            except NotStored:  # a read-only or failing flash: the file stays where it is, and is told all the same
-                return Stored(None, "", damage.path)
+            return Stored(None, _revision(flash.read(damage.path)), damage.path, stays=True)
         if found.settings is not None:
             return found
         kept = flash.set_aside_files(self.path)
@@ -83,8 +85,12 @@ class RecordStore(Generic[Content]):
     def save(self, settings: Content, revision: str) -> bool:
         """Put `settings` on flash if `revision` still stands; whether anything had to be written.
 
-        Raises `Conflict` when somebody else saved since, `NotStored`, `NotReadable`.
+        What is damaged is set aside first, and nothing is written where it cannot be. Raises `Conflict` when somebody else
+        saved since, `NotStored`, `NotReadable`.
         """
+        if revision and revision == self._damaged_revision():
+            flash.set_aside(self.path)
+            revision = ""
 
         def still_stands(raw: bytes | None) -> None:
             standing = _revision(raw)
@@ -96,6 +102,14 @@ class RecordStore(Generic[Content]):
     def revision_of(self, settings: Content) -> str:
         """The revision that these settings have once they are stored."""
         return _revision(self._encode(settings))
+
+    def _damaged_revision(self) -> str:
+        """The revision of a damaged file, ``""`` when none stands."""
+        try:
+            self._standing()
+        except Damaged:
+            return _revision(flash.read(self.path))
+        return ""
 
     def _decode(self, raw: bytes) -> Content:
         try:

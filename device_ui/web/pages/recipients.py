@@ -147,6 +147,7 @@ def _page(
         lowest=recipients.LOWEST,
         default=_default(site),
         damaged=stored.damaged,
+        stays=stored.stays,
         revision=stored.revision,
         typed=kept,
         broken=broken,
