@@ -103,6 +103,24 @@ def test_an_address_that_was_typed_is_there_again(pages):
     assert document.read(page.text).by_id("address").attributes["value"] == "a@example.com"
 
 
+@pytest.mark.parametrize("do", ["change", "remove", "restore", ""])
+def test_where_nothing_was_typed_nothing_is_promised(pages, do):
+    login = pages.post("/recipients", {"do": do, "address": "a@example.com", "lowest": "fault", "revision": ""})
+    told = "Your session had ended, so nothing was changed. Sign in, and do it again."
+    assert (login.status, problem(login)) == (403, told)
+    sign_in(pages, carried(login))
+    page = pages.get("/recipients")
+    assert problem(page) == NOT_CHANGED
+    assert document.read(page.text).by_id("address").attributes["value"] == ""
+
+
+def test_no_language_is_offered_that_would_lose_what_was_typed(pages):
+    """Its button leads to an address, which carries no fields."""
+    late = pages.post("/smtp", TYPED)
+    again = sign_in(pages, carried(late), "a wrong sentence")
+    assert [document.read(each.text).all("footer") for each in (late, again)] == [[], []]
+
+
 def test_a_form_for_another_place_leads_to_the_tab(pages):
     for place in ("//evil.example", "/logout", ""):
         assert sign_in(pages, {"kept": place, "kept-host": "x"}).headers["location"] == "/smtp"

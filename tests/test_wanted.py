@@ -71,8 +71,11 @@ def test_a_wrong_password_in_between_forgets_no_page(pages):
     assert led(pages, wrong).headers["location"] == "/history?type=fault"
 
 
-def test_another_language_in_between_forgets_no_page(pages):
+@pytest.mark.parametrize("passwords", [[], ["not the sentence"]])
+def test_another_language_in_between_forgets_no_page(pages, passwords):
     login = asked(pages, "/history", "type=fault")
+    for each in passwords:
+        login = led(pages, login, each)
     (footer,) = document.read(login.text).all("footer")
     (form,) = footer.all("form")
     path, _, query = form.attributes["action"].partition("?")

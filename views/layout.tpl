@@ -35,6 +35,7 @@
 % end
 {{!base}}
 </main>
+% if get('offers_languages', True):
 <footer class="bar">
 <form method="post" action="/language?page={{here}}">
 % for code, name in languages.items():
@@ -44,6 +45,7 @@
 % end
 </form>
 </footer>
+% end
 % if session:
 <div class="toast" role="alert" data-idle="{{idle}}" hidden>
 <p>{{_('Nothing was done here for a while. In a minute you will be signed out; what you typed stays.')}}</p>

@@ -29,6 +29,7 @@ SENTENCES = {
     "This is not the setup code of this device.": "이 장치의 설정 코드가 아닙니다.",
     "The password is not correct.": "암호가 올바르지 않습니다.",
     "The two passwords are not the same.": "두 암호가 서로 다릅니다.",
+    "Your session had ended, so nothing was changed. Sign in, and do it again.": "세션이 만료되어 변경되지 않았습니다. 로그인한 뒤 다시 시도하세요.",
     "Your session had ended, so nothing was saved. Sign in, and what you typed is there again, passwords excepted.": "세션이 종료되어 저장되지 않았습니다. 로그인하면 암호를 제외하고 입력한 내용이 다시 표시됩니다.",
     "Too many attempts. Please wait {seconds} s.": "시도 횟수가 너무 많습니다. {seconds}초 기다려 주세요.",
     "Please choose a password of 15 to 128 characters.": "15~128자의 암호를 선택하세요.",

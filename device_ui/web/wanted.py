@@ -40,4 +40,9 @@ def entrance(door: str) -> str:
     """The address of the login, with the page that this request asks for, if it is one to lead back to."""
     query = request.environ.get("QUERY_STRING", "")
     page = checked(f"{request.path}?{query}" if query else request.path) or checked(request.path)
-    return f"{door}?{FIELD}={quote(page, safe='')}" if page and door == "/login" else door
+    return leading(page) if page and door == "/login" else door
+
+
+def leading(page: str) -> str:
+    """The address of the login that leads to this page."""
+    return f"/login?{FIELD}={quote(page, safe='')}"

@@ -12,6 +12,7 @@ from device_ui.settings.smtp import FIELDS
 from device_ui.web import administrator, wanted
 from device_ui.web.forms import posted, text
 from device_ui.web.guard import address, see_other, told
+from device_ui.web.pages import language
 from device_ui.web.sessions import Session
 from device_ui.web.site import Site
 
@@ -23,6 +24,8 @@ NOT_THE_SAME = "The two passwords are not the same."
 SESSION_OVER = (
     "Your session had ended, so nothing was saved. Sign in, and what you typed is there again, passwords excepted."
 )
+# Of a form that nobody typed anything in, such as the removal of an address.
+SESSION_OVER_AGAIN = "Your session had ended, so nothing was changed. Sign in, and do it again."
 WAIT = "Too many attempts. Please wait {seconds} s."
 # What a form that came too late keeps, by its path: the page that shows it again, and the fields. Never a secret.
 _TAB = ("/smtp", ("revision", *(each.name for each in FIELDS if not each.secret)))
@@ -83,7 +86,9 @@ def come_late(site: Site) -> str | HTTPResponse:
     page, names = KEPT[request.path]
     form = posted()
     response.status = 403
-    return _login_page(site, SESSION_OVER, {PAGE: page, **{PREFIX + name: text(form, name) for name in names}})
+    is_typed = page != "/recipients" or text(form, "do") == "add"
+    told = SESSION_OVER if is_typed else SESSION_OVER_AGAIN
+    return _login_page(site, told, {PAGE: page, **{PREFIX + name: text(form, name) for name in names}})
 
 
 def log_in(site: Site) -> str | HTTPResponse:
@@ -130,10 +135,15 @@ def _enter(site: Site, session: Session, form: Mapping[str, str]) -> HTTPRespons
 
 
 def _login_page(site: Site, problem: str, form: Mapping[str, str]) -> str:
-    """The login; what `form` keeps of another one, or the page that was asked for, goes along in hidden fields."""
+    """The login; what `form` keeps of another one, or the page that was asked for, goes along in hidden fields.
+
+    Another language leads back here by an address, which tells the page and no fields: with these it cannot be chosen.
+    """
     kept = {name: form[name] for name in form if name.startswith(PAGE)}
     page = wanted.checked(text(form, wanted.FIELD))
-    return site.render("login", problem=problem, kept={**kept, wanted.FIELD: page} if page else kept)
+    carried = {**kept, wanted.FIELD: page} if page else kept
+    here = language.spelt(wanted.leading(page) if page else "/login")
+    return site.render("login", problem=problem, kept=carried, here=here, offers_languages=not kept)
 
 
 def _count_attempt(site: Site) -> int:

@@ -29,15 +29,16 @@ def code(default: str) -> str:
     return chosen if chosen in LANGUAGES else accepted(request.environ.get("HTTP_ACCEPT_LANGUAGE", ""), default)
 
 
-def here() -> str:
-    """This page's address, spelt for the query of the form that leads back to it."""
-    query = request.environ.get("QUERY_STRING", "") if request.path in QUERIED else ""
-    return _spelt(f"{request.path}?{query}" if query else request.path)
-
-
 @lru_cache(maxsize=16)
-def _spelt(address: str) -> str:
+def spelt(address: str) -> str:
+    """An address, spelt for the query of the form that leads back to it."""
     return quote(address, safe="/")
+
+
+def here() -> str:
+    """This page's address, likewise."""
+    query = request.environ.get("QUERY_STRING", "") if request.path in QUERIED else ""
+    return spelt(f"{request.path}?{query}" if query else request.path)
 
 
 def choose() -> HTTPResponse:
