@@ -61,9 +61,8 @@ class Asset:
         # RFC 9110, 8.8.3.3: two codings of one content have two tags.
         tag = f'"{self.digest}-gzip"' if zipped else f'"{self.digest}"'
         headers = {"Cache-Control": cached, "ETag": tag, **({"Vary": "Accept-Encoding"} if self.zipped else {})}
-        if self.name.endswith(
-            ".svg"
-        ):  # of a 304, too: its headers take the place of those that are kept (RFC 9111, 4.3.4)
+        # Of a 304, too: its headers take the place of those that are kept (RFC 9111, 4.3.4).
+        if self.name.endswith(".svg"):
             headers["Content-Security-Policy"] = ALONE
         if _has(tag, request.environ.get("HTTP_IF_NONE_MATCH", "")):
             return HTTPResponse(status=304, headers=headers)
