@@ -125,7 +125,7 @@ def verifies(record_: Record, chosen: str, folder: Path) -> bool:
         path = folder / "administrator.toml"
         values = {name: getattr(record_, name) for name in ("salt", "hash", "n", "r", "p")}
         path.write_bytes(record.encode("for a check", values))
-        _verified[known] = Administrator(path).verify(chosen)
+        _verified[known] = Administrator(path).verify(chosen) is not None
     return _verified[known]
 
 
