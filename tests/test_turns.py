@@ -49,7 +49,7 @@ class Siege:
             if not told:
                 self._ends.append(max([moment, *self._ends]) + self.computed)
             if who != owner:
-                self._visit(who, moment - self.begun + (1000 if told and self.ghosts else min(told, 0.5) + 0.001))
+                self._visit(who, moment - self.begun + (1000 if told and self.ghosts else min(told, 1.0) + 0.001))
             elif told:
                 self._visit(who, moment - self.begun + -(-told // 1) + late)
             else:
