@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from device_ui import certificate
-from device_ui.device import Device
+from device_ui.device import BRAND, Device
 from device_ui.errors import Damaged, DeviceUIError, HookError, NotReadable
 from device_ui.language import LANGUAGES, load
 from device_ui.mail import catalog, client
@@ -47,7 +47,7 @@ def findings(device: Device) -> Iterator[Finding]:
         yield _version(package)
     looks: tuple[tuple[str, Callable[[Device], str]], ...] = (
         ("maker's files", _makers_files),
-        ("event catalogue", lambda device: f"{len(catalog.load(device.folders.etc).kinds)} codes"),
+        ("event catalogue", _catalogue),
         ("languages", _languages),
         ("public key", lambda device: f"{len(keys.load_public(device.folders.public_key)) * 8} bits"),
         ("private key", _private_key),
@@ -106,6 +106,13 @@ def can_read(user: str, path: Path) -> bool:
     groups = os.getgrouplist(user, known.pw_gid)
     who: dict[str, Any] = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
     return subprocess.run(["/bin/sh", "-c", 'test -r "$0"', path], check=False, **who).returncode == 0
+
+
+def _catalogue(device: Device) -> str:
+    found = catalog.load(device.folders.etc)
+    if found.bounded:
+        raise DeviceUIError(f"{', '.join(found.bounded)}: never mailed as alarms, whatever events.toml says of them")
+    return f"{len(found.kinds)} codes"
 
 
 def _languages(device: Device) -> str:
@@ -175,7 +182,8 @@ def _state_command(device: Device) -> str:
 def _looks(device: Device) -> Iterator[Finding]:
     found = brand.load(device)
     for problem in found.problems:
-        yield Finding("brand", False, f"{problem}; the pages do without it")
+        subject = "brand" if f": {BRAND}" in str(problem) else "pages"
+        yield Finding(subject, False, f"{problem}; the pages do without it")
     if not found.problems:
         yield Finding("brand", True, found.title or "none")
 

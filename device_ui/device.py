@@ -91,8 +91,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
 # As a Host header can tell it, and the certificate: labels joined by dots, 253 characters at most (RFC 1035, 2.3.4).
 NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
-# How the names of the looks begin: a wrong one is left out and told (`Device.brand_problems`).
+# How the names of the looks begin.
 BRAND = "brand."
+# What the pages alone read: where it is wrong it is left out and told (`Device.left_out`), and costs no alarm.
+PAGES_ONLY = (BRAND, "web.names", "web.trusted_proxy")
 
 
 @dataclass(frozen=True)
@@ -169,12 +171,12 @@ class Folders:
 class Device:
     """One device: its `folders` and what `device.toml` says, by the names of `SETTINGS`.
 
-    `brand_problems` is what it says wrongly of the looks.
+    `left_out` is what it says wrongly of `PAGES_ONLY`.
     """
 
     folders: Folders
     settings: Mapping[str, Any]
-    brand_problems: tuple[MakerFile, ...] = ()
+    left_out: tuple[MakerFile, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         return self.settings[name]
@@ -194,7 +196,7 @@ class Device:
     def is_branded(self) -> bool:
         """Whether the maker says anything of the looks, right or wrong."""
         said = any(value for name, value in self.settings.items() if name.startswith(BRAND))
-        return said or bool(self.brand_problems)
+        return said or bool(self.left_out)
 
     @property
     def locked(self) -> frozenset[str]:
@@ -274,7 +276,7 @@ def _checked(path: Path, raw: bytes) -> tuple[dict[str, Any], tuple[MakerFile, .
             _check_one(path, name, value, defaults)
             right[name] = value
         except MakerFile as error:
-            if not name.startswith(BRAND):
+            if not name.startswith(PAGES_ONLY):
                 raise
             problems.append(error)
     return right, tuple(problems)

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
+from device_ui.mail import wire
 from device_ui.mail.addresses import look_up
 from device_ui.mail.courier import (
     ATTEMPT_SECONDS,
@@ -1014,6 +1015,23 @@ def test_a_server_that_has_the_whole_mail_may_take_longer_than_an_attempt():
     with ScriptedServer({"content": slow}) as server:
         outcomes = deliver(courier_for(server, options={"attempt_seconds": QUICK, "verdict_seconds": OUR_ATTEMPT}))
     assert outcomes[FIRST].verdict == DELIVERED
+
+
+def test_whoever_waits_for_a_word_is_asked_now_and_then_and_may_end_it(monkeypatch):
+    monkeypatch.setattr(wire, "LOOK_SECONDS", 0.05)
+    asked = []
+    with ScriptedServer({"content": scripted.silent}) as server:
+        courier = courier_for(server, options={"verdict_seconds": 100 * OUR_ATTEMPT})
+
+        def waiting() -> None:
+            asked.append(courier.is_open)
+            if len(asked) == 3:
+                courier.hurry()
+
+        with opened(courier):
+            outcome = courier.deliver([FIRST], MAIL, waiting=waiting)[FIRST]
+    assert (outcome.verdict, outcome.step, outcome.problem) == (TRY_LATER, "content", "silent")
+    assert asked == [True] * 3
 
 
 def test_what_follows_a_late_refusal_has_an_attempt_again_and_no_more():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from device_ui import device as module
-from device_ui.device import Device, Folders, listen_fds
+from device_ui.device import PAGES_ONLY, Device, Folders, listen_fds
 from device_ui.errors import MakerFile
 from tests.product import ROOT
 
@@ -176,7 +176,7 @@ KIND_WORDS = {str: "a text", bool: "true or false", list: "a list of texts", int
         (name, value)
         for name, default in DEFAULTS.items()
         for value in WRONG_KINDS[type(default)]
-        if not name.startswith("brand.")  # which stops nothing (tests/test_brand.py)
+        if not name.startswith(PAGES_ONLY)  # which stop nothing (below, and tests/test_brand.py)
     ],
 )
 def test_setting_of_the_wrong_kind_stops_the_start(folders, name, value):
@@ -210,14 +210,25 @@ def test_text_that_cannot_be_printed_stops_the_start(folders, name, value):
     assert refusal(folders, f"[{section}]\n{key} = {value}\n") == f"{name} must be printable"
 
 
+@pytest.mark.parametrize(("name", "value"), [("web.names", "true"), ("web.trusted_proxy", "[1]")])
+def test_what_is_none_of_the_pages_own_settings_is_left_out_and_told(folders, name, value):
+    section, _, key = name.partition(".")
+    assert left_out(folders, f"[{section}]\n{key} = {value}\n", name) == (
+        DEFAULTS[name],
+        f"{name} must be {KIND_WORDS[type(DEFAULTS[name])]}",
+    )
+
+
 @pytest.mark.parametrize(
     "value",
     ["*", "10.0.0.0/8", "nginx", "10.0.0.1 ", " 10.0.0.1", "10.0.0.1, 10.0.0.2", "10.0.0.01", "2001:DB8::1", "[::1]"],
 )
-def test_a_proxy_that_would_be_everybody_or_nobody_stops_the_start(folders, value):
+def test_a_proxy_that_would_be_everybody_or_nobody_is_left_out_and_told(folders, value):
     """waitress believes whoever comes for "*"; every other of these is no peer's address."""
-    told = refusal(folders, f'[web]\ntrusted_proxy = "{value}"\n')
-    assert told == "web.trusted_proxy must be one IP address, as the system spells it"
+    assert left_out(folders, f'[web]\ntrusted_proxy = "{value}"\n', "web.trusted_proxy") == (
+        "",
+        "web.trusted_proxy must be one IP address, as the system spells it",
+    )
 
 
 @pytest.mark.parametrize("value", ["", "127.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "fe80::1%eth0"])
@@ -230,9 +241,19 @@ def test_an_address_of_a_proxy_is_taken(folders, value):
     "name",
     ["https://nas.example", "nas.example:8443", "nas.example.", "", "*.example", "nas example", "나스", "x" * 254],
 )
-def test_a_name_that_no_browser_asks_for_stops_the_start(folders, name):
-    told = refusal(folders, f'[web]\nnames = ["nas", "{name}"]\n')
-    assert told == "web.names must be names such as nas.example: no scheme, no port, no dot at the end"
+def test_a_name_that_no_browser_asks_for_is_left_out_and_told(folders, name):
+    assert left_out(folders, f'[web]\nnames = ["nas", "{name}"]\n', "web.names") == (
+        [],
+        "web.names must be names such as nas.example: no scheme, no port, no dot at the end",
+    )
+
+
+def left_out(folders, text: str, name: str) -> tuple[object, str]:
+    """What stands for a setting that the pages do without, and what is told of it. No alarm is lost for it."""
+    written(folders, text)
+    device = Device.load(folders)
+    (problem,) = device.left_out
+    return device[name], str(problem).partition(": ")[2]
 
 
 @pytest.mark.parametrize(

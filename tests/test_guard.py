@@ -475,7 +475,9 @@ def test_a_record_that_is_damaged_meanwhile_lets_nobody_in(tmp_path, content):
     guard, _ = guarded(tmp_path)
     checked = guard.administrator.verify(ADMIN_PASSWORD)
     guard.administrator.path.unlink() if content is None else guard.administrator.path.write_bytes(content)
-    assert guard.sign_in(checked) is None
+    with pytest.raises(HTTPError) as caught:  # the password was right: nothing else may be said of it
+        guard.sign_in(checked)
+    assert (caught.value.status_code, guard.sessions.is_empty()) == (503, True)
 
 
 # What is not to be seen from outside

@@ -23,10 +23,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
-from device_ui.mail import catalog, hook
+from device_ui.mail import catalog, hook, lines
 from device_ui.mail.clock import Clock
-from device_ui.mail.hook import Hook, Permissions
+from device_ui.mail.hook import Hook
 from device_ui.mail.outbox import Event
+from device_ui.mail.permissions import Permissions
 from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Refused, Requests, cleaned, seconds
 from tests.product import wait_for
 
@@ -295,7 +296,7 @@ def test_json_that_is_no_utf8_is_an_alarm_all_the_same(door):
 
 def test_a_request_that_is_no_object_is_told():
     with pytest.raises(Refused, match="a request is a JSON object"):
-        hook._from_json(b"[1]")
+        lines.from_json(b"[1]")
 
 
 # What is kept of an event

@@ -273,6 +273,16 @@ def broken_catalogue(product: Product) -> None:
     (product.folders.etc / "events.toml").write_text("[1]\n")
 
 
+def mail_about_mail(product: Product) -> None:
+    product.folders.etc.mkdir()
+    text = '[306]\ntype = "fault"\nname = "Mail failed"\ndescription = "It did."\n'
+    (product.folders.etc / "events.toml").write_text(text)
+
+
+def proxy_by_name(product: Product) -> None:
+    product.maker('[web]\ntrusted_proxy = "nginx"\n')
+
+
 def broken_words(product: Product) -> None:
     product.folders.etc.mkdir()
     (product.folders.etc / "ko.toml").write_text('"{count} infos" = "x"\n')
@@ -299,6 +309,8 @@ def missing_key(product: Product) -> None:
         (damaged_key, "public key"),
         (damaged_administrator, "administrator"),
         (broken_catalogue, "event catalogue"),
+        (mail_about_mail, "event catalogue"),
+        (proxy_by_name, "pages"),
         (broken_words, "languages"),
         (no_hook, "mail hook"),
         (set_aside, "set aside"),

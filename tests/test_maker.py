@@ -306,7 +306,7 @@ def test_an_example_does_what_the_guide_says(maker, example):
 def test_each_part_of_device_toml_is_right_by_itself(product, example):
     device = Device.load(product.maker(example.text).folders)
     assert dict(device.settings) != {each: default for each, default, _ in SETTINGS}
-    assert device.brand_problems == ()
+    assert device.left_out == ()
 
 
 def test_check_finds_nothing_wrong_with_all_of_them_together(maker):

@@ -22,6 +22,10 @@ NOW, MINUTE, HOUR = 1_800_000_000.0, 60.0, 3600.0  # 2027-01-15
 OK = Delivery("a@example.com", "delivered", "content", "250 ok", NOW)
 
 
+def fails() -> None:
+    raise NotStored(Path("ledger.sqlite3"), OSError("database or disk is full"))
+
+
 class WeakOutbox(Outbox):
     """A ledger that decides and dates nothing while `full`."""
 
@@ -181,6 +185,19 @@ def test_a_digest_that_cannot_be_decided_is_given_out_later_whole_and_once(desk)
         desk.mail()
     assert desk.decided() == {2: 0, 3: 0}
     desk.outbox.full = False
+    desk.plan.look()
+    desk.passes(MINUTE)
+    assert desk.sends() == [(2, 3)]
+    assert desk.outbox.waiting_count() == 0
+
+
+def test_a_digest_that_comes_when_what_was_before_cannot_be_recorded_is_given_out_later_whole(desk):
+    desk.happens("303", "303", "303")
+    desk.sends()
+    desk.passes(MINUTE)
+    with pytest.raises(NotStored):
+        desk.plan.next(lambda _: 0.0, fails)
+    assert desk.decided() == {2: 0, 3: 0}
     desk.plan.look()
     desk.passes(MINUTE)
     assert desk.sends() == [(2, 3)]

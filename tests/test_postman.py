@@ -43,13 +43,14 @@ UNREACHABLE = Stopped("connect", "refused", "nothing listens at this port")
 
 class Server:
     """A mail server as couriers meet it: `stops` is what opening a session ends with, `answer` the word for each mail;
-    `begins` hears of each before anything was said of it."""
+    `begins` hears of each before anything was said of it, `waits` before there is a word about it."""
 
     def __init__(self) -> None:
         self.stops: Exception | None = None
         self.answer: Callable[[int, str], Outcome] = lambda number, recipient: DELIVERED
         self.closes_after: Callable[[int], bool] = lambda number: False
         self.begins: Callable[[int], None] = lambda number: None
+        self.waits: Callable[[Callable[[], None]], None] = lambda waiting: None
         self.connects: list[tuple[SmtpSettings, str]] = []
         self.tried: list[tuple[int, tuple[str, ...]]] = []
         self.mails: list[bytes] = []
@@ -71,6 +72,7 @@ class Session:
 
     def __init__(self, server: Server, settings: SmtpSettings, password: str) -> None:
         self.server, self.settings, self.password, self.is_open = server, settings, password, False
+        self.is_hurried = False
 
     def open(self) -> None:
         self.server.connects.append((self.settings, self.password))
@@ -85,6 +87,7 @@ class Session:
         message: bytes,
         before_content: Callable[[], None] = lambda: None,
         meanwhile: Callable[[], None] = lambda: None,
+        waiting: Callable[[], None] = lambda: None,
     ) -> dict[str, Outcome]:
         assert self.is_open, "a mail for a session that is over"
         number = int(re.search(rb"Message-ID: <([0-9]+)\.", message)[1])
@@ -93,10 +96,17 @@ class Session:
         self.server.tried.append((number, tuple(recipients)))
         self.server.mails.append(message)
         meanwhile()
+        self.server.waits(waiting)
+        if self.is_hurried:
+            self._close()
+            return dict.fromkeys(recipients, Outcome("try later", "content", "", "silent"))
         outcomes = {each: self.server.answer(number, each) for each in recipients}
         if self.server.closes_after(number):
             self._close()
         return outcomes
+
+    def hurry(self) -> None:
+        self.is_hurried = True
 
     def close(self) -> None:
         if self.is_open:
@@ -1049,6 +1059,38 @@ def test_the_next_mail_is_made_while_the_server_takes_one_and_only_once(set_up):
     assert looks == [2, 3, 3]
 
 
+def test_a_server_that_is_silent_about_a_mail_is_told_after_a_minute_and_forgotten_with_its_word(set_up):
+    set_up.raise_events()
+    seen = []
+
+    def waits(waiting: Callable[[], None]) -> None:
+        for _ in range(3):
+            set_up.now += 25
+            waiting()
+            seen.append(set_up.problem)
+
+    set_up.server.waits = waits
+    set_up.work()
+    assert seen == [("", "", ""), ("", "", ""), ("server", "content", "silent")]
+    assert (set_up.problem, set_up.waiting) == (("", "", ""), [])
+
+
+def test_an_update_waits_for_a_silent_server_a_minute_at_most(set_up):
+    set_up.raise_events()
+
+    def waits(waiting: Callable[[], None]) -> None:
+        set_up.server.waits = lambda _: None
+        set_up.update(host="other.example.com")
+        for _ in range(3):
+            set_up.now += 25
+            waiting()
+
+    set_up.server.waits = waits
+    set_up.work(HOUR)
+    assert [settings.host for settings, _ in set_up.server.connects] == ["mail.example.com", "other.example.com"]
+    assert (set_up.problem, set_up.waiting) == (("", "", ""), [])
+
+
 def test_a_mail_that_was_made_ahead_is_made_anew_for_others(set_up):
     set_up.raise_led(3)
 
@@ -1227,7 +1269,7 @@ def test_whatever_happens_every_mail_is_settled_once(words):
                 break
             if next(script, "") == "restart":
                 desk.work(HOUR, step=600)  # what could not be recorded is, before the process ends
-                while desk.postman._unrecorded:
+                while desk.postman._recorder:
                     desk.outbox.full = False
                     desk.postman.round()
                 desk.restart()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
-from device_ui.mail import catalog, hook, tester
+from device_ui.mail import catalog, lines, tester
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event, Outbox
@@ -106,9 +106,9 @@ def test_nobody_can_pretend_that_the_mail_server_changed(room, may):
     assert room.ask(may, do="event", code="901").code == "901"
 
 
-def test_the_code_is_the_makers_where_he_describes_it_anew(tmp_path):
-    room = Room(tmp_path, Catalog({"902": Kind("902", "fault", "Ours", "d")}))
-    assert room.ask(EVENT_ONLY, do="event", code="902").code == "902"
+def test_nobody_can_where_the_maker_describes_it_anew(tmp_path):
+    room = Room(tmp_path, Catalog({"902": Kind("902", "info", "Ours", "d", mail=False)}))
+    assert room.refusal(EVERYTHING, do="event", code="902")[0] == "denied"
     room.outbox.close()
 
 
@@ -261,4 +261,4 @@ def test_nothing_is_nested_too_deep(room, name, depth):
     request = {"do": "test", "settings": {**FIELDS, "sign_in": "manual", "from_address": "", name: 0}}
     line = json.dumps(request).replace(f'"{name}": 0', f'"{name}": {"[" * depth}{"]" * depth}')
     with pytest.raises(Refused):
-        room.requests.obey(hook._from_json(line.encode()), EVERYTHING)
+        room.requests.obey(lines.from_json(line.encode()), EVERYTHING)

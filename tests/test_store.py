@@ -7,11 +7,13 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_ui import shape
 from device_ui.errors import Conflict, Damaged, NotReadable, NotStored
 from device_ui.settings import flash, record, store
 from device_ui.settings.smtp import BY_NAME, SmtpSettings
@@ -307,6 +309,24 @@ def test_what_is_damaged_is_set_aside_before_it_is_written_over(tab):
     assert tab.save(STORED, hashlib.sha256(b"damaged").hexdigest())
     assert tab.path.with_name("smtp.toml.damaged-1").read_bytes() == b"damaged"
     assert tab.load() == Stored(STORED, revision(tab), None)
+
+
+def test_what_is_damaged_is_set_aside_for_one_of_two_alone(tab, monkeypatch):
+    """Both saw it damaged; what the first was told is saved stands."""
+    tab.path.write_bytes(b"damaged")
+    seen, other = hashlib.sha256(b"damaged").hexdigest(), Store(tab.path)
+    set_aside = flash.set_aside
+
+    def late(path: Path, *more: object) -> Path:
+        monkeypatch.setattr(flash, "set_aside", set_aside)
+        assert other.save(STORED, seen)
+        return set_aside(path, *more)
+
+    monkeypatch.setattr(flash, "set_aside", late)
+    with pytest.raises(Conflict):
+        tab.save(shape.replace(STORED, sender_name="The second"), seen)
+    assert tab.load().settings == STORED
+    assert [each.name for each in flash.set_aside_files(tab.path)] == ["smtp.toml.damaged-1"]
 
 
 def test_what_was_damaged_since_is_a_conflict(tab):

@@ -62,6 +62,7 @@ class Session(Protocol):
         *,
         before_content: Callable[[], None] = ...,
         meanwhile: Callable[[], None] = ...,
+        waiting: Callable[[], None] = ...,
     ) -> dict[str, Any]: ...
     def close(self) -> None: ...
 

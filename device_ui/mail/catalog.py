@@ -71,6 +71,8 @@ class Catalog:
 
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
         self.kinds = {**OURS, **{code: _bounded(kind) for code, kind in kinds.items()}}
+        # Codes of which the maker says what no maker decides.
+        self.bounded = sorted(code for code, kind in kinds.items() if kind != self.kinds[code])
 
     def __getitem__(self, code: str) -> Kind:
         """The kind of this code; an unlisted one is a fault, so that it reaches everybody."""

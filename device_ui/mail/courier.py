@@ -130,12 +130,13 @@ class Courier:
         *,
         before_content: Callable[[], None] = nothing,
         meanwhile: Callable[[], None] = nothing,
+        waiting: Callable[[], None] = nothing,
     ) -> dict[str, Outcome]:
         """One mail in one transaction; an outcome for every recipient. The session may be over afterwards.
 
         `before_content` is called once before any of the content goes out, if it can while the server works on the
         commands before; what it raises ends the session. `meanwhile` is called when all is sent and the server's word
-        is still to come.
+        is still to come, `waiting` every few seconds until it comes or there is an end of it (`hurry`).
         """
         if self._has_delivered:
             self._begin_anew()
@@ -143,7 +144,9 @@ class Courier:
         self.deadline.extend(min(len(message) / SLOWEST, LONGEST * self._attempt_seconds))
         outcomes: dict[str, Outcome] = {}
         try:
-            self._send(recipients, message, outcomes, before_content, meanwhile)
+            self._send(
+                recipients, message, outcomes, before_content, partial(self._content, message, meanwhile, waiting)
+            )
         except Stopped as stopped:
             if self._is_grouping and stopped.problem != "answer":
                 self._halting.add(self._server)
@@ -154,6 +157,10 @@ class Courier:
             self._drop()
             raise
         return outcomes
+
+    def hurry(self) -> None:
+        """Wait no longer for what the server says."""
+        self.deadline.shorten(0)
 
     def close(self) -> None:
         """Say QUIT and go, within what is left of the attempt; a server that does not answer is left alone."""
@@ -221,7 +228,7 @@ class Courier:
         message: bytes,
         outcomes: dict[str, Outcome],
         before_content: Callable[[], None],
-        meanwhile: Callable[[], None],
+        content: Callable[[], tuple[int, bytes, Container[int]]],
     ) -> None:
         if self._is_grouping:
             self._say_ahead(recipients, len(message))
@@ -234,7 +241,7 @@ class Courier:
                 self._expect("recipient", (250,), *self._session.rset())
             return
         with at("content"):
-            code, reply, good = self._content(message, meanwhile)
+            code, reply, good = content()
             self.deadline.shorten(self._attempt_seconds)
             if not good:
                 self._expect_whole_group("content", code, reply)
@@ -300,7 +307,9 @@ class Courier:
         outcomes[recipient] = Outcome(verdict_of(code, ()), "recipient", told)
         return False
 
-    def _content(self, message: bytes, meanwhile: Callable[[], None]) -> tuple[int, bytes, Container[int]]:
+    def _content(
+        self, message: bytes, meanwhile: Callable[[], None], waiting: Callable[[], None]
+    ) -> tuple[int, bytes, Container[int]]:
         """The answer, and the codes that would mean "delivered": none where the content was never sent."""
 
         def sent() -> None:
@@ -309,7 +318,7 @@ class Courier:
             meanwhile()
 
         try:
-            return *self._session.content(message, sent), YES_TO_MAIL
+            return *self._session.content(message, sent, waiting), YES_TO_MAIL
         except smtplib.SMTPDataError as error:  # an answer to DATA itself other than 354, a 250 perhaps
             reply = error.smtp_error
             return error.smtp_code, reply if isinstance(reply, bytes) else reply.encode(), ()

@@ -17,6 +17,7 @@ from device_ui.mail import catalog, hook
 from device_ui.mail.clock import Clock
 from device_ui.mail.lamp import Lamp
 from device_ui.mail.outbox import Outbox
+from device_ui.mail.permissions import Permissions
 from device_ui.mail.postman import Postman
 from device_ui.mail.requests import Requests
 from device_ui.mail.reserve import Reserve
@@ -101,7 +102,7 @@ class Daemon:
             proved=self._postman.settings_proved,
         )
         requests = Requests(self._outbox, kinds, self._postman, tester, calendar, problem)
-        permissions = hook.Permissions(device["users.web"], device["users.event_group"])
+        permissions = Permissions(device["users.web"], device["users.event_group"])
         return hook.Hook(self._listener(), self._outbox, requests, self._postman, permissions)
 
     def run(self) -> bool:

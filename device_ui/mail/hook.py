@@ -17,13 +17,8 @@ changes.
 from __future__ import annotations
 
 import contextlib
-import grp
-import json
-import os
-import pwd
 import selectors
 import socket
-import struct
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -31,9 +26,11 @@ from pathlib import Path
 from device_ui.errors import NotStored
 from device_ui.log import Log
 from device_ui.mail.client import reachable
+from device_ui.mail.lines import from_json, from_words, spelt
 from device_ui.mail.outbox import Event, Outbox
+from device_ui.mail.permissions import Permissions
 from device_ui.mail.postman import Postman
-from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Answer, Refused, Requests
+from device_ui.mail.requests import Answer, Refused, Requests
 from device_ui.shape import Any, dataclass, field
 
 log = Log(__name__)
@@ -50,10 +47,6 @@ READ_MAXIMUM, BATCH_MAXIMUM = 16 * 1024, 1000
 AHEAD_MAXIMUM, LINES_MAXIMUM = 16 * 1024, 50
 # What is answered when a request met a fault of ours. An event that is answered so was not accepted.
 FAULT = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
-# asm-generic/socket.h; Python has no name for it.
-SO_PEERGROUPS = 59
-# Python hands out buffers of 1024 bytes at most, four for a group.
-GROUPS_MAXIMUM = 256
 
 
 @dataclass
@@ -82,36 +75,6 @@ class Pending:
     caller: Caller
     as_json: bool
     answer: Answer
-
-
-class Permissions:
-    """Who may ask what: root and the hook's own user everything, the web's user too, the group's members events."""
-
-    def __init__(self, web_user: str, event_group: str) -> None:
-        self._everything = {0, os.geteuid()}
-        with contextlib.suppress(KeyError):
-            self._everything.add(pwd.getpwnam(web_user).pw_uid)
-        self._event_group: int | None = None
-        with contextlib.suppress(KeyError):
-            self._event_group = grp.getgrnam(event_group).gr_gid
-
-    def of(self, sock: socket.socket) -> frozenset[str]:
-        """What the process at the other end may ask for."""
-        _, user, group = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if user in self._everything:
-            return EVERYTHING
-        if self._event_group is not None and self._event_group in {group, *peer_groups(sock)}:
-            return EVENT_ONLY
-        return frozenset()
-
-
-def peer_groups(sock: socket.socket) -> tuple[int, ...]:
-    """The supplementary groups of the process at the other end; none where the kernel does not tell."""
-    try:
-        raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * GROUPS_MAXIMUM)
-    except OSError:
-        return ()
-    return struct.unpack(f"{len(raw) // 4}I", raw)
 
 
 def listen(path: Path) -> socket.socket:
@@ -276,7 +239,7 @@ class Hook:
         try:
             if len(line) > LINE_MAXIMUM:
                 raise Refused("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
-            request = _from_json(line) if as_json else _from_words(line)
+            request = from_json(line) if as_json else from_words(line)
             answer = self._requests.obey(request, caller.may)
             if request.get("follow") is True and isinstance(answer, dict) and "state" in answer:
                 caller.told, self._has_followers = answer, True
@@ -296,9 +259,9 @@ class Hook:
         self._end_followers(pending)  # before anybody hears of what may have changed the state
         for each in pending:
             if isinstance(each.answer, Event):
-                each.caller.outgoing += _spelt(next(answers), each.as_json)
+                each.caller.outgoing += spelt(next(answers), each.as_json)
             elif isinstance(each.answer, Mapping):
-                each.caller.outgoing += _spelt(each.answer, each.as_json)
+                each.caller.outgoing += spelt(each.answer, each.as_json)
         for caller in {id(each.caller): each.caller for each in pending}.values():
             self._flush(caller)
         # Only now: the postman would take the processor, and a caller's firmware waits for its answer.
@@ -340,7 +303,7 @@ class Hook:
                 if not line:
                     break  # nothing yet, or nothing before the others had their turn
                 caller.heard = time.monotonic()
-                caller.outgoing += _spelt(line, as_json=True)
+                caller.outgoing += spelt(line, as_json=True)
                 # One line may be longer than what a caller may leave unread of short answers.
                 caller.unread_maximum = max(caller.unread_maximum, len(caller.outgoing) + UNREAD_MAXIMUM)
             self._flush(caller)
@@ -414,30 +377,3 @@ class Hook:
         if self._callers:
             # Who may ask for nothing first.
             self._leave(min(self._callers.values(), key=lambda caller: (bool(caller.may), caller.heard)))
-
-
-def _from_json(line: bytes) -> Mapping[str, Any]:
-    try:
-        # A text that was cut within a character is still an alarm.
-        request = json.loads(line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        raise Refused("bad-request", "this is no JSON") from None
-    if not isinstance(request, dict):
-        raise Refused("bad-request", "a request is a JSON object")
-    return request
-
-
-def _from_words(line: bytes) -> Mapping[str, Any]:
-    words = line.decode("utf-8", "replace").strip().split(maxsplit=2)
-    if words[:1] != ["event"]:  # there may be none: Unicode has more blanks than bytes.strip knows
-        raise Refused("bad-request", "unknown word")
-    code, text = (*words[1:], "", "")[:2]
-    return {"do": "event", "code": code, "text": text}
-
-
-def _spelt(answer: Mapping[str, Any], as_json: bool) -> bytes:
-    if as_json:
-        return json.dumps(answer).encode() + b"\n"
-    if "error" in answer:
-        return f"error {answer['error']} {answer['reason']}\n".encode()
-    return f"accepted {answer['accepted']}\n".encode()

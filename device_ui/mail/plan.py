@@ -73,6 +73,8 @@ class Plan:
             mail, is_fresh = found
             if not is_fresh or not self._storm.window:
                 return mail
+            # First of all: whatever fails from here on, the ledger says what waits, and not this decision.
+            self.forget()
             settle()
             if self._decided(mail):
                 return mail
@@ -114,7 +116,6 @@ class Plan:
         return True
 
     def _decided(self, mail: Mail) -> bool:
-        self.forget()
         self._is_known = self._outbox.decide(mail.numbers) == mail.id
         return self._is_known
 

@@ -7,24 +7,24 @@ in memory: a retry writes nothing to flash.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.log import Log
 from device_ui.mail.announcement import Announcer, Session
-from device_ui.mail.backoff import RETRY_FIRST, Tries, by_chance
+from device_ui.mail.backoff import GIVE_UP_SECONDS, RETRY_FIRST, Patience, Tries, by_chance
 from device_ui.mail.catalog import SERVER_CHANGED, TYPES, Catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.composer import Composer
 from device_ui.mail.limit import UNTOLD
 from device_ui.mail.outbox import Delivery, Outbox
 from device_ui.mail.plan import Plan
-from device_ui.mail.problem import DROPPED, LASTING, LOSSES, Problem, last_loss, refusal
+from device_ui.mail.problem import DROPPED, LASTING, LOSSES, Problem, last_loss
+from device_ui.mail.recorder import Recorder
+from device_ui.mail.refusal import Refusal
 from device_ui.mail.storm import Mail, Storm
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings
@@ -33,13 +33,12 @@ from device_ui.shape import Any, Protocol
 
 log = Log(__name__)
 
-# RFC 5321, 4.5.4.1: give up after four to five days.
-GIVE_UP_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 # Seconds after which a waiting postman looks by itself, should a word about new settings have been lost.
 LOOK_AGAIN = 60.0
 # Mails in a row that a server defers for everybody before the session is given up: it means them all.
 DEFERRALS_MAXIMUM = 5
-LOGIN_REFUSED = "login_refused"
+# Seconds of a server's silence after which a person should hear of it.
+SILENT_SECONDS = 60.0
 
 
 class Sender(Session, Protocol):
@@ -47,6 +46,7 @@ class Sender(Session, Protocol):
 
     @property
     def is_open(self) -> bool: ...
+    def hurry(self) -> None: ...
 
 
 class Postman:
@@ -79,7 +79,7 @@ class Postman:
         self._clock, self._chance, self._show, self._news = clock, chance, show, news
         self.calendar = calendar or Clock(outbox.newest_date())
         self.plan = Plan(outbox, storm or Storm(), self.calendar, clock)
-        self._composer = Composer(outbox, catalog, device, listed, self.calendar)
+        self._composer = Composer(outbox, catalog, device, self.calendar)
         self._bell = threading.Event()
         self._announcer = Announcer(
             outbox,
@@ -97,13 +97,12 @@ class Postman:
         self._stopping = self._changed = self._proved = False
         # The address that the settings of a revision came from.
         self._changed_by = ("", "")
+        # When a mail's commands were begun (monotonic seconds).
+        self._asked = 0.0
         self._server = Tries()
         self._tries: dict[int, Tries] = {}
-        self._unrecorded: dict[int, tuple[list[Delivery], bool, int]] = {}
-        self._marks: deque[tuple[float, int]] = deque()
-        # The login that was refused: `revision` of the settings, `reply`. What stands here counts, the ledger follows:
-        # a full flash must neither make us ask the server again nor undo an Update. None: not read yet.
-        self._refused: dict[str, str] | None = None
+        self._recorder, self._patience = Recorder(outbox), Patience()
+        self._refusal = Refusal(outbox)
         self._revision: str | None = None
         self.problem = last_loss(outbox)
         # What `self.problem` was before something passing, such as a ledger that could not be read once, took its place.
@@ -178,7 +177,7 @@ class Postman:
             waits = self._outbox.waiting_count() or self._outbox.is_reserve_used or self.plan.has_undated
         except NotStored:
             return False
-        return not waits and not self._unrecorded and self._announcer.is_idle()
+        return not waits and not self._recorder and self._announcer.is_idle()
 
     def stop(self) -> None:
         """Let `run` come to its end; a mail under way is finished or given up within its deadline."""
@@ -193,7 +192,7 @@ class Postman:
             except Exception:
                 log.exception("the postman stumbled; mail is tried again later")
                 self._failed(Problem("fault"))
-                self._marks.clear()  # the fault is ours: no mail is given up for it
+                self._patience.forget()  # the fault is ours: no mail is given up for it
                 wait = LOOK_AGAIN
             self._tell()
             self._bell.wait(wait)
@@ -223,24 +222,24 @@ class Postman:
             if self._proved:
                 self._proved = False
                 self._forget()
-            self._record_late()
+            self._recorder.record()
             self._outbox.tidy()
             self.plan.look()
             return _sooner(self._round(), self._announcer.round())
         except NotStored as error:
             self._interrupted(Problem("storage", reply=error.reason))
-            self._marks.clear()
+            self._patience.forget()
             return RETRY_FIRST
 
     def _round(self) -> float | None:
         settings, revision, problem = self._look()
-        self._remember_refusal()
+        self._refusal.keep()
         if settings:
             known, by = self._changed_by
             self._announcer.look(settings, by if known == revision else "")
         if problem or settings is None:
             self._interrupted(problem or Problem("unset"))
-            self._marks.clear()  # waiting for a person does not count towards giving up
+            self._patience.forget()  # waiting for a person does not count towards giving up
             return LOOK_AGAIN
         if self.problem.word not in LASTING:
             self.problem = self._standing
@@ -271,17 +270,12 @@ class Postman:
             return None, "", Problem("damaged", reply=damage.reason)
         except NotReadable as error:
             return None, "", Problem("unreadable", reply=error.reason)
-        if self._refused is None:
-            self._refused = refusal(self._outbox.facts().get(LOGIN_REFUSED, "{}"))
-        if self._revision not in (None, revision) or self._refused.get("revision", revision) != revision:
+        is_of_others = self._refusal.is_of_others(revision)
+        if self._revision not in (None, revision) or is_of_others:
             self._forget()
         self._revision = revision
-        if settings and self._refused:
-            return (
-                settings,
-                revision,
-                Problem("login refused", "login", self._refused.get("reply", ""), self._refused.get("advice", "")),
-            )
+        if settings and self._refusal.problem:
+            return settings, revision, self._refusal.problem
         if settings and not self._fits(settings):
             return settings, revision, Problem("password", reply="it was sealed to another key")
         return settings, revision, None
@@ -294,7 +288,7 @@ class Postman:
             password = self._unseal(settings) if settings.sealed else ""
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
             self._interrupted(Problem("password", reply=str(error)))
-            self._marks.clear()
+            self._patience.forget()
             return LOOK_AGAIN
         self._session(settings, revision, password)
         return self._wait()
@@ -323,14 +317,11 @@ class Postman:
             self._deliver_all(courier, settings)
         except Stopped as stopped:
             log.warning("no mail: %s", stopped)
+            advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
             if stopped.login_refused:
-                self._refused = {"revision": revision, "reply": stopped.reply}
-                advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
                 self.problem = Problem("login refused", stopped.step, stopped.reply, advice)
-                self._refused["advice"] = advice
-                self._remember_refusal()
+                self._refusal.stands(revision, stopped.reply, advice)
             else:
-                advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
                 self._failed(Problem("server", stopped.step, stopped.reply or stopped.problem, advice))
         finally:
             courier.close()
@@ -339,7 +330,7 @@ class Postman:
         deferrals = 0
         try:
             while courier.is_open and not self._stopping and not self._changed:
-                mail = self.plan.next(self._tried, self._record_late)
+                mail = self.plan.next(self._tried, self._recorder.record)
                 if mail is None:
                     return
                 later, moved = self._tried_now(courier, mail, settings)
@@ -349,7 +340,7 @@ class Postman:
                     return
                 self.plan.learn_late()
         finally:
-            self._record_late()
+            self._recorder.record()
 
     def _tried_now(self, courier: Sender, mail: Mail, settings: SmtpSettings) -> tuple[Problem | None, bool]:
         try:
@@ -362,19 +353,26 @@ class Postman:
 
     def _deliver(self, courier: Sender, mail: Mail, settings: SmtpSettings) -> tuple[Problem | None, bool]:
         """Send one mail to whoever has no final verdict yet: what kept it back, and whether anybody got one now."""
-        if mail.id in self._unrecorded:
-            self._record_late()
-        everybody = addresses(mail.type, self._listed(), settings)
+        if mail.id in self._recorder:
+            self._recorder.record()
+        listed = self._listed()
+        everybody = addresses(mail.type, listed, settings)
         final = {each.recipient for each in self._outbox.deliveries(mail.id)}
         open_ = [each for each in everybody if each not in final]
         told, address = self._outbox.removed()[UNTOLD], courier.local_address
-        content = self._composer.content(mail, settings, everybody, address, told) if open_ else None
+        content = self._composer.content(mail, settings, listed, address, told) if open_ else None
         outcomes: Mapping[str, Any] = {}
         if content:
             # What became of the mail before is on flash before any of this one's content goes out: after a power cut
             # one mail at most comes twice. Both take their time while the server takes its own.
-            ahead = partial(self._compose_ahead, mail, settings, address)
-            outcomes = courier.deliver(open_, content, before_content=self._record_late, meanwhile=ahead)
+            self._asked = self._clock()
+            outcomes = courier.deliver(
+                open_,
+                content,
+                before_content=self._recorder.record,
+                meanwhile=partial(self._compose_ahead, mail, settings, address),
+                waiting=partial(self._wait_for_word, courier, settings),
+            )
         later = [each for each in outcomes.values() if each.verdict == "try later"]
         now = self.calendar.now() if self.calendar.is_right() else 0.0
         ended = [
@@ -387,8 +385,8 @@ class Postman:
         else:
             told = 0
         self._ended(mail, ended, done=not later, told=told)
-        if told or self._is_alone(mail):
-            self._record_late()
+        if told or self.plan.following(mail, self._tried) is None:
+            self._recorder.record()
         if any(each.verdict == "delivered" for each in ended):
             self._announcer.proved(settings, by_alarm=True)
         self._learned(mail, ended, settings)
@@ -401,21 +399,27 @@ class Postman:
         """Make the mail that comes next. What it cannot be made of now, it is made of when its turn comes."""
         try:
             if following := self.plan.following(mail, self._tried):
-                everybody = addresses(following.type, self._listed(), settings)
-                self._composer.prepare(following, settings, everybody, address, self._outbox.removed()[UNTOLD])
+                self._composer.prepare(following, settings, self._listed(), address)
         except Exception as error:  # it is told when its turn comes
             log.info("a mail could not be made ahead: %s", error)
 
-    def _is_alone(self, mail: Mail) -> bool:
-        """Whether no other mail is known to follow this one at once."""
-        return self.plan.following(mail, self._tried) is None
+    def _wait_for_word(self, courier: Sender, settings: SmtpSettings) -> None:
+        """A server is slow to say what becomes of a mail: after a minute it is told, and holds no Update back."""
+        if self._clock() - self._asked < SILENT_SECONDS:
+            return
+        if self._changed or self._stopping:
+            courier.hurry()
+        if self.problem.word != "server":
+            advice = self._advice("content", "silent", "", settings)
+            self.problem = Problem("server", "content", "silent", advice)
+            self._tell()
 
     def _learned(self, mail: Mail, ended: Sequence[Delivery], settings: SmtpSettings) -> None:
         """What final verdicts say about the mail path."""
         if ended:
             lost = [each for each in ended if each.verdict != "delivered"]
             self._server, self._standing = Tries(), Problem()
-            self._marks.clear()  # it works: what waits now waits for the budget, or has a verdict of its own
+            self._patience.forget()  # it works: what waits now waits for the budget, or has a verdict of its own
             advice = self._advice(lost[0].step, "answer", lost[0].reply, settings) if lost else ""
             self.problem = Problem("refused", lost[0].step, lost[0].reply, advice) if lost else Problem()
         for each in ended:
@@ -434,19 +438,12 @@ class Postman:
         return problem
 
     def _ended(self, mail: Mail, ended: list[Delivery], *, done: bool, told: int = 0) -> None:
-        """Keep what became of a mail until `_record_late`, so that it never goes out twice, whatever flash takes."""
         if not ended and not done:
             return  # a retry writes nothing
         if done:
             self._tries.pop(mail.id, None)
             self.plan.done(mail)
-        self._unrecorded[mail.id] = (ended, done, told)
-
-    def _record_late(self) -> None:
-        """Record what became of mails. Raises `NotStored`: it is kept for the next time."""
-        for number, (ended, done, told) in list(self._unrecorded.items()):
-            self._outbox.record(number, ended, done=done, told=told)
-            del self._unrecorded[number]
+        self._recorder.keep(mail.id, ended, done=done, told=told)
 
     def _failed(self, problem: Problem) -> None:
         self._server.again(self._clock(), self._chance())
@@ -456,32 +453,19 @@ class Postman:
         """Somebody pressed Update: wait for nothing any more, but for a refused login, which takes other settings."""
         self._server = Tries()
         self._tries.clear()
-        self._marks.clear()
+        self._patience.forget()
         self._standing = Problem()
         if self.problem.word in LASTING and self.problem.word not in LOSSES:
             self.problem = Problem()
 
     def _forget(self) -> None:
         self._retry()
-        self._refused = {}
-
-    def _remember_refusal(self) -> None:
-        # Writes nothing when the ledger says so already.
-        if self._refused is not None:
-            self._outbox.keep_fact(LOGIN_REFUSED, json.dumps(self._refused) if self._refused else None)
+        self._refusal.forget()
 
     def _give_up(self, settings: SmtpSettings) -> None:
-        """Drop what has waited for five days of trying.
-
-        Told by marks of the highest number, hour by hour on the monotonic clock: neither a wrong wall clock nor a
-        restart can make a mail too old, and nothing is written while it waits.
-        """
+        """Drop what has waited for five days of trying."""
         now = self._clock()
-        if not self._marks or now - self._marks[-1][0] >= MARK_SECONDS:
-            self._marks.append((now, self._outbox.newest_waiting()))
-        expired = 0
-        while self._marks and now - self._marks[0][0] > GIVE_UP_SECONDS:
-            expired = self._marks.popleft()[1]
+        expired = self._patience.expired(now, self._outbox.newest_waiting)
         if expired and self.plan.give_up(expired, {kind: self._given_up(kind, settings) for kind in TYPES}):
             self._tries.clear()
             self.problem = Problem("dropped", self.problem.step, self.problem.reply)
@@ -498,7 +482,7 @@ class Postman:
             [each for each in self._given_up(event.type, settings) if each.recipient not in final] if event else []
         )
         self._ended(Mail("", (mail,)), dropped, done=True)
-        self._record_late()
+        self._recorder.record()
 
     def _given_up(self, kind: str, settings: SmtpSettings) -> list[Delivery]:
         """What becomes of a mail of this type for each of its recipients."""

@@ -33,12 +33,3 @@ def last_loss(outbox: Outbox) -> Problem:
     except (ValueError, TypeError):  # none, or damaged
         return Problem()
     return Problem(DROPPED if verdict == DROPPED else "refused", str(step), str(reply))
-
-
-def refusal(fact: str) -> dict[str, str]:
-    """What the ledger keeps of a login that was refused; nothing where none was."""
-    try:
-        found = json.loads(fact)
-    except ValueError:
-        return {}  # damaged: one try more is better than none ever
-    return found if isinstance(found, dict) and "revision" in found else {}

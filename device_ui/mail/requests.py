@@ -72,7 +72,7 @@ class Requests:
         if not CODE_PATTERN.fullmatch(values["code"]):
             raise Refused("bad-request", "a code has three digits")
         kind = self._catalog[values["code"]]
-        if kind == SERVER_CHANGED:  # unless the maker gave that code to an event of his own
+        if kind.code == SERVER_CHANGED.code:
             raise Refused("denied", "only the device itself tells of another mail server")
         happened = self._clock.stamp(seconds(values["time"]) if values["time"] else None)
         return Event(

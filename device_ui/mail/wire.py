@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 REPLIES_MAXIMUM = 256 * 1024
 # Bytes sent between two looks at the deadline: one TLS record (RFC 8446, 5.1). SSLSocket times each record anew.
 PIECE = 16 * 1024
+# Seconds after which whoever waits for an answer is asked whether to go on.
+LOOK_SECONDS = 5.0
 PERIOD = re.compile(rb"(?m)^\.")
 
 
@@ -71,6 +73,8 @@ class Replies:
         self._sock, self._deadline = sock, deadline
         self._buffer = bytearray()
         self._received = 0
+        # Called now and then while an answer does not come.
+        self.waiting: Callable[[], None] = lambda: None
 
     @property
     def pending(self) -> bool:
@@ -100,13 +104,19 @@ class Replies:
         # is not to wait for Linux to delay it by 40 ms. Linux forgets this by itself (tcp(7)).
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        self._sock.settimeout(self._deadline.left())
-        chunk = self._sock.recv(4096)
+        chunk = self._chunk()
         self._received += len(chunk)
         if self._received > REPLIES_MAXIMUM:
             raise Endless("the server's answers do not end")
         self._buffer += chunk
         return bool(chunk)
+
+    def _chunk(self) -> bytes:
+        while True:
+            self._sock.settimeout(self._deadline.left(LOOK_SECONDS))
+            with contextlib.suppress(TimeoutError):
+                return self._sock.recv(4096)
+            self.waiting()
 
 
 class Connection(smtplib.SMTP):
@@ -176,8 +186,9 @@ class Connection(smtplib.SMTP):
             self.sock.settimeout(self.deadline.left())
             super().send(raw[start : start + PIECE])
 
-    def content(self, message: bytes, meanwhile: Callable[[], None]) -> tuple[int, bytes]:
-        """DATA and what follows it, as `data`; `meanwhile` is called when all is sent and the answer is still to come.
+    def content(self, message: bytes, meanwhile: Callable[[], None], waiting: Callable[[], None]) -> tuple[int, bytes]:
+        """DATA and what follows it, as `data`; `meanwhile` is called when all is sent and the answer is still to come,
+        `waiting` now and then while it does not come.
 
         Raises smtplib.SMTPDataError for an answer to DATA itself other than 354.
         """
@@ -188,7 +199,13 @@ class Connection(smtplib.SMTP):
         stuffed = PERIOD.sub(b"..", message)
         self.send(stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"))
         meanwhile()
-        return self.getreply()
+        if self.file is not None:
+            self.file.waiting = waiting
+        try:
+            return self.getreply()
+        finally:
+            if self.file is not None:
+                self.file.waiting = lambda: None
 
     def count_anew(self) -> None:
         """See `Replies.count_anew`."""

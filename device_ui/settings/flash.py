@@ -81,10 +81,15 @@ def settle(path: Path, mode: int = 0o640) -> None:
         replace(path, content, mode)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file so that it is kept and no longer read; returns where it is now. Raises `NotStored`."""
+def set_aside(path: Path, agree: Callable[[bytes | None], None] | None = None) -> Path:
+    """Rename a damaged file so that it is kept and no longer read; returns where it is now. Raises `NotStored`.
+
+    `agree` as in `replace`.
+    """
     try:
         with _locked(path.parent) as folder:
+            if agree:
+                agree(read(path))
             aside = _free_name(path)
             os.rename(path.name, aside.name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)

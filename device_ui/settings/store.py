@@ -88,15 +88,15 @@ class RecordStore(Generic[Content]):
         What is damaged is set aside first, and nothing is written where it cannot be. Raises `Conflict` when somebody else
         saved since, `NotStored`, `NotReadable`.
         """
-        if revision and revision == self._damaged_revision():
-            flash.set_aside(self.path)
-            revision = ""
 
         def still_stands(raw: bytes | None) -> None:
             standing = _revision(raw)
             if standing != revision:
                 raise Conflict(standing)
 
+        if revision and revision == self._damaged_revision():
+            flash.set_aside(self.path, still_stands)
+            revision = ""
         return flash.replace(self.path, self._encode(settings), agree=still_stands)
 
     def revision_of(self, settings: Content) -> str:

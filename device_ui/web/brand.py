@@ -83,8 +83,8 @@ class Brand:
 
 
 def load(device: Device) -> Brand:
-    """The looks of a device. Nothing is raised for what is wrong with them."""
-    path, problems = device.folders.etc / "device.toml", list(device.brand_problems)
+    """The looks of a device. Nothing is raised for what is wrong with them, or with what else is told with them."""
+    path, problems = device.folders.etc / "device.toml", list(device.left_out)
 
     def right(name: str, judge: Callable[[str], Any]) -> Any:
         """What `judge` makes of a setting; None when the maker does not say it, or says it wrongly."""

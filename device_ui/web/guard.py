@@ -92,22 +92,27 @@ class Guard:
 
     def entrance(self) -> str:
         """Where a visitor without a session goes. Raises HTTPError 503 when only the console can help."""
+        found = self._record()
+        return "/login" if found.is_set_up else "/setup"
+
+    def _record(self) -> Record:
         try:
             found = self.administrator.load()
         except (Damaged, NotReadable) as error:
             raise HTTPError(503, CLOSED) from error
         if found is None:
             raise HTTPError(503, CLOSED)
-        return "/login" if found.is_set_up else "/setup"
+        return found
 
     def sign_in(self, record: Record) -> Session | None:
         """Begin a session for this browser and give it the cookies; None if another record than this stands by now.
+        Raises HTTPError 503 when only the console can tell.
 
         To check a password takes a while. A new one may be set in it, and must not let in who knows the one before.
         """
         with self._lock:
             self._end_all_after_new_password()  # first, or this login would hide the change from the sessions before it
-            if self._standing() != record:
+            if self._record() != record:
                 return None
             self.sessions.end(_token())
             token = self.sessions.begin()

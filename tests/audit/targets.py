@@ -29,6 +29,7 @@ from device_ui.mail import catalog, hook, requests, sendmail
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import DELIVERED, REFUSED, TRY_LATER, Courier, Outcome, Stopped
 from device_ui.mail.outbox import Outbox
+from device_ui.mail.permissions import Permissions
 from device_ui.mail.postman import Postman
 from device_ui.mail.quoting import REPLY_MAXIMUM
 from device_ui.mail.tester import Tester
@@ -349,7 +350,7 @@ class Hooked:
         )
         asked = requests.Requests(self.outbox, kinds, postman, tester, calendar)
         self.path = folder / "hook.sock"
-        self.hook = hook.Hook(hook.listen(self.path), self.outbox, asked, postman, hook.Permissions("", ""))
+        self.hook = hook.Hook(hook.listen(self.path), self.outbox, asked, postman, Permissions("", ""))
         self.number = 0
 
     def _nobody(self, *_: object) -> Courier:
@@ -421,9 +422,11 @@ def _finals(answers: Sequence[bytes], mine: Hooked) -> Iterator[bytes]:
             if PART & told.keys():
                 continue
             number = told.get("accepted")
+            assert told.get("error") != "fault", each
         else:
             word = WORD.fullmatch(each)
             assert word, each
+            assert not each.startswith(b"error fault "), each
             number = int(word[1]) if word[1] else None
         if number is not None:
             mine.number += 1

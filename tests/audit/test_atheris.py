@@ -26,10 +26,10 @@ FAULTS = {
     "request": ("device_ui/web/strict.py", "FOREIGN_BYTE.search(raw + end,", "FOREIGN_BYTE.search(raw,"),
     "replies": (
         "device_ui/mail/login.py",
-        "quoted(f\"the server offers {' '.join(offered) or 'none'}\", ())",
+        "quoted(f\"the server offers {' '.join(offered) or 'none'}\")",
         "f\"the server offers {' '.join(offered)}\"",
     ),
-    "line": ("device_ui/mail/hook.py", 'if words[:1] != ["event"]', 'if words[0] != "event"'),
+    "line": ("device_ui/mail/lines.py", 'if words[:1] != ["event"]', 'if words[0] != "event"'),
 }
 
 

@@ -10,13 +10,14 @@ from tests.product import ROOT
 
 BANDIT = ROOT / ".venv" / "audit" / "bin" / "bandit"
 LEDGER = "the names in a query are constants of ours, what a person types is always a value (tests/test_history.py)"
-PROGRAM = "a list of words without a shell; the program is ours, or the maker names it in device.toml"
+PROGRAM = "a list of words of ours; the program is ours, the system's, or the maker names it in device.toml"
 SENTENCE = "a sentence about a password"
 # What it finds, and why it stays.
 EXPECTED = {
     "B608": dict.fromkeys(("history.py", "ledger.py", "limit.py", "outbox.py", "search.py"), LEDGER),
-    "B404": {"desk.py": PROGRAM, "lamp.py": PROGRAM},
-    "B603": {"desk.py": PROGRAM, "lamp.py": PROGRAM},
+    "B404": {"check.py": PROGRAM, "desk.py": PROGRAM, "lamp.py": PROGRAM},
+    "B603": {"check.py": PROGRAM, "desk.py": PROGRAM, "lamp.py": PROGRAM},
+    "B311": {"backoff.py": "when a mail is tried again is no secret"},
     "B105": {"rules.py": SENTENCE, "entry.py": SENTENCE, "smtp.py": SENTENCE, "site.py": SENTENCE},
 }
 

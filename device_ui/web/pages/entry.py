@@ -63,13 +63,14 @@ def set_up(site: Site) -> str | HTTPResponse:
         log.error("the administrator's password was not set: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
         return _setup_page(site, code, told(error))
-    session = site.guard.sign_in(chosen) if chosen else None
-    if session is None:
+    if chosen is None:
         log.warning("a setup code from %s was wrong", address())
         response.status = 403
         return _setup_page(site, code, WRONG_CODE)
     log.warning("the administrator's password was chosen from %s", address())
-    return _enter(site, session, {})
+    session = site.guard.sign_in(chosen)
+    # At the console another one was chosen meanwhile.
+    return _enter(site, session, {}) if session else see_other("/login")
 
 
 def show_login(site: Site) -> str | HTTPResponse:
