@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_ui.mail.wire import REPLIES_MAXIMUM, Connection, Deadline, Endless, Replies
+from device_ui.mail.wire import LOOK_SECONDS, REPLIES_MAXIMUM, Connection, Deadline, Endless, Replies
 
 
 class Clock:
@@ -188,7 +188,24 @@ def test_a_drip_is_given_up_at_the_deadline():
     with pytest.raises(TimeoutError):
         wire.readline(100)
     assert clock.now == 1010
-    assert wire._sock.timeouts == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert wire._sock.timeouts == [*[LOOK_SECONDS] * 6, 4, 3, 2, 1]
+
+
+def test_whoever_waits_is_asked_now_and_then():
+    clock, asked = Clock(), []
+
+    class Silent(Wire):
+        """Nothing comes within the time that a read has."""
+
+        def recv(self, _most):
+            clock.now += self.timeouts[-1]
+            raise TimeoutError
+
+    wire = Replies(Silent(clock=clock), Deadline(12, clock))
+    wire.waiting = lambda: asked.append(clock.now)
+    with pytest.raises(TimeoutError, match="the attempt took too long"):
+        wire.readline(100)
+    assert (wire._sock.timeouts, asked) == ([5, 5, 2], [1005, 1010, 1012])
 
 
 # Sending.

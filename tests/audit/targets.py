@@ -422,10 +422,10 @@ def _finals(answers: Sequence[bytes], mine: Hooked) -> Iterator[bytes]:
             if PART & told.keys():
                 continue
             number = told.get("accepted")
-            assert told.get("error") != "fault", each
         else:
             word = WORD.fullmatch(each)
             assert word, each
+            # In words nobody asks for a test, whose couriers stumble here.
             assert not each.startswith(b"error fault "), each
             number = int(word[1]) if word[1] else None
         if number is not None:
