@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -1071,8 +1072,67 @@ def test_a_server_that_is_silent_about_a_mail_is_told_after_a_minute_and_forgott
 
     set_up.server.waits = waits
     set_up.work()
-    assert seen == [("", "", ""), ("", "", ""), ("server", "content", "silent")]
+    assert seen == [("", "", ""), ("", "", ""), ("server", "content", "the server does not answer in time")]
     assert (set_up.problem, set_up.waiting) == (("", "", ""), [])
+
+
+def slow(set_up: Desk) -> None:
+    """Let the server say nothing of a mail for more than a minute."""
+
+    def waits(waiting: Callable[[], None]) -> None:
+        set_up.now += 61
+        waiting()
+
+    set_up.server.waits = waits
+
+
+def test_a_silent_server_is_not_told_of_after_its_word_when_the_ledger_was_full(set_up):
+    set_up.raise_events()
+    slow(set_up)
+    set_up.outbox.full = True
+    set_up.work(HOUR)
+    assert set_up.problem[0] == "storage"
+    set_up.outbox.full = False
+    set_up.work(HOUR)
+    assert (set_up.problem, set_up.server.numbers) == (("", "", ""), [1])
+
+
+def test_the_upload_of_a_long_mail_is_no_silence(set_up):
+    set_up.raise_events()
+    seen = []
+    set_up.server.begins = lambda _: setattr(set_up, "now", set_up.now + 58)
+
+    def waits(waiting: Callable[[], None]) -> None:
+        set_up.now += 5
+        waiting()
+        seen.append(set_up.problem)
+
+    set_up.server.waits = waits
+    set_up.work()
+    assert seen == [("", "", "")]
+
+
+def breaks(*_: object) -> str:
+    raise OSError(24, "Too many open files")
+
+
+def test_a_mail_that_a_slow_server_takes_is_sent_once_whatever_cannot_be_told_of_it(set_up, caplog):
+    set_up.raise_events()
+    slow(set_up)
+    set_up.postman._advice = breaks
+    set_up.work(DAY)
+    assert (set_up.server.numbers, set_up.waiting) == ([1], [])
+    assert "a silent server could not be told of" in caplog.text
+
+
+def test_a_refused_login_is_not_tried_again_whatever_cannot_be_told_of_it(set_up):
+    set_up.raise_events()
+    set_up.server.stops, set_up.postman._advice = LOGIN_REFUSED, breaks
+    for _ in range(6):
+        with contextlib.suppress(OSError):
+            set_up.postman.round()
+        set_up.now += HOUR
+    assert len(set_up.server.connects) == 1
 
 
 def test_an_update_waits_for_a_silent_server_a_minute_at_most(set_up):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import ssl
@@ -189,6 +190,18 @@ def test_a_drip_is_given_up_at_the_deadline():
         wire.readline(100)
     assert clock.now == 1010
     assert wire._sock.timeouts == [*[LOOK_SECONDS] * 6, 4, 3, 2, 1]
+
+
+def test_a_connection_that_the_kernel_gave_up_is_not_waited_for():
+    class Dead(Wire):
+        """TCP gave up; the kernel says so once."""
+
+        def recv(self, _most):
+            raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    wire = Replies(Dead(), Deadline(12))
+    with pytest.raises(TimeoutError, match="Connection timed out"):
+        wire.readline(100)
 
 
 def test_whoever_waits_is_asked_now_and_then():

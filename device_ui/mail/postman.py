@@ -38,7 +38,7 @@ LOOK_AGAIN = 60.0
 # Mails in a row that a server defers for everybody before the session is given up: it means them all.
 DEFERRALS_MAXIMUM = 5
 # Seconds of a server's silence after which a person should hear of it.
-SILENT_SECONDS = 60.0
+SILENT_SECONDS, SILENT = 60.0, "the server does not answer in time"
 
 
 class Sender(Session, Protocol):
@@ -97,8 +97,8 @@ class Postman:
         self._stopping = self._changed = self._proved = False
         # The address that the settings of a revision came from.
         self._changed_by = ("", "")
-        # When a mail's commands were begun (monotonic seconds).
-        self._asked = 0.0
+        # When the last of a mail was sent (monotonic seconds).
+        self._sent_at = 0.0
         self._server = Tries()
         self._tries: dict[int, Tries] = {}
         self._recorder, self._patience = Recorder(outbox), Patience()
@@ -317,10 +317,13 @@ class Postman:
             self._deliver_all(courier, settings)
         except Stopped as stopped:
             log.warning("no mail: %s", stopped)
+            if stopped.login_refused:
+                self._refusal.stands(revision, stopped.reply)  # first of all
             advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
             if stopped.login_refused:
-                self.problem = Problem("login refused", stopped.step, stopped.reply, advice)
                 self._refusal.stands(revision, stopped.reply, advice)
+                self.problem = Problem("login refused", stopped.step, stopped.reply, advice)
+                self._refusal.keep()
             else:
                 self._failed(Problem("server", stopped.step, stopped.reply or stopped.problem, advice))
         finally:
@@ -365,7 +368,6 @@ class Postman:
         if content:
             # What became of the mail before is on flash before any of this one's content goes out: after a power cut
             # one mail at most comes twice. Both take their time while the server takes its own.
-            self._asked = self._clock()
             outcomes = courier.deliver(
                 open_,
                 content,
@@ -385,18 +387,19 @@ class Postman:
         else:
             told = 0
         self._ended(mail, ended, done=not later, told=told)
+        self._learned(mail, ended, settings)  # whatever flash takes: it says nothing of the server
         if told or self.plan.following(mail, self._tried) is None:
             self._recorder.record()
         if any(each.verdict == "delivered" for each in ended):
             self._announcer.proved(settings, by_alarm=True)
-        self._learned(mail, ended, settings)
         if not later:
             return None, True
         advice = self._advice(later[0].step, later[0].problem, later[0].reply, settings)
         return self._put_off(mail, Problem("server", later[0].step, later[0].reply, advice)), bool(ended)
 
     def _compose_ahead(self, mail: Mail, settings: SmtpSettings, address: str) -> None:
-        """Make the mail that comes next. What it cannot be made of now, it is made of when its turn comes."""
+        """All is sent of a mail. Make the one that comes next; what it cannot be made of now, it is when its turn comes."""
+        self._sent_at = self._clock()
         try:
             if following := self.plan.following(mail, self._tried):
                 self._composer.prepare(following, settings, self._listed(), address)
@@ -404,15 +407,20 @@ class Postman:
             log.info("a mail could not be made ahead: %s", error)
 
     def _wait_for_word(self, courier: Sender, settings: SmtpSettings) -> None:
-        """A server is slow to say what becomes of a mail: after a minute it is told, and holds no Update back."""
-        if self._clock() - self._asked < SILENT_SECONDS:
+        """A server is slow to say what becomes of a mail: after a minute it is told, and holds no Update back.
+
+        Never raises: the server has the mail, and its word must be heard.
+        """
+        if self._clock() - self._sent_at < SILENT_SECONDS:
             return
         if self._changed or self._stopping:
             courier.hurry()
-        if self.problem.word != "server":
-            advice = self._advice("content", "silent", "", settings)
-            self.problem = Problem("server", "content", "silent", advice)
-            self._tell()
+        try:
+            if (self.problem.word, self.problem.step) != ("server", "content"):
+                self.problem = Problem("server", "content", SILENT, self._advice("content", "silent", "", settings))
+                self._tell()
+        except Exception:
+            log.exception("a silent server could not be told of")
 
     def _learned(self, mail: Mail, ended: Sequence[Delivery], settings: SmtpSettings) -> None:
         """What final verdicts say about the mail path."""

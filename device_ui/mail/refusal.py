@@ -33,10 +33,9 @@ class Refusal:
         found = self._found
         return Problem("login refused", "login", found.get("reply", ""), found.get("advice", "")) if found else None
 
-    def stands(self, revision: str, reply: str, advice: str) -> None:
-        """From now on one stands. Raises `NotStored`, and then it stands all the same."""
+    def stands(self, revision: str, reply: str, advice: str = "") -> None:
+        """From now on one stands; `keep` lets the ledger follow. Never fails: whatever else does, nobody may try again."""
         self._found = {"revision": revision, "reply": reply, "advice": advice}
-        self.keep()
 
     def forget(self) -> None:
         """None stands any more."""

@@ -114,8 +114,11 @@ class Replies:
     def _chunk(self) -> bytes:
         while True:
             self._sock.settimeout(self._deadline.left(LOOK_SECONDS))
-            with contextlib.suppress(TimeoutError):
+            try:
                 return self._sock.recv(4096)
+            except TimeoutError as error:
+                if error.errno is not None:  # the kernel's own (ETIMEDOUT): the connection is dead
+                    raise
             self.waiting()
 
 
