@@ -268,7 +268,7 @@ def test_a_program_that_hangs_does_not_hold_up_mail_and_is_not_left_behind(produ
     (product.folders.etc / "device.toml").write_text(f'[mail]\nstate_command = "{hanging.path}"\n')
     with ScriptedServer() as server:
         product.start_hook()
-        wait_for((tmp_path / "pid").exists)
+        wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
         process = int((tmp_path / "pid").read_text())
         save(product, server.port)
         begin = time.monotonic()
