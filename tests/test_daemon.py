@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -409,3 +410,28 @@ def test_the_device_tells_its_name_where_it_has_one(product):
         wait_for(lambda: server.mails, what="the mail")
         product.stop("mailhook")
     assert "EHLO nas7.example.com" in [command.replace("ehlo", "EHLO") for command in server.commands]
+
+
+@pytest.mark.parametrize(("is_test", "verdict"), [(False, "delivered"), (True, "try later")])
+def test_a_server_may_be_slow_with_its_word_about_an_alarm_and_not_about_a_test(product, is_test, verdict):
+    """The daemon's own couriers, with half a second for an attempt in the place of a minute."""
+    from device_ui.device import Device
+    from device_ui.mail import daemon
+
+    def slow(session, _line):
+        session.server.stopping.wait(0.8)
+        session.say("250 taken")
+
+    made = daemon.Daemon(Device.load(product.folders), allow_loopback=True)
+    with ScriptedServer({"content": slow}) as server:
+        settings = SmtpSettings("127.0.0.1", server.port, "Alarms", "a@example.com", security="none", sign_in="none")
+        make = partial(made._testing_courier, watch=lambda *_: None) if is_test else made._courier
+        courier = make(settings, "")
+        courier._attempt_seconds = 0.5
+        courier.open()
+        outcome = courier.deliver(["b@example.com"], b"Subject: one\r\n\r\nhello\r\n")["b@example.com"]
+        courier.close()
+    made._hook.stop()
+    made._hook.serve()  # closes what it listens with
+    made._outbox.close()
+    assert outcome.verdict == verdict

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from datetime import timedelta
+from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import parseaddr, parsedate_to_datetime
 
@@ -39,6 +40,17 @@ def mail_of(event=EVENT, kind=KIND, recipients=("me@example.test",), device=DEVI
     """The composed bytes; `changes` are of the settings."""
     values = {"host": "mail.example.test", "port": 587, "sender_name": "Lamp", "account": ACCOUNT, **changes}
     return compose(event, kind, Envelope(SmtpSettings(**values), recipients, device, LEDGER))
+
+
+@pytest.mark.parametrize("name", ["a\nBcc: evil@example.com", "a\r\nBcc: evil@example.com", "a\n\nbody", "a\rb", "a\n"])
+def test_a_header_that_would_be_two_is_never_sent(name):
+    """The name of a damaged ledger stands in the Message-ID as it is."""
+    with pytest.raises(HeaderParseError):
+        compose(
+            EVENT,
+            KIND,
+            Envelope(SmtpSettings("mail.example.test", 587, "Lamp", ACCOUNT), ["me@example.test"], DEVICE, name),
+        )
 
 
 def event_with(**changes):
