@@ -5,8 +5,9 @@ was typed, ``settings.seal`` to close the password, ``settings.store`` to put it
 ``mail.client`` to tell the mail hook. Only then does the browser read ``Saved.``
 
 Flow 2, an alarm: the firmware writes one line to ``mail.hook``; ``mail.outbox`` commits it and the answer
-``accepted N`` goes back; ``mail.postman`` wakes, ``mail.message`` composes, ``mail.courier`` makes one attempt
-and returns a verdict, which ``mail.outbox`` keeps.
+``accepted N`` goes back; ``mail.postman`` wakes and decides that it is time, ``mail.dispatcher`` lets
+``mail.message`` compose and ``mail.courier`` make one attempt, whose verdict ``mail.outbox`` keeps, and ``mail.path``
+is told how the mail path is now.
 
 Two processes share one folder of flash. The one that faces the network can write the password and cannot
 read it; the one that can read it faces nobody.

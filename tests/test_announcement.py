@@ -605,7 +605,7 @@ def test_an_announcement_that_is_given_up_is_no_lost_alarm(office):
     announced(office)
     assert {each.verdict for each in office.outbox.deliveries(2)} == {"dropped"}
     office.restart()
-    assert office.postman.problem.word == ""
+    assert office.problem[0] == ""
 
 
 def test_a_server_before_that_is_silent_delays_no_alarm(office):

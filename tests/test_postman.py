@@ -10,7 +10,7 @@ import re
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
-from device_ui.mail import catalog
+from device_ui.mail import catalog, diagnosis
 from device_ui.mail.backoff import delay
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import Courier, Outcome, Stopped
@@ -151,13 +151,15 @@ class Desk:
         self.listed: list[Recipient] = []
         self.unseal: Callable[[SmtpSettings], str] = lambda settings: f"opened {settings.sealed}"
         self.outbox = FullOutbox(folder / "ledger.sqlite3")
-        self.news = 0
+        self.fits: Callable[[SmtpSettings], bool] = lambda settings: True
+        self.show: Callable[[Mapping[str, object]], None] = lambda state: None
+        self.kinds, self.news = catalog.built_in(), 0
         self.postman = self.hire()
 
     def hire(self) -> Postman:
         return Postman(
             self.outbox,
-            catalog.built_in(),
+            self.kinds,
             self.store,
             {"name": "Storage", "model": "S1", "serial": "7"},
             lambda settings, password: self.server.connect(settings, password),
@@ -167,6 +169,8 @@ class Desk:
             storm=Storm(window=0, budget=10**6),
             chance=lambda: self.chance,
             listed=lambda: self.listed,
+            fits=lambda settings: self.fits(settings),
+            show=lambda state: self.show(state),
             news=self.hear,
         )
 
@@ -728,7 +732,7 @@ def test_an_update_takes_back_what_was_told_of_the_server_before(set_up):
 
 def test_a_password_for_another_key_is_told_before_an_alarm_needs_it(desk):
     desk.save()
-    desk.postman._fits = lambda settings: False
+    desk.fits = lambda settings: False
     desk.work()
     assert desk.problem[0] == "password"
 
@@ -1112,22 +1116,29 @@ def test_the_upload_of_a_long_mail_is_no_silence(set_up):
     assert seen == [("", "", "")]
 
 
-def breaks(*_: object) -> str:
-    raise OSError(24, "Too many open files")
+@pytest.fixture
+def no_advice(monkeypatch):
+    """No mail that does not go out can be explained."""
+
+    def breaks(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(diagnosis, "advise", breaks)
 
 
+@pytest.mark.usefixtures("no_advice")
 def test_a_mail_that_a_slow_server_takes_is_sent_once_whatever_cannot_be_told_of_it(set_up, caplog):
     set_up.raise_events()
     slow(set_up)
-    set_up.postman._advice = breaks
     set_up.work(DAY)
     assert (set_up.server.numbers, set_up.waiting) == ([1], [])
     assert "a silent server could not be told of" in caplog.text
 
 
+@pytest.mark.usefixtures("no_advice")
 def test_a_refused_login_is_not_tried_again_whatever_cannot_be_told_of_it(set_up):
     set_up.raise_events()
-    set_up.server.stops, set_up.postman._advice = LOGIN_REFUSED, breaks
+    set_up.server.stops = LOGIN_REFUSED
     for _ in range(6):
         with contextlib.suppress(OSError):
             set_up.postman.round()
@@ -1182,7 +1193,7 @@ def test_a_half_delivered_mail_that_cannot_be_recorded_is_finished_later(set_up)
 
 def break_code(desk: Desk) -> None:
     """Raise an event of a code whose mail cannot be composed."""
-    desk.postman._catalog.kinds["666"] = catalog.Kind("666", "fault", None, None)
+    desk.kinds.kinds["666"] = catalog.Kind("666", "fault", None, None)
     desk.outbox.accept([Event("666", "fault", desk.wall, desk.wall)])
 
 
@@ -1257,7 +1268,7 @@ def test_a_state_that_cannot_be_shown_keeps_no_mail_back(at_work, caplog):
     def fail(_state: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    at_work.postman._show = fail
+    at_work.show = fail
     for count in range(2):
         at_work.raise_events()
         at_work.postman.wake()
@@ -1433,7 +1444,7 @@ def quiet(caplog):
 
 def test_an_event_that_nobody_wants_needs_no_server(desk):
     desk.save()
-    desk.postman._listed = lambda: (Recipient("faults@example.com", "fault"),)
+    desk.listed = [Recipient("faults@example.com", "fault")]
     desk.outbox.accept([Event("101", "info", 0.0, 0.0), Event("303", "fault", 0.0, 0.0)])
     desk.server.stops = UNREACHABLE
     desk.work()

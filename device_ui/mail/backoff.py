@@ -56,6 +56,69 @@ class Patience:
         return found
 
 
+class Backoff:
+    """When the server, and each mail, may be tried again, and for how long that has been so.
+
+    `clock` tells monotonic seconds, as every moment here is; `chance` a random number from 0 to 1. A mail goes by its number.
+    """
+
+    def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
+        self._clock, self._chance = clock, chance
+        self._server = Tries()
+        self._mails: dict[int, Tries] = {}
+        self.patience = Patience()
+
+    def server_failed(self) -> None:
+        """No mail can be sent through the server: none is tried before a delay is over."""
+        self._server.again(self._clock(), self._chance())
+
+    def server_works(self) -> None:
+        """The server said what becomes of a mail: what waits now waits for the budget, or has a verdict of its own."""
+        self._server = Tries()
+        self.patience.forget()
+
+    def mail_failed(self, mail: int, step: str, reply: str) -> None:
+        """A try of this mail ended at the courier's `step` with this `reply`: it waits for its next one."""
+        tries = self._mails.setdefault(mail, Tries())
+        tries.again(self._clock(), self._chance(), step, reply)
+
+    def mail_done(self, mail: int) -> None:
+        """This mail needs no other try."""
+        self._mails.pop(mail, None)
+
+    def server_wait(self, now: float) -> float:
+        """Seconds until the server may be tried."""
+        return max(0.0, self._server.next - now)
+
+    def tried(self, mail: int) -> float | None:
+        """Since when this mail may be tried again: 0 when it never was tried, None when it may not yet."""
+        tries = self._mails.get(mail)
+        return 0.0 if tries is None else tries.next if tries.next <= self._clock() else None
+
+    def again(self, now: float) -> Callable[[int], float]:
+        """When each mail may be tried again; one that never was tried, `now`."""
+        return lambda mail: self._mails[mail].next if mail in self._mails else now
+
+    def ended_at(self, mail: int) -> tuple[str, str]:
+        """The step and the reply that the last try of this mail ended at, each ``""`` when there was none."""
+        tries = self._mails.get(mail)
+        return (tries.step, tries.reply) if tries else ("", "")
+
+    def expired(self, now: float) -> list[tuple[int, Tries]]:
+        """The mails that a server which takes others has deferred for five days."""
+        return [(mail, tries) for mail, tries in self._mails.items() if now - tries.since > GIVE_UP_SECONDS]
+
+    def forget_mails(self) -> None:
+        """Every mail may be tried as if it never was."""
+        self._mails.clear()
+
+    def forget(self) -> None:
+        """Everything may be tried at once, and the time of trying begins anew."""
+        self._server = Tries()
+        self.forget_mails()
+        self.patience.forget()
+
+
 def delay(count: int, chance: float) -> float:
     """Seconds to wait after `count` + 1 failed tries."""
     longest = min(RETRY_FIRST * 2.0 ** min(count, 20), RETRY_MAXIMUM)

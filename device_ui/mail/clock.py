@@ -118,6 +118,11 @@ class Clock:
         return wall if right else None
 
 
+def clock_text(seconds: float) -> str:
+    """What a clock says (seconds since 1970), in the local zone, as a person reads it: ``2026-11-27 11:30 +0100``."""
+    return f"{datetime.fromtimestamp(int(seconds)).astimezone():%Y-%m-%d %H:%M %z}"
+
+
 def _is_synchronized() -> bool:
     """Whether systemd-timesyncd has set the clock, or the kernel knows that some other program keeps it right."""
     if SYNCHRONIZED.exists():
