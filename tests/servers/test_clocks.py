@@ -137,6 +137,13 @@ def cpu_seconds(device: Product) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def alarms(device: Product) -> tuple[float, list[int]]:
+    """Raise ten events in a second and a half: the seconds of processor that the hook took, and their numbers."""
+    before, pause = cpu_seconds(device), threading.Event()
+    numbers = [alarm(device) for _ in range(10) if not pause.wait(0.15)]
+    return cpu_seconds(device) - before, numbers
+
+
 # An event under a wrong clock
 
 
@@ -285,18 +292,22 @@ def test_a_jump_while_a_retry_waits_changes_nothing(device, wall):
         wait_for(lambda: state(device)["problem"] == "")
         alarm(device)
         wait_for(lambda: state(device)["problem"] == "server")
-        before = cpu_seconds(device)
-        with wall.jumping(now + 10 * YEAR, now - 20 * YEAR, IN_1970, now):
-            pause = threading.Event()
-            numbers = [alarm(device) for _ in range(20) if not pause.wait(0.15)]
+        quiet, numbers = alarms(device)
+        for _ in range(3):  # on a busy machine the same takes more of the processor now and then
+            with wall.jumping(now + 10 * YEAR, now - 20 * YEAR, IN_1970):
+                used, more = alarms(device)
+            numbers += more
+            # A hook that goes round while the clock jumps takes all there is of a second and a half.
+            if used < 3 * quiet + 0.5:
+                break
         wall.shows(now + 10 * YEAR)
         alarm(device)
-        assert {each["state"] for each in history(device).values()} == {"waiting"}
-        used = cpu_seconds(device) - before
+        told = history(device)
         device.stop("mailhook")
-    assert len(numbers) == 20
+    assert list(told) == [1, *numbers, len(numbers) + 2]
+    assert {each["state"] for each in told.values()} == {"waiting"}
     assert len(server.sessions) == 1
-    assert used < 1.5
+    assert used < 3 * quiet + 0.5
 
 
 def test_an_update_ends_the_wait_whatever_the_clock_says(device, wall):
