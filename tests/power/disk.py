@@ -18,6 +18,7 @@ A cut between two points of persistence leaves one of the states of the later po
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -29,11 +30,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.power import drawn, wal
+from tests.power.wal import LOG
+
 SECTOR = 512
 # So many combinations for each state that is asked for are still tried one by one: most are the same disk.
 EXHAUSTED = 8
-# The end of the name of SQLite's log.
-LOG = "-wal"
+# So many states are drawn of what need not be told apart, beside those that are planned.
+DRAWN = 300
 # Every byte of a write up to this size is a place to tear it; of a larger one some are.
 EACH_BYTE = 32
 ROOT = 0
@@ -126,18 +130,71 @@ class Point:
     pending: Sequence[Change]
 
     def is_exhausted(self, most: int) -> bool:
-        """Whether `states` builds every combination there is, or all that SQLite can tell apart.
+        """Whether `states` builds every combination there is, or all that SQLite can tell apart (see `wal`).
 
-        It reads its log up to the first frame whose checksum is wrong, and nothing behind it (SQLite, "Database File
-        Format", 4.4): of changes of the log alone it sees which is the first that is not whole, and in which way.
+        Of changes of the log alone it sees which is the first that is not whole, and in which way; of changes that the
+        log hides it sees none.
         """
         choices = [variants(change) for change in self.pending]
-        return _is_small(choices, most) or (self._is_of_the_log() and len(_plan(choices)) <= most // 2)
+        if self._is_of_the_log():
+            return _is_small(choices, most) or len(_plan(choices)) <= most // 2
+        shown = [each for each, hidden in zip(choices, self._hidden(), strict=True) if not hidden]
+        return _is_small(choices, most) or math.prod(map(len, shown)) <= most // 2
+
+    def name(self) -> bytes:
+        """The same for two points that leave the same disks, as far as SQLite can tell, but for what was drawn by chance."""
+        tree = self.durable.tree()
+        told = wal.seen({path: content for path, (_, content) in tree.items() if content is not None})
+        stands = {
+            path: (mode, drawn.without(path, 0, told[path]) if path in told else None)
+            for path, (mode, _) in tree.items()
+        }
+        names = {to: name for folder in self._folders() for name, to in folder.items() if to is not None}
+        nameless = {each.inode for each in self.pending} - {
+            to for folder in self.durable.names.values() for to in folder.values()
+        }
+        parts = [
+            (each, drawn.without(names.get(each, ""), 0, self.durable.contents.get(each, b"")))
+            for each in sorted(nameless)
+        ]
+        for each in self.pending:
+            data = drawn.without(names.get(each.inode, ""), each.offset, each.data) if isinstance(each, Write) else b""
+            parts.append((dataclasses.replace(each, data=data) if isinstance(each, Write) else each, data))
+        return hashlib.blake2b(digest(stands) + repr(parts).encode(), digest_size=16).digest()
+
+    def _folders(self) -> list[Mapping[str, int | None]]:
+        """The names of each folder, and those that are pending."""
+        return [*self.durable.names.values(), *(dict(each.names) for each in self.pending if isinstance(each, Names))]
 
     def _is_of_the_log(self) -> bool:
-        names = [*self.durable.names.values(), *(dict(each.names) for each in self.pending if isinstance(each, Names))]
-        logs = {to for folder in names for name, to in folder.items() if name.endswith(LOG)}
+        logs = {to for folder in self._folders() for name, to in folder.items() if name.endswith(LOG)}
         return all(isinstance(each, Write | Resize) and each.inode in logs for each in self.pending)
+
+    def _hidden(self) -> list[bool]:
+        """Which of the changes SQLite cannot see, since it reads what they touch from its log."""
+        logs = self._whole_logs()
+        return [
+            each.inode in logs
+            and (
+                (isinstance(each, Write) and logs[each.inode].hides(each.offset, len(each.data)))
+                or (isinstance(each, Resize) and logs[each.inode].hides_size(each.size))
+            )
+            for each in self.pending
+        ]
+
+    def _whole_logs(self) -> dict[int, wal.Log]:
+        """The logs that nothing is pending for, by the number of their ledger."""
+        changed = {each.inode for each in self.pending if not isinstance(each, Names)}
+        moved = {(each.inode, name) for each in self.pending if isinstance(each, Names) for name, _ in each.names}
+        return {
+            names[name.removesuffix(LOG)]: wal.read(self.durable.contents[to])
+            for folder, names in self.durable.names.items()
+            for name, to in names.items()
+            if name.endswith(LOG)
+            and to not in changed
+            and not {(folder, name), (folder, name.removesuffix(LOG))} & moved
+            if len(self.durable.contents.get(names.get(name.removesuffix(LOG), ROOT), b"")) > wal.EMPTY
+        }
 
     def states(self, most: int, seed: str) -> Iterator[Tree]:
         """Distinct trees that a cut here may leave: all of them if `is_exhausted`, or `most` of them, the plainest first.
@@ -146,7 +203,8 @@ class Point:
         """
         choices = [variants(change) for change in self.pending]
         seen: set[bytes] = set()
-        for chosen in _combined(choices, most, random.Random(seed)):
+        draws = DRAWN if self.is_exhausted(most) else 3 * most
+        for chosen in _combined(choices, self._hidden(), most, draws, random.Random(seed)):
             files = self.durable.copy()
             for changes in chosen:
                 for change in changes:
@@ -282,25 +340,36 @@ def _bytes(length: int) -> list[int]:
     return [1, length // 3, length // 2 + 1, length - 1]
 
 
+Choices = Sequence[Sequence[tuple[Change, ...]]]
+
+
 def _combined(
-    choices: Sequence[Sequence[tuple[Change, ...]]], most: int, chance: random.Random
+    choices: Choices, hidden: Sequence[bool], most: int, draws: int, chance: random.Random
 ) -> Iterator[tuple[tuple[Change, ...], ...]]:
-    """One variant for each change: every combination where these are few, else a plan (see `_planned`), then chance."""
+    """One variant for each change: every combination where these are few, else a plan (see `_planned`), then `draws` by chance.
+
+    Where the log hides some, every combination of the others with some plans of the hidden ones, the first of which is all.
+    """
     if _is_small(choices, most):
         yield from itertools.product(*choices)
         return
-    yield from _planned(choices, most, chance)
-    for _ in range(3 * most):
+    shown = [each[:1] if is_hidden else each for each, is_hidden in zip(choices, hidden, strict=True)]
+    if any(hidden) and math.prod(map(len, shown)) <= most // 2:
+        parts = [each for each, is_hidden in zip(choices, hidden, strict=True) if is_hidden]
+        for plan, combined in itertools.product(_planned(parts, most // 8, chance), itertools.product(*shown)):
+            given = iter(plan)
+            yield tuple(next(given) if is_hidden else each for each, is_hidden in zip(combined, hidden, strict=True))
+    else:
+        yield from _planned(choices, most, chance)
+    for _ in range(draws):
         yield tuple(each[_drawn(len(each), chance)] for each in choices)
 
 
-def _is_small(choices: Sequence[Sequence[tuple[Change, ...]]], most: int) -> bool:
+def _is_small(choices: Choices, most: int) -> bool:
     return math.prod(len(each) for each in choices) <= EXHAUSTED * most
 
 
-def _planned(
-    choices: Sequence[Sequence[tuple[Change, ...]]], most: int, chance: random.Random
-) -> Iterator[tuple[tuple[Change, ...], ...]]:
+def _planned(choices: Choices, most: int, chance: random.Random) -> Iterator[tuple[tuple[Change, ...], ...]]:
     """All, nothing, each prefix; then each change in each variant with all, none or only the earlier of the others.
 
     Where that is too much for half of `most`, an even choice of it.
@@ -315,7 +384,7 @@ def _planned(
     yield from plan if len(plan) <= most // 2 else chance.sample(plan, most // 2)
 
 
-def _plan(choices: Sequence[Sequence[tuple[Change, ...]]]) -> list[tuple[tuple[Change, ...], ...]]:
+def _plan(choices: Choices) -> list[tuple[tuple[Change, ...], ...]]:
     full, none = [each[0] for each in choices], [each[1] for each in choices]
     single = [
         (*before[:place], variant, *after[place + 1 :])

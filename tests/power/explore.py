@@ -58,7 +58,8 @@ class Cut:
 class Figures:
     """What was done and found. `states` are the names of the distinct disks of each depth (8 bytes each).
 
-    `exhaustive`: of the cuts (`deep_exhaustive`: of the second ones) those of which every state was tried.
+    `exhaustive`: of the cuts (`deep_exhaustive`: of the second ones, which are counted once for disks that SQLite takes for
+    the same) those of which every state was tried.
     """
 
     cuts: int = 0
@@ -175,7 +176,7 @@ class Explorer:
         for start in range(0, len(moments), BATCH):
             batch = moments[start : start + BATCH]
             places = [self._built(model.view.tree(), str(number)) for number, (_, model, _) in enumerate(batch)]
-            for number, steps in self._recoveries(places, "--use").items():
+            for number, steps in self.recoveries(places, "--use").items():
                 _, model, known = batch[number]
                 known.contents, known.keys = set(contents), stood
                 self._after_kill(model, known, steps, f"{self._recording.name} killed at {start + number}", most)
@@ -233,13 +234,17 @@ class Explorer:
         return found
 
     def _deeper(self, trees: Sequence[Tree], known: Known, name: str, most: int) -> None:
-        tried = {disk.digest(tree) for tree in trees}
+        """Each place for a second cut but once: the recoveries of different disks go through the same ones."""
+        tried, looked = {disk.digest(tree) for tree in trees}, set[bytes]()
         for start in range(0, len(trees), BATCH):
             batch = trees[start : start + BATCH]
             places = [self._built(tree, str(number)) for number, tree in enumerate(batch)]
-            for number, steps in self._recoveries(places).items():
+            for number, steps in self.recoveries(places).items():
                 recording = Recording(name, batch[number], steps, known, self._recording.maker)
-                for place, point in enumerate(_points(recording)):
+                for place, point in enumerate(points(recording)):
+                    if (called := point.name()) in looked:
+                        continue
+                    looked.add(called)
                     self._figures.deep_cuts += 1
                     self._figures.deep_exhaustive += point.is_exhausted(most)
                     for state, tree in enumerate(point.states(most, f"{name} {start + number} {place}")):
@@ -250,7 +255,7 @@ class Explorer:
             for place in places:
                 shutil.rmtree(place)
 
-    def _recoveries(self, places: Sequence[Path], *options: str) -> dict[int, list[story.Step]]:
+    def recoveries(self, places: Sequence[Path], *options: str) -> dict[int, list[story.Step]]:
         """The steps of the product's recovery on each of these disks, recorded by strace."""
         trace = self.folder / "trace"
         words = [*STRACE, "-e", f"trace={CALLS}", "-o", str(trace), sys.executable, "-m", "tests.power.recovery"]
@@ -289,7 +294,8 @@ def _moments(recording: Recording) -> Iterator[tuple[int, Disk, Known]]:
                 known.learn(step)
 
 
-def _points(recording: Recording) -> Iterator[Point]:
+def points(recording: Recording) -> Iterator[Point]:
+    """The places for a second cut, in the recovery that was recorded."""
     model = Disk(recording.before)
     for step in recording.steps:
         if isinstance(step, Deed):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import random
-import shutil
-import sqlite3
-from pathlib import Path
 
 import pytest
 
 from tests.power.disk import Disk, Mode, Resize, Tree, Write, build, digest, load, variants
+from tests.power.test_wal import FRAME_ONE, made_log, rows
 
 OLD: Tree = {"a": (0o755, None), "a/f": (0o600, b"old")}
 
@@ -189,35 +186,6 @@ def test_sqlite_tells_no_combination_of_torn_frames_from_those_that_are_built(tm
                 files_drawn.put(part)
         drawn.add(rows(files_drawn.tree(), tmp_path / "drawn"))
     assert drawn <= built == {0, 20}
-
-
-# Where the log's first frame begins (SQLite, "Database File Format", 4.1).
-FRAME_ONE = 32
-
-
-def made_log(folder: Path) -> list[str]:
-    """A database whose table was filled by one commit of several pages, which is in the log alone."""
-    with contextlib.closing(sqlite3.connect(folder / "ledger")) as database:
-        database.execute("CREATE TABLE event (text)")
-        database.commit()
-        database.execute("PRAGMA journal_mode = WAL")
-        database.executemany("INSERT INTO event VALUES (?)", [("x" * 300,)] * 20)
-        database.commit()
-        for name in ("ledger", "ledger-wal"):
-            shutil.copy(folder / name, folder / f"{name}.kept")
-    for name in ("ledger", "ledger-wal"):
-        (folder / f"{name}.kept").rename(folder / name)
-    return ["ledger", "ledger-wal"]
-
-
-def rows(tree: Tree, folder: Path) -> int:
-    """How many rows SQLite finds on such a disk."""
-    folder.mkdir()
-    build(tree, folder)
-    with contextlib.closing(sqlite3.connect(folder / "ledger")) as database:
-        found = database.execute("SELECT count(*) FROM event").fetchone()[0]
-    shutil.rmtree(folder)
-    return found
 
 
 def test_what_was_built_is_loaded(tmp_path):
