@@ -1029,6 +1029,24 @@ def test_waiting_for_a_person_is_no_trying(set_up, how):
     assert dropped(set_up) == []
 
 
+def test_a_problem_that_is_over_does_not_come_back_after_something_passing(set_up):
+    raw = set_up.store.path.read_bytes()
+    told = []
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    for _ in range(2):
+        told.append(set_up.problem[0])
+        set_up.store.path.write_bytes(b"x")
+        set_up.work(HOUR)
+        told.append(set_up.problem[0])
+        set_up.store.path.write_bytes(raw)
+        set_up.server.stops = None
+        set_up.work(HOUR)
+    assert told == ["server", "damaged", "", "damaged"]
+    assert set_up.problem[0] == ""
+
+
 # A flash that takes nothing
 
 
