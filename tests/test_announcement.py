@@ -24,9 +24,9 @@ from device_ui.mail.announcement import (
 )
 from device_ui.mail.catalog import built_in
 from device_ui.mail.clock import Clock
-from device_ui.mail.courier import Outcome, Stopped
 from device_ui.mail.outbox import Delivery, Event
 from device_ui.mail.proof import EARLIER_MAXIMUM
+from device_ui.mail.verdict import Outcome, Stopped
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import SECONDS, wait_for

@@ -25,19 +25,8 @@ from hypothesis import strategies as st
 from device_ui.errors import NotStored
 from device_ui.mail import wire
 from device_ui.mail.addresses import look_up
-from device_ui.mail.courier import (
-    ATTEMPT_SECONDS,
-    DELIVERED,
-    QUIT_SECONDS,
-    REFUSED,
-    SLOWEST,
-    TRY_LATER,
-    VERDICT_SECONDS,
-    Courier,
-    Outcome,
-    Stopped,
-    trusted,
-)
+from device_ui.mail.courier import ATTEMPT_SECONDS, QUIT_SECONDS, SLOWEST, VERDICT_SECONDS, Courier, trusted
+from device_ui.mail.verdict import DELIVERED, REFUSED, TRY_LATER, Outcome, Stopped
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import ROOT
 from tests.servers import scripted

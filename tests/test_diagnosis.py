@@ -153,7 +153,7 @@ def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
         assert hidden == [], (step, problem, reply)
 
 
-SAYERS = ("courier", "dial", "login", "trial", "verdict")
+SAYERS = ("courier", "dial", "login", "session", "transaction", "trial", "verdict")
 
 
 def test_every_problem_that_it_knows_is_one_that_somebody_says():

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
-from device_ui.mail.courier import Outcome
 from device_ui.mail.outbox import Delivery, Event, Outbox
 from device_ui.mail.postman import Postman
 from device_ui.mail.storm import Storm
+from device_ui.mail.verdict import Outcome
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
 from tests.product import ROOT

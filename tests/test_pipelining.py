@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_ui.mail.courier import DELIVERED, REFUSED, TRY_LATER
+from device_ui.mail.verdict import DELIVERED, REFUSED, TRY_LATER
 from tests.servers import scripted
 from tests.servers.scripted import Over, ScriptedServer
 from tests.test_courier import FIRST, MAIL, QUICK, SECOND, THIRD, courier_for, opened

@@ -22,10 +22,11 @@ from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.mail import catalog, diagnosis
 from device_ui.mail.backoff import delay
 from device_ui.mail.clock import Clock
-from device_ui.mail.courier import Courier, Outcome, Stopped
+from device_ui.mail.courier import Courier
 from device_ui.mail.outbox import Delivery, Digest, Event, Outbox
 from device_ui.mail.postman import Postman
 from device_ui.mail.storm import Storm
+from device_ui.mail.verdict import Outcome, Stopped
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_ui.mail.courier import Courier, Stopped
+from device_ui.mail.courier import Courier
+from device_ui.mail.verdict import Stopped
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 from tests.servers.scripted import ScriptedServer, leading_to
@@ -108,7 +109,8 @@ def test_a_name_that_changes_between_two_attempts_is_judged_anew(listening):
 SCRIPT = """
 import ssl, sys
 sys.path.insert(0, sys.argv[1])
-from device_ui.mail.courier import Courier, Stopped
+from device_ui.mail.courier import Courier
+from device_ui.mail.verdict import Stopped
 from device_ui.settings.smtp import SmtpSettings
 from tests.servers.scripted import leading_to
 settings = SmtpSettings("mail.example.com", 25, "Alarms", "alarm@mail.example.com", sealed="x")

@@ -242,7 +242,7 @@ class Announcer:
         """What became of the mail for each recipient, and whether another try would be in vain."""
         # Imported here: a device whose server never changes needs no second session.
         from device_ui.mail import message
-        from device_ui.mail.courier import TRY_LATER, Outcome, Stopped
+        from device_ui.mail.verdict import TRY_LATER, Outcome, Stopped
 
         if not recipients:
             return {}, True

@@ -32,7 +32,8 @@ from device_ui.shape import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import ssl
 
-    from device_ui.mail.courier import Courier, Watch
+    from device_ui.mail.courier import Courier
+    from device_ui.mail.session import Watch
 
 log = Log(__name__)
 

@@ -75,7 +75,7 @@ class Dispatcher:
         What keeps mail back is on the mail path afterwards, and when to try again in the back-off. Raises `NotStored`.
         """
         # Imported here: a hook that has no mail to send needs neither ssl nor smtplib.
-        from device_ui.mail.courier import Stopped
+        from device_ui.mail.verdict import Stopped
 
         courier = self._connect(settings, password)
         try:

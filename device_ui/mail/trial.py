@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from device_ui.mail import probe
-from device_ui.mail.courier import Courier, Watch
+from device_ui.mail.courier import Courier
 from device_ui.mail.diagnosis import Advice, advise
+from device_ui.mail.session import Watch
 from device_ui.mail.verdict import DELIVERED, REFUSED, TRY_LATER, Outcome, Stopped
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.shape import Any, asdict, dataclass

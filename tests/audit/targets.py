@@ -27,12 +27,13 @@ from device_ui.device import RANGES, SETTINGS, Device, Folders
 from device_ui.errors import Damaged, MakerFile
 from device_ui.mail import catalog, hook, requests, sendmail
 from device_ui.mail.clock import Clock
-from device_ui.mail.courier import DELIVERED, REFUSED, TRY_LATER, Courier, Outcome, Stopped
+from device_ui.mail.courier import Courier
 from device_ui.mail.outbox import Outbox
 from device_ui.mail.permissions import Permissions
 from device_ui.mail.postman import Postman
 from device_ui.mail.quoting import REPLY_MAXIMUM
 from device_ui.mail.tester import Tester
+from device_ui.mail.verdict import DELIVERED, REFUSED, TRY_LATER, Outcome, Stopped
 from device_ui.mail.wire import Connection
 from device_ui.settings import smtp
 from device_ui.settings.rules import Broken
@@ -278,7 +279,7 @@ class Wired(Courier):
         self._peer, self.told = peer, ""
 
     def _connect(self) -> None:
-        self._smtp = Connection(self._peer, self.deadline)  # type: ignore[arg-type]
+        self._session.use(Connection(self._peer, self.deadline))  # type: ignore[arg-type]
 
     def _seen(self, _step: str, told: str) -> None:
         self.told += told

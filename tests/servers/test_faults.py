@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from device_ui.mail.courier import Courier, Outcome, Stopped
+from device_ui.mail.courier import Courier
+from device_ui.mail.verdict import Outcome, Stopped
 from tests.product import free_port
 from tests.test_trial import ACCOUNT, FIRST, HOST, MAIL, NO_TLS, PASSWORD, SECOND, settings_for, try_out
 

@@ -21,7 +21,8 @@ import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import client
-from device_ui.mail.courier import Courier, Stopped
+from device_ui.mail.courier import Courier
+from device_ui.mail.verdict import Stopped
 from device_ui.settings import keys, seal, store
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import PASSWORD, Browser, Product, settings_form, wait_for
