@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from device_ui.errors import HookError
 from device_ui.mail import client, hook, requests
+from device_ui.mail.callers import listen
 
 SECONDS = 20.0
 # How long our client waits for hooks that never answer.
@@ -27,7 +28,7 @@ class FakeHook:
 
     def __init__(self, path: Path, play: Callable[[socket.socket, bytes], None]) -> None:
         self.path, self.heard, self._play, self._stopping = path, [], play, False
-        self._listener = hook.listen(path)
+        self._listener = listen(path)
         self._listener.settimeout(SECONDS)
         self._thread = threading.Thread(target=self._serve)
 
@@ -171,7 +172,7 @@ def test_a_hook_that_never_answers_is_down_soon(path, ask, play):
 
 def test_a_hook_that_hears_nothing_is_down_soon(path):
     """Nobody accepts, and the text is longer than the kernel keeps."""
-    with contextlib.closing(hook.listen(path)), told("down", "the mail hook does not answer: timed out"):
+    with contextlib.closing(listen(path)), told("down", "the mail hook does not answer: timed out"):
         client.ask(path, {"text": "x" * 5_000_000}, seconds=PATIENCE)
 
 
@@ -181,7 +182,7 @@ def test_without_a_socket_the_hook_is_down(path):
 
 
 def test_with_a_socket_left_behind_the_hook_is_down(path):
-    hook.listen(path).close()
+    listen(path).close()
     with told("down", "the mail hook does not answer: Connection refused"):
         client.state(path)
 

@@ -23,7 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
-from device_ui.mail import catalog, hook, lines
+from device_ui.mail import catalog, lines
+from device_ui.mail.callers import Callers, listen
 from device_ui.mail.clock import Clock
 from device_ui.mail.hook import Hook
 from device_ui.mail.outbox import Event
@@ -111,10 +112,11 @@ class Door:
 
     def __init__(self, path: Path, permissions: object, listener: socket.socket | None = None) -> None:
         self.path, self.ledger, self.bell, self.tester = path, Ledger(), Bell(), Tester()
-        self.listener = listener or hook.listen(path)
-        clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
-        requests = Requests(self.ledger, catalog.built_in(), self.bell, self.tester, clock)
-        self.hook = Hook(self.listener, self.ledger, requests, self.bell, permissions)
+        self.listener = listener or listen(path)
+        self.clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
+        requests = Requests(self.ledger, catalog.built_in(), self.bell, self.tester, self.clock)
+        self.callers = Callers(self.listener, permissions)
+        self.hook = Hook(self.callers, self.ledger, requests, self.bell)
         self._thread: threading.Thread | None = None
         self._callers: list[socket.socket] = []
 
@@ -488,7 +490,7 @@ def test_a_fault_in_one_request_is_told_and_ends_neither_the_hook_nor_the_connec
 
 
 def test_an_event_that_a_fault_keeps_from_flash_is_not_accepted(door):
-    door.hook._requests._clock.stamp = None  # no event can be dated
+    door.clock.stamp = None  # no event can be dated
     assert door.ask(ALARM, b"event 303 x\n") == [
         STUMBLED,
         b"error fault the mail service had a fault; its log tells more",
@@ -564,7 +566,7 @@ def test_a_caller_who_has_gone_is_forgotten(closed_door):
     caller.close()
     closed_door.turns(2)
     assert closed_door.ledger.commits == [1, 1]
-    assert closed_door.hook._callers == {}
+    assert list(closed_door.callers) == []
 
 
 def test_the_longest_line_is_heard(door):
@@ -669,7 +671,7 @@ def test_whoever_was_silent_longest_has_to_leave(closed_door):
     closed_door.turns(1)
     assert answer(callers[0]) == b"accepted 2\n"
     assert callers[1].recv(1) == b""
-    assert len(closed_door.hook._callers) == 64
+    assert len(closed_door.callers) == 64
 
 
 class NoRoom(socket.socket):
@@ -685,7 +687,7 @@ class NoRoom(socket.socket):
 
 @pytest.fixture
 def crowded(tmp_path):
-    made = hook.listen(tmp_path / "hook.sock")
+    made = listen(tmp_path / "hook.sock")
     listener = NoRoom(fileno=made.detach())
     listener.errors = []
     door = Door(tmp_path / "hook.sock", AnyCaller(), listener)
@@ -909,7 +911,7 @@ def test_whoever_leaves_while_an_answer_pauses_is_forgotten_at_the_next_line(doo
     assert answer(caller) == b'{"line": 0}\n'
     caller.close()
     pausing.give()
-    wait_for(lambda: not door.hook._callers, what="forgetting")
+    wait_for(lambda: not door.callers, what="forgetting")
     assert door.ask(ALARM) == [b'{"accepted": 1}']
 
 
@@ -1056,7 +1058,7 @@ def test_callers_who_may_ask_for_nothing_keep_nobody_out(tmp_path):
     try:
         nobodies = [door.call() for _ in range(60)]
         door.turns(3)
-        assert len(door.hook._callers) == 8
+        assert len(door.callers) == 8
         powerless.may = EVERYTHING
         somebody = door.call(ALARM)
         door.turns()
@@ -1107,7 +1109,7 @@ def test_everybody_may_knock(door):
 
 def test_a_socket_that_was_left_behind_is_replaced(tmp_path):
     path = tmp_path / "run" / "hook.sock"
-    hook.listen(path).close()
+    listen(path).close()
     door = Door(path, AnyCaller()).open()
     assert door.ask(b"event 303\n") == [b"accepted 1"]
     door.close()
@@ -1214,7 +1216,7 @@ def test_a_follower_whose_test_still_runs_gets_all_its_lines_and_goes_then(door)
         assert door.ask(ALARM)  # nobody else notices
     pausing.give()
     assert everything(follower) == b'{"end": {}}\n{"accepted": 3}\n'
-    wait_for(lambda: not door.hook._callers, what="forgetting")
+    wait_for(lambda: not door.callers, what="forgetting")
 
 
 def test_a_hook_whose_follower_waits_for_a_test_does_not_rest(closed_door):

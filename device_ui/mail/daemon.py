@@ -14,6 +14,7 @@ from device_ui.device import Device, host_name, listen_fds
 from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
 from device_ui.log import Log
 from device_ui.mail import catalog, hook
+from device_ui.mail.callers import Callers, listen
 from device_ui.mail.clock import Clock
 from device_ui.mail.lamp import Lamp
 from device_ui.mail.outbox import Outbox
@@ -104,7 +105,8 @@ class Daemon:
         )
         requests = Requests(self._outbox, kinds, self._postman, tester, calendar, problem)
         permissions = Permissions(device["users.web"], device["users.event_group"])
-        return hook.Hook(self._listener(), self._outbox, requests, self._postman, permissions)
+        callers = Callers(self._listener(), permissions)
+        return hook.Hook(callers, self._outbox, requests, self._postman)
 
     def run(self) -> bool:
         """Serve until a signal or until idle; then finish the mail under way and close the ledger.
@@ -157,7 +159,7 @@ class Daemon:
         if handed:  # whoever holds the socket starts us again
             self._idle_seconds = max(self._idle_least, 2.0 * self._device["mail.digest_window"])
             return handed[0]
-        return hook.listen(self._device.folders.socket)
+        return listen(self._device.folders.socket)
 
     @cached_property
     def _context(self) -> ssl.SSLContext:

@@ -1,9 +1,8 @@
-"""The mail hook's socket: one line in, one line or more out. ``accepted N`` goes out only when the event is on flash.
+"""What the mail hook answers: one line in, one line or more out. ``accepted N`` goes out only when the event is on flash.
 
-The socket is open to everybody on the device; who may ask what is decided by the peer's credentials (SO_PEERCRED,
-SO_PEERGROUPS), which the kernel vouches for. Lines that arrive together share one commit. Whatever comes in is
-answered or refused: lines, connections and buffers are bounded, and an unknown word is an error and not a crash. A
-long answer is sent as fast as its reader reads, between the lines of the others.
+Lines that arrive together share one commit. Whatever comes in is answered or refused: a line is bounded, and an unknown
+word is an error and not a crash. A long answer is sent as fast as its reader reads, between the lines of the others. Who
+is connected, and what each may leave unread, is the matter of `callers`.
 
 Two spellings of a line, so that a shell needs no JSON:
 
@@ -16,56 +15,28 @@ changes.
 
 from __future__ import annotations
 
-import contextlib
-import selectors
-import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
 from device_ui.errors import NotStored
 from device_ui.log import Log
-from device_ui.mail.client import reachable
+from device_ui.mail.callers import UNREAD_MAXIMUM, Caller, Callers
 from device_ui.mail.lines import from_json, from_words, spelt
 from device_ui.mail.outbox import Event, Outbox
-from device_ui.mail.permissions import Permissions
 from device_ui.mail.postman import Postman
 from device_ui.mail.requests import Answer, Refused, Requests
-from device_ui.shape import Any, dataclass, field
+from device_ui.shape import Any, dataclass
 
 log = Log(__name__)
 
 # 4,000 characters that a JSON library spells in ASCII (12 bytes for one beyond the first plane) fit into a line.
 LINE_MAXIMUM = 64 * 1024
-UNREAD_MAXIMUM = 64 * 1024
-CONNECTIONS_MAXIMUM = 64
-# Seats for callers who may ask for nothing: they are told so, and keep nobody out. Callers who may wait to be let in.
-POWERLESS_MAXIMUM, BACKLOG = 8, 1024
-# Bytes read from one caller at a time, and lines after which the others wait for the next turn: bounds of memory.
-READ_MAXIMUM, BATCH_MAXIMUM = 16 * 1024, 1000
+# Lines after which the others wait for the next turn: a bound of memory.
+BATCH_MAXIMUM = 1000
 # Bytes of a long answer that wait for their reader, and its lines that are made in one turn.
 AHEAD_MAXIMUM, LINES_MAXIMUM = 16 * 1024, 50
 # What is answered when a request met a fault of ours. An event that is answered so was not accepted.
 FAULT = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
-
-
-@dataclass
-class Caller:
-    """One connection: what it `may` ask, what was read of a line, what it has not read yet."""
-
-    sock: socket.socket
-    may: frozenset[str]
-    heard: float
-    incoming: bytearray = field(default_factory=bytearray)
-    outgoing: bytearray = field(default_factory=bytearray)
-    ending: bool = False
-    # What is still to come of a long answer, and the lines of its reader that wait until then.
-    rest: Iterator[Mapping[str, Any] | None] | None = None
-    later: list[bytes] = field(default_factory=list)
-    is_waiting: bool = False
-    unread_maximum: int = UNREAD_MAXIMUM
-    # The state that it was told and follows, if it does.
-    told: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,50 +48,20 @@ class Pending:
     answer: Answer
 
 
-def listen(path: Path) -> socket.socket:
-    """Open the hook's socket for everybody on the device; what an earlier run left there is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with reachable(path) as address:
-        sock.bind(address)
-    path.chmod(0o666)
-    sock.listen(BACKLOG)
-    return sock
-
-
 class Hook:
-    """The daemon's loop over `listener`. Events go to `outbox`; `postman` is told of what concerns it."""
+    """The daemon's loop over its `callers`. Events go to `outbox`; `postman` is told of what concerns it."""
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        outbox: Outbox,
-        requests: Requests,
-        postman: Postman,
-        permissions: Permissions,
-    ) -> None:
-        self._listener, self._outbox, self._requests, self._postman = listener, outbox, requests, postman
-        self._permissions = permissions
-        self._callers: dict[int, Caller] = {}
-        self._selector = selectors.DefaultSelector()
-        self._wakeup, self._stop = socket.socketpair()
-        self._stopping = self._has_followers = False
-        self._stop.setblocking(False)
-        listener.setblocking(False)
-        for sock in (listener, self._wakeup):
-            self._selector.register(sock, selectors.EVENT_READ)
+    def __init__(self, callers: Callers, outbox: Outbox, requests: Requests, postman: Postman) -> None:
+        self._callers, self._outbox, self._requests, self._postman = callers, outbox, requests, postman
+        self._has_followers = False
 
     def stop(self) -> None:
         """Let `serve` come to its end. May be called from a signal handler or another thread."""
-        self._stopping = True
-        self.wake()
+        self._callers.stop()
 
     def wake(self) -> None:
         """Look again: there is more of a long answer. May be called from any thread."""
-        with contextlib.suppress(OSError):  # all is closed, or enough was said
-            self._stop.send(b"x")
+        self._callers.wake()
 
     def state_changed(self) -> None:
         """Look at the state for whoever follows it. May be called from any thread."""
@@ -135,73 +76,28 @@ class Hook:
         Who calls a moment later waits in the socket's queue, for whoever holds the socket to start a hook again.
         """
         is_over = False
-        while not self._stopping and not is_over:
+        while not self._callers.is_stopping and not is_over:
             is_over = not self.turn(idle_seconds) and not self._is_occupied() and is_idle()
-        for caller in list(self._callers.values()):
-            self._leave(caller)
-        self._selector.close()
-        for sock in (self._listener, self._wakeup, self._stop):
-            sock.close()
+        self._callers.close()
         return is_over
 
     def turn(self, seconds: float | None = None) -> bool:
         """Wait for something to do and do it: one commit for all events that are there. False: nothing in `seconds`."""
         pending: list[Pending] = []
-        ready = self._selector.select(seconds)
-        for key, mask in sorted(ready, key=self._silence):
-            if key.fileobj is self._listener:
-                self._welcome()
-            elif key.fileobj is self._wakeup:
-                if not self._stopping:
-                    self._wakeup.recv(READ_MAXIMUM)
-            elif key.fd in self._callers:
-                caller = self._callers[key.fd]
-                if mask & selectors.EVENT_READ and len(pending) < BATCH_MAXIMUM:
-                    pending += self._hear(caller)
-                if mask & selectors.EVENT_WRITE:
-                    self._flush(caller)
+
+        def hear(caller: Caller) -> None:
+            if len(pending) < BATCH_MAXIMUM:
+                pending.extend(self._hear(caller))
+
+        is_busy = self._callers.turn(seconds, hear)
         self._answer(pending)
         self._go_on()
-        return bool(ready)
-
-    def _silence(self, ready: tuple[selectors.SelectorKey, int]) -> float:
-        # Whoever was heard longest ago comes first, so that a flood from one caller silences no other; newcomers come
-        # last, so that nobody who has just spoken has to leave for them.
-        caller = self._callers.get(ready[0].fd)
-        return caller.heard if caller else float("inf")
-
-    def _welcome(self) -> None:
-        for _ in range(CONNECTIONS_MAXIMUM):
-            try:
-                sock, _ = self._listener.accept()
-            except BlockingIOError:  # nobody waits any more
-                return
-            except OSError as error:  # out of descriptors: somebody must make room, or the newcomer knocks for ever
-                log.warning("a caller could not be heard: %s", error.strerror)
-                self._leave_quietest()
-                return
-            self._seat(sock)
-
-    def _seat(self, sock: socket.socket) -> None:
-        may = self._permissions.of(sock)
-        powerless = [each for each in self._callers.values() if not each.may]
-        if not may and len(powerless) >= POWERLESS_MAXIMUM:
-            self._leave(min(powerless, key=lambda caller: caller.heard))
-        elif len(self._callers) >= CONNECTIONS_MAXIMUM:
-            self._leave_quietest()
-        sock.setblocking(False)
-        caller = Caller(sock, may, time.monotonic())
-        self._callers[sock.fileno()] = caller
-        self._selector.register(sock, selectors.EVENT_READ)
+        return is_busy
 
     def _hear(self, caller: Caller) -> list[Pending]:
-        try:
-            chunk = caller.sock.recv(READ_MAXIMUM)
-        except BlockingIOError:
+        chunk = self._callers.read(caller)
+        if chunk is None:
             return []
-        except OSError:
-            chunk = b""
-        caller.heard = time.monotonic()
         caller.incoming += chunk
         *lines, rest = bytes(caller.incoming).split(b"\n")
         if not chunk and rest:
@@ -212,7 +108,7 @@ class Hook:
             answer = {"error": "bad-request", "reason": f"a line has {LINE_MAXIMUM} bytes at most"}
             pending.append(Pending(caller, rest.lstrip().startswith(b"{"), answer))
         if not chunk or len(rest) > LINE_MAXIMUM:
-            self._hang_up_after(caller)
+            self._callers.dismiss(caller)
         return pending
 
     def _understand_all(self, caller: Caller, lines: list[bytes]) -> list[Pending]:
@@ -226,13 +122,7 @@ class Hook:
         return pending
 
     def _is_occupied(self) -> bool:
-        return any(caller.told is None or caller.rest is not None for caller in self._callers.values())
-
-    def _hang_up_after(self, caller: Caller) -> None:
-        """Close once all that was asked is answered: at once, or at the end of a long answer."""
-        caller.ending = True
-        caller.incoming.clear()
-        self._watch(caller, selectors.EVENT_WRITE)
+        return any(caller.told is None or caller.rest is not None for caller in self._callers)
 
     def _understand(self, caller: Caller, line: bytes) -> Pending:
         as_json = line.lstrip().startswith(b"{")
@@ -263,14 +153,14 @@ class Hook:
             elif isinstance(each.answer, Mapping):
                 each.caller.outgoing += spelt(each.answer, each.as_json)
         for caller in {id(each.caller): each.caller for each in pending}.values():
-            self._flush(caller)
+            self._callers.flush(caller)
         # Only now: the postman would take the processor, and a caller's firmware waits for its answer.
         if any("accepted" in each for each in accepted):
             self._postman.wake()
 
     def _end_followers(self, pending: list[Pending]) -> None:
         """Hang up on those whose state is none any more; on who is still to be told it, after that."""
-        followers = [each for each in self._callers.values() if each.told is not None and not each.ending]
+        followers = [each for each in self._callers if each.told is not None and not each.ending]
         self._has_followers = bool(followers)
         if not followers:
             return
@@ -278,9 +168,9 @@ class Hook:
         asking = {id(each.caller) for each in pending}
         for each in followers:
             if each.told != state:
-                self._hang_up_after(each)
+                self._callers.dismiss(each)
                 if id(each) not in asking:
-                    self._flush(each)
+                    self._callers.flush(each)
 
     def _state(self) -> Mapping[str, Any] | None:
         """The state; None when it cannot be told. Events of this turn are committed already: it never raises."""
@@ -294,7 +184,7 @@ class Hook:
 
     def _go_on(self) -> None:
         """Say more of the long answers to whoever has read what was said."""
-        for caller in [each for each in self._callers.values() if each.rest is not None]:
+        for caller in [each for each in self._callers if each.rest is not None]:
             lines = 0
             while caller.rest is not None and len(caller.outgoing) < AHEAD_MAXIMUM and lines < LINES_MAXIMUM:
                 lines += 1
@@ -306,7 +196,7 @@ class Hook:
                 caller.outgoing += spelt(line, as_json=True)
                 # One line may be longer than what a caller may leave unread of short answers.
                 caller.unread_maximum = max(caller.unread_maximum, len(caller.outgoing) + UNREAD_MAXIMUM)
-            self._flush(caller)
+            self._callers.flush(caller)
             if caller.rest is None and caller.later:
                 self._answer(self._understand_all(caller, caller.later))
 
@@ -336,44 +226,3 @@ class Hook:
             return [{"error": "not-stored", "reason": error.reason}] * len(events)
         self._postman.plan.learn(list(zip(numbers, events, leads, strict=True)))
         return [{"accepted": number} for number in numbers]
-
-    def _flush(self, caller: Caller) -> None:
-        try:
-            while caller.outgoing:
-                del caller.outgoing[: caller.sock.send(caller.outgoing)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._leave(caller)
-            return
-        over = caller.ending and not caller.outgoing and caller.rest is None and not caller.later
-        if over or len(caller.outgoing) > caller.unread_maximum:
-            self._leave(caller)
-            return
-        if caller.sock.fileno() in self._callers:
-            reading = 0 if caller.ending or caller.rest is not None else selectors.EVENT_READ
-            has_more = caller.ending if caller.rest is None else not caller.is_waiting
-            writing = selectors.EVENT_WRITE if caller.outgoing or has_more else 0
-            self._watch(caller, reading | writing)
-
-    def _watch(self, caller: Caller, mask: int) -> None:
-        """Wait for what `mask` says; for nothing when the next line of a long answer is not there yet."""
-        known = caller.sock in self._selector.get_map()
-        if mask and known:
-            self._selector.modify(caller.sock, mask)
-        elif mask:
-            self._selector.register(caller.sock, mask)
-        elif known:
-            self._selector.unregister(caller.sock)
-
-    def _leave(self, caller: Caller) -> None:
-        if self._callers.pop(caller.sock.fileno(), None):
-            if isinstance(caller.rest, Generator):
-                caller.rest.close()
-            self._watch(caller, 0)
-            caller.sock.close()
-
-    def _leave_quietest(self) -> None:
-        if self._callers:
-            # Who may ask for nothing first.
-            self._leave(min(self._callers.values(), key=lambda caller: (bool(caller.may), caller.heard)))

@@ -26,6 +26,7 @@ from waitress.adjustments import Adjustments
 from device_ui.device import RANGES, SETTINGS, Device, Folders
 from device_ui.errors import Damaged, MakerFile
 from device_ui.mail import catalog, hook, requests, sendmail
+from device_ui.mail.callers import Callers, listen
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import Courier
 from device_ui.mail.outbox import Outbox
@@ -351,7 +352,8 @@ class Hooked:
         )
         asked = requests.Requests(self.outbox, kinds, postman, tester, calendar)
         self.path = folder / "hook.sock"
-        self.hook = hook.Hook(hook.listen(self.path), self.outbox, asked, postman, Permissions("", ""))
+        callers = Callers(listen(self.path), Permissions("", ""))
+        self.hook = hook.Hook(callers, self.outbox, asked, postman)
         self.number = 0
 
     def _nobody(self, *_: object) -> Courier:
