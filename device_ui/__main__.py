@@ -1,223 +1,18 @@
-"""The command line: one function a command, no logic. Exit codes are those of sysexits.h; errors are one line on stderr."""
+"""The command line: which words there are, and what ends it. Exit codes are those of sysexits.h; errors are one line on stderr."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from device_ui import __version__, start
+from device_ui import __version__, commands, start
 from device_ui.device import Device, Folders
-from device_ui.errors import DeviceUIError, HookError
-from device_ui.start import EX_CONFIG, EX_DATAERR, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE
-
-# As grep says it: for "device-ui certificate --if-needed && nginx -s reload", and for systemd's ExecCondition=.
-NOT_NEEDED = 1
-
-
-def run(device: Device, options: argparse.Namespace) -> int:
-    """Both processes on a desk; prints the address and the set-up link."""
-    from device_ui import demo
-    from device_ui.desk import Desk
-
-    desk = Desk(device, options.listen)
-    if not options.demo:
-        desk.start()
-        print(f"device-ui is ready: {desk.setup_link()}", flush=True)
-        return desk.wait()
-    mailbox = demo.Mailbox(device.folders.data / "demo")
-    server = demo.Server(mailbox)
-    server.start()
-    desk.start("--ca-file", str(mailbox.ca_file))
-    values = {"link": desk.setup_link(), "command": _this_command(), "data": device.folders.data}
-    print(DEMO.format(server=server, mailbox=mailbox, **values), flush=True)
-    return desk.wait()
-
-
-DEMO = """
-device-ui is ready. Open this page in a browser:
-
-    {link}
-
-Its demo mail server keeps and prints every mail and sends nothing anywhere. Values for the SMTP tab:
-
-    SMTP Host               127.0.0.1
-    SMTP Port               {server.port}
-    Sender Name             as you like
-    SMTP Account Address    {mailbox.account}
-    SMTP Account Password   {mailbox.password}
-
-Then, in another terminal, raise an event:
-
-    {command} event 303 --text "it works" --data {data}
-
-Ctrl-C ends both.
-"""
-
-
-def web(device: Device, options: argparse.Namespace) -> int:
-    """The pages alone, as systemd starts them."""
-    return start.web(device, options.listen)
-
-
-def mailhook(device: Device, options: argparse.Namespace) -> int:
-    """The mail hook alone, as systemd starts it."""
-    return start.mailhook(device, options.ca_file, allow_loopback=options.allow_loopback)
-
-
-def event(device: Device, options: argparse.Namespace) -> int:
-    """Raise an event; prints "accepted N" and exits 0 only when it is on flash."""
-    from device_ui.mail import client
-
-    number = client.raise_event(device.folders.socket, options.code, options.text, options.source, options.time)
-    print(f"accepted {number}")
-    return EX_OK
-
-
-def test(device: Device, options: argparse.Namespace) -> int:
-    """Send a test mail with the stored settings, step by step; 0 when the server took it for every recipient."""
-    from device_ui import console
-    from device_ui.mail import client
-
-    lines = client.test(device.folders.socket, None, [options.to] if options.to else [])
-    delivered = console.print_test(lines, sys.stdout, as_json=options.json)
-    return EX_OK if delivered else EX_UNAVAILABLE
-
-
-def history(device: Device, options: argparse.Namespace) -> int:
-    """The ledger: every event and what became of its mail, newest first."""
-    from device_ui import console
-    from device_ui.mail import client
-
-    names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
-    query = {name: value for name, value in names.items() if value}
-    lines = client.history(device.folders.socket, {**query, "limit": options.limit})
-    console.print_history(lines, sys.stdout, console.FORMATS[options.format])
-    return EX_OK
-
-
-def sendmail(device: Device, options: argparse.Namespace) -> int:
-    """What cron, mdadm, smartd and fail2ban expect of /usr/sbin/sendmail: the message becomes an event."""
-    from device_ui.mail import sendmail as door
-
-    with open(0, "rb", closefd=False) as stream:
-        return door.deliver(device.folders.socket, options.words, stream)
-
-
-def settings(device: Device, options: argparse.Namespace) -> int:
-    """The validated settings, for a mailer of the maker's own; the password only with --reveal."""
-    from device_ui.settings import export, keys, seal
-    from device_ui.settings.store import Store
-
-    found, _ = Store(device.folders.settings).read()
-    if found is None:
-        raise DeviceUIError("no settings are stored yet")
-    password = None
-    if options.reveal and found.sealed:
-        password = seal.unseal(
-            found.sealed, keys.load_opening(device.folders.private_key, found.sealed).private, found.bound_to
-        )
-    sys.stdout.write(export.FORMATS[options.format](export.values(found, password)))
-    return EX_OK
-
-
-def set_password(device: Device, _options: argparse.Namespace) -> int:
-    """Choose the administrator's password: one line from standard input."""
-    from device_ui.web.administrator import Administrator, password_problem
-
-    password = sys.stdin.readline().rstrip("\n")
-    problem = password_problem(password, device.own_words)
-    if problem:
-        print(f"device-ui: {problem}", file=sys.stderr)
-        return EX_DATAERR
-    Administrator(device.folders.administrator).set_password(password)
-    print("The administrator's password is set; every session has ended.")
-    return EX_OK
-
-
-def setup_code(device: Device, _options: argparse.Namespace) -> int:
-    """Print the setup code of a device that is not set up yet; makes it on a new one."""
-    from device_ui.web.server import prepare
-
-    found = prepare(device, quiet=True)
-    if found is None or found.is_set_up:
-        print("device-ui: this device has no setup code; device-ui admin set-password sets a password", file=sys.stderr)
-        return EX_CONFIG
-    print(found.code)
-    return EX_OK
-
-
-def rotate_key(device: Device, _options: argparse.Namespace) -> int:
-    """Change the key that mail passwords are sealed to; the stored password stays readable at every instant."""
-    from device_ui.mail import client
-    from device_ui.settings import rotation
-    from device_ui.settings.store import Store
-
-    folders = device.folders
-    if folders.stored_credential:
-        raise DeviceUIError(
-            f"the private key is the credential {folders.stored_credential}: stop the mail hook, decrypt it to "
-            f"{folders.key_file} (systemd-creds decrypt), remove it, rotate, encrypt the file again, and start the hook"
-        )
-    key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key)
-    with contextlib.suppress(HookError):  # it reads the new key when it starts
-        client.settings_changed(folders.socket)
-    print(f"The key is {key_id} now.")
-    return EX_OK
-
-
-def factory_reset(device: Device, options: argparse.Namespace) -> int:
-    """Destroy the key, then everything else that was set and recorded; asks for --yes. Stop both processes first."""
-    from device_ui import factory
-    from device_ui.mail import client
-
-    if not options.yes:
-        print("device-ui: this erases every setting and the history; --yes says that you mean it", file=sys.stderr)
-        return EX_USAGE
-    if client.is_answering(device.folders.socket):
-        print("device-ui: the mail hook is running; stop both processes first", file=sys.stderr)
-        return EX_TEMPFAIL
-    factory.reset(device.folders)
-    print("Everything is erased. The next start makes a new setup code.")
-    return EX_OK
-
-
-def certificate(device: Device, options: argparse.Namespace) -> int:
-    """Make the device's TLS key and self-signed certificate, for nginx or stunnel in front of the pages."""
-    import datetime
-
-    from device_ui import certificate as maker
-    from device_ui.web.guard import own_names
-
-    folder = Path(options.folder or device.folders.tls)
-    names = {*own_names(device["web.names"]), *options.name}
-    wanted = (names, [*maker.own_addresses(), *options.address], datetime.datetime.now(datetime.UTC))
-    if options.if_needed:
-        problem = maker.problem(folder, *wanted)
-        if not problem or not maker.is_own(folder):
-            print(
-                f"The certificate in {folder} is left as it is{problem and ': it is not of this device, but '}{problem}."
-            )
-            return NOT_NEEDED
-        print(f"A new certificate is needed: {problem}.")
-    made = maker.make(folder, *wanted)
-    print(f"{made}\nSHA-256 {maker.fingerprint(made)}")
-    return EX_OK
-
-
-def check(device: Device, _options: argparse.Namespace) -> int:
-    """Say what is wrong with this installation, line by line; 0 when nothing is."""
-    from device_ui.check import findings
-
-    wrong = 0
-    for finding in findings(device):
-        wrong += not finding.well
-        print(finding)
-    return EX_CONFIG if wrong else EX_OK
+from device_ui.errors import DeviceUIError
+from device_ui.start import EX_OK, EX_USAGE
 
 
 class Parser(argparse.ArgumentParser):
@@ -232,24 +27,24 @@ def parser() -> argparse.ArgumentParser:
     """Every command and its options."""
     root = Parser(prog="device-ui", description="An appliance's e-mail: the page and the mail hook.")
     root.add_argument("--version", action="version", version=f"device-ui {__version__}")
-    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    words = root.add_subparsers(required=True, metavar="COMMAND")
 
-    one = _command(commands, "run", run)
+    one = _command(words, "run", commands.run)
     _listen(one)
     one.add_argument("--demo", action="store_true", help="add a mail server on loopback that keeps and prints its mail")
-    _listen(_command(commands, "web", web))
-    one = _command(commands, "mailhook", mailhook)
+    _listen(_command(words, "web", commands.web))
+    one = _command(words, "mailhook", commands.mailhook)
     one.add_argument("--allow-loopback", action="store_true", help="allow a mail server on this device itself")
     one.add_argument("--ca-file", default="", metavar="PEM", help="trust these certificates for the mail server, too")
-    one = _command(commands, "event", event)
+    one = _command(words, "event", commands.event)
     one.add_argument("code", help="three digits of the catalogue")
     one.add_argument("--text", default="", help="what happened, for the mail")
     one.add_argument("--source", default="", help="what raised it")
     one.add_argument("--time", default="", metavar="RFC3339", help="when it happened (now)")
-    one = _command(commands, "test", test)
+    one = _command(words, "test", commands.test)
     one.add_argument("--to", default="", metavar="ADDRESS", help="another recipient than the device's own")
     one.add_argument("--json", action="store_true", help="the result as one JSON object, for a program")
-    one = _command(commands, "history", history)
+    one = _command(words, "history", commands.history)
     one.add_argument(
         "--json", action="store_const", dest="format", const="json", default="text", help="a JSON object a line"
     )
@@ -263,14 +58,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--type", default="", choices=("", "info", "fault"), help="events of this type")
     one.add_argument("--code", default="", help="events of this code")
     one.add_argument("--limit", default=0, type=int, metavar="N", help="the newest N (all)")
-    _command(commands, "sendmail", sendmail).set_defaults(words=[])
-    one = _command(commands, "settings", settings)
+    _command(words, "sendmail", commands.sendmail).set_defaults(words=[])
+    one = _command(words, "settings", commands.settings)
     one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
     one.add_argument("--reveal", action="store_true", help="with the password; only the mail hook's user can")
-    admin = commands.add_parser("admin", help="The administrator of the pages.")
-    _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", set_password)
-    _command(commands, "setup-code", setup_code)
-    one = _command(commands, "certificate", certificate)
+    admin = words.add_parser("admin", help="The administrator of the pages.")
+    _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", commands.set_password)
+    _command(words, "setup-code", commands.setup_code)
+    one = _command(words, "certificate", commands.certificate)
     one.add_argument("--folder", metavar="DIR", help="where both files go (tls in the data folder)")
     one.add_argument("--name", action="append", default=[], help="another name that the pages are reached by")
     one.add_argument(
@@ -281,10 +76,10 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="only if there is none, it ends within 30 days, or a name or an address is new; 1 when it is well",
     )
-    _command(commands, "rotate-key", rotate_key)
-    one = _command(commands, "factory-reset", factory_reset)
+    _command(words, "rotate-key", commands.rotate_key)
+    one = _command(words, "factory-reset", commands.factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")
-    _command(commands, "check", check)
+    _command(words, "check", commands.check)
     return root
 
 
@@ -296,12 +91,12 @@ def ip_address(text: str) -> str:
 
 
 def _command(
-    commands: argparse._SubParsersAction[Parser],
+    words: argparse._SubParsersAction[Parser],
     name: str,
     function: Callable[[Device, argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
     summary = (function.__doc__ or "").replace("\n", " ")
-    one = commands.add_parser(name, help=summary, description=summary)
+    one = words.add_parser(name, help=summary, description=summary)
     one.add_argument("--data", metavar="DIR", help="the data folder (DEVICE_UI_DATA, else /var/lib/device-ui)")
     one.set_defaults(function=function)
     return one
@@ -322,22 +117,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         return EX_USAGE if error.code else EX_OK
     try:
-        if options.function is sendmail:
+        if options.function is commands.sendmail:
             options.words = words[1:]
         # An alarm is not lost for a typing error in the maker's file: only the socket is needed.
-        if options.function in (event, sendmail):
+        if options.function in (commands.event, commands.sendmail):
             device = Device.plain(Folders.find(options.data, os.environ))
         else:
             device = start.device(options.data)
         return int(options.function(device, options))
     except (DeviceUIError, OSError) as error:
         return start.failed(error)
-
-
-def _this_command() -> str:
-    """How this very program was called, for a line to copy."""
-    called = Path(sys.argv[0])
-    return str(called) if called.name == "device-ui" else f"{sys.executable} -m device_ui"
 
 
 def _without_sendmail_flags(words: list[str]) -> list[str]:

@@ -47,9 +47,9 @@ def main() -> int:
     """Run the command of `sys.argv`; its exit code."""
     asked = None if os.path.basename(sys.argv[0]) == "sendmail" else understood(sys.argv[1:])
     if asked is None:
-        from device_ui import __main__ as commands
+        from device_ui import __main__ as command_line
 
-        return commands.main()
+        return command_line.main()
     try:
         return _event(asked) if sys.argv[1] == "event" else _started(sys.argv[1], asked)
     except (DeviceUIError, OSError) as error:

@@ -73,6 +73,7 @@ FREE = {
     "device_ui.check",
     "device_ui.factory",
     "device_ui.certificate",
+    "device_ui.commands",
     "device_ui.start",
 }
 
@@ -205,7 +206,7 @@ def test_arrows_are_found_at_all():
     assert Arrow("device_ui.web.pages.smtp", "device_ui.mail.client") in found
     assert Arrow("device_ui.mail.daemon", "device_ui.mail.courier", for_types=True) in found
     assert Arrow("device_ui.device", "device_ui.settings.smtp") in found
-    assert any(arrow.source == "device_ui.__main__" and room(arrow.target) == "web" for arrow in found)
+    assert any(arrow.source == "device_ui.commands" and room(arrow.target) == "web" for arrow in found)
 
 
 def test_no_module_is_imported_by_a_name_that_is_made_up_on_the_way():
