@@ -84,13 +84,20 @@ def main() -> int:
 
 def _all(name: str, pool: Executor, jobs: Iterable[Job], wanted: int) -> int:
     begun, figures = time.monotonic(), Figures()
-    submitted = {pool.submit(explore.run, **job): job["sequence"] for job in jobs}
+    submitted = {pool.submit(explore.run, **job): job for job in jobs}
     failed = 0
     for number, done in enumerate(as_completed(submitted), 1):
+        story = "+".join(submitted[done]["sequence"])
         try:
-            figures.add(done.result())
+            found = done.result()
         except Exception as error:  # one story that went wrong must not take the others along
-            print(f"FAILED {'+'.join(submitted[done])}:", *traceback.format_exception(error), sep="\n", flush=True)
+            print(f"FAILED {story}:", *traceback.format_exception(error), sep="\n", flush=True)
+            failed = 1
+            continue
+        figures.add(found)
+        if submitted[done]["most"] == EVERY and not found.is_every_state:
+            told = f"{found.exhaustive} of {found.cuts} cuts, {found.deep_exhaustive} of {found.deep_cuts} second ones"
+            print(f"NOT EVERY STATE of {story}: {told}", flush=True)
             failed = 1
         if number % PROGRESS == 0 or len(submitted) < MANY:
             broken = [f"{line} ({figures.examples[line]})" for line in figures.violations]

@@ -36,8 +36,11 @@ from tests.power.wal import LOG
 SECTOR = 512
 # So many combinations for each state that is asked for are still tried one by one: most are the same disk.
 EXHAUSTED = 8
-# So many states are drawn of what need not be told apart, beside those that are planned.
-DRAWN = 300
+# So many states are drawn of what need not be told apart, beside those that are planned; so many plans are made of changes
+# that the log hides.
+DRAWN, HIDDEN = 300, 100
+# In the name of the file that holds what was sealed to a key pair.
+SETTINGS = "smtp.toml"
 # Every byte of a write up to this size is a place to tear it; of a larger one some are.
 EACH_BYTE = 32
 ROOT = 0
@@ -109,6 +112,16 @@ class Files:
         """Another, that changes apart from this one."""
         return Files(dict(self.contents), dict(self.names), dict(self.modes))
 
+    def places(self) -> dict[int, str]:
+        """The path of every file and folder that can be reached from the root, which is ""."""
+        return {ROOT: ""} | self._below(ROOT, "")
+
+    def _below(self, inode: int, path: str) -> dict[int, str]:
+        found = {to: f"{path}/{name}".lstrip("/") for name, to in self.names.get(inode, {}).items()}
+        for to, below in list(found.items()):
+            found |= self._below(to, below)
+        return found
+
     def tree(self) -> Tree:
         """What can be reached from the root: path → mode and bytes (None: a folder), parents first."""
         found: dict[str, tuple[int, bytes | None]] = {}
@@ -142,25 +155,49 @@ class Point:
         return _is_small(choices, most) or math.prod(map(len, shown)) <= most // 2
 
     def name(self) -> bytes:
-        """The same for two points that leave the same disks, as far as SQLite can tell, but for what was drawn by chance."""
+        """The same for two points that leave the same disks, as far as SQLite can tell, but for what was drawn by chance.
+
+        A number of a file is no part of it: its path is, or its place among those that have none yet.
+        """
+        called = self.durable.places()
+        nameless: list[int] = []
+
+        def call(inode: int | None) -> str | None:
+            if inode is not None and inode not in called:
+                called[inode] = f"#{len(nameless)}"
+                nameless.append(inode)
+            return None if inode is None else called[inode]
+
         tree = self.durable.tree()
-        told = wal.seen({path: content for path, (_, content) in tree.items() if content is not None})
-        stands = {
-            path: (mode, drawn.without(path, 0, told[path]) if path in told else None)
-            for path, (mode, _) in tree.items()
-        }
         names = {to: name for folder in self._folders() for name, to in folder.items() if to is not None}
-        nameless = {each.inode for each in self.pending} - {
-            to for folder in self.durable.names.values() for to in folder.values()
-        }
-        parts = [
-            (each, drawn.without(names.get(each, ""), 0, self.durable.contents.get(each, b"")))
-            for each in sorted(nameless)
-        ]
+        written = [(names.get(each.inode, ""), each.data) for each in self.pending if isinstance(each, Write)]
+        stands = [(path, content) for path, (_, content) in tree.items() if content is not None]
+        nowhere = [(name, self.durable.contents[to]) for to, name in names.items() if to in self.durable.contents]
+        pairs = drawn.Pairs(b"".join(data for name, data in (*stands, *nowhere, *written) if SETTINGS in name))
+        told = {path: pairs.without(path, content) for path, content in self._told(tree).items()}
+        parts: list[object] = [(path, mode, told.get(path)) for path, (mode, _) in tree.items()]
         for each in self.pending:
-            data = drawn.without(names.get(each.inode, ""), each.offset, each.data) if isinstance(each, Write) else b""
-            parts.append((dataclasses.replace(each, data=data) if isinstance(each, Write) else each, data))
-        return hashlib.blake2b(digest(stands) + repr(parts).encode(), digest_size=16).digest()
+            match each:
+                case Names(inode, moved):
+                    parts.append((call(inode), [(name, call(to)) for name, to in moved]))
+                case Write(inode, offset, data):
+                    name = names.get(inode, "")
+                    parts.append((call(inode), offset, pairs.without(name, drawn.without(name, offset, data))))
+                case _:
+                    parts.append((type(each).__name__, call(each.inode), dataclasses.replace(each, inode=0)))
+        for inode in nameless:  # it grows with what stands in folders that have no name yet
+            name = names.get(inode, "")
+            content = pairs.without(name, drawn.without(name, 0, self.durable.contents.get(inode, b"")))
+            inside = [(name, call(to)) for name, to in sorted(self.durable.names.get(inode, {}).items())]
+            parts.append((self.durable.modes[inode], content, inside))
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+
+    def _told(self, tree: Tree) -> dict[str, bytes]:
+        """What is durable, without what SQLite cannot tell apart now, nor after any of what is pending."""
+        contents = {path: content for path, (_, content) in tree.items() if content is not None}
+        whole, called = self._whole_logs(), self.durable.places()
+        told = wal.seen(contents, {called[inode] for inode in whole})
+        return {path: drawn.without(path, 0, content) for path, content in told.items()}
 
     def _folders(self) -> list[Mapping[str, int | None]]:
         """The names of each folder, and those that are pending."""
@@ -196,14 +233,15 @@ class Point:
             if len(self.durable.contents.get(names.get(name.removesuffix(LOG), ROOT), b"")) > wal.EMPTY
         }
 
-    def states(self, most: int, seed: str) -> Iterator[Tree]:
+    def states(self, most: int, seed: str, *, drawn_most: int = DRAWN) -> Iterator[Tree]:
         """Distinct trees that a cut here may leave: all of them if `is_exhausted`, or `most` of them, the plainest first.
 
-        The first is the one in which everything happened: what a crash of the processes alone leaves.
+        The first is the one in which everything happened: what a crash of the processes alone leaves. Of what SQLite cannot
+        tell apart `drawn_most` more are drawn by chance.
         """
         choices = [variants(change) for change in self.pending]
         seen: set[bytes] = set()
-        draws = DRAWN if self.is_exhausted(most) else 3 * most
+        draws = drawn_most if self.is_exhausted(most) else 3 * most
         for chosen in _combined(choices, self._hidden(), most, draws, random.Random(seed)):
             files = self.durable.copy()
             for changes in chosen:
@@ -356,7 +394,7 @@ def _combined(
     shown = [each[:1] if is_hidden else each for each, is_hidden in zip(choices, hidden, strict=True)]
     if any(hidden) and math.prod(map(len, shown)) <= most // 2:
         parts = [each for each, is_hidden in zip(choices, hidden, strict=True) if is_hidden]
-        for plan, combined in itertools.product(_planned(parts, most // 8, chance), itertools.product(*shown)):
+        for plan, combined in itertools.product(_planned(parts, min(most, HIDDEN), chance), itertools.product(*shown)):
             given = iter(plan)
             yield tuple(next(given) if is_hidden else each for each, is_hidden in zip(combined, hidden, strict=True))
     else:

@@ -26,6 +26,8 @@ from tests.power.trace import calls
 MEMORY = Path("/dev/shm")
 # How a mark begins in the trace, in hexadecimal.
 MARK = "".join(f"\\x{each:02x}" for each in b'mark ["disk"')
+# Of what SQLite cannot tell apart so many disks are drawn at a second cut.
+DRAWN_DEEPER = 60
 # Disks whose recovery is recorded under one strace.
 BATCH = 200
 
@@ -71,6 +73,11 @@ class Figures:
     states: dict[int, set[bytes]] = field(default_factory=lambda: {1: set(), 2: set()})
     violations: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_every_state(self) -> bool:
+        """Whether no cut, and no second one, has a disk that was not tried."""
+        return (self.exhaustive, self.deep_exhaustive) == (self.cuts, self.deep_cuts)
 
     def add(self, other: Figures) -> None:
         """Take in what another worker found."""
@@ -247,7 +254,9 @@ class Explorer:
                     looked.add(called)
                     self._figures.deep_cuts += 1
                     self._figures.deep_exhaustive += point.is_exhausted(most)
-                    for state, tree in enumerate(point.states(most, f"{name} {start + number} {place}")):
+                    for state, tree in enumerate(
+                        point.states(most, f"{name} {start + number} {place}", drawn_most=DRAWN_DEEPER)
+                    ):
                         if disk.digest(tree) not in tried:
                             tried.add(disk.digest(tree))
                             full = f"{name} state {start + number}, again at {place} state {state}"

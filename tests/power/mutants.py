@@ -45,6 +45,8 @@ IN_PLACE = [
     (FLASH, "        os.unlink(name, dir_fd=folder)  # what a power cut may have left\n", "        pass\n"),
     (FLASH, "os.O_CREAT | os.O_EXCL |", "os.O_CREAT |"),
 ]
+TAKEN_IN = "        with contextlib.suppress(sqlite3.OperationalError):\n            self._connection.execute("
+TAKEN_IN += '"PRAGMA wal_checkpoint(TRUNCATE)").fetchall()\n\n    def _check'
 CHECKSUM = "if sha256(body).hexdigest() != found:"
 OPENED = "        self._connection = sqlite3.connect("
 UNCHANGED = "                _fsync_existing(path.name, folder)\n                os.fsync(folder)\n                return False\n"
@@ -60,6 +62,7 @@ class Mutant:
     story: str
     finds: str = "."
     killed: int = 0
+    deeper: int = 0
 
 
 MUTANTS: Sequence[Mutant] = (
@@ -125,6 +128,13 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "the ledger is synced at checkpoints only", [(LEDGER, FULL, "PRAGMA synchronous = NORMAL")], "accept", "lost"
+    ),
+    Mutant(
+        "a recovery empties the log before the ledger is synced",
+        [(LEDGER, TAKEN_IN, f'        self._connection.execute("PRAGMA synchronous = OFF")\n{TAKEN_IN}')],
+        "accept",
+        "again at",
+        deeper=STATES,
     ),
     Mutant("the ledger is never synced", [(LEDGER, FULL, "PRAGMA synchronous = OFF")], "accept", "lost"),
     Mutant(
@@ -215,6 +225,8 @@ def verdict(mutant: Mutant, copy: Path) -> str:
         str(STATES),
         "--killed",
         str(mutant.killed),
+        "--deeper",
+        str(mutant.deeper),
     ]
     environment = {**plain, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.power import drawn, explore, wal
-from tests.power.disk import Disk, Resize, Tree, Write, build, digest, load
-from tests.power.explore import Explorer, Figures
+from tests.power import wal
+from tests.power.disk import Disk, Resize, Tree, Write, build, digest
 
 # Where the log's first frame begins (SQLite, "Database File Format", 4.1).
 FRAME_ONE = 32
@@ -86,19 +85,13 @@ def test_a_log_counts_up_to_its_first_wrong_byte(files, tmp_path, place):
     assert found.length <= place
     assert bool(found.pages) == (rows(on_disk({**files, "ledger-wal": changed}), tmp_path / "at") == 20)
     assert not found.pages  # the one commit stands in the last frame
-    assert wal.seen({**files, "ledger-wal": changed})["ledger"] == files["ledger"]
+    assert wal.seen({**files, "ledger-wal": changed}, {"ledger"})["ledger"] == files["ledger"]
 
 
 def test_what_lies_behind_the_last_good_frame_is_not_seen(files, tmp_path):
     longer = {**files, "ledger-wal": files["ledger-wal"] + b"?" * 9000}
-    assert wal.seen(longer) == wal.seen(files)
+    assert wal.seen(longer, {"ledger"}) == wal.seen(files, {"ledger"})
     assert rows(on_disk(longer), tmp_path / "at") == 20
-
-
-def test_an_empty_ledger_hides_nothing(files):
-    """SQLite takes it for none, and removes the log."""
-    for content in (b"", b"S"):
-        assert wal.seen({**files, "ledger": content}) == {**wal.seen(files), "ledger": content}
 
 
 def point_of(files: dict[str, bytes], *changes: tuple[int, bytes]) -> Disk:
@@ -140,53 +133,3 @@ def test_changes_that_it_does_not_hide_are_to_be_told_apart(files):
     emptied = point_of({**files, "ledger": b""}, *writes)
     for changed, most in ((emptied, 300), (cut, 2), (more, 300), (moved, 300), (begun_anew, 300)):
         assert not changed.point().is_exhausted(most)
-
-
-def test_places_are_alike_when_sqlite_cannot_tell_them_apart(files):
-    pages = wal.read(files["ledger-wal"]).pages
-    hidden, shown = 2, 3
-    assert hidden in pages and shown not in pages
-    name = point_of(files).point().name()
-    assert point_of({**files, "ledger": scribbled(files["ledger"], hidden)}).point().name() == name
-    assert point_of({**files, "ledger": scribbled(files["ledger"], shown)}).point().name() != name
-    assert point_of({**files, "ledger-wal": files["ledger-wal"][:-1]}).point().name() != name
-    assert point_of(files, (0, b"x")).point().name() != name
-
-
-def test_two_recoveries_of_one_disk_go_through_the_same_places(tmp_path):
-    """They draw other codes, salts and names; a first start draws a key pair too, and is not begun from nothing here."""
-    recording = explore.record(("start",), tmp_path / "stage")
-    last = [each for each in explore.cuts(recording) if each.chapter == 1][-3]
-    tree = next(last.point.states(1, ""))
-    started = {path: each for path, each in tree.items() if "ledger" not in path and "administrator" not in path}
-    with Explorer(recording, Figures()) as explorer:
-        places = [explorer.folder / name for name in ("one", "two")]
-        for place in places:
-            place.mkdir()
-            build(started, place)
-        one, two = (
-            explore.points(explore.Recording("", started, steps, last.known, recording.maker))
-            for steps in explorer.recoveries(places).values()
-        )
-        names = [point.name() for point in one]
-        assert names == [point.name() for point in two]
-        assert len(names) > 10
-        assert load(places[0]) != load(places[1])
-
-
-@pytest.mark.parametrize(
-    ("name", "offset", "data", "left"),
-    [
-        ("a/ledger.sqlite3-wal", 0, bytes(range(32)), bytes(range(16))),
-        ("a/ledger.sqlite3-wal", 32, bytes(range(24)), bytes(range(8))),
-        ("a/ledger.sqlite3-wal", 56, b"..ledger_id0123456789abcdef..", b"..ledger_id.."),
-        ("a/ledger.sqlite3", 8192, b"..ledger_id0123456789abcdef..", b"..ledger_id.."),
-        ("a/ledger.sqlite3-journal", 0, bytes(range(20)), bytes(range(12)) + bytes(range(16, 20))),
-        ("a/ledger.sqlite3-journal", 512, bytes(range(20)), bytes(range(20))),
-        ("reserve", 0, b"random", b"6 bytes"),
-        (".administrator.toml.new", 0, b'code = "AB-12"\nsha256 = "0f"\n', b'code = ""\nsha256 = ""\n'),
-        ("smtp.toml", 0, b'sha256 = "0f"\n', b'sha256 = "0f"\n'),
-    ],
-)
-def test_only_what_is_drawn_is_taken_out(name, offset, data, left):
-    assert drawn.without(name, offset, data) == left

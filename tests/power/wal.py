@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 # The end of the log's name.
@@ -45,7 +45,7 @@ class Log:
         return bool(self.pages) and size >= self.count * self.size
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(256)
 def read(log: bytes) -> Log:
     """Walk a log's frames as SQLite's recovery does."""
     if len(log) < HEADER.size:
@@ -68,16 +68,18 @@ def read(log: bytes) -> Log:
     return found
 
 
-def seen(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files by their paths, without what SQLite cannot tell apart; of a log that is not empty there is always something."""
+def seen(files: Mapping[str, bytes], standing: Collection[str]) -> dict[str, bytes]:
+    """The files by their paths, without what SQLite cannot tell apart; of a log that is not empty there is always something.
+
+    `standing` are the ledgers whose log will surely stay: only these are read from there.
+    """
     told = dict(files)
     for name, content in files.items():
         log = read(content) if name.endswith(LOG) else Log()
         if name.endswith(LOG) and content:
             told[name] = content[: max(log.length, 1)]
-        ledger = files.get(name.removesuffix(LOG), b"")
-        if log.pages:
-            told[name.removesuffix(LOG)] = _unhidden(ledger, log)
+        if log.pages and name.removesuffix(LOG) in standing:
+            told[name.removesuffix(LOG)] = _unhidden(files[name.removesuffix(LOG)], log)
     return told
 
 
