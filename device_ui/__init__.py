@@ -6,7 +6,7 @@ was typed, ``settings.seal`` to close the password, ``settings.store`` to put it
 
 Flow 2, an alarm: the firmware writes one line to ``mail.hook``; ``mail.outbox`` commits it and the answer
 ``accepted N`` goes back; ``mail.postman`` wakes and decides that it is time, ``mail.dispatcher`` lets
-``mail.message`` compose and ``mail.courier`` make one attempt, whose verdict ``mail.outbox`` keeps, and ``mail.path``
+``mail.message`` compose and ``mail.courier`` make one attempt, whose verdict ``mail.outbox`` keeps, and ``mail.state``
 is told how the mail path is now.
 
 Two processes share one folder of flash. The one that faces the network can write the password and cannot

@@ -1048,6 +1048,20 @@ def test_a_problem_that_is_over_does_not_come_back_after_something_passing(set_u
     assert set_up.problem[0] == ""
 
 
+def test_a_server_that_works_again_ends_the_time_of_trying(set_up):
+    """Four days of a dead server; then it takes mail, but for one that it defers, which has five days of its own."""
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events(2)
+    set_up.work(4 * DAY, step=600)
+    set_up.server.stops = None
+    set_up.server.answer = lambda number, _: LATER if number == 2 else DELIVERED
+    set_up.work(3 * DAY, step=600)
+    assert (set_up.waiting, dropped(set_up)) == ([2], [])
+    set_up.server.answer = lambda number, _: DELIVERED
+    set_up.work(HOUR)
+    assert set_up.waiting == []
+
+
 # A flash that takes nothing
 
 

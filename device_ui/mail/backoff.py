@@ -95,7 +95,7 @@ class Backoff:
         tries = self._mails.get(mail)
         return 0.0 if tries is None else tries.next if tries.next <= self._clock() else None
 
-    def again(self, now: float) -> Callable[[int], float]:
+    def next_try(self, now: float) -> Callable[[int], float]:
         """When each mail may be tried again; one that never was tried, `now`."""
         return lambda mail: self._mails[mail].next if mail in self._mails else now
 
@@ -104,7 +104,7 @@ class Backoff:
         tries = self._mails.get(mail)
         return (tries.step, tries.reply) if tries else ("", "")
 
-    def expired(self, now: float) -> list[tuple[int, Tries]]:
+    def deferred_too_long(self, now: float) -> list[tuple[int, Tries]]:
         """The mails that a server which takes others has deferred for five days."""
         return [(mail, tries) for mail, tries in self._mails.items() if now - tries.since > GIVE_UP_SECONDS]
 

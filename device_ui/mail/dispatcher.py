@@ -9,11 +9,11 @@ from device_ui.errors import NotStored
 from device_ui.log import Log
 from device_ui.mail.announcement import Session
 from device_ui.mail.backoff import Backoff
-from device_ui.mail.clock import clock_text
+from device_ui.mail.clock import Clock, clock_text
 from device_ui.mail.composer import Composer
 from device_ui.mail.limit import UNTOLD
 from device_ui.mail.outbox import Delivery, Outbox
-from device_ui.mail.path import MailPath
+from device_ui.mail.state import MailState
 from device_ui.mail.plan import Plan
 from device_ui.mail.problem import Problem
 from device_ui.mail.recorder import Recorder
@@ -54,8 +54,9 @@ class Dispatcher:
         recorder: Recorder,
         refusal: Refusal,
         backoff: Backoff,
-        path: MailPath,
+        state: MailState,
         connect: Callable[[SmtpSettings, str], Sender],
+        calendar: Clock,
         *,
         listed: Callable[[], Sequence[Recipient]],
         clock: Callable[[], float],
@@ -63,9 +64,9 @@ class Dispatcher:
         called_back: Callable[[], bool],
     ) -> None:
         self._outbox, self._plan, self._composer, self._recorder = outbox, plan, composer, recorder
-        self._refusal, self._backoff, self._path = refusal, backoff, path
+        self._refusal, self._backoff, self._state = refusal, backoff, state
         self._connect, self._listed, self._clock = connect, listed, clock
-        self._proved, self._called_back, self._calendar = proved, called_back, plan.clock
+        self._proved, self._called_back, self._calendar = proved, called_back, calendar
         # When the last of a mail was sent (monotonic seconds).
         self._sent_at = 0.0
 
@@ -88,7 +89,7 @@ class Dispatcher:
             advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
             if stopped.login_refused:
                 self._refusal.stands(revision, stopped.reply, advice)
-                self._path.problem = Problem("login refused", stopped.step, stopped.reply, advice)
+                self._state.problem = Problem("login refused", stopped.step, stopped.reply, advice)
                 self._refusal.keep()
             else:
                 self._failed(Problem("server", stopped.step, stopped.reply or stopped.problem, advice))
@@ -182,11 +183,11 @@ class Dispatcher:
         if self._called_back():
             courier.hurry()
         try:
-            if (self._path.problem.word, self._path.problem.step) != ("server", "content"):
-                self._path.problem = Problem(
+            if (self._state.problem.word, self._state.problem.step) != ("server", "content"):
+                self._state.problem = Problem(
                     "server", "content", SILENT, self._advice("content", "silent", "", settings)
                 )
-                self._path.tell()
+                self._state.tell()
         except Exception:
             log.exception("a silent server could not be told of")
 
@@ -195,9 +196,8 @@ class Dispatcher:
         if ended:
             lost = [each for each in ended if each.verdict != "delivered"]
             self._backoff.server_works()
-            self._path.forget_standing()
             advice = self._advice(lost[0].step, "answer", lost[0].reply, settings) if lost else ""
-            self._path.problem = Problem("refused", lost[0].step, lost[0].reply, advice) if lost else Problem()
+            self._state.problem = Problem("refused", lost[0].step, lost[0].reply, advice) if lost else Problem()
         for each in ended:
             log.info("mail %d for %s: %s %s", mail.id, each.recipient, each.verdict, each.reply)
 
@@ -209,7 +209,7 @@ class Dispatcher:
 
     def _put_off(self, mail: Mail, problem: Problem) -> Problem:
         self._backoff.mail_failed(mail.id, problem.step, problem.reply)
-        self._path.problem = problem
+        self._state.problem = problem
         return problem
 
     def _ended(self, mail: Mail, ended: list[Delivery], *, done: bool, told: int) -> None:
@@ -222,4 +222,4 @@ class Dispatcher:
 
     def _failed(self, problem: Problem) -> None:
         self._backoff.server_failed()
-        self._path.problem = problem
+        self._state.problem = problem

@@ -21,7 +21,7 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.composer import Composer
 from device_ui.mail.dispatcher import Dispatcher, Sender
 from device_ui.mail.outbox import Delivery, Outbox
-from device_ui.mail.path import MailPath
+from device_ui.mail.state import MailState
 from device_ui.mail.plan import Plan
 from device_ui.mail.problem import DROPPED, Problem
 from device_ui.mail.recorder import Recorder
@@ -87,7 +87,7 @@ class Postman:
         self._revision: str | None = None
         self._recorder, self._refusal = Recorder(outbox), Refusal(outbox)
         self._backoff = Backoff(clock, chance)
-        self._path = MailPath(outbox, self.calendar, show=show, news=news)
+        self._state = MailState(outbox, self.calendar, show=show, news=news)
         self._dispatcher = Dispatcher(
             outbox,
             self.plan,
@@ -95,8 +95,9 @@ class Postman:
             self._recorder,
             self._refusal,
             self._backoff,
-            self._path,
+            self._state,
             connect,
+            self.calendar,
             listed=listed,
             clock=clock,
             proved=partial(self._announcer.proved, by_alarm=True),
@@ -104,8 +105,8 @@ class Postman:
         )
 
     def state(self) -> dict[str, Any]:
-        """How the mail path is; see `MailPath.state`. Raises `NotStored` when the ledger cannot be read."""
-        return self._path.state()
+        """How the mail path is; see `MailState.told`. Raises `NotStored` when the ledger cannot be read."""
+        return self._state.told()
 
     def wake(self) -> None:
         """There is a new event."""
@@ -132,7 +133,7 @@ class Postman:
             settings, _ = self._store.read()
         except (Damaged, NotReadable):
             settings = None
-        listed, problem = self._listed(), self._path.problem
+        listed, problem = self._listed(), self._state.problem
         everybody = {kind: addresses(kind, listed, settings) if settings else [] for kind in TYPES}
 
         def told(mail: int, kind: str) -> tuple[Sequence[str], str, str]:
@@ -164,10 +165,10 @@ class Postman:
             except Exception:
                 log.exception("the postman stumbled; mail is tried again later")
                 self._backoff.server_failed()
-                self._path.problem = Problem("fault")
+                self._state.problem = Problem("fault")
                 self._backoff.patience.forget()  # the fault is ours: no mail is given up for it
                 wait = LOOK_AGAIN
-            self._path.tell()
+            self._state.tell()
             self._bell.wait(wait)
             self._bell.clear()
         self._announcer.finish()
@@ -186,7 +187,7 @@ class Postman:
             self.plan.look()
             return _sooner(self._round(), self._announcer.round())
         except NotStored as error:
-            self._path.interrupted(Problem("storage", reply=error.reason))
+            self._state.interrupted(Problem("storage", reply=error.reason))
             self._backoff.patience.forget()
             return RETRY_FIRST
 
@@ -197,10 +198,10 @@ class Postman:
             known, by = self._changed_by
             self._announcer.look(settings, by if known == revision else "")
         if problem or settings is None:
-            self._path.interrupted(problem or Problem("unset"))
+            self._state.interrupted(problem or Problem("unset"))
             self._backoff.patience.forget()  # waiting for a person does not count towards giving up
             return LOOK_AGAIN
-        self._path.resumed()
+        self._state.resumed()
         self._settle_unwanted(settings)
         self._give_up(settings)
         # A word about new settings may be lost (a hook that was just starting): never wait longer than this unseen.
@@ -240,7 +241,7 @@ class Postman:
         try:
             password = self._unseal(settings) if settings.sealed else ""
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
-            self._path.interrupted(Problem("password", reply=str(error)))
+            self._state.interrupted(Problem("password", reply=str(error)))
             self._backoff.patience.forget()
             return LOOK_AGAIN
         self._dispatcher.send(settings, revision, password)
@@ -252,13 +253,13 @@ class Postman:
         later = self._backoff.server_wait(now)
         if self.plan.is_ready(self._backoff.tried):
             return later
-        wait = self.plan.wait(self._backoff.again(now))
+        wait = self.plan.wait(self._backoff.next_try(now))
         return max(later, LOOK_AGAIN if wait is None else wait)
 
     def _retry(self) -> None:
         """Somebody pressed Update: wait for nothing any more, but for a refused login, which takes other settings."""
         self._backoff.forget()
-        self._path.retry()
+        self._state.retry()
 
     def _forget(self) -> None:
         self._retry()
@@ -270,15 +271,15 @@ class Postman:
         expired = self._backoff.patience.expired(now, self._outbox.newest_waiting)
         if expired and self.plan.give_up(expired, {kind: self._given_up(kind, settings) for kind in TYPES}):
             self._backoff.forget_mails()
-            self._path.problem = Problem(DROPPED, self._path.problem.step, self._path.problem.reply)
-        for mail, tries in self._backoff.expired(now):
+            self._state.problem = Problem(DROPPED, self._state.problem.step, self._state.problem.reply)
+        for mail, tries in self._backoff.deferred_too_long(now):
             self._give_up_one(mail, tries, settings)
 
     def _give_up_one(self, mail: int, tries: Tries, settings: SmtpSettings) -> None:
         """A mail that a server which takes others has deferred for five days."""
         event = self._outbox.event(mail)
         final = {each.recipient for each in self._outbox.deliveries(mail)}
-        self._path.problem = Problem(DROPPED, tries.step, tries.reply)
+        self._state.problem = Problem(DROPPED, tries.step, tries.reply)
         dropped = (
             [each for each in self._given_up(event.type, settings) if each.recipient not in final] if event else []
         )
@@ -289,7 +290,7 @@ class Postman:
 
     def _given_up(self, kind: str, settings: SmtpSettings) -> list[Delivery]:
         """What becomes of a mail of this type for each of its recipients."""
-        problem = self._path.problem
+        problem = self._state.problem
         reply = f"given up after 5 days: {problem.step} {problem.reply}".strip()
         now = self.calendar.now() if self.calendar.is_right() else 0.0
         everybody = addresses(kind, self._listed(), settings)

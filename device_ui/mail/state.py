@@ -15,7 +15,7 @@ from device_ui.shape import Any
 log = Log(__name__)
 
 
-class MailPath:
+class MailState:
     """The mail path of one device; a restart finds the last loss again. Raises `NotStored` when the ledger cannot be read.
 
     `show` hears the state with each `tell`; `news` is called at once when that may be another.
@@ -55,17 +55,13 @@ class MailPath:
         if self.problem.word not in LASTING:
             self.problem = self._standing
 
-    def forget_standing(self) -> None:
-        """What stood before something passing is over."""
-        self._standing = Problem()
-
     def retry(self) -> None:
         """Mail is tried anew: nothing is told of the tries before, but for a mail that was lost."""
-        self.forget_standing()
+        self._standing = Problem()
         if self.problem.word in LASTING and self.problem.word not in LOSSES:
             self.problem = Problem()
 
-    def state(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         """How the mail path is, for the page and the console. Raises `NotStored` when the ledger cannot be read."""
         problem = self.problem
         removed, right = self._outbox.removed()[UNTOLD], self._calendar.is_right()
@@ -93,6 +89,6 @@ class MailPath:
 
     def _state_for_lamp(self) -> Mapping[str, Any]:
         try:
-            return self.state()
+            return self.told()
         except NotStored:
             return {"problem": "storage", "step": "", "waiting": 0}
