@@ -13,11 +13,11 @@ from device_ui.mail.clock import Clock, clock_text
 from device_ui.mail.composer import Composer
 from device_ui.mail.limit import UNTOLD
 from device_ui.mail.outbox import Delivery, Outbox
-from device_ui.mail.state import MailState
 from device_ui.mail.plan import Plan
 from device_ui.mail.problem import Problem
 from device_ui.mail.recorder import Recorder
 from device_ui.mail.refusal import Refusal
+from device_ui.mail.state import MailState
 from device_ui.mail.storm import Mail
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings

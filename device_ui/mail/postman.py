@@ -21,11 +21,11 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.composer import Composer
 from device_ui.mail.dispatcher import Dispatcher, Sender
 from device_ui.mail.outbox import Delivery, Outbox
-from device_ui.mail.state import MailState
 from device_ui.mail.plan import Plan
 from device_ui.mail.problem import DROPPED, Problem
 from device_ui.mail.recorder import Recorder
 from device_ui.mail.refusal import Refusal
+from device_ui.mail.state import MailState
 from device_ui.mail.storm import Mail, Storm
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings
