@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import gc
 import os
 import re
 import socket
@@ -15,6 +16,7 @@ import threading
 import time
 import tracemalloc
 import urllib.parse
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,6 +260,29 @@ def test_a_courier_can_be_opened_again():
         courier = courier_for(server)
         assert deliver(courier)[FIRST].verdict == deliver(courier)[FIRST].verdict == DELIVERED
     assert len(server.mails) == 2
+
+
+def test_nothing_of_a_session_stays_when_it_is_over():
+    """Its pieces of the password least of all, until a collector comes: an address that failed keeps nothing either."""
+    with ScriptedServer() as server:
+        gc.collect()
+        gc.disable()
+        try:
+            courier = courier_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
+            assert deliver(courier)[FIRST].verdict == DELIVERED
+            gone = weakref.ref(courier)
+            kept = [each for each in gc.get_objects() if type(each).__name__ in ("Dial", "Session") and is_ours(each)]
+            assert len(kept) == 2
+            del kept[:], courier
+            left = [each for each in gc.get_objects() if type(each).__name__ in ("Dial", "Session") and is_ours(each)]
+        finally:
+            gc.enable()
+    assert gone() is None
+    assert left == []
+
+
+def is_ours(found):
+    return type(found).__module__.startswith("device_ui.mail")
 
 
 def test_many_mails_in_one_session_never_use_up_the_limit_of_answers():

@@ -35,7 +35,8 @@ class Dial:
                 with at("connect"):
                     sock = self._connected(info)
             except Stopped as stopped:
-                failed[str(info[4][0])] = stopped
+                # Without its traceback, which would keep this frame, and the password's pieces behind `passed`, for long.
+                failed[str(info[4][0])] = Stopped(stopped.step, stopped.problem, stopped.reply)
                 continue
             return sock, info, f"{info[4][0]} port {self.port}" + (f", after {_told(failed)}" if failed else "")
         most = min(failed.values(), key=_place)
