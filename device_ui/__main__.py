@@ -1,4 +1,7 @@
-"""The command line: which words there are, and what ends it. Exit codes are those of sysexits.h; errors are one line on stderr."""
+"""The command line: which words there are, and what ends it.
+
+Exit codes are those of sysexits.h; errors are one line on stderr.
+"""
 
 from __future__ import annotations
 

@@ -1062,6 +1062,26 @@ def test_a_server_that_works_again_ends_the_time_of_trying(set_up):
     assert set_up.waiting == []
 
 
+def test_nothing_comes_back_from_beneath_a_refused_login(set_up):
+    raw = set_up.store.path.read_bytes()
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    set_up.store.path.write_bytes(b"x")
+    set_up.work(HOUR)
+    set_up.store.path.write_bytes(raw)
+    set_up.server.stops = None
+    set_up.work(HOUR)
+    set_up.server.stops = LOGIN_REFUSED
+    set_up.raise_events()
+    set_up.work(HOUR)
+    assert set_up.problem[0] == "login refused"
+    set_up.server.stops = None
+    set_up.postman.settings_proved(set_up.store.read()[0])
+    set_up.work(HOUR)
+    assert (set_up.problem[0], set_up.waiting) == ("", [])
+
+
 # A flash that takes nothing
 
 

@@ -49,7 +49,7 @@ HOURLY_MAXIMUM = 4
 DROPPED = "dropped"
 
 
-class Session(Protocol):
+class Messenger(Protocol):
     """What is needed of `courier.Courier` for one mail."""
 
     @property
@@ -78,7 +78,7 @@ class Announcer:
         self,
         outbox: Outbox,
         device: Mapping[str, str],
-        connect: Callable[[SmtpSettings, str], Session],
+        connect: Callable[[SmtpSettings, str], Messenger],
         unseal: Callable[[SmtpSettings], str],
         listed: Callable[[], Sequence[Recipient]],
         calendar: Clock,

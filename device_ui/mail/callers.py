@@ -2,7 +2,7 @@
 
 The socket is open to everybody on the device; who may ask what is decided by the peer's credentials (SO_PEERCRED,
 SO_PEERGROUPS), which the kernel vouches for. Connections and what each leaves unread are bounded. What is said on them is
-the matter of `hook`.
+the matter of `hook`; a caller carries what is still owed to it, and does not leave before.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class Callers:
         return chunk
 
     def flush(self, caller: Caller) -> None:
-        """Send what a caller takes of its `outgoing`. It leaves when that was all, when it reads too little, or has gone."""
+        """Send what a caller takes of its `outgoing`. It leaves when it is `ending` and that was all, when it leaves too much
+        unread, and when it has gone."""
         try:
             while caller.outgoing:
                 del caller.outgoing[: caller.sock.send(caller.outgoing)]

@@ -1,4 +1,4 @@
-"""One session's work: a courier is sent off with one mail after another, and what the server says of each is learned."""
+"""One session's work: a courier is sent with one mail after another, and what the server says of each is learned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 from device_ui.errors import NotStored
 from device_ui.log import Log
-from device_ui.mail.announcement import Session
+from device_ui.mail.announcement import Messenger
 from device_ui.mail.backoff import Backoff
 from device_ui.mail.clock import Clock, clock_text
 from device_ui.mail.composer import Composer
@@ -31,7 +31,7 @@ DEFERRALS_MAXIMUM = 5
 SILENT_SECONDS, SILENT = 60.0, "the server does not answer in time"
 
 
-class Sender(Session, Protocol):
+class Sender(Messenger, Protocol):
     """What a session needs of `courier.Courier`."""
 
     @property
@@ -89,7 +89,7 @@ class Dispatcher:
             advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
             if stopped.login_refused:
                 self._refusal.stands(revision, stopped.reply, advice)
-                self._state.problem = Problem("login refused", stopped.step, stopped.reply, advice)
+                self._state.interrupted(Problem("login refused", stopped.step, stopped.reply, advice))
                 self._refusal.keep()
             else:
                 self._failed(Problem("server", stopped.step, stopped.reply or stopped.problem, advice))

@@ -1,4 +1,4 @@
-"""What the mail hook answers: one line in, one line or more out. ``accepted N`` goes out only when the event is on flash.
+"""What the mail hook answers: one line in, one line or more out, ``accepted N`` only when the event is on flash.
 
 Lines that arrive together share one commit. Whatever comes in is answered or refused: a line is bounded, and an unknown
 word is an error and not a crash. A long answer is sent as fast as its reader reads, between the lines of the others. Who

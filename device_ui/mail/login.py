@@ -15,42 +15,42 @@ AUTH_LINE_MAXIMUM = 512 - len("AUTH PLAIN \r\n")
 Answer = tuple[int, bytes]
 
 
-def choose_mechanism(session: Connection) -> str:
+def choose_mechanism(connection: Connection) -> str:
     """The mechanism to use: a name of `MECHANISMS`. Raises `Stopped` where the server offers none of them.
 
     Before TLS many servers offer no login (RFC 4954, 4), so that is told apart.
     """
-    offered = session.esmtp_features.get("auth", "").upper().split()
+    offered = connection.esmtp_features.get("auth", "").upper().split()
     mechanism = next((each for each in MECHANISMS if each in offered), None)
     if mechanism is None:
-        problem = "no login without TLS" if session.has_extn("starttls") else "no login offered"
+        problem = "no login without TLS" if connection.has_extn("starttls") else "no login offered"
         raise Stopped("login", problem, quoted(f"the server offers {' '.join(offered) or 'none'}"))
     return mechanism
 
 
-def log_in(session: Connection, mechanism: str, account: str, password: str) -> Answer:
+def log_in(connection: Connection, mechanism: str, account: str, password: str) -> Answer:
     """The server's last answer to the one attempt: its code and its text."""
-    return MECHANISMS[mechanism](session, account, password)
+    return MECHANISMS[mechanism](connection, account, password)
 
 
-def _plain(session: Connection, account: str, password: str) -> Answer:
+def _plain(connection: Connection, account: str, password: str) -> Answer:
     # RFC 4616: authorization identity (none), login, password; UTF-8.
     blob = _base64(f"\0{account}\0{password}")
     if len(blob) <= AUTH_LINE_MAXIMUM:
-        return session.docmd("AUTH", f"PLAIN {blob}")
-    return _respond(session, "PLAIN", blob)
+        return connection.docmd("AUTH", f"PLAIN {blob}")
+    return _respond(connection, "PLAIN", blob)
 
 
-def _login(session: Connection, account: str, password: str) -> Answer:
-    return _respond(session, "LOGIN", _base64(account), _base64(password))
+def _login(connection: Connection, account: str, password: str) -> Answer:
+    return _respond(connection, "LOGIN", _base64(account), _base64(password))
 
 
-def _respond(session: Connection, mechanism: str, *responses: str) -> Answer:
-    code, reply = session.docmd("AUTH", mechanism)
+def _respond(connection: Connection, mechanism: str, *responses: str) -> Answer:
+    code, reply = connection.docmd("AUTH", mechanism)
     for response in responses:
         if code != 334:
             break
-        code, reply = session.docmd(response)
+        code, reply = connection.docmd(response)
     return code, reply
 
 

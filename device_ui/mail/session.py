@@ -19,7 +19,8 @@ def nothing(*_: object) -> None:
 class Session:
     """A session with one server: closed, or open on a connection, and open again on another one where need be.
 
-    `secrets` are the `quoting.pieces` that are struck out of all that is told; `watch` hears of the steps.
+    `secrets` are the `quoting.pieces` that are struck out of all that is told; `watch` hears of the steps; where it is
+    `nothing`, none is put into words.
     """
 
     def __init__(self, secrets: Collection[str], watch: Watch) -> None:
