@@ -10,13 +10,10 @@ import socket
 
 from waitress.channel import HTTPChannel
 
-from device_ui.shape import TYPE_CHECKING, Any, dataclass
+from device_ui.shape import Any, Protocol, dataclass
 from device_ui.web import peer
 from device_ui.web.answers import Page, Refused
 from device_ui.web.strict import Parser
-
-if TYPE_CHECKING:
-    from device_ui.web.door import Door
 
 # What a connection is doing. The order is the one in which connections go when room is needed: last of all one whose
 # answer is on its way, never one whose page is being made.
@@ -46,6 +43,15 @@ class Limits:
     pipelined: int = 8
 
 
+class Entrance(Protocol):
+    """What a connection needs of the door that let it in."""
+
+    limits: Limits
+
+    def clock(self) -> float: ...
+    def visitor(self, addr: Any) -> str: ...
+
+
 class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """One connection. `visitor` is whose it is (`peer.network`), empty for the proxy in front, who speaks for many."""
 
@@ -53,7 +59,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     is_tls = is_lingering = is_doomed = False
     served = sent = 0
 
-    def __init__(self, server: Door, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002
+    def __init__(self, server: Entrance, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002
         self.begun = server.clock()
         self.belong(server.visitor(addr))
         # When each phase of the current request was seen first; since when its sending is watched, and from which byte.
