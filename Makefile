@@ -54,7 +54,7 @@ versions: $(addprefix .venv/versions/,$(VERSIONS)) ## run the unit tests with ev
 	@$@/bin/pip install --quiet --disable-pip-version-check '.[test]' && rm -rf build device_ui.egg-info
 	@touch $@
 
-power: .venv/tests ## cut the power everywhere: start on every disk that a cut could leave; takes an hour and a half
+power: .venv/tests ## cut the power everywhere: start on every disk that a cut could leave; takes an hour
 	@sh .ci/needs tests
 	@.venv/bin/python -m tests.power
 	@DEVICE_UI_POWER=all .venv/bin/python -m pytest --numprocesses 0 --capture no --timeout 0 tests/power
