@@ -36,6 +36,9 @@ def save(product: Product, port: int, password: str | None = None, **fields: obj
         settings = SmtpSettings(**{**values, **fields, "sealed": sealed})
     product.folders.settings.parent.mkdir(exist_ok=True)
     store = Store(product.folders.settings)
+    if not store.path.exists():
+        # A hook in its first round would find the settings, and hear of them while it tries them: it would begin anew.
+        wait_for(lambda: state(product)["problem"] == "unset", what="the first round")
     store.save(settings, store.read()[1])
     client.settings_changed(product.folders.socket, seconds=SECONDS)
 
