@@ -45,7 +45,7 @@ UNREACHABLE = Stopped("connect", "refused", "nothing listens at this port")
 
 class Server:
     """A mail server as couriers meet it: `stops` is what opening a session ends with, `answer` the word for each mail;
-    `begins` hears of each before anything was said of it, `waits` before there is a word about it."""
+    `begins` hears of each before anything was said of it, `waits` before there is a word about it, `closes` before QUIT."""
 
     def __init__(self) -> None:
         self.stops: Exception | None = None
@@ -53,6 +53,7 @@ class Server:
         self.closes_after: Callable[[int], bool] = lambda number: False
         self.begins: Callable[[int], None] = lambda number: None
         self.waits: Callable[[Callable[[], None]], None] = lambda waiting: None
+        self.closes: Callable[[], object] = lambda: None
         self.connects: list[tuple[SmtpSettings, str]] = []
         self.tried: list[tuple[int, tuple[str, ...]]] = []
         self.mails: list[bytes] = []
@@ -111,6 +112,7 @@ class Session:
         self.is_hurried = True
 
     def close(self) -> None:
+        self.server.closes()
         if self.is_open:
             self._close()
 
@@ -1080,6 +1082,24 @@ def test_nothing_comes_back_from_beneath_a_refused_login(set_up):
     set_up.postman.settings_proved(set_up.store.read()[0])
     set_up.work(HOUR)
     assert (set_up.problem[0], set_up.waiting) == ("", [])
+
+
+def test_a_refused_login_is_told_before_a_slow_quit(set_up):
+    told = []
+    set_up.server.stops = LOGIN_REFUSED
+    set_up.server.closes = lambda: told.append(set_up.problem)
+    set_up.raise_events()
+    set_up.work()
+    assert told == [("login refused", "login", LOGIN_REFUSED.reply)]
+
+
+def test_an_update_does_not_take_back_that_a_mail_was_lost(set_up):
+    set_up.server.answer = lambda number, recipient: REFUSED
+    set_up.raise_events()
+    set_up.work()
+    set_up.postman.settings_changed()
+    set_up.work(HOUR)
+    assert set_up.problem == ("refused", "recipient", REFUSED.reply)
 
 
 # A flash that takes nothing
