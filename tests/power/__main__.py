@@ -72,9 +72,9 @@ def main() -> int:
         found = explore.run(story, options.states, deeper=options.deeper, killed=options.killed)
         return _told("one story", found, time.monotonic() - found.seconds)
     parts: Mapping[str, Callable[[Executor], int]] = {
-        "depth-1": lambda pool: _all("depth 1", pool, list(shallow(options.states))[slice(*options.stories)], WANTED),
-        "depth-2": lambda pool: _all("cut again", pool, deep(), 0),
-        "killed": lambda pool: _all("killed, then cut", pool, killed(), 0),
+        "depth-1": lambda pool: tried_all("depth 1", pool, list(shallow(options.states))[slice(*options.stories)], WANTED),
+        "depth-2": lambda pool: tried_all("cut again", pool, deep(), 0),
+        "killed": lambda pool: tried_all("killed, then cut", pool, killed(), 0),
         "real": lambda pool: _sample(pool, options.real),
         "mutants": _mutants,
     }
@@ -82,7 +82,8 @@ def main() -> int:
         return max([part(pool) for name, part in parts.items() if name in (options.part or parts)])
 
 
-def _all(name: str, pool: Executor, jobs: Iterable[Job], wanted: int) -> int:
+def tried_all(name: str, pool: Executor, jobs: Iterable[Job], wanted: int) -> int:
+    """Run all jobs; not 0 when a promise was broken, a state that was to be tried was not, or there were too few."""
     begun, figures = time.monotonic(), Figures()
     submitted = {pool.submit(explore.run, **job): job for job in jobs}
     failed = 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import Executor, Future
 
 import pytest
 
 from tests.power import explore, real, workloads
+from tests.power.__main__ import EVERY, tried_all
 from tests.power.explore import Figures, NoAcknowledgement
 from tests.power.mutants import MUTANTS, mutate, tried
 from tests.power.story import Ack
@@ -51,6 +53,25 @@ def test_a_story_without_an_acknowledgement_is_no_proof(tmp_path):
     assert list(explore.cuts(recording))
     with pytest.raises(NoAcknowledgement):
         list(explore.cuts(mute))
+
+
+@pytest.mark.parametrize(
+    ("found", "most", "code"),
+    [
+        (Figures(cuts=2, exhaustive=2, deep_cuts=3, deep_exhaustive=3), EVERY, 0),
+        (Figures(cuts=2, exhaustive=1, deep_cuts=3, deep_exhaustive=3), EVERY, 1),
+        (Figures(cuts=2, exhaustive=2, deep_cuts=3, deep_exhaustive=2), EVERY, 1),
+        (Figures(cuts=2, exhaustive=1, deep_cuts=3, deep_exhaustive=2), 60, 0),
+    ],
+)
+def test_what_is_said_to_be_every_state_is(found, most, code):
+    class Pool(Executor):
+        def submit(self, *_: object, **__: object) -> Future[Figures]:
+            done = Future[Figures]()
+            done.set_result(found)
+            return done
+
+    assert tried_all("cut again", Pool(), [{"sequence": ("save",), "most": most}], 0) == code
 
 
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.name in KILLED_HERE], ids=lambda each: each.name)
