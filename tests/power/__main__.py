@@ -72,7 +72,9 @@ def main() -> int:
         found = explore.run(story, options.states, deeper=options.deeper, killed=options.killed)
         return _told("one story", found, time.monotonic() - found.seconds)
     parts: Mapping[str, Callable[[Executor], int]] = {
-        "depth-1": lambda pool: tried_all("depth 1", pool, list(shallow(options.states))[slice(*options.stories)], WANTED),
+        "depth-1": lambda pool: tried_all(
+            "depth 1", pool, list(shallow(options.states))[slice(*options.stories)], WANTED
+        ),
         "depth-2": lambda pool: tried_all("cut again", pool, deep(), 0),
         "killed": lambda pool: tried_all("killed, then cut", pool, killed(), 0),
         "real": lambda pool: _sample(pool, options.real),
