@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from device_ui.mail import tls
 from device_ui.settings import flash, rules
 
 PORT, PORTS_TRIED = 2587, 100
@@ -64,9 +65,7 @@ class Mailbox:
 
     def context(self) -> ssl.SSLContext:
         """The server's side of TLS."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._chain)
-        return context
+        return tls.server(self._chain)
 
     def keep(self, raw: bytes) -> Path:
         """Keep a mail under the next free number and print it."""

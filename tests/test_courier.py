@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 from device_ui.errors import NotStored
 from device_ui.mail import wire
 from device_ui.mail.addresses import look_up
-from device_ui.mail.courier import ATTEMPT_SECONDS, QUIT_SECONDS, SLOWEST, VERDICT_SECONDS, Courier, trusted
+from device_ui.mail.courier import ATTEMPT_SECONDS, QUIT_SECONDS, SLOWEST, VERDICT_SECONDS, Courier
+from device_ui.mail.tls import trusted
 from device_ui.mail.verdict import DELIVERED, REFUSED, TRY_LATER, Outcome, Stopped
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import ROOT

@@ -14,7 +14,8 @@ import pytest
 
 from device_ui import demo
 from device_ui.demo import Mailbox, Server, new_password
-from device_ui.mail.courier import Courier, trusted
+from device_ui.mail.courier import Courier
+from device_ui.mail.tls import trusted
 from device_ui.mail.verdict import DELIVERED, Stopped
 from device_ui.settings import rules
 from device_ui.settings.smtp import SmtpSettings

@@ -211,17 +211,6 @@ class Courier:
         self._session.passed("login", mechanism)
 
 
-def trusted(ca_files: Sequence[str] = ()) -> ssl.SSLContext:
-    """A context that verifies certificate and name against the system's authorities and the maker's own files.
-
-    Raises OSError or ssl.SSLError when a file cannot be read as certificates.
-    """
-    context = ssl.create_default_context()
-    for name in ca_files:
-        context.load_verify_locations(name)
-    return context
-
-
 def _protection(sock: ssl.SSLSocket) -> str:
     # A handshake that failed on the certificate has a cipher, but no version of its own.
     name, version, _ = sock.cipher() or ("no cipher", "TLS", 0)

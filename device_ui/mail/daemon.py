@@ -163,7 +163,7 @@ class Daemon:
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
-        from device_ui.mail.courier import trusted
+        from device_ui.mail.tls import trusted
 
         return trusted(self._ca_files)
 

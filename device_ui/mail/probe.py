@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import smtplib
 import socket
-import ssl
 from collections.abc import Iterator
 from datetime import datetime
 
 from device_ui.mail.addresses import AddressInfo, address_literal
 from device_ui.mail.quoting import printable
+from device_ui.mail.tls import unverified
 from device_ui.mail.wire import Connection, Deadline
 from device_ui.shape import TYPE_CHECKING, dataclass
 
@@ -42,7 +42,7 @@ def speaks_tls(address: AddressInfo, host: str, seconds: float) -> bool:
     """Whether the server takes a TLS handshake as the first thing it hears, within `seconds`."""
     try:
         with _connected(address, Deadline(seconds)) as session:
-            session.wrap(_unverified(), host).do_handshake()
+            session.wrap(unverified(), host).do_handshake()
             return True
     except (OSError, ValueError):
         return False
@@ -54,7 +54,7 @@ def certificate(address: AddressInfo, host: str, seconds: float, *, starttls: bo
         with _connected(address, Deadline(seconds)) as session:
             if starttls:
                 _ask_for_tls(session)
-            sock = session.wrap(_unverified(), host)
+            sock = session.wrap(unverified(), host)
             sock.do_handshake()
             return read(sock.getpeercert(binary_form=True) or b"")
     except (OSError, ValueError, smtplib.SMTPException):
@@ -100,13 +100,6 @@ def _ask_for_tls(session: Connection) -> None:
     )
     if [code for code, _ in answers] != [220, 250, 220]:
         raise ValueError("the server does not begin TLS")
-
-
-def _unverified() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _names(found: x509.Certificate) -> list[str]:

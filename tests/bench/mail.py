@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from device_ui.mail.courier import Courier, trusted
+from device_ui.mail.courier import Courier
+from device_ui.mail.tls import trusted
 from device_ui.settings.smtp import SmtpSettings
 from tests.bench.rows import Row, seconds, turns
 from tests.bench.stand import Stand

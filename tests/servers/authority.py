@@ -7,11 +7,14 @@ import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from device_ui.mail.tls import trusted
 
 _DAY = datetime.timedelta(days=1)
 _COMMON_NAME_LIMIT = 64  # RFC 5280's ub-common-name; the SAN carries the whole name anyway
@@ -54,19 +57,23 @@ class Authority:
         *,
         not_before: datetime.datetime | None = None,
         not_after: datetime.datetime | None = None,
+        rsa_bits: int = 0,
     ) -> Certificate:
         """Issue a server certificate for `names`: DNS names (ASCII) or IP literals, all put into the SAN.
 
         Without dates it is valid from yesterday until tomorrow; dates are aware datetimes. A `not_after` in
         the past makes an expired certificate, a `not_before` in the future one which is not valid yet.
+        The key is of P-256, or of RSA with `rsa_bits`.
         ValueError when `names` is empty, a name is not ASCII, or the dates are in the wrong order.
         """
         if not names:
             raise ValueError("a certificate needs at least one name")
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(_common_name(names[0]), key, *_validity(not_before, not_after))
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_key_usage(digital_signature=True), critical=True)
+        builder = builder.add_extension(
+            _key_usage(digital_signature=True, key_encipherment=bool(rsa_bits)), critical=True
+        )
         builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_general_name, names))), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
@@ -75,7 +82,7 @@ class Authority:
     def _builder(
         self,
         subject: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
         not_before: datetime.datetime,
         not_after: datetime.datetime,
     ) -> x509.CertificateBuilder:
@@ -96,9 +103,9 @@ class Certificates:
     folder: Path
     authority: Authority = field(default_factory=lambda: Authority("Test authority"))
 
-    def chain(self, *names: str, **dates: datetime.datetime) -> Path:
-        """A file with the key and the certificate for these names (default: `host`); dates as in `Authority.issue`."""
-        certificate = self.authority.issue(list(names) or [self.host], **dates)
+    def chain(self, *names: str, **options: Any) -> Path:
+        """A file with the key and the certificate for these names (default: `host`); options as in `Authority.issue`."""
+        certificate = self.authority.issue(list(names) or [self.host], **options)
         path = self.folder / f"chain-{len(list(self.folder.iterdir()))}.pem"
         path.write_bytes(certificate.key_pem + certificate.cert_pem)
         return path
@@ -106,9 +113,7 @@ class Certificates:
     @property
     def context(self) -> ssl.SSLContext:
         """Verifies as the product does, and trusts this authority besides the system's."""
-        context = ssl.create_default_context()
-        context.load_verify_locations(cadata=self.authority.pem.decode())
-        return context
+        return trusted([str(self.authority.write(self.folder / "authority.pem"))])
 
 
 def _common_name(name: str) -> x509.Name:
@@ -135,14 +140,18 @@ def _validity(
 
 
 def _key_usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+    *,
+    digital_signature: bool = False,
+    key_encipherment: bool = False,
+    key_cert_sign: bool = False,
+    crl_sign: bool = False,
 ) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=digital_signature,
         key_cert_sign=key_cert_sign,
         crl_sign=crl_sign,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=key_encipherment,
         data_encipherment=False,
         key_agreement=False,
         encipher_only=False,
@@ -150,7 +159,7 @@ def _key_usage(
     )
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -53,8 +53,8 @@ class ScriptedServer:
 
     Steps of `script`: greeting, EHLO, STARTTLS, handshake, AUTH (the last answer to a login), challenge, login,
     password (what asks for the parts of a login; scripted, they end it), MAIL, RCPT, DATA, content (the answer after
-    the dot), RSET, QUIT. An EHLO in `script` replaces `features` (before TLS) and `features_in_tls`. With a `chain` (see `chain_file`) it speaks TLS: after STARTTLS, or
-    from the first byte with `tls_first`.
+    the dot), RSET, QUIT. An EHLO in `script` replaces `features` (before TLS) and `features_in_tls`. With a `chain` (see `chain_file`) or a `context` it speaks TLS:
+    after STARTTLS, or from the first byte with `tls_first`.
     """
 
     def __init__(
@@ -65,12 +65,16 @@ class ScriptedServer:
         features_in_tls: Sequence[str] = ("AUTH PLAIN LOGIN",),
         chain: Path | None = None,
         tls_first: bool = False,
+        context: ssl.SSLContext | None = None,
         address: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.script, self.features_in_tls = dict(script or {}), features_in_tls
-        self.features = features if features is not None else ("STARTTLS",) if chain else ("AUTH PLAIN LOGIN",)
-        self.tls_first, self.chain = tls_first, chain
+        self.tls_first, self.context = tls_first, context
+        if chain and not context:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(chain)
+        self.features = features if features is not None else ("STARTTLS",) if self.context else ("AUTH PLAIN LOGIN",)
         self.sessions: list[Session] = []
         self.stopping = threading.Event()
         self._listener = socket.create_server(
@@ -174,10 +178,8 @@ class Session(threading.Thread):
 
     def start_tls(self) -> None:
         """The server's side of the handshake; ends the session where the client does not like it."""
-        assert self.server.chain is not None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.server.chain)
-        self.sock = context.wrap_socket(self.sock, server_side=True)
+        assert self.server.context is not None
+        self.sock = self.server.context.wrap_socket(self.sock, server_side=True)
         self.secure = True
 
     def _play(self) -> None:

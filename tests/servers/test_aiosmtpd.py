@@ -11,7 +11,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from device_ui.mail.courier import Courier, trusted
+from device_ui.mail.courier import Courier
+from device_ui.mail.tls import trusted
 from device_ui.mail.verdict import Outcome, Stopped
 from device_ui.settings.smtp import SmtpSettings
 from tests.product import PASSWORD, free_port
