@@ -6,7 +6,9 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
 
 class DeviceUIError(Exception):
@@ -84,3 +86,22 @@ class HookError(DeviceUIError):
     def __init__(self, word: str, reason: str) -> None:
         super().__init__(reason)
         self.word, self.reason = word, reason
+
+
+class ErrorConversion:
+    """A context that raises `convert(error)` from an error of these `kinds`.
+
+    A class and no generator: in Python 3.13.5 the frame of a generator that raises another error is part of a cycle,
+    and with it every caller's frame, until a collection. One of them may hold the mail password.
+    """
+
+    def __init__(self, kinds: tuple[type[Exception], ...], convert: Callable[[Any], Exception]) -> None:
+        self._kinds, self._convert = kinds, convert
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Raise what `convert` makes of the error. No local variable refers to it: its traceback refers to this frame."""
+        if isinstance(error, self._kinds):
+            raise self._convert(error) from error

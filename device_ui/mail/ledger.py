@@ -12,10 +12,10 @@ import os
 import sqlite3
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from device_ui.errors import NotReadable, NotStored
+from device_ui.errors import ErrorConversion, NotReadable, NotStored
 from device_ui.mail import limit
 from device_ui.mail.reserve import Reserve
 from device_ui.settings import flash
@@ -326,14 +326,11 @@ class Ledger:
             raise
         return result
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise NotStored(self.path, OSError(str(error))) from error
-        except OSError as error:
-            raise NotStored(self.path, error) from error
+    def _told(self) -> ErrorConversion:
+        return ErrorConversion((sqlite3.Error, UnicodeDecodeError, OSError), self._not_stored)
+
+    def _not_stored(self, error: Exception) -> NotStored:
+        return NotStored(self.path, error if isinstance(error, OSError) else OSError(str(error)))
 
 
 def keep_facts(cursor: sqlite3.Cursor, facts: Facts) -> None:

@@ -5,12 +5,12 @@ What cannot be told apart is *try later*: only a 5xx to RCPT or DATA refuses a m
 
 from __future__ import annotations
 
-import contextlib
 import smtplib
 import ssl
-from collections.abc import Container, Iterator
+from collections.abc import Container
+from functools import partial
 
-from device_ui.errors import DeviceUIError
+from device_ui.errors import DeviceUIError, ErrorConversion
 from device_ui.mail.wire import Endless
 from device_ui.shape import dataclass
 
@@ -73,20 +73,20 @@ def verdict_of(code: int, good: Container[int]) -> str:
     return REFUSED if 500 <= code < 600 else TRY_LATER
 
 
-@contextlib.contextmanager
-def at(step: str, tls_problem: str = "no TLS spoken") -> Iterator[None]:
+def at(step: str, tls_problem: str = "no TLS spoken") -> ErrorConversion:
     """Turn whatever goes wrong into `Stopped`: the name of the step and a word for the problem."""
-    try:
-        yield
-    except ssl.SSLCertVerificationError as error:
+    return ErrorConversion((OSError, smtplib.SMTPException, ValueError), partial(_stopped, step, tls_problem))
+
+
+def _stopped(step: str, tls_problem: str, error: Exception) -> Stopped:
+    if isinstance(error, ssl.SSLCertVerificationError):
         problem = CERTIFICATE_PROBLEMS.get(error.verify_code, "unknown authority")
-        raise Stopped("certificate", problem, error.verify_message) from error
-    except ssl.SSLError as error:
+        return Stopped("certificate", problem, error.verify_message)
+    if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error)
         spoken = any(word in reason for word in TLS_WAS_SPOKEN)
-        raise Stopped(step, "no TLS agreed" if spoken else tls_problem, reason) from error
-    except (OSError, smtplib.SMTPException, ValueError) as error:
-        raise Stopped(step, *_problem(error)) from error
+        return Stopped(step, "no TLS agreed" if spoken else tls_problem, reason)
+    return Stopped(step, *_problem(error))
 
 
 def _problem(error: Exception) -> tuple[str, str]:
