@@ -1,4 +1,4 @@
-"""A real mail server for tests: Debian's Postfix 3.7, with Dovecot 2.3 checking the passwords.
+"""A real mail server for tests: Debian's Postfix, with Debian's Dovecot (2.3 or 2.4) checking the passwords.
 
 Everything lives in a folder of its own: nothing below /etc/postfix, /etc/dovecot, /run/dovecot or
 /var/spool/postfix is read for its settings or written. While it runs that folder is a fresh one directly
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import itertools
 import os
 import pwd
@@ -117,26 +118,15 @@ _RELAY = "smtpd_tls_security_level=none smtpd_relay_restrictions=permit_mynetwor
 
 # The first passdb answers nobody. It sets "nodelay", which is what makes a refusal immediate: with
 # auth_failure_delay = 0 alone Dovecot still holds each one back until its next half-second tick.
-_DOVECOT_CONF = """\
+_DOVECOT_COMMON = """\
 protocols =
 base_dir = {home}/run
 state_dir = {home}/state
 log_path = {home}/log/dovecot.log
 ssl = no
-disable_plaintext_auth = no
 auth_mechanisms = {mechanisms}
 auth_username_chars =
-auth_username_format = %u
-auth_debug = yes
 auth_failure_delay = 0 secs
-passdb {{
-  driver = static
-  args = noauthenticate nodelay=yes
-}}
-passdb {{
-  driver = passwd-file
-  args = username_format=%u {home}/etc/users
-}}
 service auth {{
   unix_listener {home}/auth {{
     mode = 0600
@@ -149,6 +139,40 @@ service anvil {{
   }}
 }}
 """
+# Version 2.4 has another language, and insists on its version in the first line.
+_DOVECOT_CONF = {
+    "2.3": _DOVECOT_COMMON
+    + """\
+disable_plaintext_auth = no
+auth_username_format = %u
+auth_debug = yes
+passdb {{
+  driver = static
+  args = noauthenticate nodelay=yes
+}}
+passdb {{
+  driver = passwd-file
+  args = username_format=%u {home}/etc/users
+}}
+""",
+    "2.4": "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n"
+    + _DOVECOT_COMMON
+    + """\
+auth_allow_cleartext = yes
+auth_username_format = %{{user}}
+log_debug = category=auth
+passdb static {{
+  fields {{
+    noauthenticate = yes
+    nodelay = yes
+  }}
+}}
+passdb passwd-file {{
+  auth_username_format = %{{user}}
+  passwd_file_path = {home}/etc/users
+}}
+""",
+}
 
 _RESULT = re.compile(r"client passdb out: (OK|FAIL)\t\d+\t(?:[^\t\n]*\t)*?user=([^\t\n]*)")
 _QUEUE_ID = re.compile(rb"^Received: .*?\(Postfix\)\s+(?:with \S+ )?id (\w+)", re.MULTILINE | re.DOTALL)
@@ -271,7 +295,7 @@ class MailServer:
         (etc / "main.cf").write_text(_MAIN_CF.format(**values))
         # Postfix reads a settings file which changed just now again and again until it is two seconds old.
         os.utime(etc / "main.cf", (0, 0))
-        (etc / "dovecot.conf").write_text(_DOVECOT_CONF.format(home=self._home, mechanisms=self._mechanisms))
+        (etc / "dovecot.conf").write_text(_dovecot_conf().format(home=self._home, mechanisms=self._mechanisms))
         _write_secret(etc / "server.pem", self._certificate.key_pem + self._certificate.cert_pem)
         _write_secret(etc / "users", users.encode())
         shutil.chown(etc / "users", user="dovecot")  # whose auth process reads it
@@ -428,6 +452,13 @@ def _require_root_and_packages() -> None:
     missing = [str(program) for program in (_MASTER, _DOVECOT) if not program.exists()]
     if missing:
         raise RuntimeError(f"missing {', '.join(missing)}: apt-get install postfix dovecot-core")
+
+
+@functools.cache
+def _dovecot_conf() -> str:
+    """Return the template in the language of the Dovecot that is installed."""
+    version = subprocess.run([_DOVECOT, "--version"], env=_ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    return _DOVECOT_CONF[".".join(version.split(".")[:2])]
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float, why: Callable[[], str]) -> None:
