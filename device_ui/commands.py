@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def run(device: Device, options: argparse.Namespace) -> int:
     from device_ui.desk import Desk
 
     desk = Desk(device, options.listen)
+    desk.check_is_free()
     if not options.demo:
         desk.start()
         print(f"device-ui is ready: {desk.setup_link()}", flush=True)
@@ -34,7 +36,7 @@ def run(device: Device, options: argparse.Namespace) -> int:
     server = demo.Server(mailbox)
     server.start()
     desk.start("--ca-file", str(mailbox.ca_file))
-    values = {"link": desk.setup_link(), "command": _this_command(), "data": device.folders.data}
+    values = {"link": desk.setup_link(), "command": _this_command(), "data": shlex.quote(str(device.folders.data))}
     print(DEMO.format(server=server, mailbox=mailbox, **values), flush=True)
     return desk.wait()
 
@@ -222,6 +224,6 @@ def check(device: Device, _options: argparse.Namespace) -> int:
 
 
 def _this_command() -> str:
-    """How this very program was called, for a line to copy."""
+    """Return how this very program was called, for a line to copy into a shell."""
     called = Path(sys.argv[0])
-    return str(called) if called.name == "device-ui" else f"{sys.executable} -m device_ui"
+    return shlex.join([str(called)] if called.name == "device-ui" else [sys.executable, "-m", "device_ui"])

@@ -31,6 +31,11 @@ class Desk:
         self._children: list[subprocess.Popen[bytes]] = []
         self._stop = threading.Event()
 
+    def check_is_free(self) -> None:
+        """Raise `DeviceUIError` when a mail hook already answers at this device's socket."""
+        if self._hook_answers():
+            raise DeviceUIError(f"already running: a mail hook answers at {self._device.folders.socket}")
+
     def start(self, *mailhook_options: str) -> None:
         """Start the hook, then the pages; returns when both answer. Raises `DeviceUIError` when one does not."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,7 +79,7 @@ class Desk:
             host = host.removeprefix("[").removesuffix("]")
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             socket.create_server((host, int(port)), family=family).close()
-        except (OSError, ValueError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             raise DeviceUIError(f"the pages cannot be served at {self._listen}: {error}") from error
 
     def _spawn(self, command: str, *options: str) -> None:

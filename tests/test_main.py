@@ -397,10 +397,46 @@ def test_run_ends_with_an_error_when_one_of_the_two_ends(product: Product):
 def test_run_says_in_one_line_that_the_port_is_taken(product: Product):
     process, _ = started_run(product)
     try:
-        second = product.command("run", "--listen", f"127.0.0.1:{product.port}", "--data", str(product.folder / "b"))
+        other = {**product.environment, "DEVICE_UI_RUN": str(product.folder / "b" / "run")}
+        words = ["run", "--listen", f"127.0.0.1:{product.port}", "--data", str(product.folder / "b")]
+        second = product.command(*words, env=other)
         assert second.returncode != 0
         assert "cannot be served" in second.stderr
         assert second.stderr.count("\n") == 1
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("command", ["run", "web"])
+@pytest.mark.parametrize("listen", ["127.0.0.1:99999", "127.0.0.1:x", "nonsense"])
+def test_an_address_that_cannot_be_is_one_line(product: Product, command, listen):
+    done = product.command(command, "--listen", listen)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 78
+    assert last.startswith(f"device-ui: the pages cannot be served at {listen}: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_run_on_the_same_data_says_so_before_anything_else(product: Product):
+    process, _ = started_run(product)
+    try:
+        second = product.command("run", "--demo", "--listen", f"127.0.0.1:{product.port}")
+        assert (second.returncode, second.stdout) == (78, "")
+        assert second.stderr == f"device-ui: already running: a mail hook answers at {product.folders.socket}\n"
+        assert not (product.folders.data / "demo").exists()
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_the_printed_event_command_is_one_for_a_shell(product: Product):
+    data = product.folder / "a folder; with $signs"
+    process, told = started_run(product, "--demo", "--data", str(data))
+    try:
+        (line,) = re.findall(r"^    (.* event 303 .*)$", told, re.MULTILINE)
+        done = subprocess.run(["sh", "-c", line], env=product.environment, capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("accepted 1\n", "")
     finally:
         process.terminate()
         process.wait(20)

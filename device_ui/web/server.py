@@ -36,6 +36,7 @@ DESCRIPTORS_BESIDES = 64
 # Without a visitor for so long the pages rest: longer than a browser keeps its connection, or reads the login page.
 REST_SECONDS = 60.0
 UNIX = "unix:"
+PORT_MAXIMUM = 65535
 # Whoever is in the socket's group may be the proxy, and nobody else.
 SOCKET_MODE = "660"
 # What waitress calls the other end of a Unix socket.
@@ -105,7 +106,7 @@ def open_doors(
 
 
 def _where(listen: str, handed: Sequence[socket.socket], trusted_proxy: str) -> dict[str, Any]:
-    """Where waitress listens, and whom it believes."""
+    """Where waitress listens, and whom it believes. Raises ValueError."""
     # An address is never called `UNIX_PEER`: beside a Unix socket it stays unbelieved.
     is_unix = any(each.family == socket.AF_UNIX for each in handed) if handed else listen.startswith(UNIX)
     believed = UNIX_PEER if is_unix else trusted_proxy
@@ -114,6 +115,9 @@ def _where(listen: str, handed: Sequence[socket.socket], trusted_proxy: str) -> 
         return proxy
     if is_unix:
         return {"unix_socket": listen.removeprefix(UNIX), "unix_socket_perms": SOCKET_MODE, **proxy}
+    port = listen.rpartition(":")[2]
+    if port.isdecimal() and int(port) > PORT_MAXIMUM:  # getaddrinfo(3) takes it, and cuts it to 16 bits
+        raise ValueError(f"{port} is no port")
     return {"listen": listen, **proxy}
 
 
