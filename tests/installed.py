@@ -17,7 +17,15 @@ import urllib.request
 FOLDERS = ("settings", "web", "mail", "public")
 LINKS = "/etc/systemd/system/*.wants/device-ui*"
 CREDENTIAL = "/etc/credstore.encrypted/device-ui.private.key"
-PLACES = ("/etc/device-ui*", "/run/device-ui*", "/usr/*/device-ui*", "/var/lib/device-ui*", CREDENTIAL, LINKS)
+PLACES = (
+    "/etc/device-ui*",
+    "/run/device-ui*",
+    "/usr/*/device-ui*",
+    "/usr/lib/python3/dist-packages/device_ui",
+    "/var/lib/device-ui*",
+    CREDENTIAL,
+    LINKS,
+)
 SECONDS = 20.0
 
 
@@ -58,7 +66,7 @@ def upgraded(package: str) -> list[str]:
         return file.read().splitlines()
 
 
-def main(package: str, port: str) -> None:
+def main(package: str, port: str, example: str) -> None:
     """Install, use, upgrade, remove, purge."""
     subprocess.run(["dpkg", "--install", package], check=True, stdout=subprocess.DEVNULL)
     found = {name: told("stat", "-c", "%a %U:%G", f"/var/lib/device-ui/{name}") for name in FOLDERS}
@@ -69,6 +77,7 @@ def main(package: str, port: str) -> None:
         for user, words in (("device-mail", ["device-ui", "mailhook"]), ("device-ui", web))
     ]
     found["event"] = tried(lambda: told("device-ui", "event", "303"))
+    found["imported"] = told("/usr/bin/python3", "-c", f"{example}\nprint(number)")
     found["page"] = tried(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/setup").read().decode())
     found["check"] = subprocess.run(["device-ui", "check"], capture_output=True, text=True).stdout
     for process in processes:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 import device_ui
 from device_ui.check import MINIMUM_VERSIONS
 from tests.product import ROOT, Product, free_port
+from tests.test_readme import block
+from tests.test_two_devices import SECRET
 
 APPLIANCE = ROOT / "device_ui" / "appliance"
 RECIPE = APPLIANCE / "yocto" / f"device-ui_{device_ui.__version__}.bb"
@@ -67,6 +70,13 @@ def wheel(source: Path) -> Path:
     run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", source / "dist", source)
     (found,) = (source / "dist").glob("*.whl")
     return found
+
+
+def test_no_file_of_the_wheel_holds_a_secret(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert len([name for name in files if ".dist-info/" not in name]) > 70
+    assert [name for name, content in files.items() if SECRET.search(content)] == []
 
 
 def test_the_wheel_serves_pages_and_takes_events_by_itself(wheel: Path, tmp_path: Path) -> None:
@@ -125,7 +135,7 @@ mount --rbind /dev "$1/root/dev"
 cp "$2" "$1/root/root/device-ui.deb"
 cp "$3" "$1/root/root/installed.py"
 exec chroot "$1/root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-	/usr/bin/python3 /root/installed.py /root/device-ui.deb "$4"
+	/usr/bin/python3 /root/installed.py /root/device-ui.deb "$4" "$5"
 """
 
 
@@ -140,7 +150,9 @@ def packages(source: Path) -> dict[str, Path]:
 def used(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What `installed` found on a machine with the package."""
     words = ["unshare", "--mount", "sh", "-c", THROWAWAY, "sh", tmp_path_factory.mktemp("machine")]
-    return dict(json.loads(run(*words, packages["bundled"], ROOT / "tests" / "installed.py", str(free_port()))))
+    return dict(
+        json.loads(run(*words, packages["bundled"], ROOT / "tests" / "installed.py", str(free_port()), block("python")))
+    )
 
 
 def test_the_package_makes_two_users_rooms_and_enables_its_units(used: dict[str, object]) -> None:
@@ -154,6 +166,10 @@ def test_what_the_package_installs_serves_pages_and_takes_events(used: dict[str,
     assert "Setup code" in str(used["page"])
     for name in MINIMUM_VERSIONS:
         assert re.search(rf"^ok +{name}: ", str(used["check"]), re.MULTILINE), used["check"]
+
+
+def test_a_program_of_the_firmware_imports_the_client_as_the_readme_says(used: dict[str, object]) -> None:
+    assert used["imported"] == "2"
 
 
 def test_after_an_upgrade_what_runs_is_the_new_version(used: dict[str, object]) -> None:
