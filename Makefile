@@ -4,7 +4,8 @@ PREFIX ?= /usr
 DESTDIR ?=
 INTERPRETER ?= /usr/bin/env python3
 LISTEN ?= 127.0.0.1:8080
-SOURCES := $(shell find device_ui static views -type f -not -name '*.pyc') setup.cfg pyproject.toml
+# A Python that was asked for replaces the one that made .venv; the default one does not.
+ENVIRONMENT := ASKED=$(if $(filter file,$(origin PYTHON)),no,yes) sh .ci/environment .venv "$(PYTHON)"
 LINT := --line-length 120
 RULES := --select A,ARG,B,C4,DTZ,E,F,I,N,PIE,PLC,PLE,PLW,RET,RUF,S,SIM,UP,W --ignore E501,N818,PLC0415,RUF001,RUF002,RUF003,S105,S603
 # The ledger's queries are put together of its own constants; what a person types is always a value (tests/test_history.py).
@@ -20,52 +21,39 @@ SCAN_SECONDS ?= 150
 help: ## say what each command does
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
-.venv/bin/python:
-	@sh .ci/needs venv
-	@$(PYTHON) -m venv .venv
-
-.venv/product: $(SOURCES) | .venv/bin/python
-	@.venv/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps . && rm -rf build device_ui.egg-info
-	@.venv/bin/pip install --quiet --disable-pip-version-check . && rm -rf build device_ui.egg-info
-	@touch $@
-
-.venv/tests: setup.cfg .venv/product
-	@.venv/bin/pip install --quiet --disable-pip-version-check '.[test]' && rm -rf build device_ui.egg-info
-	@touch $@
+.venv/product .venv/tests:
+	@$(ENVIRONMENT) $(@F)
 
 run: .venv/product ## start the product with its demo mail server, ready for a browser
-	@.venv/bin/device-ui run --demo --data demo-data --listen $(LISTEN)
+	@.venv/bin/device-ui run --demo --data demo-data --listen "$(LISTEN)"
 
-test: .venv/tests ## run everything: unit tests, real mail servers, a real browser; print the coverage
+test: ## run everything: unit tests, real mail servers, a real browser; print the coverage
 	@sh .ci/needs tests
+	@$(ENVIRONMENT) tests
 	@rm -f .coverage .coverage.*
 	@.venv/bin/python -m compileall -q device_ui tests
-	@.venv/bin/python -m coverage run -m pytest $(TESTS)
-	@.venv/bin/python -m coverage combine --quiet
-	@.venv/bin/python -m coverage report
+	@trap : INT; .venv/bin/python -m coverage run -m pytest $(TESTS); result=$$?; \
+		.venv/bin/python -m coverage combine --quiet; exit $$result
+	@.venv/bin/python -m coverage report $(if $(TESTS),--fail-under 0)
 
-versions: $(addprefix .venv/versions/,$(VERSIONS)) ## run the unit tests with every Python that setup.cfg names
+versions: ## run the unit tests with every Python that setup.cfg names
+	@for version in $(VERSIONS); do sh .ci/environment .venv/versions/$$version python$$version tests || exit 1; done
 	@for version in $(VERSIONS); do echo "Python $$version"; \
-		".venv/versions/$$version/bin/python" -m pytest $(addprefix --ignore=tests/,browser servers power bench) $(TESTS) || exit 1; done
+		".venv/versions/$$version/bin/python" -m pytest $(addprefix --ignore=tests/,browser servers power bench test_make.py) $(TESTS) || exit 1; done
 
-.venv/versions/%: setup.cfg $(SOURCES)
-	@python$* -m venv $@
-	@$@/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps . && rm -rf build device_ui.egg-info
-	@$@/bin/pip install --quiet --disable-pip-version-check '.[test]' && rm -rf build device_ui.egg-info
-	@touch $@
-
-power: .venv/tests ## cut the power everywhere: start on every disk that a cut could leave; takes an hour
+power: ## cut the power everywhere: start on every disk that a cut could leave; takes an hour
 	@sh .ci/needs tests
+	@$(ENVIRONMENT) tests
 	@.venv/bin/python -m tests.power
 	@DEVICE_UI_POWER=all .venv/bin/python -m pytest --numprocesses 0 --capture no --timeout 0 tests/power
 
 # The scanners that are programs: by themselves, since sslyze needs an older cryptography than the product does, and wapiti
 # other versions of what both need.
-.venv/audit: setup.cfg .venv/tests
-	@.venv/bin/pip install --quiet --disable-pip-version-check '.[audit]' && rm -rf build device_ui.egg-info
-	@$(PYTHON) -m venv .venv/wapiti
+.venv/audit: setup.cfg
+	@$(ENVIRONMENT) audit
+	@.venv/bin/python -m venv .venv/wapiti
 	@.venv/wapiti/bin/pip install --quiet --disable-pip-version-check wapiti3
-	@$(PYTHON) -m venv .venv/audit
+	@.venv/bin/python -m venv .venv/audit
 	@.venv/audit/bin/pip install --quiet --disable-pip-version-check $(SCANNERS)
 	@touch $@
 
@@ -74,19 +62,20 @@ audit: .venv/audit ## let fuzzers and scanners at all of it, on loopback alone; 
 	@AUDIT_EXAMPLES=$(EXAMPLES) AUDIT_FUZZ_SECONDS=$(FUZZ_SECONDS) AUDIT_CASES=$(CASES) AUDIT_SCAN_SECONDS=$(SCAN_SECONDS) \
 		.venv/bin/python -m pytest --timeout 0 $(or $(TESTS),tests/audit)
 
-bench: .venv/tests ## measure every figure beside its floor, and what is written to flash; takes some minutes
+bench: ## measure every figure beside its floor, and what is written to flash; takes some minutes
 	@sh .ci/needs tests
+	@$(ENVIRONMENT) tests
 	@.venv/bin/python -m tests.bench
 
 check: .venv/tests ## check format, lint and types
-	@.venv/bin/ruff format $(LINT) --check device_ui tests
-	@.venv/bin/ruff check $(LINT) $(RULES) device_ui
-	@.venv/bin/ruff check $(LINT) --select B,E,F,I,UP,W --ignore E501 tests
-	@.venv/bin/mypy
+	@.venv/bin/python -m ruff format $(LINT) --check device_ui tests
+	@.venv/bin/python -m ruff check $(LINT) $(RULES) device_ui
+	@.venv/bin/python -m ruff check $(LINT) --select B,E,F,I,UP,W --ignore E501 tests
+	@.venv/bin/python -m mypy
 
 format: .venv/tests ## put the source into its format
-	@.venv/bin/ruff format $(LINT) device_ui tests
-	@.venv/bin/ruff check $(LINT) --select I --fix device_ui tests
+	@.venv/bin/python -m ruff format $(LINT) device_ui tests
+	@.venv/bin/python -m ruff check $(LINT) --select I --fix device_ui tests
 
 install: ## install under DESTDIR and PREFIX, without dependencies and without pip, as a packager expects
 	@install -d -m 755 "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/device-ui"
@@ -103,11 +92,11 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 	@install -m 644 device_ui/appliance/tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/device-ui.conf"
 	@install -m 644 device_ui/appliance/nginx.conf device_ui/appliance/stunnel.conf "$(DESTDIR)$(PREFIX)/share/device-ui"
 
-deb: .venv/bin/python ## build Debian packages in dist: with the three dependencies inside, and one that names them
+deb: .venv/product ## build Debian packages in dist: with the three dependencies inside, and one that names them
 	@sh .ci/deb dist bundled
 	@sh .ci/deb dist plain
 
 clean: ## remove what the other commands made, but not the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help run test versions power audit bench check format install deb clean
+.PHONY: .venv/product .venv/tests help run test versions power audit bench check format install deb clean

@@ -457,7 +457,9 @@ def _require_root_and_packages() -> None:
 @functools.cache
 def _dovecot_conf() -> str:
     """Return the template in the language of the Dovecot that is installed."""
-    version = subprocess.run([_DOVECOT, "--version"], env=_ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    version = subprocess.run(
+        [_DOVECOT, "--version"], env=_ENVIRONMENT, capture_output=True, text=True, check=True
+    ).stdout
     return _DOVECOT_CONF[".".join(version.split(".")[:2])]
 
 
