@@ -7,6 +7,7 @@ puts one of their own in its place, which is then left alone.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import datetime
 import fcntl
@@ -31,8 +32,10 @@ ORGANIZATION = "Self-signed by this device"
 # A browser's clock may be slow by this; a year is the most that Mozilla's server-side guidelines take (Apple: 825 days).
 BACKDATED, LIFETIME = datetime.timedelta(days=1), datetime.timedelta(days=365)
 RENEWED_BEFORE = datetime.timedelta(days=30)
-# linux/sockios.h
-SIOCGIFADDR = 0x8915
+# netdevice(7): every IPv4 address of every interface as a `struct ifreq`: 16 bytes of name, then a union whose largest
+# member is `struct ifmap`. It needs no netlink socket, unlike getifaddrs(3) and if_nameindex(3).
+SIOCGIFCONF = 0x8912
+IFREQ_BYTES = struct.calcsize("16sLLHBBB0L")
 IF_INET6 = Path("/proc/net/if_inet6")
 # linux/if_addr.h: temporary, deprecated, tentative or refused. A new temporary one a day must not be a new certificate.
 PASSING = 0x01 | 0x20 | 0x40 | 0x08
@@ -212,11 +215,15 @@ def _key(path: Path) -> EllipticCurvePrivateKey:
 
 
 def _ipv4() -> Iterator[str]:
+    """Yield the IPv4 addresses of all interfaces, secondary ones included."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):  # an interface without an address
-                answer = fcntl.ioctl(sock, SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-                yield socket.inet_ntoa(answer[20:24])
+        # Without a buffer the kernel returns the size that it needs; one address more may come between the two calls.
+        needed, _ = struct.unpack("iP", fcntl.ioctl(sock, SIOCGIFCONF, struct.pack("iP", 0, 0)))
+        found = array.array("B", bytes(needed + IFREQ_BYTES))
+        place, room = found.buffer_info()
+        filled, _ = struct.unpack("iP", fcntl.ioctl(sock, SIOCGIFCONF, struct.pack("iP", room, place)))
+    for begin in range(0, filled, IFREQ_BYTES):
+        yield socket.inet_ntoa(found[begin + 20 : begin + 24].tobytes())
 
 
 def _ipv6(told: Path = IF_INET6) -> Iterator[str]:

@@ -161,10 +161,11 @@ def _settings(device: Device) -> str:
 def _certificate(device: Device) -> str:
     folder = device.folders.tls
     try:
-        if flash.read(folder / certificate.CERTIFICATE) is None:
-            return "none; device-ui certificate makes one, for nginx or stunnel"
+        is_there = flash.read(folder / certificate.CERTIFICATE) is not None
     except NotReadable:
         return "not readable by this user, as it should be"
+    if not is_there and not folder.is_dir():  # a desk: the installer makes the folder where a proxy needs it
+        return "none; device-ui certificate makes one, for nginx or stunnel"
     wanted = (own_names(device["web.names"]), certificate.own_addresses(), datetime.datetime.now(datetime.UTC))
     problem = certificate.problem(folder, *wanted)
     if problem:

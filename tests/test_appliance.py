@@ -73,13 +73,38 @@ def test_the_certificates_service_is_sealed_but_for_what_root_must():
     assert exposure("device-ui-certificate.service") <= 1.5
 
 
-def test_the_certificate_is_made_by_a_root_without_any_of_its_powers(tmp_path):
+def confined(name: str, *words: str, **run: object) -> subprocess.CompletedProcess[str]:
+    """Run a program of a unit under the unit's system call filters and capabilities (tests/sandbox.py)."""
+    entered = [sys.executable, "-m", "tests.sandbox", str(APPLIANCE / name), *words]
+    return subprocess.run(entered, **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60, **run})  # type: ignore[call-overload]
+
+
+def test_the_certificate_is_made_under_the_filters_of_its_unit(tmp_path):
     assert unit("device-ui-certificate.service")["Service"]["CapabilityBoundingSet"] == ""
-    without = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"]
-    words = [*without, sys.executable, "-m", "device_ui", "certificate", "--if-needed", "--data", str(tmp_path)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    words = ("-m", "device_ui", "certificate", "--if-needed", "--data", str(tmp_path))
+    done = confined("device-ui-certificate.service", sys.executable, *words)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tls" / "certificate.pem").exists()
+    assert confined("device-ui-certificate.service", sys.executable, *words).returncode == 1
+
+
+NETLINK = "import socket; print(socket.if_nameindex())"
+CHOWN = "import os; os.chown(os.devnull, 1, 1)"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [
+        ("device-ui-certificate.service", NETLINK, "Errno 97"),
+        ("device-ui-web.service", NETLINK, "Errno 97"),
+        ("device-ui-mailhook.service", NETLINK, "Errno 97"),
+        ("device-ui-reset.service", CHOWN, "Errno 1"),
+    ],
+)
+def test_a_filter_of_a_unit_forbids_what_it_is_for(name, code, told):
+    done = confined(name, sys.executable, "-c", code)
+    assert done.returncode == 1
+    assert told in done.stderr
 
 
 def test_the_proxy_takes_a_new_certificate_and_is_left_alone_without_one():

@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from device_ui import certificate
-from tests.product import Product
+from tests.product import ROOT, Product
 
 NOW = datetime.datetime(2027, 1, 15, tzinfo=datetime.UTC)
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -243,6 +244,8 @@ def test_check_tells_how_the_certificate_is(product: Product):
         return next(each for each in product.command("check").stdout.splitlines() if "TLS certificate" in each)
 
     assert line() == "ok    TLS certificate: none; device-ui certificate makes one, for nginx or stunnel"
+    product.folders.tls.mkdir(parents=True)
+    assert line() == "WRONG TLS certificate: there is none; device-ui certificate makes a new one"
     product.command("certificate")
     assert line().startswith("ok    TLS certificate: SHA-256 ")
     (product.folders.tls / "certificate.pem").write_text("nonsense")
@@ -262,6 +265,16 @@ def test_the_addresses_are_those_of_the_interfaces():
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.bind((address, 0))
+
+
+def test_every_address_of_an_interface_is_found_in_another_network_namespace(tmp_path):
+    """Secondary ones, with a label and without, and those of another network on the same interface."""
+    addresses = ("192.0.2.7/24", "192.0.2.8/24", "198.51.100.9/24 label lo:1", "203.0.113.1/32")
+    lines = ["busybox ip link set lo up", *(f"busybox ip addr add {each} dev lo" for each in addresses)]
+    lines.append(f"exec {sys.executable} -c 'from device_ui import certificate; print(*certificate.own_addresses())'")
+    words = ["unshare", "--net", "sh", "-ec", "\n".join(lines)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert sorted(done.stdout.split()) == ["192.0.2.7", "192.0.2.8", "198.51.100.9", "203.0.113.1"], done.stderr
 
 
 def test_an_address_of_a_day_is_no_reason_for_a_new_certificate(tmp_path):
