@@ -122,8 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.function is commands.sendmail:
             options.words = words[1:]
-        # An alarm is not lost for a typing error in the maker's file: only the socket is needed.
-        if options.function in (commands.event, commands.sendmail):
+        # An alarm is not lost for a typing error in the maker's file: only the socket is needed. The processes read it by themselves.
+        if options.function in (commands.event, commands.sendmail, commands.web, commands.mailhook):
             device = Device.plain(Folders.find(options.data, os.environ))
         else:
             device = start.device(options.data)

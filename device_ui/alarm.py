@@ -68,7 +68,6 @@ def _event(asked: dict[str, str]) -> int:
 def _started(command: str, asked: dict[str, str]) -> int:
     from device_ui import start
 
-    device = start.device(asked.get("data"))
     if command == "web":
-        return start.web(device, asked.get("listen", start.LISTEN))
-    return start.mailhook(device, asked.get("ca_file", ""), allow_loopback="allow_loopback" in asked)
+        return start.web(asked.get("data"), asked.get("listen", start.LISTEN))
+    return start.mailhook(asked.get("data"), asked.get("ca_file", ""), allow_loopback="allow_loopback" in asked)

@@ -62,14 +62,14 @@ Ctrl-C ends both.
 """
 
 
-def web(device: Device, options: argparse.Namespace) -> int:
+def web(_device: Device, options: argparse.Namespace) -> int:
     """The pages alone, as systemd starts them."""
-    return start.web(device, options.listen)
+    return start.web(options.data, options.listen)
 
 
-def mailhook(device: Device, options: argparse.Namespace) -> int:
+def mailhook(_device: Device, options: argparse.Namespace) -> int:
     """The mail hook alone, as systemd starts it."""
-    return start.mailhook(device, options.ca_file, allow_loopback=options.allow_loopback)
+    return start.mailhook(options.data, options.ca_file, allow_loopback=options.allow_loopback)
 
 
 def event(device: Device, options: argparse.Namespace) -> int:

@@ -1,8 +1,9 @@
 """What the maker fixed: names, folders, limits, and which choices are locked. Read once when a process starts.
 
 `device.toml` in the ``etc`` folder is the maker's file; every setting has a default, so that it may be missing. A
-setting that is not in `SETTINGS` or not of its kind stops the start with one line: a typing error in a lock must not
-open what the maker meant to close. Only the looks (``brand``) stop nothing: no alarm waits for a colour.
+setting that is not in `SETTINGS` or not of its kind stops the start with one line (under systemd: until the file is right, see
+`start`): a typing error in a lock must not open what the maker meant to close. Only the looks (``brand``) stop nothing: no
+alarm waits for a colour.
 """
 
 from __future__ import annotations
@@ -248,9 +249,22 @@ def host_name() -> str:
     return socket.gethostname().lower()
 
 
+def is_activated(environment: Mapping[str, str]) -> bool:
+    """Return whether systemd started this process for a socket that it holds."""
+    return environment.get("LISTEN_PID") == str(os.getpid())
+
+
+def notify_status(environment: Mapping[str, str], text: str) -> None:
+    """Show one line in `systemctl status` (sd_notify(3)); without systemd do nothing."""
+    address = environment.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.sendto(f"STATUS={text}".encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+
+
 def listen_fds(environment: Mapping[str, str]) -> list[socket.socket]:
     """The sockets that systemd opened for this process (sd_listen_fds(3)); none when it was started by hand."""
-    if environment.get("LISTEN_PID") != str(os.getpid()):
+    if not is_activated(environment):
         return []
     count = int(environment.get("LISTEN_FDS", "0"))
     return [socket.socket(fileno=SD_LISTEN_FDS_START + number) for number in range(count)]

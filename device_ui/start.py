@@ -1,12 +1,19 @@
-"""How both processes begin, whoever read the command line, and how any command ends that went wrong (sysexits.h)."""
+"""How both processes begin, whoever read the command line, and how any command ends that went wrong (sysexits.h).
+
+What does not let a process start (a typing error in device.toml, a read-only flash) ends it when it was started by hand. Under
+systemd it would be started again, every second and for ever: there it logs the reason once, shows it in `systemctl status`, and
+waits until it can start. Nothing runs on settings that were not read whole. Meanwhile the pages answer 503, and the lines of
+callers stay in the queue of the mail hook's socket.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
+import time
 
-from device_ui.device import Device, Folders
+from device_ui.device import Device, Folders, is_activated, notify_status
 from device_ui.errors import DeviceUIError, HookError, NotReadable, NotStored
 from device_ui.log import Log
 
@@ -26,6 +33,8 @@ HOOK_EXITS = {
     "password": EX_CONFIG,
 }
 LISTEN = "127.0.0.1:8080"
+# Between two looks at what does not let the mail hook start.
+LOOK_SECONDS = 1.0
 
 
 def device(data: str | None) -> Device:
@@ -35,25 +44,48 @@ def device(data: str | None) -> Device:
     return Device.load(folders)
 
 
-def web(device: Device, listen: str = LISTEN) -> int:
-    """Serve the pages until a signal, or until they rest."""
+def web(data: str | None, listen: str = LISTEN) -> int:
+    """Serve the pages until a signal, or until they rest. Raises `DeviceUIError` when they cannot start; under systemd waits."""
     from device_ui.web import templates
 
     templates.compile_usual()
     from device_ui.web import server
 
     _keep_log()
-    server.serve(device, listen, device["web.trusted_proxy"])
+    try:
+        found = device(data)
+        server.serve(found, listen, found["web.trusted_proxy"])
+    except DeviceUIError as error:
+        if not is_activated(os.environ):
+            raise
+        _report(error)
+        server.serve_unavailable(lambda: _is_startable(data))
     return EX_OK
 
 
-def mailhook(device: Device, ca_file: str = "", *, allow_loopback: bool = False) -> int:
-    """Accept and mail events until a signal, or until there is nothing left to do; `EX_SOFTWARE` when it broke down."""
+def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = False) -> int:
+    """Accept and mail events until a signal, or until there is nothing left to do; `EX_SOFTWARE` when it broke down.
+
+    Raises `DeviceUIError` when it cannot start; under systemd waits.
+    """
     from device_ui.mail.daemon import Daemon
 
     Log.to_stderr()
-    is_well = Daemon(device, allow_loopback=allow_loopback, ca_file=ca_file).run()
-    return EX_OK if is_well else EX_SOFTWARE
+    reason = ""
+    while True:
+        try:
+            daemon = Daemon(device(data), allow_loopback=allow_loopback, ca_file=ca_file)
+            break
+        except DeviceUIError as error:
+            if not is_activated(os.environ):
+                raise
+            if str(error) != reason:
+                reason = str(error)
+                _report(error)
+        # Not `threading.Event`: SIGTERM must end the process here, too.
+        time.sleep(LOOK_SECONDS)
+    notify_status(os.environ, "")
+    return EX_OK if daemon.run() else EX_SOFTWARE
 
 
 def failed(error: DeviceUIError | OSError) -> int:
@@ -64,6 +96,23 @@ def failed(error: DeviceUIError | OSError) -> int:
     if isinstance(error, NotStored | NotReadable):
         return EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_IOERR
     return EX_CONFIG if isinstance(error, DeviceUIError) else EX_OSERR
+
+
+def _is_startable(data: str | None) -> bool:
+    """Return whether `web` would get as far as its sockets."""
+    from device_ui.web.server import prepare
+
+    try:
+        prepare(device(data), quiet=True)
+    except DeviceUIError:
+        return False
+    return True
+
+
+def _report(error: DeviceUIError) -> None:
+    """Show why this process waits: one line in the log, and the state of the unit."""
+    print(f"device-ui: {error}; waiting until it is right", file=sys.stderr, flush=True)
+    notify_status(os.environ, f"waiting: {error}")
 
 
 def _finish_reset(folders: Folders) -> None:

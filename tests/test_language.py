@@ -35,6 +35,7 @@ SHOWN = (
     "web/forms.py",
     "web/guard.py",
     "web/site.py",
+    "web/unavailable.py",
     "web/pages/entry.py",
     "web/pages/history.py",
     "web/pages/language.py",
@@ -68,7 +69,7 @@ FOREIGN = {
 PROSE = re.compile(r"[A-Za-z’'“]{2,}[,:;.)”]* [a-zA-Z{(]")
 # In those modules, and never on a page.
 UNSEEN = re.compile(
-    r"attachment;|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|, after |; not used, |port or security"
+    r"attachment;|<!doctype|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|, after |; not used, |port or security"
 )
 
 

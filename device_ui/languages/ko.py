@@ -18,6 +18,8 @@ SENTENCES = {
     "Set up": "초기 설정",
     "Set up this device": "장치 초기 설정",
     "Setup code": "설정 코드",
+    "The e-mail page of this device cannot start.": "이 장치의 이메일 페이지를 시작할 수 없습니다.",
+    "A file of the device is wrong or cannot be read. At the device’s console, device-ui check says which one.": "장치의 파일이 잘못되었거나 읽을 수 없습니다. 장치 콘솔에서 device-ui check 명령을 실행하면 어떤 파일인지 알 수 있습니다.",
     "Printed on the device’s console when it started, and shown by <code>device-ui setup-code</code>.": "장치가 시작될 때 콘솔에 표시되며, <code>device-ui setup-code</code> 명령으로도 확인할 수 있습니다.",
     "New administrator’s password": "새 관리자 암호",
     "15 to 128 characters. A sentence is easier to remember than a riddle, and harder to guess.": "15~128자입니다. 복잡한 암호보다 문장이 기억하기 쉽고 추측하기 어렵습니다.",

@@ -18,7 +18,7 @@ from device_ui.device import Device, listen_fds
 from device_ui.errors import Damaged, DeviceUIError
 from device_ui.settings import flash
 from device_ui.shape import Any
-from device_ui.web import app
+from device_ui.web import app, unavailable
 from device_ui.web.administrator import Administrator, Record
 from device_ui.web.connection import Limits
 from device_ui.web.door import Door, Doors, TcpDoor, UnixDoor
@@ -35,6 +35,8 @@ WAITING_MAXIMUM, SENDING_MAXIMUM = 256 * 1024, 256 * 1024
 DESCRIPTORS_BESIDES = 64
 # Without a visitor for so long the pages rest: longer than a browser keeps its connection, or reads the login page.
 REST_SECONDS = 60.0
+# Between two looks at files that do not let the pages start.
+LOOK_SECONDS = 1.0
 UNIX = "unix:"
 PORT_MAXIMUM = 65535
 # Whoever is in the socket's group may be the proxy, and nobody else.
@@ -69,6 +71,26 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", rest_seconds: fl
     if server.run():
         log.info("the pages rest; the next connection starts them again")
     site.guard.throttle.settle()
+
+
+def serve_unavailable(is_startable: Callable[[], bool], rest_seconds: float = REST_SECONDS) -> None:
+    """Answer what systemd hands over with `unavailable` until the pages can start, or until they rest.
+
+    `is_startable` is called every `LOOK_SECONDS`. The next connection starts a new process.
+    """
+    server = open_doors(unavailable.answer, "", listen_fds(os.environ), limits=Limits(connections=_connections()))
+    server.rest_after(rest_seconds, lambda: True)
+
+    def look(*_: object) -> None:
+        if is_startable():
+            _leave()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
+    server.run()
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def prepare(device: Device, *, quiet: bool = False) -> Record | None:

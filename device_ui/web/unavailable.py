@@ -1,0 +1,40 @@
+"""The one page of a device whose files do not let the pages start, such as a device.toml with a typing error.
+
+Any client may read it, so that it names no file and quotes nothing: the log, `systemctl status` and `device-ui check` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from device_ui.language import ENGLISH, accepted, load
+from device_ui.shape import Any
+
+TITLE = "The e-mail page of this device cannot start."
+SENTENCE = "A file of the device is wrong or cannot be read. At the device’s console, device-ui check says which one."
+# Seconds after which a browser, or a program, asks again.
+AGAIN_SECONDS = 5
+PAGE = """<!doctype html>
+<html lang="{code}">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="refresh" content="{seconds}">
+<title>{title}</title>
+<h1>{title}</h1>
+<p>{sentence}</p>
+</html>
+"""
+
+
+def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer any request with 503 and the page in the client's language (WSGI)."""
+    code = accepted(environ.get("HTTP_ACCEPT_LANGUAGE", ""), ENGLISH)
+    words = load(code)
+    page = PAGE.format(code=code, seconds=AGAIN_SECONDS, title=words(TITLE), sentence=words(SENTENCE)).encode()
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(page))),
+        ("Retry-After", str(AGAIN_SECONDS)),
+    ]
+    start_response("503 Service Unavailable", headers)
+    return [page]
