@@ -17,6 +17,9 @@ from device_ui.device import Device, Folders
 from device_ui.errors import DeviceUIError
 from device_ui.start import EX_OK, EX_USAGE
 
+# Commands that run whatever device.toml says.
+NEEDS_FOLDERS = (commands.event, commands.sendmail, commands.web, commands.mailhook, commands.factory_reset)
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with errors of one line and the exit code of sysexits.h."""
@@ -82,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     _command(words, "rotate-key", commands.rotate_key)
     one = _command(words, "factory-reset", commands.factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")
+    one.add_argument("--resume", action="store_true", help="only finish a reset that was interrupted")
     _command(words, "check", commands.check)
     return root
 
@@ -123,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.function is commands.sendmail:
             options.words = words[1:]
         # An alarm is not lost for a typing error in the maker's file: only the socket is needed. The processes read it by themselves.
-        if options.function in (commands.event, commands.sendmail, commands.web, commands.mailhook):
+        # A factory reset needs none of it.
+        if options.function in NEEDS_FOLDERS:
             device = Device.plain(Folders.find(options.data, os.environ))
         else:
             device = start.device(options.data)

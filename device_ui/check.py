@@ -9,7 +9,7 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ from device_ui.web.guard import own_names
 # The oldest releases without a known hole in what is used here; cryptography 47 is the first with HPKE.
 MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 2), "cryptography": (47,)}
 
+# Seconds that a hook has to start on slow flash, and to make its keys.
+START_SECONDS = 20.0
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -43,6 +46,8 @@ class Finding:
 
 def findings(device: Device) -> Iterator[Finding]:
     """Every look, in an order that mends what the later ones need first."""
+    # First, though it is listed last: its socket starts a hook, which makes the keys of a new device before it answers.
+    answer = _asked(device)
     for package in MINIMUM_VERSIONS:
         yield _version(package)
     looks: tuple[tuple[str, Callable[[Device], str]], ...] = (
@@ -55,7 +60,7 @@ def findings(device: Device) -> Iterator[Finding]:
         ("SMTP settings", _settings),
         ("TLS certificate", _certificate),
         ("state program", _state_command),
-        ("mail hook", _hook),
+        ("mail hook", lambda _: _hook(answer)),
     )
     for subject, look in looks:
         try:
@@ -189,13 +194,19 @@ def _looks(device: Device) -> Iterator[Finding]:
         yield Finding("brand", True, found.title or "none")
 
 
-def _hook(device: Device) -> str:
+def _asked(device: Device) -> Mapping[str, Any] | HookError:
+    """Return the state of the mail path, or why the hook did not say it; wait for a hook that starts."""
     try:
-        state = client.state(device.folders.socket)
+        return client.state(device.folders.socket, seconds=START_SECONDS)
     except HookError as error:
-        if error.word == "denied":
+        return error
+
+
+def _hook(state: Mapping[str, Any] | HookError) -> str:
+    if isinstance(state, HookError):
+        if state.word == "denied":
             return "answers; this user may not ask for its state"
-        raise
+        raise state
     if state["removed"]:
         raise DeviceUIError(f"{state['removed']} events were removed before they could be mailed: the ledger was full")
     if state["clock"]:

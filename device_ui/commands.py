@@ -121,6 +121,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
         raise DeviceUIError("no settings are stored yet")
     password = None
     if options.reveal and found.sealed:
+        _require_key(device)
         password = seal.unseal(
             found.sealed, keys.load_opening(device.folders.private_key, found.sealed).private, found.bound_to
         )
@@ -174,18 +175,26 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
 
 
 def factory_reset(device: Device, options: argparse.Namespace) -> int:
-    """Destroy the key, then everything else that was set and recorded; asks for --yes. Stop both processes first."""
+    """Destroy the key, then everything else that was set and recorded; asks for --yes. Under systemd stops and starts the units."""
     from device_ui import factory
     from device_ui.mail import client
 
+    folders = device.folders
+    if options.resume:
+        start.finish_reset(folders)
+        return EX_OK
     if not options.yes:
         print("device-ui: this erases every setting and the history; --yes says that you mean it", file=sys.stderr)
         return EX_USAGE
-    if client.is_answering(device.folders.socket):
-        print("device-ui: the mail hook is running; stop both processes first", file=sys.stderr)
-        return EX_TEMPFAIL
-    factory.reset(device.folders)
-    print("Everything is erased. The next start makes a new setup code.")
+    with factory.units_stopped(folders) as started_again:
+        if client.is_answering(folders.socket):
+            print("device-ui: the mail hook is running; stop both processes first", file=sys.stderr)
+            return EX_TEMPFAIL
+        factory.reset(folders)
+    if started_again:
+        print("Everything is erased. device-ui setup-code shows the new setup code; the page starts with it.")
+    else:
+        print("Everything is erased. Start the mail hook and the pages; device-ui setup-code shows the new setup code.")
     return EX_OK
 
 
@@ -221,6 +230,17 @@ def check(device: Device, _options: argparse.Namespace) -> int:
         wrong += not finding.well
         print(finding)
     return EX_CONFIG if wrong else EX_OK
+
+
+def _require_key(device: Device) -> None:
+    """Raise `DeviceUIError` where the private key is a credential that this process was not given."""
+    stored = device.folders.stored_credential
+    if stored and device.folders.credential is None:
+        raise DeviceUIError(
+            f"the private key is encrypted, and systemd decrypts it for a unit alone; as root: "
+            f"systemd-run --pipe --quiet --property=LoadCredentialEncrypted={stored.name}:{stored} "
+            f"{_this_command()} settings --reveal"
+        )
 
 
 def _this_command() -> str:

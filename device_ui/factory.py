@@ -8,13 +8,44 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from device_ui import places
 from device_ui.device import Folders
 from device_ui.errors import DeviceUIError
 
 MARK = "factory-reset-begun"
+# sd_booted(3)
+BOOTED = "/run/systemd/system"
+SOCKETS = ("device-ui-web.socket", "device-ui-mailhook.socket")
+SERVICES = ("device-ui-web.service", "device-ui-mailhook.service")
+# What a new device starts with.
+FIRST = ("device-ui-setup-code.service", "device-ui-certificate-first.service")
+
+
+@contextlib.contextmanager
+def units_stopped(folders: Folders) -> Iterator[list[str]]:
+    """Stop both processes and their sockets; yield the sockets that are started again in the end: those that were active.
+
+    A device whose sockets are stopped already, to make an image of it, stays as it is. Without systemd, and for any data
+    folder but the system's, do nothing.
+    """
+    if os.fspath(folders.data) != places.DATA or not os.path.isdir(BOOTED):
+        yield []
+        return
+    active = [unit for unit in SOCKETS if _systemctl("is-active", "--quiet", unit) == 0]
+    _systemctl("stop", *SOCKETS, *SERVICES)
+    try:
+        yield active
+    finally:
+        if active:
+            _systemctl("start", *active, *FIRST)
+
+
+def _systemctl(*words: str) -> int:
+    return subprocess.run(["systemctl", *words], check=False).returncode
 
 
 def reset(folders: Folders) -> None:

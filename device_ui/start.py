@@ -40,8 +40,16 @@ LOOK_SECONDS = 1.0
 def device(data: str | None) -> Device:
     """The device of ``--data`` and the environment, as it is after a factory reset that was interrupted. Raises `DeviceUIError`."""
     folders = Folders.find(data, os.environ)
-    _finish_reset(folders)
+    finish_reset(folders)
     return Device.load(folders)
+
+
+def finish_reset(folders: Folders) -> None:
+    """Finish a factory reset that was interrupted: nothing runs on what it left. Raises `DeviceUIError`."""
+    from device_ui import factory
+
+    if factory.finish(folders):
+        print("device-ui: a factory reset that was interrupted is finished", file=sys.stderr)
 
 
 def web(data: str | None, listen: str = LISTEN) -> int:
@@ -113,14 +121,6 @@ def _report(error: DeviceUIError) -> None:
     """Show why this process waits: one line in the log, and the state of the unit."""
     print(f"device-ui: {error}; waiting until it is right", file=sys.stderr, flush=True)
     notify_status(os.environ, f"waiting: {error}")
-
-
-def _finish_reset(folders: Folders) -> None:
-    """Nothing runs on what an interrupted factory reset has left."""
-    from device_ui import factory
-
-    if factory.finish(folders):
-        print("device-ui: a factory reset that was interrupted is finished", file=sys.stderr)
 
 
 def _keep_log() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def test_the_hook_opens_the_password_with_its_credential_and_writes_no_key(given
 def test_without_the_credential_nothing_opens_the_password(given):
     done = given.command("settings", "--reveal")
     assert (done.returncode, done.stdout) == (78, "")
+    stored = given.folder / "credstore.encrypted" / NAME
+    assert done.stderr == (
+        "device-ui: the private key is encrypted, and systemd decrypts it for a unit alone; as root: systemd-run --pipe --quiet "
+        f"--property=LoadCredentialEncrypted={NAME}:{stored} {sys.executable} -m device_ui settings --reveal\n"
+    )
 
 
 def test_a_damaged_credential_is_told_and_no_other_key_is_made(given):

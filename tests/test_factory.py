@@ -34,7 +34,9 @@ def test_nothing_is_left(used: Product):
     assert used.folders.private_key.exists()
     done = used.command("factory-reset", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Everything is erased. The next start makes a new setup code.\n"
+    assert done.stdout == (
+        "Everything is erased. Start the mail hook and the pages; device-ui setup-code shows the new setup code.\n"
+    )
     assert left(used) == set()
 
 
