@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -17,11 +18,11 @@ from tests.product import ROOT, Product
 README = (ROOT / "README.md").read_text()
 
 
-def section(name: str) -> list[str]:
+def section(name: str, head: int = 2) -> list[str]:
     """The rows of the table between two marks, without its head."""
     match = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
     assert match
-    return match[1].splitlines()[2:]
+    return match[1].splitlines()[head:]
 
 
 def block(language: str) -> str:
@@ -72,6 +73,20 @@ def test_the_settings_table_is_the_table_of_settings():
 
 def test_the_command_table_is_the_command_line():
     assert section("commands") == [f"| `device-ui {name}` | {told} |" for name, told in commands().items()]
+
+
+def test_ten_numbered_lines_lead_from_the_package_to_the_first_mail():
+    """Their commands are run as they are on a booted Debian by `make boot`; here each is one that exists."""
+    lines = section("deb", head=0)
+    assert [line.partition(".")[0] for line in lines] == [str(number) for number in range(1, 11)]
+    found = [match[1] for line in lines if (match := re.match(r"[0-9]+\. `([^`]+)`", line))]
+    assert [word for word in found if word.startswith("dpkg -i")] == found[:1]
+    own = [shlex.split(each)[1:] for each in found if each.startswith("device-ui ")]
+    assert [words[0] for words in own] == ["setup-code", "test", "event", "check"]
+    for words in own:
+        parser().parse_args(words)
+    assert "cp /usr/share/device-ui/nginx.conf /etc/nginx/conf.d/device-ui.conf" in found
+    assert (ROOT / "device_ui" / "appliance" / "nginx.conf").exists()
 
 
 @pytest.fixture
