@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 
 FOLDERS = ("settings", "web", "mail", "public")
 LINKS = "/etc/systemd/system/*.wants/device-ui*"
@@ -26,6 +27,7 @@ PLACES = (
     CREDENTIAL,
     LINKS,
 )
+PROXY = "/etc/nginx/conf.d/nas.conf"
 SECONDS = 20.0
 
 
@@ -51,19 +53,30 @@ echo "$@" >>{ASKED}
 """
 
 
-def upgraded(package: str) -> list[str]:
-    """What systemd is asked when the package is installed over itself, on a machine that looks as if it ran."""
+@contextlib.contextmanager
+def booted() -> Iterator[list[str]]:
+    """A machine that looks as if systemd ran; yields what it was asked, once that is over."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink("/usr/sbin/policy-rc.d")
+        os.unlink(ASKED)
     os.unlink("/usr/bin/systemctl")
     with open("/usr/bin/systemctl", "w") as file:
         file.write(SYSTEMCTL)
     os.chmod("/usr/bin/systemctl", 0o755)
     os.makedirs("/run/systemd/system")
-    told("dpkg", "--install", package)
+    asked: list[str] = []
+    yield asked
     os.rmdir("/run/systemd/system")
     with open(ASKED) as file:
-        return file.read().splitlines()
+        asked += file.read().splitlines()
+
+
+def upgraded(package: str) -> list[str]:
+    """What systemd is asked when the package is installed over itself."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("/usr/sbin/policy-rc.d")
+    with booted() as asked:
+        told("dpkg", "--install", package)
+    return asked
 
 
 def main(package: str, port: str, example: str) -> None:
@@ -71,6 +84,8 @@ def main(package: str, port: str, example: str) -> None:
     subprocess.run(["dpkg", "--install", package], check=True, stdout=subprocess.DEVNULL)
     found = {name: told("stat", "-c", "%a %U:%G", f"/var/lib/device-ui/{name}") for name in FOLDERS}
     found["units"] = sorted(os.path.basename(each) for each in glob.glob(LINKS))
+    with booted() as found["reset"]:
+        found["reset_told"] = told("device-ui", "factory-reset", "--yes")
     web = ["device-ui", "web", "--listen", f"127.0.0.1:{port}"]
     processes = [
         subprocess.Popen(["runuser", "-u", user, "--", *words], stderr=subprocess.DEVNULL)
@@ -89,7 +104,14 @@ def main(package: str, port: str, example: str) -> None:
         file.write("as MAKER.md has it made")
     told("dpkg", "--remove", "device-ui")
     found["kept"] = os.path.exists("/var/lib/device-ui/mail/ledger.sqlite3") and os.path.exists(CREDENTIAL)
-    told("dpkg", "--purge", "device-ui")
+    # What systemd and an operator leave.
+    os.makedirs("/run/device-ui-web")
+    open("/run/device-ui-web/web.sock", "w").close()
+    os.makedirs(os.path.dirname(PROXY), exist_ok=True)
+    with open(PROXY, "w") as file:
+        file.write("ssl_certificate /var/lib/device-ui/tls/certificate.pem;\n")
+    words = ["dpkg", "--purge", "device-ui"]
+    found["purge"] = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stderr
     found["left"] = [name for place in PLACES for name in glob.glob(place)]
     print(json.dumps(found))
 

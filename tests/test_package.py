@@ -184,6 +184,49 @@ def test_what_was_recorded_stays_until_the_package_is_purged(used: dict[str, obj
     assert used["left"] == []
 
 
+def test_a_purge_names_the_configuration_that_keeps_the_proxy_from_starting(used: dict[str, object]) -> None:
+    told = "device-ui: /etc/nginx/conf.d/nas.conf names a certificate that is gone: remove it, or the proxy does not start\n"
+    assert told in str(used["purge"])
+
+
+def test_a_factory_reset_stops_the_units_and_starts_them_again(used: dict[str, object]) -> None:
+    sockets, services = (
+        " ".join(f"device-ui-{each}.{kind}" for each in ("web", "mailhook")) for kind in ("socket", "service")
+    )
+    first = "device-ui-setup-code.service device-ui-certificate-first.service"
+    assert list(used["reset"])[-2:] == [f"stop {sockets} {services}", f"start {sockets} {first}"]
+    told = "Everything is erased. device-ui setup-code shows the new setup code; the page starts with it."
+    assert used["reset_told"] == told
+
+
+# An image builder's chroot: no /proc.
+BARE = """
+set -e
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount --rbind /dev "$1/root/dev"
+cp "$2" "$1/root/root/device-ui.deb"
+exec chroot "$1/root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -ec '
+	[ ! -e /proc/self ]
+	dpkg --install /root/device-ui.deb >&2
+	cd /var/lib/device-ui
+	stat -c "%a %U:%G" . settings web mail public tls'
+"""
+
+
+def test_the_package_installs_in_a_chroot_without_proc(packages: dict[str, Path], tmp_path: Path) -> None:
+    words = ["unshare", "--mount", "sh", "-c", BARE, "sh", tmp_path]
+    assert run(*words, packages["bundled"]).splitlines() == [
+        "755 root:root",
+        "2750 device-ui:device-mail",
+        "700 device-ui:device-ui",
+        "700 device-mail:device-mail",
+        "755 device-mail:device-mail",
+        "700 root:root",
+    ]
+
+
 @pytest.mark.parametrize("kind", ["bundled", "plain"])
 def test_a_package_names_what_it_needs(packages: dict[str, Path], kind: str) -> None:
     named = run("dpkg-deb", "--field", packages[kind], "Depends")
@@ -236,5 +279,5 @@ def test_the_recipes_make_the_users_and_enable_the_units_of_the_image() -> None:
     assert len(names) == 3
     for recipe in (RECIPE, BUILDROOT / "device-ui.mk"):
         assert [name for name in names if not re.search(rf"[ \t]{name}\b", recipe.read_text())] == []
-    enabled = re.findall(r"device-ui-[a-z]+\.[a-z]+", RECIPE.read_text())
+    enabled = re.findall(r"device-ui-[a-z-]+\.[a-z]+", RECIPE.read_text())
     assert sorted(enabled) == sorted(each.name for each in UNITS if "[Install]" in each.read_text())

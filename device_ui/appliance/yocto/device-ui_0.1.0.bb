@@ -20,11 +20,12 @@ RDEPENDS:${PN} = "\
 "
 
 SYSTEMD_SERVICE:${PN} = "\
-    device-ui-certificate.service \
+    device-ui-certificate-first.service \
     device-ui-certificate.timer \
     device-ui-mailhook.service \
     device-ui-mailhook.socket \
     device-ui-reset.service \
+    device-ui-setup-code.service \
     device-ui-web.socket \
 "
 
