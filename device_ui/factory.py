@@ -45,7 +45,7 @@ def units_stopped(folders: Folders) -> Iterator[list[str]]:
 
 
 def _systemctl(*words: str) -> int:
-    return subprocess.run(["systemctl", *words], check=False).returncode
+    return subprocess.run(["/bin/systemctl", *words], check=False).returncode
 
 
 def reset(folders: Folders) -> None:
