@@ -98,9 +98,9 @@ def test_another_python_that_is_asked_for_makes_the_environment_anew(moved: Path
     (other / "bin").mkdir(parents=True)
     (other / "lib").symlink_to(Path(sys.base_prefix) / "lib")
     shutil.copy(os.path.realpath(sys.executable), other / "bin" / "python3")
-    assert make(moved, ".venv/product").stdout == ""
-    assert make(moved, ".venv/product", f"PYTHON={sys.executable}").stdout == ""
-    done = make(moved, ".venv/product", f"PYTHON={other / 'bin' / 'python3'}")
+    assert make(moved, ".venv/tests").stdout == ""
+    assert make(moved, ".venv/tests", f"PYTHON={sys.executable}").stdout == ""
+    done = make(moved, ".venv/tests", f"PYTHON={other / 'bin' / 'python3'}")
     assert done.stdout.startswith("Making .venv with Python 3.")
 
 

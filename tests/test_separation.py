@@ -90,7 +90,7 @@ class Installed(Product):
             cwd="/",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             **who,
         )
         return done.stdout + done.stderr
