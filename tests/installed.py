@@ -92,7 +92,8 @@ def main(package: str, port: str, example: str) -> None:
         for user, words in (("device-mail", ["device-ui", "mailhook"]), ("device-ui", web))
     ]
     found["event"] = tried(lambda: told("device-ui", "event", "303"))
-    found["imported"] = told("/usr/bin/python3", "-c", f"{example}\nprint(number)")
+    words = ["/usr/bin/python3", "-c", f"{example}\nprint(number)"]
+    found["imported"] = subprocess.run(words, capture_output=True, text=True).stdout.strip()
     found["page"] = tried(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/setup").read().decode())
     found["check"] = subprocess.run(["device-ui", "check"], capture_output=True, text=True).stdout
     for process in processes:
