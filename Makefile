@@ -36,6 +36,11 @@ test: ## run everything: unit tests, real mail servers, a real browser; print th
 		.venv/bin/python -m coverage combine --quiet; exit $$result
 	@.venv/bin/python -m coverage report $(if $(TESTS),--fail-under 0)
 
+boot: ## boot the Debian package in a virtual machine and use it; cut its power; takes twenty minutes
+	@sh .ci/needs boot
+	@$(ENVIRONMENT) tests
+	@.venv/bin/python -m pytest --numprocesses 2 $(or $(TESTS),tests/boot)
+
 versions: ## run the unit tests with every Python that setup.cfg names
 	@for version in $(VERSIONS); do sh .ci/environment .venv/versions/$$version python$$version tests || exit 1; done
 	@for version in $(VERSIONS); do echo "Python $$version"; \

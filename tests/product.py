@@ -244,6 +244,11 @@ class Browser:
     source: str = "127.0.0.1"
     known: str = ""
 
+    @property
+    def origin(self) -> str:
+        """The origin of the pages, as a browser says it."""
+        return f"http://127.0.0.1:{self.port}"
+
     def get(self, path: str, **headers: str) -> Page:
         """GET a page; redirects are not followed."""
         return self.request("GET", path, None, headers)
@@ -251,7 +256,7 @@ class Browser:
     def post(self, path: str, **fields: str) -> Page:
         """POST a form from the device's own origin; redirects are not followed."""
         body = urllib.parse.urlencode(fields).encode()
-        return self.request("POST", path, body, {"Origin": f"http://127.0.0.1:{self.port}"})
+        return self.request("POST", path, body, {"Origin": self.origin})
 
     def request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Page:
         """Any request; a form's content type is added to a body."""
@@ -259,7 +264,7 @@ class Browser:
         given = {"Cookie": jar} if jar else {}
         if body is not None:
             given["Content-Type"] = "application/x-www-form-urlencoded"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, SECONDS, (self.source, 0))
+        connection = self.connect()
         try:
             connection.request(method, path, body, {**given, **self.headers, **headers})
             answer = connection.getresponse()
@@ -269,11 +274,15 @@ class Browser:
         for name, value in answer.getheaders():
             if name.lower() == "set-cookie":
                 pair = value.partition(";")[0]
-                if pair.startswith("device-ui-browser="):
+                if pair.removeprefix("__Host-").startswith("device-ui-browser="):
                     self.known = pair
                 else:
                     self.cookie = pair
         return Page(answer.status, first_of_each(answer.getheaders()), text)
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection to the pages."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, SECONDS, (self.source, 0))
 
     def update(self, **fields: str) -> Page:
         """Press Update with these fields over what the tab shows now."""
