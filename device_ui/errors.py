@@ -81,11 +81,14 @@ class MakerFile(DeviceUIError):
 
 
 class HookError(DeviceUIError):
-    """The mail hook could not be asked, or said no. ``word`` is its one-word answer (see ``mail.client``)."""
+    """The mail hook could not be asked, or said no. ``word`` is its one-word answer (see ``mail.client``).
 
-    def __init__(self, word: str, reason: str) -> None:
+    ``seconds``, where it says so: until the same request may be answered otherwise.
+    """
+
+    def __init__(self, word: str, reason: str, seconds: int = 0) -> None:
         super().__init__(reason)
-        self.word, self.reason = word, reason
+        self.word, self.reason, self.seconds = word, reason, seconds
 
 
 class ErrorConversion:

@@ -28,6 +28,8 @@ HOOK_EXITS = {
     "not-stored": EX_TEMPFAIL,
     "busy": EX_TEMPFAIL,
     "exhausted": EX_TEMPFAIL,
+    "too-many": EX_TEMPFAIL,
+    "too-many-logins": EX_TEMPFAIL,
     "fault": EX_TEMPFAIL,
     "unset": EX_CONFIG,
     "password": EX_CONFIG,

@@ -29,7 +29,7 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.hook import Hook
 from device_ui.mail.outbox import Event
 from device_ui.mail.permissions import Permissions
-from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Refused, Requests, cleaned, seconds
+from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Peer, Refused, Requests, cleaned, seconds
 from tests.product import wait_for
 
 NOW = 1_800_000_000.25
@@ -93,7 +93,7 @@ class Tester:
     def long(self) -> Iterator[Mapping[str, object] | None]:
         raise AssertionError("nobody asked for a test")
 
-    def answer(self, request: Mapping[str, object]) -> Iterator[Mapping[str, object] | None]:
+    def answer(self, request: Mapping[str, object], _user: int) -> Iterator[Mapping[str, object] | None]:
         return self.long()
 
 
@@ -101,10 +101,10 @@ class AnyCaller:
     """Permissions that let everybody ask for `may`."""
 
     def __init__(self, may: frozenset[str] = EVERYTHING) -> None:
-        self.may = may
+        self.may, self.user = may, 0
 
-    def of(self, sock: socket.socket) -> frozenset[str]:
-        return self.may
+    def of(self, sock: socket.socket) -> Peer:
+        return Peer(self.user, self.may)
 
 
 class Door:
@@ -1081,7 +1081,7 @@ def test_many_who_call_at_once_are_let_in_together(tmp_path):
 def test_the_hooks_own_user_may_ask_for_everything():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert Permissions("", "").of(ours) == EVERYTHING
+        assert Permissions("", "").of(ours) == Peer(os.geteuid(), EVERYTHING)
     words = {"event", "state", "settings-changed", "history", "catalog", "content", "test"}
     assert words == EVERYTHING
     assert EVENT_ONLY == {"event"}

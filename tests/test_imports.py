@@ -30,6 +30,7 @@ ALLOWED = {
         "device_ui.device",
         "device_ui.language",
         "device_ui.log",
+        "device_ui.rate_limit",
         "device_ui.settings.*",
         "device_ui.shape",
     },
@@ -42,6 +43,7 @@ ALLOWED = {
         "device_ui.language",
         "device_ui.spreadsheet",
         "device_ui.journal",
+        "device_ui.rate_limit",
         "device_ui.shape",
     },
     "device_ui.device": {
@@ -56,6 +58,7 @@ ALLOWED = {
     "device_ui.languages": set(),
     "device_ui.languages.ko": set(),
     "device_ui.places": set(),
+    "device_ui.rate_limit": set(),
     "device_ui.errors": set(),
     "device_ui.shape": set(),
     "device_ui.spreadsheet": {"device_ui.errors", "device_ui.shape"},
@@ -195,6 +198,7 @@ def test_every_module_stands_in_a_room_or_is_named_here():
         "device_ui.languages.ko",
         "device_ui.log",
         "device_ui.places",
+        "device_ui.rate_limit",
         "device_ui.shape",
         "device_ui.spreadsheet",
     }

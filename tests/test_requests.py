@@ -15,11 +15,13 @@ from device_ui.mail import catalog, lines, tester
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event, Outbox
-from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Refused, Requests
+from device_ui.mail.quota import Quota
+from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Peer, Refused, Requests
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
 
 NOW = 1795348800.0
+USER, ROOT = 1000, Peer(0, EVERYTHING)
 KINDS = catalog.built_in()
 FIELDS = {"host": "127.0.0.1", "port": 25, "sender_name": "A", "account": "a@b.cc", "security": "none"}
 
@@ -61,6 +63,7 @@ class Room:
             tuple,
             "id",
             clock,
+            Quota(self.outbox, clock),
             wake=unreachable,
             proved=unreachable,
         )
@@ -68,7 +71,7 @@ class Room:
 
     def ask(self, may=EVERYTHING, **request):
         """The answer, a long one as a list."""
-        answer = self.requests.obey(request, may)
+        answer = self.requests.obey(request, Peer(USER, may))
         return list(answer) if isinstance(answer, Iterator) else answer
 
     def refusal(self, may=EVERYTHING, **request) -> tuple[str, str]:
@@ -186,7 +189,7 @@ def test_the_history_comes_with_the_catalogs_problem(tmp_path):
 
 
 def test_a_ledger_that_cannot_be_read_is_told_within_the_answer(room):
-    answer = room.requests.obey({"do": "history"}, EVERYTHING)
+    answer = room.requests.obey({"do": "history"}, ROOT)
     room.outbox.close()
     with pytest.raises(NotStored):
         next(answer)
@@ -236,7 +239,7 @@ REQUESTS = st.fixed_dictionaries(
 @given(request=REQUESTS)
 def test_whatever_is_asked_is_answered_or_refused(room, request):
     try:
-        answer = room.requests.obey(request, EVERYTHING)
+        answer = room.requests.obey(request, ROOT)
     except Refused as refused:
         assert refused.word in {"bad-request", "unset"}
         assert refused.reason
@@ -251,7 +254,7 @@ def test_whatever_is_asked_is_answered_or_refused(room, request):
 def test_whatever_a_field_of_a_test_is_it_is_refused_or_well(room, name, value):
     tab = {**FIELDS, "sign_in": "manual", "from_address": "", "sealed": None, name: value}
     with pytest.raises(Refused) as caught:
-        room.requests.obey({"do": "test", "settings": tab, "to": ["no address"]}, EVERYTHING)
+        room.requests.obey({"do": "test", "settings": tab, "to": ["no address"]}, ROOT)
     assert caught.value.word == "bad-request"
 
 
@@ -261,4 +264,4 @@ def test_nothing_is_nested_too_deep(room, name, depth):
     request = {"do": "test", "settings": {**FIELDS, "sign_in": "manual", "from_address": "", name: 0}}
     line = json.dumps(request).replace(f'"{name}": 0', f'"{name}": {"[" * depth}{"]" * depth}')
     with pytest.raises(Refused):
-        room.requests.obey(lines.from_json(line.encode()), EVERYTHING)
+        room.requests.obey(lines.from_json(line.encode()), ROOT)

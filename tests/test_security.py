@@ -15,7 +15,7 @@ import pytest
 
 from device_ui import check
 from device_ui.device import SETTINGS, Device
-from device_ui.mail import announcement
+from device_ui.mail import announcement, postman, quota
 from device_ui.settings import flash, recipients
 from device_ui.web import (
     administrator,
@@ -189,7 +189,9 @@ def limit_rows() -> list[str]:
         "fields of a form": forms.FIELDS_MAXIMUM,
         "seconds for a header, a body, between requests": f"{limits.header:g}, {limits.body:g}, {limits.idle:g}",
         "connections in all, of one address": f"{limits.connections}, {limits.connections_each}",
-        "test mails at hand (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {app.TEST_SECONDS:g} s",
+        "test mails of one user at hand (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {quota.TEST_SECONDS:g} s",
+        "refused logins in tests of one user at hand, and in mail after changes of the settings; one more after": f"{quota.LOGINS}, {quota.LOGINS}, {quota.LOGIN_SECONDS:g} s",
+        "changes of the settings that are tried at once; one more after": f"{postman.RETRIES}, {postman.RETRY_SECONDS:g} s",
         "tries of an announcement, with a refused login; changes that wait for one; announcements an hour": f"{announcement.TRIES_MAXIMUM}, {announcement.REFUSALS_MAXIMUM}, {announcement.CHANGES_MAXIMUM}, {announcement.HOURLY_MAXIMUM}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{flash.SIZE_MAXIMUM // kib} KiB",

@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from device_ui.errors import NotStored
 from device_ui.mail import catalog, tester
 from device_ui.mail.catalog import Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.courier import Courier
+from device_ui.mail.outbox import Outbox
+from device_ui.mail.quota import LOGIN_SECONDS, LOGINS, Quota
 from device_ui.mail.tester import Refused
 from device_ui.settings import flash, keys, seal
 from device_ui.settings.recipients import Recipient
@@ -45,6 +48,10 @@ class Desk:
         self.pair = keys.load_pair(folder / "private.key", folder / "public.key")
         self.store = Store(folder / "smtp.toml")
         self.woken = self.proved = self.connects = 0
+        self.booted = 5000.0
+        self.clock = Clock(wall=lambda: NOW, boot=lambda: self.booted, boot_id="boot", synchronized=lambda: False)
+        self.outbox = Outbox(folder / "ledger.sqlite3")
+        self.quota = Quota(self.outbox, self.clock)
         self.tester = tester.Tester(
             self.store,
             {"name": "Storage", "model": "S1", "serial": "7"},
@@ -52,7 +59,8 @@ class Desk:
             self.unseal,
             lambda: self.listed,
             LEDGER,
-            Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False),
+            self.clock,
+            self.quota,
             wake=self.wake,
             proved=self.prove,
         )
@@ -82,9 +90,9 @@ class Desk:
     def save(self, settings: SmtpSettings) -> None:
         self.store.save(settings, self.store.load().revision)
 
-    def tell(self, request: Mapping[str, object]) -> list[Mapping[str, object]]:
+    def tell(self, request: Mapping[str, object], user: int = 0) -> list[Mapping[str, object]]:
         """All lines of a test."""
-        found, answer = [], self.tester.answer(request)
+        found, answer = [], self.tester.answer(request, user)
         end = time.monotonic() + SECONDS
         for line in answer:
             assert time.monotonic() < end
@@ -116,7 +124,7 @@ def desk(tmp_path, server):
 def refused(desk, request):
     """The word and the reason that a request is refused with; nothing may have been tried."""
     with pytest.raises(Refused) as caught:
-        desk.tester.answer(request)
+        desk.tester.answer(request, 0)
     assert desk.connects == 0
     return caught.value.word, caught.value.reason
 
@@ -136,7 +144,7 @@ def test_what_is_typed_is_tested_step_by_step(desk):
 
 def test_the_hook_is_woken_for_every_line(desk):
     lines = desk.tell(desk.typed())
-    wait_for(lambda: not desk.tester._busy.locked(), what="the end")
+    wait_for(lambda: not desk.tester._busy, what="the end")
     assert desk.woken == len(lines) == 10
 
 
@@ -219,9 +227,9 @@ def test_a_second_test_is_told_that_one_runs(desk):
         session.say("550 no")
 
     desk.server.script["EHLO"] = late
-    first = desk.tester.answer(desk.typed())
+    first = desk.tester.answer(desk.typed(), 0)
     with pytest.raises(Refused) as caught:
-        desk.tester.answer(desk.typed())
+        desk.tester.answer(desk.typed(), 0)
     assert (caught.value.word, caught.value.reason) == ("busy", "another test is running")
     go.set()
     assert [line for line in first if line][-1]["result"]["step"] == "ehlo"
@@ -232,7 +240,7 @@ def test_after_a_test_there_may_be_another(desk, problem):
     desk.server.script["AUTH"] = problem
     desk.tell(desk.typed())
     desk.server.script["AUTH"] = "235 welcome"
-    wait_for(lambda: not desk.tester._busy.locked(), what="the end")
+    wait_for(lambda: not desk.tester._busy, what="the end")
     assert desk.tell(desk.typed())[-1]["result"]["verdict"] == "delivered"
 
 
@@ -246,7 +254,7 @@ def test_a_fault_of_ours_is_told_and_keeps_no_other_out(desk, caplog):
     assert desk.tell(desk.typed()) == [{"error": "fault", "reason": "the mail service had a fault; its log tells more"}]
     assert "the test stumbled" in caplog.text
     desk.tester._connect = working
-    wait_for(lambda: not desk.tester._busy.locked(), what="the end")
+    wait_for(lambda: not desk.tester._busy, what="the end")
     assert desk.tell(desk.typed())[-1]["result"]["verdict"] == "delivered"
 
 
@@ -417,7 +425,7 @@ def test_the_mail_tells_device_and_address(desk):
 def test_two_tests_have_message_ids_of_their_own(desk):
     for _ in range(2):
         desk.tell(desk.typed())
-        wait_for(lambda: not desk.tester._busy.locked(), what="the end")
+        wait_for(lambda: not desk.tester._busy, what="the end")
     ids = [str(mail["message-id"]) for mail in arrived(desk)]
     assert len(set(ids)) == 2
     assert all(re.fullmatch(rf"<test\.[0-9a-f]{{16}}\.{LEDGER}@device-ui\.internal>", each) for each in ids)
@@ -468,3 +476,47 @@ def test_a_sample_of_a_makers_hostile_kind_adds_no_header(desk):
     sample = desk.tester.sample(hostile)
     assert "<b>" not in sample["html"]
     assert "\nBcc:" not in sample["headers"]
+
+
+# How many
+
+
+def test_a_user_uses_up_no_tests_of_another(desk):
+    taken = [desk.tell(desk.typed(), user=33) for _ in range(10)]
+    assert all("result" in lines[-1] for lines in taken)
+    with pytest.raises(Refused) as caught:
+        desk.tester.answer(desk.typed(), 33)
+    assert (caught.value.word, caught.value.seconds) == ("too-many", 30)
+    assert "result" in desk.tell(desk.typed(), user=0)[-1]
+    desk.booted += 30
+    assert "result" in desk.tell(desk.typed(), user=33)[-1]
+
+
+def test_a_test_that_is_refused_for_what_it_says_is_not_counted(desk):
+    for _ in range(20):
+        assert refused(desk, desk.typed(to=["no address"])) == ("bad-request", "this is no e-mail address")
+    assert "result" in desk.tell(desk.typed())[-1]
+
+
+def test_logins_that_the_server_refuses_end_soon(desk, server):
+    server.script["AUTH"] = "535 5.7.8 no"
+    for _ in range(LOGINS):
+        assert desk.tell(desk.typed())[-1]["result"]["problem"] == "login refused"
+    with pytest.raises(Refused) as caught:
+        desk.tester.answer(desk.typed(), 0)
+    assert (caught.value.word, caught.value.seconds) == ("too-many-logins", LOGIN_SECONDS)
+    assert desk.tell(desk.typed(sign_in="none", sealed=None))[-1]["result"]["verdict"] == "delivered"
+    desk.booted += LOGIN_SECONDS
+    assert desk.tell(desk.typed())[-1]["result"]["problem"] == "login refused"
+
+
+def test_a_login_that_the_server_takes_is_not_counted(desk):
+    for _ in range(LOGINS + 1):
+        assert desk.tell(desk.typed())[-1]["result"]["verdict"] == "delivered"
+
+
+def test_a_test_that_cannot_be_counted_is_not_made(desk):
+    desk.outbox.close()
+    with pytest.raises(NotStored):
+        desk.tester.answer(desk.typed(), 33)
+    assert desk.connects == 0

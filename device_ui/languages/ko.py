@@ -142,6 +142,7 @@ SENTENCES = {
     "Another test is running. Please wait a minute.": "다른 테스트가 진행 중입니다. 잠시 기다려 주세요.",
     "another test is running": "다른 테스트가 진행 중입니다",
     "the system has no room for a test now; try again later": "지금은 시스템에 테스트할 여유가 없습니다. 나중에 다시 시도하세요",
+    "Too many logins were refused. Please wait {minutes} minutes and try again, so that the account is not locked.": "거부된 로그인이 너무 많습니다. 계정이 잠기지 않도록 {minutes}분 후에 다시 시도하세요.",
     "Too many tests one after another. Please wait {seconds} seconds and try again.": "테스트를 너무 여러 번 연달아 했습니다. {seconds}초 후에 다시 시도하세요.",
     "The mail service does not answer, so the test has no result. Please try again.": "메일 서비스가 응답하지 않아 테스트 결과가 없습니다. 다시 시도하세요.",
     "The mail server accepted the test mail for {recipients}.": "메일 서버가 {recipients} 앞으로 보낸 테스트 메일을 받았습니다.",

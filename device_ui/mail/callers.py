@@ -17,6 +17,7 @@ from pathlib import Path
 from device_ui.log import Log
 from device_ui.mail.client import reachable
 from device_ui.mail.permissions import Permissions
+from device_ui.mail.requests import Peer
 from device_ui.shape import Any, dataclass, field
 
 log = Log(__name__)
@@ -32,11 +33,11 @@ READ_MAXIMUM = 16 * 1024
 
 @dataclass
 class Caller:
-    """One connection: what it `may` ask (words), when it was last `heard` (monotonic seconds), the bytes of a line that is not
+    """One connection: who the `peer` is, when it was last `heard` (monotonic seconds), the bytes of a line that is not
     whole yet, and those that it has not read yet. `ending`: it is answered what it asked, and no more is read."""
 
     sock: socket.socket
-    may: frozenset[str]
+    peer: Peer
     heard: float
     incoming: bytearray = field(default_factory=bytearray)
     outgoing: bytearray = field(default_factory=bytearray)
@@ -178,14 +179,14 @@ class Callers:
             self._seat(sock)
 
     def _seat(self, sock: socket.socket) -> None:
-        may = self._permissions.of(sock)
-        powerless = [each for each in self if not each.may]
-        if not may and len(powerless) >= POWERLESS_MAXIMUM:
+        peer = self._permissions.of(sock)
+        powerless = [each for each in self if not each.peer.may]
+        if not peer.may and len(powerless) >= POWERLESS_MAXIMUM:
             self._leave(min(powerless, key=lambda caller: caller.heard))
         elif len(self) >= CONNECTIONS_MAXIMUM:
             self._leave_quietest()
         sock.setblocking(False)
-        caller = Caller(sock, may, time.monotonic())
+        caller = Caller(sock, peer, time.monotonic())
         self._seated[sock.fileno()] = caller
         self._selector.register(sock, selectors.EVENT_READ)
 
@@ -209,4 +210,4 @@ class Callers:
     def _leave_quietest(self) -> None:
         if len(self):
             # Who may ask for nothing first.
-            self._leave(min(self, key=lambda caller: (bool(caller.may), caller.heard)))
+            self._leave(min(self, key=lambda caller: (bool(caller.peer.may), caller.heard)))

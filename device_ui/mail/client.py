@@ -3,7 +3,7 @@
 One line of JSON goes out; one comes back, or several whose last says that it is. Nothing but `test` waits for the
 network: the hook answers as soon as the event is on flash. `HookError.word` says what went wrong: ``down`` (nobody
 answers), ``denied``, ``bad-request``, ``not-stored`` (the flash does not take it), ``unset`` (no settings are stored),
-``busy`` (another test runs).
+``busy`` (another test runs), ``too-many`` (tests one after another), ``too-many-logins`` (that a server refused).
 """
 
 from __future__ import annotations
@@ -196,7 +196,9 @@ def _understood(line: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise HookError("down", "the mail hook's answer is not understood")
     if "error" in answer:
-        raise HookError(str(answer["error"]), str(answer.get("reason", "")))
+        seconds = answer.get("seconds")
+        wait = seconds if isinstance(seconds, int) else 0
+        raise HookError(str(answer["error"]), str(answer.get("reason", "")), wait)
     return answer
 
 

@@ -65,6 +65,11 @@ class Clock:
         self._believed()
 
     @property
+    def since_boot(self) -> tuple[str, float]:
+        """The id of this start of the device, and the seconds since then, which no setting of the clock bends."""
+        return self._boot_id, self._boot()
+
+    @property
     def told(self) -> float:
         """What the wall clock says, right or wrong; only ever to be shown."""
         return self._wall()

@@ -20,6 +20,7 @@ from device_ui.mail.lamp import Lamp
 from device_ui.mail.outbox import Outbox
 from device_ui.mail.permissions import Permissions
 from device_ui.mail.postman import Postman
+from device_ui.mail.quota import Quota
 from device_ui.mail.requests import Requests
 from device_ui.mail.reserve import Reserve
 from device_ui.mail.storm import Storm
@@ -78,6 +79,7 @@ class Daemon:
         names["etc"] = str(device.folders.etc)
         kinds, problem = self._catalog()
         calendar = Clock(self._outbox.newest_date())
+        quota = Quota(self._outbox, calendar, device["web.tests"])
         self._postman = Postman(
             self._outbox,
             kinds,
@@ -86,6 +88,7 @@ class Daemon:
             self._courier,
             self._unseal,
             calendar=calendar,
+            quota=quota,
             storm=Storm(device["mail.digest_window"], device["mail.hourly_budget"]),
             fits=self._fits,
             listed=self._listed,
@@ -100,6 +103,7 @@ class Daemon:
             self._listed,
             self._outbox.id,
             calendar,
+            quota,
             wake=self._wake,
             proved=self._postman.settings_proved,
         )

@@ -130,12 +130,12 @@ class Hook:
             if len(line) > LINE_MAXIMUM:
                 raise Refused("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
             request = from_json(line) if as_json else from_words(line)
-            answer = self._requests.obey(request, caller.may)
+            answer = self._requests.obey(request, caller.peer)
             if request.get("follow") is True and isinstance(answer, dict) and "state" in answer:
                 caller.told, self._has_followers = answer, True
             return Pending(caller, as_json, answer)
         except Refused as refused:
-            return Pending(caller, as_json, {"error": refused.word, "reason": refused.reason})
+            return Pending(caller, as_json, refused.as_answer())
         except NotStored as error:  # even the state needs a ledger that can be read
             return Pending(caller, as_json, {"error": "not-stored", "reason": error.reason})
         except Exception:  # a fault of ours in one request must not keep others from raising alarms

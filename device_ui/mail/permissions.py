@@ -9,7 +9,7 @@ import pwd
 import socket
 import struct
 
-from device_ui.mail.requests import EVENT_ONLY, EVERYTHING
+from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Peer
 
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
@@ -28,14 +28,14 @@ class Permissions:
         with contextlib.suppress(KeyError):
             self._event_group = grp.getgrnam(event_group).gr_gid
 
-    def of(self, sock: socket.socket) -> frozenset[str]:
-        """What the process at the other end may ask for."""
+    def of(self, sock: socket.socket) -> Peer:
+        """Who the process at the other end is, and what it may ask for."""
         _, user, group = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user in self._everything:
-            return EVERYTHING
+            return Peer(user, EVERYTHING)
         if self._event_group is not None and self._event_group in {group, *peer_groups(sock)}:
-            return EVENT_ONLY
-        return frozenset()
+            return Peer(user, EVENT_ONLY)
+        return Peer(user, frozenset())
 
 
 def peer_groups(sock: socket.socket) -> tuple[int, ...]:

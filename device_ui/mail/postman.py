@@ -23,10 +23,12 @@ from device_ui.mail.dispatcher import Dispatcher, Sender
 from device_ui.mail.outbox import Delivery, Outbox
 from device_ui.mail.plan import Plan
 from device_ui.mail.problem import DROPPED, Problem
+from device_ui.mail.quota import Quota
 from device_ui.mail.recorder import Recorder
 from device_ui.mail.refusal import Refusal
 from device_ui.mail.state import MailState
 from device_ui.mail.storm import Mail, Storm
+from device_ui.rate_limit import TokenBucket
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
@@ -36,6 +38,9 @@ log = Log(__name__)
 
 # Seconds after which a waiting postman looks by itself, should a word about new settings have been lost.
 LOOK_AGAIN = 60.0
+# Changes of the settings one after another that are tried at once, and the seconds that make up for one more; others wait
+# for the back-off, or for their turn.
+RETRIES, RETRY_SECONDS = 10, 30.0
 
 
 class Postman:
@@ -56,6 +61,7 @@ class Postman:
         *,
         clock: Callable[[], float] = time.monotonic,
         calendar: Clock | None = None,
+        quota: Quota | None = None,
         storm: Storm | None = None,
         chance: Callable[[], float] = by_chance,
         listed: Callable[[], Sequence[Recipient]] = tuple,
@@ -84,8 +90,11 @@ class Postman:
         self._stopping = self._changed = self._proved = False
         # The address that the settings of a revision came from.
         self._changed_by = ("", "")
+        # Whether what kept mail back is to be forgotten, and how often it may be: who changes the settings again and again
+        # must not try ports by it.
+        self._is_retry_due, self._retries = False, TokenBucket(RETRIES, RETRY_SECONDS, clock)
         self._revision: str | None = None
-        self._recorder, self._refusal = Recorder(outbox), Refusal(outbox)
+        self._recorder, self._refusal = Recorder(outbox), Refusal(outbox, quota or Quota(outbox, self.calendar))
         self._backoff = Backoff(clock, chance)
         self._state = MailState(outbox, self.calendar, show=show, news=news)
         self._dispatcher = Dispatcher(
@@ -177,8 +186,7 @@ class Postman:
         """Send what can be sent now. Seconds until it is worth looking again; None: when somebody wakes us."""
         try:
             if self._changed:
-                self._changed = False
-                self._retry()
+                self._changed, self._is_retry_due = False, True
             if self._proved:
                 self._proved = False
                 self._forget()
@@ -225,8 +233,9 @@ class Postman:
         except NotReadable as error:
             return None, "", Problem("unreadable", reply=error.reason)
         is_of_others = self._refusal.is_of_others(revision)
-        if self._revision not in (None, revision) or is_of_others:
+        if (self._revision not in (None, revision) or is_of_others) and self._refusal.may_try():
             self._forget()
+        self._retry()
         self._revision = revision
         if settings and self._refusal.problem:
             return settings, revision, self._refusal.problem
@@ -257,12 +266,14 @@ class Postman:
         return max(later, LOOK_AGAIN if wait is None else wait)
 
     def _retry(self) -> None:
-        """Somebody pressed Update: wait for nothing any more, but for a refused login, which takes other settings."""
-        self._backoff.forget()
-        self._state.retry()
+        """Reset the back-off after a change of the settings, but not a refused login, which takes other settings."""
+        if self._is_retry_due and not self._retries.take():
+            self._is_retry_due = False
+            self._backoff.forget()
+            self._state.retry()
 
     def _forget(self) -> None:
-        self._retry()
+        self._is_retry_due = True
         self._refusal.forget()
 
     def _give_up(self, settings: SmtpSettings) -> None:

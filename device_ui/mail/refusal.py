@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
+from device_ui.errors import NotStored
 from device_ui.mail.outbox import Outbox
 from device_ui.mail.problem import Problem
+from device_ui.mail.quota import MAIL, Quota
 
 FACT = "login_refused"
 
@@ -16,8 +19,8 @@ class Refusal:
     What stands here counts, the ledger follows: a full flash must neither make us ask the server again nor undo an Update.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(self, outbox: Outbox, quota: Quota) -> None:
+        self._outbox, self._quota = outbox, quota
         # Of which `revision` of the settings, the `reply`, the `advice`; {}: none stands. None: not read yet.
         self._found: dict[str, str] | None = None
 
@@ -35,7 +38,18 @@ class Refusal:
 
     def stands(self, revision: str, reply: str, advice: str = "") -> None:
         """From now on one stands; `keep` lets the ledger follow. Never fails: whatever else does, nobody may try again."""
+        is_new = (self._found or {}).get("revision") != revision
         self._found = {"revision": revision, "reply": reply, "advice": advice}
+        if is_new:
+            with contextlib.suppress(NotStored):  # it counts in memory all the same
+                self._quota.take("logins", MAIL)
+
+    def may_try(self) -> bool:
+        """Whether other settings may be tried now: one who changes them again and again must not lock an account.
+
+        Raises `NotStored`.
+        """
+        return not self._found or not self._quota.wait("logins", MAIL)
 
     def forget(self) -> None:
         """None stands any more."""

@@ -14,9 +14,9 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event, Outbox
 from device_ui.mail.postman import Postman
 from device_ui.mail.tester import Refused, Tester
-from device_ui.shape import Any
+from device_ui.shape import Any, dataclass
 
-__all__ = ["EVENT_ONLY", "EVERYTHING", "Answer", "Refused", "Requests"]
+__all__ = ["EVENT_ONLY", "EVERYTHING", "Answer", "Peer", "Refused", "Requests"]
 
 Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 
@@ -33,6 +33,14 @@ TIME_PATTERN = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Peer:
+    """Who asks: the uid that the kernel vouches for (SO_PEERCRED), and the words that this user may ask."""
+
+    user: int
+    may: frozenset[str]
+
+
 class Requests:
     """The words of one hook. `problem` is why the maker's catalogue is not used, ``""`` when it is well."""
 
@@ -42,30 +50,30 @@ class Requests:
         self._outbox, self._catalog, self._postman, self._tester = outbox, catalog, postman, tester
         self._clock, self._problem = clock, problem
         self._reading = 0
-        self._words: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
+        self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
-            "state": lambda _: self.state(),
+            "state": lambda *_: self.state(),
             "settings-changed": self._settings_changed,
             "history": self._history,
-            "catalog": lambda _: self._kinds(),
+            "catalog": lambda *_: self._kinds(),
             "content": self._content,
             "test": self._tester.answer,
         }
 
-    def obey(self, request: Mapping[str, Any], may: frozenset[str]) -> Answer:
+    def obey(self, request: Mapping[str, Any], peer: Peer) -> Answer:
         """Do what a request says, if its caller may. Raises `Refused`, `NotStored`."""
         do = request.get("do")
         if not isinstance(do, str) or do not in self._words:
             raise Refused("bad-request", "unknown word")
-        if do not in may:
+        if do not in peer.may:
             raise Refused("denied", "this user may not ask for that")
-        return self._words[do](request)
+        return self._words[do](request, peer.user)
 
     def state(self) -> Mapping[str, Any]:
         """How the mail path is. Raises `NotStored`."""
         return {"state": {**self._postman.state(), "catalog": self._problem}}
 
-    def _event(self, request: Mapping[str, Any]) -> Event:
+    def _event(self, request: Mapping[str, Any], _user: int) -> Event:
         values = {name: request.get(name, "") for name in ("code", "text", "source", "time")}
         if not all(isinstance(value, str) for value in values.values()):
             raise Refused("bad-request", "code, text, source and time are texts")
@@ -86,11 +94,11 @@ class Requests:
             clock=happened.clock,
         )
 
-    def _settings_changed(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
         self._postman.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
         return {"ok": True}
 
-    def _history(self, request: Mapping[str, Any]) -> Answer:
+    def _history(self, request: Mapping[str, Any], _user: int) -> Answer:
         # Imported here and not before somebody looks.
         from device_ui.mail import history
 
@@ -123,7 +131,7 @@ class Requests:
             yield {"kind": {**told, "mail": kind.mail}}
         yield {"end": {"problem": self._problem}}
 
-    def _content(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _content(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
         code = request.get("code")
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise Refused("bad-request", "a code has three digits")

@@ -1,4 +1,4 @@
-"""``Send test email`` inside the hook: one test at a time, in a thread of its own, told line by line; and sample mails.
+"""``Send test email`` inside the hook: one test of a user at a time, in a thread of its own, line by line; and sample mails.
 
 The web process hands over what was typed with the password sealed; it is opened here and nowhere else, and only for the
 server that it was sealed for.
@@ -17,6 +17,7 @@ from device_ui.log import Log
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event
+from device_ui.mail.quota import Quota
 from device_ui.settings import rules
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient, addresses
 from device_ui.settings.smtp import SmtpSettings, recheck
@@ -35,11 +36,19 @@ SAMPLE_ACCOUNT = "alarm@mail.example.com"
 
 
 class Refused(Exception):
-    """A request that is answered with an error: `word` and a `reason` for a person."""
+    """A request that is answered with an error: `word` and a `reason` for a person.
 
-    def __init__(self, word: str, reason: str) -> None:
+    `seconds`, if not 0: until the same request may be answered otherwise.
+    """
+
+    def __init__(self, word: str, reason: str, seconds: int = 0) -> None:
         super().__init__(reason)
-        self.word, self.reason = word, reason
+        self.word, self.reason, self.seconds = word, reason, seconds
+
+    def as_answer(self) -> dict[str, Any]:
+        """Return the line that answers the request."""
+        told = {"error": self.word, "reason": self.reason}
+        return {**told, "seconds": self.seconds} if self.seconds else told
 
 
 class Tester:
@@ -55,6 +64,7 @@ class Tester:
         listed: Callable[[], Sequence[Recipient]],
         ledger_id: str,
         clock: Clock,
+        quota: Quota,
         *,
         wake: Callable[[], None],
         proved: Callable[[SmtpSettings], None],
@@ -62,21 +72,27 @@ class Tester:
         self._store, self._device, self._connect, self._unseal = store, device, connect, unseal
         self._listed, self._ledger_id, self._clock = listed, ledger_id, clock
         self._wake, self._proved = wake, proved
-        self._busy = threading.Lock()
+        self._quota = quota
+        # The users whose test is under way. A test that one user never ends must not keep others from theirs.
+        self._busy: set[int] = set()
 
-    def answer(self, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | None]:
-        """Begin a test; its lines, None while the next is not there. Raises `Refused`."""
+    def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
+        """Begin a test for the user of this uid; its lines, None while the next is not there. Raises `Refused`, `NotStored`."""
         settings = self._settings(request.get("settings"))
         recipients = self._recipients(request.get("to"), settings)
-        if not self._busy.acquire(blocking=False):
+        if user in self._busy:
             raise Refused("busy", "another test is running")
+        self._count(settings, user)
+        self._busy.add(user)
         lines: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
 
         def tell(line: Mapping[str, Any]) -> None:
             lines.put(line)
             self._wake()
 
-        self._start(threading.Thread(target=self._work, args=(settings, recipients, tell), name="test", daemon=True))
+        self._start(
+            user, threading.Thread(target=self._work, args=(settings, recipients, user, tell), name="test", daemon=True)
+        )
         return _taken(lines)
 
     def sample(self, kind: Kind) -> Mapping[str, str]:
@@ -100,33 +116,44 @@ class Tester:
             "html": html.get_content() if html else "",
         }
 
-    def _start(self, thread: threading.Thread) -> None:
+    def _count(self, settings: SmtpSettings, user: int) -> None:
+        """Count one test more. Raises `Refused` for one that comes too early, `NotStored` when it cannot be counted."""
+        has_login = settings.sign_in != "none"
+        if has_login and (wait := self._quota.wait("logins", user)):
+            log.warning("no test for user %d: too many logins were refused", user)
+            raise Refused("too-many-logins", f"too many logins were refused; wait {wait} seconds", wait)
+        if wait := self._quota.take("tests", user):
+            log.warning("no test for user %d: too many one after another", user)
+            raise Refused("too-many", f"too many tests one after another; wait {wait} seconds", wait)
+
+    def _start(self, user: int, thread: threading.Thread) -> None:
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no thread (TasksMax)
             log.error("no test now: %s", error)
-            self._busy.release()
+            self._busy.discard(user)
             raise Refused("exhausted", "the system has no room for a test now; try again later") from error
 
     def _work(
-        self, settings: SmtpSettings, recipients: Sequence[str], tell: Callable[[Mapping[str, Any]], None]
+        self, settings: SmtpSettings, recipients: Sequence[str], user: int, tell: Callable[[Mapping[str, Any]], None]
     ) -> None:
         try:
-            last = self._tested(settings, recipients, tell)
+            last = self._tested(settings, recipients, user, tell)
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
             last = {"error": "password", "reason": str(error)}
         except Exception:
             log.exception("the test stumbled")
             last = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
         finally:
-            self._busy.release()
+            self._busy.discard(user)
         tell(last)
 
     def _tested(
-        self, settings: SmtpSettings, recipients: Sequence[str], tell: Callable[[Mapping[str, Any]], None]
+        self, settings: SmtpSettings, recipients: Sequence[str], user: int, tell: Callable[[Mapping[str, Any]], None]
     ) -> Mapping[str, Any]:
         # Imported here: a hook that tests nothing needs neither ssl nor smtplib for it.
         from device_ui.mail import message, trial
+        from device_ui.mail.verdict import LOGIN_REFUSED
 
         token = os.urandom(8).hex()
         result = trial.run(
@@ -138,6 +165,8 @@ class Tester:
             tell=tell,
             wall=lambda: self._clock.told,
         )
+        if result.problem == LOGIN_REFUSED:
+            self._quota.take("logins", user)
         if result.verdict == "delivered" and settings == self._readable():
             self._proved(settings)
         log.info("a test ended: %s %s %s", result.verdict, result.step, result.problem)

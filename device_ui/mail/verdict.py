@@ -15,6 +15,8 @@ from device_ui.mail.wire import Endless
 from device_ui.shape import dataclass
 
 DELIVERED, TRY_LATER, REFUSED = "delivered", "try later", "refused"
+# The problem of a session whose login the server turned down.
+LOGIN_REFUSED = "login refused"
 # What a session goes through, in order; a verdict names the step it was reached at.
 STEPS = (
     "name",
@@ -58,7 +60,7 @@ class Stopped(DeviceUIError):
     @property
     def login_refused(self) -> bool:
         """Whether the server turned the login down: the one problem that must not be tried again by itself."""
-        return self.problem == "login refused"
+        return self.problem == LOGIN_REFUSED
 
     @property
     def outcome(self) -> Outcome:

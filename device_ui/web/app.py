@@ -17,12 +17,11 @@ from device_ui.settings.store import RecipientStore, Store
 from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web import assets
 from device_ui.web.administrator import Administrator
-from device_ui.web.allowance import Allowance
 from device_ui.web.following import Following
 from device_ui.web.guard import Guard, own_names, see_other
 from device_ui.web.pages import entry, history, language, others, recipients, smtp, trial
 from device_ui.web.sessions import Sessions
-from device_ui.web.site import TEST_SECONDS, Site
+from device_ui.web.site import Site
 from device_ui.web.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -62,18 +61,17 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
 
 
 def site(device: Device, clock: Callable[[], float] = time.monotonic) -> Site:
-    """What the pages of one device share; `clock` ends sessions, delays guesses and allows tests."""
+    """What the pages of one device share; `clock` ends sessions and delays guesses."""
     guard = Guard(
         Administrator(device.folders.administrator),
         Sessions(clock),
         Throttle(clock, device.folders.administrator.with_name("throttle.toml")),
         own_names(device["web.names"]),
     )
-    tests = Allowance(device["web.tests"], TEST_SECONDS, clock)
     stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
     looks = brand(device)
     shelf = looks.shelf() if looks else assets.PLAIN
-    return Site(device, *stores, guard, tests, Following(device.folders.socket), looks, shelf)
+    return Site(device, *stores, guard, Following(device.folders.socket), looks, shelf)
 
 
 def brand(device: Device) -> Brand | None:

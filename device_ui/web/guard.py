@@ -19,10 +19,10 @@ from bottle import HTTPError, HTTPResponse, request, response
 
 from device_ui.device import host_name
 from device_ui.errors import Damaged, DeviceUIError, NotReadable
+from device_ui.rate_limit import TokenBucket
 from device_ui.shape import Any, dataclass, field
 from device_ui.web import browsers, peer, wanted
 from device_ui.web.administrator import Administrator, Record
-from device_ui.web.allowance import Allowance
 from device_ui.web.sessions import Session, Sessions
 from device_ui.web.throttle import Throttle
 
@@ -52,7 +52,7 @@ class Guard:
     throttle: Throttle
     names: frozenset[str]
     # Refusals that are worth a line: a stranger sends as many as he likes, and must not fill the log.
-    noted: Allowance = field(default_factory=lambda: Allowance(NOTED_AT_HAND, NOTED_SECONDS))
+    noted: TokenBucket = field(default_factory=lambda: TokenBucket(NOTED_AT_HAND, NOTED_SECONDS))
     generation: tuple[int, ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

@@ -15,7 +15,6 @@ from device_ui.language import LANGUAGES, PLAIN, Words, spoken
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.shape import TYPE_CHECKING, Any, dataclass, field
 from device_ui.web import assets
-from device_ui.web.allowance import Allowance
 from device_ui.web.following import Following
 from device_ui.web.guard import Guard
 from device_ui.web.pages import language
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
     # The word for the mail path, and what the hook says beside it.
     State = tuple[str, Mapping[str, Any]]
-
-# Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
-TEST_SECONDS = 30.0
 
 # What the page says about each word of `problem.Problem`; {reply} is the server's answer.
 MAIL_PROBLEMS = {
@@ -64,14 +60,13 @@ REMOVED_UNMAILED = "{count} events were removed before they could be mailed, sin
 class Site:
     """What the pages share. `testing` is held while a test mail is under way: each ties up a thread for a minute.
 
-    `tests` are those that may still be made; `brand` is how the maker wants the pages to look, `shelf` what they load.
+    `brand` is how the maker wants the pages to look, `shelf` what they load.
     """
 
     device: Device
     store: Store
     recipients: RecipientStore
     guard: Guard
-    tests: Allowance
     following: Following
     brand: Brand | None = None
     shelf: assets.Shelf = assets.PLAIN
@@ -86,7 +81,7 @@ class Site:
 
     def may_rest(self) -> bool:
         """Whether a process started anew would be no other than this one."""
-        return self.tests.is_full() and self.guard.may_rest()
+        return self.guard.may_rest()
 
     def mail_state(self) -> State:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""

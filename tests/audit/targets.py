@@ -32,6 +32,7 @@ from device_ui.mail.courier import Courier
 from device_ui.mail.outbox import Outbox
 from device_ui.mail.permissions import Permissions
 from device_ui.mail.postman import Postman
+from device_ui.mail.quota import Quota
 from device_ui.mail.quoting import REPLY_MAXIMUM
 from device_ui.mail.tester import Tester
 from device_ui.mail.verdict import DELIVERED, REFUSED, TRY_LATER, Outcome, Stopped
@@ -347,6 +348,7 @@ class Hooked:
             tuple,
             self.outbox.id,
             calendar,
+            Quota(self.outbox, calendar, 1_000_000),
             wake=lambda: self.hook.wake(),
             proved=postman.settings_proved,
         )

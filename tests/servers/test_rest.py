@@ -205,10 +205,6 @@ def test_who_is_logged_in_and_what_was_guessed_decide_with_the_clock(tmp_path):
     assert not site.may_rest()
     clock.now += 1
     assert site.may_rest()
-    site.tests.take()
-    assert not site.may_rest()
-    clock.now += 30
-    assert site.may_rest()
     for wait in (0, 600):  # noted at once, and then not before ten minutes are over
         site.guard.throttle.attempt("192.0.2.1")
         site.guard.throttle.finished()

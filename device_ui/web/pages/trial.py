@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
@@ -38,8 +39,16 @@ PLEASE_CORRECT = "Nothing was sent. Please correct:"
 NOT_MADE = "The test could not be made. {reason}"
 BUSY = "Another test is running. Please wait a minute."
 TOO_MANY = "Too many tests one after another. Please wait {seconds} seconds and try again."
+TOO_MANY_LOGINS = (
+    "Too many logins were refused. Please wait {minutes} minutes and try again, so that the account is not locked."
+)
 # By `HookError.word`. "down" may come in the middle, when the mail may be on its way already.
-PROBLEMS = {"busy": BUSY, "down": "The mail service does not answer, so the test has no result. Please try again."}
+PROBLEMS = {
+    "busy": BUSY,
+    "too-many": TOO_MANY,
+    "too-many-logins": TOO_MANY_LOGINS,
+    "down": "The mail service does not answer, so the test has no result. Please try again.",
+}
 ACCEPTED = "The mail server accepted the test mail for {recipients}."
 NOT_ACCEPTED = "The test mail was not sent."
 NOT_ACCEPTED_BY_ALL = "The test mail was not sent to everybody."
@@ -67,15 +76,12 @@ def run(site: Site, session: Session) -> str | HTTPResponse | Iterator[bytes]:
         response.status = 503
         return page(problem=NOT_MADE.format(reason=problem))
     log.info("a test mail was asked for from %s", address())
-    wait, words = site.tests.take(), site.words()
-    lines = _too_many(wait, words) if wait else _lines(site, settings, words)
+    lines = _lines(site, settings, site.words())
     if LINES_TYPE in request.get_header("Accept", ""):
         answer: str | Iterator[bytes] = _sent(lines)
     else:
-        test, problem = _at_the_end(lines, words, retype=draft.password is not None)
+        test, problem = _at_the_end(lines, site.words(), retype=draft.password is not None)
         answer = page(problem=problem, test=test)
-    if wait:
-        _unavailable(429, wait)
     return answer
 
 
@@ -89,15 +95,10 @@ def _sealed(site: Site, draft: Draft, problem: str) -> tuple[SmtpSettings | None
         return None, told(error)
 
 
-def _too_many(seconds: int, words: Words) -> Lines:
-    """No step: whoever tries one server after another, or one password, is to be slow."""
-    log.warning("no test mail was made: too many one after another")
-    yield {"problem": words(TOO_MANY, seconds=seconds)}
-
-
 def _lines(site: Site, settings: SmtpSettings, words: Words) -> Lines:
     """Each step, then the result or a problem, as they are shown. One test at a time."""
     if not site.testing.acquire(blocking=False):
+        _unavailable()
         yield {"problem": words(BUSY)}
         return
     try:
@@ -105,16 +106,21 @@ def _lines(site: Site, settings: SmtpSettings, words: Words) -> Lines:
             yield {name: SHOWN[name](value, words) for name, value in line.items() if name in SHOWN}
     except HookError as error:
         log.warning("a test mail has no result: %s", error)
-        yield {"problem": words(PROBLEMS.get(error.word, NOT_MADE), reason=words(told(error)))}
+        _unavailable(*((429, error.seconds) if error.seconds else ()))
+        yield {"problem": _problem(error, words)}
     finally:
         site.testing.release()
+
+
+def _problem(error: HookError, words: Words) -> str:
+    """Return why there is no result, in one sentence."""
+    values = {"reason": words(told(error)), "seconds": error.seconds, "minutes": math.ceil(error.seconds / 60)}
+    return words(PROBLEMS.get(error.word, NOT_MADE), **values)
 
 
 def _sent(lines: Lines) -> Iterator[bytes]:
     """The lines for the script, each as it comes. A test that never began is 503."""
     first = next(lines)
-    if "problem" in first:
-        _unavailable()
     response.content_type = LINES_TYPE
     return _encoded(first, lines)
 
@@ -140,7 +146,6 @@ def _at_the_end(lines: Lines, words: Words, *, retype: bool) -> tuple[Line | Non
         result = line.get("result", result)
         problem = line.get("problem", problem)
     if problem:
-        _unavailable()
         result = {**result, "sentence": words("The test was broken off.")}
     return {**result, "steps": steps, "retype": retype} if steps or not problem else None, problem
 

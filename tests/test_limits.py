@@ -1,0 +1,171 @@
+"""What one user of the device may take of the mail hook, however often it asks: each test is an attack by a real user.
+
+The web process's user speaks to the hook's socket itself, as a page that was taken over can. Debian's own users stand in
+for ours (see `test_separation`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from device_ui.mail import client
+from tests.product import ADMIN_PASSWORD, choose_password, listens, wait_for
+from tests.servers.scripted import ScriptedServer, Session, close
+from tests.test_separation import HOOK, MEMBER, WEB, Installed, User, ca_file, fresh, home, python  # noqa: F401
+
+# What a page that was taken over has: the product's own modules, the hook's socket, the settings and the public key.
+BEGIN = """
+import contextlib, dataclasses, json, os, socket, sys, threading
+from pathlib import Path
+from device_ui.device import Folders
+from device_ui.errors import DeviceUIError
+from device_ui.mail import client
+from device_ui.settings import keys, seal
+from device_ui.settings.smtp import SmtpSettings
+from device_ui.settings.store import Store
+folders = Folders.find(None, os.environ)
+hook, port = folders.socket, int(sys.argv[1])
+
+def typed(password="", port=port, **changes):
+    made = SmtpSettings("127.0.0.1", port, "A", "alarm@mail.example.com", security="none", **changes)
+    if not password:
+        return dataclasses.replace(made, sign_in="none", sealed=None)
+    return dataclasses.replace(made, sealed=seal.seal(password, keys.load_public(folders.public_key), made.bound_to))
+
+def test(settings, *to):
+    try:
+        return list(client.test(hook, dataclasses.asdict(settings), to))[-1]["result"]["step"] or "sent"
+    except DeviceUIError as error:
+        return error.word
+
+def save(settings):
+    store = Store(folders.settings)
+    store.save(settings, store.load().revision)
+    with contextlib.suppress(DeviceUIError):
+        client.settings_changed(hook)
+
+def unlike(before):
+    "Wait until the hook says another thing of its last attempt, half a second at most."
+    for _ in range(25):
+        if client.state(hook)["reply"] != before["reply"]:
+            return
+        threading.Event().wait(0.02)
+"""
+# Debian's users as the hook's limits see them.
+TESTS, LOGINS, RETRIES = 10, 4, 10
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A mail server that takes everything."""
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def device(fresh: Installed) -> Installed:  # noqa: F811
+    """A device whose hook runs under a user of its own."""
+    return fresh.start_hook(**HOOK)
+
+
+def attack(device: Installed, who: User, code: str, port: int) -> Any:
+    """What a program prints as JSON that this user runs."""
+    printed = device.script(who, BEGIN + code, str(port))
+    try:
+        return json.loads(printed)
+    except ValueError:
+        raise AssertionError(printed) from None
+
+
+# Row 6: what reaches a mail server.
+
+
+def test_a_page_that_was_taken_over_sends_few_test_mails(device, server):
+    said = attack(device, WEB, 'print(json.dumps([test(typed(), f"a{n}@b.example") for n in range(30)]))', server.port)
+    assert said == ["sent"] * TESTS + ["too-many"] * (30 - TESTS)
+    assert len(server.mails) == TESTS
+
+
+def test_a_page_that_was_taken_over_probes_few_ports(device, server):
+    code = "print(json.dumps([test(typed(port=port)) for port in range(40001, 40041)] + [test(typed())]))"
+    said = attack(device, WEB, code, server.port)
+    assert said.count("connect") == TESTS
+    assert server.sessions == []
+
+
+def test_a_page_that_was_taken_over_makes_few_wrong_logins(device, server):
+    server.script["AUTH"] = "535 5.7.8 wrong"
+    said = attack(device, WEB, 'print(json.dumps([test(typed(f"wrong {n}")) for n in range(20)]))', server.port)
+    assert said == ["login"] * LOGINS + ["too-many-logins"] * (20 - LOGINS)
+    assert server.verbs.count("AUTH") == LOGINS
+
+
+def test_wrong_passwords_that_are_saved_again_and_again_lock_no_account(device, server):
+    server.script["AUTH"] = lambda session, _: session.say(f"535 5.7.8 wrong {len(server.sessions)}")
+    code = """
+for n in range(12):
+    before = client.state(hook)
+    save(typed(f"wrong {n}"))
+    client.raise_event(hook, "303")
+    unlike(before)
+print(json.dumps(client.state(hook)["problem"]))
+"""
+    assert attack(device, WEB, code, server.port) == "login refused"
+    assert 1 <= server.verbs.count("AUTH") <= LOGINS
+
+
+def test_servers_that_are_saved_one_after_another_are_not_all_tried(device, server):
+    server.script["greeting"] = lambda session, _: session.say(f"421 4.3.2 not now {len(server.sessions)}")
+    code = """
+for n in range(30):
+    before = client.state(hook)
+    save(typed(f"any password {n}"))
+    client.raise_event(hook, "303")
+    unlike(before)
+print(json.dumps(1))
+"""
+    attack(device, WEB, code, server.port)
+    assert 1 <= len(server.sessions) <= RETRIES + 2
+
+
+def test_a_hook_that_starts_again_gives_no_test_back(device, server):
+    many = f"print(json.dumps([test(typed()) for _ in range({TESTS})]))"
+    assert attack(device, WEB, many, server.port) == ["sent"] * TESTS
+    device.stop("mailhook")
+    device.start_hook(**HOOK)
+    assert attack(device, WEB, many, server.port) == ["too-many"] * TESTS
+
+
+def test_root_has_tests_of_its_own(device, server):
+    attack(device, WEB, f"save(typed()); print(json.dumps([test(typed()) for _ in range({TESTS + 1})]))", server.port)
+    done = device.command("test")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def silent_until_the_end(session: Session, line: str) -> None:
+    """Say nothing before the test is over, and close then."""
+    session.server.stopping.wait(30)
+    close(session, line)
+
+
+def test_a_test_of_the_page_that_never_ends_keeps_root_from_none(device, server):
+    with ScriptedServer({"greeting": silent_until_the_end}) as silent:
+        code = """
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(str(hook))
+sock.sendall(json.dumps({"do": "test", "settings": dataclasses.asdict(typed())}).encode() + b"\\n")
+print(json.dumps(sock.recv(1000).decode()[:7]))
+"""
+        assert attack(device, WEB, code, silent.port) == '{"step"'
+        wait_for(lambda: silent.sessions, what="the page's test")
+        typed = {"host": "127.0.0.1", "port": server.port, "sender_name": "A", "account": "a@b.cc"}
+        relay = {**typed, "security": "none", "sign_in": "none", "sealed": None}
+        lines = list(client.test(device.folders.socket, relay, ["a@b.cc"]))
+        assert lines[-1]["result"]["verdict"] == "delivered"
