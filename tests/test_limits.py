@@ -169,3 +169,81 @@ print(json.dumps(sock.recv(1000).decode()[:7]))
         relay = {**typed, "security": "none", "sign_in": "none", "sealed": None}
         lines = list(client.test(device.folders.socket, relay, ["a@b.cc"]))
         assert lines[-1]["result"]["verdict"] == "delivered"
+
+
+# Row 7: the address that decides.
+
+
+class Front:
+    """A proxy in front of the pages of `device`, on the socket in its run folder."""
+
+    def __init__(self, device: Installed) -> None:
+        self.device, folder = device, device.folder / "front"
+        folder.mkdir()
+        shutil.chown(folder, **{name: WEB[name] for name in ("user", "group")})
+        self.path = folder / "web.sock"
+        self.device.spawn("web", "--listen", f"unix:{self.path}", **WEB)
+        wait_for(lambda: listens(self.path), what="the pages' start")
+        choose_password(device.folders.administrator)
+
+    def log_in(self, told: str, password: str) -> int:
+        """The status of a login by the client whom the proxy names like this."""
+        body = f"password={urllib.parse.quote(password)}".encode()
+        lines = [
+            "POST /login HTTP/1.1",
+            "Host: 192.0.2.1",
+            "Origin: http://192.0.2.1",
+            "Connection: close",
+            "Content-Type: application/x-www-form-urlencoded",
+            f"Content-Length: {len(body)}",
+            *([f"X-Forwarded-For: {told}"] if told else []),
+        ]
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(20)
+            sock.connect(str(self.path))
+            sock.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+            return int(sock.makefile("rb").readline().split()[1])
+
+    def statuses(self, guesses: Iterable[str]) -> list[int]:
+        """What guesses of these clients are answered."""
+        return [self.log_in(each, "a wrong password") for each in guesses]
+
+
+@pytest.fixture
+def front(fresh: Installed) -> Front:  # noqa: F811
+    return Front(fresh)
+
+
+@pytest.mark.parametrize(
+    ("stranger", "owner"),
+    [
+        ("::ffff:203.0.113.9", "::ffff:198.51.100.7"),
+        ("64:ff9b::cb00:7109", "64:ff9b::c633:6407"),
+        ("2001:0:4136:e378:8000:63bf:34ff:8ef6", "2001:0:4136:e378:8000:63bf:39cc:9bf8"),
+    ],
+    ids=["IPv4-mapped", "NAT64", "Teredo"],
+)
+def test_strangers_who_share_a_prefix_with_the_owner_lock_nobody_out(front, stranger, owner):
+    assert front.statuses([stranger] * 5)[-1] == 429
+    assert front.log_in(owner, ADMIN_PASSWORD) == 303
+
+
+def test_the_log_names_the_client_whom_the_proxy_names(front):
+    front.log_in("::ffff:203.0.113.9", "a wrong password")
+    assert "a login from 203.0.113.9 failed" in front.device.log("web")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [[f"2002:cb00:7109:{n:x}::1" for n in range(8)], [f"203.0.113.{n} x" for n in range(8)], [""] * 8],
+    ids=["6to4", "two words", "no header"],
+)
+def test_who_chooses_what_is_told_of_him_is_one_visitor(front, told):
+    assert front.statuses(told)[3:] == [429] * 5
+
+
+def test_a_proxy_that_names_nobody_is_in_the_log_in_few_lines(front):
+    front.statuses(["203.0.113.9 evil"] * 40)
+    lines = [each for each in front.device.log("web").splitlines() if "client address unknown" in each]
+    assert 1 <= len(lines) <= 21
+    assert lines[0].endswith("client address unknown: X-Forwarded-For of the proxy is '203.0.113.9 evil'")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import build_http_date
 
 from device_ui import journal
+from device_ui.rate_limit import TokenBucket
 from device_ui.shape import Any
-from device_ui.web import app, strict
+from device_ui.web import app, peer, strict
 
+log = logging.getLogger(__name__)
 ERRORS = journal.Errors()
+# Lines about a proxy that does not say for whom it speaks, and the seconds that make up for one.
+UNREADABLE = TokenBucket(20, 60.0)
+FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
 
 
 # As they go out; a page may say something else of the last.
@@ -70,9 +77,24 @@ class Page(Headed, WSGITask):  # type: ignore[misc]  # waitress has no types
         environ["wsgi.errors"] = ERRORS
         # Each file that waitress sends by itself stays open until the slowest reader has read it.
         environ.pop("wsgi.file_wrapper", None)
-        if self.channel.is_tls:
-            environ["wsgi.url_scheme"] = "https"
+        environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = self._client(environ.get(FORWARDED_FOR))
+        is_tls = environ.get(FORWARDED_PROTO, "").lower() == "https" if self._is_of_proxy else self.channel.is_tls
+        environ["wsgi.url_scheme"] = "https" if is_tls else "http"
         return environ
+
+    @property
+    def _is_of_proxy(self) -> bool:
+        return not self.channel.visitor
+
+    def _client(self, told: str | None) -> str:
+        """The client's address; `peer.UNKNOWN` where the proxy in front does not give one. What others claim is ignored."""
+        if not self._is_of_proxy:
+            return peer.plain(self.channel.addr[0])
+        found = peer.forwarded(told or "")
+        if found == peer.UNKNOWN and not UNREADABLE.take():
+            shown = "missing" if told is None else ascii(told[-peer.HOP_MAXIMUM :])
+            log.warning("client address unknown: X-Forwarded-For of the proxy is %s", shown)
+        return found
 
 
 class Refused(Headed, ErrorTask):  # type: ignore[misc]

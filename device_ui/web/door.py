@@ -37,6 +37,8 @@ class Door:
     channel_class = Channel
     limits = Limits()
     clock: Callable[[], float] = staticmethod(time.monotonic)
+    # The address of the proxy in front that ends TLS, if it is the maker's wish.
+    trusted_proxy = ""
     _look = _rest = 0.0
     # Of waitress.
     accepting: bool
@@ -48,8 +50,9 @@ class Door:
         def __init__(self, application: object, **settings: object) -> None: ...
 
     def visitor(self, addr: Any) -> str:
-        """Whose connection this is."""
-        return peer.network(addr[0])
+        """Whose connection this is; ``""`` when it is the trusted proxy's, who speaks for many."""
+        is_of_proxy = bool(self.trusted_proxy) and peer.plain(addr[0]) == self.trusted_proxy
+        return "" if is_of_proxy else peer.network(addr[0])
 
     def readable(self) -> bool:
         """Whether to look for newcomers. Called before every wait for something to happen, so here and only here

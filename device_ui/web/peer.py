@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 
 # What a client behind a proxy is called that does not say for whom it speaks.
@@ -30,26 +31,66 @@ LOCAL = tuple(
     )
 )
 
+# One address as proxies write it in X-Forwarded-For: with or without a port; IPv6 in brackets (RFC 7239, 6) or bare. A zone
+# (RFC 4007, 11) is the device's own interface.
+HOP_MAXIMUM = 72
+HOP = re.compile(
+    r"([0-9.]{7,15})(?::[0-9]{1,5})?"
+    r"|\[([0-9A-Fa-f:.]{2,45})(%[0-9A-Za-z._-]{1,15})?\](?::[0-9]{1,5})?"
+    r"|([0-9A-Fa-f:.]{2,45})(%[0-9A-Za-z._-]{1,15})?",
+    re.ASCII,
+)
+# IPv6 addresses that stand for an IPv4 address, whose owner chooses the rest: 6to4 (RFC 3056: it is a /48), Teredo (RFC 4380:
+# the last 32 bits, inverted; a /64 holds all clients of one server), NAT64 (RFC 6052, 2.1: a /96 holds all of IPv4).
+TO4, TO4_PREFIX = ipaddress.ip_network("2002::/16"), 48
+TEREDO, NAT64 = ipaddress.ip_network("2001::/32"), ipaddress.ip_network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = tuple[int, int]
 
 
 def plain(text: str) -> str:
     """The address in its one usual spelling, `UNKNOWN` for anything that is none: nothing else gets into a log line.
 
-    An IPv4 address that a dual-stack socket tells as IPv6 (RFC 4291, 2.5.5.2) is IPv4: all of them share one /64.
+    An IPv4 address that is written as IPv6 (RFC 4291, 2.5.5.2: a dual-stack socket, a proxy) is IPv4: all of them share one /64.
     """
     found = _read(text)
     return UNKNOWN if found is None else str(found)
 
 
+def forwarded(value: str) -> str:
+    """The address that a trusted proxy added last to X-Forwarded-For; `UNKNOWN` when that is not one address.
+
+    `value` holds the values of all lines of that name, in their order, between commas (RFC 9110, 5.3).
+    """
+    hop = value.rpartition(",")[2].strip(" \t")
+    match = HOP.fullmatch(hop) if len(hop) <= HOP_MAXIMUM else None
+    if match is None:
+        return UNKNOWN
+    four, bracketed, bracketed_zone, bare, bare_zone = match.groups()
+    found = _read(four or bracketed or bare)
+    is_six = isinstance(found, ipaddress.IPv6Address)
+    if found is None or (bracketed and not (is_six or ":" in bracketed)):
+        return UNKNOWN
+    if (bracketed_zone or bare_zone) and not (is_six and found.is_link_local):
+        return UNKNOWN
+    return str(found)
+
+
 def network(text: str) -> str:
-    """What counts as one visitor: an IPv4 address, the /64 of an IPv6 address, or `UNKNOWN`."""
+    """What counts as one visitor: an IPv4 address, the /64 of an IPv6 address, or `UNKNOWN`.
+
+    Of an IPv6 address that stands for an IPv4 address: all that its owner has, and nobody else.
+    """
     found = _read(text)
     if found is None:
         return UNKNOWN
-    if found.version == 4:
+    if isinstance(found, ipaddress.IPv4Address):
         return str(found)
-    return str(ipaddress.IPv6Network((int(found) >> IPV6_PREFIX << IPV6_PREFIX, IPV6_PREFIX)))
+    if found in TEREDO:
+        return f"{ipaddress.IPv6Address(int(TEREDO.network_address) | int(found) & 0xFFFFFFFF)}/128"
+    prefix = 128 if found in NAT64 else TO4_PREFIX if found in TO4 else IPV6_PREFIX
+    return str(ipaddress.ip_network((int(found), prefix), strict=False))
 
 
 @lru_cache(maxsize=256)  # under siege the same ones are asked for again and again
@@ -68,7 +109,7 @@ def is_local(visitor: str) -> bool:
     return found is not None and any(found in each for each in LOCAL)
 
 
-def _read(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _read(text: str) -> Address | None:
     try:
         # A link-local address comes with its interface's name, which says nothing about the visitor.
         found = ipaddress.ip_address(text.partition("%")[0])

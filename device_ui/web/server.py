@@ -18,7 +18,7 @@ from device_ui.device import Device, listen_fds
 from device_ui.errors import Damaged, DeviceUIError
 from device_ui.settings import flash
 from device_ui.shape import Any
-from device_ui.web import app, unavailable
+from device_ui.web import app, peer, unavailable
 from device_ui.web.administrator import Administrator, Record
 from device_ui.web.connection import Limits
 from device_ui.web.door import Door, Doors, TcpDoor, UnixDoor
@@ -41,10 +41,6 @@ UNIX = "unix:"
 PORT_MAXIMUM = 65535
 # Whoever is in the socket's group may be the proxy, and nobody else.
 SOCKET_MODE = "660"
-# What waitress calls the other end of a Unix socket.
-UNIX_PEER = "localhost"
-# What a proxy is believed: the last address that it added, and whether TLS ended there.
-PROXY = {"trusted_proxy_count": 1, "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto"}
 
 
 def serve(device: Device, listen: str, trusted_proxy: str = "", rest_seconds: float = REST_SECONDS) -> None:
@@ -120,33 +116,32 @@ def open_doors(
     dispatcher.set_thread_count(THREADS)
     channels: dict[int, Any] = {}
     shared = {"map": channels, "dispatcher": dispatcher}
-    adjustments = _adjustments(listen, handed, trusted_proxy)
+    adjustments = _adjustments(listen, handed)
     doors = [kind(application, adj=adjustments, **shared, **where) for kind, where in _places(adjustments, handed)]
+    # Beside a Unix socket an address is not believed.
+    is_unix = any(isinstance(each, UnixDoor) for each in doors)
     for door in doors:
         door.limits = limits
+        door.trusted_proxy = peer.plain(trusted_proxy) if trusted_proxy and not is_unix else ""
     return Doors(channels, adjustments, [], dispatcher)
 
 
-def _where(listen: str, handed: Sequence[socket.socket], trusted_proxy: str) -> dict[str, Any]:
-    """Where waitress listens, and whom it believes. Raises ValueError."""
-    # An address is never called `UNIX_PEER`: beside a Unix socket it stays unbelieved.
-    is_unix = any(each.family == socket.AF_UNIX for each in handed) if handed else listen.startswith(UNIX)
-    believed = UNIX_PEER if is_unix else trusted_proxy
-    proxy = {"trusted_proxy": believed, **PROXY} if believed else {}
+def _where(listen: str, handed: Sequence[socket.socket]) -> dict[str, Any]:
+    """Where waitress listens. It believes no proxy: its reader lets more than one address pass (see `answers`). Raises ValueError."""
     if handed:  # waitress would not have both kinds; it is told of neither
-        return proxy
-    if is_unix:
-        return {"unix_socket": listen.removeprefix(UNIX), "unix_socket_perms": SOCKET_MODE, **proxy}
+        return {}
+    if listen.startswith(UNIX):
+        return {"unix_socket": listen.removeprefix(UNIX), "unix_socket_perms": SOCKET_MODE}
     port = listen.rpartition(":")[2]
     if port.isdecimal() and int(port) > PORT_MAXIMUM:  # getaddrinfo(3) takes it, and cuts it to 16 bits
         raise ValueError(f"{port} is no port")
-    return {"listen": listen, **proxy}
+    return {"listen": listen}
 
 
-def _adjustments(listen: str, handed: Sequence[socket.socket], trusted_proxy: str) -> Adjustments:
+def _adjustments(listen: str, handed: Sequence[socket.socket]) -> Adjustments:
     try:
         found = Adjustments(
-            **_where(listen, handed, trusted_proxy),
+            **_where(listen, handed),
             ident="",
             server_name="device",
             asyncore_use_poll=True,  # select() ends at descriptor 1023
