@@ -19,6 +19,10 @@ class TokenBucket:
         self.full = min(full, clock() + most * seconds)
         self._lock = threading.Lock()
 
+    def is_full(self) -> bool:
+        """Whether all tokens are there, so that a new bucket would hold no more."""
+        return self._clock() >= self.full
+
     def wait(self) -> int:
         """Return whole seconds until there is a token; 0 when there is one."""
         now = self._clock()
