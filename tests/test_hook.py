@@ -24,12 +24,13 @@ from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
 from device_ui.mail import catalog, lines
-from device_ui.mail.callers import Callers, listen
+from device_ui.mail.callers import CONNECTIONS_MAXIMUM, LONG_SECONDS, UNREAD_SECONDS, Callers, listen
 from device_ui.mail.clock import Clock
 from device_ui.mail.hook import Hook
 from device_ui.mail.outbox import Event
 from device_ui.mail.permissions import Permissions
 from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Peer, Refused, Requests, cleaned, seconds
+from device_ui.mail.reserve import DEVICE
 from tests.product import wait_for
 
 NOW = 1_800_000_000.25
@@ -101,7 +102,7 @@ class AnyCaller:
     """Permissions that let everybody ask for `may`."""
 
     def __init__(self, may: frozenset[str] = EVERYTHING) -> None:
-        self.may, self.user = may, 0
+        self.may, self.user = may, DEVICE
 
     def of(self, sock: socket.socket) -> Peer:
         return Peer(self.user, self.may)
@@ -115,7 +116,8 @@ class Door:
         self.listener = listener or listen(path)
         self.clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         requests = Requests(self.ledger, catalog.built_in(), self.bell, self.tester, self.clock)
-        self.callers = Callers(self.listener, permissions)
+        self.later = 0.0
+        self.callers = Callers(self.listener, permissions, lambda: time.monotonic() + self.later)
         self.hook = Hook(self.callers, self.ledger, requests, self.bell)
         self._thread: threading.Thread | None = None
         self._callers: list[socket.socket] = []
@@ -1242,3 +1244,74 @@ def test_nobody_follows_who_may_not_ask():
         door.hook.state_changed()
         assert door.ask(b"event 303 x\n") == [b"accepted 1"]
         assert not is_over(caller)
+
+
+# Deadlines of what is held
+
+
+def endless() -> Iterator[Mapping[str, object]]:
+    while True:
+        yield {"step": "x" * 1000}
+
+
+def test_a_caller_who_reads_nothing_of_a_long_answer_has_to_leave(closed_door):
+    closed_door.tester.long = endless
+    caller = closed_door.call(b'{"do": "test"}\n')
+    closed_door.turns(500)
+    closed_door.later = UNREAD_SECONDS - 60
+    closed_door.turns()
+    assert len(closed_door.callers) == 1
+    closed_door.later = UNREAD_SECONDS + 60
+    closed_door.turns()
+    assert len(closed_door.callers) == 0
+    assert everything(caller).startswith(b'{"step"')
+
+
+def test_a_caller_who_reads_a_long_answer_drop_by_drop_has_to_leave_at_last(closed_door):
+    closed_door.tester.long = endless
+    caller = closed_door.call(b'{"do": "test"}\n')
+    while closed_door.later < LONG_SECONDS - 120:
+        closed_door.turns(20)
+        assert caller.recv(1 << 20)
+        closed_door.later += UNREAD_SECONDS / 2
+    assert len(closed_door.callers) == 1
+    closed_door.later = LONG_SECONDS + 60
+    closed_door.turns()
+    assert len(closed_door.callers) == 0
+
+
+def test_a_caller_who_says_nothing_may_stay(closed_door):
+    closed_door.call()
+    closed_door.turns()
+    closed_door.later = 10 * LONG_SECONDS
+    closed_door.turns()
+    assert len(closed_door.callers) == 1
+
+
+def test_room_is_made_by_the_user_with_the_most_connections(closed_door):
+    permissions = closed_door.callers._permissions
+    permissions.user = 0
+    root = closed_door.call()
+    closed_door.turns(1)
+    permissions.user = 33
+    for _ in range(80):
+        closed_door.call()
+        closed_door.turns(1)
+    users = [each.peer.user for each in closed_door.callers]
+    assert (users.count(0), users.count(33)) == (1, CONNECTIONS_MAXIMUM - 1)
+    root.sendall(b"event 303\n")
+    closed_door.turns()
+    assert answer(root).startswith(b"accepted ")
+
+
+def test_a_costly_request_is_one_a_turn_for_each_caller(closed_door):
+    many = closed_door.call(b'{"do": "state"}\n' * 50)
+    closed_door.turns(1)
+    alarm = closed_door.call(b"event 303\n")
+    closed_door.turns(3)
+    assert answer(alarm).startswith(b"accepted ")
+    many.setblocking(False)
+    assert many.recv(1 << 20).count(b"\n") < 10
+    many.setblocking(True)
+    closed_door.turns(60)
+    assert many.recv(1 << 20).count(b"\n") >= 40

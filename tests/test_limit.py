@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_ui.mail import catalog
+from device_ui.mail import catalog, limit
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Delivery, Event, Outbox
 from device_ui.mail.postman import Postman
@@ -381,3 +382,78 @@ def test_what_goes_while_a_mail_is_under_way_is_told_in_the_next(post, small):
     courier.deliver = deliver
     postman.round()
     assert untold(courier.mails) == [3, 2]
+
+
+# Whose it is
+
+RAISER, MEMBER, WEB = 0, 60, 33
+LONG = "\U0001f4a5" * 2500  # 10,000 bytes
+
+
+def by(user: int, count: int, text: str = "", type_: str = "fault") -> list[Event]:
+    return [dataclasses.replace(event(type_, text), user=user)] * count
+
+
+def counts(outbox: Outbox) -> dict[int, int]:
+    return dict(outbox.read("SELECT uid, count(*) FROM event GROUP BY uid", ()))
+
+
+@pytest.mark.parametrize("size", [1, 7, 40], ids=["one by one", "few", "more than a share"])
+def test_who_floods_pays_for_it(folder, size):
+    outbox = Outbox(folder / "ledger.sqlite3", rows_maximum=100)
+    ours = outbox.accept(by(RAISER, 60))
+    for _ in range(400 // size):
+        outbox.accept(by(MEMBER, size))
+    assert counts(outbox)[RAISER] == 60
+    assert set(ours) <= set(kept(outbox))
+    assert outbox.count <= 100 + size
+    outbox.close()
+
+
+def test_who_has_less_than_a_share_finds_room_where_there_is_most(folder):
+    outbox = Outbox(folder / "ledger.sqlite3", rows_maximum=100)
+    outbox.accept([*by(RAISER, 70), *by(MEMBER, 30)])
+    outbox.accept(by(WEB, 1))
+    assert counts(outbox) == {RAISER: 68, MEMBER: 30, WEB: 1}
+    outbox.close()
+
+
+def test_long_texts_are_paid_by_who_writes_them(folder):
+    outbox = Outbox(folder / "ledger.sqlite3", bytes_maximum=MIB)
+    ours = outbox.accept(by(RAISER, 1000))
+    for _ in range(40):
+        outbox.accept(by(MEMBER, 10, LONG))
+    assert set(ours) <= set(kept(outbox))
+    pages, free, size = (
+        outbox.read(f"PRAGMA {each}", ())[0][0] for each in ("page_count", "freelist_count", "page_size")
+    )
+    assert (pages - free) * size <= 1.2 * MIB
+    outbox.close()
+
+
+def test_what_the_device_itself_recorded_is_pushed_out_by_nobody(folder):
+    outbox = Outbox(folder / "ledger.sqlite3", rows_maximum=100)
+    [changed] = outbox.accept([dataclasses.replace(FAULT, code="902", waiting=False)])
+    for _ in range(50):
+        outbox.accept([*by(MEMBER, 5), *by(WEB, 5, type_="info")])
+    assert changed in kept(outbox)
+    outbox.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([RAISER, MEMBER, WEB]), st.integers(1, 9)), min_size=10, max_size=60))
+def test_who_holds_no_more_than_a_share_loses_nothing(batches):
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
+        path = Path(name) / "ledger.sqlite3"
+        outbox = Outbox(path, rows_maximum=80)
+        for number, (user, count) in enumerate(batches):
+            before = counts(outbox)
+            outbox.accept(by(user, count))
+            after = counts(outbox)
+            poor = {each for each, rows in before.items() if rows <= 80 // limit.SHARES and each != user}
+            assert {each: after[each] for each in poor} == {each: before[each] for each in poor}
+            if number % 10 == 9:
+                outbox.close()
+                outbox = Outbox(path, rows_maximum=80)
+            assert {each: rows for each, (rows, _) in outbox._held.items()} == after
+        outbox.close()

@@ -6,11 +6,14 @@ for ours (see `test_separation`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
+import subprocess
 import urllib.parse
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ import pytest
 from device_ui.mail import client
 from tests.product import ADMIN_PASSWORD, choose_password, listens, wait_for
 from tests.servers.scripted import ScriptedServer, Session, close
-from tests.test_separation import HOOK, MEMBER, WEB, Installed, User, ca_file, fresh, home, python  # noqa: F401
+from tests.test_separation import FOLDERS, HOOK, MEMBER, WEB, Installed, User, ca_file, fresh, home, python  # noqa: F401
 
 # What a page that was taken over has: the product's own modules, the hook's socket, the settings and the public key.
 BEGIN = """
@@ -247,3 +250,163 @@ def test_a_proxy_that_names_nobody_is_in_the_log_in_few_lines(front):
     lines = [each for each in front.device.log("web").splitlines() if "client address unknown" in each]
     assert 1 <= len(lines) <= 21
     assert lines[0].endswith("client address unknown: X-Forwarded-For of the proxy is '203.0.113.9 evil'")
+
+
+# Row 8: what one user holds of the ledger, the reserve, and the socket.
+
+
+def history(device: Installed, **query: object) -> list[dict[str, Any]]:
+    """Every event of the ledger, as root reads it."""
+    lines = client.history(device.folders.socket, {"limit": 0, **query})
+    return [line["event"] for line in lines if "event" in line]
+
+
+FLOOD = """
+import threading
+line = json.dumps({"do": "event", "code": "304", "text": "x" * int(sys.argv[1]), "source": "firmware"}).encode() + b"\\n"
+count = int(sys.argv[2])
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(str(folders.socket))
+threading.Thread(target=sock.sendall, args=(line * count,)).start()
+with sock.makefile("rb") as answers:
+    print(json.dumps([next(answers)[:11].decode() for _ in range(count)][-1]))
+"""
+
+
+def flood(device: Installed, who: User, length: int, count: int) -> str:
+    """Raise so many unmailed faults as this user; how the last is answered."""
+    return json.loads(device.script(who, BEGIN.replace("int(sys.argv[1])", "0") + FLOOD, str(length), str(count)))
+
+
+@pytest.mark.parametrize("who", [MEMBER, WEB], ids=["member", "web"])
+@pytest.mark.parametrize(
+    ("limit", "length", "count"), [("rows = 1000", 0, 3000), ("bytes = 1048576", 4000, 800)], ids=["rows", "bytes"]
+)
+def test_faults_of_one_user_push_out_no_fault_of_another(fresh, who, limit, length, count):  # noqa: F811
+    with (fresh.folders.etc / "device.toml").open("a") as file:
+        file.write(f"[ledger]\n{limit}\n")
+    fresh.start_hook(**HOOK)
+    ours = [client.raise_event(fresh.folders.socket, "303", "volume 1 is degraded") for _ in range(20)]
+    assert flood(fresh, who, length, count) == '{"accepted"'
+    kept = {each["number"] for each in history(fresh)}
+    assert set(ours) <= kept
+    assert len(kept) < count
+
+
+def test_the_text_that_names_a_source_buys_no_share(fresh):  # noqa: F811
+    with (fresh.folders.etc / "device.toml").open("a") as file:
+        file.write("[ledger]\nrows = 1000\n")
+    fresh.start_hook(**HOOK)
+    ours = [client.raise_event(fresh.folders.socket, "303", source="firmware") for _ in range(20)]
+    flood(fresh, MEMBER, 0, 3000)
+    assert set(ours) <= {each["number"] for each in history(fresh)}
+
+
+STAY = """
+socks = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]
+for sock in socks:
+    with contextlib.suppress(OSError):
+        sock.connect(str(folders.socket))
+        sock.sendall(sys.argv[1].encode() + b"\\n")
+print("there", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def staying(device: Installed, who: User, line: str, count: int) -> Iterator[None]:
+    """Connections of this user that ask this and read nothing, for the length of the block."""
+    words = [device.python, "-c", BEGIN.replace("int(sys.argv[1])", "0") + STAY, line, str(count)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(words, env=device.environment, cwd="/", **pipes, **who)
+    try:
+        assert process.stdout.readline() == b"there\n"
+        yield
+    finally:
+        process.communicate(timeout=20)
+
+
+@pytest.fixture
+def filled(device: Installed) -> Installed:
+    """A device whose history is longer than a socket holds unread."""
+    flood(device, MEMBER, 3000, 400)
+    return device
+
+
+def test_histories_that_one_user_leaves_unread_keep_root_from_none(filled):
+    with staying(filled, WEB, '{"do": "history", "limit": 0}', 8):
+        assert len(history(filled)) == 400
+
+
+def test_connections_of_one_user_push_out_nobody_elses(device):
+    sock = socket.socket(socket.AF_UNIX)
+    with sock:
+        sock.settimeout(20)
+        sock.connect(str(device.folders.socket))
+        sock.sendall(b"event 303 fi")
+        with staying(device, MEMBER, "event 153", 200):
+            sock.sendall(b"rst\n")
+            assert sock.recv(100).startswith(b"accepted ")
+
+
+def test_costly_requests_of_one_user_delay_no_alarm(device):
+    asked = '{"do": "content", "code": "303"}'
+    many = "\n".join([asked] * 400)
+    with staying(device, WEB, many, 40):
+        number = client.raise_event(device.folders.socket, "303", seconds=5)
+        assert number > 0
+
+
+class Flash:
+    """A device whose data lie on a disk of 4 MB, and the page's user, who fills it."""
+
+    def __init__(self, device: Installed) -> None:
+        self.device, self.folder = device, device.folders.data
+        self.reserve = device.folders.ledger.with_name("reserve")
+
+    def fill(self) -> None:
+        """Take what is left, as the page's user, in a folder of its own."""
+        code = """
+with open(folders.administrator.with_name("filler"), "ab", buffering=0) as file:
+    with contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+"""
+        printed = self.device.script(WEB, BEGIN + code, "0")
+        assert printed == ""
+
+    def alarm(self, text: str = "volume 1 is degraded") -> int:
+        return client.raise_event(self.device.folders.socket, "303", text)
+
+
+@pytest.fixture
+def small_disk(home: Path, python: Path, tmp_path: Path) -> Iterator[Flash]:  # noqa: F811
+    folder = home / tmp_path.name
+    folder.mkdir()
+    disk = folder / "data"
+    with Installed(folder, python) as device:
+        shutil.copytree(disk, folder / "before", dirs_exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", disk], check=True, timeout=20)
+        try:
+            for name, (mode, owner, group) in FOLDERS.items():
+                if name.startswith("data/"):
+                    (folder / name).mkdir()
+                    shutil.chown(folder / name, owner, group)
+                    (folder / name).chmod(mode)
+            yield Flash(device.start_hook(**HOOK))
+            device.stop("mailhook")
+        finally:
+            subprocess.run(["umount", "--lazy", disk], check=True, timeout=20)
+
+
+def test_a_page_that_fills_the_disk_again_and_again_leaves_root_the_reserve(small_disk):
+    assert small_disk.alarm() == 1
+    small_disk.fill()
+    for _ in range(12):
+        flood(small_disk.device, WEB, 4000, 40)
+        attack(small_disk.device, WEB, "print(json.dumps([test(typed())]))", 9)
+        small_disk.fill()
+    assert small_disk.reserve.stat().st_size >= 512 * 1024
+    for _ in range(6):
+        assert small_disk.alarm() > 1
+        small_disk.fill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import sqlite3
@@ -597,7 +598,7 @@ def test_after_any_damage_events_are_accepted(data):
 # Another version's ledger
 
 
-@pytest.mark.parametrize("version", [3, 4, 1000])
+@pytest.mark.parametrize("version", [4, 5, 1000])
 def test_a_newer_ledger_is_refused_and_left_as_it_is(path, version):
     raw = SOUND[:60] + version.to_bytes(4, "big") + SOUND[64:]
     path.write_bytes(raw)
@@ -646,6 +647,22 @@ def test_the_ledger_of_an_older_program_keeps_its_events_and_what_waits(path):
         assert outbox.accept([event()]) == [3]
     with contextlib.closing(Outbox(path)) as outbox:
         assert (outbox.set_aside, outbox.last) == (None, 3)
+
+
+def test_the_ledger_before_users_keeps_every_row_and_no_second_copy(path):
+    with contextlib.closing(Outbox(path)) as outbox:
+        outbox.accept([event(text="x" * 3000)] * 200)
+        before = outbox.waiting(200)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("ALTER TABLE event DROP COLUMN uid")
+        old.execute("PRAGMA user_version = 2")
+    size = path.stat().st_size
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert (outbox.set_aside, outbox.waiting(200)) == (None, before)
+        assert outbox.accept([dataclasses.replace(event(), user=33)]) == [201]
+    assert path.stat().st_size <= size + 64 * 1024
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert [each.user for each in outbox.waiting(2, 199)] == [-1, 33]
 
 
 def test_an_older_ledger_that_is_not_as_it_was_is_set_aside(path):

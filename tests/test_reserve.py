@@ -11,10 +11,10 @@ import pytest
 
 from device_ui.errors import NotStored
 from device_ui.mail.outbox import Event, Outbox
-from device_ui.mail.reserve import Reserve
+from device_ui.mail.reserve import DEVICE, MAIL, PARTS, Reserve
 
 KIB, MIB = 1024, 1024 * 1024
-SIZE = 256 * KIB
+SIZE, ROOT = 256 * KIB, 0
 EVENT = Event("303", "fault", 1.0, 1.0, "smartd", "/dev/sda: 1 unreadable sector")
 
 
@@ -91,19 +91,43 @@ def test_a_reserve_that_was_half_written_is_written_anew(disk):
     assert (used(disk / "reserve"), reserve.is_released) == (SIZE, False)
 
 
-def test_giving_up_the_reserve_makes_its_room(disk):
+def test_giving_up_a_part_of_the_reserve_makes_its_room(disk):
     reserve = Reserve(disk / "reserve", SIZE)
     reserve.keep()
     fill(disk)
-    assert reserve.release()
+    assert reserve.release(ROOT)
     assert reserve.is_released
-    assert os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize == SIZE
+    assert os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize == SIZE // PARTS
 
 
-def test_a_reserve_can_be_given_up_once(disk):
+@pytest.mark.parametrize(
+    ("users", "parts"),
+    [
+        ([ROOT], PARTS),
+        ([DEVICE], PARTS),
+        ([MAIL], PARTS // 2),
+        ([33], PARTS // 4),
+        ([33, MAIL], PARTS // 4 * 3),
+        ([33, MAIL, ROOT], PARTS),
+    ],
+    ids=["root", "the device", "mails", "a user", "a user and mails", "root after both"],
+)
+def test_each_uses_up_its_share_of_the_reserve_and_root_what_is_left(disk, users, parts):
     reserve = Reserve(disk / "reserve", SIZE)
     reserve.keep()
-    assert [reserve.release(), reserve.release()] == [True, False]
+    given = [user for user in users for _ in range(2 * PARTS) if reserve.release(user)]
+    assert len(given) == parts
+    assert (used(disk / "reserve") if (disk / "reserve").exists() else 0) == SIZE - parts * SIZE // PARTS
+
+
+def test_a_whole_reserve_has_every_share_again(disk):
+    reserve = Reserve(disk / "reserve", SIZE)
+    reserve.keep()
+    while reserve.release(33):
+        pass
+    reserve.keep()
+    assert used(disk / "reserve") == SIZE
+    assert reserve.release(33)
 
 
 @pytest.mark.parametrize(("left", "kept"), [(SIZE, False), (2 * SIZE - 4096, False), (2 * SIZE, True)])
@@ -120,7 +144,7 @@ def test_a_disk_that_never_had_room_is_told_until_it_has(disk):
     reserve = Reserve(disk / "reserve", SIZE)
     reserve.keep()
     assert reserve.is_released
-    assert not reserve.release()
+    assert not reserve.release(ROOT)
     assert reserve.is_released
     filled.unlink()
     reserve.keep()
@@ -130,7 +154,7 @@ def test_a_disk_that_never_had_room_is_told_until_it_has(disk):
 def test_without_a_size_nothing_is_set_aside_nor_missed(disk):
     reserve = Reserve(disk / "reserve", 0)
     reserve.keep()
-    assert not reserve.release()
+    assert not reserve.release(ROOT)
     assert not reserve.is_released
     assert list(disk.iterdir()) == []
 
@@ -138,7 +162,7 @@ def test_without_a_size_nothing_is_set_aside_nor_missed(disk):
 def test_a_folder_that_is_not_there_raises_nothing(disk):
     reserve = Reserve(disk / "missing" / "reserve", SIZE)
     reserve.keep()
-    assert not reserve.release()
+    assert not reserve.release(ROOT)
     assert reserve.is_released
 
 
@@ -153,10 +177,10 @@ def test_a_reserve_that_is_given_up_while_it_is_set_aside_is_not_called_kept(dis
     keeper = threading.Thread(target=keep)
     keeper.start()
     for _ in range(200):
-        reserve.release()
+        reserve.release(ROOT)
     end.set()
     keeper.join(20)
-    assert reserve.is_released is not (disk / "reserve").exists()
+    assert reserve.is_released is (used(disk / "reserve") < SIZE if (disk / "reserve").exists() else True)
 
 
 # The ledger that has one
@@ -167,7 +191,7 @@ def test_events_are_accepted_on_a_full_disk(disk, opened):
     fill(disk)
     assert outbox.accept([EVENT]) == [1]
     assert outbox.is_reserve_used
-    assert not (disk / "reserve").exists()
+    assert used(disk / "reserve") < SIZE
 
 
 def test_the_reserve_is_enough_for_many_events(disk, opened):
@@ -207,6 +231,16 @@ def test_a_delivery_is_recorded_from_the_reserve(disk, opened):
     fill(disk)
     outbox.record(1, [], done=True)
     assert outbox.waiting_count() == 0
+
+
+def test_a_fact_is_not_kept_from_the_reserve(disk, opened):
+    outbox = opened()
+    fill(disk)
+    with pytest.raises(NotStored):
+        for number in range(1000):
+            outbox.keep_fact("anything", str(number) * 1000)
+    assert used(disk / "reserve") == SIZE
+    assert outbox.accept([EVENT]) == [1]
 
 
 def test_with_room_again_the_reserve_is_set_aside_again(disk, opened):

@@ -11,6 +11,7 @@ import contextlib
 import selectors
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,8 @@ log = Log(__name__)
 # Bytes of answers that a caller may leave unread.
 UNREAD_MAXIMUM = 64 * 1024
 CONNECTIONS_MAXIMUM = 64
+# Seconds in which a caller reads at least a byte of what waits for it, and in which it reads a long answer to its end.
+UNREAD_SECONDS, LONG_SECONDS = 300.0, 1800.0
 # Seats for callers who may ask for nothing: they are told so, and keep nobody out. Callers who may wait to be let in.
 POWERLESS_MAXIMUM, BACKLOG = 8, 1024
 # Bytes read from one caller at a time: a bound of memory.
@@ -49,6 +52,9 @@ class Caller:
     unread_maximum: int = UNREAD_MAXIMUM
     # The state that it was told and follows, if it does.
     told: Mapping[str, Any] | None = None
+    # Monotonic seconds: since when nothing of `outgoing` was read, and since when `rest` is being said; None: not now.
+    unread_since: float | None = None
+    long_since: float | None = None
 
 
 def listen(path: Path) -> socket.socket:
@@ -70,8 +76,10 @@ class Callers:
     Iterating goes over those who have a seat; none may be let in or leave meanwhile. `is_stopping`: `stop` was called.
     """
 
-    def __init__(self, listener: socket.socket, permissions: Permissions) -> None:
-        self._listener, self._permissions = listener, permissions
+    def __init__(
+        self, listener: socket.socket, permissions: Permissions, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._listener, self._permissions, self._clock = listener, permissions, clock
         self._seated: dict[int, Caller] = {}
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._stop = socket.socketpair()
@@ -99,7 +107,9 @@ class Callers:
 
     def turn(self, seconds: float | None, hear: Callable[[Caller], None]) -> bool:
         """Wait for something to do: `hear` who speaks, tell who reads, and let newcomers in. False: nothing in `seconds`."""
-        ready = self._selector.select(seconds)
+        end = self._next_end()
+        ready = self._selector.select(end if seconds is None else seconds if end is None else min(seconds, end))
+        is_late = end is not None and self._leave_late()
         for key, mask in sorted(ready, key=self._silence):
             if key.fileobj is self._listener:
                 self._welcome()
@@ -112,7 +122,7 @@ class Callers:
                     hear(caller)
                 if mask & selectors.EVENT_WRITE:
                     self.flush(caller)
-        return bool(ready)
+        return bool(ready) or is_late or (end is not None and (seconds is None or end < seconds))
 
     def read(self, caller: Caller) -> bytes | None:
         """What a caller has said, `READ_MAXIMUM` bytes at most; ``b""`` when that was all, None when it is nothing yet."""
@@ -130,18 +140,21 @@ class Callers:
         unread, and when it has gone."""
         try:
             while caller.outgoing:
+                caller.unread_since = caller.unread_since or self._clock()
                 del caller.outgoing[: caller.sock.send(caller.outgoing)]
+                caller.unread_since = None
         except BlockingIOError:
             pass
         except OSError:
             self._leave(caller)
             return
+        caller.long_since = None if caller.rest is None else caller.long_since or self._clock()
         over = caller.ending and not caller.outgoing and caller.rest is None and not caller.later
         if over or len(caller.outgoing) > caller.unread_maximum:
             self._leave(caller)
             return
         if caller.sock.fileno() in self._seated:
-            reading = 0 if caller.ending or caller.rest is not None else selectors.EVENT_READ
+            reading = 0 if caller.ending or caller.rest is not None or caller.later else selectors.EVENT_READ
             has_more = caller.ending if caller.rest is None else not caller.is_waiting
             writing = selectors.EVENT_WRITE if caller.outgoing or has_more else 0
             self._watch(caller, reading | writing)
@@ -209,5 +222,28 @@ class Callers:
 
     def _leave_quietest(self) -> None:
         if len(self):
-            # Who may ask for nothing first.
-            self._leave(min(self, key=lambda caller: (bool(caller.peer.may), caller.heard)))
+            # Who may ask for nothing first; then of the user with the most connections: nobody fills the seats of others.
+            crowds = Counter(caller.peer.user for caller in self)
+            self._leave(min(self, key=lambda caller: (bool(caller.peer.may), -crowds[caller.peer.user], caller.heard)))
+
+    def _ends(self, caller: Caller) -> float | None:
+        """When (monotonic seconds) a caller who reads nothing has to leave."""
+        ends = [
+            since + most
+            for since, most in ((caller.unread_since, UNREAD_SECONDS), (caller.long_since, LONG_SECONDS))
+            if since is not None
+        ]
+        return min(ends, default=None)
+
+    def _next_end(self) -> float | None:
+        """Seconds until the first has to leave."""
+        ends = [end for each in self if (end := self._ends(each)) is not None]
+        return max(0.0, min(ends) - self._clock()) if ends else None
+
+    def _leave_late(self) -> bool:
+        now = self._clock()
+        late = [each for each in self if (end := self._ends(each)) is not None and end <= now]
+        for each in late:
+            log.warning("a caller of user %d does not read its answer; it has to leave", each.peer.user)
+            self._leave(each)
+        return bool(late)

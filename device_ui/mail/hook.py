@@ -41,11 +41,12 @@ FAULT = {"error": "fault", "reason": "the mail service had a fault; its log tell
 
 @dataclass(frozen=True)
 class Pending:
-    """A line whose answer is on its way: for an event it waits for the commit."""
+    """A line whose answer is on its way: for an event it waits for the commit. `is_costly`: to make it took longer than that."""
 
     caller: Caller
     as_json: bool
     answer: Answer
+    is_costly: bool = False
 
 
 class Hook:
@@ -89,7 +90,8 @@ class Hook:
             if len(pending) < BATCH_MAXIMUM:
                 pending.extend(self._hear(caller))
 
-        is_busy = self._callers.turn(seconds, hear)
+        has_more = any(each.later and each.rest is None for each in self._callers)
+        is_busy = self._callers.turn(0 if has_more else seconds, hear) or has_more
         self._answer(pending)
         self._go_on()
         return is_busy
@@ -112,12 +114,17 @@ class Hook:
         return pending
 
     def _understand_all(self, caller: Caller, lines: list[bytes]) -> list[Pending]:
-        """Lines in their order, up to one with a long answer: what follows that one waits for its end."""
+        """Lines in their order, up to one with a long answer, whose end the others wait for; or to a costly one.
+
+        What follows a costly one waits for the next turn: no caller delays the events of others by many of them.
+        """
         pending: list[Pending] = []
         while lines and caller.rest is None:
             pending.append(self._understand(caller, lines.pop(0)))
             if isinstance(pending[-1].answer, Iterator):
                 caller.rest = pending[-1].answer
+            if pending[-1].is_costly:
+                break
         caller.later = lines
         return pending
 
@@ -133,7 +140,7 @@ class Hook:
             answer = self._requests.obey(request, caller.peer)
             if request.get("follow") is True and isinstance(answer, dict) and "state" in answer:
                 caller.told, self._has_followers = answer, True
-            return Pending(caller, as_json, answer)
+            return Pending(caller, as_json, answer, is_costly=not isinstance(answer, Event))
         except Refused as refused:
             return Pending(caller, as_json, refused.as_answer())
         except NotStored as error:  # even the state needs a ledger that can be read
@@ -183,8 +190,8 @@ class Hook:
             return None
 
     def _go_on(self) -> None:
-        """Say more of the long answers to whoever has read what was said."""
-        for caller in [each for each in self._callers if each.rest is not None]:
+        """Say more of the long answers to whoever has read what was said, and answer what waited for a turn."""
+        for caller in [each for each in self._callers if each.rest is not None or each.later]:
             lines = 0
             while caller.rest is not None and len(caller.outgoing) < AHEAD_MAXIMUM and lines < LINES_MAXIMUM:
                 lines += 1
@@ -222,7 +229,14 @@ class Hook:
         try:
             numbers = self._outbox.accept(events, leads)
         except NotStored as error:
+            users = {each.user for each in events}
+            if len(users) > 1:  # the reserve has a share for each
+                return self._accept_by_user(events, sorted(users))
             log.error("%d events not accepted: %s", len(events), error.reason)
             return [{"error": "not-stored", "reason": error.reason}] * len(events)
         self._postman.plan.learn(list(zip(numbers, events, leads, strict=True)))
         return [{"accepted": number} for number in numbers]
+
+    def _accept_by_user(self, events: list[Event], users: list[int]) -> list[Mapping[str, Any]]:
+        answers = {user: iter(self._accept([each for each in events if each.user == user])) for user in users}
+        return [next(answers[each.user]) for each in events]

@@ -17,16 +17,18 @@ from pathlib import Path
 
 from device_ui.errors import ErrorConversion, NotReadable, NotStored
 from device_ui.mail import limit
-from device_ui.mail.reserve import Reserve
+from device_ui.mail.reserve import DEVICE, Reserve
 from device_ui.settings import flash
 from device_ui.shape import Any, TypeVar
 
-VERSION = 2
+VERSION = 3
 # Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.
 VERSION_MAXIMUM = 1000
 # An event is one row in one table, so that accepting it touches as few blocks of flash as can be. The partial indexes
 # hold only what is still to be mailed, what is in a digest and is not its first, and what has no date yet. `mail` is the
-# mail that tells of an event, 0 while that is not decided; `clock` is what its date rests on (see `clock.Stamp`).
+# mail that tells of an event, 0 while that is not decided; `clock` is what its date rests on (see `clock.Stamp`). `uid` is the
+# user who raised it, -1 for the device itself; it is written as ALTER TABLE writes it, so that an older ledger becomes this one
+# without a second copy of it on a small disk.
 SCHEMA = """
 CREATE TABLE event (
     number INTEGER PRIMARY KEY,
@@ -39,7 +41,7 @@ CREATE TABLE event (
     waiting INTEGER NOT NULL,
     mail INTEGER NOT NULL,
     clock TEXT NOT NULL
-) STRICT;
+, uid INTEGER NOT NULL DEFAULT -1) STRICT;
 CREATE INDEX waiting ON event (number) WHERE waiting;
 CREATE INDEX digest ON event (mail) WHERE mail <> number AND mail <> 0;
 CREATE INDEX pending ON event (number) WHERE clock >= '@' AND clock < 'A';
@@ -55,6 +57,18 @@ CREATE TABLE delivery (
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
+OLD_COLUMNS = "number, code, type, time, accepted, source, text, waiting"
+# By the version of an older ledger, what makes it this one: version 1 knew no digests and no clock, version 2 no users.
+MIGRATIONS = {
+    1: (
+        "ALTER TABLE event RENAME TO event_1",
+        "DROP INDEX waiting",
+        *(each for each in STATEMENTS if "event" in each.partition("(")[0]),
+        f"INSERT INTO event SELECT {OLD_COLUMNS}, 0, '', -1 FROM event_1",
+        "DROP TABLE event_1",
+    ),
+    2: ("ALTER TABLE event ADD COLUMN uid INTEGER NOT NULL DEFAULT -1",),
+}
 LEDGER_ID = "ledger_id"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 # Pages of the -wal after which SQLite takes them into the file and writes over them; few where room is short: the
@@ -112,7 +126,7 @@ class Ledger:
         try:
             self._prepare()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if getattr(error, "sqlite_errorcode", None) in FULL and self._reserve.release():
+            if getattr(error, "sqlite_errorcode", None) in FULL and self._reserve.release(DEVICE):
                 self._connection.close()
                 self._opened()
                 return
@@ -126,6 +140,7 @@ class Ledger:
         with contextlib.suppress(NotStored):  # a full disk must not keep a ledger that is there from taking alarms
             flash.replace(self._made, MADE_TEXT, 0o600)  # before the first event is accepted
         self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
+        self._held = limit.held(self._connection)
         self._last = int(self._connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()[0])
 
     def close(self) -> None:
@@ -216,8 +231,8 @@ class Ledger:
         execute("PRAGMA secure_delete = FAST")
         if version == 0:
             self._create()
-        if version == 1:
-            self._migrate()
+        if version in MIGRATIONS:
+            self._migrate(MIGRATIONS[version])
         # The ledger's name must be on flash before the first event is called accepted; after a crash of this
         # process it may be in the cache only, so this is not left to the start that made the file.
         self._fsync_folder()
@@ -262,18 +277,12 @@ class Ledger:
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 
-    def _migrate(self) -> None:
-        """From version 1, which knew no digests and no clock: no accepted alarm is lost for a newer program."""
+    def _migrate(self, statements: Sequence[str]) -> None:
+        """From an older version: no accepted alarm is lost for a newer program."""
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        execute("ALTER TABLE event RENAME TO event_1")
-        execute("DROP INDEX waiting")
-        for statement in STATEMENTS:
-            if "event" in statement.partition("(")[0]:
-                execute(statement)
-        columns = "number, code, type, time, accepted, source, text, waiting"
-        execute(f"INSERT INTO event SELECT {columns}, 0, '' FROM event_1")
-        execute("DROP TABLE event_1")
+        for statement in statements:
+            execute(statement)
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 
@@ -297,17 +306,18 @@ class Ledger:
         finally:
             os.close(folder)
 
-    def _write(self, work: Callable[[sqlite3.Cursor], Result]) -> Result:
-        """Commit what `work` does; on a full disk once more, with the room that the reserve gives up."""
+    def _write(self, work: Callable[[sqlite3.Cursor], Result], user: int | None = None) -> Result:
+        """Commit what `work` does; on a full disk again, with the room that the reserve gives up for this `user`, if one."""
         with self._lock:
-            try:
-                return self._committed(work)
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", None) not in FULL or not self._reserve.release():
-                    raise NotStored(self.path, OSError(str(error))) from error
-            with self._told():
-                self._save_room()
-                return self._committed(work)
+            while True:
+                try:
+                    return self._committed(work)
+                except sqlite3.Error as error:
+                    is_full = getattr(error, "sqlite_errorcode", None) in FULL
+                    if not is_full or user is None or not self._reserve.release(user):
+                        raise NotStored(self.path, OSError(str(error))) from error
+                with self._told():
+                    self._save_room()
 
     def _save_room(self) -> None:
         pages = WAL_PAGES_WHEN_FULL if self.is_reserve_used else WAL_PAGES

@@ -1,12 +1,14 @@
-"""How much the ledger keeps: what is beyond the limit goes, in one order, and is counted.
+"""How much the ledger keeps, and of whom: what is beyond the limit goes, in one order, and is counted.
 
-It goes in the very transaction that went beyond it, so that the limit costs no sync of its own and holds at every instant.
+A user is the uid that the kernel reports, the device itself is one of its own. Each has an eighth of the ledger: one who has
+more pays for its new events itself, and for one who has less the one with the most pays. So nobody pushes out what another
+raised, as long as that one holds no more than its share. It goes in the very transaction that went beyond it, so that the limit costs no sync of its own and holds at every instant.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # What the limit takes first, the oldest of each; the fact that counts it. An alarm nobody was told of goes last.
 REMOVED = (
@@ -20,20 +22,73 @@ UNTOLD = "removed_untold"
 ROWS_MAXIMUM, BYTES_MAXIMUM = 100_000, 32 * 1024 * 1024
 # One part in so many goes at once when the limit is reached: not a deletion for every event.
 REMOVED_PART = 100
+# The share of one user is one part in so many.
+SHARES = 8
+# What an event takes besides its texts, about.
+ROW_BYTES = 100
+# Of each user: its events, and about the bytes that they take.
+Held = Mapping[int, tuple[int, int]]
+SIZE = f"{ROW_BYTES} + length(CAST(source AS BLOB)) + length(CAST(text AS BLOB))"
 
 
-def keep(cursor: sqlite3.Cursor, rows: int, fresh: int, newest: int, rows_maximum: int, bytes_maximum: int) -> int:
-    """Remove what is beyond the limit of rows and bytes; how many events these were.
+def held(connection: sqlite3.Connection) -> Held:
+    """Return what the ledger holds of each user."""
+    query = f"SELECT uid, count(*), sum({SIZE}) FROM event GROUP BY uid"
+    return {user: (rows, size) for user, rows, size in connection.execute(query)}
 
-    `rows` were there before the `fresh` ones of this transaction; `newest` is the highest number among them.
+
+def more(before: Held, events: Iterable[tuple[int, str, str]]) -> Held:
+    """Return what is held with these events, each a user and two texts."""
+    after = dict(before)
+    for user, *texts in events:
+        rows, size = after.get(user, (0, 0))
+        after[user] = rows + 1, size + ROW_BYTES + sum(len(each.encode("utf-8", "replace")) for each in texts)
+    return after
+
+
+def keep(
+    cursor: sqlite3.Cursor, now: Held, fresh: Sequence[int], newest: int, rows_maximum: int, bytes_maximum: int
+) -> tuple[Held, int]:
+    """Remove what is beyond the limit of rows and bytes. Return what is held then, and how many events these were.
+
+    `now` counts the `fresh` events of this transaction, given by their users; `newest` is the highest number before them.
     """
-    too_many = max(rows + fresh - rows_maximum, _beyond(cursor, rows + fresh, bytes_maximum))
+    rows = sum(each for each, _ in now.values())
+    by_rows, by_bytes = rows - rows_maximum, _beyond(cursor, rows, bytes_maximum)
+    too_many = max(by_rows, by_bytes)
     if too_many <= 0:
-        return 0
-    wanted = left = min(too_many + rows // REMOVED_PART, rows)
-    for fact, which in REMOVED:
-        left -= _remove(cursor, fact, which, newest, left)
-    return wanted - left
+        return now, 0
+    before = rows - len(fresh)
+    left = min(too_many + before // REMOVED_PART, before)
+    is_by_bytes = by_bytes > by_rows
+    after = dict(now)
+    for user in _payers(now, set(fresh), which=int(is_by_bytes)):
+        # By bytes, one long event is worth many short ones.
+        worth, of = _worth(now, user) if is_by_bytes else (1, 1)
+        most = -(-left * of // worth)
+        gone, size = _remove_oldest(cursor, user, newest, most)
+        after[user] = after[user][0] - gone, max(0, after[user][1] - size)
+        left = 0 if gone == most else max(0, left - gone * worth // of)
+        if not left:
+            break
+    return {user: each for user, each in after.items() if each[0]}, rows - sum(each for each, _ in after.values())
+
+
+def _payers(now: Held, fresh: set[int], which: int) -> list[int]:
+    """Return who loses events, in this order: those of the `fresh` users who have more than a share, then who has the most.
+
+    Where the fresh events are all of the former, nobody else loses any, even if the ledger is beyond its limit for a moment.
+    """
+    total = sum(each[which] for each in now.values())
+    by_most = sorted(now, key=lambda user: -now[user][which])
+    own = [user for user in by_most if user in fresh and now[user][which] * SHARES > total]
+    return own if fresh <= set(own) else [*own, *(user for user in by_most if user not in own)]
+
+
+def _worth(now: Held, user: int) -> tuple[int, int]:
+    """Return the bytes of an average event of this user as a part of those of any average event: a numerator and a denominator."""
+    rows, size = (sum(each[which] for each in now.values()) for which in (0, 1))
+    return max(1, now[user][1]) * rows, max(1, size) * now[user][0]
 
 
 def count(cursor: sqlite3.Cursor, fact: str, more: int) -> None:
@@ -53,26 +108,35 @@ def _beyond(cursor: sqlite3.Cursor, rows: int, bytes_maximum: int) -> int:
     return int(rows * (1 - bytes_maximum / used)) + 1 if used > bytes_maximum else 0
 
 
-def _remove(cursor: sqlite3.Cursor, fact: str, which: str, newest: int, most: int) -> int:
+def _remove_oldest(cursor: sqlite3.Cursor, user: int, newest: int, most: int) -> tuple[int, int]:
+    """Remove so many events of this user in the order of `REMOVED`. Return how many there were, and about their bytes."""
+    gone = freed = 0
+    for fact, which in REMOVED:
+        rows, size = _remove(cursor, user, fact, which, newest, most - gone)
+        gone, freed = gone + rows, freed + size
+    return gone, freed
+
+
+def _remove(cursor: sqlite3.Cursor, user: int, fact: str, which: str, newest: int, most: int) -> tuple[int, int]:
     if most <= 0:
-        return 0
-    rows: Sequence[tuple[int, int]] = cursor.execute(
+        return 0, 0
+    rows: Sequence[tuple[int, int, int]] = cursor.execute(
         # What is being accepted stays, so that the highest number is never given twice.
-        f"SELECT number, mail FROM event WHERE {which} AND number <= ? ORDER BY number LIMIT ?",
-        (newest, most),
+        f"SELECT number, mail, {SIZE} FROM event WHERE {which} AND number <= ? AND uid = ? ORDER BY number LIMIT ?",
+        (newest, user, most),
     ).fetchall()
-    unmailed = sum(not _reached_somebody(cursor, mail or number) for number, mail in rows)
-    cursor.executemany("DELETE FROM event WHERE number = ?", [(number,) for number, _ in rows])
+    unmailed = sum(not _reached_somebody(cursor, mail or number) for number, mail, _ in rows)
+    cursor.executemany("DELETE FROM event WHERE number = ?", [(number,) for number, _, _ in rows])
     cursor.executemany(
         "DELETE FROM delivery WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE number = ?1) AND NOT EXISTS "
         "(SELECT 1 FROM event WHERE mail = ?1 AND mail <> number AND mail <> 0)",
-        [(mail or number,) for number, mail in rows],
+        [(mail or number,) for number, mail, _ in rows],
     )
     if rows:
         count(cursor, fact, len(rows))
     if unmailed and fact == "removed_waiting":
         count(cursor, UNTOLD, unmailed)
-    return len(rows)
+    return len(rows), sum(size for _, _, size in rows)
 
 
 def _reached_somebody(cursor: sqlite3.Cursor, mail: int) -> bool:

@@ -7,7 +7,7 @@ is tried again writes nothing: only what became of it is written.
 A mail tells of one event, or of many (a digest), and its name is the number of the first. Which events a mail tells of
 is on flash before it goes out, so that after a power cut the same events go out under the same Message-ID.
 
-The ledger has a limit: what is beyond it goes, in the order of `limit.REMOVED`, and is counted.
+The ledger has a limit: what is beyond it goes, of one user and in the order of `limit.REMOVED`, and is counted.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from device_ui.mail import limit
 from device_ui.mail.ledger import Facts, Ledger, keep_facts
+from device_ui.mail.reserve import DEVICE, MAIL
 from device_ui.shape import dataclass
 
-COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock"
+COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid"
 # The fact that says what the last mail lost: verdict, step and reply. By no date of the table: a clock may have been wrong.
 LOSS = "last_loss"
 PENDING = "clock >= '@' AND clock < 'A'"
@@ -44,7 +45,8 @@ class Event:
     """One event. Times are seconds since 1970; `time` is when it happened, `accepted` when we took it.
 
     `number` is 0 until the ledger has given one. `waiting` tells whether mail is still to be sent for it, `mail` which
-    mail tells of it (0: not decided), `clock` what `time` rests on; without a date both times are 0.
+    mail tells of it (0: not decided), `clock` what `time` rests on; without a date both times are 0. `user` is the uid of
+    who raised it, `DEVICE` for the device itself.
     """
 
     code: str
@@ -57,6 +59,7 @@ class Event:
     number: int = 0
     mail: int = 0
     clock: str = ""
+    user: int = DEVICE
 
 
 @dataclass(frozen=True)
@@ -114,13 +117,20 @@ class Outbox(Ledger):
                 for number, (each, own) in enumerate(zip(events, decided, strict=True), self._last + 1)
             ]
             limits = (self._rows_maximum, self._bytes_maximum)
+            users = [each.user for each in events]
+            held = now = limit.more(self._held, ((each.user, each.source, each.text) for each in events))
 
             def insert(cursor: sqlite3.Cursor) -> int:
-                cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                nonlocal held
+                cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
                 keep_facts(cursor, facts(self._last + 1))
-                return limit.keep(cursor, self._rows, len(rows), self._last, *limits)
+                held, removed = limit.keep(cursor, now, users, self._last, *limits)
+                return removed
 
-            self._rows += len(rows) - self._write(insert)
+            # What the reserve gives up is somebody's: events of several users are to come one user at a time.
+            user = users[0] if len(set(users)) == 1 else None
+            self._rows += len(rows) - self._write(insert, user)
+            self._held = held
             self._last += len(rows)
         return [int(row[0]) for row in rows]
 
@@ -151,7 +161,7 @@ class Outbox(Ledger):
             cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)
             return first
 
-        return self._write(mark)
+        return self._write(mark, MAIL)
 
     def digest(self, number: int, most: int) -> Digest | None:
         """What the mail called `number` tells of, with the `most` oldest events; None when the limit took them all."""
@@ -221,7 +231,7 @@ class Outbox(Ledger):
             _keep_loss(cursor, lost)
             return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {EXPIRED}", (newest,)).rowcount
 
-        return self._write(drop)
+        return self._write(drop, MAIL)
 
     def newest_sent(self) -> float:
         """When the newest mail was delivered, seconds since 1970; 0 when none was."""
@@ -270,7 +280,7 @@ class Outbox(Ledger):
                 _keep_loss(cursor, deliveries)
             keep_facts(cursor, facts or {})
 
-        self._write(keep)
+        self._write(keep, MAIL)
 
     def removed(self) -> dict[str, int]:
         """How many events the limit took, by the names of `limit.REMOVED` and `limit.UNTOLD`."""
@@ -280,8 +290,8 @@ class Outbox(Ledger):
     def select(self, where: str, values: Sequence[object]) -> list[Event]:
         """Events by a condition that this room wrote; nothing that a person typed belongs into `where`."""
         return [
-            Event(code, kind, time, accepted, source, text, bool(waiting), number, mail, clock)
-            for number, code, kind, time, accepted, source, text, waiting, mail, clock in self.read(
+            Event(code, kind, time, accepted, source, text, bool(waiting), number, mail, clock, user)
+            for number, code, kind, time, accepted, source, text, waiting, mail, clock, user in self.read(
                 f"SELECT {COLUMNS} FROM event WHERE {where}",
                 values,
             )
@@ -309,7 +319,8 @@ def _gather(cursor: sqlite3.Cursor, newest: int, kind: str) -> None:
 def _row(number: int, event: Event, alone: bool) -> tuple[int | float | str, ...]:
     mail = number if alone and event.waiting else 0
     times = (event.time, event.accepted)
-    return (number, event.code, event.type, *times, event.source, event.text, int(event.waiting), mail, event.clock)
+    texts, waiting = (event.source, event.text), int(event.waiting)
+    return (number, event.code, event.type, *times, *texts, waiting, mail, event.clock, event.user)
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:

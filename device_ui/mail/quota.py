@@ -73,5 +73,7 @@ class Quota:
 
     def _keep(self) -> None:
         boot_id, now = self._clock.since_boot
-        used: Mapping[str, float] = {name: each.full for name, each in (self._buckets or {}).items() if not each.is_full()}
+        used: Mapping[str, float] = {
+            name: each.full for name, each in (self._buckets or {}).items() if not each.is_full()
+        }
         self._outbox.keep_fact(FACT, json.dumps({"boot": boot_id, "now": now, "full": used}))

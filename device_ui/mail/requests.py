@@ -7,6 +7,7 @@ line, in which None means that the next line is not there yet.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog
@@ -23,7 +24,7 @@ Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 # Characters of an event that are kept; a longer text is cut and says so, it is never a reason to lose an alarm.
 TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
-# Long answers about the history at once: a page, a file, and somebody else's page.
+# Long answers about the history to one user at once: a page, a file, and another person's page.
 READING_MAXIMUM = 4
 # A mail can be dated in any of these years, in any zone.
 YEARS = (1970, 9998)
@@ -49,7 +50,8 @@ class Requests:
     ) -> None:
         self._outbox, self._catalog, self._postman, self._tester = outbox, catalog, postman, tester
         self._clock, self._problem = clock, problem
-        self._reading = 0
+        # How many of them each user reads.
+        self._reading: Counter[int] = Counter()
         self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
@@ -73,7 +75,7 @@ class Requests:
         """How the mail path is. Raises `NotStored`."""
         return {"state": {**self._postman.state(), "catalog": self._problem}}
 
-    def _event(self, request: Mapping[str, Any], _user: int) -> Event:
+    def _event(self, request: Mapping[str, Any], user: int) -> Event:
         values = {name: request.get(name, "") for name in ("code", "text", "source", "time")}
         if not all(isinstance(value, str) for value in values.values()):
             raise Refused("bad-request", "code, text, source and time are texts")
@@ -92,13 +94,14 @@ class Requests:
             text=cleaned(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
             waiting=kind.mail,
             clock=happened.clock,
+            user=user,
         )
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
         self._postman.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
         return {"ok": True}
 
-    def _history(self, request: Mapping[str, Any], _user: int) -> Answer:
+    def _history(self, request: Mapping[str, Any], user: int) -> Answer:
         # Imported here and not before somebody looks.
         from device_ui.mail import history
 
@@ -106,23 +109,23 @@ class Requests:
             query = history.read_query(request)
         except history.BadQuery as error:
             raise Refused("bad-request", str(error)) from error
-        if self._reading >= READING_MAXIMUM:
-            raise Refused("busy", "others read the history already")
+        if self._reading[user] >= READING_MAXIMUM:
+            raise Refused("busy", "this user reads the history already")
         found = history.answer(query, self._outbox, self._catalog, self._postman.waits(), self._problem)
-        lines = self._counted(history.SOON, found)
+        lines = self._counted(user, history.SOON, found)
         next(lines)
         return lines
 
     def _counted(
-        self, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any]]
+        self, user: int, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any]]
     ) -> Generator[Mapping[str, Any], None, None]:
         """The same lines; begun with one that tells nothing, so that its end is counted however it comes."""
-        self._reading += 1
+        self._reading[user] += 1
         try:
             yield first
             yield from lines
         finally:
-            self._reading -= 1
+            self._reading[user] -= 1
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
         for code in sorted(self._catalog.kinds):

@@ -9,34 +9,55 @@ from pathlib import Path
 
 # The disk must have this many times the reserve free before it is set aside again.
 ROOM = 2
-CHUNK = 64 * 1024
+# It is given up in so many parts, one at a time: what is given up can be taken by every program that writes to this disk.
+PARTS = 16
+# Who uses it up besides users, who are uids: the device itself, for its own events; the mails of events.
+DEVICE, MAIL = -1, -2
+# How many parts each of them may use up. Root, who raises the alarms of most devices, finds a quarter, whatever mails and one
+# other user have used up.
+SHARES = {0: PARTS, DEVICE: PARTS, MAIL: PARTS // 2}
+SHARE = PARTS // 4
+CHUNK, BLOCK = 64 * 1024, 4096
 
 
 class Reserve:
-    """A file of `size` bytes at `path`, 0 for none. Kept whole or not at all; nothing here raises.
+    """A file of `size` bytes at `path`, 0 for none. Nothing here raises.
 
-    `is_released`: the room is not there, since it was given up or the disk never had it. Any thread may call.
+    `is_released`: not all of the room is there, since some was given up or the disk never had it. Any thread may call.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._path, self._size = path, size
         # What is given up while it is still being written would be called kept.
         self._lock = threading.Lock()
+        self._part = max(size // PARTS, BLOCK)
+        # How many parts were given up for whom since it was whole.
+        self._given: dict[int, int] = {}
         self.is_released = False
 
     def keep(self) -> None:
         """Set the room aside if it is not, and the disk has enough beside it."""
         with self._lock:
             self.is_released = bool(self._size) and not (self._is_whole() or self._is_set_aside())
+            if not self.is_released:
+                self._given.clear()
 
-    def release(self) -> bool:
-        """Give the room up; whether there was any to give."""
+    def release(self, user: int) -> bool:
+        """Give up a part of the room for this user; whether there was any left for it."""
         with self._lock:
             self.is_released = bool(self._size)
+            given = self._given.get(user, 0)
+            if given >= SHARES.get(user, SHARE):
+                return False
             try:
-                self._path.unlink()
+                left = self._path.stat().st_size - self._part
+                if left > 0:
+                    os.truncate(self._path, left)
+                else:
+                    self._path.unlink()
             except OSError:
                 return False
+            self._given[user] = given + 1
             return True
 
     def _is_whole(self) -> bool:

@@ -119,10 +119,10 @@ def batched(path: Path) -> None:
         connection.execute(statement)
     for begin in range(1, ALARMS + 1, 10):
         connection.execute("BEGIN IMMEDIATE")
-        events = [(number, "101", "fault", 1.0, 1.0, "", TEXT, 1, 0, "") for number in range(begin, begin + 10)]
+        events = [(number, "101", "fault", 1.0, 1.0, "", TEXT, 1, 0, "", 0) for number in range(begin, begin + 10)]
         marks = ", ".join("?" * len(events[0]))
         connection.executemany(
-            f"INSERT INTO event (number, code, type, time, accepted, source, text, waiting, mail, clock) VALUES ({marks})",
+            f"INSERT INTO event (number, code, type, time, accepted, source, text, waiting, mail, clock, uid) VALUES ({marks})",
             events,
         )
         connection.execute("COMMIT")

@@ -38,7 +38,7 @@ KEY_STANDS = "cache only.\n    _store_private(private_path, pairs)\n"
 KEY_MADE = "    if not pairs:\n        pairs = [KeyPair(seal.new_private_key())]\n"
 PRIVATE = "    _store_private(private_path, pairs)\n    _store_public(public_path, pairs)\n    return pairs[0]"
 PUBLIC_FIRST = "    _store_public(public_path, pairs)\n    _store_private(private_path, pairs)\n    return pairs[0]"
-COMMITTED = "self._rows += len(rows) - self._write(insert)"
+COMMITTED = "self._rows += len(rows) - self._write(insert, user)"
 LATER = '__import__("threading").Timer(0.3, '
 IN_PLACE = [
     (FLASH, 'return f".{path.name}.new"', "return path.name"),
@@ -122,7 +122,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "accepted is said before it is",
-        [(OUTBOX, COMMITTED, f"{LATER}self._write, (insert,)).start()\n            self._rows += len(rows)")],
+        [(OUTBOX, COMMITTED, f"{LATER}self._write, (insert, user)).start()\n            self._rows += len(rows)")],
         "accept",
         "lost",
     ),
