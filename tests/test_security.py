@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import configparser
 import fnmatch
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from device_ui import check
+from device_ui import __main__, check
 from device_ui.device import SETTINGS, Device
-from device_ui.mail import announcement, postman, quota
+from device_ui.mail import announcement, postman, quota, requests
 from device_ui.settings import flash, recipients
 from device_ui.web import (
     administrator,
@@ -218,6 +219,48 @@ def test_the_policy_for_reports_has_its_parts():
 def test_the_open_routes_are_those_of_the_program():
     routes = {tuple(each.split(" ")) for cells in rows(between("open")) for each in re.findall("`([^`]+)`", cells[0])}
     assert routes == {(method, "/" + path.split("/")[1]) for method, path in OPEN}
+
+
+# Boundaries
+
+# Files of the data folder that one user writes and reads, and no other: the hook.
+OWN = {"mail/ledger.sqlite3", "mail/reserve"}
+CROSSINGS = {
+    "socket": set(requests.EVERYTHING),
+    "file": {cells[0].strip("`").removeprefix("DATA/").replace("*", "") for cells in rows(between("data"))} - OWN,
+}
+
+
+def commands_of(parser: argparse.ArgumentParser, before: str = "") -> Iterator[str]:
+    """The words of every command of a command line."""
+    inner = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    for name, one in (pair for each in inner for pair in each.choices.items()):
+        yield from commands_of(one, f"{before}{name} ")
+    if not inner:
+        yield before.strip()
+
+
+def crossings(kind: str) -> set[str]:
+    """What the table of boundaries names of one kind."""
+    cells = [each[1] for each in rows(between("boundaries")) if each[0] != "boundary"]
+    return {name for each in cells for name in re.findall(rf"^{kind} `([^`]+)`$", each)}
+
+
+@pytest.mark.parametrize("kind", CROSSINGS)
+def test_every_word_of_the_socket_and_every_file_that_another_user_reads_is_a_boundary(kind):
+    assert crossings(kind) == CROSSINGS[kind]
+    assert len(CROSSINGS[kind]) >= 7
+
+
+def test_every_command_is_a_boundary():
+    assert crossings("command") == set(commands_of(__main__.parser()))
+
+
+def test_every_boundary_has_every_answer():
+    lines = [each for each in rows(between("boundaries")) if each[0] != "boundary"]
+    assert [each for each in lines if len(each) != 5 or not all(each)] == []
+    known = {"socket", "file", "command", "files", "every"}
+    assert [each[1] for each in lines if each[1].partition(" ")[0] not in known] == []
 
 
 # Data, keys, log
