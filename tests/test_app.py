@@ -580,7 +580,7 @@ def test_no_fault_of_ours_was_met(product):
     ],
 )
 def test_a_hook_that_says_no_is_not_called_down(device, answer, sentence):
-    site = Site(device, None, None, None, None, Following(device.folders.socket))  # type: ignore[arg-type]
+    site = Site(device, None, None, None, Following(device.folders.socket))  # type: ignore[arg-type]
     device.folders.run.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(device.folders.socket))
