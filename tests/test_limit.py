@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def event(type_: str = "fault", text: str = "", waiting: bool = True) -> Event:
 
 FAULT, INFO = event(), event("info")
 DONE_FAULT, DONE_INFO = event(waiting=False), event("info", waiting=False)
+CHANGE = Event("902", "info", NOW, NOW, waiting=False)
 
 
 @pytest.fixture
@@ -86,6 +88,19 @@ def test_one_kind_after_the_other_goes_when_one_is_not_enough(small):
     small.accept([FAULT] * 4)
     assert kept(small) == [*range(5, 15)]
     assert small.removed() == {"removed_info": 1, "removed_fault": 1, "removed_waiting": 2, "removed_untold": 2}
+
+
+def test_no_other_event_pushes_out_the_newest_change_of_the_server(tmp_path):
+    """Whoever changes it may raise any number of others."""
+    with closing(Outbox(tmp_path / "ledger.sqlite3", rows_maximum=300)) as outbox:
+        outbox.accept([CHANGE] * 5)
+        for _ in range(10):
+            outbox.accept([FAULT, DONE_INFO] * 50)
+        assert [each.number for each in outbox.select("code = '902' ORDER BY number", ())] == [3, 4, 5]
+        assert outbox.count <= 300
+        outbox.accept([CHANGE] * 300)
+        outbox.accept([CHANGE] * 300)
+        assert outbox.count <= 300
 
 
 def test_what_is_being_accepted_never_goes(small):

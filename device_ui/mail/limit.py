@@ -10,9 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
-# What the limit takes first, the oldest of each; the fact that counts it. An alarm nobody was told of goes last.
+from device_ui.mail.catalog import SERVER_CHANGED
+
+# What the limit takes first, the oldest of each; the fact that counts it. An alarm nobody was told of goes last. Changes of
+# the mail server are evidence against callers who may raise any number of other events: the newest stay.
 REMOVED = (
-    ("removed_info", "NOT waiting AND type = 'info'"),
+    ("removed_info", f"NOT waiting AND type = 'info' AND (code <> '{SERVER_CHANGED.code}' OR number <= :changes)"),
     ("removed_fault", "NOT waiting AND type <> 'info'"),
     ("removed_waiting", "waiting AND type = 'info'"),
     ("removed_waiting", "waiting AND type <> 'info'"),
@@ -20,6 +23,8 @@ REMOVED = (
 # How many of the events that were removed unmailed no mail has told of yet.
 UNTOLD = "removed_untold"
 ROWS_MAXIMUM, BYTES_MAXIMUM = 100_000, 32 * 1024 * 1024
+# One part of the rows that is kept for changes of the mail server, and at most one change for so many bytes.
+CHANGES_PART, CHANGE_BYTES = 100, 64 * 1024
 # One part in so many goes at once when the limit is reached: not a deletion for every event.
 REMOVED_PART = 100
 # The share of one user is one part in so many.
@@ -61,12 +66,13 @@ def keep(
     before = rows - len(fresh)
     left = min(too_many + before // REMOVED_PART, before)
     is_by_bytes = by_bytes > by_rows
+    changes = _oldest_kept(cursor, max(1, min(rows_maximum // CHANGES_PART, bytes_maximum // CHANGE_BYTES))) - 1
     after = dict(now)
     for user in _payers(now, set(fresh), which=int(is_by_bytes)):
         # By bytes, one long event is worth many short ones.
         worth, of = _worth(now, user) if is_by_bytes else (1, 1)
         most = -(-left * of // worth)
-        gone, size = _remove_oldest(cursor, user, newest, most)
+        gone, size = _remove_oldest(cursor, {"user": user, "newest": newest, "changes": changes}, most)
         after[user] = after[user][0] - gone, max(0, after[user][1] - size)
         left = 0 if gone == most else max(0, left - gone * worth // of)
         if not left:
@@ -108,22 +114,31 @@ def _beyond(cursor: sqlite3.Cursor, rows: int, bytes_maximum: int) -> int:
     return int(rows * (1 - bytes_maximum / used)) + 1 if used > bytes_maximum else 0
 
 
-def _remove_oldest(cursor: sqlite3.Cursor, user: int, newest: int, most: int) -> tuple[int, int]:
-    """Remove so many events of this user in the order of `REMOVED`. Return how many there were, and about their bytes."""
+def _oldest_kept(cursor: sqlite3.Cursor, count: int) -> int:
+    """Return the number of the oldest of the newest `count` changes of the mail server, 0 when there are fewer."""
+    query = "SELECT number FROM event WHERE code = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
+    found = cursor.execute(query, (SERVER_CHANGED.code, count - 1)).fetchone()
+    return int(found[0]) if found else 0
+
+
+def _remove_oldest(cursor: sqlite3.Cursor, values: Mapping[str, int], most: int) -> tuple[int, int]:
+    """Remove so many events of a `user` in the order of `REMOVED`. Return how many there were, and about their bytes."""
     gone = freed = 0
     for fact, which in REMOVED:
-        rows, size = _remove(cursor, user, fact, which, newest, most - gone)
+        rows, size = _remove(cursor, fact, which, {**values, "most": most - gone})
         gone, freed = gone + rows, freed + size
     return gone, freed
 
 
-def _remove(cursor: sqlite3.Cursor, user: int, fact: str, which: str, newest: int, most: int) -> tuple[int, int]:
-    if most <= 0:
+def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, int]) -> tuple[int, int]:
+    """Remove events of a `user` by a condition, up to the number `newest`, `most` of them."""
+    if values["most"] <= 0:
         return 0, 0
     rows: Sequence[tuple[int, int, int]] = cursor.execute(
         # What is being accepted stays, so that the highest number is never given twice.
-        f"SELECT number, mail, {SIZE} FROM event WHERE {which} AND number <= ? AND uid = ? ORDER BY number LIMIT ?",
-        (newest, user, most),
+        f"SELECT number, mail, {SIZE} FROM event WHERE {which} AND number <= :newest AND uid = :user "
+        "ORDER BY number LIMIT :most",
+        values,
     ).fetchall()
     unmailed = sum(not _reached_somebody(cursor, mail or number) for number, mail, _ in rows)
     cursor.executemany("DELETE FROM event WHERE number = ?", [(number,) for number, _, _ in rows])
