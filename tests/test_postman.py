@@ -82,7 +82,9 @@ class Session:
         if self.server.stops:
             raise self.server.stops
         self.is_open = True
-        self.server.open += 1
+        # A warning has a thread of its own, and may be under way at any time.
+        self.counts = int(threading.current_thread().name != "warning")
+        self.server.open += self.counts
 
     def deliver(
         self,
@@ -118,7 +120,7 @@ class Session:
 
     def _close(self) -> None:
         self.is_open = False
-        self.server.open -= 1
+        self.server.open -= self.counts
 
 
 class FullOutbox(Outbox):
@@ -134,6 +136,11 @@ class FullOutbox(Outbox):
     def record(self, number: int, deliveries: Sequence[Delivery], **more: object) -> None:
         self._refuse()
         super().record(number, deliveries, **more)
+
+    def accept(self, events: Sequence[Event], *more: object, **facts: object) -> list[int]:
+        if facts:  # of a changed server: what the disk takes in the end, it takes of alarms first
+            self._refuse()
+        return super().accept(events, *more, **facts)
 
     def keep_fact(self, name: str, value: str | None) -> None:
         if self.facts().get(name) != value:

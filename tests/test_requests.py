@@ -42,6 +42,9 @@ class Bell:
     def waits(self):
         return lambda mail, kind: ((), "", "")
 
+    def warns(self, number: int) -> tuple[()]:
+        return ()
+
 
 def unreachable(*_: object) -> None:
     """No test of these comes as far as a server."""

@@ -57,8 +57,8 @@ SERVER_CHANGED = Kind(
     "902",
     "info",
     "Mail server changed",
-    "From now on the mail of this device goes through another server, and this was the last mail through this one. "
-    "Whoever did not expect that should look at the device's SMTP tab, and change the administrator's password.",
+    "From now on the mail of this device goes through another server, which the text names. "
+    "If you did not expect that, look at the device's SMTP tab, and change the administrator's password.",
     mail=False,
 )
 

@@ -42,7 +42,7 @@ class Sender(Messenger, Protocol):
 class Dispatcher:
     """The sessions of one device, one at a time. `connect` makes a courier from settings and password.
 
-    `clock` tells monotonic seconds. `proved` hears with which settings an alarm got through. `called_back` tells whether
+    `clock` tells monotonic seconds. `proved` hears with which settings, and to whom, an alarm got through. `called_back` tells whether
     a session must come to its end for something else: no other mail is begun then, and a silent server is hurried.
     """
 
@@ -60,7 +60,7 @@ class Dispatcher:
         *,
         listed: Callable[[], Sequence[Recipient]],
         clock: Callable[[], float],
-        proved: Callable[[SmtpSettings], None],
+        proved: Callable[[SmtpSettings, Sequence[Recipient]], None],
         called_back: Callable[[], bool],
     ) -> None:
         self._outbox, self._plan, self._composer, self._recorder = outbox, plan, composer, recorder
@@ -158,7 +158,7 @@ class Dispatcher:
         if told or self._plan.following(mail, self._backoff.tried) is None:
             self._recorder.record()
         if any(each.verdict == "delivered" for each in ended):
-            self._proved(settings)
+            self._proved(settings, listed)
         if not later:
             return None, True
         advice = self._advice(later[0].step, later[0].problem, later[0].reply, settings)

@@ -27,6 +27,8 @@ DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 __all__ = ["SOON", "SORTS", "BadQuery", "Query", "answer", "read_query", "state"]
 # Of a mail that waits, by its number and type: who is still to get it, the step and the answer the last try ended at.
 Waits = Callable[[int, str], tuple[Sequence[str], str, str]]
+# Of an event by its number: who is still to be warned of it (see `announcement`).
+Warns = Callable[[int], Sequence[Delivery]]
 
 
 class BadQuery(ValueError):
@@ -57,12 +59,14 @@ def read_query(request: Mapping[str, Any]) -> Query:
     )
 
 
-def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, problem: str) -> Iterator[Mapping[str, Any]]:
+def answer(
+    query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns, problem: str
+) -> Iterator[Mapping[str, Any]]:
     """The lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``; `SOON` in between. Raises `NotStored`."""
     matched, numbers = yield from find(query, outbox, _by_name(catalog))
     batch = iter(numbers)
     while piece := list(itertools.islice(batch, BATCH)):
-        yield from _events(piece, outbox, catalog, waits)
+        yield from _events(piece, outbox, catalog, waits, warns)
     removed = outbox.removed()
     told = {
         name.removeprefix("removed_"): removed[name] for name in ("removed_info", "removed_fault", "removed_waiting")
@@ -71,7 +75,9 @@ def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, problem
     yield {"end": {**counts, "catalog_problem": problem, "set_aside": outbox.earlier}}
 
 
-def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Waits) -> Iterator[Mapping[str, Any]]:
+def _events(
+    numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns
+) -> Iterator[Mapping[str, Any]]:
     found = {each.number: each for each in outbox.select(f"number IN ({LISTED})", (json.dumps(list(numbers)),))}
     mails = json.dumps([each.mail or each.number for each in found.values()])
     deliveries: dict[int, list[Delivery]] = {}
@@ -83,10 +89,14 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Wai
     for number in numbers:
         if number in found:  # the limit may have taken it since
             event = found[number]
-            yield {"event": _told(event, deliveries.get(event.mail or number, []), catalog, waits)}
+            became = deliveries.get(event.mail or number, [])
+            open_ = [*(_open(event, became, waits) if event.waiting else ()), *map(_delivery, warns(number))]
+            yield {"event": _told(event, became, open_, catalog)}
 
 
-def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, waits: Waits) -> Mapping[str, Any]:
+def _told(
+    event: Event, deliveries: Sequence[Delivery], open_: Sequence[Mapping[str, str]], catalog: Catalog
+) -> Mapping[str, Any]:
     return {
         "number": event.number,
         "time": moment(event.time, event.clock),
@@ -96,9 +106,9 @@ def _told(event: Event, deliveries: Sequence[Delivery], catalog: Catalog, waits:
         "name": telling.name(event, catalog[event.code]),
         "source": event.source,
         "text": telling.text(event),
-        "state": state(event.waiting, [each.verdict for each in deliveries]),
+        "state": state(event.waiting or bool(open_), [each.verdict for each in deliveries]),
         "mail": event.mail,
-        "deliveries": [*map(_delivery, deliveries), *(_open(event, deliveries, waits) if event.waiting else ())],
+        "deliveries": [*map(_delivery, deliveries), *open_],
     }
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.log import Log
@@ -74,7 +73,7 @@ class Postman:
         self.calendar = calendar or Clock(outbox.newest_date())
         self.plan = Plan(outbox, storm or Storm(), self.calendar, clock)
         self._bell = threading.Event()
-        self._announcer = Announcer(
+        self.announcer = Announcer(
             outbox,
             device,
             connect,
@@ -84,7 +83,6 @@ class Postman:
             clock=clock,
             chance=chance,
             fits=fits,
-            ring=self._bell.set,
             sent=lambda number: self.plan.went_out(Mail(SERVER_CHANGED.type, (number,))),
         )
         self._stopping = self._changed = self._proved = False
@@ -109,7 +107,7 @@ class Postman:
             self.calendar,
             listed=listed,
             clock=clock,
-            proved=partial(self._announcer.proved, by_alarm=True),
+            proved=self.announcer.proved,
             called_back=lambda: self._stopping or self._changed,
         )
 
@@ -129,7 +127,7 @@ class Postman:
 
     def settings_proved(self, settings: SmtpSettings) -> None:
         """A test got through with the very settings that are stored: a login that was refused before is not any more."""
-        self._announcer.proved(settings, by_alarm=False)
+        self.announcer.proved(settings, None)
         self._proved = self._changed = True
         self._bell.set()
 
@@ -153,13 +151,17 @@ class Postman:
 
         return told
 
+    def warns(self, number: int) -> Sequence[Delivery]:
+        """Who is still to be warned of a changed server, by the number of its event."""
+        return self.announcer.waiting(number)
+
     def is_idle(self) -> bool:
         """Whether nothing is left to do before somebody calls."""
         try:
             waits = self._outbox.waiting_count() or self._outbox.is_reserve_used or self.plan.has_undated
         except NotStored:
             return False
-        return not waits and not self._recorder and self._announcer.is_idle()
+        return not waits and not self._recorder and self.announcer.is_idle()
 
     def stop(self) -> None:
         """Let `run` come to its end; a mail under way is finished or given up within its deadline."""
@@ -167,7 +169,9 @@ class Postman:
         self._bell.set()
 
     def run(self) -> None:
-        """Work until `stop`, and until an announcement under way is over."""
+        """Work until `stop`, and until a warning under way is over."""
+        # A thread of its own: however long a new server keeps this one, the warnings of it go out.
+        threading.Thread(target=self.announcer.run, name="warnings", daemon=True).start()
         while not self._stopping:
             try:
                 wait = self.round()
@@ -180,7 +184,7 @@ class Postman:
             self._state.tell()
             self._bell.wait(wait)
             self._bell.clear()
-        self._announcer.finish()
+        self.announcer.finish()
 
     def round(self) -> float | None:
         """Send what can be sent now. Seconds until it is worth looking again; None: when somebody wakes us."""
@@ -193,7 +197,7 @@ class Postman:
             self._recorder.record()
             self._outbox.tidy()
             self.plan.look()
-            return _sooner(self._round(), self._announcer.round())
+            return self._round()
         except NotStored as error:
             self._state.interrupted(Problem("storage", reply=error.reason))
             self._backoff.patience.forget()
@@ -204,7 +208,7 @@ class Postman:
         self._refusal.keep()
         if settings:
             known, by = self._changed_by
-            self._announcer.look(settings, by if known == revision else "")
+            self.announcer.look(settings, by if known == revision else "")
         if problem or settings is None:
             self._state.interrupted(problem or Problem("unset"))
             self._backoff.patience.forget()  # waiting for a person does not count towards giving up
@@ -253,6 +257,7 @@ class Postman:
             self._state.interrupted(Problem("password", reply=str(error)))
             self._backoff.patience.forget()
             return LOOK_AGAIN
+        self.announcer.use()
         self._dispatcher.send(settings, revision, password)
         return self._wait()
 
@@ -306,7 +311,3 @@ class Postman:
         now = self.calendar.now() if self.calendar.is_right() else 0.0
         everybody = addresses(kind, self._listed(), settings)
         return [Delivery(each, DROPPED, problem.step, reply, now) for each in everybody]
-
-
-def _sooner(one: float | None, other: float | None) -> float | None:
-    return min((each for each in (one, other) if each is not None), default=None)

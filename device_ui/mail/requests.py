@@ -111,7 +111,8 @@ class Requests:
             raise Refused("bad-request", str(error)) from error
         if self._reading[user] >= READING_MAXIMUM:
             raise Refused("busy", "this user reads the history already")
-        found = history.answer(query, self._outbox, self._catalog, self._postman.waits(), self._problem)
+        waits, warns = self._postman.waits(), self._postman.warns
+        found = history.answer(query, self._outbox, self._catalog, waits, warns, self._problem)
         lines = self._counted(user, history.SOON, found)
         next(lines)
         return lines
