@@ -16,7 +16,7 @@ import pytest
 
 from device_ui import __main__, check
 from device_ui.device import SETTINGS, Device
-from device_ui.mail import announcement, postman, quota, requests
+from device_ui.mail import announcement, postman, proof, quota, requests
 from device_ui.settings import flash, recipients
 from device_ui.web import (
     administrator,
@@ -193,7 +193,8 @@ def limit_rows() -> list[str]:
         "test mails of one user at hand (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {quota.TEST_SECONDS:g} s",
         "refused logins in tests of one user at hand, and in mail after changes of the settings; one more after": f"{quota.LOGINS}, {quota.LOGINS}, {quota.LOGIN_SECONDS:g} s",
         "changes of the settings that are tried at once; one more after": f"{postman.RETRIES}, {postman.RETRY_SECONDS:g} s",
-        "tries of an announcement, with a refused login; changes that wait for one; announcements an hour": f"{announcement.TRIES_MAXIMUM}, {announcement.REFUSALS_MAXIMUM}, {announcement.CHANGES_MAXIMUM}, {announcement.HOURLY_MAXIMUM}",
+        "tries of a warning of a changed server, with a refused login; servers before that are kept; warnings an hour": f"{announcement.TRIES_MAXIMUM}, {announcement.REFUSALS_MAXIMUM}, {announcement.CHANGES_MAXIMUM}, {announcement.HOURLY_MAXIMUM}",
+        "seconds between warnings while mail goes to the new server; for which a server before is kept, a reader off the list is warned": f"{announcement.USED_SECONDS:g}, {announcement.KEPT_SECONDS:g}, {proof.GONE_SECONDS:g}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{flash.SIZE_MAXIMUM // kib} KiB",
         "the maker's logo": f"{brand.LOGO_MAXIMUM // kib} KiB, {picture.SIDE_MAXIMUM} pixels of a side",
