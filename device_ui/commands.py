@@ -113,7 +113,7 @@ def sendmail(device: Device, options: argparse.Namespace) -> int:
 
 def settings(device: Device, options: argparse.Namespace) -> int:
     """The validated settings, for a mailer of the maker's own; the password only with --reveal."""
-    from device_ui.settings import export, keys, seal
+    from device_ui.settings import export, keys
     from device_ui.settings.store import Store
 
     found, _ = Store(device.folders.settings).read()
@@ -122,9 +122,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     password = None
     if options.reveal and found.sealed:
         _require_key(device)
-        password = seal.unseal(
-            found.sealed, keys.load_opening(device.folders.private_key, found.sealed).private, found.bound_to
-        )
+        password = keys.load_password(device.folders.private_key, found)
     sys.stdout.write(export.FORMATS[options.format](export.values(found, password)))
     return EX_OK
 

@@ -24,7 +24,7 @@ RELAY = SmtpSettings("[::1]", 25, "x", "alarm@b.c", security="none", sign_in="no
 IMPLICIT = SmtpSettings("mail.example.com", 465, "x", "apikey", sign_in="provider", from_address="a@b.c", sealed="x")
 PASSWORD = "Kp7!vRw2#Zt9"
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-VISIBLE = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=100)
+VISIBLE = st.text(st.characters(exclude_categories=["Cc", "Cs"]).filter(str.isprintable), min_size=1, max_size=100)
 
 
 def test_values_are_the_fields_and_what_follows_from_them():
@@ -146,6 +146,56 @@ def test_what_is_too_long_for_msmtp_is_told_and_not_written():
     with pytest.raises(DeviceUIError) as caught:
         export.to_msmtprc(export.values(STORED, "\u00e9" * 244 + "x"))
     assert str(caught.value) == "msmtp cannot take this password: its lines have 499 bytes at most"
+
+
+# Category Cc, Zl, Zp, Cf and Zs of Unicode: what ends a line for some reader, turns a text round, or cannot be seen.
+HIDDEN = [
+    "\n",
+    "\r",
+    "\0",
+    "\t",
+    "\x0b",
+    "\x1b",
+    "\x7f",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\u202e",
+    "\u2066",
+    "\u200b",
+    "\u00a0",
+]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("name", ["host", "account", "from_address", "password"])
+def test_what_cannot_be_seen_is_refused_and_named(name, hidden):
+    fields = {"account": "key", "sign_in": "provider", "from_address": "a@b.cc", "sealed": "x"}
+    given = {**fields, name: f"a{hidden}b"}
+    password = given.pop("password", PASSWORD)
+    with pytest.raises(DeviceUIError, match=f"^{name} holds a character that cannot be seen"):
+        export.values(SmtpSettings(given.pop("host", "h"), 25, "x", **given), password)
+
+
+@pytest.mark.parametrize("name", ["\uc800\uc7a5\uc18c\u3000\uc54c\ub9bc", "\U0001f468\u200d\U0001f527", "A\u00a0B"])
+def test_a_sender_name_keeps_wide_blanks_and_what_joins_an_emoji(name):
+    assert export.values(SmtpSettings("h", 25, name, "a@b.cc"))["sender_name"] == name
+
+
+@pytest.mark.parametrize("hidden", ["\u202e", "\u2066", "\u2028", "\u2029", "\n", "\x1b", "\x85"])
+def test_a_sender_name_that_ends_a_line_or_turns_it_round_is_refused(hidden):
+    with pytest.raises(DeviceUIError, match="^sender_name holds"):
+        export.values(SmtpSettings("h", 25, f"a{hidden}b", "a@b.cc"))
+
+
+@pytest.mark.parametrize("replaced", ["%U", "%H", "%C", "%M"])
+def test_msmtp_is_given_no_address_that_it_would_change(tmp_path, replaced):
+    address = f"a{replaced}@b.cc"
+    with pytest.raises(DeviceUIError, match="^msmtp cannot take this from: it replaces %U, %H, %C and %M in it$"):
+        export.to_msmtprc(export.values(SmtpSettings("h", 25, "x", address), PASSWORD))
+    # So it does.
+    done = msmtp(f"account a\nhost h\nfrom {address}\naccount default : a\n", tmp_path, "--pretend")
+    assert f"from = {address}\n".encode() not in done.stdout
 
 
 # What a provider's password may hold.

@@ -221,9 +221,20 @@ def test_no_module_is_imported_by_a_name_that_is_made_up_on_the_way():
 
 def test_no_module_of_the_web_room_opens_a_password_or_names_the_private_key():
     texts = {name: path.read_text() for name, path in modules(PACKAGE).items() if room(name) == "web"}
-    words = ("unseal", "load_private", "load_pair", "new_private_key")
+    words = ("unseal", "open_password", "load_password", "load_private", "load_pair", "new_private_key")
     assert texts
     assert [(name, word) for name, text in texts.items() for word in words if word in text] == []
+
+
+def test_a_password_is_unsealed_in_one_place_which_checks_it():
+    calls = {name for name, path in modules(PACKAGE).items() if "seal.unseal(" in path.read_text()}
+    assert calls == {"device_ui.settings.keys"}
+    (found,) = (
+        each
+        for each in ast.walk(ast.parse(modules(PACKAGE)["device_ui.settings.keys"].read_text()))
+        if isinstance(each, ast.FunctionDef) and "seal.unseal(" in ast.unparse(each)
+    )
+    assert found.name == "open_password"
 
 
 # A wrong arrow is seen, wherever it hides.

@@ -7,8 +7,10 @@ import stat
 
 import pytest
 
-from device_ui.errors import Damaged, NoKey, NotReadable, NotStored
+from device_ui import shape
+from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.settings import flash, keys, record, seal
+from device_ui.settings.smtp import SmtpSettings
 
 
 @pytest.fixture
@@ -174,3 +176,38 @@ def test_a_private_file_of_before_is_read_and_gets_the_public_half(private, publ
     private.write_bytes(record.encode("of before", {"x25519": pair.private.hex()}))
     assert keys.load_pair(private, public) == pair
     assert f'public = "{pair.public.hex()}"' in private.read_text().splitlines()
+
+
+def sealed_as(sign_in: str, password: str, pair: keys.KeyPair) -> SmtpSettings:
+    """Settings with a password of any kind, as anyone can seal it."""
+    plain = SmtpSettings("mail.example.com", 587, "x", "a@b.cc", sign_in=sign_in)
+    return shape.replace(plain, sealed=seal.seal(password, pair.public, plain.bound_to))
+
+
+@pytest.mark.parametrize(
+    ("sign_in", "password"),
+    [("manual", "Kp7!vRw2#Zt9"), ("provider", "x"), ("provider", " two  words "), ("provider", "x" * 256)],
+)
+def test_a_password_that_keeps_its_rule_opens(private, public, sign_in, password):
+    settings = sealed_as(sign_in, password, keys.load_pair(private, public))
+    assert keys.load_password(private, settings) == password
+
+
+@pytest.mark.parametrize(
+    ("sign_in", "password"),
+    [
+        ("manual", "x"),
+        ("manual", "Kp7!vRw2#Z\n9"),
+        ("provider", ""),
+        ("provider", "x" * 257),
+        *(("provider", f"a{each}b") for each in "\n\r\0\t\x1b\x7f\x85\u2028\u2029\u202e"),
+    ],
+)
+def test_a_password_that_breaks_its_rule_opens_for_nobody(private, public, sign_in, password):
+    settings = sealed_as(sign_in, password, keys.load_pair(private, public))
+    with pytest.raises(CannotOpen, match="it breaks the rules of a password"):
+        keys.load_password(private, settings)
+
+
+def test_settings_without_a_login_have_an_empty_password(private):
+    assert keys.load_password(private, SmtpSettings("h", 25, "x", "a@b.cc", sign_in="none")) == ""

@@ -210,9 +210,7 @@ class Daemon:
         return key_id in self._key_ids
 
     def _unseal(self, settings: SmtpSettings) -> str:
-        sealed = settings.sealed or ""
-        pair = keys.load_opening(self._device.folders.private_key, sealed)
-        return seal.unseal(sealed, pair.private, settings.bound_to)
+        return keys.load_password(self._device.folders.private_key, settings)
 
     def _load_key(self) -> frozenset[str]:
         """The ids of the keys that open passwords; none of a credential that is damaged: alarms are accepted all the

@@ -1,9 +1,15 @@
-"""The validated settings for a mailer of the maker's own, in three formats. Pure; a password is there only when given."""
+"""The validated settings for a mailer of the maker's own, in three formats. Pure; a password is there only when given.
+
+A value that does not fit into its line is refused and never changed: root hands these lines to a shell and to msmtp, which
+both run commands that they read.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Mapping
 
 from device_ui.errors import DeviceUIError
@@ -13,13 +19,24 @@ Values = Mapping[str, str | int]
 
 # Bytes of a line that msmtp 1.8 reads (conf.c, LINEBUFSIZE less its ends); it refuses a file with a longer one.
 MSMTP_LINE_MAXIMUM = 499
+# What msmtp 1.8 replaces in an address of `from`, with no way to escape it (msmtp(1)): user, host, mail name.
+MSMTP_REPLACED = re.compile("%[UHCM]")
+# Unicode Bidirectional Algorithm (UAX #9), 2: characters that show a text in an order that is not its own.
+DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 def values(settings: SmtpSettings, password: str | None = None) -> dict[str, str | int]:
-    """Every field by its name, what follows from them, and ``password`` only when one is given."""
+    """Return every field by its name, what follows from them, and ``password`` only when one is given.
+
+    Raises `DeviceUIError` for a value that is no text of one line.
+    """
     found = {field.name: getattr(settings, field.name) for field in FIELDS if not field.secret}
     found |= {"connection": settings.connection, "mail_from": settings.mail_from}
-    return found if password is None else found | {"password": password}
+    found |= {} if password is None else {"password": password}
+    for name, value in found.items():
+        if not _is_line(name, str(value)):
+            raise DeviceUIError(f"{name} holds a character that cannot be seen; type it again on the page")
+    return found
 
 
 def to_json(values: Values) -> str:
@@ -35,8 +52,10 @@ def to_env(values: Values) -> str:
 def to_msmtprc(values: Values) -> str:
     """A configuration for msmtp. It knows no escapes: one pair of quotes around a value is taken off, nothing else.
 
-    Raises `DeviceUIError` for a value that is too long for it: it would refuse the file.
+    Raises `DeviceUIError` for a value that msmtp would refuse for its length, or replace with a different one.
     """
+    if MSMTP_REPLACED.search(str(values["mail_from"])):
+        raise DeviceUIError("msmtp cannot take this from: it replaces %U, %H, %C and %M in it")
     tls = values["connection"] != "none"
     lines = {
         "account": "device-ui",
@@ -62,6 +81,17 @@ def _msmtp_line(name: str, value: str | int) -> str:
     if len(line.encode()) > MSMTP_LINE_MAXIMUM:
         raise DeviceUIError(f"msmtp cannot take this {name}: its lines have {MSMTP_LINE_MAXIMUM} bytes at most")
     return line
+
+
+def _is_line(name: str, value: str) -> bool:
+    """Return whether a value is printable; a sender name may hold wide blanks and what joins an emoji."""
+    hidden = [each for each in value if not each.isprintable()]
+    if name != "sender_name":
+        return not hidden
+    return all(
+        unicodedata.category(each) in ("Zs", "Cf") and unicodedata.bidirectional(each) not in DIRECTIONS
+        for each in hidden
+    )
 
 
 def _quoted(value: str | int) -> str:

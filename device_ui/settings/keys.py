@@ -13,8 +13,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from device_ui.errors import Damaged, NoKey
+from device_ui.errors import CannotOpen, Damaged, NoKey
 from device_ui.settings import flash, record, seal
+from device_ui.settings.smtp import BY_NAME, SmtpSettings
 from device_ui.shape import dataclass, field
 
 PRIVATE_COMMENT = "device-ui: the private key of the mail hook. Whoever has it can read the mail password."
@@ -110,6 +111,25 @@ def load_opening(path: Path, sealed: str) -> KeyPair:
     """The pair that a sealed text was made for, else the pair that stands. Raises as `load_private` does."""
     pairs = load_pairs(path)
     return next((pair for pair in pairs if pair.id == seal.sealed_for(sealed)), pairs[0])
+
+
+def load_password(path: Path, settings: SmtpSettings) -> str:
+    """Return the password of these settings, ``""`` when they have none, with the private key file `path`.
+
+    Raises as `load_private` and `open_password` do.
+    """
+    return open_password(settings, load_opening(path, settings.sealed)) if settings.sealed else ""
+
+
+def open_password(settings: SmtpSettings, pair: KeyPair) -> str:
+    """Unseal the password of settings that have one, and check it by its field's rule. Raises `NoKey`, `CannotOpen`.
+
+    The public key is everybody's: anyone can seal any text, of several lines, too.
+    """
+    password = seal.unseal(settings.sealed or "", pair.private, settings.bound_to)
+    if BY_NAME["password"].by_sign_in[settings.sign_in](password) != password:
+        raise CannotOpen("it breaks the rules of a password")
+    return password
 
 
 def begin_rotation(private_path: Path, public_path: Path) -> None:

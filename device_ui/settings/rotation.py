@@ -54,6 +54,6 @@ def _seal_anew(store: Store, private_path: Path) -> None:
     if settings.sealed is None or seal.sealed_for(settings.sealed) != before.id:
         store.save(settings, revision)  # writes nothing; what was read may be in the cache only
         return
-    password = seal.unseal(settings.sealed, before.private, settings.bound_to)
+    password = keys.open_password(settings, before)
     sealed = seal.seal(password, new.public, settings.bound_to)
     store.save(shape.replace(settings, sealed=sealed), revision)

@@ -1,0 +1,104 @@
+"""A web process that was taken over attacks root and the hook with every file that its user can write.
+
+Both processes and root run as users of their own (`test_separation`); each attack is run as the user of the pages.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tests.product import PASSWORD, settings_form
+from tests.test_separation import HOOK, WEB, Installed, fresh, home, python  # noqa: F401  # fixtures
+
+# Write the settings file: the values of standard input, and a password of any kind sealed to the hook's public key.
+SEAL = """
+import json, os, sys
+from pathlib import Path
+from device_ui.settings import keys, record, seal
+values, path = json.load(sys.stdin), Path(sys.argv[1])
+if (password := values.pop("password", None)) is not None:
+    bound_to = [str(values[name]) for name in ("host", "port", "account", "security")]
+    values["sealed"] = seal.seal(password, keys.load_public(Path(sys.argv[2])), bound_to)
+Path(path).write_bytes(record.encode("x", values))
+Path(path).chmod(0o640)
+"""
+
+
+def seal_by_hand(device: Installed, **fields: str | int) -> None:
+    """Write a settings file with a right checksum as the user of the pages."""
+    known = settings_form(2525, security="auto", sign_in="provider", from_address="a@b.cc")
+    values = {**known, "port": 2525, **fields}
+    if values["sign_in"] == "none":
+        del values["password"]
+    words = [device.python, "-c", SEAL, str(device.folders.settings), str(device.folders.public_key)]
+    subprocess.run(words, input=json.dumps(values).encode(), env=device.environment, cwd="/", check=True, **WEB)
+
+
+@pytest.fixture
+def device(fresh: Installed) -> Installed:  # noqa: F811
+    """A device whose hook has made its keys; nothing is stored yet."""
+    return fresh.start_hook(**HOOK)
+
+
+# What root hands to msmtp and to a shell (MAKER.md, "A mailer of your own").
+
+
+@pytest.mark.parametrize("line", ['eval touch "{mark}"', 'passwordeval "touch {mark}"'])
+@pytest.mark.parametrize("who", [{}, HOOK], ids=["root", "hook"])
+def test_no_line_of_a_sealed_password_runs_in_msmtp(device, tmp_path, line, who):
+    mark = tmp_path / "mark"
+    tmp_path.chmod(0o777)
+    # The quote that begins the value ends here: an empty password, which lets msmtp run `passwordeval` before it connects.
+    hidden = f'"\n{line.format(mark=mark)}\nlogfile "'
+    seal_by_hand(device, password=hidden, host="127.0.0.1", port=1)
+    done = device.command("settings", "--format", "msmtprc", "--reveal", **who)
+    rc = tmp_path / "msmtprc"
+    rc.touch(0o600)
+    rc.write_text(done.stdout)
+    subprocess.run(["msmtp", "-C", rc, "ops@example.org"], input=b"x", capture_output=True, timeout=30)
+    assert not mark.exists()
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "device-ui: the stored password cannot be opened: it breaks the rules of a password\n"
+
+
+FORMATS = ("json", "env", "msmtprc")
+
+
+def test_no_format_carries_a_password_that_ends_its_line(device):
+    for end in ("\n", "\r", "\x85", "\u2028"):  # as C, a terminal, and other readers of lines see it
+        seal_by_hand(device, password=f"before{end}after")
+        done = [device.command("settings", "--format", name, "--reveal") for name in FORMATS]
+        assert [(each.returncode, each.stdout) for each in done] == [(78, "")] * 3
+
+
+@pytest.mark.parametrize("name", ["host", "sender_name"])
+def test_no_format_carries_a_field_that_another_reader_takes_for_two_lines(device, name):
+    seal_by_hand(device, **{name: "mail\u2028passwordeval id"})
+    done = [device.command("settings", "--format", each) for each in FORMATS]
+    assert [(each.returncode, each.stdout) for each in done] == [(78, "")] * 3
+    told = f"device-ui: {name} holds a character that cannot be seen; type it again on the page\n"
+    assert [each.stderr for each in done] == [told] * 3
+
+
+def test_msmtp_names_no_host_of_roots_in_the_sender(device):
+    seal_by_hand(device, from_address="%U%H@mail.example.com")
+    done = device.command("settings", "--format", "msmtprc", "--reveal")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "device-ui: msmtp cannot take this from: it replaces %U, %H, %C and %M in it\n"
+
+
+def test_the_hook_signs_in_with_no_password_of_several_lines(device):
+    seal_by_hand(device, password="one\r\nMAIL FROM:<x@y.zz>")
+    device.event()
+    done = device.command("check")
+    assert "WRONG mail hook: password the stored password cannot be opened: it breaks the rules" in done.stdout
+    assert device.state()["waiting"] == 1
+
+
+def test_a_password_that_keeps_the_rules_is_revealed_still(device):
+    seal_by_hand(device, sign_in="manual", from_address="")
+    done = device.command("settings", "--format", "msmtprc", "--reveal")
+    assert f'password "{PASSWORD}"' in done.stdout
