@@ -115,7 +115,9 @@ class Door:
         self.path, self.ledger, self.bell, self.tester = path, Ledger(), Bell(), Tester()
         self.listener = listener or listen(path)
         self.clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
-        requests = Requests(self.ledger, catalog.built_in(), self.bell, self.tester, self.clock)
+        requests = Requests(
+            self.ledger, catalog.built_in(), self.bell, self.tester, self.clock, wake=lambda: self.hook.wake()
+        )
         self.later = 0.0
         self.callers = Callers(self.listener, permissions, lambda: time.monotonic() + self.later)
         self.hook = Hook(self.callers, self.ledger, requests, self.bell)

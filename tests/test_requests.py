@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,7 @@ from device_ui.mail.quota import Quota
 from device_ui.mail.requests import EVENT_ONLY, EVERYTHING, Peer, Refused, Requests
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
+from tests.product import SECONDS, no_thread
 
 NOW = 1795348800.0
 USER, ROOT = 1000, Peer(0, EVERYTHING)
@@ -55,7 +57,7 @@ class Room:
     """The words of one device, its ledger and its postman."""
 
     def __init__(self, folder, kinds=KINDS, problem="") -> None:
-        self.outbox, self.bell = Outbox(folder / "ledger.sqlite3"), Bell()
+        self.outbox, self.bell, self.woken = Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event()
         clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         names = {"name": "Storage", "model": "", "serial": ""}
         made = tester.Tester(
@@ -67,15 +69,24 @@ class Room:
             "id",
             clock,
             Quota(self.outbox, clock),
-            wake=unreachable,
+            wake=self.woken.set,
             proved=unreachable,
         )
-        self.requests = Requests(self.outbox, kinds, self.bell, made, clock, problem)
+        self.requests = Requests(self.outbox, kinds, self.bell, made, clock, problem, wake=self.woken.set)
 
     def ask(self, may=EVERYTHING, **request):
         """The answer, a long one as a list."""
         answer = self.requests.obey(request, Peer(USER, may))
-        return list(answer) if isinstance(answer, Iterator) else answer
+        return list(self.lines(answer)) if isinstance(answer, Iterator) else answer
+
+    def lines(self, answer):
+        """The lines of a long answer, as they come."""
+        for line in answer:
+            if line is None:
+                assert self.woken.wait(SECONDS)
+                self.woken.clear()
+            else:
+                yield line
 
     def refusal(self, may=EVERYTHING, **request) -> tuple[str, str]:
         """The word and the reason it is refused with."""
@@ -165,12 +176,30 @@ def test_the_state_tells_the_catalogs_problem(tmp_path):
 
 @pytest.mark.parametrize("code", ["303", "901", "998", "000"])
 def test_any_code_has_its_mail(room, code):
-    assert room.ask(do="content", code=code)["content"]["subject"].startswith(f"[{KINDS[code].type} {code}] ")
+    assert room.ask(do="content", code=code)[0]["content"]["subject"].startswith(f"[{KINDS[code].type} {code}] ")
 
 
 @pytest.mark.parametrize("code", [None, "", "30", "3033", "303\n", " 303", 303, [], {}, "٣٠٣", "\ud800", "../"])
 def test_a_code_that_is_none_has_no_mail(room, code):
     assert room.refusal(do="content", code=code) == ("bad-request", "a code has three digits")
+
+
+def test_without_a_thread_a_request_is_refused_and_the_next_one_served(room):
+    with no_thread():
+        assert room.refusal(do="content", code="303")[0] == "exhausted"
+    assert room.ask(do="content", code="303")[0]["content"]
+
+
+def test_requests_whose_callers_left_fill_no_memory(room):
+    # The thread is held at the first: nothing of the others is begun.
+    go = threading.Event()
+    room.bell.waits = lambda: go.wait(SECONDS)
+    held = [room.requests.obey({"do": "history"}, EVERYTHING)]
+    with pytest.raises(Refused, match="others ask for too much already"):
+        for _ in range(1000):
+            held.append(room.requests.obey({"do": "content", "code": "303"}, EVERYTHING))
+    assert len(held) <= 18
+    go.set()
 
 
 # The history
@@ -195,7 +224,7 @@ def test_a_ledger_that_cannot_be_read_is_told_within_the_answer(room):
     answer = room.requests.obey({"do": "history"}, ROOT)
     room.outbox.close()
     with pytest.raises(NotStored):
-        next(answer)
+        list(room.lines(answer))
 
 
 # Settings
@@ -247,7 +276,7 @@ def test_whatever_is_asked_is_answered_or_refused(room, request):
         assert refused.word in {"bad-request", "unset"}
         assert refused.reason
         return
-    answers = list(answer) if isinstance(answer, Iterator) else [answer]
+    answers = list(room.lines(answer)) if isinstance(answer, Iterator) else [answer]
     for each in answers:
         assert isinstance(each, Event) or json.dumps(each)
 

@@ -6,11 +6,17 @@ Both processes and root run as users of their own (`test_separation`); each atta
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.product import PASSWORD, settings_form
+from device_ui.errors import HookError
+from device_ui.mail import client
+from tests.product import PASSWORD, SECONDS, listens, settings_form, wait_for
 from tests.test_separation import HOOK, WEB, Installed, fresh, home, python  # noqa: F401  # fixtures
 
 # Write the settings file: the values of standard input, and a password of any kind sealed to the hook's public key.
@@ -102,3 +108,94 @@ def test_a_password_that_keeps_the_rules_is_revealed_still(device):
     seal_by_hand(device, sign_in="manual", from_address="")
     done = device.command("settings", "--format", "msmtprc", "--reveal")
     assert f'password "{PASSWORD}"' in done.stdout
+
+
+# What root and the hook's loop read.
+
+NESTED = """
+import hashlib, sys
+from pathlib import Path
+body = b"a" + b".a" * 32_000 + b" = 1\\n"
+Path(sys.argv[1]).write_bytes(body + b'sha256 = "' + hashlib.sha256(body).hexdigest().encode() + b'"\\n')
+"""
+# What can lie in place of a file: nothing of it may be waited for.
+IN_PLACE = {
+    "a named pipe": "os.mkfifo(path)",
+    "a file without an end": "os.symlink('/dev/zero', path)",
+    "a file with a hole": "os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 2**40)",
+    "a folder": "os.mkdir(path)",
+    # fcntl(2), F_SETLEASE: an open without O_NONBLOCK waits for 45 s.
+    "a file under a lease": "held = os.open(path, os.O_CREAT | os.O_RDWR); fcntl.fcntl(held, 1024, fcntl.F_WRLCK)",
+}
+PUT = "import fcntl, os, signal, sys; path = sys.argv[1]; {}; print(flush=True); sys.stdin.read()"
+
+
+def ticks(pid: int) -> int:
+    """Hundredths of a second that a process has used (proc_pid_stat(5))."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
+def used_by_children() -> float:
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
+def test_nested_settings_cost_neither_root_nor_the_hook_the_square(device):
+    def used() -> float:
+        before = used_by_children()
+        device.command("check")
+        return used_by_children() - before
+
+    plain = used()
+    for name in ("settings", "recipients", "administrator"):
+        device.script(WEB, NESTED, str(getattr(device.folders, name)))
+    hook = device.processes["mailhook"].pid
+    before = ticks(hook)
+    assert device.event() == 1
+    assert len(list(client.history(device.folders.socket, {}, seconds=120))) == 2
+    assert (ticks(hook) - before) / os.sysconf("SC_CLK_TCK") < 10
+    assert used() < 2 * plain + 2
+    assert "WRONG SMTP settings: smtp.toml is damaged: it holds a line that this program does not write" in (
+        device.command("check").stdout
+    )
+
+
+@pytest.mark.parametrize("what", IN_PLACE)
+@pytest.mark.parametrize("name", ["settings", "recipients"])
+def test_nothing_that_lies_in_place_of_a_file_keeps_an_alarm_waiting(device, name, what):
+    words = [device.python, "-c", PUT.format(IN_PLACE[what]), str(getattr(device.folders, name))]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", **WEB) as attacker:
+        assert attacker.stdout.readline() == b"\n"
+        assert device.event() == 1
+        assert client.content(device.folders.socket, "303", seconds=SECONDS)["subject"]
+        assert [each for each in client.history(device.folders.socket, {}, seconds=SECONDS) if "end" in each]
+        if name == "settings":
+            with pytest.raises(HookError):
+                list(client.test(device.folders.socket, seconds=SECONDS))
+        assert device.state()["waiting"] == 1
+        assert device.command("check").returncode == 78
+        attacker.communicate(timeout=SECONDS)
+
+
+def test_the_loop_that_takes_alarms_opens_no_file_of_the_pages(fresh):  # noqa: F811
+    seal_by_hand(fresh.start_hook(**HOOK))
+    fresh.stop("mailhook")
+    trace = fresh.folders.run / "trace"
+    words = ["strace", "-f", "-qq", "-e", "trace=openat,open", "-o", str(trace), fresh.python, "-m", "device_ui"]
+    with subprocess.Popen([*words, "mailhook", "--allow-loopback"], env=fresh.environment, cwd="/", **HOOK) as traced:
+        path = fresh.folders.socket
+        wait_for(lambda: listens(path), what="the hook's start")
+        assert fresh.event() == 1
+        client.settings_changed(path, seconds=SECONDS)
+        client.state(path, seconds=SECONDS)
+        list(client.kinds(path, seconds=SECONDS))
+        client.content(path, "303", seconds=SECONDS)
+        list(client.history(path, {}, seconds=SECONDS))
+        list(client.test(path))
+        os.kill(int(Path(f"/proc/{traced.pid}/task/{traced.pid}/children").read_text()), signal.SIGTERM)
+        traced.wait(SECONDS)
+    opened = [line.split(maxsplit=1) for line in trace.read_text().splitlines()]
+    loop = opened[0][0]
+    theirs = {pid for pid, call in opened if f'"{fresh.folders.settings.parent}/' in call}
+    assert theirs, "nobody opened the settings: nothing was seen"
+    assert loop not in theirs

@@ -381,14 +381,16 @@ def test_an_address_that_is_none_is_refused(desk, to, reason):
 
 
 def test_without_stored_settings_there_is_nothing_to_test(desk):
-    assert refused(desk, {}) == ("unset", "no settings are stored yet")
+    assert desk.tell({}) == [{"error": "unset", "reason": "no settings are stored yet"}]
+    assert desk.connects == 0
 
 
 def test_damaged_settings_are_told(desk):
     desk.store.path.write_text("damaged")
-    word, reason = refused(desk, {})
-    assert word == "unset"
-    assert reason.startswith("smtp.toml is damaged: ")
+    (line,) = desk.tell({})
+    assert line["error"] == "unset"
+    assert line["reason"].startswith("smtp.toml is damaged: ")
+    assert desk.connects == 0
 
 
 # The mail that arrives

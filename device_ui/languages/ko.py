@@ -396,7 +396,7 @@ SENTENCES = {
     "the key {key_id} is not on this device": "이 장치에 {key_id} 키가 없습니다",
     "the mail hook has made no key yet": "메일 서비스가 아직 키를 만들지 않았습니다",
     "its checksum does not match": "체크섬이 일치하지 않습니다",
-    "it holds something else than strings and numbers": "문자열과 숫자가 아닌 값이 있습니다",
+    "it holds a line that this program does not write": "이 프로그램이 쓰지 않는 줄이 있습니다",
     "it holds a number that is too long": "너무 긴 숫자가 있습니다",
     "it is empty": "비어 있습니다",
     "its last line is no checksum": "마지막 줄이 체크섬이 아닙니다",

@@ -107,7 +107,7 @@ class Daemon:
             wake=self._wake,
             proved=self._postman.settings_proved,
         )
-        requests = Requests(self._outbox, kinds, self._postman, tester, calendar, problem)
+        requests = Requests(self._outbox, kinds, self._postman, tester, calendar, problem, wake=self._wake)
         permissions = Permissions(device["users.web"], device["users.event_group"])
         callers = Callers(self._listener(), permissions)
         return hook.Hook(callers, self._outbox, requests, self._postman)

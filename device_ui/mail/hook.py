@@ -214,6 +214,9 @@ class Hook:
         except StopIteration:
             caller.rest = None
             return None
+        except Refused as refused:
+            caller.rest = None
+            return {"error": refused.word, "reason": refused.reason}
         except NotStored as error:
             caller.rest = None
             return {"error": "not-stored", "reason": error.reason}

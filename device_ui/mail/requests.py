@@ -10,12 +10,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 
+from device_ui.mail.background import Background
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.outbox import Event, Outbox
 from device_ui.mail.postman import Postman
 from device_ui.mail.tester import Refused, Tester
-from device_ui.shape import Any, dataclass
+from device_ui.shape import TYPE_CHECKING, Any, dataclass
+
+if TYPE_CHECKING:
+    from device_ui.mail.history import Waits
+    from device_ui.mail.search import Query
 
 __all__ = ["EVENT_ONLY", "EVERYTHING", "Answer", "Peer", "Refused", "Requests"]
 
@@ -43,13 +48,26 @@ class Peer:
 
 
 class Requests:
-    """The words of one hook. `problem` is why the maker's catalogue is not used, ``""`` when it is well."""
+    """The words of one hook. `problem` is why the maker's catalogue is not used, ``""`` when it is well; `wake` is called when
+    there is more of a long answer.
+
+    No method reads a file that another user can write: `background` does.
+    """
 
     def __init__(
-        self, outbox: Outbox, catalog: Catalog, postman: Postman, tester: Tester, clock: Clock, problem: str = ""
+        self,
+        outbox: Outbox,
+        catalog: Catalog,
+        postman: Postman,
+        tester: Tester,
+        clock: Clock,
+        problem: str = "",
+        *,
+        wake: Callable[[], None],
     ) -> None:
         self._outbox, self._catalog, self._postman, self._tester = outbox, catalog, postman, tester
         self._clock, self._problem = clock, problem
+        self._background = Background(wake)
         # How many of them each user reads.
         self._reading: Counter[int] = Counter()
         self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
@@ -111,15 +129,14 @@ class Requests:
             raise Refused("bad-request", str(error)) from error
         if self._reading[user] >= READING_MAXIMUM:
             raise Refused("busy", "this user reads the history already")
-        waits, warns = self._postman.waits(), self._postman.warns
-        found = history.answer(query, self._outbox, self._catalog, waits, warns, self._problem)
-        lines = self._counted(user, history.SOON, found)
+        waits = self._background.begin(self._postman.waits)
+        lines = self._counted(user, history.SOON, self._events(query, waits))
         next(lines)
         return lines
 
     def _counted(
-        self, user: int, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any]]
-    ) -> Generator[Mapping[str, Any], None, None]:
+        self, user: int, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any] | None]
+    ) -> Generator[Mapping[str, Any] | None, None, None]:
         """The same lines; begun with one that tells nothing, so that its end is counted however it comes."""
         self._reading[user] += 1
         try:
@@ -128,6 +145,16 @@ class Requests:
         finally:
             self._reading[user] -= 1
 
+    def _events(self, query: Query, waits: Iterator[Waits | None]) -> Generator[Mapping[str, Any] | None, None, None]:
+        """The lines of the history, once it is known who is still to get what waits."""
+        from device_ui.mail import history
+
+        for found in waits:
+            if found is None:
+                yield None
+            else:
+                yield from history.answer(query, self._outbox, self._catalog, found, self._postman.warns, self._problem)
+
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
         for code in sorted(self._catalog.kinds):
             kind = self._catalog[code]
@@ -135,11 +162,12 @@ class Requests:
             yield {"kind": {**told, "mail": kind.mail}}
         yield {"end": {"problem": self._problem}}
 
-    def _content(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
+    def _content(self, request: Mapping[str, Any], _user: int) -> Iterator[Mapping[str, Any] | None]:
         code = request.get("code")
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise Refused("bad-request", "a code has three digits")
-        return {"content": self._tester.sample(self._catalog[code])}
+        kind = self._catalog[code]
+        return self._background.begin(lambda: {"content": self._tester.sample(kind)})
 
 
 def _revision(given: object) -> str:

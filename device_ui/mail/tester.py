@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui import shape
-from device_ui.errors import CannotOpen, Damaged, DeviceUIError, NoKey, NotReadable
+from device_ui.errors import CannotOpen, Damaged, DeviceUIError, NoKey, NotReadable, NotStored
 from device_ui.log import Log
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import Clock
@@ -77,12 +77,13 @@ class Tester:
         self._busy: set[int] = set()
 
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
-        """Begin a test for the user of this uid; its lines, None while the next is not there. Raises `Refused`, `NotStored`."""
-        settings = self._settings(request.get("settings"))
-        recipients = self._recipients(request.get("to"), settings)
+        """Begin a test for the user of this uid; its lines, None while the next is not there. Raises `Refused`.
+
+        What is not given is read, and the test is counted, in the thread of the test: the caller is the loop that takes alarms.
+        """
+        settings, recipients = _settings(request.get("settings")), _recipients(request.get("to"))
         if user in self._busy:
             raise Refused("busy", "another test is running")
-        self._count(settings, user)
         self._busy.add(user)
         lines: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
 
@@ -135,10 +136,20 @@ class Tester:
             raise Refused("exhausted", "the system has no room for a test now; try again later") from error
 
     def _work(
-        self, settings: SmtpSettings, recipients: Sequence[str], user: int, tell: Callable[[Mapping[str, Any]], None]
+        self,
+        given: SmtpSettings | None,
+        recipients: Sequence[str],
+        user: int,
+        tell: Callable[[Mapping[str, Any]], None],
     ) -> None:
         try:
-            last = self._tested(settings, recipients, user, tell)
+            settings = given or self._stored()
+            self._count(settings, user)
+            last = self._tested(settings, recipients or self._everybody(settings), user, tell)
+        except Refused as refused:
+            last = refused.as_answer()
+        except NotStored as error:
+            last = {"error": "not-stored", "reason": str(error)}
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
             last = {"error": "password", "reason": str(error)}
         except Exception:
@@ -172,37 +183,17 @@ class Tester:
         log.info("a test ended: %s %s %s", result.verdict, result.step, result.problem)
         return {"result": result.as_json()}
 
-    def _settings(self, given: object) -> SmtpSettings:
-        if given is None:
-            stored = self._stored()
-            if stored is None:
-                raise Refused("unset", "no settings are stored yet")
-            return stored
-        names = set(shape.names(SmtpSettings))
-        if not isinstance(given, dict) or not set(given) <= names:
-            raise Refused("bad-request", "the settings are not those of the tab")
-        try:
-            settings = recheck(given)
-        except (TypeError, KeyError):  # a field that is missing
-            settings = "a field is missing"
-        if isinstance(settings, str):
-            raise Refused("bad-request", settings)
-        return settings
+    def _everybody(self, settings: SmtpSettings) -> list[str]:
+        return [each.address for each in self._listed()] or [settings.default_recipient]
 
-    def _recipients(self, given: object, settings: SmtpSettings) -> list[str]:
-        if given is None:
-            return [each.address for each in self._listed()] or [settings.default_recipient]
-        if not isinstance(given, list) or not 1 <= len(given) <= RECIPIENTS_MAXIMUM:
-            raise Refused("bad-request", f"a test goes to 1 to {RECIPIENTS_MAXIMUM} addresses")
-        if not all(isinstance(each, str) and rules.address(each) == each for each in given):
-            raise Refused("bad-request", "this is no e-mail address")
-        return given
-
-    def _stored(self) -> SmtpSettings | None:
+    def _stored(self) -> SmtpSettings:
         try:
-            return self._store.read()[0]
+            stored = self._store.read()[0]
         except (Damaged, NotReadable) as error:
             raise Refused("unset", str(error)) from error
+        if stored is None:
+            raise Refused("unset", "no settings are stored yet")
+        return stored
 
     def _stored_or_sample(self) -> SmtpSettings:
         sample = SmtpSettings("mail.example.com", 587, self._device["name"], SAMPLE_ACCOUNT)
@@ -221,6 +212,33 @@ class Tester:
         device = {**self._device, "address": address}
         spoken = languages(recipients, self._listed(), device)
         return Envelope(settings, recipients, device, self._ledger_id, self._clock.now(), languages=spoken)
+
+
+def _settings(given: object) -> SmtpSettings | None:
+    """Return the settings of a request, None for the stored ones. Raises `Refused`."""
+    if given is None:
+        return None
+    names = set(shape.names(SmtpSettings))
+    if not isinstance(given, dict) or not set(given) <= names:
+        raise Refused("bad-request", "the settings are not those of the tab")
+    try:
+        settings = recheck(given)
+    except (TypeError, KeyError):  # a field that is missing
+        settings = "a field is missing"
+    if isinstance(settings, str):
+        raise Refused("bad-request", settings)
+    return settings
+
+
+def _recipients(given: object) -> list[str]:
+    """Return the addresses of a request, none for the device's recipients. Raises `Refused`."""
+    if given is None:
+        return []
+    if not isinstance(given, list) or not 1 <= len(given) <= RECIPIENTS_MAXIMUM:
+        raise Refused("bad-request", f"a test goes to 1 to {RECIPIENTS_MAXIMUM} addresses")
+    if not all(isinstance(each, str) and rules.address(each) == each for each in given):
+        raise Refused("bad-request", "this is no e-mail address")
+    return given
 
 
 def _taken(lines: queue.SimpleQueue[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:

@@ -352,7 +352,7 @@ class Hooked:
             wake=lambda: self.hook.wake(),
             proved=postman.settings_proved,
         )
-        asked = requests.Requests(self.outbox, kinds, postman, tester, calendar)
+        asked = requests.Requests(self.outbox, kinds, postman, tester, calendar, wake=lambda: self.hook.wake())
         self.path = folder / "hook.sock"
         callers = Callers(listen(self.path), Permissions("", ""))
         self.hook = hook.Hook(callers, self.outbox, asked, postman)
@@ -372,7 +372,7 @@ class Hooked:
             rest, heard = memoryview(raw), bytearray()
             for _ in range(TURNS):
                 rest = self._said(caller, rest)
-                self.hook.turn(0)
+                self.hook.turn(0.001)  # a thread may be at work for this answer
                 try:
                     while piece := caller.recv(65_536):
                         heard += piece
