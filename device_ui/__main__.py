@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from device_ui import __version__, commands, start
+from device_ui import __version__, commands, journal, start
 from device_ui.device import Device, Folders
 from device_ui.errors import DeviceUIError
 from device_ui.start import EX_OK, EX_USAGE
@@ -116,6 +116,7 @@ def _listen(one: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    journal.keep_last_resort_whole()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if Path(sys.argv[0]).name == "sendmail":  # as a link at /usr/sbin/sendmail
         words.insert(0, "sendmail")

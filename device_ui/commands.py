@@ -12,7 +12,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from device_ui import start
+from device_ui import console, start
 from device_ui.device import Device
 from device_ui.errors import DeviceUIError, HookError
 from device_ui.start import EX_CONFIG, EX_DATAERR, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE
@@ -30,14 +30,15 @@ def run(device: Device, options: argparse.Namespace) -> int:
     desk.check_is_free()
     if not options.demo:
         desk.start()
-        print(f"device-ui is ready: {desk.setup_link()}", flush=True)
+        console.say(f"device-ui is ready: {desk.setup_link()}")
         return desk.wait()
     mailbox = demo.Mailbox(device.folders.data / "demo")
     server = demo.Server(mailbox)
     server.start()
     desk.start("--ca-file", str(mailbox.ca_file))
     values = {"link": desk.setup_link(), "command": _this_command(), "data": shlex.quote(str(device.folders.data))}
-    print(DEMO.format(server=server, mailbox=mailbox, **values), flush=True)
+    for text in DEMO.format(server=server, mailbox=mailbox, **values).split("\n"):
+        console.say(text)
     return desk.wait()
 
 
@@ -77,23 +78,21 @@ def event(device: Device, options: argparse.Namespace) -> int:
     from device_ui.mail import client
 
     number = client.raise_event(device.folders.socket, options.code, options.text, options.source, options.time)
-    print(f"accepted {number}")
+    console.say(f"accepted {number}")
     return EX_OK
 
 
 def test(device: Device, options: argparse.Namespace) -> int:
     """Send a test mail with the stored settings, step by step; 0 when the server took it for every recipient."""
-    from device_ui import console
     from device_ui.mail import client
 
     lines = client.test(device.folders.socket, None, [options.to] if options.to else [])
-    delivered = console.print_test(lines, sys.stdout, as_json=options.json)
+    delivered = console.print_test(lines, sys.stdout, is_json=options.json)
     return EX_OK if delivered else EX_UNAVAILABLE
 
 
 def history(device: Device, options: argparse.Namespace) -> int:
     """The ledger: every event and what became of its mail, newest first."""
-    from device_ui import console
     from device_ui.mail import client
 
     names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
@@ -123,6 +122,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     if options.reveal and found.sealed:
         _require_key(device)
         password = keys.load_password(device.folders.private_key, found)
+    # These lines are another program's: `export` refuses what is not printable, and nothing is escaped.
     sys.stdout.write(export.FORMATS[options.format](export.values(found, password)))
     return EX_OK
 
@@ -134,10 +134,10 @@ def set_password(device: Device, _options: argparse.Namespace) -> int:
     password = sys.stdin.readline().rstrip("\n")
     problem = password_problem(password, device.own_words)
     if problem:
-        print(f"device-ui: {problem}", file=sys.stderr)
+        console.say(f"device-ui: {problem}", is_error=True)
         return EX_DATAERR
     Administrator(device.folders.administrator).set_password(password)
-    print("The administrator's password is set; every session has ended.")
+    console.say("The administrator's password is set; every session has ended.")
     return EX_OK
 
 
@@ -147,9 +147,11 @@ def setup_code(device: Device, _options: argparse.Namespace) -> int:
 
     found = prepare(device, quiet=True)
     if found is None or found.is_set_up:
-        print("device-ui: this device has no setup code; device-ui admin set-password sets a password", file=sys.stderr)
+        console.say(
+            "device-ui: this device has no setup code; device-ui admin set-password sets a password", is_error=True
+        )
         return EX_CONFIG
-    print(found.code)
+    console.say(found.code)
     return EX_OK
 
 
@@ -168,7 +170,7 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
     key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key)
     with contextlib.suppress(HookError):  # it reads the new key when it starts
         client.settings_changed(folders.socket)
-    print(f"The key is {key_id} now.")
+    console.say(f"The key is {key_id} now.")
     return EX_OK
 
 
@@ -182,17 +184,19 @@ def factory_reset(device: Device, options: argparse.Namespace) -> int:
         start.finish_reset(folders)
         return EX_OK
     if not options.yes:
-        print("device-ui: this erases every setting and the history; --yes says that you mean it", file=sys.stderr)
+        console.say("device-ui: this erases every setting and the history; --yes says that you mean it", is_error=True)
         return EX_USAGE
     with factory.units_stopped(folders) as started_again:
         if client.is_answering(folders.socket):
-            print("device-ui: the mail hook is running; stop both processes first", file=sys.stderr)
+            console.say("device-ui: the mail hook is running; stop both processes first", is_error=True)
             return EX_TEMPFAIL
         factory.reset(folders)
     if started_again:
-        print("Everything is erased. device-ui setup-code shows the new setup code; the page starts with it.")
+        console.say("Everything is erased. device-ui setup-code shows the new setup code; the page starts with it.")
     else:
-        print("Everything is erased. Start the mail hook and the pages; device-ui setup-code shows the new setup code.")
+        console.say(
+            "Everything is erased. Start the mail hook and the pages; device-ui setup-code shows the new setup code."
+        )
     return EX_OK
 
 
@@ -209,13 +213,14 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
     if options.if_needed:
         problem = maker.problem(folder, *wanted)
         if not problem or not maker.is_own(folder):
-            print(
+            console.say(
                 f"The certificate in {folder} is left as it is{problem and ': it is not of this device, but '}{problem}."
             )
             return NOT_NEEDED
-        print(f"A new certificate is needed: {problem}.")
+        console.say(f"A new certificate is needed: {problem}.")
     made = maker.make(folder, *wanted)
-    print(f"{made}\nSHA-256 {maker.fingerprint(made)}")
+    console.say(str(made))
+    console.say(f"SHA-256 {maker.fingerprint(made)}")
     return EX_OK
 
 
@@ -226,7 +231,7 @@ def check(device: Device, _options: argparse.Namespace) -> int:
     wrong = 0
     for finding in findings(device):
         wrong += not finding.well
-        print(finding)
+        console.say(str(finding))
     return EX_CONFIG if wrong else EX_OK
 
 

@@ -1,30 +1,53 @@
-"""What the commands `test` and `history` print: for a person, or a line of JSON for a program."""
+"""What the commands print, and the one function that prints it: for a person, or a line of JSON for a program.
+
+Much of it is text of less trusted users: names of files, what the mail hook and a mail server say, texts of events. Root's
+terminal obeys control characters in it, so each line is escaped as the log's are.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 from device_ui import spreadsheet
+from device_ui.log import escaped
 
 Lines = Iterable[Mapping[str, Any]]
 
 
-def print_test(lines: Lines, out: TextIO, *, as_json: bool) -> bool:
+def say(text: str, *, is_error: bool = False) -> None:
+    """Print one line on standard output, or on standard error."""
+    out = sys.stderr if is_error else sys.stdout
+    out.write(line(text))
+    out.flush()
+
+
+def line(text: str) -> str:
+    """Return a text as one line that a terminal shows and does not obey."""
+    return f"{escaped(text)}\n"
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON in which Korean stays readable and everything that is not printable is an escape (RFC 8259, 7)."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+
+
+def print_test(lines: Lines, out: TextIO, *, is_json: bool) -> bool:
     """Print a test as it happens, or as one JSON object at its end; whether every recipient's mail was taken."""
     steps: list[Mapping[str, Any]] = []
     result: Mapping[str, Any] = {}
-    for line in lines:
-        if "step" in line:
-            steps.append(line["step"])
-            if not as_json:
-                print("ok    {name:<12}{seconds:>7.3f} s  {told}".format_map(line["step"]), file=out, flush=True)
-        result = line.get("result", result)
-    if as_json:
-        print(json.dumps({"steps": steps, **result}, ensure_ascii=False), file=out)
-    else:
-        print("\n".join(_told(result)), file=out)
+    for each in lines:
+        if "step" in each:
+            steps.append(each["step"])
+            if not is_json:
+                out.write(line("ok    {name:<12}{seconds:>7.3f} s  {told}".format_map(each["step"])))
+                out.flush()
+        result = each.get("result", result)
+    for text in [as_json({"steps": steps, **result})] if is_json else _told(result):
+        out.write(line(text))
     return result.get("verdict") == "delivered"
 
 
@@ -44,27 +67,36 @@ def _told(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text(lines: Lines) -> Iterator[str]:
-    for line in lines:
-        if "event" in line:
-            event = line["event"]
-            yield "{number}  {time}  {type} {code}  {name}  [{state}]\n".format_map(event)
-            yield from (f"    {text}\n" for text in filter(None, (event["source"], *event["text"].split("\n"))))
-            yield from (f"    {text}\n" for text in spreadsheet.ends(event))
+    for each in lines:
+        if "event" in each:
+            event = each["event"]
+            yield line("{number}  {time}  {type} {code}  {name}  [{state}]".format_map(event))
+            yield from (line(f"    {text}") for text in filter(None, (event["source"], *event["text"].split("\n"))))
+            yield from (line(f"    {text}") for text in spreadsheet.ends(event))
         else:
-            removed = sum(line["end"]["removed"].values())
-            yield "{matched} of {kept} events".format_map(line["end"])
-            yield f"; {removed} older ones were removed by the ledger's limit\n" if removed else "\n"
+            removed = sum(each["end"]["removed"].values())
+            told = "{matched} of {kept} events".format_map(each["end"])
+            yield line(f"{told}; {removed} older ones were removed by the ledger's limit" if removed else told)
 
 
 def _json(lines: Lines) -> Iterator[str]:
-    for line in lines:
-        if "event" in line:
-            yield json.dumps(line["event"], ensure_ascii=False) + "\n"
+    for each in lines:
+        if "event" in each:
+            yield line(as_json(each["event"]))
 
 
 def _csv(lines: Lines) -> Iterator[str]:
-    for row in spreadsheet.rows(lines):
+    for row in spreadsheet.rows(map(_printable, lines)):
         yield row.decode()
+
+
+def _printable(value: Any) -> Any:
+    """Return a line of the mail hook with every text escaped; the lines of a text stay, since a cell may hold several."""
+    if isinstance(value, Mapping):
+        return {name: _printable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return "\n".join(map(escaped, value.split("\n"))) if isinstance(value, str) else value
 
 
 FORMATS: Mapping[str, Callable[[Lines], Iterator[str]]] = {"text": _text, "json": _json, "csv": _csv}

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from device_ui.log import escaped
 from device_ui.mail import tls
 from device_ui.settings import flash, rules
 
@@ -88,7 +89,8 @@ class Mailbox:
         ]
         # A terminal that knows no Korean must not keep the mail from being accepted.
         encoding = getattr(self._out, "encoding", None) or "utf-8"
-        print("\n".join(lines).encode(encoding, "replace").decode(encoding), file=self._out, flush=True)
+        shown = "\n".join(escaped(each) for text in lines for each in text.splitlines() or [""])
+        print(shown.encode(encoding, "replace").decode(encoding), file=self._out, flush=True)
 
     def _password(self) -> str:
         path = self.folder / "password.json"

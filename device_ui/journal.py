@@ -36,6 +36,12 @@ class Errors:
         """Nothing is held back."""
 
 
+def keep_last_resort_whole() -> None:
+    """From now on, for a command, which has no handler: what is logged goes to its terminal (`logging.lastResort`)."""
+    if logging.lastResort:
+        logging.lastResort.setFormatter(WholeLines("%(message)s"))
+
+
 def keep_lines_whole() -> None:
     """From now on, for every handler of this process; and without what strangers can make waitress tell at will."""
     for handler in logging.getLogger().handlers:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 
 from device_ui.device import Device, Folders, is_activated, notify_status
 from device_ui.errors import DeviceUIError, HookError, NotReadable, NotStored
-from device_ui.log import Log
+from device_ui.log import Log, escaped
 
 # sysexits.h
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
@@ -48,10 +47,10 @@ def device(data: str | None) -> Device:
 
 def finish_reset(folders: Folders) -> None:
     """Finish a factory reset that was interrupted: nothing runs on what it left. Raises `DeviceUIError`."""
-    from device_ui import factory
+    from device_ui import console, factory
 
     if factory.finish(folders):
-        print("device-ui: a factory reset that was interrupted is finished", file=sys.stderr)
+        console.say("device-ui: a factory reset that was interrupted is finished", is_error=True)
 
 
 def web(data: str | None, listen: str = LISTEN) -> int:
@@ -100,7 +99,9 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
 
 def failed(error: DeviceUIError | OSError) -> int:
     """Tell what went wrong; the exit code for it."""
-    print(f"device-ui: {error}", file=sys.stderr)
+    from device_ui import console
+
+    console.say(f"device-ui: {error}", is_error=True)
     if isinstance(error, HookError):
         return HOOK_EXITS.get(error.word, EX_UNAVAILABLE)
     if isinstance(error, NotStored | NotReadable):
@@ -121,8 +122,10 @@ def _is_startable(data: str | None) -> bool:
 
 def _report(error: DeviceUIError) -> None:
     """Show why this process waits: one line in the log, and the state of the unit."""
-    print(f"device-ui: {error}; waiting until it is right", file=sys.stderr, flush=True)
-    notify_status(os.environ, f"waiting: {error}")
+    from device_ui import console
+
+    console.say(f"device-ui: {error}; waiting until it is right", is_error=True)
+    notify_status(os.environ, escaped(f"waiting: {error}"))
 
 
 def _keep_log() -> None:

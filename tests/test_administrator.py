@@ -359,3 +359,22 @@ def test_the_console_repairs_a_damaged_record(administrator):
     administrator.path.write_bytes(b"damaged")
     administrator.set_password(PASSWORD)
     assert administrator.verify(PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "\x1b[2J",
+        "2345-6789-ABCD-EFGH-JKMN\n",
+        "2345-6789-ABCD-EFGH",
+        "2345-6789-ABCD-EFGH-JKM0",
+        "2345-6789-abcd-efgh-jkmn",
+        1,
+        True,
+    ],
+)
+def test_a_code_that_was_not_made_here_is_damage(tmp_path, code):
+    path = tmp_path / "administrator.toml"
+    path.write_bytes(record.encode("x", {"code": code}))
+    with pytest.raises(Damaged):
+        Administrator(path).load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
@@ -10,6 +11,7 @@ import pytest
 
 from device_ui import console
 from device_ui.errors import HookError
+from tests.product import ROOT
 
 STEP = {"step": {"name": "connect", "seconds": 0.0123, "told": "192.0.2.1 port 587"}}
 LATER = {"step": {"name": "certificate", "seconds": 12.5, "told": "verified for mail.example.com"}}
@@ -58,10 +60,10 @@ EVENT = {
 END = {"end": {"matched": 1, "kept": 9, "removed": {"info": 0, "fault": 0, "waiting": 0}, "catalog_problem": ""}}
 
 
-def trial(*lines, as_json=False):
+def trial(*lines, is_json=False):
     """What is printed of a test, and whether it went through."""
     out = io.StringIO()
-    return console.print_test(lines, out, as_json=as_json), out.getvalue()
+    return console.print_test(lines, out, is_json=is_json), out.getvalue()
 
 
 def listed(*lines, form="text"):
@@ -103,7 +105,7 @@ def test_whoever_got_it_is_named_where_another_was_refused():
 
 @pytest.mark.parametrize(("result", "through"), [(GOOD, True), (BAD_LOGIN, False), (BAD_RECIPIENT, False)])
 def test_a_test_for_a_program_is_one_object(result, through):
-    went, told = trial(STEP, {"result": result}, as_json=True)
+    went, told = trial(STEP, {"result": result}, is_json=True)
     assert went is through
     assert told.count("\n") == 1
     assert json.loads(told) == {"steps": [STEP["step"]], **result}
@@ -117,7 +119,7 @@ def test_steps_are_printed_as_they_happen():
         seen.append(out.getvalue())
         yield {"result": GOOD}
 
-    console.print_test(lines(), out, as_json=False)
+    console.print_test(lines(), out, is_json=False)
     assert seen == ["ok    connect       0.012 s  192.0.2.1 port 587\n"]
 
 
@@ -163,3 +165,77 @@ def test_the_history_for_a_spreadsheet_is_the_pages_file():
     table = list(csv.reader(io.StringIO(told.removeprefix("\ufeff"), newline="")))
     assert [row[0] for row in table] == ["number", "1742"]
     assert table[1][7] == "98 %\nfull"
+
+
+# Nothing of a less trusted user is obeyed by a terminal.
+
+HOSTILE = "\x1b[2J\x1b]52;c;eA==\x07\x9b2J\x7f\u202e\u2028\u0085\r"
+MARKED = {
+    **EVENT,
+    "name": HOSTILE,
+    "source": HOSTILE,
+    "text": f"{HOSTILE}\nsecond",
+    "deliveries": [{**ONE, "reply": HOSTILE, "time": ""}],
+}
+
+
+@pytest.mark.parametrize("name", console.FORMATS)
+def test_a_hostile_history_is_printable_in_every_format(name):
+    out = io.StringIO()
+    console.print_history([{"event": MARKED}, END], out, console.FORMATS[name])
+    shown = out.getvalue().removeprefix("\ufeff").replace("\r\n", "\n")
+    assert [each for each in shown if not (each.isprintable() or each == "\n")] == []
+    assert shown.count("[2J") >= 3
+
+
+def test_escapes_in_json_change_nothing_that_a_program_reads():
+    written = console.as_json({"text": f"{HOSTILE}\n\ud55c\uae00 \U000e0041", "number": 1})
+    assert json.loads(written) == {"text": f"{HOSTILE}\n\ud55c\uae00 \U000e0041", "number": 1}
+    assert written.isprintable()
+    assert "\ud55c\uae00" in written
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+def test_a_hostile_test_is_printable(is_json):
+    step = {"step": {**STEP["step"], "name": HOSTILE, "told": f"{HOSTILE}\nok    forged"}}
+    hostile = {**BAD_RECIPIENT, "reply": HOSTILE, "advice": HOSTILE, "recipients": [{**ONE, "recipient": HOSTILE}]}
+    _, shown = trial(step, {"result": hostile}, is_json=is_json)
+    assert [each for each in shown if not (each.isprintable() or each == "\n")] == []
+    assert not any(each.startswith("ok    forged") for each in shown.splitlines())
+
+
+@pytest.mark.parametrize("is_error", [True, False])
+def test_a_value_ends_no_line(capsys, is_error):
+    console.say(f"{HOSTILE}\nok    forged", is_error=is_error)
+    found = capsys.readouterr()
+    shown = found.err if is_error else found.out
+    assert shown.endswith("\n") and shown[:-1].isprintable()
+    assert (found.out if is_error else found.err) == ""
+
+
+# Others that write to the console, and why nothing hostile comes through them.
+OTHERS = {
+    "alarm.py": ["print"],  # a whole number
+    "commands.py": [
+        "sys.stdout",
+        "sys.stdout",
+        "sys.stdout",
+    ],  # `settings`, whose lines `export` checks; and the two above
+    "demo.py": ["print", "sys.stdout"],  # escaped there
+    "log.py": ["sys.stderr"],  # the log itself
+    "mail/sendmail.py": ["print", "print", "sys.stderr", "sys.stderr"],  # escaped there
+    "web/server.py": ["print", "sys.stderr"],  # a setup code, which has its pattern
+}
+
+
+def test_one_function_prints():
+    found = {}
+    for path in sorted((ROOT / "device_ui").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        calls = [each for each in ast.walk(tree) if isinstance(each, ast.Call) and ast.unparse(each.func) == "print"]
+        files = [ast.unparse(each) for each in ast.walk(tree) if isinstance(each, ast.Attribute)]
+        out = [each for each in files if each in ("sys.stdout", "sys.stderr")]
+        named = sorted(["print"] * len(calls) + out)
+        if named and path.name != "console.py":
+            found[str(path.relative_to(ROOT / "device_ui"))] = named
+    assert found == OTHERS

@@ -586,3 +586,11 @@ def test_folder_that_cannot_be_made_is_told(tmp_path):
         flash.make_folder(tmp_path / "file" / "inner", 0o700)
     with pytest.raises(NotStored):
         flash.make_folder(tmp_path / "file", 0o700)
+
+
+@pytest.mark.parametrize(
+    "name", ["x.damaged-\x1b[2J.damaged-1", "x.damaged-01", "x.damaged-1.damaged-2", "x.damaged-\u0661"]
+)
+def test_a_name_that_only_ends_like_ours_was_not_set_aside(tmp_path, name):
+    (tmp_path / name).touch()
+    assert flash.set_aside_files(tmp_path / "x") == []

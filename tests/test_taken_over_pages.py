@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from device_ui.__main__ import parser
 from device_ui.errors import HookError
 from device_ui.mail import client
-from tests.product import PASSWORD, SECONDS, listens, settings_form, wait_for
+from tests.product import ADMIN_PASSWORD, PASSWORD, SECONDS, listens, settings_form, wait_for
 from tests.test_separation import HOOK, WEB, Installed, fresh, home, python  # noqa: F401  # fixtures
 
 # Write the settings file: the values of standard input, and a password of any kind sealed to the hook's public key.
@@ -199,3 +201,112 @@ def test_the_loop_that_takes_alarms_opens_no_file_of_the_pages(fresh):  # noqa: 
     theirs = {pid for pid, call in opened if f'"{fresh.folders.settings.parent}/' in call}
     assert theirs, "nobody opened the settings: nothing was seen"
     assert loop not in theirs
+
+
+# What root's console shows.
+
+FORGED = "\x1b[2J\x1b]52;c;Zg==\x07\x9b2J\u202e\nok    forged: "
+# As the user of the pages: names of quarantined files, a setup code, a host, a damaged list.
+SPOIL = """
+import hashlib, sys
+from pathlib import Path
+from device_ui.settings import record
+folder, forged = Path(sys.argv[1]), sys.argv[2]
+for name in ("settings/smtp.toml", "settings/recipients.toml", "web/administrator.toml"):
+    (folder / f"{name}.damaged-{forged}.damaged-1").touch()
+    (folder / f"{name}.damaged-1").touch()
+    (folder / f"{name}.damaged-{forged}").mkdir()
+(folder / "settings/recipients.toml").write_bytes(forged.encode())
+(folder / "web/administrator.toml").write_bytes(record.encode("x", {"code": forged}))
+"""
+# As the hook's user: a socket on which each request is answered with this.
+ANSWER = """
+import json, os, socket, sys
+path, forged = sys.argv[1:]
+event = {"number": forged, "time": forged, "type": forged, "code": forged, "name": forged, "source": forged, "text": forged,
+    "state": forged, "mail": forged, "deliveries": [{"recipient": forged, "verdict": forged, "step": forged, "reply": forged, "time": forged}]}
+result = {"verdict": forged, "step": forged, "problem": forged, "reply": forged, "field": "", "advice": forged, "seconds": 1.0, "recipients": []}
+state = {"problem": forged, "step": forged, "reply": forged, "waiting": 1, "removed": 0, "clock": "", "set_aside": ""}
+said = {"history": [{"event": event}, {"end": {"matched": forged, "kept": forged, "removed": {}}}],
+    "test": [{"step": {"name": forged, "seconds": 1.0, "told": forged}}, {"result": result}], "state": [{"state": state}]}
+sock = socket.socket(socket.AF_UNIX)
+os.unlink(path)
+sock.bind(path)
+os.chmod(path, 0o666)
+sock.listen()
+print(flush=True)
+while True:
+    caller = sock.accept()[0]
+    asked = caller.makefile().readline()
+    lines = said.get(json.loads(asked)["do"], [{"error": forged, "reason": forged}]) if asked else []
+    caller.sendall(b"".join(json.dumps(each).encode() + b"\\n" for each in lines))
+    caller.close()
+"""
+COMMANDS = (
+    ("event", "303"),
+    ("test",),
+    ("test", "--json"),
+    ("history",),
+    ("history", "--json"),
+    ("history", "--csv"),
+    ("sendmail", "root"),
+    ("settings",),
+    ("settings", "--format", "env"),
+    ("settings", "--format", "msmtprc", "--reveal"),
+    ("setup-code",),
+    ("certificate",),
+    ("certificate", "--if-needed"),
+    ("check",),
+    ("rotate-key",),
+    ("admin", "set-password"),
+    ("factory-reset",),
+    ("factory-reset", "--yes"),
+)
+
+
+def shown(device: Installed) -> dict[str, str]:
+    """What each command shows on root's console."""
+    done = {" ".join(words): device.command(*words, input=f"{ADMIN_PASSWORD}\n") for words in COMMANDS}
+    return {name: each.stdout + each.stderr for name, each in done.items()}
+
+
+def assert_harmless(found: dict[str, str]) -> None:
+    """Nothing that a terminal obeys is shown, and no line is begun by a value; a byte order mark begins a CSV file."""
+    for name, text in found.items():
+        plain = text.removeprefix("\ufeff").replace("\r\n", "\n")
+        assert [each for each in plain if not (each.isprintable() or each == "\n")] == [], name
+        if "--csv" not in name:  # a cell of RFC 4180 may hold several lines
+            assert not any(each.startswith("ok    forged") for each in plain.splitlines()), name
+
+
+def test_nothing_of_a_taken_over_page_is_obeyed_by_roots_terminal(device):
+    device.command("event", "303", "--text", FORGED, "--source", FORGED, **HOOK)
+    seal_by_hand(device, host="h\u202e\u2066ost", sender_name="\u2028")
+    device.script(WEB, SPOIL, str(device.folders.data), FORGED)
+    found = shown(device)
+    assert_harmless(found)
+    assert "forged" in found["history"]
+    assert (
+        "device-ui: this device has no setup code; device-ui admin set-password sets a password\n"
+        in found["setup-code"]
+    )
+    assert "set aside" in found["check"]
+
+
+def test_nothing_of_a_taken_over_hook_is_obeyed_by_roots_terminal(device):
+    device.stop("mailhook")
+    device.folders.socket.touch()
+    shutil.chown(device.folders.socket, HOOK["user"])
+    words = [device.python, "-c", ANSWER, str(device.folders.socket), FORGED]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd="/", **HOOK) as attacker:
+        assert attacker.stdout.readline() == b"\n"
+        found = shown(device)
+        attacker.kill()
+    assert_harmless(found)
+    asked = ("event 303", "test", "test --json", "history", "history --json", "history --csv", "sendmail root", "check")
+    assert [name for name in asked if "forged" not in found[name]] == []
+
+
+def test_every_command_that_root_gives_is_in_the_walk():
+    words = next(each for each in parser()._actions if each.dest == "command" or getattr(each, "choices", None)).choices
+    assert {each[0] for each in COMMANDS} == set(words) - {"run", "web", "mailhook"}

@@ -393,6 +393,7 @@ SENTENCES = {
     "it was typed for another server, or its bytes have changed": "다른 서버용으로 입력되었거나 데이터가 변경되었습니다",
     "it is no sealed password": "봉인된 암호가 아닙니다",
     "it breaks the rules of a password": "암호 규칙에 맞지 않습니다",
+    "its setup code is none of ours": "이 장치가 만든 설정 코드가 아닙니다",
     "the key {key_id} is not on this device": "이 장치에 {key_id} 키가 없습니다",
     "the mail hook has made no key yet": "메일 서비스가 아직 키를 만들지 않았습니다",
     "its checksum does not match": "체크섬이 일치하지 않습니다",

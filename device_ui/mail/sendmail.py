@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
+from device_ui.log import escaped
 from device_ui.mail import client
 from device_ui.mail.catalog import MESSAGE
 
@@ -97,12 +98,12 @@ def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
     try:
         code, call = 0, understand(arguments)
     except Usage as error:
-        print(f"sendmail: {error}; the message is kept", file=sys.stderr)
+        print(escaped(f"sendmail: {error}; the message is kept"), file=sys.stderr)
         code, call = EX_USAGE, Call(dot_ends=False)
     if call.mode == QUEUE:
         return 0  # the outbox empties itself
     if call.mode != "m":
-        print(f"sendmail: -b{call.mode} is not for this device", file=sys.stderr)
+        print(escaped(f"sendmail: -b{call.mode} is not for this device"), file=sys.stderr)
         return EX_USAGE
     message = parse(read(stream, call), call)
     client.raise_event(path, MESSAGE.code, as_text(message), source(call, message))

@@ -230,7 +230,9 @@ def _free_name(path: Path) -> Path:
 
 
 def _kept(path: Path) -> list[Path]:
-    return sorted(filter(_number, path.parent.glob(f"{path.name}.damaged-*")), key=_number)
+    # Another user may own the folder: a name of theirs that only ends like ours is none.
+    found = path.parent.glob(f"{path.name}.damaged-*")
+    return sorted((each for each in found if each.name == f"{path.name}.damaged-{_number(each)}"), key=_number)
 
 
 def _number(aside: Path) -> int:

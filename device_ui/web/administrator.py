@@ -27,6 +27,9 @@ COMMENT = "device-ui: who may open the pages. Lost password: device-ui admin set
 # 20 characters of these 30 (no 0 and O, no 1, I and L, no U): 98 bits, for a label or a console.
 CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 CODE_GROUPS, CODE_GROUP = 5, 4
+CODE_PATTERN = re.compile(
+    rf"[{CODE_ALPHABET}]{{{CODE_GROUP}}}(?:-[{CODE_ALPHABET}]{{{CODE_GROUP}}}){{{CODE_GROUPS - 1}}}"
+)
 # NIST SP 800-63B-4, 3.1.1.2: 15 characters where a password is all there is. Long ones need no list of common
 # passwords on flash; what is left of those is caught by counting characters and looking for plain runs.
 PASSWORD_LENGTHS = range(15, 129)
@@ -147,6 +150,9 @@ class Administrator:
             if set(values) not in ({"code"}, set(HASH_NAMES)):
                 raise ValueError("it holds neither a code nor a hash")
             found = Record(**values)  # type: ignore[arg-type]  # the names were just looked at
+            # Root's console prints the code.
+            if "code" in values and not CODE_PATTERN.fullmatch(found.code):
+                raise ValueError("its setup code is none of ours")
             if not found.code and len(bytes.fromhex(found.hash)) != HASH_BYTES:
                 raise ValueError("its hash is too short")
         except (ValueError, TypeError) as error:
