@@ -190,15 +190,17 @@ def test_without_a_thread_a_request_is_refused_and_the_next_one_served(room):
     assert room.ask(do="content", code="303")[0]["content"]
 
 
-def test_requests_whose_callers_left_fill_no_memory(room):
+def test_requests_whose_callers_left_fill_no_memory_and_no_place_of_another_user(room):
     # The thread is held at the first: nothing of the others is begun.
     go = threading.Event()
     room.bell.waits = lambda: go.wait(SECONDS)
-    held = [room.requests.obey({"do": "history"}, EVERYTHING)]
-    with pytest.raises(Refused, match="others ask for too much already"):
+    one = Peer(USER, EVERYTHING)
+    held = [room.requests.obey({"do": "history"}, one)]
+    with pytest.raises(Refused, match="this user asks for too much already"):
         for _ in range(1000):
-            held.append(room.requests.obey({"do": "content", "code": "303"}, EVERYTHING))
-    assert len(held) <= 18
+            held.append(room.requests.obey({"do": "content", "code": "303"}, one))
+    assert len(held) == 4
+    held.append(room.requests.obey({"do": "content", "code": "303"}, ROOT))
     go.set()
 
 

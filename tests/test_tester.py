@@ -486,9 +486,8 @@ def test_a_sample_of_a_makers_hostile_kind_adds_no_header(desk):
 def test_a_user_uses_up_no_tests_of_another(desk):
     taken = [desk.tell(desk.typed(), user=33) for _ in range(10)]
     assert all("result" in lines[-1] for lines in taken)
-    with pytest.raises(Refused) as caught:
-        desk.tester.answer(desk.typed(), 33)
-    assert (caught.value.word, caught.value.seconds) == ("too-many", 30)
+    (last,) = desk.tell(desk.typed(), user=33)
+    assert (last["error"], last["seconds"]) == ("too-many", 30)
     assert "result" in desk.tell(desk.typed(), user=0)[-1]
     desk.booted += 30
     assert "result" in desk.tell(desk.typed(), user=33)[-1]
@@ -504,9 +503,8 @@ def test_logins_that_the_server_refuses_end_soon(desk, server):
     server.script["AUTH"] = "535 5.7.8 no"
     for _ in range(LOGINS):
         assert desk.tell(desk.typed())[-1]["result"]["problem"] == "login refused"
-    with pytest.raises(Refused) as caught:
-        desk.tester.answer(desk.typed(), 0)
-    assert (caught.value.word, caught.value.seconds) == ("too-many-logins", LOGIN_SECONDS)
+    (last,) = desk.tell(desk.typed())
+    assert (last["error"], last["seconds"]) == ("too-many-logins", LOGIN_SECONDS)
     assert desk.tell(desk.typed(sign_in="none", sealed=None))[-1]["result"]["verdict"] == "delivered"
     desk.booted += LOGIN_SECONDS
     assert desk.tell(desk.typed())[-1]["result"]["problem"] == "login refused"
@@ -519,6 +517,6 @@ def test_a_login_that_the_server_takes_is_not_counted(desk):
 
 def test_a_test_that_cannot_be_counted_is_not_made(desk):
     desk.outbox.close()
-    with pytest.raises(NotStored):
-        desk.tester.answer(desk.typed(), 33)
+    (last,) = desk.tell(desk.typed(), user=33)
+    assert last["error"] == "not-stored"
     assert desk.connects == 0

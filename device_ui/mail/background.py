@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from device_ui.log import Log
@@ -15,17 +16,17 @@ from device_ui.shape import Any, Generic, TypeVar
 
 log = Log(__name__)
 
-# Requests that wait for the thread. A caller that asks and leaves must not fill the memory.
-WAITING_MAXIMUM = 16
+# Requests of one user that wait for the thread. A caller that asks and leaves must not fill the memory, nor the places of others.
+WAITING_MAXIMUM = 4
 
 Result = TypeVar("Result")
 
 
 class Job(Generic[Result]):
-    """A piece of work, and what it returned or raised."""
+    """A piece of work for a user, and what it returned or raised."""
 
-    def __init__(self, work: Callable[[], Result]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[], Result], user: int) -> None:
+        self._work, self.user = work, user
         self._result: Result | None = None
         self._error: BaseException | None = None
         self.is_done = False
@@ -51,14 +52,19 @@ class Background:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._jobs: queue.SimpleQueue[Job[Any]] = queue.SimpleQueue()
+        # Of each user; the loop adds, the thread takes away.
+        self._waiting: Counter[int] = Counter()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def begin(self, work: Callable[[], Result]) -> Iterator[Result | None]:
+    def begin(self, work: Callable[[], Result], user: int) -> Iterator[Result | None]:
         """Begin `work`; yields None until it is done, then what it returned. Raises `Refused`, and what the work raises."""
-        if self._jobs.qsize() >= WAITING_MAXIMUM:
-            raise Refused("busy", "others ask for too much already")
+        if self._waiting[user] >= WAITING_MAXIMUM:
+            raise Refused("busy", "this user asks for too much already")
         self._start()
-        job = Job(work)
+        job = Job(work, user)
+        with self._lock:
+            self._waiting[user] += 1
         self._jobs.put(job)
         return _awaited(job)
 
@@ -75,7 +81,10 @@ class Background:
 
     def _run(self) -> None:
         while True:
-            self._jobs.get().run()
+            job = self._jobs.get()
+            job.run()
+            with self._lock:
+                self._waiting[job.user] -= 1
             self._wake()
 
 

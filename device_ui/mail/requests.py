@@ -129,7 +129,7 @@ class Requests:
             raise Refused("bad-request", str(error)) from error
         if self._reading[user] >= READING_MAXIMUM:
             raise Refused("busy", "this user reads the history already")
-        waits = self._background.begin(self._postman.waits)
+        waits = self._background.begin(self._postman.waits, user)
         lines = self._counted(user, history.SOON, self._events(query, waits))
         next(lines)
         return lines
@@ -162,12 +162,12 @@ class Requests:
             yield {"kind": {**told, "mail": kind.mail}}
         yield {"end": {"problem": self._problem}}
 
-    def _content(self, request: Mapping[str, Any], _user: int) -> Iterator[Mapping[str, Any] | None]:
+    def _content(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         code = request.get("code")
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise Refused("bad-request", "a code has three digits")
         kind = self._catalog[code]
-        return self._background.begin(lambda: {"content": self._tester.sample(kind)})
+        return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
 
 
 def _revision(given: object) -> str:
