@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_ui.errors import Conflict, NotReadable, NotStored
+from device_ui.errors import Conflict, Damaged, NotStored
 from device_ui.settings import flash
 from tests.product import ROOT
 
@@ -85,7 +85,8 @@ def steps(calls: list[Call]) -> list[str]:
 @pytest.fixture
 def path(tmp_path):
     """A file in a folder of its own."""
-    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings").mkdir(mode=0o700)
+    (tmp_path / "web").mkdir(mode=0o700)
     return tmp_path / "settings" / "smtp.toml"
 
 
@@ -179,11 +180,11 @@ def test_same_content_writes_nothing_and_still_makes_sure_of_it(path):
 
 
 def test_whole_replacement_happens_while_the_folder_is_held(path):
-    _, calls = traced(path, REPLACE, "new")
-    assert calls[1].name == "flock"
-    assert "LOCK_EX" in calls[1].arguments
-    assert calls[0].name == "openat"
-    assert "O_DIRECTORY" in calls[0].arguments
+    _, calls = traced(path.parent.with_name("web") / "administrator.toml", REPLACE, "new")
+    (held,) = (place for place, call in enumerate(calls) if call.name == "flock" and "LOCK_EX" in call.arguments)
+    (free,) = (place for place, call in enumerate(calls) if call.name == "flock" and "LOCK_UN" in call.arguments)
+    writing = [place for place, call in enumerate(calls) if call.name in ("write", "renameat", "fsync")]
+    assert held < min(writing) and max(writing) < free
 
 
 # When the system says no.
@@ -305,21 +306,20 @@ def test_folder_that_is_missing_is_told(tmp_path):
 # What else may stand at the path.
 
 
-def test_link_is_neither_followed_nor_replaced(path):
+def test_link_is_never_followed_and_set_aside(path):
     target = path.with_name("target")
     target.write_bytes(b"other")
     path.symlink_to(target)
-    with pytest.raises(NotReadable, match="Too many levels of symbolic links"):
+    with pytest.raises(Damaged, match="it is no regular file"):
         flash.read(path)
-    with pytest.raises(NotReadable):
-        flash.replace(path, b"new")
-    assert path.is_symlink()
-    assert target.read_bytes() == b"other"
+    flash.replace(path, b"new")
+    assert path.with_name("smtp.toml.damaged-1").is_symlink()
+    assert (path.read_bytes(), target.read_bytes()) == (b"new", b"other")
 
 
 def test_link_to_nowhere_is_not_a_missing_file(path):
     path.symlink_to(path.with_name("nowhere"))
-    with pytest.raises(NotReadable):
+    with pytest.raises(Damaged):
         flash.read(path)
 
 
@@ -336,24 +336,24 @@ def test_pipe_hangs_nobody_and_is_not_a_missing_file(path, with_writer):
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR) if with_writer else -1
     try:
-        with pytest.raises(NotReadable, match=r"^smtp\.toml could not be read: it is no regular file$"):
+        with pytest.raises(Damaged, match=r"^smtp\.toml is damaged: it is no regular file$"):
             flash.read(path)
-        with pytest.raises(NotReadable):
-            flash.replace(path, b"new")
+        assert flash.replace(path, b"new")
     finally:
         if with_writer:
             os.close(writer)
-    assert path.is_fifo()
+    assert path.with_name("smtp.toml.damaged-1").is_fifo()
 
 
-def test_folder_in_the_files_place_is_told_and_leaks_no_descriptor(path):
-    path.mkdir()
+def test_folder_in_the_files_place_is_set_aside_with_what_it_holds_and_leaks_no_descriptor(path):
     before = os.listdir("/proc/self/fd")
-    for _ in range(5):
-        with pytest.raises(NotReadable, match="it is no regular file"):
+    for number in range(1, 6):
+        path.unlink(missing_ok=True)
+        (path / "inner").mkdir(parents=True)
+        with pytest.raises(Damaged, match="it is no regular file"):
             flash.read(path)
-        with pytest.raises(NotReadable):
-            flash.replace(path, b"new")
+        assert flash.replace(path, b"new")
+        assert (path.read_bytes(), (path.with_name(f"smtp.toml.damaged-{number}") / "inner").is_dir()) == (b"new", True)
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -408,12 +408,12 @@ def test_agree_sees_what_stands_and_may_stop_it(path):
     assert (path.read_bytes(), leftovers(path)) == (b"two", [])
 
 
-def test_nobody_is_asked_to_agree_to_what_cannot_be_read(path):
+def test_who_has_to_agree_sees_no_bytes_of_what_is_no_file(path):
     path.mkdir()
     seen = []
-    with pytest.raises(NotReadable):
+    with pytest.raises(NotStored):
         flash.replace(path, b"new", agree=seen.append)
-    assert seen == []
+    assert (seen, path.is_dir(), leftovers(path)) == ([b""], True, [])
 
 
 COUNT_UP = """

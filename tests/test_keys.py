@@ -151,18 +151,17 @@ def test_missing_key_is_told(private, load):
 
 
 @pytest.mark.parametrize("load", [keys.load_public, keys.load_private])
-def test_key_that_cannot_be_read_is_not_a_missing_one(private, load):
+def test_folder_in_the_place_of_a_key_is_not_a_missing_one(private, load):
     private.mkdir()
-    with pytest.raises(NotReadable, match=r"^private\.key could not be read: it is no regular file$"):
+    with pytest.raises(Damaged, match=r"^private\.key is damaged: it is no regular file$"):
         load(private)
 
 
-def test_private_key_that_cannot_be_read_is_never_replaced(private, public):
+def test_folder_in_the_place_of_the_private_key_is_set_aside_and_a_new_pair_made(private, public):
     private.mkdir()
-    with pytest.raises(NotReadable):
-        keys.load_pair(private, public)
-    assert private.is_dir()
-    assert not public.exists()
+    pair = keys.load_pair(private, public)
+    assert private.with_name("private.key.damaged-1").is_dir()
+    assert keys.load_private(private) == pair
 
 
 def test_pair_does_not_show_its_private_key(private, public):

@@ -322,11 +322,11 @@ def test_damaged_settings_hold_mail_and_are_told(set_up):
     assert (set_up.server.connects, set_up.waiting) == ([], [1])
 
 
-def test_unreadable_settings_hold_mail_and_are_told(desk):
+def test_folder_in_the_place_of_the_settings_holds_mail_and_is_told(desk):
     desk.raise_events()
     desk.store.path.mkdir()
     desk.work(6 * DAY, step=600)
-    assert desk.problem == ("unreadable", "", "it is no regular file")
+    assert desk.problem == ("damaged", "", "it is no regular file")
     assert (desk.server.connects, desk.waiting) == ([], [1])
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui import shape
-from device_ui.errors import Conflict, Damaged, NotReadable, NotStored
+from device_ui.errors import Conflict, Damaged, NotStored
 from device_ui.settings import flash, record, store
 from device_ui.settings.smtp import BY_NAME, SmtpSettings
 from device_ui.settings.store import Store, Stored
@@ -368,11 +368,13 @@ def test_file_of_another_user_is_not_readable_and_never_no_settings(tab):
     assert tab.read()[0] == STORED
 
 
-@pytest.mark.parametrize("act", [Store.read, Store.load])
-def test_folder_in_the_files_place_is_not_readable(tab, act):
-    tab.path.mkdir()
-    with pytest.raises(NotReadable, match=r"^smtp\.toml could not be read: it is no regular file$"):
-        act(tab)
+def test_folder_in_the_files_place_is_damage_and_set_aside_with_what_it_holds(tab):
+    (tab.path / "inner").mkdir(parents=True)
+    with pytest.raises(Damaged, match=r"^smtp\.toml is damaged: it is no regular file$"):
+        tab.read()
+    found = tab.load()
+    assert (found.settings, found.revision, (found.damaged / "inner").is_dir()) == (None, "", True)
+    assert tab.save(STORED, "") and tab.read()[0] == STORED
 
 
 def test_missing_folder_is_told_when_saving(tmp_path):

@@ -403,6 +403,8 @@ SENTENCES = {
     "its last line is no checksum": "마지막 줄이 체크섬이 아닙니다",
     "it is nested too deeply": "너무 깊게 중첩되어 있습니다",
     "it is no regular file": "일반 파일이 아닙니다",
+    "another process is writing; if it does not end, restart device-ui-web and device-ui-mailhook": "다른 프로세스가 쓰는 중입니다. 끝나지 않으면 device-ui-web과 device-ui-mailhook을 다시 시작하세요",
+    "it is changed all the time; stop device-ui-web and device-ui-mailhook first": "파일이 계속 바뀝니다. 먼저 device-ui-web과 device-ui-mailhook을 중지하세요",
     "it holds no key of ours": "이 장치의 키가 아닙니다",
     "it holds a name that is no field": "알 수 없는 항목이 있습니다",
     "{name} breaks its rule": "{name} 값이 규칙에 맞지 않습니다",

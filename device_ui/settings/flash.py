@@ -3,6 +3,12 @@
 The order is the one that a power cut allows: write a new file beside the old, fsync it, rename it over the old one,
 fsync the folder. Every call that can fail is looked at. A failed fsync is never asked again on the same descriptor:
 Linux reports a lost page once and then calls it clean.
+
+Writers of one user take turns by a lock on a folder that no other user can open: the file's own, or the one that `LOCKS`
+names. Any program can hold a lock on what it can open, so no other folder is locked, and root waits for no other user.
+Writers without a common lock do not lose each other's work either. Each makes its new file first, then reads the old one
+again, renames, and removes the new files of all others: what another was about to put over this version is gone, and its
+rename fails. Then each looks whether its own file stands. A writer that was overtaken begins again with what stands now.
 """
 
 from __future__ import annotations
@@ -13,10 +19,11 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from device_ui.errors import NotReadable, NotStored
+from device_ui.errors import Damaged, DeviceUIError, NotReadable, NotStored
 
 # Files whose last replacement failed half way: their content on flash is in doubt, so that the next one writes
 # even when it reads back equal.
@@ -24,21 +31,34 @@ _in_doubt: set[Path] = set()
 
 # The settings are 1 KiB; a file of ours that is larger than this was not written by us.
 SIZE_MAXIMUM = 64 * 1024
+# Folders that other users can open → the folder of the same user beside them that nobody else can.
+LOCKS = {"settings": "web", "public": "mail"}
+# A write takes some fsyncs, a second each on slow flash.
+LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.01
+TRIES_MAXIMUM = 20
+WRONG_KIND = "it is no regular file"
+HELD = "another process is writing; if it does not end, restart device-ui-web and device-ui-mailhook"
+OVERTAKEN = "it is changed all the time; stop device-ui-web and device-ui-mailhook first"
 
 
 def read(path: Path) -> bytes | None:
-    """The file's bytes, None when there is none. At most `SIZE_MAXIMUM` + 1 of them. Raises `NotReadable`."""
+    """Return the file's bytes, None when there is none. At most `SIZE_MAXIMUM` + 1 of them.
+
+    Raises `Damaged` for a folder, a link or anything else that is no file, and `NotReadable`.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if _is_wrong_kind(path):
+            raise Damaged(path, WRONG_KIND) from error
         raise NotReadable(path, error) from error
     try:
         # A named pipe reads as empty or as nothing at all: neither may pass for a file that is not there.
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is no regular file")
+            raise Damaged(path, WRONG_KIND)
         return _read_all(descriptor, min(found.st_size, SIZE_MAXIMUM) + 1)
     except OSError as error:
         raise NotReadable(path, error) from error
@@ -46,29 +66,40 @@ def read(path: Path) -> bytes | None:
         _close(descriptor)
 
 
-def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[bytes | None], None] | None = None) -> bool:
-    """Put `content` at `path`, durably; whether anything was written.
+def read_damaged(path: Path) -> bytes | None:
+    """Return what `read` does, and no bytes for what is no file. Raises `NotReadable`."""
+    try:
+        return read(path)
+    except Damaged:
+        return b""
 
-    `agree` is called with what stands there (None: nothing) while no other writer can change it; what it raises
-    stops the replacement. Raises `NotReadable`, or `NotStored`, and then the old file still stands, except when the folder's own fsync failed: then either
+
+def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[bytes | None], None] | None = None) -> bool:
+    """Put `content` at `path`, durably; return whether anything was written.
+
+    `agree` is called with the bytes that are replaced (None: no file; empty: something else in its place), again when other
+    writers change them meanwhile; its exception stops the replacement. Without `agree`, what is no file is set aside first.
+
+    Raises `NotReadable`, or `NotStored`, and then the old file still stands, except when the folder's own fsync failed: then either
     may be found after a power cut, the caller must not say "saved", and the next call writes again.
     """
     try:
-        with _locked(path.parent) as folder:
-            standing = read(path)
-            if agree:
-                agree(standing)
-            if path not in _in_doubt and standing == content:
-                # Nothing to write, but "saved" must be true of a file that somebody else put there, too.
-                _fsync_existing(path.name, folder)
-                os.fsync(folder)
-                return False
-            _in_doubt.add(path)
-            _write_new(folder, _new_name(path), content, mode)
-            os.rename(_new_name(path), path.name, src_dir_fd=folder, dst_dir_fd=folder)
-            _fsync_renamed(path, folder)
-            _in_doubt.discard(path)
-            return True
+        for _ in range(TRIES_MAXIMUM):
+            if not agree and _is_wrong_kind(path):
+                set_aside(path)
+            with _locked(path.parent) as (folder, is_held):
+                standing = read_damaged(path)
+                if agree:
+                    agree(standing)
+                if path not in _in_doubt and standing == content:
+                    # Nothing to write, but "saved" must be true of a file that somebody else put there, too.
+                    _fsync_existing(path.name, folder)
+                    os.fsync(folder)
+                    return False
+                new = _new_name(path) if is_held else f"{_new_name(path)}-{os.getpid()}-{time.monotonic_ns()}"
+                if _replaced(folder, path, new, standing, content, mode):
+                    return True
+        raise OSError(OVERTAKEN)
     except OSError as error:
         raise NotStored(path, error) from error
 
@@ -82,18 +113,26 @@ def settle(path: Path, mode: int = 0o640) -> None:
 
 
 def set_aside(path: Path, agree: Callable[[bytes | None], None] | None = None) -> Path:
-    """Rename a damaged file so that it is kept and no longer read; returns where it is now. Raises `NotStored`.
+    """Rename what is damaged, a file or anything in its place, so that it is kept and no longer read; return its new path.
 
-    `agree` as in `replace`.
+    `agree` as in `replace`. Raises `NotStored`, and `NotReadable` with `agree`.
     """
     try:
-        with _locked(path.parent) as folder:
-            if agree:
-                agree(read(path))
-            aside = _free_name(path)
-            os.rename(path.name, aside.name, src_dir_fd=folder, dst_dir_fd=folder)
-            os.fsync(folder)
-            return aside
+        for _ in range(TRIES_MAXIMUM):
+            with _locked(path.parent) as (folder, _):
+                damaged = _identity(path.name, folder)
+                if agree:
+                    agree(read_damaged(path))
+                aside = _free_name(path)
+                os.rename(path.name, aside.name, src_dir_fd=folder, dst_dir_fd=folder)
+                if _identity(aside.name, folder) == damaged:
+                    os.fsync(folder)
+                    return aside
+                # Another writer was quicker: its file goes back, unless there is a newer one already.
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside.name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.unlink(aside.name, dir_fd=folder)
+        raise OSError(OVERTAKEN)
     except OSError as error:
         raise NotStored(path, error) from error
 
@@ -116,16 +155,21 @@ def make_folder(path: Path, mode: int, owner: tuple[int, int] = (-1, -1)) -> Non
     """
     if path.is_dir():
         # Whoever made it may have died before its name was on flash; on a clean folder this writes nothing.
-        with contextlib.suppress(OSError), _locked(path.parent) as folder:
+        with contextlib.suppress(OSError), _opened(path.parent) as folder:
             os.fsync(folder)
         return
     make_folder(path.parent, 0o755)
+    new = f".{path.name}.new"
     try:
-        with _locked(path.parent) as folder:
-            if not path.is_dir():  # another process may have been quicker
-                _make_new_folder(folder, _new_name(path), mode, owner)
-                os.rename(_new_name(path), path.name, src_dir_fd=folder, dst_dir_fd=folder)
-                os.fsync(folder)
+        with _opened(path.parent) as folder:
+            # Two processes that make it at once make the same: one renames it, and the other finds it in place.
+            try:
+                _make_new_folder(folder, new, mode, owner)
+                os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                if not path.is_dir():
+                    raise
+            os.fsync(folder)
     except OSError as error:
         raise NotStored(path, error) from error
 
@@ -144,6 +188,51 @@ def _make_new_folder(parent: int, name: str, mode: int, owner: tuple[int, int]) 
         _close(descriptor)
 
 
+def _is_wrong_kind(path: Path) -> bool:
+    try:
+        return not stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _replaced(folder: int, path: Path, new: str, standing: bytes | None, content: bytes, mode: int) -> bool:
+    """Return whether the file `new` took the place of `standing`; False: another writer was quicker."""
+    descriptor = _write_new(folder, new, content, mode)
+    try:
+        if read_damaged(path) != standing:
+            os.unlink(new, dir_fd=folder)
+            return False
+        _in_doubt.add(path)
+        os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        _remove_new_files(folder, path)
+        if _identity(path.name, folder) != _identity(descriptor):
+            return False
+        _fsync_renamed(path, folder)
+        _in_doubt.discard(path)
+    except FileNotFoundError:  # another writer removed one of the two
+        return False
+    except (OSError, DeviceUIError):
+        with contextlib.suppress(OSError):
+            os.unlink(new, dir_fd=folder)
+        raise
+    finally:
+        _close(descriptor)
+    return True
+
+
+def _remove_new_files(folder: int, path: Path) -> None:
+    """Remove what others were about to put at `path`, and what power cuts have left."""
+    for name in os.listdir(folder):
+        if name.startswith(_new_name(path)):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(name, dir_fd=folder)
+
+
+def _identity(file: str | int, folder: int | None = None) -> tuple[int, int]:
+    found = os.fstat(file) if isinstance(file, int) else os.stat(file, dir_fd=folder, follow_symlinks=False)
+    return found.st_dev, found.st_ino
+
+
 def _fsync_renamed(path: Path, folder: int) -> None:
     try:
         os.fsync(folder)
@@ -151,25 +240,25 @@ def _fsync_renamed(path: Path, folder: int) -> None:
         raise NotStored(path, error, in_doubt=True) from error
 
 
-def _write_new(folder: int, name: str, content: bytes, mode: int) -> None:
+def _write_new(folder: int, name: str, content: bytes, mode: int) -> int:
+    """Return the descriptor of the new file, which is on flash but for its name."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)  # what a power cut may have left
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
-        try:
-            _write_all(descriptor, content)
-            if os.geteuid() == 0:
-                # The console is root: what it writes must belong to whoever owns the folder and has to read it.
-                owner = os.fstat(folder)
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        finally:
-            _close(descriptor)
+        _write_all(descriptor, content)
+        if os.geteuid() == 0:
+            # The console is root: what it writes must belong to whoever owns the folder and has to read it.
+            owner = os.fstat(folder)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
     except OSError:
+        _close(descriptor)
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=folder)
         raise
+    return descriptor
 
 
 def _read_all(descriptor: int, at_once: int) -> bytes:
@@ -199,17 +288,54 @@ def _fsync_existing(name: str, folder: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """The folder, opened and held against another writer (a page and the console at once)."""
+def _locked(path: Path) -> Iterator[tuple[int, bool]]:
+    """Open a folder; yield its descriptor, and whether it is locked against other writers of this user."""
+    with _opened(path) as folder:
+        lock = _open_lock(path, folder)
+        try:
+            if lock is not None:
+                _lock(lock)
+            yield folder, lock is not None
+        finally:
+            if lock is not None:
+                # A child that another thread forked meanwhile may still hold the descriptor: closing alone would not unlock.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_UN)
+                _close(lock)
+
+
+def _open_lock(path: Path, folder: int) -> int | None:
+    """Return the descriptor of the folder to lock for writing in this one; None where there is none that no other user can open."""
+    try:
+        lock = os.open(path.parent / LOCKS.get(path.name, path.name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    found = os.fstat(lock)
+    if found.st_uid == os.fstat(folder).st_uid == os.geteuid() and not found.st_mode & 0o077:
+        return lock
+    _close(lock)
+    return None
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
-        # A child that another thread forked meanwhile may still hold the descriptor: closing alone would not unlock.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
         _close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise OSError(HELD) from None
+            time.sleep(LOCK_LOOK_SECONDS)
 
 
 def _close(descriptor: int) -> None:

@@ -68,7 +68,7 @@ class RecordStore(Generic[Content]):
         except Damaged as damage:
             with contextlib.suppress(NotStored):  # a read-only or failing flash
                 return Stored(None, "", flash.set_aside(damage.path))
-            return Stored(None, _revision(flash.read(damage.path)), damage.path, stays=True)
+            return Stored(None, _revision(flash.read_damaged(damage.path)), damage.path, stays=True)
         if found.settings is not None:
             return found
         kept = flash.set_aside_files(self.path)
@@ -108,7 +108,7 @@ class RecordStore(Generic[Content]):
         try:
             self._standing()
         except Damaged:
-            return _revision(flash.read(self.path))
+            return _revision(flash.read_damaged(self.path))
         return ""
 
     def _decode(self, raw: bytes) -> Content:

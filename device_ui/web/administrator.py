@@ -138,11 +138,13 @@ class Administrator:
         """Put `fresh` on flash; raises `Conflict` if anything else than `instead_of` stands there by then."""
 
         def still_stands(raw: bytes | None) -> None:
-            if instead_of is not ... and (None if raw is None else self._decode(raw)) != instead_of:
+            if (None if raw is None else self._decode(raw)) != instead_of:
                 raise Conflict("")
 
         values = {"code": fresh.code} if fresh.code else {name: getattr(fresh, name) for name in HASH_NAMES}
-        flash.replace(self.path, record.encode(COMMENT, values), 0o600, agree=still_stands)
+        flash.replace(
+            self.path, record.encode(COMMENT, values), 0o600, agree=None if instead_of is ... else still_stands
+        )
 
     def _decode(self, raw: bytes) -> Record:
         try:

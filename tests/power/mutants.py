@@ -26,12 +26,12 @@ ADMINISTRATOR, PAGE = "device_ui/web/administrator.py", "device_ui/web/pages/smt
 BROKEN = 3
 STATES = 60
 
-SYNCED = "            os.fchmod(descriptor, mode)\n            os.fsync(descriptor)\n        finally:"
-NOT_SYNCED = "            os.fchmod(descriptor, mode)\n        finally:"
-MODE_LAST = "            os.fsync(descriptor)\n            os.fchmod(descriptor, mode)\n        finally:"
-RENAMED = "            _fsync_renamed(path, folder)\n"
-FOLDER_MADE = "src_dir_fd=folder, dst_dir_fd=folder)\n                os.fsync(folder)\n"
-FOLDER_STANDS = "_locked(path.parent) as folder:\n            os.fsync(folder)\n"
+SYNCED = "        os.fchmod(descriptor, mode)\n        os.fsync(descriptor)\n    except OSError:"
+NOT_SYNCED = "        os.fchmod(descriptor, mode)\n    except OSError:"
+MODE_LAST = "        os.fsync(descriptor)\n        os.fchmod(descriptor, mode)\n    except OSError:"
+RENAMED = "        _fsync_renamed(path, folder)\n"
+FOLDER_MADE = "                    raise\n            os.fsync(folder)\n"
+FOLDER_STANDS = "_opened(path.parent) as folder:\n            os.fsync(folder)\n"
 FOLDER_MODE = "and chown takes the set-group-ID bit\n        os.fsync(descriptor)\n"
 FULL = "PRAGMA synchronous = FULL"
 KEY_STANDS = "cache only.\n    _store_private(private_path, pairs)\n"
@@ -49,7 +49,7 @@ TAKEN_IN = "        with contextlib.suppress(sqlite3.OperationalError):\n       
 TAKEN_IN += '"PRAGMA wal_checkpoint(TRUNCATE)").fetchall()\n\n    def _check'
 CHECKSUM = "if sha256(body).hexdigest() != found:"
 OPENED = "        self._connection = sqlite3.connect("
-UNCHANGED = "                _fsync_existing(path.name, folder)\n                os.fsync(folder)\n                return False\n"
+UNCHANGED = "                    _fsync_existing(path.name, folder)\n                    os.fsync(folder)\n                    return False\n"
 RESEALED = "    store.save(shape.replace(settings, sealed=sealed), revision)\n"
 
 
@@ -70,7 +70,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("the folder is not synced after the rename", [(FLASH, RENAMED, "")], "save"),
     Mutant(
         "the file is synced after the rename",
-        [(FLASH, SYNCED, NOT_SYNCED), (FLASH, RENAMED, f"            _fsync_existing(path.name, folder)\n{RENAMED}")],
+        [(FLASH, SYNCED, NOT_SYNCED), (FLASH, RENAMED, f"        _fsync_existing(path.name, folder)\n{RENAMED}")],
         "password",
     ),
     Mutant("the old file is written over", IN_PLACE, "password"),
@@ -176,7 +176,7 @@ MUTANTS: Sequence[Mutant] = (
         "does not open",
     ),
     Mutant(
-        "a file that stands is not synced", [(FLASH, UNCHANGED, "                return False\n")], "save", killed=6
+        "a file that stands is not synced", [(FLASH, UNCHANGED, "                    return False\n")], "save", killed=6
     ),
     Mutant(
         "the journal is taken for rubbish",
