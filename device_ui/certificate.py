@@ -148,7 +148,7 @@ def _load(path: Path) -> x509.Certificate | None:
     """The certificate; None where there is none, or what is there is damaged."""
     from cryptography import exceptions, utils, x509
 
-    raw = flash.read(path)
+    raw = flash.read_damaged(path)
     damages = (exceptions.InvalidSignature, exceptions.UnsupportedAlgorithm)
     with warnings.catch_warnings(), contextlib.suppress(ValueError, TypeError, x509.ExtensionNotFound, *damages):
         # A serial number that is not positive: somebody's old authority gives such, and ours the signature tells.
@@ -173,7 +173,9 @@ def _has_key(found: x509.Certificate, path: Path) -> bool:
     from cryptography.hazmat.primitives import serialization
 
     with contextlib.suppress(ValueError, TypeError, exceptions.UnsupportedAlgorithm):
-        return serialization.load_pem_private_key(flash.read(path) or b"", None).public_key() == found.public_key()
+        return (
+            serialization.load_pem_private_key(flash.read_damaged(path) or b"", None).public_key() == found.public_key()
+        )
     return False
 
 
@@ -200,7 +202,7 @@ def _key(path: Path) -> EllipticCurvePrivateKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    raw = flash.read(path)
+    raw = flash.read_damaged(path)
     if raw is not None:
         with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
             found = serialization.load_pem_private_key(raw, None)

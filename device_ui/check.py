@@ -166,7 +166,7 @@ def _settings(device: Device) -> str:
 def _certificate(device: Device) -> str:
     folder = device.folders.tls
     try:
-        is_there = flash.read(folder / certificate.CERTIFICATE) is not None
+        is_there = flash.read_damaged(folder / certificate.CERTIFICATE) is not None
     except NotReadable:
         return "not readable by this user, as it should be"
     if not is_there and not folder.is_dir():  # a desk: the installer makes the folder where a proxy needs it

@@ -15,6 +15,7 @@ import email.errors
 import email.header
 import ipaddress
 import json
+import os
 import secrets
 import socketserver
 import ssl
@@ -73,7 +74,8 @@ class Mailbox:
         with self._lock:
             number = 1 + max((int(each.stem) for each in self.folder.glob("[0-9]*.eml")), default=0)
             path = self.folder / f"{number:04}.eml"
-            path.write_bytes(raw)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(raw)
             self._print(raw, path)
             return path
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,8 @@ MIGRATIONS = {
     ),
     2: ("ALTER TABLE event ADD COLUMN uid INTEGER NOT NULL DEFAULT -1",),
 }
+# The files that SQLite keeps beside its own.
+ENDINGS = ("-wal", "-shm", "-journal")
 LEDGER_ID = "ledger_id"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 # Pages of the -wal after which SQLite takes them into the file and writes over them; few where room is short: the
@@ -119,6 +122,7 @@ class Ledger:
         self._save_room()
 
     def _opened(self) -> None:
+        self._clear_places()
         if self._is_emptied():
             self._touch()  # what is gone leaves an empty file, so that its loss has a name
             self._move_aside()
@@ -205,9 +209,21 @@ class Ledger:
         except FileNotFoundError:
             return self._made.exists()
 
+    def _clear_places(self) -> None:
+        """Set aside what is no file and lies where SQLite looks for one: it would fail at each start."""
+        for path in (self.path, *(self.path.with_name(self.path.name + end) for end in ENDINGS)):
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    kept = flash.set_aside(path)
+                    self.set_aside = kept if path == self.path else self.set_aside
+
     def _touch(self) -> None:
         # The file is the hook's alone from its first byte on: SQLite would take the umask's word.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
 
     def _open(self) -> None:
         self._touch()
@@ -288,7 +304,7 @@ class Ledger:
 
     def _move_aside(self) -> None:
         self.set_aside = flash.set_aside(self.path)
-        for ending in ("-wal", "-shm", "-journal"):  # they belong to the file that was set aside
+        for ending in ENDINGS:  # they belong to the file that was set aside
             with contextlib.suppress(FileNotFoundError):
                 beside = self.path.with_name(self.path.name + ending)
                 beside.rename(self.set_aside.with_name(self.set_aside.name + ending))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 import threading
 from pathlib import Path
+
+from device_ui.errors import NotStored
+from device_ui.settings import flash
 
 # The disk must have this many times the reserve free before it is set aside again.
 ROOM = 2
@@ -18,6 +23,7 @@ DEVICE, MAIL = -1, -2
 SHARES = {0: PARTS, DEVICE: PARTS, MAIL: PARTS // 2}
 SHARE = PARTS // 4
 CHUNK, BLOCK = 64 * 1024, 4096
+MODE = 0o600
 
 
 class Reserve:
@@ -62,9 +68,14 @@ class Reserve:
 
     def _is_whole(self) -> bool:
         try:
-            return self._path.stat().st_size == self._size
+            found = self._path.lstat()
         except OSError:
             return False
+        if not stat.S_ISREG(found.st_mode):
+            with contextlib.suppress(NotStored):
+                flash.set_aside(self._path)
+            return False
+        return found.st_size == self._size and stat.S_IMODE(found.st_mode) == MODE
 
     def _is_set_aside(self) -> bool:
         try:
@@ -79,7 +90,9 @@ class Reserve:
     def _write(self) -> None:
         # Written and not only allocated: some file systems of flash know no fallocate(2), and some compress zeros.
         try:
-            with self._path.open("wb", buffering=0) as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with open(os.open(self._path, flags, MODE), "wb", buffering=0) as file:
+                os.fchmod(file.fileno(), MODE)  # an earlier version took the umask's mode
                 for start in range(0, self._size, CHUNK):
                     chunk = os.urandom(min(CHUNK, self._size - start))
                     if file.write(chunk) != len(chunk):  # Python would go on for ever where a disk takes nothing
