@@ -553,7 +553,7 @@ def test_folder_is_made_durably_and_never_wider_than_asked(path):
     outer = ["mkdirat .web.new", "fsync .web.new", "renameat .web.new", "fsync settings"]
     inner = ["mkdirat .inner.new", "fsync .inner.new", "renameat .inner.new", "fsync web"]
     assert steps(calls) == [*outer, *inner]
-    assert [call.arguments.rpartition(" ")[2] for call in calls if call.name == "mkdirat"] == ["0755", "0700"]
+    assert [call.arguments.rpartition(" ")[2] for call in calls if call.name == "mkdirat"] == ["0700", "0700"]
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])

@@ -159,31 +159,34 @@ def make_folder(path: Path, mode: int, owner: tuple[int, int] = (-1, -1)) -> Non
             os.fsync(folder)
         return
     make_folder(path.parent, 0o755)
-    new = f".{path.name}.new"
     try:
         with _opened(path.parent) as folder:
-            # Two processes that make it at once make the same: one renames it, and the other finds it in place.
             try:
-                _make_new_folder(folder, new, mode, owner)
-                os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                _make_new_folder(folder, path, mode, owner)
             except OSError:
-                if not path.is_dir():
+                if not path.is_dir():  # another process may have been quicker
                     raise
             os.fsync(folder)
     except OSError as error:
         raise NotStored(path, error) from error
 
 
-def _make_new_folder(parent: int, name: str, mode: int, owner: tuple[int, int]) -> None:
+def _make_new_folder(parent: int, path: Path, mode: int, owner: tuple[int, int]) -> None:
     # Under another name until owner and mode are on flash: a power cut must not leave a folder that stays shut for ever.
-    with contextlib.suppress(FileExistsError):  # what a power cut may have left
-        os.mkdir(name, mode, dir_fd=parent)  # never open wider, not for an instant
-    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=parent)
+    new = _new_name(path)
+    with contextlib.suppress(FileExistsError):  # what a power cut may have left, or another process is making
+        os.mkdir(new, mode & 0o700, dir_fd=parent)  # never open wider, not for an instant
+    descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=parent)
     try:
+        if not os.fstat(descriptor).st_mode & 0o077:  # a wider one any program could lock
+            _lock(descriptor)
+        if path.is_dir():
+            return
         if os.geteuid() == 0:
             os.fchown(descriptor, *owner)
         os.fchmod(descriptor, mode)  # mkdir's own mode is cut by the umask, and chown takes the set-group-ID bit
         os.fsync(descriptor)
+        os.rename(new, path.name, src_dir_fd=parent, dst_dir_fd=parent)
     finally:
         _close(descriptor)
 
