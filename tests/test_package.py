@@ -13,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 import device_ui
 from device_ui.check import MINIMUM_VERSIONS
@@ -27,6 +29,8 @@ UNITS = [each for each in APPLIANCE.iterdir() if each.suffix in (".service", ".s
 SOURCES = ("device_ui", "static", "views", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "Makefile", ".ci")
 # Of a .pyc's flags (PEP 552): it is known by a hash of its source, which nobody looks at.
 UNCHECKED_HASH = 0b01
+SETUP = (ROOT / "setup.cfg").read_text().partition("[options.extras_require]")[0]
+PINS = (ROOT / ".ci" / "bundled.txt").read_text()
 
 
 def run(*words: str | Path, **options: object) -> str:
@@ -233,6 +237,8 @@ def test_a_package_names_what_it_needs(packages: dict[str, Path], kind: str) -> 
     found = dict(re.findall(r"python3-([a-z]+) \(>= ([0-9.]+)\)", named))
     assert found == ({} if kind == "bundled" else {name: told(version) for name, version in MINIMUM_VERSIONS.items()})
     own = run("/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    below = dict(re.findall(r"python3-([a-z]+) \(<< ([0-9.]+)\)", named))
+    assert below == ({} if kind == "bundled" else bounds(SETUP))
     assert f"python3 (>= {own if kind == 'bundled' else '3.11'})" in named
 
 
@@ -251,12 +257,73 @@ def minimums(text: str) -> dict[str, str]:
     return dict(found)
 
 
+def bounds(text: str) -> dict[str, str]:
+    """The three names in a text, each with the version that it must be below."""
+    found = re.findall(rf"({'|'.join(MINIMUM_VERSIONS)})[^\n]*?< ([0-9.]+)", text.replace("_", "-").lower())
+    assert len(found) == len(dict(found)) == len(MINIMUM_VERSIONS)
+    return dict(found)
+
+
 @pytest.mark.parametrize(
     "path", ["setup.cfg", RECIPE, BUILDROOT / "Config.in"], ids=["setup.cfg", "Yocto", "Buildroot"]
 )
 def test_every_recipe_names_the_least_versions_that_check_asks_for(path: str | Path) -> None:
     text = (ROOT / path).read_text().partition("[options.extras_require]")[0]
     assert minimums(text) == {name: told(version) for name, version in MINIMUM_VERSIONS.items()}
+
+
+@pytest.mark.parametrize("path", [RECIPE, BUILDROOT / "Config.in"], ids=["Yocto", "Buildroot"])
+def test_every_recipe_has_the_bounds_of_setup_cfg(path: Path) -> None:
+    assert bounds(path.read_text()) == bounds(SETUP)
+
+
+def test_what_is_bundled_is_pinned_with_hashes_within_the_bounds() -> None:
+    pinned = dict(re.findall(r"^([a-z]+)==([0-9.]+) \\\n    --hash=sha256:[0-9a-f]{64}", PINS, re.MULTILINE))
+    assert len(pinned) == len(re.findall("==", PINS)) and set(MINIMUM_VERSIONS) < set(pinned)
+    versions = {name: tuple(map(int, pinned[name].split("."))) for name in MINIMUM_VERSIONS}
+    most = {name: tuple(map(int, bound.split("."))) for name, bound in bounds(SETUP).items()}
+    assert [name for name, least in MINIMUM_VERSIONS.items() if not least <= versions[name] < most[name]] == []
+
+
+def test_the_pins_name_no_host() -> None:
+    assert re.findall(r"https?:|--index|--find-links|--trusted", PINS) == []
+
+
+def test_a_changed_hash_keeps_the_package_from_being_built(source: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(source, tmp_path / "copy", ignore=shutil.ignore_patterns(".venv", "dist"))
+    (copy / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    pins = copy / ".ci" / "bundled.txt"
+    pins.write_text(re.sub("sha256:[0-9a-f]{4}", "sha256:0000", PINS))
+    done = subprocess.run(["sh", ".ci/deb", "dist", "bundled"], cwd=copy, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "DO NOT MATCH THE HASHES" in done.stderr
+    assert not (copy / "dist").exists()
+
+
+@pytest.fixture(scope="module")
+def sbom(packages: dict[str, Path]) -> str:
+    """The bill of materials that is in the package."""
+    line = 'dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/share/doc/device-ui/sbom.cdx.json'
+    return run("sh", "-c", line, packages["bundled"])
+
+
+def test_the_sbom_is_valid_cyclonedx(sbom: str) -> None:
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(sbom) is None
+    assert validator.validate_str(sbom.replace('"library"', '"no such type"')) is not None
+
+
+def test_the_sbom_lists_the_product_and_each_package_that_is_inside(packages: dict[str, Path], sbom: str) -> None:
+    told = json.loads(sbom)
+    product = told["metadata"]["component"]
+    assert (product["name"], product["version"]) == ("device-ui", device_ui.__version__)
+    names = run("dpkg-deb", "--contents", packages["bundled"])
+    inside = dict(re.findall(r"/bundled/([a-z]+)-([0-9.]+)\.dist-info/METADATA", names))
+    assert len(inside) == names.count(".dist-info/METADATA") and set(inside) > set(MINIMUM_VERSIONS)
+    assert {each["name"]: each["version"] for each in told["components"]} == inside
+    for each in told["components"]:
+        assert each["purl"] == f"pkg:pypi/{each['name']}@{each['version']}"
+        assert f"sha256:{each['hashes'][0]['content']}" in PINS
+        assert each["licenses"]
 
 
 def test_every_python_that_is_named_is_one_that_was_seen_to_pass() -> None:

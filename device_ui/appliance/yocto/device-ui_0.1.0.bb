@@ -11,12 +11,12 @@ inherit python3native systemd useradd
 
 FILES:${PN} += "${prefix}/lib ${systemd_system_unitdir}"
 
-# Older ones have known holes, or lack HPKE (device-ui check says so on the device).
+# Older ones have known holes, or lack HPKE (device-ui check says so on the device); later ones were not tested.
 RDEPENDS:${PN} = "\
-    python3-bottle (>= 0.12.20) \
-    python3-cryptography (>= 47) \
+    python3-bottle (>= 0.12.20) python3-bottle (< 0.14) \
+    python3-cryptography (>= 47) python3-cryptography (< 51) \
     python3-modules \
-    python3-waitress (>= 3.0.2) \
+    python3-waitress (>= 3.0.2) python3-waitress (< 3.1) \
 "
 
 SYSTEMD_SERVICE:${PN} = "\
