@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from device_ui import shape
-from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
+from device_ui.errors import CannotOpen, Damaged, NoKey, NotStored
 from device_ui.settings import flash, keys, record, seal
 from device_ui.settings.smtp import SmtpSettings
 

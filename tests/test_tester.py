@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from device_ui.errors import NotStored
 from device_ui.mail import catalog, tester
 from device_ui.mail.catalog import Kind
 from device_ui.mail.clock import Clock

@@ -63,5 +63,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("the booted package")
         for name, value in FIGURES.items():
             terminalreporter.write_line(f"{name}: {value}")
-
-

@@ -16,9 +16,7 @@ from pathlib import Path
 
 # The guest reaches the test's mail server by this name and address (QEMU's user network forwards it to the host).
 MAIL_HOST, MAIL_ADDRESS = "mail.example.test", "10.0.2.100"
-PACKAGES = (
-    "systemd-sysv udev dbus linux-image-cloud-amd64 nginx-light python3 openssh-server iproute2 ca-certificates libeatmydata1"
-)
+PACKAGES = "systemd-sysv udev dbus linux-image-cloud-amd64 nginx-light python3 openssh-server iproute2 ca-certificates libeatmydata1"
 # Run by mmdebstrap with the new root as "$1". The initramfs has only what this machine needs: a boot without KVM is slow.
 CUSTOMIZE = f"""
 set -e

@@ -46,7 +46,14 @@ class Machine:
     """
 
     def __init__(
-        self, image: Image, disk: Path, mail_port: int, *, clock: str = "utc", log: Path | None = None, processors: int = 2
+        self,
+        image: Image,
+        disk: Path,
+        mail_port: int,
+        *,
+        clock: str = "utc",
+        log: Path | None = None,
+        processors: int = 2,
     ) -> None:
         self.image, self.disk = image, disk
         self._clock, self._log, self._processors = clock, log, processors
@@ -75,7 +82,10 @@ class Machine:
         """Boot, and return once SSH answers. Raises `TimeoutError` with the console's last lines."""
         started = time.monotonic()
         self._process = subprocess.Popen(
-            self._words(accelerator(self.image)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            self._words(accelerator(self.image)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self._await_ssh(started)
         return self
@@ -269,7 +279,18 @@ def accelerator(image: Image) -> str:
 def overlay(base: Path, made: Path) -> Path:
     """Make a disk that begins as `base` and leaves it as it is."""
     subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw" if base.suffix == ".img" else "qcow2", "-b", base, made],
+        [
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw" if base.suffix == ".img" else "qcow2",
+            "-b",
+            base,
+            made,
+        ],
         check=True,
     )
     return made

@@ -40,7 +40,12 @@ def former(folder: Path) -> Path:
 
 def _built(source: Path, folder: Path) -> Path:
     done = subprocess.run(
-        ["sh", ".ci/deb", folder, "bundled"], cwd=source, capture_output=True, text=True, timeout=DEB_SECONDS, check=False
+        ["sh", ".ci/deb", folder, "bundled"],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        timeout=DEB_SECONDS,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f".ci/deb: exit code {done.returncode}\n{done.stdout}{done.stderr}")

@@ -116,8 +116,6 @@ def setup_code(machine: Machine) -> str:
     return str(codes[-1])
 
 
-
-
 def answers(machine: Machine) -> bool:
     """Whether the pages answer through the proxy."""
     try:

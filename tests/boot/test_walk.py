@@ -226,7 +226,9 @@ def test_a_typing_error_in_device_toml_is_one_line_and_no_spinning(device: Machi
             journal = device.run(f"journalctl --no-pager --quiet --since=@{begun} --unit={unit}")
             assert journal.count("hourly_bugdet") == 1, journal
             assert device.run(f"systemctl show --property=NRestarts --value {unit}") == "0"
-        assert "hourly_bugdet" in device.run("systemctl status --no-pager --lines=0 device-ui-mailhook.service", check=False)
+        assert "hourly_bugdet" in device.run(
+            "systemctl status --no-pager --lines=0 device-ui-mailhook.service", check=False
+        )
         assert "hourly_bugdet" in device.run("device-ui check", check=False)
     finally:
         device.run("cp /root/device.toml /etc/device-ui/")
@@ -237,7 +239,7 @@ def test_a_typing_error_in_device_toml_is_one_line_and_no_spinning(device: Machi
 
 
 RELAY = (
-    "import socket, sys; c = socket.socket(socket.AF_UNIX); c.connect(\"/run/device-ui/hook.sock\"); "
+    'import socket, sys; c = socket.socket(socket.AF_UNIX); c.connect("/run/device-ui/hook.sock"); '
     "c.sendall(sys.stdin.buffer.read()); print(c.recv(99).decode())"
 )
 
@@ -301,7 +303,9 @@ def test_a_reset_that_was_interrupted_is_finished_at_the_next_start(device: Mach
     device.start()
     assert device.settled() == "running"
     assert setup_code(device) != former
-    assert not device.run("ls /var/lib/device-ui/mail/private.key /var/lib/device-ui/factory-reset-begun 2>/dev/null", check=False)
+    assert not device.run(
+        "ls /var/lib/device-ui/mail/private.key /var/lib/device-ui/factory-reset-begun 2>/dev/null", check=False
+    )
     until(lambda: Visitor(device).get("/setup").status == 200, 120, "the set-up")
 
 
@@ -318,6 +322,9 @@ def test_a_factory_reset_leaves_a_device_to_set_up(device: Machine, page: Page) 
 def test_a_purge_leaves_nothing(device: Machine) -> None:
     printed = device.run("dpkg --purge device-ui")
     assert "nginx" in printed
-    left = device.run("ls -d /var/lib/device-ui* /run/device-ui* /etc/device-ui* /etc/systemd/system/*.wants/device-ui* 2>/dev/null", check=False)
+    left = device.run(
+        "ls -d /var/lib/device-ui* /run/device-ui* /etc/device-ui* /etc/systemd/system/*.wants/device-ui* 2>/dev/null",
+        check=False,
+    )
     assert left == ""
     assert device.run("systemctl list-unit-files --no-legend 'device-ui*'", check=False) == ""

@@ -13,7 +13,13 @@ from tests.boot import write_log
 
 MIB = 1024 * 1024
 # One letter a write of 4 KiB; F is a flush.
-COMMANDS = {"F": "flush", "A": "write -P 65 0 4k", "B": "write -P 66 4k 4k", "C": "write -P 67 0 4k", "D": "write -P 68 8k 4k"}
+COMMANDS = {
+    "F": "flush",
+    "A": "write -P 65 0 4k",
+    "B": "write -P 66 4k 4k",
+    "C": "write -P 67 0 4k",
+    "D": "write -P 68 8k 4k",
+}
 
 
 @pytest.fixture
