@@ -28,8 +28,13 @@ def current(folder: Path) -> Path:
     return Path(os.environ["PACKAGE"]) if os.environ.get("PACKAGE") else _built(ROOT, folder)
 
 
+def is_shallow() -> bool:
+    """Return whether this clone has not all commits."""
+    return printed("git", "-C", str(ROOT), "rev-parse", "--is-shallow-repository").strip() == "true"
+
+
 def former(folder: Path) -> Path:
-    """Build the package of `FORMER`. Raises `CalledProcessError`, also where a shallow clone has no such commit."""
+    """Build the package of `FORMER`. Raises `CalledProcessError`."""
     source = folder / "former"
     source.mkdir()
     archive = subprocess.run(["git", "-C", ROOT, "archive", FORMER], capture_output=True, check=True)

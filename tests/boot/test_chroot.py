@@ -10,6 +10,9 @@ import pytest
 from tests.boot.image import Image
 from tests.boot.packages import Tree, printed
 
+# The first test builds the image and the package.
+pytestmark = pytest.mark.timeout(900)
+
 # Of a device that never started: each folder below /var/lib/device-ui, its mode, and who owns it.
 FOLDERS = {
     "settings": "2750 device-ui:device-mail",
