@@ -188,6 +188,7 @@ def _make_new_folder(parent: int, path: Path, mode: int, owner: tuple[int, int])
         os.fsync(descriptor)
         os.rename(new, path.name, src_dir_fd=parent, dst_dir_fd=parent)
     finally:
+        _unlock(descriptor)
         _close(descriptor)
 
 
@@ -301,9 +302,7 @@ def _locked(path: Path) -> Iterator[tuple[int, bool]]:
             yield folder, lock is not None
         finally:
             if lock is not None:
-                # A child that another thread forked meanwhile may still hold the descriptor: closing alone would not unlock.
-                with contextlib.suppress(OSError):
-                    fcntl.flock(lock, fcntl.LOCK_UN)
+                _unlock(lock)
                 _close(lock)
 
 
@@ -339,6 +338,12 @@ def _lock(descriptor: int) -> None:
             if time.monotonic() >= end:
                 raise OSError(HELD) from None
             time.sleep(LOCK_LOOK_SECONDS)
+
+
+def _unlock(descriptor: int) -> None:
+    # A child that another thread forked meanwhile may still hold the descriptor: closing alone would not unlock.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _close(descriptor: int) -> None:
