@@ -40,7 +40,8 @@ def typed(password="", port=port, **changes):
     made = SmtpSettings("127.0.0.1", port, "A", "alarm@mail.example.com", security="none", **changes)
     if not password:
         return dataclasses.replace(made, sign_in="none", sealed=None)
-    return dataclasses.replace(made, sealed=seal.seal(password, keys.load_public(folders.public_key), made.bound_to))
+    sealed = seal.seal(password, keys.load_public(folders.public_key), made.bound_to)
+    return dataclasses.replace(made, sign_in="provider", sealed=sealed)
 
 def test(settings, *to):
     try:

@@ -361,7 +361,8 @@ SENTENCES = {
     "{name} is a date, written as 2026-11-23": "{name} 날짜는 2026-11-23 형식으로 입력하세요",
     "from": "시작",
     "to": "종료",
-    "others read the history already": "다른 사용자가 이미 이력을 읽고 있습니다",
+    "this user reads the history already": "이 사용자가 이미 이력을 읽고 있습니다",
+    "this user asks for too much already": "이 사용자의 요청이 이미 너무 많습니다",
     "The address holds too many fields.": "주소에 항목이 너무 많습니다.",
     # Others.
     "Event Codes": "이벤트 코드",
