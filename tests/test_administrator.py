@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device_ui.errors import Conflict, Damaged, NotReadable
+from device_ui.errors import Conflict, Damaged
 from device_ui.settings import record
 from device_ui.web.administrator import Administrator, Record, new_code, password_problem
 
@@ -348,9 +348,9 @@ def test_no_flipped_bit_and_no_cut_opens_the_device(known, tmp_path, data):
             damaged.load()
 
 
-def test_a_record_that_cannot_be_read_is_not_a_missing_one(administrator):
+def test_a_record_that_is_no_file_is_not_a_missing_one(administrator):
     administrator.path.mkdir(parents=True)
-    with pytest.raises(NotReadable):
+    with pytest.raises(Damaged):
         administrator.begin(is_new=True)
 
 

@@ -328,11 +328,14 @@ def test_broken_fields_are_told_as_at_update_and_nothing_is_sent(tab, hook):
 
 
 def test_settings_that_cannot_be_read_are_told(tab, hook):
-    tab.folders.settings.mkdir()
+    folder = tab.folders.settings.parent
+    away = folder.rename(folder.with_name("away"))
+    folder.touch()
     try:
         answer = tab.post("/smtp/test", FORM)
     finally:
-        tab.folders.settings.rmdir()
+        folder.unlink()
+        away.rename(folder)
     assert (answer.status, hook.heard) == (503, [])
     assert "The test could not be made. The file smtp.toml could not be read" in answer.text
 
