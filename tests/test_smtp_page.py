@@ -17,6 +17,7 @@ import threading
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -712,7 +713,7 @@ def test_settings_that_went_away_meanwhile_are_a_conflict(saved, product):
 
 def test_a_save_at_the_very_same_moment_is_a_conflict(saved, product):
     """The form passes the first look; then somebody else's settings reach the flash before its own."""
-    revision, folder = saved.get("/smtp").revision, product.folders.settings.parent
+    revision, folder = saved.get("/smtp").revision, product.folders.administrator.parent
     pages: list[Page] = []
     mine = {**GOOD, "revision": revision, "sender_name": "Second"}
     thread = threading.Thread(target=lambda: pages.append(saved.post("/smtp", **mine)))
@@ -720,10 +721,11 @@ def test_a_save_at_the_very_same_moment_is_a_conflict(saved, product):
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         thread.start()
-        wait_for(lambda: waits_for_a_lock(product.processes["web"].pid), what="the wait for the writer before")
+        wait_for(lambda: waits_for_a_lock(product.processes["web"].pid, folder), what="the wait for the writer before")
         found = dataclasses.replace(stored(product), sender_name="First")
-        (folder / "other").write_bytes(encode(found))
-        (folder / "other").rename(product.folders.settings)
+        other = product.folders.settings.with_name("other")
+        other.write_bytes(encode(found))
+        other.rename(product.folders.settings)
     finally:
         os.close(descriptor)
         thread.join(20)
@@ -731,10 +733,10 @@ def test_a_save_at_the_very_same_moment_is_a_conflict(saved, product):
     assert stored(product).sender_name == "First"
 
 
-def waits_for_a_lock(process: int) -> bool:
-    """Whether a process stands before a lock that another one holds (proc_locks(5))."""
-    with open("/proc/locks") as locks:
-        return any(line.split()[1:3] == ["->", "FLOCK"] and line.split()[5] == str(process) for line in locks)
+def waits_for_a_lock(process: int, folder: Path) -> bool:
+    """Return whether a process has the folder open that is locked against it: it asks for the lock again and again."""
+    opened = Path(f"/proc/{process}/fd")
+    return any(os.readlink(opened / name) == str(folder) for name in os.listdir(opened))
 
 
 def test_a_mistake_does_not_hand_out_a_newer_revision(saved, product):

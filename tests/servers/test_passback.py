@@ -22,10 +22,11 @@ import pytest
 from device_ui.errors import HookError
 from device_ui.mail import client
 from device_ui.mail.courier import Courier
+from device_ui.mail.postman import RETRY_SECONDS
 from device_ui.mail.verdict import Stopped
 from device_ui.settings import keys, seal, store
 from device_ui.settings.smtp import SmtpSettings
-from tests.product import PASSWORD, Browser, Product, settings_form, wait_for
+from tests.product import PASSWORD, SECONDS, Browser, Product, settings_form, wait_for
 from tests.servers.authority import Certificates
 from tests.servers.scripted import ScriptedServer, leading_to
 from tests.test_canary import base64_forms
@@ -158,7 +159,8 @@ class Device:
         if self.path.exists() and self.path.read_bytes() == self.stored and not self.product.state()["waiting"]:
             return
         self.write(self.stored)
-        wait_for(lambda: not self.product.state()["waiting"], what="the mail")
+        # These tests change the settings oftener than the hook cuts its back-off short.
+        wait_for(lambda: not self.product.state()["waiting"], SECONDS + RETRY_SECONDS, what="the mail")
 
     def raise_one(self) -> int:
         return client.raise_event(self.product.folders.socket, "303", "disk", seconds=20)
