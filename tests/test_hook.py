@@ -263,8 +263,6 @@ WHEN = "a time is written as in RFC 3339, with a zone: 2026-11-23T14:03:22Z"
         ("{'do': 'state'}", "this is no JSON"),
         ('{"do": "state"} {"do": "state"}', "this is no JSON"),
         ('{"do": ' + "[" * 10_000, "this is no JSON"),
-        # Correct, and deeper than any supported Python reads: from 3.13 on it reads 9,000 levels.
-        ('{"a": ' + "[" * 30_000 + "]" * 30_000 + "}", "this is no JSON"),
         ('{"code": ' + "9" * 5000 + "}", "this is no JSON"),
         ("{}", "unknown word"),
         ('{"do": null}', "unknown word"),
@@ -282,12 +280,25 @@ WHEN = "a time is written as in RFC 3339, with a zone: 2026-11-23T14:03:22Z"
         ('{"do": "event", "code": "303", "time": 1790000000}', "code, text, source and time are texts"),
         ('{"do": "event", "code": "303", "time": "yesterday"}', WHEN),
     ],
-    ids=range(22),
+    ids=range(21),
 )
 def test_json_that_is_not_understood(door, line, reason):
     first, second = door.ask(line.encode() + b"\n", ALARM)
     assert json.loads(first) == {"error": "bad-request", "reason": reason}
     assert second == b'{"accepted": 1}'
+
+
+def test_json_of_as_many_levels_as_a_line_holds_is_refused(door):
+    """The reason depends on the interpreter: Python 3.12 reads 1,000 levels, 3.14 as many as its stack holds."""
+    first, second = door.ask(b'{"a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}\n", ALARM)
+    assert json.loads(first)["error"] == "bad-request"
+    assert second == b'{"accepted": 1}'
+
+
+def test_json_that_is_nested_too_deeply_to_be_read_is_refused():
+    """More levels than the stack of 8 MiB holds, and so than any supported interpreter reads."""
+    with pytest.raises(Refused, match="this is no JSON"):
+        lines.from_json(b'{"a": ' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}")
 
 
 def test_an_alarm_that_was_cut_within_a_character_is_still_an_alarm(door):
@@ -399,8 +410,10 @@ def test_a_time_with_its_zone(text, utc):
         "2026-11-23T14:03:22+0900",
         "2026-11-23T14:03:22+09:00:30",
         "2026-11-23T14:03:22+24:00",
+        "2026-11-23T14:03:22+09:60",
         "2026-11-23T14:03:60Z",
         "2026-11-23T24:00:00Z",
+        "2026-11-23T14:60:22Z",
         "2026-02-29T00:00:00Z",
         "2026-00-01T00:00:00Z",
         "1969-12-31T23:59:59Z",

@@ -33,9 +33,11 @@ CUT = " […]"
 READING_MAXIMUM = 4
 # A mail can be dated in any of these years, in any zone.
 YEARS = (1970, 9998)
-# RFC 3339, 5.6, whose note allows the blank; fromisoformat alone takes weeks, commas and much else.
+# RFC 3339, 5.6, whose note allows the blank. fromisoformat alone accepts more, and differs between versions: weeks,
+# commas, an offset of 60 minutes, and from Python 3.14 on 24:00 as the next midnight.
+HOUR = "(?:[01][0-9]|2[0-3])"
 TIME_PATTERN = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt ]{HOUR}:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{{1,9}})?(?:[Zz]|[+-]{HOUR}:[0-5][0-9])"
 )
 
 
