@@ -104,4 +104,4 @@ deb: .venv/product ## build Debian packages in dist: with the three dependencies
 clean: ## remove what the other commands made, but not the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: .venv/product .venv/tests help run test versions power audit bench check format install deb clean
+.PHONY: .venv/product .venv/tests help run test boot versions power audit bench check format install deb clean

@@ -19,6 +19,8 @@ from device_ui.start import EX_OK, EX_USAGE
 
 # Commands that run whatever device.toml says.
 NEEDS_FOLDERS = (commands.event, commands.sendmail, commands.web, commands.mailhook, commands.factory_reset)
+# Commands that take a device's defaults where device.toml is wrong: without a certificate and a setup code nobody would see why.
+TAKES_DEFAULTS = (commands.certificate, commands.setup_code)
 
 
 class Parser(argparse.ArgumentParser):
@@ -132,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.function in NEEDS_FOLDERS:
             device = Device.plain(Folders.find(options.data, os.environ))
         else:
-            device = start.device(options.data)
+            device = start.device(options.data, takes_defaults=options.function in TAKES_DEFAULTS)
         return int(options.function(device, options))
     except (DeviceUIError, OSError) as error:
         return start.failed(error)

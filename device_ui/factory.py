@@ -147,11 +147,11 @@ def _empty(room: Path, end: float) -> None:
                 if time.monotonic() >= end:
                     raise OSError(STILL_WRITTEN)
                 with contextlib.suppress(FileNotFoundError):
-                    _remove(name, folder)
+                    _remove(name, folder, end)
         os.fsync(folder)
 
 
-def _remove(name: str, folder: int) -> None:
+def _remove(name: str, folder: int, end: float) -> None:
     try:
         os.unlink(name, dir_fd=folder)
     except (IsADirectoryError, PermissionError):
@@ -159,14 +159,16 @@ def _remove(name: str, folder: int) -> None:
             raise
         doomed = _free_name()
         os.rename(name, doomed, src_dir_fd=folder, dst_dir_fd=folder)
-        _remove_folder(doomed, folder)
+        _remove_folder(doomed, folder, end)
 
 
-def _remove_folder(name: str, parent: int) -> None:
+def _remove_folder(name: str, parent: int, end: float) -> None:
     # A link that was put in its place is not followed: the error ends the reset.
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=parent)
     try:
         for inner in os.listdir(descriptor):
+            if time.monotonic() >= end:
+                raise OSError(STILL_WRITTEN)
             try:
                 os.unlink(inner, dir_fd=descriptor)
             except (IsADirectoryError, PermissionError):

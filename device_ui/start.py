@@ -13,7 +13,7 @@ import os
 import time
 
 from device_ui.device import Device, Folders, is_activated, notify_status
-from device_ui.errors import DeviceUIError, HookError, NotReadable, NotStored
+from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, NotStored
 from device_ui.log import Log, escaped
 
 # sysexits.h
@@ -38,11 +38,22 @@ LISTEN = "127.0.0.1:8080"
 LOOK_SECONDS = 1.0
 
 
-def device(data: str | None) -> Device:
-    """The device of ``--data`` and the environment, as it is after a factory reset that was interrupted. Raises `DeviceUIError`."""
+def device(data: str | None, *, takes_defaults: bool = False) -> Device:
+    """The device of ``--data`` and the environment, as it is after a factory reset that was interrupted. Raises `DeviceUIError`.
+
+    With `takes_defaults` a wrong device.toml is reported, and the defaults of its settings are used.
+    """
     folders = Folders.find(data, os.environ)
     finish_reset(folders)
-    return Device.load(folders)
+    try:
+        return Device.load(folders)
+    except MakerFile as error:
+        if not takes_defaults:
+            raise
+        from device_ui import console
+
+        console.say(f"device-ui: {error}; its settings are not used", is_error=True)
+        return Device.plain(folders)
 
 
 def finish_reset(folders: Folders) -> None:

@@ -122,8 +122,8 @@ def test_the_proxy_takes_a_new_certificate_and_is_left_alone_without_one():
     assert "/usr/bin/device-ui certificate --if-needed;" in begun[0]
     assert begun[1:] == [
         "-/bin/systemctl --no-block try-reload-or-restart [n]ginx.service",
-        "-/bin/systemctl --no-block --state=failed restart [n]ginx.service stunnel*.service",
-        "-/bin/systemctl --no-block try-restart stunnel*.service",
+        "-/bin/systemctl --no-block --state=failed restart [n]ginx.service stunnel[4].service stunnel@[d]evice-ui.service",
+        "-/bin/systemctl --no-block try-restart stunnel[4].service stunnel@[d]evice-ui.service",
     ]
 
 

@@ -153,6 +153,7 @@ class Announcer:
         readers = [each.address for each in (self._listed() if listed is None else listed)]
         if by_alarm and (settings, readers) == self._known:
             return
+        is_first_use = False
         with self._lock, contextlib.suppress(NotStored):
             before, reported = self._proved, self._reported
             if reported not in (None, settings.bound_to):
@@ -163,9 +164,11 @@ class Announcer:
             if by_alarm or not before:
                 made = made.read_by(readers, self._calendar.now())
                 made = shape.replace(made, has_carried_alarm=by_alarm)
-            self._is_used = True
+            is_first_use, self._is_used = not self._is_used, True
             self._keep(made)
             self._known = (settings, readers) if by_alarm else None
+        if is_first_use and not self.is_idle():  # from now on the warnings do not wait for the hour
+            self._go_on()
 
     def look(self, settings: SmtpSettings, by: str) -> None:
         """Report that mail goes through these settings now, if History last said otherwise, and start the warnings.

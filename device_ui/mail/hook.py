@@ -216,7 +216,7 @@ class Hook:
             return None
         except Refused as refused:
             caller.rest = None
-            return {"error": refused.word, "reason": refused.reason}
+            return refused.as_answer()
         except NotStored as error:
             caller.rest = None
             return {"error": "not-stored", "reason": error.reason}

@@ -30,7 +30,7 @@ class Permissions:
 
     def of(self, sock: socket.socket) -> Peer:
         """Who the process at the other end is, and what it may ask for."""
-        _, user, group = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        _, user, group = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user in self._everything:
             return Peer(user, EVERYTHING)
         if self._event_group is not None and self._event_group in {group, *peer_groups(sock)}:

@@ -170,9 +170,9 @@ class Postman:
 
     def run(self) -> None:
         """Work until `stop`, and until a warning under way is over."""
-        # A thread of its own: however long a new server keeps this one, the warnings of it go out.
-        threading.Thread(target=self.announcer.run, name="warnings", daemon=True).start()
+        has_warnings = False
         while not self._stopping:
+            has_warnings = has_warnings or self._start_warnings()
             try:
                 wait = self.round()
             except Exception:
@@ -185,6 +185,15 @@ class Postman:
             self._bell.wait(wait)
             self._bell.clear()
         self.announcer.finish()
+
+    def _start_warnings(self) -> bool:
+        """Start the thread of the warnings: however long a new server keeps this one, they go out. Return whether it runs."""
+        try:
+            threading.Thread(target=self.announcer.run, name="warnings", daemon=True).start()
+        except RuntimeError as error:  # the system gives no thread (TasksMax)
+            log.error("the warnings wait: %s", error)
+            return False
+        return True
 
     def round(self) -> float | None:
         """Send what can be sent now. Seconds until it is worth looking again; None: when somebody wakes us."""

@@ -42,5 +42,5 @@ def server(chain: Path) -> ssl.SSLContext:
 
 def at_least_1_2(context: ssl.SSLContext) -> ssl.SSLContext:
     """Refuse TLS 1.0 and 1.1 in this context; return it."""
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)  # the system may ask for more
     return context

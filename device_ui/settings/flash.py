@@ -284,7 +284,8 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def _fsync_existing(name: str, folder: int) -> None:
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+    # Not blocking: the folder's owner may put a pipe in its place after it was read.
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         os.fsync(descriptor)
     finally:
@@ -372,4 +373,4 @@ def _kept(path: Path) -> list[Path]:
 def _number(aside: Path) -> int:
     """The number of a file that was set aside, 0 when `set_aside` did not give the name."""
     number = aside.name.rpartition(".damaged-")[2]
-    return int(number) if re.fullmatch("[0-9]+", number) else 0
+    return int(number) if re.fullmatch("[0-9]{1,9}", number) else 0

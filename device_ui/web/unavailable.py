@@ -12,6 +12,8 @@ from device_ui.shape import Any
 
 TITLE = "The e-mail page of this device cannot start."
 SENTENCE = "A file of the device is wrong or cannot be read. At the device’s console, device-ui check says which one."
+# What `/health` answers: a program reads one word.
+WORD = b"unavailable\n"
 # Seconds after which a browser, or a program, asks again.
 AGAIN_SECONDS = 5
 PAGE = """<!doctype html>
@@ -30,9 +32,14 @@ def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Itera
     """Answer any request with 503 and the page in the client's language (WSGI)."""
     code = accepted(environ.get("HTTP_ACCEPT_LANGUAGE", ""), ENGLISH)
     words = load(code)
-    page = PAGE.format(code=code, seconds=AGAIN_SECONDS, title=words(TITLE), sentence=words(SENTENCE)).encode()
+    kind, page = (
+        "html",
+        PAGE.format(code=code, seconds=AGAIN_SECONDS, title=words(TITLE), sentence=words(SENTENCE)).encode(),
+    )
+    if environ.get("PATH_INFO") == "/health":
+        kind, page = "plain", WORD
     headers = [
-        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Type", f"text/{kind}; charset=utf-8"),
         ("Content-Length", str(len(page))),
         ("Retry-After", str(AGAIN_SECONDS)),
     ]

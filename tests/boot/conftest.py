@@ -29,8 +29,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def former_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of commit `packages.FORMER`."""
-    if packages.is_shallow():
-        pytest.skip(f"a shallow clone does not have commit {packages.FORMER}")
+    if not packages.has_former():
+        pytest.skip(f"this clone does not have commit {packages.FORMER}")
     return packages.former(tmp_path_factory.mktemp("former"))
 
 

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from tests.boot.image import MAIL_ADDRESS, Image
 from tests.product import free_port
@@ -61,7 +62,7 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
         # A Unix socket's path has 107 bytes at most.
         self._folder = Path(tempfile.mkdtemp(prefix="boot-", dir="/tmp"))
-        self.console_file = self._folder / "console"
+        self.console_file, self._console_begin = self._folder / "console", 0
         self._mail_down, self._mail_program = self._folder / "mail-down", self._folder / "mail"
         self._mail_program.write_text(f"#!/bin/sh\n[ -e {self._mail_down} ] || exec nc 127.0.0.1 {mail_port}\n")
         self._mail_program.chmod(0o700)
@@ -75,7 +76,11 @@ class Machine:
 
     @property
     def console(self) -> str:
-        """What the machine has written to its console since it was made."""
+        """What the machine has written to its console since its last start."""
+        return self._console_text[self._console_begin :]
+
+    @property
+    def _console_text(self) -> str:
         return self.console_file.read_text(errors="replace") if self.console_file.exists() else ""
 
     def start(self) -> Machine:
@@ -91,9 +96,10 @@ class Machine:
         return self
 
     def reboot(self) -> float:
-        """Reboot as the operator's `reboot` does; return once SSH answers again: the seconds that took."""
+        """Reboot as the operator's `reboot` does; return once SSH answers again: the seconds that took. `console` begins anew."""
         before = self.run(BOOT_ID)
         started = time.monotonic()
+        self._console_begin = len(self._console_text)
         self.run("systemctl reboot", check=False)
         self._close_ssh()
         self._await_ssh(started, before)
@@ -144,14 +150,17 @@ class Machine:
         )
         return done.returncode, done.stdout.decode(errors="replace").strip()
 
-    def stream(self, script: str) -> subprocess.Popen[bytes]:
-        """Start a shell script in the guest whose output is read while it runs."""
-        return subprocess.Popen(
-            [*self._ssh(), shlex.join(["sh", "-c", script])],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+    @contextlib.contextmanager
+    def stream(self, script: str) -> Iterator[IO[bytes]]:
+        """Run a shell script in the guest whose output is read while it runs; leaving the block ends it."""
+        words = [*self._ssh(), shlex.join(["sh", "-c", script])]
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout
+        with process:
+            try:
+                yield process.stdout
+            finally:
+                process.kill()
 
     def write(self, path: str, content: bytes | str) -> None:
         """Write a file in the guest."""

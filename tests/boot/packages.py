@@ -14,6 +14,8 @@ from tests.product import ROOT
 
 # The last commit whose package was installed on devices: its data must survive the upgrade, and its units must be found bad.
 FORMER = "866d0f8"
+# Root may look at a checkout of another user.
+GIT = ("git", "-c", "safe.directory=*", "-C", str(ROOT))
 DEB_SECONDS = 300.0
 
 
@@ -28,16 +30,19 @@ def current(folder: Path) -> Path:
     return Path(os.environ["PACKAGE"]) if os.environ.get("PACKAGE") else _built(ROOT, folder)
 
 
-def is_shallow() -> bool:
-    """Return whether this clone has not all commits."""
-    return printed("git", "-C", str(ROOT), "rev-parse", "--is-shallow-repository").strip() == "true"
+def has_former() -> bool:
+    """Return whether this clone has the commit of the former package: a shallow one has not."""
+    return (
+        subprocess.run([*GIT, "cat-file", "-e", f"{FORMER}^{{commit}}"], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def former(folder: Path) -> Path:
     """Build the package of `FORMER`. Raises `CalledProcessError`."""
     source = folder / "former"
     source.mkdir()
-    archive = subprocess.run(["git", "-C", ROOT, "archive", FORMER], capture_output=True, check=True)
+    archive = subprocess.run([*GIT, "archive", FORMER], capture_output=True, check=True)
     subprocess.run(["tar", "-x", "-C", source], input=archive.stdout, check=True)
     (source / ".venv").symlink_to(ROOT / ".venv")
     return _built(source, folder)

@@ -74,6 +74,10 @@ class Site:
         """Every mail that arrived so far."""
         return [email.message_from_bytes(raw, policy=email.policy.default) for raw in self.server.mails()]  # type: ignore[misc]
 
+    def tests(self) -> int:
+        """How many of them are test mails."""
+        return sum("Test email" in str(mail["subject"]) for mail in self.mails())
+
     def numbers(self) -> set[int]:
         """The numbers of the events that mails spelt out so far."""
         found: set[int] = set()
@@ -145,20 +149,18 @@ class Load:
 
     def __enter__(self) -> Load:
         self._machine.write("/root/load.py", LOADER)
-        self._process = self._machine.stream("exec python3 /root/load.py")
+        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        self._is_over.set()
         self._thread.join()
 
     def _read(self) -> None:
-        assert self._process.stdout
-        with self._process.stdout as lines:
-            for line in lines:
+        with self._machine.stream("exec python3 /root/load.py") as lines:
+            while not self._is_over.is_set() and (line := lines.readline()):
                 if line.startswith(b"accepted ") and line.endswith(b"\n"):
                     self.accepted.append(int(line.split()[1]))
                     self._seen(self.accepted[-1])

@@ -155,7 +155,8 @@ def test_units_that_never_sync_are_found_bad(
         (folder / "liar.conf").write_text(LIAR)
     record = recorded(image, installed.disk(tmp_path / "installed.img"), tmp_path, site, updates=1)
     # At the instant of an answer, and the disk keeps nothing that was not flushed.
-    assert pulled(image, record, tmp_path / "cut", authority, record.events[-1][0], seed=NOTHING_KEPT)
+    broken = pulled(image, record, tmp_path / "cut", authority, record.events[-1][0], seed=NOTHING_KEPT)
+    assert "was accepted and is lost" in broken, broken
 
 
 def seed_that_keeps_nothing() -> int:

@@ -146,3 +146,16 @@ def test_by_hand_each_ends_at_once_with_one_line(broken, command):
     done = broken.command(command)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr == f"device-ui: {REASON.format(path=broken.folders.etc / 'device.toml')}\n"
+
+
+def test_health_is_one_word(broken, pages):
+    answer = Browser(broken.port).get("/health")
+    assert (answer.status, answer.text) == (503, "unavailable\n")
+
+
+def test_a_certificate_and_a_setup_code_are_made_all_the_same(broken):
+    reason = REASON.format(path=broken.folders.etc / "device.toml")
+    for words in (["certificate"], ["setup-code"]):
+        done = broken.command(*words)
+        assert (done.returncode, done.stderr.splitlines()[0]) == (0, f"device-ui: {reason}; its settings are not used")
+    assert (broken.folders.tls / "certificate.pem").exists()
