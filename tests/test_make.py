@@ -70,7 +70,7 @@ def test_run_starts_without_a_network_after_a_move_whatever_changed(moved: Path)
             words, cwd=moved, env=ENVIRONMENT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        wait_for(lambda: "Ctrl-C ends both" in log.read_text() or process.poll() is not None, what="make run")
+        wait_for(lambda: "Ctrl-C ends both" in log.read_text() or process.poll() is not None, 100.0, "make run")
         (link,) = re.findall(r"^    (http:.*)$", log.read_text(), re.MULTILINE)
         with urllib.request.urlopen(link, timeout=20) as page:
             assert page.read() == b"This view is another one.\n"
