@@ -85,7 +85,7 @@ class Machine:
 
     def start(self) -> Machine:
         """Boot, and return once SSH answers. Raises `TimeoutError` with the console's last lines."""
-        started = time.monotonic()
+        started, self._console_begin = time.monotonic(), 0  # QEMU begins the file anew
         self._process = subprocess.Popen(
             self._words(accelerator(self.image)),
             stdin=subprocess.DEVNULL,

@@ -76,7 +76,7 @@ class Site:
 
     def tests(self) -> int:
         """How many of them are test mails."""
-        return sum("Test email" in str(mail["subject"]) for mail in self.mails())
+        return sum(str(mail["subject"]).startswith("[test] ") for mail in self.mails())
 
     def numbers(self) -> set[int]:
         """The numbers of the events that mails spelt out so far."""
