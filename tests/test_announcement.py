@@ -763,6 +763,15 @@ def test_harmless_changes_that_use_up_the_hour_delay_no_warning_once_mail_goes_t
     assert desk.work() == USED_SECONDS
 
 
+def test_a_test_mail_through_the_new_server_ends_the_wait_for_the_hour_too(desk):
+    many_changes(desk)
+    desk.announcer.look(EVIL_SERVER, "")
+    assert desk.announcer.round() > 3000
+    desk.proved(EVIL_SERVER, by_alarm=False)
+    settle()
+    assert now_of(desk.mails[-1][1]) == "evil.example.net"
+
+
 def test_a_test_without_a_login_does_not_take_the_logins_place(desk):
     """The server of the account may take mail for its own domain from anybody, and for no other reader."""
     desk.proved(OLD, by_alarm=True)

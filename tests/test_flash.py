@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -594,3 +595,32 @@ def test_folder_that_cannot_be_made_is_told(tmp_path):
 def test_a_name_that_only_ends_like_ours_was_not_set_aside(tmp_path, name):
     (tmp_path / name).touch()
     assert flash.set_aside_files(tmp_path / "x") == []
+
+
+def test_a_number_as_long_as_a_name_can_be_keeps_nothing_from_being_set_aside(tmp_path):
+    (tmp_path / ("x.damaged-" + "9" * 245)).touch()
+    (tmp_path / "x").write_text("damaged")
+    assert flash.set_aside(tmp_path / "x") == tmp_path / "x.damaged-1"
+
+
+ALTERNATE = """
+import os, sys
+os.chdir(sys.argv[1])
+while True:
+    with open("new", "wb") as file:
+        file.write(b"same")
+    os.rename("new", "x")
+    os.mkfifo("new")
+    os.rename("new", "x")
+"""
+
+
+def test_a_pipe_that_takes_the_place_of_what_was_just_read_keeps_no_writer_waiting(tmp_path):
+    """The folder's owner swaps the file again and again while the same content is stored; a blocking open waits for ever."""
+    with subprocess.Popen([sys.executable, "-c", ALTERNATE, tmp_path], stderr=subprocess.DEVNULL) as owner:
+        try:
+            for _ in range(300):
+                with contextlib.suppress(NotStored):
+                    flash.replace(tmp_path / "x", b"same", 0o600)
+        finally:
+            owner.kill()

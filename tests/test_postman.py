@@ -30,7 +30,7 @@ from device_ui.mail.verdict import Outcome, Stopped
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import Store
-from tests.product import wait_for
+from tests.product import no_thread, wait_for
 from tests.servers.scripted import ScriptedServer
 
 MEMORY = Path("/dev/shm")
@@ -1326,6 +1326,28 @@ def test_the_thread_sends_what_it_is_woken_for(at_work):
         at_work.raise_events()
         at_work.postman.wake()
         wait_for(lambda count=count: len(at_work.server.tried) == count, what="the mail")
+
+
+def test_without_a_thread_for_the_warnings_alarms_go_out_all_the_same(set_up, caplog):
+    ready, go = threading.Event(), threading.Event()
+
+    def run() -> None:
+        ready.set()
+        assert go.wait(20)
+        set_up.postman.run()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(20)
+        with no_thread():
+            go.set()
+            set_up.raise_events()
+            wait_for(lambda: set_up.server.tried, what="the mail")
+    finally:
+        set_up.postman.stop()
+        thread.join(20)
+    assert "the warnings wait: " in caplog.text
 
 
 def test_the_thread_wakes_for_new_settings(desk):

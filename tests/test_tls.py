@@ -99,6 +99,15 @@ def test_a_clients_context_has_the_minimum(make):
     assert make().minimum_version == ssl.TLSVersion.TLSv1_2
 
 
+@pytest.mark.parametrize(
+    ("asked", "least"), [("MINIMUM_SUPPORTED", "TLSv1_2"), ("TLSv1_2", "TLSv1_2"), ("TLSv1_3", "TLSv1_3")]
+)
+def test_what_the_system_asks_for_is_never_lowered(asked, least):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion[asked]
+    assert tls.at_least_1_2(context).minimum_version == ssl.TLSVersion[least]
+
+
 def makers(source):
     """The names in a module's source with which a context could be made."""
     names = [getattr(node, "attr", "") or getattr(node, "id", "") for node in ast.walk(ast.parse(source))]
