@@ -19,7 +19,7 @@ from device_ui.start import EX_OK, EX_USAGE
 
 # Commands that run whatever device.toml says.
 NEEDS_FOLDERS = (commands.event, commands.sendmail, commands.web, commands.mailhook, commands.factory_reset)
-# Commands that take a device's defaults where device.toml is wrong: without a certificate and a setup code nobody would see why.
+# Commands that take a device's defaults where device.toml is wrong: without a certificate the page that says why cannot be reached.
 TAKES_DEFAULTS = (commands.certificate, commands.setup_code)
 
 

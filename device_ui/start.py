@@ -1,4 +1,4 @@
-"""How both processes begin, whoever read the command line, and how any command ends that went wrong (sysexits.h).
+"""Start both processes, and map errors to exit codes (sysexits.h).
 
 What does not let a process start (a typing error in device.toml, a read-only flash) ends it when it was started by hand. Under
 systemd it would be started again, every second and for ever: there it logs the reason once, shows it in `systemctl status`, and

@@ -194,7 +194,7 @@ class Announcer:
             self._go_on()
 
     def is_idle(self) -> bool:
-        """Whether nobody is to be warned."""
+        """Return whether no warning is left to be sent."""
         return not any(each.number for each in self._left)
 
     def waiting(self, number: int) -> list[Delivery]:

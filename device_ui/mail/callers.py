@@ -222,7 +222,7 @@ class Callers:
 
     def _leave_quietest(self) -> None:
         if len(self):
-            # Who may ask for nothing first; then of the user with the most connections: nobody fills the seats of others.
+            # A client without permissions first; then one of the user with the most connections, who must not push others out.
             crowds = Counter(caller.peer.user for caller in self)
             self._leave(min(self, key=lambda caller: (bool(caller.peer.may), -crowds[caller.peer.user], caller.heard)))
 

@@ -190,7 +190,7 @@ class Hook:
             return None
 
     def _go_on(self) -> None:
-        """Say more of the long answers to whoever has read what was said, and answer what waited for a turn."""
+        """Send the next lines of long answers to clients that have read the ones before, and answer requests that waited."""
         for caller in [each for each in self._callers if each.rest is not None or each.later]:
             lines = 0
             while caller.rest is not None and len(caller.outgoing) < AHEAD_MAXIMUM and lines < LINES_MAXIMUM:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from device_ui.mail.catalog import SERVER_CHANGED
 
-# What the limit takes first, the oldest of each; the fact that counts it. An alarm nobody was told of goes last. Changes of
+# What the limit takes first, the oldest of each; the fact that counts it. An alarm that was not mailed goes last. Changes of
 # the mail server are evidence against callers who may raise any number of other events: the newest stay.
 REMOVED = (
     ("removed_info", f"NOT waiting AND type = 'info' AND (code <> '{SERVER_CHANGED.code}' OR number <= :changes)"),

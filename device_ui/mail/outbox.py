@@ -127,7 +127,7 @@ class Outbox(Ledger):
                 held, removed = limit.keep(cursor, now, users, self._last, *limits)
                 return removed
 
-            # What the reserve gives up is somebody's: events of several users are to come one user at a time.
+            # The reserve is given up for one user: the caller stores events of several users one user at a time.
             user = users[0] if len(set(users)) == 1 else None
             self._rows += len(rows) - self._write(insert, user)
             self._held = held

@@ -31,7 +31,7 @@ _in_doubt: set[Path] = set()
 
 # The settings are 1 KiB; a file of ours that is larger than this was not written by us.
 SIZE_MAXIMUM = 64 * 1024
-# Folders that other users can open → the folder of the same user beside them that nobody else can.
+# Folders that other users can open → the folder beside them that only the same user can open.
 LOCKS = {"settings": "web", "public": "mail"}
 # A write takes some fsyncs, a second each on slow flash.
 LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.01

@@ -14,7 +14,7 @@ from device_ui.web import app, peer, strict
 
 log = logging.getLogger(__name__)
 ERRORS = journal.Errors()
-# Lines about a proxy that does not say for whom it speaks, and the seconds that make up for one.
+# Log lines at hand about a proxy that reports no client address, and the seconds until one more.
 UNREADABLE = TokenBucket(20, 60.0)
 FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
 

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from functools import lru_cache
 
-# What a client behind a proxy is called that does not say for whom it speaks.
+# The client address when the proxy reports none.
 UNKNOWN = "unknown"
 # Whoever has one IPv6 address has its whole /64 (RFC 4291, 2.5.4).
 IPV6_PREFIX = 64
