@@ -861,6 +861,28 @@ def test_an_announcement_of_an_earlier_version_that_still_waits_is_sent_anew(des
     assert (desk.told, now_of(desk.mails[0][1])) == ([ONE, ACCOUNT], "evil.example.net")
 
 
+def test_an_announcement_of_an_earlier_version_is_sent_though_mail_goes_to_the_new_server_already(desk):
+    left = {"settings": OLD.__dict__, "recipients": [ONE], "number": 7, "refusals": 0, "earlier": []}
+    desk.outbox.keep_fact(CHANGES, json.dumps([left]))
+    desk.outbox.keep_fact(PROVED, json.dumps({**left, "settings": NEW.__dict__, "number": 0}))
+    desk.restart()
+    desk.announcer.look(NEW, "")
+    desk.work()
+    assert (desk.told, desk.sessions) == ([ONE, ACCOUNT], [("mail.example.com", "opened old")])
+    assert now_of(desk.mails[0][1]) == "mail.example.net"
+
+
+def test_a_server_that_an_earlier_version_kept_twice_warns_once(desk):
+    left = {"settings": OLD.__dict__, "recipients": [ONE], "number": 7, "refusals": 0, "earlier": []}
+    other = {**left, "settings": NEW.__dict__, "recipients": [], "number": 8}
+    desk.outbox.keep_fact(CHANGES, json.dumps([left, other, {**left, "recipients": [TWO], "number": 9}]))
+    desk.restart()
+    desk.announcer.look(EVIL_SERVER, "")
+    desk.work()
+    assert sorted(desk.sessions) == [("mail.example.com", "opened old"), ("mail.example.net", "opened new")]
+    assert sorted(desk.told) == sorted([ONE, TWO, ACCOUNT, NEW.account])
+
+
 def test_what_an_earlier_version_knows_of_the_server_is_taken_over(desk):
     proved = {"settings": OLD.__dict__, "recipients": [ONE], "number": 0, "refusals": 0, "earlier": [TWO]}
     desk.outbox.keep_fact(PROVED, json.dumps(proved))

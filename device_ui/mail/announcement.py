@@ -238,10 +238,17 @@ class Announcer:
 
     @property
     def _reported(self) -> Bound | None:
-        """The server that History last named; the first one that mail got through to needs no report."""
-        return self._report.bound_to if self._report else self._proved.bound_to if self._proved else None
+        """The server that History last named; the first one that mail got through to needs no report.
+
+        None, too, while a warning of an earlier version waits: that one did not record the server that it named.
+        """
+        if self._report:
+            return self._report.bound_to
+        return self._proved.bound_to if self._proved and self.is_idle() else None
 
     def _change(self, settings: SmtpSettings, by: str) -> None:
+        if self._proved and self._proved.bound_to == settings.bound_to:
+            self._proved = None  # only the report is missing: mail got through here before
         left, dropped = self._left_now()
         before = self._report.line if self._report else _told("Before", (self._proved or left[0]).settings)
         happened = self._calendar.stamp(None)

@@ -102,11 +102,15 @@ def spelt_list(servers: Sequence[Server]) -> str | None:
 
 
 def read(fact: str) -> list[Server]:
-    """The servers of a fact of the ledger; what is damaged is left out."""
+    """The servers of a fact of the ledger, each once (an earlier version kept the same one twice); what is damaged is left out."""
+    found: dict[Bound, Server] = {}
     try:
-        return [_server(each) for each in json.loads(fact)]
+        for each in map(_server, json.loads(fact)):
+            before = found.get(each.bound_to)
+            found[each.bound_to] = each.joined(before) if before else each
     except (ValueError, TypeError, KeyError):
         return []
+    return list(found.values())
 
 
 def read_report(fact: str) -> Report | None:
