@@ -18,7 +18,7 @@ from waitress.server import MultiSocketServer, TcpWSGIServer, UnixWSGIServer
 
 from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web import peer
-from device_ui.web.connection import EXPENDABLE, SEND, WORK, Channel, Limits
+from device_ui.web.connection import EXPENDABLE, IDLE, SEND, WORK, Channel, Limits
 from device_ui.web.proxied import UnixChannel
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Door:
 
     def handle_accept(self) -> None:
         """Newcomers: several at once, or the owner waits behind hundreds for as many turns."""
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(0 if math.isinf(self._rest) else ACCEPTED_AT_ONCE):  # it may have closed during the wait
             try:
                 accepted = self.accept()  # type: ignore[attr-defined]
             except OSError as error:
@@ -101,6 +101,10 @@ class Door:
             self.channel_class(self, sock, addr, self.adj, map=self._map)
         else:
             sock.close()
+
+    def close_entrance(self) -> None:
+        """Accept no further connection; those accepted are served."""
+        self._rest = math.inf
 
     def has_room(self, visitor: str) -> bool:
         """Whether one more of this visitor's connections may stay; another may have to go for it."""
@@ -139,6 +143,8 @@ class Doors(MultiSocketServer):  # type: ignore[misc]
     """All doors of one process. Once `rest_after` was called, they rest while nobody comes."""
 
     _rest_seconds: float | None = None
+    # When `run` ends although a connection is open; monotonic seconds.
+    _drained_at: float | None = None
 
     def rest_after(self, seconds: float, may_rest: Callable[[], bool]) -> None:
         """Let `run` come to its end when there was no connection and no page in the making for so long, and `may_rest`.
@@ -147,6 +153,16 @@ class Doors(MultiSocketServer):  # type: ignore[misc]
         the process that is started for him. This one takes nobody in that it does not answer.
         """
         self._rest_seconds, self._may_rest, self._quiet_since = seconds, may_rest, time.monotonic()
+
+    def drain(self, seconds: float) -> None:
+        """Accept no further connection, and let `run` end when those accepted are answered, or after `seconds`.
+
+        Safe in a signal handler. Later connections stay in the socket's queue; systemd starts a new process for them.
+        """
+        for door in [each for each in self.map.values() if isinstance(each, Door)]:
+            door.close_entrance()
+        if self._drained_at is None:
+            self._drained_at = time.monotonic() + seconds
 
     def run(self) -> bool:
         """Serve until SystemExit, or until it is time to rest: whether that was it."""
@@ -163,20 +179,25 @@ class Doors(MultiSocketServer):  # type: ignore[misc]
 
     def _is_time_to_rest(self) -> bool:
         # Asked between two turns of the loop, by the only thread that takes connections in.
+        now = time.monotonic()
+        if self._drained_at is not None:
+            return now >= self._drained_at or not self._is_busy(ignored=IDLE)
         if self._rest_seconds is None:
             return False
-        now = time.monotonic()
         if self._is_busy():
             self._quiet_since = now
             return False
         return now - self._quiet_since >= self._rest_seconds and self._may_rest()
 
-    def _is_busy(self) -> bool:
-        """Whether somebody is connected, or a page is being made for somebody who has gone already."""
+    def _is_busy(self, ignored: str = "") -> bool:
+        """Return whether a connection in a phase that is not `ignored` is open, or a page is being made.
+
+        A client expects an idle connection to be closed, and repeats its request (RFC 9112, 9.3.1).
+        """
         dispatcher = self.task_dispatcher
         with dispatcher.lock:
             is_working = bool(dispatcher.queue or dispatcher.active_count)
-        return is_working or any(isinstance(each, Channel) for each in self.map.values())
+        return is_working or any(isinstance(each, Channel) and each.phase != ignored for each in self.map.values())
 
     def close(self) -> None:
         """Wait for pages that are being made, for seconds at most, and for no reader."""

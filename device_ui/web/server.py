@@ -37,6 +37,8 @@ DESCRIPTORS_BESIDES = 64
 REST_SECONDS = 60.0
 # Between two looks at files that do not let the pages start.
 LOOK_SECONDS = 1.0
+# Within which connections that are open get their 503 before the pages start.
+DRAIN_SECONDS = 2.0
 UNIX = "unix:"
 PORT_MAXIMUM = 65535
 # Whoever is in the socket's group may be the proxy, and nobody else.
@@ -79,7 +81,7 @@ def serve_unavailable(is_startable: Callable[[], bool], rest_seconds: float = RE
 
     def look(*_: object) -> None:
         if is_startable():
-            _leave()
+            server.drain(DRAIN_SECONDS)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)

@@ -140,9 +140,11 @@ def test_what_is_being_done_for_somebody_who_has_gone_is_finished():
         start_response("200 OK", [])
         begun.set()
         gone.wait(SECONDS)
-        yield b"x" * 100_000
-        wait_for(lambda: not [each for each in list(doors.map.values()) if isinstance(each, Channel)])
-        steps.append("done")
+        try:
+            yield b"x" * 100_000
+        finally:  # the write itself may find that the client has gone
+            wait_for(lambda: not [each for each in list(doors.map.values()) if isinstance(each, Channel)])
+            steps.append("done")
 
     def visit() -> None:
         with socket.create_connection(listener.getsockname()) as visitor:
@@ -234,3 +236,47 @@ def knocks(port: int) -> bool:
     with contextlib.suppress(OSError, http.client.HTTPException), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
+
+
+def test_a_connection_that_was_accepted_before_a_drain_is_answered_and_a_later_one_waits():
+    """What the page of a device that cannot start yet does once it can: no request is lost in between."""
+    answered: list[bytes] = []
+
+    def application(_, start_response):
+        start_response("503 Service Unavailable", [("Content-Length", "4")])
+        return [b"busy"]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+        early, idle, late = (stack.enter_context(socket.socket()) for _ in range(3))
+        doors = server.open_doors(application, "", [listener.dup()])
+
+        def visit() -> None:
+            idle.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")  # and stays connected
+            answered.append(idle.recv(12))
+            doors.drain(SECONDS)
+            late.connect(listener.getsockname())
+            late.sendall(GET)
+            early.sendall(GET)
+            answered.append(early.recv(12))
+
+        for sock in (early, idle):
+            sock.settimeout(SECONDS)
+            sock.connect(listener.getsockname())
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        begun = time.monotonic()
+        assert doors.run()
+        visitor.join(SECONDS)
+        assert time.monotonic() - begun < SECONDS
+        assert answered == [b"HTTP/1.1 503"] * 2
+        taken, _ = listener.accept()
+        with taken:
+            assert taken.recv(4096) == GET
+
+
+def test_a_drain_ends_although_a_connection_sends_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as silent:
+        doors = server.open_doors(lambda *_: pytest.fail("asked"), "", [listener.dup()])
+        silent.connect(listener.getsockname())
+        threading.Timer(0.3, doors.drain, [0.3]).start()
+        assert doors.run()
