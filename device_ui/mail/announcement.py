@@ -170,6 +170,10 @@ class Announcer:
         if is_first_use and not self.is_idle():  # from now on the warnings do not wait for the hour
             self._go_on()
 
+    def has_proved(self, settings: SmtpSettings) -> bool:
+        """Return whether mail got through with exactly these settings last."""
+        return self._proved is not None and self._proved.settings == settings
+
     def look(self, settings: SmtpSettings, by: str) -> None:
         """Report that mail goes through these settings now, if History last said otherwise, and start the warnings.
 
