@@ -709,6 +709,33 @@ def test_a_login_that_is_refused_meanwhile_counts(desk):
     assert desk.announcer.round() == REFUSED_SECONDS
 
 
+@pytest.mark.parametrize("stops", [UNREACHABLE, ValueError("a fault of ours")], ids=str)
+def test_what_an_attempt_for_an_earlier_warning_ends_at_delays_no_newer_one(desk, stops):
+    desk.hold, desk.stops = threading.Event(), stops
+    desk.change(changed(port=588))
+    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.hold.set()
+    settle()
+    desk.stops = None
+    assert desk.work() == 0
+    assert now_of(desk.mails[-1][1]) == "evil.example.net"
+
+
+def test_a_login_that_was_refused_before_it_worked_delays_no_warning_of_after(desk):
+    desk.hold, desk.stops = threading.Event(), WRONG_LOGIN
+    desk.change(changed(port=588))
+    desk.announcer.look(OLD, "192.0.2.66")
+    desk.proved(OLD, by_alarm=True)
+    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.hold.set()
+    settle()
+    (left,) = json.loads(desk.outbox.facts()[CHANGES])
+    assert left["refusals"] == 0
+    desk.stops = None
+    assert desk.work() == 0
+    assert now_of(desk.mails[-1][1]) == "evil.example.net"
+
+
 def test_a_warning_that_a_newer_one_replaces_says_so_in_the_history(desk):
     desk.stops = UNREACHABLE
     desk.change(changed(port=588))

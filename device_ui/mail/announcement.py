@@ -92,6 +92,8 @@ class Route:
         self.tries, self.rest_until = Tries(), rest_until
         self.thread: threading.Thread | None = None
         self.is_busy = False
+        # Whether mail got through with this login since the attempt under way began: a refusal of before says nothing then.
+        self.has_worked = False
         # What the server said of the present warning while the ledger could not be written to: it must not go out twice.
         self.unrecorded: dict[str, Delivery] = {}
 
@@ -279,7 +281,8 @@ class Announcer:
         log.warning("event %d: mail goes through another server now", number)
         self._supersede(number)
         if self._proved:  # its login worked just now, whatever was refused before
-            self._routes.setdefault(self._proved.bound_to, Route(0.0)).rest_until = 0.0
+            route = self._routes.setdefault(self._proved.bound_to, Route(0.0))
+            route.rest_until, route.has_worked = 0.0, True
         self._proved, self._known, self._is_used = None, None, False
         self._report, self._left = report(number)
         for each in self._left:
@@ -359,10 +362,10 @@ class Announcer:
         route = self._routes[server.bound_to]
         if self._is_stopping or self._report is None:
             return None
-        thread = threading.Thread(
-            target=self._work, args=(server, route, self._report.event), name="warning", daemon=True
-        )
-        route.is_busy = True
+        # A newer warning has tries of its own: what this attempt ends at does not delay it.
+        arguments = (server, route, route.tries, self._report.event)
+        thread = threading.Thread(target=self._work, args=arguments, name="warning", daemon=True)
+        route.is_busy, route.has_worked = True, False
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no thread (TasksMax); the alarms need none
@@ -372,22 +375,22 @@ class Announcer:
         route.thread = thread
         return None
 
-    def _work(self, server: Server, route: Route, event: Event) -> None:
+    def _work(self, server: Server, route: Route, tries: Tries, event: Event) -> None:
         try:
-            self._warn(server, route, event)
+            self._warn(server, route, tries, event)
         except NotStored as error:
             log.error("what became of a warning is not stored: %s", error.reason)
-            route.tries.again(self._clock(), self._chance(), reply=error.reason)
+            tries.again(self._clock(), self._chance(), reply=error.reason)
         except Exception:
             log.exception("a warning failed by a fault of ours; it is tried again later")
-            route.tries.again(self._clock(), self._chance(), reply=FAULT)
+            tries.again(self._clock(), self._chance(), reply=FAULT)
         finally:
             route.is_busy = False
             self._bell.set()
 
-    def _warn(self, server: Server, route: Route, event: Event) -> None:
+    def _warn(self, server: Server, route: Route, tries: Tries, event: Event) -> None:
         open_ = self._open(server)
-        if server.refusals >= REFUSALS_MAXIMUM or route.tries.count >= TRIES_MAXIMUM:
+        if server.refusals >= REFUSALS_MAXIMUM or tries.count >= TRIES_MAXIMUM:
             step, reply = ("login", REFUSED) if server.refusals >= REFUSALS_MAXIMUM else ("", FAULT)
             dropped = [Delivery(each, DROPPED, step, reply, self._now()) for each in open_]
             self._learn(server, route, dropped, is_over=True)
@@ -397,7 +400,9 @@ class Announcer:
         found = [Delivery(name, each.verdict, each.step, each.reply, now) for name, each in outcomes.items()]
         if any(each.problem == "login refused" for each in outcomes.values()):
             server = shape.replace(server, refusals=server.refusals + 1)
-            route.rest_until = self._clock() + REFUSED_SECONDS
+            with self._lock:
+                if not route.has_worked:
+                    route.rest_until = self._clock() + REFUSED_SECONDS
             is_last = server.refusals >= REFUSALS_MAXIMUM
         if any(each.verdict == "delivered" for each in found):
             with self._lock:
@@ -406,8 +411,8 @@ class Announcer:
             self._sent(server.number)
         later = [each for each in found if each.verdict == "try later"]
         ended = [each for each in found if each not in later]
-        if later and not is_last and route.tries.count + 1 < TRIES_MAXIMUM:
-            route.tries.again(self._clock(), self._chance(), later[0].step, later[0].reply)
+        if later and not is_last and tries.count + 1 < TRIES_MAXIMUM:
+            tries.again(self._clock(), self._chance(), later[0].step, later[0].reply)
             self._learn(server, route, ended, is_over=False)
         else:
             dropped = [shape.replace(each, verdict=DROPPED) for each in later]
@@ -452,7 +457,7 @@ class Announcer:
                 names = tuple(dict.fromkeys([*server.ended, *route.unrecorded]))
                 made = self._warned(server, ended) if is_over else shape.replace(server, ended=names)
             else:  # the settings changed again meanwhile
-                made = present and shape.replace(present, refusals=server.refusals)
+                made = present if route.has_worked else present and shape.replace(present, refusals=server.refusals)
             left = [each for each in (made if each is present else each for each in before) if each]
             # What is known here counts, the ledger follows: a full flash must not make us ask once more.
             if not is_over:
