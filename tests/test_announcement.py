@@ -844,6 +844,34 @@ def test_a_reader_who_was_taken_off_the_list_is_warned_for_a_day_whatever_alarms
     assert desk.told == [ONE, TWO, EVIL, ACCOUNT]
 
 
+SLOW = pytest.mark.parametrize("before", [0.0, WALL - 30 * 24 * 3600], ids=["1970", "a month slow"])
+
+
+@SLOW
+def test_a_clock_that_is_set_takes_no_reader_away(desk, before):
+    desk.wall = before
+    desk.proved(OLD, by_alarm=True)
+    desk.listed = [Recipient(EVIL, "info")]
+    desk.proved(changed(), by_alarm=True)
+    desk.wall = WALL
+    desk.announcer.look(NEW, "")
+    desk.work()
+    assert desk.told == [ONE, TWO, EVIL, ACCOUNT]
+
+
+@SLOW
+def test_a_clock_that_is_set_takes_no_server_away(desk, before):
+    desk.wall = before
+    desk.change(NEW)
+    desk.work()
+    desk.wall = WALL
+    desk.proved(NEW, by_alarm=True)
+    assert '"old"' in desk.outbox.facts()[CHANGES]
+    desk.now += KEPT_SECONDS
+    desk.announcer.look(NEW, "")
+    assert '"old"' not in "".join(desk.outbox.facts().values())
+
+
 def test_a_reader_who_was_taken_off_the_list_is_not_warned_for_ever(desk):
     desk.proved(OLD, by_alarm=True)
     desk.listed = [Recipient(TWO, "info")]

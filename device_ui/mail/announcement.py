@@ -164,7 +164,7 @@ class Announcer:
             made = before.now(settings) if before and (by_alarm or settings.sealed) else before
             made = made or Server(settings, ())
             if by_alarm or not before:
-                made = made.read_by(readers, self._calendar.now())
+                made = made.read_by(readers, self._calendar.moment(), self._calendar.passed)
                 made = shape.replace(made, has_carried_alarm=by_alarm)
             is_first_use, self._is_used = not self._is_used, True
             self._keep(made)
@@ -294,8 +294,9 @@ class Announcer:
         """The servers that are left once the present one is, and those of them that are too many."""
         if self._proved is None:
             return list(self._left), []
-        now = self._calendar.now()
-        before = shape.replace(self._proved.read_by(self._proved.listed, now), left_at=now)
+        now = self._calendar.moment()
+        before = self._proved.read_by(self._proved.listed, now, self._calendar.passed)
+        before = shape.replace(before, left_at=now)
         same = next((each for each in self._left if each.bound_to == before.bound_to), None)
         if same:
             merged = before.joined(same)
@@ -480,7 +481,7 @@ class Announcer:
         """Whether a server that was left is needed for a warning, or for one of a further change."""
         if server.number or not (proved and proved.has_carried_alarm):
             return True
-        return self._calendar.now() - server.left_at < KEPT_SECONDS
+        return self._calendar.passed(server.left_at) < KEPT_SECONDS
 
     def _keep(self, proved: Server | None) -> None:
         """Keep what mail got through with, and of the servers that were left those that are needed."""
