@@ -71,6 +71,7 @@ class Desk:
         self.listed = [Recipient(ONE, "info"), Recipient(TWO, "fault")]
         self.stops: Exception | None = None
         self.unreachable: set[str] = set()
+        self.refusing: set[str] = set()
         self.hold: threading.Event | None = None
         self.unopened: Exception | None = None
         self.answers: dict[str, Outcome] = {}
@@ -158,6 +159,8 @@ class Session:
             raise self.desk.stops
         if self.server in self.desk.unreachable:
             raise UNREACHABLE
+        if self.server in self.desk.refusing:
+            raise WRONG_LOGIN
 
     def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Outcome]:
         self.desk.mails.append((tuple(recipients), message))
@@ -775,6 +778,32 @@ def test_what_another_server_took_is_no_warning_through_this_one(desk):
         for host in ("mail.example.com", "evil.example.net")
         for each in dict.fromkeys((ONE, TWO, ACCOUNT))
     )
+
+
+def test_a_reader_has_one_name_in_the_history_though_the_other_servers_are_gone_meanwhile(desk):
+    desk.change(EVIL_SERVER)
+    desk.work()
+    desk.proved(EVIL_SERVER, by_alarm=False)
+    desk.refusing, desk.answers = {EVIL_SERVER.host}, {TWO: LATER}
+    desk.announcer.look(changed(EVIL_SERVER, port=26), "")
+    settle()
+    while len(json.loads(desk.outbox.facts()[CHANGES])) == 2:
+        desk.now += desk.announcer.round() or 0
+        settle()
+    assert [each.recipient for each in desk.announcer.waiting(2)] == [f"{TWO} (mail.example.com:587)"]
+    desk.answers.clear()
+    desk.work()
+    delivered = {name for name, verdict in verdicts(desk, 2).items() if verdict == "delivered"}
+    assert delivered == {f"{each} (mail.example.com:587)" for each in (ONE, TWO, ACCOUNT)}
+
+
+def test_the_history_reads_the_ledger_once_for_all_who_wait_for_a_warning(desk):
+    desk.listed = [Recipient(f"reader{number}@example.com", "info") for number in range(RECIPIENTS_MAXIMUM)]
+    many_changes(desk)
+    asked: list[str] = []
+    desk.outbox._connection.set_trace_callback(asked.append)
+    assert len(desk.announcer.waiting(desk.outbox.last)) == RECIPIENTS_MAXIMUM + 1
+    assert len([each for each in asked if "FROM delivery" in each]) == 1
 
 
 def test_harmless_changes_that_use_up_the_hour_delay_no_warning_once_mail_goes_there(desk):

@@ -206,10 +206,13 @@ class Announcer:
     def waiting(self, number: int) -> list[Delivery]:
         """Who is still to be warned of this event, and the step and reply that the last attempt ended at."""
         with self._lock:
+            servers = [server for server in self._left if server.number == number != 0]
+            # Once for all: it reads the whole ledger, and the loop that takes alarms waits for it.
+            has_room = not servers or self._wait_for_room(number) <= 0
+            held = [(server, self._held_by(server, has_room)) for server in servers]
             return [
-                Delivery(self._label(each, server), "waiting", *self._held_by(server), 0.0)
-                for server in self._left
-                if server.number == number != 0
+                Delivery(_label(each, server), "waiting", step, reply, 0.0)
+                for server, (step, reply) in held
                 for each in self._open(server)
             ]
 
@@ -271,7 +274,8 @@ class Announcer:
 
         def report(number: int) -> tuple[Report, list[Server]]:
             made = Report(settings.bound_to, _told("Before", settings), shape.replace(event, number=number))
-            return made, [shape.replace(each, number=number, ended=()) for each in left]
+            is_only = len(left) == 1
+            return made, [shape.replace(each, number=number, ended=(), is_only=is_only) for each in left]
 
         def facts(number: int) -> Mapping[str, str | None]:
             made, owed = report(number)
@@ -288,7 +292,7 @@ class Announcer:
         for each in self._left:
             self._routes.setdefault(each.bound_to, Route(0.0)).begin_anew()
         for each in dropped:
-            self._record_only(number, each.everybody, each, TOO_MANY)
+            self._record_only(number, each.everybody, shape.replace(each, is_only=False), TOO_MANY)
 
     def _left_now(self) -> tuple[list[Server], list[Server]]:
         """The servers that are left once the present one is, and those of them that are too many."""
@@ -315,7 +319,7 @@ class Announcer:
                 self._record_only(server.number, self._open(server), server, reply)
 
     def _record_only(self, number: int, recipients: Sequence[str], server: Server, reply: str) -> None:
-        found = [Delivery(self._label(each, server), DROPPED, "", reply, self._now()) for each in recipients]
+        found = [Delivery(_label(each, server), DROPPED, "", reply, self._now()) for each in recipients]
         with contextlib.suppress(NotStored):
             self._outbox.record(number, found, done=False, is_alarm=False)
 
@@ -324,19 +328,14 @@ class Announcer:
         ended = {*server.ended, *self._routes[server.bound_to].unrecorded}
         return [each for each in server.everybody if each not in ended]
 
-    def _label(self, recipient: str, server: Server) -> str:
-        """A reader as History names them: with the server, where several warn of one event."""
-        is_only = len(self._left) <= 1
-        return recipient if is_only else f"{recipient} ({server.settings.host}:{server.settings.port})"
-
-    def _held_by(self, server: Server) -> tuple[str, str]:
+    def _held_by(self, server: Server, has_room: bool) -> tuple[str, str]:
         """The step and reply that a warning waits with."""
         route = self._routes[server.bound_to]
         if route.tries.count:
             return route.tries.step, route.tries.reply
         if route.rest_until > self._clock():
             return "login", RESTS
-        return ("", HELD) if self._wait_for_room(server.number) > 0 else ("", "")
+        return ("", "" if has_room else HELD)
 
     def _wait(self, server: Server) -> float:
         return max(self._routes[server.bound_to].wait(self._clock()), self._wait_for_room(server.number))
@@ -464,7 +463,7 @@ class Announcer:
             if not is_over:
                 self._left = left
             if ended or left != before:  # a try that fails writes nothing, but for a refused login
-                rows = [shape.replace(each, recipient=self._label(each.recipient, server)) for each in ended]
+                rows = [shape.replace(each, recipient=_label(each.recipient, server)) for each in ended]
                 facts = {CHANGES: spelt_list(left)}
                 self._outbox.record(server.number, rows, done=False, facts=facts, is_alarm=False)
             self._left, route.unrecorded = left, {}
@@ -500,6 +499,11 @@ class Announcer:
 def _until_room(sent: Sequence[float], now: float, most: int, seconds: float) -> float:
     """Seconds until fewer than `most` of these moments, in their order, are `seconds` old or younger."""
     return max(0.0, sent[-most] + seconds - now) if len(sent) >= most else 0.0
+
+
+def _label(recipient: str, server: Server) -> str:
+    """Return a reader as History names them: with the server, where several warn of one event."""
+    return recipient if server.is_only else f"{recipient} ({server.settings.host}:{server.settings.port})"
 
 
 def _told(when: str, settings: SmtpSettings) -> str:
