@@ -421,6 +421,7 @@ SENTENCES = {
     "the key has not 32 bytes": "키가 32바이트가 아닙니다",
     "the mail hook does not answer: {error}": "메일 서비스가 응답하지 않습니다({error})",
     "the mail hook went away before it answered": "메일 서비스가 응답하기 전에 종료되었습니다",
+    "the mail hook's answer is too long": "메일 서비스의 응답이 너무 깁니다",
     "the mail hook's answer is not understood": "메일 서비스의 응답을 이해할 수 없습니다",
     "this user may not ask for that": "이 사용자는 요청할 권한이 없습니다",
     "the settings are not those of the tab": "SMTP 탭의 설정이 아닙니다",
