@@ -23,13 +23,12 @@ from tests.boot.readme import deb_steps, maker_example
 from tests.boot.site import ACCOUNT, PAGE_SECONDS, Site, Visitor, answers, setup_code, until
 from tests.browser.conftest import ARGUMENTS, SCREENSHOTS
 from tests.product import ADMIN_PASSWORD, PASSWORD
+from tests.test_appliance import EXPOSURES
 
 Figure = Callable[[str, object], None]
 pytestmark = pytest.mark.timeout(900)
 
 PROCESSES = "pgrep --full --list-full '/usr/bin/device-ui (web|mailhook)' || true"
-# systemd's own figures (systemd-analyze security), and the most that they may be: docs and SECURITY.md name them.
-EXPOSURES = {"device-ui-web.service": 0.2, "device-ui-mailhook.service": 1.7, "device-ui-certificate.service": 1.5}
 MEMORY_MAXIMUM = 64 * 1024 * 1024
 SAVED, SENT = "Saved.", "The mail server accepted the test mail"
 
