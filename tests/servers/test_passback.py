@@ -25,7 +25,7 @@ from device_ui.mail.courier import Courier
 from device_ui.mail.verdict import Stopped
 from device_ui.settings import keys, seal, store
 from device_ui.settings.smtp import SmtpSettings
-from tests.product import PASSWORD, SECONDS, Browser, Product, settings_form, wait_for
+from tests.product import PASSWORD, Browser, Product, settings_form, wait_for
 from tests.servers.authority import Certificates
 from tests.servers.scripted import ScriptedServer, leading_to
 from tests.test_canary import base64_forms
