@@ -17,18 +17,18 @@ from types import MappingProxyType
 
 import pytest
 
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 
 PACKAGE = ROOT / "device_ui"
 ROOMS = ("settings", "mail", "web")
 # What a module may import besides its own room: exact names, or a room with all that is in it.
 ALLOWED = {
-    "settings": {"device_ui.errors", "device_ui.language", "device_ui.shape"},
+    "settings": {"device_ui.errors", "device_ui.i18n.translator", "device_ui.shape"},
     "mail": {
         "device_ui",
         "device_ui.errors",
-        "device_ui.device",
-        "device_ui.language",
+        "device_ui.config",
+        "device_ui.i18n.translator",
         "device_ui.log",
         "device_ui.rate_limit",
         "device_ui.settings.*",
@@ -37,47 +37,52 @@ ALLOWED = {
     "web": {
         "device_ui",
         "device_ui.errors",
-        "device_ui.device",
+        "device_ui.config",
         "device_ui.settings.*",
         "device_ui.mail.client",
-        "device_ui.language",
-        "device_ui.spreadsheet",
-        "device_ui.journal",
+        "device_ui.i18n.translator",
+        "device_ui.csv_export",
+        "device_ui.logging_setup",
         "device_ui.rate_limit",
         "device_ui.shape",
     },
-    "device_ui.device": {
+    "device_ui.config": {
         "device_ui.errors",
-        "device_ui.language",
-        "device_ui.places",
-        "device_ui.settings.record",
-        "device_ui.settings.smtp",
+        "device_ui.i18n.translator",
+        "device_ui.paths",
+        "device_ui.storage.toml_file",
+        "device_ui.settings.fields",
         "device_ui.shape",
     },
-    "device_ui.language": {"device_ui.errors", "device_ui.languages.ko", "device_ui.log", "device_ui.settings.record"},
+    "device_ui.i18n.translator": {
+        "device_ui.errors",
+        "device_ui.i18n.ko",
+        "device_ui.log",
+        "device_ui.storage.toml_file",
+    },
     "device_ui.languages": set(),
-    "device_ui.languages.ko": set(),
-    "device_ui.places": set(),
+    "device_ui.i18n.ko": set(),
+    "device_ui.paths": set(),
     "device_ui.rate_limit": set(),
     "device_ui.errors": set(),
     "device_ui.shape": set(),
-    "device_ui.spreadsheet": {"device_ui.errors", "device_ui.shape"},
-    "device_ui.journal": {"device_ui.log"},
+    "device_ui.csv_export": {"device_ui.errors", "device_ui.shape"},
+    "device_ui.logging_setup": {"device_ui.log"},
     "device_ui.log": set(),
-    "device_ui.console": {"device_ui.log", "device_ui.spreadsheet"},
+    "device_ui.cli.output": {"device_ui.log", "device_ui.csv_export"},
     "device_ui": set(),
 }
 # These put the rooms together, and nobody imports them.
 FREE = {
-    "device_ui.__main__",
-    "device_ui.alarm",
-    "device_ui.desk",
-    "device_ui.demo",
-    "device_ui.check",
-    "device_ui.factory",
-    "device_ui.certificate",
-    "device_ui.commands",
-    "device_ui.start",
+    "device_ui.cli.parser",
+    "device_ui.cli.entry",
+    "device_ui.cli.run",
+    "device_ui.cli.demo_server",
+    "device_ui.cli.check",
+    "device_ui.cli.factory_reset",
+    "device_ui.cli.certificate",
+    "device_ui.cli.commands",
+    "device_ui.cli.launch",
 }
 
 
@@ -189,28 +194,28 @@ def test_every_module_stands_in_a_room_or_is_named_here():
     assert {name for name in modules(PACKAGE) if room(name) == name} == {
         *FREE,
         "device_ui",
-        "device_ui.device",
+        "device_ui.config",
         "device_ui.errors",
-        "device_ui.console",
-        "device_ui.journal",
-        "device_ui.language",
+        "device_ui.cli.output",
+        "device_ui.logging_setup",
+        "device_ui.i18n.translator",
         "device_ui.languages",
-        "device_ui.languages.ko",
+        "device_ui.i18n.ko",
         "device_ui.log",
-        "device_ui.places",
+        "device_ui.paths",
         "device_ui.rate_limit",
         "device_ui.shape",
-        "device_ui.spreadsheet",
+        "device_ui.csv_export",
     }
 
 
 def test_arrows_are_found_at_all():
     found = arrows(PACKAGE)
-    assert Arrow("device_ui.settings.store", "device_ui.settings.flash") in found
+    assert Arrow("device_ui.settings.store", "device_ui.storage.files") in found
     assert Arrow("device_ui.web.pages.smtp", "device_ui.mail.client") in found
-    assert Arrow("device_ui.mail.daemon", "device_ui.mail.courier", for_types=True) in found
-    assert Arrow("device_ui.device", "device_ui.settings.smtp") in found
-    assert any(arrow.source == "device_ui.commands" and room(arrow.target) == "web" for arrow in found)
+    assert Arrow("device_ui.mail.daemon", "device_ui.mail.smtp.client", for_types=True) in found
+    assert Arrow("device_ui.config", "device_ui.settings.fields") in found
+    assert any(arrow.source == "device_ui.cli.commands" and room(arrow.target) == "web" for arrow in found)
 
 
 def test_no_module_is_imported_by_a_name_that_is_made_up_on_the_way():
@@ -249,15 +254,15 @@ def planted(module: str, code: str) -> list[Arrow]:
     ("module", "code", "target"),
     [
         ("web.app", "from device_ui.mail import courier", "mail.courier"),
-        ("web.app", "from device_ui.mail.courier import Courier", "mail.courier"),
-        ("web.app", "import device_ui.mail.outbox", "mail.outbox"),
-        ("web.app", "import device_ui.mail.outbox as client", "mail.outbox"),
+        ("web.app", "from device_ui.mail.smtp.client import Courier", "mail.courier"),
+        ("web.app", "import device_ui.mail.outbox.outbox", "mail.outbox"),
+        ("web.app", "import device_ui.mail.outbox.outbox as client", "mail.outbox"),
         ("web.app", "from ..mail import outbox", "mail.outbox"),
         ("web.app", "from ..mail.outbox import Outbox", "mail.outbox"),
         ("web.pages.smtp", "from ...mail import hook", "mail.hook"),
         ("web.pages", "from ...mail import hook", "mail.hook"),
         ("web.app", "def later():\n    from device_ui.mail import hook", "mail.hook"),
-        ("web.app", "if TYPE_CHECKING:\n    from device_ui.mail.hook import Hook", "mail.hook"),
+        ("web.app", "if TYPE_CHECKING:\n    from device_ui.mail.ipc.server import Hook", "mail.hook"),
         ("web.app", "try:\n    from device_ui.mail import daemon\nexcept ImportError:\n    pass", "mail.daemon"),
         ("web.app", "from device_ui.mail import client, postman", "mail.postman"),
         ("web.app", "from device_ui.mail import *", "mail"),
@@ -265,7 +270,7 @@ def planted(module: str, code: str) -> list[Arrow]:
         ("mail.hook", "from device_ui.web import guard", "web.guard"),
         ("mail.hook", "import device_ui.web", "web"),
         ("mail.hook", "from device_ui import check", "check"),
-        ("settings.smtp", "from device_ui.device import Device", "device"),
+        ("settings.smtp", "from device_ui.config import Device", "device"),
         ("settings.smtp", "from device_ui.mail import client", "mail.client"),
         ("settings.smtp", "from ..web import forms", "web.forms"),
         ("device", "from device_ui.settings import store", "settings.store"),
@@ -298,7 +303,7 @@ def test_right_arrow_is_let_through(module, code):
 def test_cycle_is_seen(where):
     line = where.format("from device_ui.settings import store")
     found = cycles(arrows(PACKAGE, {"device_ui.settings.rules": line}))
-    assert {"device_ui.settings.rules", "device_ui.settings.smtp", "device_ui.settings.store"} <= set(found)
+    assert {"device_ui.settings.rules", "device_ui.settings.fields", "device_ui.settings.store"} <= set(found)
 
 
 def test_cycle_for_types_alone_is_none():
@@ -326,9 +331,9 @@ def loaded(code: str, *words: str) -> set[str]:
 
 WEB = """
 import device_ui.web.app, device_ui.web.server
-import device_ui.web.pages.entry, device_ui.web.pages.smtp
+import device_ui.web.pages.login, device_ui.web.pages.smtp
 """
-HOOK = "import device_ui.mail.hook, device_ui.mail.postman, device_ui.mail.outbox"
+HOOK = "import device_ui.mail.ipc.server, device_ui.mail.delivery.worker, device_ui.mail.outbox.outbox"
 CLIENT = "import device_ui.mail.client"
 
 
@@ -354,7 +359,7 @@ def test_web_process_adds_no_part_of_ssl_and_email_to_what_bottle_and_waitress_l
 
 def test_hook_starts_without_what_only_a_mail_needs():
     found = loaded(HOOK)
-    assert {"sqlite3", "device_ui.mail.hook"} <= found
+    assert {"sqlite3", "device_ui.mail.ipc.server"} <= found
     assert (
         found & {"ssl", "_ssl", "smtplib", "email", "cryptography", "asyncio", "tomllib", "bottle", "waitress"} == set()
     )
@@ -369,7 +374,7 @@ UNNEEDED = {"ssl", "_ssl", "smtplib", "email", "cryptography", "bottle", "hashli
 STARTED = """
 import os, sys
 from pathlib import Path
-from device_ui.device import Device, Folders
+from device_ui.config import Device, Folders
 from device_ui.mail.daemon import Daemon
 Daemon(Device.load(Folders(*map(Path, sys.argv[1:]))))
 """

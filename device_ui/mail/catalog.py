@@ -106,7 +106,7 @@ def built_in() -> Catalog:
 def parse(path: Path, text: str) -> Catalog:
     """A catalogue from TOML. Raises `MakerFile`, with the line and column of what is wrong."""
     # Imported here: callers that only raise events need no catalogue.
-    from device_ui.settings.record import tables
+    from device_ui.storage.toml_file import tables
 
     try:
         found = tables(text)

@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 
 from device_ui.errors import CannotOpen, NoKey
-from device_ui.settings.digest import sha256
 from device_ui.shape import TYPE_CHECKING
+from device_ui.storage.sha256 import sha256
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives import hpke

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from device_ui.language import ENGLISH, accepted, load
+from device_ui.i18n.translator import ENGLISH, accepted, load
 from device_ui.shape import Any
 
 TITLE = "The e-mail page of this device cannot start."

@@ -6,10 +6,12 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 
 BANDIT = ROOT / ".venv" / "audit" / "bin" / "bandit"
-LEDGER = "the names in a query are constants of ours, what a person types is always a value (tests/test_history.py)"
+LEDGER = (
+    "the names in a query are constants of ours, what a person types is always a value (tests/mail/ipc/test_history.py)"
+)
 PROGRAM = "a list of words of ours; the program is ours, the system's, or the maker names it in device.toml"
 SENTENCE = "a sentence about a password"
 # What it finds, and why it stays.

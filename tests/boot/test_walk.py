@@ -22,7 +22,7 @@ from tests.boot.machine import MAIL_PORT, Machine, accelerator, overlay
 from tests.boot.readme import deb_steps, maker_example
 from tests.boot.site import ACCOUNT, PAGE_SECONDS, Site, Visitor, answers, setup_code, until
 from tests.browser.conftest import ARGUMENTS, SCREENSHOTS
-from tests.product import ADMIN_PASSWORD, PASSWORD
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD
 
 Figure = Callable[[str, object], None]
 pytestmark = pytest.mark.timeout(900)

@@ -8,17 +8,17 @@ from urllib.parse import quote
 
 from bottle import HTTPError, HTTPResponse, request, response
 
-from device_ui.language import LANGUAGES, accepted
-from device_ui.web import wanted
+from device_ui.i18n.translator import LANGUAGES, accepted
+from device_ui.web.auth import return_path
+from device_ui.web.auth.guard import cookie, is_tls, see_other
 from device_ui.web.forms import posted, text
-from device_ui.web.guard import cookie, is_tls, see_other
 
 # It holds the language and nothing else, so that it tells nobody apart; scripts do not need it.
 COOKIE, COOKIE_SECONDS = "language", 365 * 24 * 3600
 # Where the choice leads back to: a page of ours, and never a stranger's ("//evil.example"), however it is spelt.
 PAGE_PATTERN = re.compile(r"/[a-z][a-z/-]{0,40}(?:\?[A-Za-z0-9%&=+._*~-]{0,1000})?")
 # Pages that their query makes another one.
-QUERIED = frozenset({"/setup", "/login", *wanted.QUERIED})
+QUERIED = frozenset({"/setup", "/login", *return_path.QUERIED})
 # A page that differs by both; whatever stands in front must not hand one reader's to another.
 VARIES = "Accept-Language, Cookie"
 
