@@ -22,6 +22,7 @@ from device_ui.web.auth.sessions import Sessions
 from device_ui.web.auth.throttle import Throttle
 from device_ui.web.context import AppContext
 from device_ui.web.hook_state import Following
+from device_ui.web.http.headers import HEADERS, NO_STORE
 from device_ui.web.pages import event_codes, history, language, login, recipients, smtp, test_mail
 
 if TYPE_CHECKING:
@@ -29,25 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# OWASP Secure Headers. No inline code anywhere; "same-origin" and not "no-referrer", since with the latter browsers
-# send "Origin: null" with our own forms (Fetch, 3.1).
-HEADERS = (
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "same-origin"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-)
 # What is told in the place of bottle's own words, which repeat the path: nothing that a stranger typed is looked up among our
 # sentences.
 SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log tells more."}
-NO_STORE = ("Cache-Control", "no-store")
 
 
 def make(device: Device, clock: Callable[[], float] = time.monotonic) -> Callable[..., Iterable[bytes]]:

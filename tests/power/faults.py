@@ -24,8 +24,9 @@ from pathlib import Path
 from device_ui.cli import factory_reset
 from device_ui.config import Device, Folders
 from device_ui.errors import DeviceUIError
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.disk_reserve import Reserve
-from device_ui.mail.outbox.outbox import Delivery, Event, Outbox
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, rotation, seal
 from device_ui.settings.fields import SmtpSettings, parse
 from device_ui.settings.recipients import Recipient

@@ -22,8 +22,9 @@ from typing import Any
 from device_ui.cli import factory_reset
 from device_ui.config import Device, Folders
 from device_ui.errors import Damaged, DeviceUIError
+from device_ui.mail.events import Event
 from device_ui.mail.outbox.disk_reserve import Reserve
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, rotation, seal
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipients

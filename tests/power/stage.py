@@ -22,7 +22,8 @@ from typing import Any
 
 from device_ui.config import Device, Folders
 from device_ui.mail import client
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, seal
 from device_ui.settings.fields import parse
 from device_ui.settings.store import Store

@@ -11,7 +11,8 @@ import pytest
 
 from device_ui.config import Device, Folders
 from device_ui.errors import Damaged, DeviceUIError
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, seal
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import RecipientStore, RecordStore, Store

@@ -13,8 +13,9 @@ import pytest
 from device_ui.config import Device, Folders
 from device_ui.errors import DeviceUIError, HookError, NotStored
 from device_ui.mail import client
+from device_ui.mail.events import Event
 from device_ui.mail.outbox.disk_reserve import Reserve
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys
 from device_ui.settings.store import Store
 from device_ui.web.auth.administrator import Administrator

@@ -20,7 +20,8 @@ import pytest
 
 from device_ui.mail import client
 from device_ui.mail.clock import BOOT_ID
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
 from tests.helpers.product import PASSWORD, Product, settings_form, wait_for
 from tests.mail.test_daemon import save, state
 from tests.servers.authority import Certificates

@@ -19,7 +19,8 @@ import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import catalog, client
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.store import Store
 from device_ui.storage import files
 from tests.helpers.product import SECONDS, Product, settings_form, wait_for

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Catalog, Kind
+from device_ui.mail.events import CodeCount, Digest, Event
 from device_ui.mail.ipc.requests import cleaned
 from device_ui.mail.message.compose import Envelope, compose_digest, compose_test
-from device_ui.mail.outbox.outbox import CodeCount, Digest, Event
 from device_ui.settings.fields import SmtpSettings
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC

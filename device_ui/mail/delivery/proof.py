@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from device_ui import shape
 from device_ui.mail.catalog import SERVER_CHANGED
-from device_ui.mail.outbox.outbox import Event
+from device_ui.mail.events import Event
 from device_ui.settings.fields import SmtpSettings, recheck
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM
 from device_ui.shape import Any, dataclass

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from device_ui.log import Log
 from device_ui.mail.clock import LOOK_SECONDS, PENDING, Clock
 from device_ui.mail.delivery.batching import HOUR, Batch, Batcher, Tried
-from device_ui.mail.outbox.outbox import Delivery, Event, Outbox
+from device_ui.mail.events import Delivery, Event
+from device_ui.mail.outbox.outbox import Outbox
 
 log = Log(__name__)
 

@@ -34,7 +34,8 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import HOUR
 from device_ui.mail.delivery.proof import Bound, Report, Server, read, read_report, spelt, spelt_list
 from device_ui.mail.delivery.retry import RETRY_FIRST, RETRY_MAXIMUM, RetryState
-from device_ui.mail.outbox.outbox import Delivery, Event, Outbox
+from device_ui.mail.events import Delivery, Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
 from device_ui.shape import Any, Protocol

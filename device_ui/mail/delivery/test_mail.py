@@ -18,7 +18,7 @@ from device_ui.log import Log
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.quota import Quota
-from device_ui.mail.outbox.outbox import Event
+from device_ui.mail.events import Event
 from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings, recheck
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient, addresses

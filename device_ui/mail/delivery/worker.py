@@ -25,7 +25,8 @@ from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.sender import DeliverySession, Transport
 from device_ui.mail.delivery.server_change import ServerChangeNotifier
 from device_ui.mail.delivery.status import DeliveryStatus
-from device_ui.mail.outbox.outbox import Delivery, Outbox
+from device_ui.mail.events import Delivery
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.recorder import Recorder
 from device_ui.rate_limit import TokenBucket
 from device_ui.settings.fields import SmtpSettings

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.message import format
 from device_ui.mail.message.format import moment
-from device_ui.mail.outbox.outbox import Delivery, Event, Outbox
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.search import SOON, SORTS, Query, find
 from device_ui.shape import Any
 

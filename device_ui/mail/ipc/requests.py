@@ -15,7 +15,8 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.background import Background
 from device_ui.mail.delivery.test_mail import RequestError, Tester
 from device_ui.mail.delivery.worker import DeliveryWorker
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.shape import TYPE_CHECKING, Any, dataclass
 
 if TYPE_CHECKING:

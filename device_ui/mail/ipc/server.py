@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterator, Mapping
 from device_ui.errors import NotStored
 from device_ui.log import Log
 from device_ui.mail.delivery.worker import DeliveryWorker
+from device_ui.mail.events import Event
 from device_ui.mail.ipc.connection import UNREAD_MAXIMUM, ClientConnection, ClientConnections
 from device_ui.mail.ipc.protocol import from_json, from_words, spelt
 from device_ui.mail.ipc.requests import Answer, RequestError, RequestHandler
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.shape import Any, dataclass
 
 log = Log(__name__)

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, spoken
 from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
+from device_ui.mail.events import Digest, Event
 from device_ui.mail.message import format
 from device_ui.mail.message.format import local, moment, numbers, span
-from device_ui.mail.outbox.outbox import Digest, Event
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
 from device_ui.shape import dataclass

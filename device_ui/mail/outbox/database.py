@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from device_ui.errors import ErrorConversion, NotReadable, NotStored
+from device_ui.mail.events import DEVICE
 from device_ui.mail.outbox import retention
-from device_ui.mail.outbox.disk_reserve import DEVICE, Reserve
+from device_ui.mail.outbox.disk_reserve import Reserve
 from device_ui.shape import Any, TypeVar
 from device_ui.storage import files
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from device_ui.errors import NotStored
+from device_ui.mail.events import DEVICE
 from device_ui.storage import files
 
 # The disk must have this many times the reserve free before it is set aside again.
@@ -17,7 +18,7 @@ ROOM = 2
 # It is given up in so many parts, one at a time: what is given up can be taken by every program that writes to this disk.
 PARTS = 16
 # Who uses it up besides users, who are uids: the device itself, for its own events; the mails of events.
-DEVICE, MAIL = -1, -2
+MAIL = -2
 # How many parts each of them may use up. Root, who raises the alarms of most devices, finds a quarter, whatever mails and one
 # other user have used up.
 SHARES = {0: PARTS, DEVICE: PARTS, MAIL: PARTS // 2}

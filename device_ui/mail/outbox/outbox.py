@@ -16,10 +16,10 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from device_ui.mail.events import CodeCount, Delivery, Digest, Event
 from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.database import Database, Facts, keep_facts
-from device_ui.mail.outbox.disk_reserve import DEVICE, MAIL
-from device_ui.shape import dataclass
+from device_ui.mail.outbox.disk_reserve import MAIL
 
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid"
 # The fact that says what the last mail lost: verdict, step and reply. By no date of the table: a clock may have been wrong.
@@ -38,65 +38,6 @@ EXPIRED_ALONE = (
     "(SELECT 1 FROM delivery WHERE delivery.number = event.number) AND NOT EXISTS "
     "(SELECT 1 FROM event AS other WHERE other.mail = event.number AND other.mail <> other.number AND other.mail <> 0)"
 )
-
-
-@dataclass(frozen=True)
-class Event:
-    """One event. Times are seconds since 1970; `time` is when it happened, `accepted` when we took it.
-
-    `number` is 0 until the ledger has given one. `waiting` tells whether mail is still to be sent for it, `mail` which
-    mail tells of it (0: not decided), `clock` what `time` rests on; without a date both times are 0. `user` is the uid of
-    who raised it, `DEVICE` for the device itself.
-    """
-
-    code: str
-    type: str
-    time: float
-    accepted: float
-    source: str = ""
-    text: str = ""
-    waiting: bool = True
-    number: int = 0
-    mail: int = 0
-    clock: str = ""
-    user: int = DEVICE
-
-
-@dataclass(frozen=True)
-class CodeCount:
-    """Events of one code in a digest: how many, and the first and last `time` (0: not known)."""
-
-    code: str
-    count: int
-    first: float
-    last: float
-
-
-@dataclass(frozen=True)
-class Digest:
-    """What one mail tells of: `codes` with counts, `ranges` of numbers from first to last, the oldest `events`."""
-
-    number: int
-    type: str
-    codes: Sequence[CodeCount]
-    ranges: Sequence[tuple[int, int]]
-    events: Sequence[Event]
-
-    @property
-    def count(self) -> int:
-        """How many events the mail tells of."""
-        return sum(each.count for each in self.codes)
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What became of one event's mail for one recipient: the last `verdict`, its `step` and the server's `reply`."""
-
-    recipient: str
-    verdict: str
-    step: str
-    reply: str
-    time: float
 
 
 class Outbox(Database):

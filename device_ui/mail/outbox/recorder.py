@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from device_ui.mail.outbox.outbox import Delivery, Outbox
+from device_ui.mail.events import Delivery
+from device_ui.mail.outbox.outbox import Outbox
 
 
 class Recorder:

@@ -10,8 +10,9 @@ from waitress.utilities import build_http_date
 from device_ui import logging_setup
 from device_ui.rate_limit import TokenBucket
 from device_ui.shape import Any
-from device_ui.web import app, client_address
+from device_ui.web import client_address
 from device_ui.web.http import parser
+from device_ui.web.http.headers import HEADERS, NO_STORE
 
 log = logging.getLogger(__name__)
 ERRORS = logging_setup.Errors()
@@ -21,12 +22,12 @@ FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO
 
 
 # As they go out; a page may say something else of the last.
-LINES = {name.lower(): f"{name}: {value}\r\n".encode() for name, value in (*app.HEADERS, app.NO_STORE)}
+LINES = {name.lower(): f"{name}: {value}\r\n".encode() for name, value in (*HEADERS, NO_STORE)}
 ALL = (b"".join(LINES.values()),)
 
 
 class SecurityHeaders:
-    """`app.HEADERS` on every status, whoever made the answer: a page, waitress, or its reader of proxy headers."""
+    """`HEADERS` on every status, whoever made the answer: a page, waitress, or its reader of proxy headers."""
 
     # Of waitress.
     response_headers: list[tuple[str, str]]

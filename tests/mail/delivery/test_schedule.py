@@ -15,7 +15,8 @@ from device_ui.errors import NotStored
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batch, Batcher
 from device_ui.mail.delivery.schedule import Schedule
-from device_ui.mail.outbox.outbox import Delivery, Event, Outbox
+from device_ui.mail.events import Delivery, Event
+from device_ui.mail.outbox.outbox import Outbox
 
 MEMORY = Path("/dev/shm")
 NOW, MINUTE, HOUR = 1_800_000_000.0, 60.0, 3600.0  # 2027-01-15

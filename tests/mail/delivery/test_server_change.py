@@ -36,7 +36,7 @@ from device_ui.mail.delivery.server_change import (
     USED_SECONDS,
     ServerChangeNotifier,
 )
-from device_ui.mail.outbox.outbox import Delivery, Event
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient

@@ -24,7 +24,8 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.delivery.retry import delay
 from device_ui.mail.delivery.worker import RETRY_SECONDS, DeliveryWorker
-from device_ui.mail.outbox.outbox import Delivery, Digest, Event, Outbox
+from device_ui.mail.events import Delivery, Digest, Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp import advice
 from device_ui.mail.smtp.client import SmtpClient
 from device_ui.mail.smtp.outcome import Outcome, SessionError

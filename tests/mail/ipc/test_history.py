@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from device_ui.mail import catalog
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.ipc import history
 from device_ui.mail.ipc.history import BadQuery
-from device_ui.mail.outbox.outbox import Delivery, Event, Outbox
+from device_ui.mail.outbox.outbox import Outbox
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
 DAY = 24 * 3600.0

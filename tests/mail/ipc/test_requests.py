@@ -17,9 +17,10 @@ from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery import test_mail
 from device_ui.mail.delivery.quota import Quota
+from device_ui.mail.events import Event
 from device_ui.mail.ipc import protocol
 from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestError, RequestHandler
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.store import Store
 from tests.helpers.product import SECONDS, no_thread

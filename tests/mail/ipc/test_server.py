@@ -25,13 +25,12 @@ from hypothesis import strategies as st
 from device_ui.errors import NotStored
 from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
+from device_ui.mail.events import DEVICE, Event
 from device_ui.mail.ipc import protocol
 from device_ui.mail.ipc.connection import CONNECTIONS_MAXIMUM, LONG_SECONDS, UNREAD_SECONDS, ClientConnections, listen
 from device_ui.mail.ipc.peer_credentials import Permissions
 from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestError, RequestHandler, cleaned, seconds
 from device_ui.mail.ipc.server import IpcServer
-from device_ui.mail.outbox.disk_reserve import DEVICE
-from device_ui.mail.outbox.outbox import Event
 from tests.helpers.product import wait_for
 
 NOW = 1_800_000_000.25

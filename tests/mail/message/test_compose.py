@@ -21,9 +21,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from device_ui.mail.catalog import Kind
+from device_ui.mail.events import Event
 from device_ui.mail.ipc.requests import cleaned
 from device_ui.mail.message.compose import Envelope, compose, message_id
-from device_ui.mail.outbox.outbox import Event
 from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings
 from tests.helpers.product import ROOT

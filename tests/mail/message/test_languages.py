@@ -9,8 +9,8 @@ import pytest
 
 from device_ui.i18n.translator import load
 from device_ui.mail.catalog import MESSAGE, built_in
+from device_ui.mail.events import CodeCount, Digest, Event
 from device_ui.mail.message.compose import Envelope, compose, compose_digest, compose_test, languages
-from device_ui.mail.outbox.outbox import CodeCount, Digest, Event
 from device_ui.settings import recipients
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient, from_values, to_values

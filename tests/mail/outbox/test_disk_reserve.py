@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from device_ui.errors import NotStored
-from device_ui.mail.outbox.disk_reserve import DEVICE, MAIL, PARTS, Reserve
-from device_ui.mail.outbox.outbox import Event, Outbox
+from device_ui.mail.events import DEVICE, Event
+from device_ui.mail.outbox.disk_reserve import MAIL, PARTS, Reserve
+from device_ui.mail.outbox.outbox import Outbox
 
 KIB, MIB = 1024, 1024 * 1024
 SIZE, ROOT = 256 * KIB, 0

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
-from device_ui.mail.outbox.outbox import Delivery, Event, Outbox
+from device_ui.mail.events import Delivery, Event
+from device_ui.mail.outbox.outbox import Outbox
 from tests.helpers.product import ROOT
 
 # Accepts batches of these sizes and says each time on descriptor 1 that they were accepted.

@@ -20,8 +20,9 @@ from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.delivery.worker import DeliveryWorker
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox import retention
-from device_ui.mail.outbox.outbox import Delivery, Event, Outbox
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import Outcome
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.store import Store
