@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from device_ui.errors import HookError
-from device_ui.shape import Any
 
 # The hook's name of a column, and its head.
 COLUMNS = {

@@ -1,30 +1,43 @@
-"""Log lines of the pages: what a person typed or a server said can neither end one nor colour the terminal that shows it."""
+"""Log lines of both processes and of the commands: one printable line for each message, whatever a client or a server sent.
+
+Texts of clients, mail servers and events appear in log lines. A control character in one could end the line, so that the
+rest passes for a line of this product, or could change what the reader's terminal shows.
+"""
 
 from __future__ import annotations
 
 import logging
 
-from device_ui.log import LINE_MAXIMUM, escaped, indented
-
 log = logging.getLogger(__name__)
 
-# The journal adds the time by itself.
+# The journal adds the time.
 FORMAT = "%(name)s: %(message)s"
+# Characters. The longest header field is 8 KiB, and a client may send one in every request.
+LINE_MAXIMUM = 1000
 
 
-class WholeLines(logging.Formatter):
-    """One line a message; the lines of a traceback are indented, so that none of them passes for a message."""
+def escaped(text: str) -> str:
+    r"""Return the text with every character that is not printable as a Python escape (``\n``, ``\x1b``, ``\u202e``)."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+class LineFormatter(logging.Formatter):
+    """Format a message as one line of `LINE_MAXIMUM` characters at most.
+
+    The lines of a traceback are indented, so that none of them passes for a message.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """The message in one line."""
+        """Return the message as one line."""
         return escaped(super().formatMessage(record))[:LINE_MAXIMUM]
 
     def formatException(self, ei: object) -> str:  # noqa: N802
-        """The traceback, indented."""
-        return indented(super().formatException(ei))  # type: ignore[arg-type]
+        """Return the traceback, indented."""
+        lines = super().formatException(ei).split("\n")  # type: ignore[arg-type]
+        return "\n".join(f"    {escaped(line)}" for line in lines)
 
 
-class Errors:
+class ErrorStream:
     """``wsgi.errors`` as log lines: bottle writes its tracebacks there, past every formatter."""
 
     def write(self, text: str) -> None:
@@ -33,18 +46,22 @@ class Errors:
             log.error("| %s", line)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no text is buffered."""
 
 
-def keep_last_resort_whole() -> None:
-    """From now on, for a command, which has no handler: what is logged goes to its terminal (`logging.lastResort`)."""
+def for_command() -> None:
+    """Set up a command, which has no handler: its warnings go to standard error (`logging.lastResort`)."""
     if logging.lastResort:
-        logging.lastResort.setFormatter(WholeLines("%(message)s"))
+        logging.lastResort.setFormatter(LineFormatter("%(message)s"))
 
 
-def keep_lines_whole() -> None:
-    """From now on, for every handler of this process; and without what strangers can make waitress tell at will."""
+def for_process() -> None:
+    """Set up a process that serves: its lines go to standard error."""
+    # A closed standard error is no reason to fail, nor to write a traceback to it.
+    logging.raiseExceptions = False
+    logging.basicConfig(level=logging.INFO)
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(WholeLines(FORMAT))
+        handler.setFormatter(LineFormatter(FORMAT))
+    # Without what any client could make waitress write at will.
     logging.getLogger("waitress").setLevel(logging.WARNING)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from device_ui.log import escaped
+from device_ui.logging_setup import escaped
 from device_ui.mail.smtp import tls
 from device_ui.settings import rules
 from device_ui.storage import files

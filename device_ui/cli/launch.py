@@ -12,9 +12,10 @@ import errno
 import os
 import time
 
+from device_ui import logging_setup
 from device_ui.config import Device, Folders, is_activated, notify_status
 from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, NotStored
-from device_ui.log import Log, escaped
+from device_ui.logging_setup import escaped
 
 # sysexits.h
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
@@ -71,7 +72,7 @@ def web(data: str | None, listen: str = LISTEN) -> int:
     templates.compile_usual()
     from device_ui.web import server
 
-    _keep_log()
+    logging_setup.for_process()
     try:
         found = device(data)
         server.serve(found, listen, found["web.trusted_proxy"])
@@ -90,7 +91,7 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
     """
     from device_ui.mail.daemon import Daemon
 
-    Log.to_stderr()
+    logging_setup.for_process()
     reason = ""
     while True:
         try:
@@ -137,13 +138,3 @@ def _report(error: DeviceUIError) -> None:
 
     output.say(f"device-ui: {error}; waiting until it is right", is_error=True)
     notify_status(os.environ, escaped(f"waiting: {error}"))
-
-
-def _keep_log() -> None:
-    """With `logging`, as waitress needs it."""
-    import logging
-
-    from device_ui import logging_setup
-
-    logging.basicConfig(level=logging.INFO)
-    logging_setup.keep_lines_whole()

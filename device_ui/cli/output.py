@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 from device_ui import csv_export
-from device_ui.log import escaped
+from device_ui.logging_setup import escaped
 
 Lines = Iterable[Mapping[str, Any]]
 

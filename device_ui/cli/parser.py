@@ -119,7 +119,7 @@ def _listen(one: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    logging_setup.keep_last_resort_whole()
+    logging_setup.for_command()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if Path(sys.argv[0]).name == "sendmail":  # as a link at /usr/sbin/sendmail
         words.insert(0, "sendmail")

@@ -12,14 +12,14 @@ A maker adds the names of his own events, or changes a sentence, in ``ko.toml`` 
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from device_ui.errors import MakerFile
-from device_ui.log import Log
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # What the device speaks, and what each calls itself.
 LANGUAGES = {"en": "English", "ko": "한국어"}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import signal
 import socket
 import threading
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from device_ui.config import Device, host_name, listen_fds
 from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
-from device_ui.log import Log
 from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
@@ -30,7 +31,6 @@ from device_ui.settings import keys, rotation, seal
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipients
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.storage import files
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from device_ui.mail.smtp.client import SmtpClient
     from device_ui.mail.smtp.session import Watch
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Seconds without a call and without mail after which a hook that can be started again ends; longer than a storm's window,
 # which lives in memory.

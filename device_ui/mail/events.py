@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from device_ui.shape import dataclass
+from dataclasses import dataclass
 
 # The `user` of an event that the device itself raises; otherwise it is a uid.
 DEVICE = -1

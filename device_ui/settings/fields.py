@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from device_ui.settings import rules
 from device_ui.settings.rules import Invalid, PasswordRule
-from device_ui.shape import Any, dataclass, field
 
 Rule = Callable[[str], Any]
 

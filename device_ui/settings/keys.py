@@ -10,13 +10,13 @@ sealed to either opens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from device_ui.errors import CannotOpen, Damaged, NoKey
 from device_ui.settings import seal
 from device_ui.settings.fields import BY_NAME, SmtpSettings
-from device_ui.shape import dataclass, field
 from device_ui.storage import files, toml_file
 
 PRIVATE_COMMENT = "device-ui: the private key of the mail hook. Whoever has it can read the mail password."

@@ -6,12 +6,12 @@ With no recipient listed it is the SMTP account's address, so that the SMTP tab 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.rules import Invalid
-from device_ui.shape import dataclass
 from device_ui.storage.toml_file import Value
 
 RECIPIENTS_MAXIMUM = 20

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-
-from device_ui.shape import dataclass
+from dataclasses import dataclass
 
 # The manual's six sentences, to the letter.
 HOST_SENTENCE = "Please enter an SMTP host within 100 characters."

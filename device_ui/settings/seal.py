@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from device_ui.errors import CannotOpen, NoKey
-from device_ui.shape import TYPE_CHECKING
 from device_ui.storage.sha256 import sha256
 
 if TYPE_CHECKING:

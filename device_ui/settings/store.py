@@ -7,14 +7,15 @@ from a backup is a revision of its own without anybody counting. ``""`` is the r
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from device_ui import shape
 from device_ui.errors import Conflict, Damaged, NotStored
 from device_ui.settings.fields import FIELDS, SmtpSettings, recheck
 from device_ui.settings.recipients import Recipients, from_values, to_values
-from device_ui.shape import Generic, TypeVar, dataclass
 from device_ui.storage import files, toml_file
 from device_ui.storage.sha256 import sha256
 
@@ -143,7 +144,7 @@ def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | str:
 
 def encode(settings: SmtpSettings) -> bytes:
     """The settings file's bytes; a relay without login has no `sealed` line."""
-    values = {name: value for name, value in shape.asdict(settings).items() if value is not None}
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
     return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
-from device_ui.shape import Any
 from device_ui.storage.sha256 import sha256
 
 Value = str | int | bool

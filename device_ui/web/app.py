@@ -9,12 +9,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bottle import Bottle, HTTPError, request, response
 
 from device_ui.config import Device
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web import static_files
 from device_ui.web.auth.administrator import Administrator
 from device_ui.web.auth.guard import Guard, own_names, see_other

@@ -11,12 +11,13 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from device_ui.config import BRAND, Device
 from device_ui.errors import MakerFile
-from device_ui.shape import Any, dataclass
 from device_ui.web import contrast, picture
 from device_ui.web.static_files import ASSETS, Asset, StaticFiles, packed
 

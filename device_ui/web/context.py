@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bottle import response
 
@@ -13,7 +15,6 @@ from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, spoken
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.shape import TYPE_CHECKING, Any, dataclass, field
 from device_ui.web import static_files
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from device_ui.mail import client
-from device_ui.shape import Any
 
 # Seconds for which a hook that says nothing is taken to be alive.
 ALIVE_SECONDS = 1.0

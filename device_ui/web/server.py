@@ -9,14 +9,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
-from device_ui import logging_setup
 from device_ui.config import Device, listen_fds
 from device_ui.errors import Damaged, DeviceUIError
-from device_ui.shape import Any
 from device_ui.storage import files
 from device_ui.web import app, client_address, unavailable
 from device_ui.web.auth.administrator import Administrator, Record
@@ -57,7 +56,6 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", rest_seconds: fl
     # No core dump may hold a password that somebody is just typing.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prepare(device)
-    logging_setup.keep_lines_whole()
     handed = listen_fds(os.environ)
     site = app.site(device)
     server = open_doors(app.routes(site), listen, handed, trusted_proxy, Limits(connections=_connections()))

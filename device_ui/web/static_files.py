@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bottle import HTTPError, HTTPResponse, request
 
 import device_ui
-from device_ui.shape import dataclass
 
 PACKAGE = Path(device_ui.__file__).parent
 # In a checkout `static` and `views` stand beside the package, in an installation inside it.

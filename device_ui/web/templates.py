@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from bottle import SimpleTemplate, html_escape
 
-from device_ui.shape import Any
 from device_ui.web import static_files
 
 SPECIAL = re.compile("[&<>\"']")

@@ -118,6 +118,7 @@ def test_alarm_is_raised_without_what_it_does_not_need(product: Product):
     unneeded = {"argparse", "dataclasses", "inspect", "typing", "pathlib", "subprocess", "logging", "threading"}
     assert unneeded & set(loaded.split()) == set()
     assert [name for name in loaded.split() if name.startswith("device_ui.") and "mail" not in name] == [
+        "device_ui.cli",
         "device_ui.paths",
         "device_ui.errors",
         "device_ui.cli.entry",

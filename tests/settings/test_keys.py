@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 
 import pytest
 
-from device_ui import shape
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotStored
 from device_ui.settings import keys, seal
 from device_ui.settings.fields import SmtpSettings
@@ -181,7 +181,7 @@ def test_a_private_file_of_before_is_read_and_gets_the_public_half(private, publ
 def sealed_as(sign_in: str, password: str, pair: keys.KeyPair) -> SmtpSettings:
     """Settings with a password of any kind, as anyone can seal it."""
     plain = SmtpSettings("mail.example.com", 587, "x", "a@b.cc", sign_in=sign_in)
-    return shape.replace(plain, sealed=seal.seal(password, pair.public, plain.bound_to))
+    return dataclasses.replace(plain, sealed=seal.seal(password, pair.public, plain.bound_to))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_ui import shape
 from device_ui.errors import Conflict, Damaged, NotStored
 from device_ui.settings import store
 from device_ui.settings.fields import BY_NAME, SmtpSettings
@@ -325,7 +324,7 @@ def test_what_is_damaged_is_set_aside_for_one_of_two_alone(tab, monkeypatch):
 
     monkeypatch.setattr(files, "set_aside", late)
     with pytest.raises(Conflict):
-        tab.save(shape.replace(STORED, sender_name="The second"), seen)
+        tab.save(dataclasses.replace(STORED, sender_name="The second"), seen)
     assert tab.load().settings == STORED
     assert [each.name for each in files.set_aside_files(tab.path)] == ["smtp.toml.damaged-1"]
 

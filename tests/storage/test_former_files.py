@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from device_ui import shape
 from device_ui.settings import keys
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
@@ -168,4 +169,4 @@ def test_every_one_of_ours_is_here(folders):
     ours = (folders.settings, folders.recipients, folders.administrator, folders.key_file, folders.public_key)
     names = {each.partition(" ")[0] for each in FORMER}
     assert names == {*(path.name for path in ours), "throttle.toml"}
-    assert shape.names(SmtpSettings)[-1] == "sealed"
+    assert dataclasses.fields(SmtpSettings)[-1].name == "sealed"

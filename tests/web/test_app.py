@@ -278,12 +278,12 @@ ANSI = "\x1b[31m\x1b]0;title\x07"
 )
 def test_a_log_line_stays_one_plain_line_whatever_was_typed(typed, line):
     record = logging.LogRecord("device_ui", logging.INFO, "", 0, "%s", (typed,), None)
-    assert logging_setup.WholeLines(logging_setup.FORMAT).format(record) == f"device_ui: {line}"
+    assert logging_setup.LineFormatter(logging_setup.FORMAT).format(record) == f"device_ui: {line}"
 
 
 def test_a_log_line_is_bounded():
     record = logging.LogRecord("device_ui", logging.INFO, "", 0, "x" * 9000, (), None)
-    assert len(logging_setup.WholeLines(logging_setup.FORMAT).format(record)) == 1000
+    assert len(logging_setup.LineFormatter(logging_setup.FORMAT).format(record)) == 1000
 
 
 def test_a_traceback_in_the_log_passes_for_no_message():
@@ -291,14 +291,14 @@ def test_a_traceback_in_the_log_passes_for_no_message():
         raise ValueError(f"a\n{FORGED}\n{ANSI}")
     except ValueError:
         record = logging.LogRecord("device_ui", logging.ERROR, "", 0, "a fault", (), sys.exc_info())
-    first, *rest = logging_setup.WholeLines(logging_setup.FORMAT).format(record).split("\n")
+    first, *rest = logging_setup.LineFormatter(logging_setup.FORMAT).format(record).split("\n")
     assert first == "device_ui: a fault"
     assert all(line.startswith("    ") for line in rest)
     assert "\x1b" not in "".join(rest)
 
 
 def test_what_bottle_says_of_a_fault_passes_for_no_message(caplog):
-    logging_setup.Errors().write(f"Traceback\n{FORGED}\n")
+    logging_setup.ErrorStream().write(f"Traceback\n{FORGED}\n")
     assert caplog.messages == ["| Traceback", f"| {FORGED}"]
 
 

@@ -5,16 +5,16 @@ The loop takes alarms. It opens no file of another user, whatever that file is a
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 
-from device_ui.log import Log
 from device_ui.mail.delivery.test_mail import RequestError
-from device_ui.shape import Any, Generic, TypeVar
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Requests of one user that wait for the thread. A caller that asks and leaves must not fill the memory, nor the places of others.
 WAITING_MAXIMUM = 4

@@ -21,8 +21,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-
-from device_ui.shape import dataclass, field
+from dataclasses import dataclass, field
 
 WINDOW_SECONDS, HOUR = 60, 3600.0
 BUDGET = 60

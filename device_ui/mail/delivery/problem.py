@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from device_ui.mail.outbox.outbox import LOSS, Outbox
-from device_ui.shape import dataclass
 
 DROPPED = "dropped"
 # What stands until mail goes out again; every other problem is looked for anew in each round.

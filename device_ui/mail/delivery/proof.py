@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from device_ui import shape
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.events import Event
 from device_ui.settings.fields import SmtpSettings, recheck
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM
-from device_ui.shape import Any, dataclass
 
 # Addresses that stood for one account, where its login is none, and are told though another one does now; the first.
 EARLIER_MAXIMUM = 4
@@ -62,14 +63,14 @@ class Server:
         told = self.settings.default_recipient
         left = () if told == settings.default_recipient else (told,)
         earlier = tuple(dict.fromkeys((*self.earlier, *left)))[:EARLIER_MAXIMUM]
-        return shape.replace(self, settings=settings, earlier=earlier)
+        return dataclasses.replace(self, settings=settings, earlier=earlier)
 
     def joined(self, other: Server) -> Server:
         """The same server with what is known of it besides: an `other`'s readers first, and its login if this one has none."""
         readers = tuple(dict.fromkeys([*other.recipients, *self.recipients]))
         earlier = tuple(dict.fromkeys([*other.earlier, *self.earlier]))[:EARLIER_MAXIMUM]
         settings = self.settings if self.settings.sealed else other.settings
-        return shape.replace(self.now(settings), recipients=readers, earlier=earlier)
+        return dataclasses.replace(self.now(settings), recipients=readers, earlier=earlier)
 
     def read_by(self, listed: Sequence[str], now: float) -> Server:
         """The same server, whose mail goes to those who are `listed` now."""
@@ -79,7 +80,7 @@ class Server:
         room = READERS_MAXIMUM - len(listed)
         gone = dict([*gone.items()][: max(0, room)])
         readers = tuple(each for each in dict.fromkeys([*self.recipients, *listed]) if each in gone or each in listed)
-        return shape.replace(self, recipients=readers, gone=tuple(gone.items()))
+        return dataclasses.replace(self, recipients=readers, gone=tuple(gone.items()))
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Report:
 
 def spelt(value: Server | Report) -> str:
     """The text that `read` (between brackets) or `read_report` reads."""
-    return json.dumps(shape.asdict(value))
+    return json.dumps(dataclasses.asdict(value))
 
 
 def spelt_list(servers: Sequence[Server]) -> str | None:

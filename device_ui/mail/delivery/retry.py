@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-
-from device_ui.shape import dataclass
+from dataclasses import dataclass
 
 # Seconds between two tries: from 30 to an hour, each with up to a quarter taken off so that devices that lost the
 # same server do not come back to it in step. The first delay is a little over 30 to leave room for that.

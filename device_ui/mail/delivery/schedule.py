@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from device_ui.log import Log
 from device_ui.mail.clock import LOOK_SECONDS, PENDING, Clock
 from device_ui.mail.delivery.batching import HOUR, Batch, Batcher, Tried
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Events read from the ledger at a time.
 BATCH = 1000

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, Protocol
 
 from device_ui.errors import NotStored
-from device_ui.log import Log
 from device_ui.mail.clock import Clock, clock_text
 from device_ui.mail.delivery.batching import Batch
 from device_ui.mail.delivery.composer import Composer
@@ -22,9 +23,8 @@ from device_ui.mail.outbox.recorder import Recorder
 from device_ui.mail.outbox.retention import UNTOLD
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient, addresses
-from device_ui.shape import Any, Protocol
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Mails in a row that a server defers for everybody before the session is given up: it means them all.
 DEFERRALS_MAXIMUM = 5

@@ -22,13 +22,14 @@ no other server, and the list is the operator's.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from device_ui import shape
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
-from device_ui.log import Log
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import HOUR
@@ -38,9 +39,8 @@ from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
-from device_ui.shape import Any, Protocol
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Facts of the ledger: what mail last got through with, the servers that were left, and what History last reported.
 PROVED, CHANGES, REPORTED = "mail_server", "mail_server_changes", "mail_server_reported"
@@ -164,7 +164,7 @@ class ServerChangeNotifier:
             made = made or Server(settings, ())
             if by_alarm or not before:
                 made = made.read_by(readers, self._calendar.now())
-                made = shape.replace(made, has_carried_alarm=by_alarm)
+                made = dataclasses.replace(made, has_carried_alarm=by_alarm)
             is_first_use, self._is_used = not self._is_used, True
             self._keep(made)
             self._known = (settings, readers) if by_alarm else None
@@ -265,8 +265,8 @@ class ServerChangeNotifier:
         )
 
         def report(number: int) -> tuple[Report, list[Server]]:
-            made = Report(settings.bound_to, _told("Before", settings), shape.replace(event, number=number))
-            return made, [shape.replace(each, number=number, ended=()) for each in left]
+            made = Report(settings.bound_to, _told("Before", settings), dataclasses.replace(event, number=number))
+            return made, [dataclasses.replace(each, number=number, ended=()) for each in left]
 
         def facts(number: int) -> Mapping[str, str | None]:
             made, owed = report(number)
@@ -289,7 +289,7 @@ class ServerChangeNotifier:
         if self._proved is None:
             return list(self._left), []
         now = self._calendar.now()
-        before = shape.replace(self._proved.read_by(self._proved.listed, now), left_at=now)
+        before = dataclasses.replace(self._proved.read_by(self._proved.listed, now), left_at=now)
         same = next((each for each in self._left if each.bound_to == before.bound_to), None)
         if same:
             merged = before.joined(same)
@@ -393,7 +393,7 @@ class ServerChangeNotifier:
         now = self._now()
         found = [Delivery(name, each.verdict, each.step, each.reply, now) for name, each in outcomes.items()]
         if any(each.problem == "login refused" for each in outcomes.values()):
-            server = shape.replace(server, refusals=server.refusals + 1)
+            server = dataclasses.replace(server, refusals=server.refusals + 1)
             route.rest_until = self._clock() + REFUSED_SECONDS
             is_last = server.refusals >= REFUSALS_MAXIMUM
         if any(each.verdict == "delivered" for each in found):
@@ -407,7 +407,7 @@ class ServerChangeNotifier:
             route.tries.again(self._clock(), self._chance(), later[0].step, later[0].reply)
             self._learn(server, route, ended, is_over=False)
         else:
-            dropped = [shape.replace(each, verdict=DROPPED) for each in later]
+            dropped = [dataclasses.replace(each, verdict=DROPPED) for each in later]
             self._learn(server, route, [*ended, *dropped], is_over=True)
 
     def _attempt(self, server: Server, event: Event, recipients: Sequence[str]) -> tuple[Mapping[str, Any], bool]:
@@ -447,15 +447,15 @@ class ServerChangeNotifier:
                 route.unrecorded.update({each.recipient: each for each in ended})
                 ended = [*route.unrecorded.values()]
                 names = tuple(dict.fromkeys([*server.ended, *route.unrecorded]))
-                made = self._warned(server, ended) if is_over else shape.replace(server, ended=names)
+                made = self._warned(server, ended) if is_over else dataclasses.replace(server, ended=names)
             else:  # the settings changed again meanwhile
-                made = present and shape.replace(present, refusals=server.refusals)
+                made = present and dataclasses.replace(present, refusals=server.refusals)
             left = [each for each in (made if each is present else each for each in before) if each]
             # What is known here counts, the ledger follows: a full flash must not make us ask once more.
             if not is_over:
                 self._left = left
             if ended or left != before:  # a try that fails writes nothing, but for a refused login
-                rows = [shape.replace(each, recipient=self._label(each.recipient, server)) for each in ended]
+                rows = [dataclasses.replace(each, recipient=self._label(each.recipient, server)) for each in ended]
                 facts = {CHANGES: spelt_list(left)}
                 self._outbox.record(server.number, rows, done=False, facts=facts, is_alarm=False)
             self._left, route.unrecorded = left, {}
@@ -465,7 +465,7 @@ class ServerChangeNotifier:
     def _warned(self, server: Server, ended: Sequence[Delivery]) -> Server | None:
         """A server whose warning is over, for as long as it is needed; None when it took no warning."""
         is_lost = not server.ended and all(each.verdict == DROPPED for each in ended)
-        warned = shape.replace(server, number=0, refusals=0, ended=())
+        warned = dataclasses.replace(server, number=0, refusals=0, ended=())
         return warned if not is_lost and self._is_needed(warned, self._proved) else None
 
     def _is_needed(self, server: Server, proved: Server | None) -> bool:

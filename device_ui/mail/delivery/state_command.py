@@ -7,18 +7,17 @@ it failed, once more after a minute, until it shows what is so. Its environment 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
 from collections.abc import Mapping
-
-from device_ui.log import Log
-from device_ui.shape import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Seconds that the program may take; that the end of the hook waits for it; after which one that failed runs again.
 RUN_SECONDS, END_SECONDS, AGAIN_SECONDS = 10.0, 3.0, 60.0

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from device_ui.errors import NotStored
-from device_ui.log import Log
 from device_ui.mail.clock import Clock, clock_text
 from device_ui.mail.delivery.problem import LASTING, LOSSES, Problem, last_loss
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.retention import UNTOLD
-from device_ui.shape import Any
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 
 class DeliveryStatus:

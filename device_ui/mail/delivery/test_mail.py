@@ -7,14 +7,15 @@ server that it was sealed for.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from device_ui import shape
 from device_ui.errors import CannotOpen, Damaged, DeviceUIError, NoKey, NotReadable, NotStored
-from device_ui.log import Log
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.quota import Quota
@@ -23,13 +24,12 @@ from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings, recheck
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient, addresses
 from device_ui.settings.store import Store
-from device_ui.shape import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from device_ui.mail.smtp.client import SmtpClient
     from device_ui.mail.smtp.session import Watch
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 SAMPLE_TEXT, SAMPLE_SOURCE = "What happened, in the firmware's words.", "what raised it"
 SAMPLE_MESSAGE = "Subject of the message\n\nThe text of the message."
@@ -221,7 +221,7 @@ def _settings(given: object) -> SmtpSettings | None:
     """Return the settings of a request, None for the stored ones. Raises `RequestError`."""
     if given is None:
         return None
-    names = set(shape.names(SmtpSettings))
+    names = {each.name for each in dataclasses.fields(SmtpSettings)}
     if not isinstance(given, dict) or not set(given) <= names:
         raise RequestError("bad-request", "the settings are not those of the tab")
     try:

@@ -7,12 +7,13 @@ in memory: a retry writes nothing to flash.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
-from device_ui.log import Log
 from device_ui.mail.catalog import SERVER_CHANGED, TYPES, Catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batch, Batcher
@@ -32,9 +33,8 @@ from device_ui.rate_limit import TokenBucket
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient, addresses
 from device_ui.settings.store import Store
-from device_ui.shape import Any
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Seconds after which a waiting postman looks by itself, should a word about new settings have been lost.
 LOOK_AGAIN = 60.0

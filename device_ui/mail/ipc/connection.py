@@ -8,20 +8,21 @@ the matter of `hook`; a caller carries what is still owed to it, and does not le
 from __future__ import annotations
 
 import contextlib
+import logging
 import selectors
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from device_ui.log import Log
 from device_ui.mail.client import reachable
 from device_ui.mail.ipc.peer_credentials import Permissions
 from device_ui.mail.ipc.requests import Peer
-from device_ui.shape import Any, dataclass, field
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Bytes of answers that a caller may leave unread.
 UNREAD_MAXIMUM = 64 * 1024

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
+from typing import Any
 
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.events import Delivery, Event
@@ -19,7 +20,6 @@ from device_ui.mail.message import format
 from device_ui.mail.message.format import moment
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.search import SOON, SORTS, Query, find
-from device_ui.shape import Any
 
 # Rows that are read of the ledger at a time.
 BATCH = 50

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from device_ui.mail.ipc.requests import RequestError
-from device_ui.shape import Any
 
 
 def from_json(line: bytes) -> Mapping[str, Any]:

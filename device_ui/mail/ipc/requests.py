@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog
 from device_ui.mail.clock import Clock
@@ -17,7 +19,6 @@ from device_ui.mail.delivery.test_mail import RequestError, Tester
 from device_ui.mail.delivery.worker import DeliveryWorker
 from device_ui.mail.events import Event
 from device_ui.mail.outbox.outbox import Outbox
-from device_ui.shape import TYPE_CHECKING, Any, dataclass
 
 if TYPE_CHECKING:
     from device_ui.mail.ipc.history import Waits

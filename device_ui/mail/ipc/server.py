@@ -15,20 +15,21 @@ changes.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from device_ui.errors import NotStored
-from device_ui.log import Log
 from device_ui.mail.delivery.worker import DeliveryWorker
 from device_ui.mail.events import Event
 from device_ui.mail.ipc.connection import UNREAD_MAXIMUM, ClientConnection, ClientConnections
 from device_ui.mail.ipc.protocol import from_json, from_words, spelt
 from device_ui.mail.ipc.requests import Answer, RequestError, RequestHandler
 from device_ui.mail.outbox.outbox import Outbox
-from device_ui.shape import Any, dataclass
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # 4,000 characters that a JSON library spells in ASCII (12 bytes for one beyond the first plane) fit into a line.
 LINE_MAXIMUM = 64 * 1024

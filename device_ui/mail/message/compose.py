@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from email import base64mime, quoprimime
 from email.errors import HeaderParseError
@@ -27,7 +28,6 @@ from device_ui.mail.message import format
 from device_ui.mail.message.format import local, moment, numbers, span
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
-from device_ui.shape import dataclass
 
 
 class _Folded(Compat32):

@@ -15,12 +15,12 @@ import threading
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from device_ui.errors import ErrorConversion, NotReadable, NotStored
 from device_ui.mail.events import DEVICE
 from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.disk_reserve import Reserve
-from device_ui.shape import Any, TypeVar
 from device_ui.storage import files
 
 VERSION = 3

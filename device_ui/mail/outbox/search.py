@@ -9,9 +9,10 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from device_ui.mail.outbox.outbox import Outbox
-from device_ui.shape import Any, dataclass
 
 # Events looked at in one query.
 PIECE = 2000

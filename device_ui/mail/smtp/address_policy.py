@@ -7,8 +7,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-
-from device_ui.shape import Any
+from typing import Any
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -8,10 +8,11 @@ looked at, `CLOSER` has the sentence.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from device_ui.settings.fields import SmtpSettings
-from device_ui.shape import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from device_ui.mail.smtp.probe import Certificate

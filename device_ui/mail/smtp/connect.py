@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, is_bound_here, is_here, is_own, look_up_within
 from device_ui.mail.smtp.connection import Deadline
 from device_ui.mail.smtp.outcome import SessionError, at
 from device_ui.mail.smtp.redaction import quoted
-from device_ui.shape import dataclass
 
 # Of several addresses that fail, the one whose problem says the most is told: a dead IPv6 route says the least.
 MOST_TELLING = ("not allowed", "refused", "silent")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import smtplib
 import ssl
 from collections.abc import Container
+from dataclasses import dataclass
 from functools import partial
 
 from device_ui.errors import DeviceUIError, ErrorConversion
 from device_ui.mail.smtp.connection import ReplyTooLong
-from device_ui.shape import dataclass
 
 DELIVERED, TRY_LATER, REFUSED = "delivered", "try later", "refused"
 # The problem of a session whose login the server turned down.

@@ -10,13 +10,14 @@ import contextlib
 import smtplib
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from device_ui.mail.smtp.address_policy import AddressInfo, address_literal
 from device_ui.mail.smtp.connection import Connection, Deadline
 from device_ui.mail.smtp.redaction import printable
 from device_ui.mail.smtp.tls import unverified
-from device_ui.shape import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from cryptography import x509

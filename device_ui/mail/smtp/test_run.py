@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from device_ui.mail.smtp import probe
 from device_ui.mail.smtp.advice import Advice, advise
@@ -16,7 +18,6 @@ from device_ui.mail.smtp.client import SmtpClient
 from device_ui.mail.smtp.outcome import DELIVERED, REFUSED, TRY_LATER, Outcome, SessionError
 from device_ui.mail.smtp.session import Watch
 from device_ui.settings.fields import SmtpSettings
-from device_ui.shape import Any, asdict, dataclass
 
 # Seconds that a server may take for its first line before the test looks closer, and that a closer look may take.
 GREETING_SECONDS, PROBE_SECONDS = 15.0, 5.0

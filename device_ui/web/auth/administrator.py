@@ -15,12 +15,12 @@ import secrets
 import threading
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
 
 from device_ui.errors import Conflict, Damaged
 from device_ui.settings.rules import LOWER, SEQUENCES, has_control
-from device_ui.shape import dataclass
 from device_ui.storage import files, toml_file
 
 COMMENT = "device-ui: who may open the pages. Lost password: device-ui admin set-password"

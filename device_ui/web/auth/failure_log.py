@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from device_ui.errors import DeviceUIError
-from device_ui.shape import dataclass, field, replace
 from device_ui.storage import files, toml_file
 
 log = logging.getLogger(__name__)

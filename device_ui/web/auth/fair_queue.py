@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from device_ui.shape import dataclass
 from device_ui.web import client_address
 
 # Seconds from one turn to the next, a little more than a password takes; tickets at most (300 bytes each): those of a

@@ -13,14 +13,15 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from bottle import HTTPError, HTTPResponse, request, response
 
 from device_ui.config import host_name
 from device_ui.errors import Damaged, DeviceUIError, NotReadable
 from device_ui.rate_limit import TokenBucket
-from device_ui.shape import Any, dataclass, field
 from device_ui.web import client_address
 from device_ui.web.auth import device_cookie, return_path
 from device_ui.web.auth.administrator import Administrator, Record

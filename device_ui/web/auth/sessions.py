@@ -13,8 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-
-from device_ui.shape import dataclass, field
+from dataclasses import dataclass, field
 
 IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
 # Enough for every tab of every operator; the oldest goes when a new one comes.

@@ -7,10 +7,11 @@ every part of a request and of its answer has a deadline on the monotonic clock.
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from waitress.channel import HTTPChannel
 
-from device_ui.shape import Any, Protocol, dataclass
 from device_ui.web import client_address
 from device_ui.web.http.parser import RequestParser
 from device_ui.web.http.response import ErrorResponse, Response

@@ -13,10 +13,10 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from waitress.server import MultiSocketServer, TcpWSGIServer, UnixWSGIServer
 
-from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web import client_address
 from device_ui.web.http.connection import EXPENDABLE, IDLE, SEND, WORK, Channel, Limits
 from device_ui.web.http.proxy_protocol import UnixChannel

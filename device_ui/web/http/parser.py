@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import Error
 
-from device_ui.shape import Any
 from device_ui.web.http.chunks import TOKEN, Chunks
 
 LINES_MAXIMUM = 100

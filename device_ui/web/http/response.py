@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import build_http_date
 
 from device_ui import logging_setup
 from device_ui.rate_limit import TokenBucket
-from device_ui.shape import Any
 from device_ui.web import client_address
 from device_ui.web.http import parser
 from device_ui.web.http.headers import HEADERS, NO_STORE
 
 log = logging.getLogger(__name__)
-ERRORS = logging_setup.Errors()
+ERRORS = logging_setup.ErrorStream()
 # Log lines at hand about a proxy that reports no client address, and the seconds until one more.
 UNREADABLE = TokenBucket(20, 60.0)
 FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bottle import response
 
 from device_ui.errors import HookError
 from device_ui.mail import client
-from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web.auth.guard import told
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext

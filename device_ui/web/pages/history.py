@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from bottle import HTTPError, html_escape, request, response
@@ -15,7 +16,6 @@ from device_ui import csv_export
 from device_ui.errors import HookError
 from device_ui.i18n.translator import Translator
 from device_ui.mail import client
-from device_ui.shape import Any
 from device_ui.web.auth.guard import told
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from bottle import HTTPResponse, request, response
 
-from device_ui import shape
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, NoKey, NotReadable, NotStored
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
 from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
-from device_ui.shape import Any
 from device_ui.web.auth.guard import address, see_other, told
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
@@ -122,7 +122,7 @@ def load(site: AppContext) -> tuple[Stored[SmtpSettings], str]:
         return Stored(None, ""), told(error)
     settings = stored.settings
     if settings and _is_lost(site, settings):
-        stored = shape.replace(stored, settings=shape.replace(settings, sealed=None))
+        stored = dataclasses.replace(stored, settings=dataclasses.replace(settings, sealed=None))
     return stored, ""
 
 
@@ -140,7 +140,7 @@ def sealed(site: AppContext, draft: ParsedForm, settings: SmtpSettings) -> SmtpS
     if draft.password is None:
         return settings
     public = keys.load_public(site.public_key)
-    return shape.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
+    return dataclasses.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
 
 
 def _tell_hook(site: AppContext, revision: str) -> str:

@@ -6,21 +6,21 @@ A script of ours asks for the steps as they happen, as lines of JSON; a browser 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bottle import HTTPResponse, request, response
 
-from device_ui import shape
 from device_ui.errors import Damaged, HookError, NoKey, NotReadable
 from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings.fields import BY_NAME, ParsedForm, SmtpSettings, parse
-from device_ui.shape import TYPE_CHECKING, Any
 from device_ui.web.auth.guard import address, told
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
@@ -102,7 +102,7 @@ def _lines(site: AppContext, settings: SmtpSettings, words: Translator) -> Lines
         yield {"problem": words(BUSY)}
         return
     try:
-        for line in client.test(site.device.folders.socket, shape.asdict(settings)):
+        for line in client.test(site.device.folders.socket, dataclasses.asdict(settings)):
             yield {name: SHOWN[name](value, words) for name, value in line.items() if name in SHOWN}
     except HookError as error:
         log.warning("a test mail has no result: %s", error)

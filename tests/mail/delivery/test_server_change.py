@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tempfile
@@ -15,7 +16,6 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from device_ui import shape
 from device_ui.errors import CannotOpen, NoKey, NotStored
 from device_ui.mail.catalog import built_in
 from device_ui.mail.clock import Clock
@@ -946,7 +946,7 @@ class Changes(RuleBasedStateMachine):
     def test(self) -> None:
         self.look()
         if self.settings.host not in self.desk.unreachable:
-            self.desk.proved(shape.replace(self.settings), by_alarm=False)
+            self.desk.proved(dataclasses.replace(self.settings), by_alarm=False)
 
     @rule(changes=st.lists(st.tuples(st.sampled_from(HOSTS), st.booleans()), max_size=6))
     def mail(self, changes: Sequence[tuple[SmtpSettings, bool]]) -> None:
@@ -962,7 +962,7 @@ class Changes(RuleBasedStateMachine):
         if self.before and self.before[0].bound_to != self.settings.bound_to:
             self.check(*self.before)
         if self.settings.host not in self.desk.unreachable:
-            self.desk.proved(shape.replace(self.settings), by_alarm=True)
+            self.desk.proved(dataclasses.replace(self.settings), by_alarm=True)
             self.before = (self.settings, [*(each.address for each in self.desk.listed), self.settings.account])
 
     def look(self) -> None:
