@@ -87,7 +87,7 @@ def test(device: Device, options: argparse.Namespace) -> int:
     from device_ui.mail import client
 
     lines = client.test(device.folders.socket, None, [options.to] if options.to else [])
-    delivered = output.print_test(lines, sys.stdout, is_json=options.json)
+    delivered = output.print_test(lines, output.output(for_program=options.json), is_json=options.json)
     return EX_OK if delivered else EX_UNAVAILABLE
 
 
@@ -98,7 +98,8 @@ def history(device: Device, options: argparse.Namespace) -> int:
     names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
     query = {name: value for name, value in names.items() if value}
     lines = client.history(device.folders.socket, {**query, "limit": options.limit})
-    output.print_history(lines, sys.stdout, output.FORMATS[options.format])
+    out = output.output(for_program=options.format != "text")
+    output.print_history(lines, out, output.FORMATS[options.format])
     return EX_OK
 
 
@@ -123,7 +124,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
         _require_key(device)
         password = keys.load_password(device.folders.private_key, found)
     # These lines are another program's: `export` refuses what is not printable, and nothing is escaped.
-    sys.stdout.write(export.FORMATS[options.format](export.values(found, password)))
+    output.output(for_program=True).write(export.FORMATS[options.format](export.values(found, password)))
     return EX_OK
 
 

@@ -6,6 +6,7 @@ terminal obeys control characters in it, so each line is escaped as the log's ar
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,9 +18,21 @@ from device_ui.logging_setup import escaped
 Lines = Iterable[Mapping[str, Any]]
 
 
+def output(*, for_program: bool = False) -> TextIO:
+    """Return standard output, set so that no character ends a command, whatever the character set of the terminal.
+
+    A person reads an escape where the terminal lacks the character, as on standard error (`sys.stderr`, backslashreplace).
+    A program reads UTF-8: JSON has no other encoding (RFC 8259, 8.1), and the CSV begins with UTF-8's mark.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = "utf-8" if for_program else sys.stdout.encoding
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+    return sys.stdout
+
+
 def say(text: str, *, is_error: bool = False) -> None:
     """Print one line on standard output, or on standard error."""
-    out = sys.stderr if is_error else sys.stdout
+    out = sys.stderr if is_error else output()
     out.write(line(text))
     out.flush()
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # Seconds that the hook has for an answer: a commit on slow flash may take one, never ten.
 ANSWER_SECONDS = 10.0
 ANSWER_MAXIMUM = 1024 * 1024
+# Bytes of an answer of several lines that its reader keeps whole: 50 of the longest events with what became of each for 20
+# recipients, or 1,000 codes with the longest descriptions. A short line takes about so many bytes of memory all the same.
+ANSWERS_MAXIMUM, LINE_LEAST = 16 * 1024 * 1024, 1024
 # Seconds that a page or the console waits: neither may hang on a hook that does.
 SHORT_SECONDS = 2.0
 # A test has 60 s for the mail server, and some for what it looks up beside.
@@ -82,14 +85,14 @@ def follow(path: Path | str, *, seconds: float = SHORT_SECONDS) -> tuple[Mapping
 
 
 def history(
-    path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS
+    path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, most: int | None = None
 ) -> Iterator[Mapping[str, Any]]:
     """What became of events: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
 
     `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``sort``, ``descending``, ``offset``, ``limit`` (0: all);
-    `seconds` are for each line.
+    `seconds` are for each line; `most` bytes may come in all (None: any number, for a reader that keeps none of them).
     """
-    return lines(path, {**query, "do": "history"}, seconds)
+    return lines(path, {**query, "do": "history"}, seconds, most)
 
 
 def kinds(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Iterator[Mapping[str, Any]]:
@@ -142,20 +145,27 @@ def ask(path: Path | str, request: Mapping[str, Any], seconds: float = ANSWER_SE
         return next(answers)
 
 
-def lines(path: Path | str, request: Mapping[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
-    """The same for an answer of several lines, each within `seconds`, up to the one that says that it is the last."""
-    for answer in _answers(path, request, None, seconds):
+def lines(
+    path: Path | str, request: Mapping[str, Any], seconds: float, most: int | None = ANSWERS_MAXIMUM
+) -> Iterator[dict[str, Any]]:
+    """The same for an answer of several lines, each within `seconds`, up to the one that says that it is the last; of `most`
+    bytes in all, if not None."""
+    for answer in _answers(path, request, None, seconds, most):
         yield answer
         if LAST & set(answer):
             return
 
 
 def _answers(
-    path: Path | str, request: Mapping[str, Any], end: float | None, seconds: float = ANSWER_SECONDS
+    path: Path | str,
+    request: Mapping[str, Any],
+    end: float | None,
+    seconds: float = ANSWER_SECONDS,
+    most: int | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Every line that the hook says to a request: all until `end` (monotonic), or each within `seconds`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        yield from _said(sock, path, request, end, seconds)
+        yield from _said(sock, path, request, end, seconds, most)
 
 
 def _said(
@@ -164,14 +174,18 @@ def _said(
     request: Mapping[str, Any],
     end: float | None,
     seconds: float = ANSWER_SECONDS,
+    most: int | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     try:
         sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
         _connect(sock, path, clock.monotonic() + seconds if end is None else end)
         sock.sendall(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        rest = b""
+        rest, taken = b"", 0
         while True:
             line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
+            taken += max(len(line), LINE_LEAST)
+            if most is not None and taken > most:
+                raise HookError("down", "the mail hook's answer is too long")
             yield _understood(line)
     except OSError as error:
         raise HookError("down", f"the mail hook does not answer: {error.strerror or error}") from error

@@ -83,6 +83,26 @@ class Clock:
         wall = self._believed()
         return self._floor if wall is None else wall
 
+    def moment(self) -> str:
+        """Return now as a text for `passed`: seconds since 1970 (0: not known), the id of this start, seconds since then."""
+        return f"{self._believed() or 0.0:.0f} {self._boot_id} {self._boot():.0f}"
+
+    def passed(self, moment: str) -> float:
+        """Return how many seconds have passed at least since a `moment`; of a damaged one, the seconds since this start.
+
+        Within one start of the device no setting of the clock bends it. After another start the wall clock counts, if it
+        could be believed both times, and the seconds since that start in any case.
+        """
+        wall, _, rest = moment.partition(" ")
+        boot_id, _, seconds = rest.partition(" ")
+        now, believed = self._boot(), self._believed()
+        try:
+            if boot_id == self._boot_id:
+                return now - float(seconds)
+            return max(now, believed - float(wall)) if believed and float(wall) else now
+        except ValueError:
+            return now
+
     def stamp(self, given: float | None = None) -> Stamp:
         """When an event happened that is raised now; `given` is what its caller says, by this same clock."""
         wall = self._believed()

@@ -96,7 +96,9 @@ def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[byte
                     _fsync_existing(path.name, folder)
                     os.fsync(folder)
                     return False
-                new = _new_name(path) if is_held else f"{_new_name(path)}-{os.getpid()}-{time.monotonic_ns()}"
+                new = _new_name(path)
+                if not is_held or _is_folder(new, folder):  # a folder is none of ours, and stays
+                    new = f"{new}-{os.getpid()}-{time.monotonic_ns()}"
                 if _replaced(folder, path, new, standing, content, mode):
                     return True
         raise OSError(OVERTAKEN)
@@ -195,6 +197,13 @@ def _make_new_folder(parent: int, path: Path, mode: int, owner: tuple[int, int])
 def _is_wrong_kind(path: Path) -> bool:
     try:
         return not stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_folder(name: str, folder: int) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except OSError:
         return False
 

@@ -35,6 +35,7 @@ MAIL_PROBLEMS = {
     "unreadable": "The mail service cannot read the settings: {reply}. Mail waits.",
     "password": "The stored password cannot be opened. Mail waits until it is typed again.",
     "login refused": "The mail server refused the login: “{reply}”. Mail waits until the settings change, so that the account is not locked.",
+    "too many logins": "The mail server refused several logins. The new settings wait up to 20 minutes, so that the account is not locked. “Send test email” tries the saved settings at once; when it gets through, mail goes out.",
     "server": "Mail could not be delivered yet ({step}): “{reply}”. It is tried again.",
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log tells more. Mail is tried again.",
@@ -48,7 +49,7 @@ MAIL_PROBLEMS = {
 MAIL_STATES = {
     "": "Mail: ok",
     "unset": "Mail: not set up",
-    **dict.fromkeys(("server", "storage", "fault", "full", "clock"), "Mail: late"),
+    **dict.fromkeys(("too many logins", "server", "storage", "fault", "full", "clock"), "Mail: late"),
     **dict.fromkeys(("dropped", "refused", "removed"), "Mail: some not sent"),
 }
 # Every other word waits for somebody to do something.

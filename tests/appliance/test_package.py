@@ -193,6 +193,21 @@ def test_a_purge_names_the_configuration_that_keeps_the_proxy_from_starting(used
     assert told in str(used["purge"])
 
 
+def test_a_purge_goes_on_where_something_is_mounted_and_says_so(used: dict[str, object]) -> None:
+    assert "device-ui: something is mounted in /var/lib/device-ui: remove what is left of it\n" in str(used["purge"])
+    assert used["mounted"] == []
+
+
+def test_a_removal_that_dpkg_gives_up_leaves_the_units_running(used: dict[str, object]) -> None:
+    enabled = [each.name for each in UNITS if "[Install]" in each.read_text()]
+    stopped, started = (
+        [line.split() for line in list(used["abort"]) if f" {verb} " in f" {line} "] for verb in ("stop", "start")
+    )
+    assert stopped and started, used["abort"]
+    assert set(enabled) <= {word for words in stopped for word in words}
+    assert set(enabled) <= {word for words in started for word in words}
+
+
 def test_a_factory_reset_stops_the_units_and_starts_them_again(used: dict[str, object]) -> None:
     sockets, services = (
         " ".join(f"device-ui-{each}.{kind}" for each in ("web", "mailhook")) for kind in ("socket", "service")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +17,16 @@ from tests.servers.authority import Authority
 FIGURES: dict[str, str] = {}
 
 
+def pytest_configure() -> None:
+    """Refuse a number of power cuts that is none, before anything is built."""
+    if not re.fullmatch("[1-9][0-9]{0,3}", os.environ.get("PULLS", "1")):
+        raise pytest.UsageError("PULLS= must be a number from 1 to 9999: how many power cuts are tried")
+
+
 @pytest.fixture(scope="session")
-def image() -> Image:
-    return cached(packages.suite())
+def image() -> Iterator[Image]:
+    with cached(packages.suite()) as image:
+        yield image
 
 
 @pytest.fixture(scope="session")

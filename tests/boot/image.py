@@ -6,11 +6,13 @@ an SSH server, by which the tests type their commands, and libeatmydata for a ch
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,25 +71,50 @@ class Image:
         return self.folder / "ssh-key"
 
 
-def cached(suite: str) -> Image:
-    """Return the image of this release of Debian; build it unless the cache has it. Raises `CalledProcessError`."""
-    recipe = "\n".join((suite, PACKAGES, CUSTOMIZE, DISK_SIZE))
+@contextlib.contextmanager
+def cached(
+    suite: str, packages: str = PACKAGES, build: Callable[[Image, str, str], None] | None = None
+) -> Iterator[Image]:
+    """Yield the image of this release of Debian, built unless the cache has it; it stays until the block ends.
+
+    Raises `RuntimeError` when it cannot be built.
+    """
+    recipe = "\n".join((suite, packages, CUSTOMIZE, DISK_SIZE))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "device-ui-boot"
     folder = cache / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in two processes
-        if not (folder / "disk.img").exists():
-            # Images of former recipes of this release are not needed any more.
-            for former in cache.glob(f"{suite}-*"):
-                shutil.rmtree(former)
-            folder.mkdir()
-            _build(Image(folder), suite)
-    return Image(folder)
+    with contextlib.ExitStack() as used:
+        with _locked(cache / "lock", fcntl.LOCK_EX):  # tests run in two processes
+            if not (folder / "disk.img").exists():
+                _clear(cache, suite)
+                folder.mkdir()
+                (build or _build)(Image(folder), suite, packages)
+            used.enter_context(_locked(_lock_of(folder), fcntl.LOCK_SH))
+        yield Image(folder)
 
 
-def _build(image: Image, suite: str) -> None:
-    options = [f"--include={PACKAGES.replace(' ', ',')}", f"--customize-hook={CUSTOMIZE}"]
+def _clear(cache: Path, suite: str) -> None:
+    """Remove the images of former recipes of this release, but for those that another run uses."""
+    for former in [each for each in cache.glob(f"{suite}-*") if each.is_dir()]:
+        with contextlib.suppress(BlockingIOError), _locked(_lock_of(former), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            shutil.rmtree(former)
+            _lock_of(former).unlink()
+
+
+def _lock_of(folder: Path) -> Path:
+    """Return the lock that every run shares while it uses the image; beside the image, which is removed as a whole."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+@contextlib.contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, kind)
+        yield
+
+
+def _build(image: Image, suite: str, packages: str) -> None:
+    options = [f"--include={packages.replace(' ', ',')}", f"--customize-hook={CUSTOMIZE}"]
     _run("mmdebstrap", "--quiet", "--variant=minbase", *options, suite, image.root)
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", image.ssh_key)
     shutil.copy(image.ssh_key.with_suffix(".pub"), image.root / "root/.ssh/authorized_keys")

@@ -119,15 +119,19 @@ class Machine:
         self.run("systemctl poweroff", check=False)
         assert self._process
         self._process.wait(BOOT_SECONDS)
-        self._close_ssh()
+        self._close()
 
     def pull_the_plug(self) -> None:
         """End the machine at once: nothing that the guest holds in memory reaches the disk."""
         if self._process:
             self._process.kill()
             self._process.wait()
-            if self._process.stdout:
-                self._process.stdout.close()
+        self._close()
+
+    def _close(self) -> None:
+        """Close what belongs to a process that has ended."""
+        if self._process and self._process.stdout:
+            self._process.stdout.close()
         self._close_ssh()
 
     def run(self, script: str, *, user: str = "root", check: bool = True, stdin: bytes = b"") -> str:

@@ -11,12 +11,14 @@ import re
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from cryptography import x509
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
+from tests.appliance.test_units import EXPOSURES
 from tests.boot.image import MAIL_HOST, Image
 from tests.boot.machine import MAIL_PORT, Machine, accelerator, overlay
 from tests.boot.readme import deb_steps, maker_example
@@ -28,9 +30,11 @@ Figure = Callable[[str, object], None]
 pytestmark = pytest.mark.timeout(900)
 
 PROCESSES = "pgrep --full --list-full '/usr/bin/device-ui (web|mailhook)' || true"
-# systemd's own figures (systemd-analyze security), and the most that they may be: docs and SECURITY.md name them.
-EXPOSURES = {"device-ui-web.service": 0.2, "device-ui-mailhook.service": 1.7, "device-ui-certificate.service": 1.5}
 MEMORY_MAXIMUM = 64 * 1024 * 1024
+UNITS = ("device-ui-web.service", "device-ui-mailhook.service")
+# A word of device.toml with a typing error, and how it comes there and goes.
+TYPING_ERROR = "hourly_bugdet"
+MISTYPE, CORRECT = f"echo '{TYPING_ERROR} = 5' >>/etc/device-ui/device.toml", "cp /root/device.toml /etc/device-ui/"
 SAVED, SENT = "Saved.", "The mail server accepted the test mail"
 
 
@@ -195,7 +199,7 @@ def test_python_raises_an_event_by_the_package(device: Machine) -> None:
 def test_memory_stays_below_what_the_units_allow(device: Machine, figure: Figure) -> None:
     Visitor(device).get("/login")
     device.run("device-ui check")
-    for unit in ("device-ui-web.service", "device-ui-mailhook.service"):
+    for unit in UNITS:
         shown = device.run(f"systemctl show --property=MemoryMax,ControlGroup,MainPID,NRestarts {unit}")
         values = dict(line.split("=", 1) for line in shown.splitlines())
         assert int(values["MemoryMax"]) == MEMORY_MAXIMUM
@@ -226,29 +230,43 @@ def test_idle_it_is_no_process_and_the_next_visitor_starts_it(device: Machine, p
 
 
 def test_a_typing_error_in_device_toml_is_one_line_and_no_spinning(device: Machine, site: Site) -> None:
-    units = ("device-ui-web.service", "device-ui-mailhook.service")
     begun = device.run("date +%s")
-    device.run(f"systemctl stop {' '.join(units)}")
-    device.run("cp /etc/device-ui/device.toml /root/ && echo 'hourly_bugdet = 5' >>/etc/device-ui/device.toml")
-    event = f"printf 'event 303 while the file is wrong\\n' | python3 -c '{RELAY}'"
-    try:
-        with device.stream(event) as waiting:
-            answer = Visitor(device).get("/smtp")
-            assert (answer.status, "device-ui check" in answer.text) == (503, True)
-            device.run("sleep 60")
-            for unit in units:
-                journal = device.run(f"journalctl --no-pager --quiet --since=@{begun} --unit={unit}")
-                assert journal.count("hourly_bugdet") == 1, journal
-                assert device.run(f"systemctl show --property=NRestarts --value {unit}") == "0"
-            shown = device.run("systemctl status --no-pager --lines=0 device-ui-mailhook.service", check=False)
-            assert "hourly_bugdet" in shown
-            assert "hourly_bugdet" in device.run("device-ui check", check=False)
-            device.run("cp /root/device.toml /etc/device-ui/")
-            number = int(waiting.read().decode().removeprefix("accepted "))
-    finally:
-        device.run("cp /root/device.toml /etc/device-ui/")
+    device.run(f"systemctl stop {' '.join(UNITS)}")
+    device.run(f"cp /etc/device-ui/device.toml /root/ && {MISTYPE}")
+    with waiting_event(device) as answer:
+        assert "device-ui check" in Visitor(device).get("/smtp").text
+        device.run("sleep 60")
+        both_wait(device, f"--since=@{begun}")
+        device.run(CORRECT)
+        number = accepted(answer)
     until(lambda: number in site.numbers(), 120, "the mail of the event that waited")
     until(lambda: Visitor(device).get("/login").status == 200, 120, "the page")
+
+
+def both_wait(device: Machine, journal: str) -> None:
+    """Assert that both processes wait for the maker's file: one line and no restart of each, and everything that shows why."""
+    assert Visitor(device).get("/smtp").status == 503
+    assert TYPING_ERROR in device.run("systemctl status --no-pager --lines=0 device-ui-mailhook.service", check=False)
+    assert TYPING_ERROR in device.run("device-ui check", check=False)
+    for unit in UNITS:
+        lines = device.run(f"journalctl --no-pager --quiet {journal} --unit={unit}")
+        assert lines.count(TYPING_ERROR) == 1, lines
+        assert device.run(f"systemctl show --property=NRestarts --value {unit}") == "0"
+
+
+@contextlib.contextmanager
+def waiting_event(device: Machine) -> Iterator[IO[bytes]]:
+    """An event that the firmware raises while the file is wrong; its answer. In the end the file is right."""
+    try:
+        with device.stream(f"printf 'event 303 while the file is wrong\\n' | python3 -c '{RELAY}'") as answer:
+            yield answer
+    finally:
+        device.run(CORRECT)
+
+
+def accepted(answer: IO[bytes]) -> int:
+    """Wait for the answer; the event's number."""
+    return int(answer.read().decode().removeprefix("accepted "))
 
 
 RELAY = (
@@ -305,7 +323,8 @@ def test_the_timer_renews_the_certificate(device: Machine, image: Image, disk: P
         assert after.not_valid_after_utc > later + datetime.timedelta(days=300)
         assert future.settled() == "running"
         assert "active" in future.run("systemctl is-active device-ui-certificate.timer")
-        future.run("touch /var/lib/device-ui/factory-reset-begun")
+        # The next start is a new device's, and its maker's file is wrong.
+        future.run(f"touch /var/lib/device-ui/factory-reset-begun && {MISTYPE}")
         future.power_off()
 
 
@@ -318,6 +337,15 @@ def test_a_reset_that_was_interrupted_is_finished_at_the_next_start(device: Mach
     assert setup_code(device), "printed on a device that is not set up, and on no other"
     erased = "/var/lib/device-ui/settings/smtp.toml /etc/credstore.encrypted/device-ui.private.key"
     assert device.run(f"ls {erased} /var/lib/device-ui/factory-reset-begun 2>/dev/null", check=False) == ""
+
+
+def test_a_first_start_with_a_wrong_device_toml_makes_what_a_page_needs_and_waits(device: Machine) -> None:
+    """The start of the test before: with a certificate and a setup code, by the defaults, the page can say what is wrong."""
+    assert names(certificate(device))
+    with waiting_event(device) as answer:
+        both_wait(device, "--boot")
+        device.run(CORRECT)
+        assert accepted(answer) == 1
     until(lambda: Visitor(device).get("/setup").status == 200, 120, "the set-up")
 
 

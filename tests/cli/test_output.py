@@ -11,7 +11,7 @@ import pytest
 
 from device_ui.cli import output
 from device_ui.errors import HookError
-from tests.helpers.product import ROOT
+from tests.helpers.product import ROOT, Product, settings_form
 
 STEP = {"step": {"name": "connect", "seconds": 0.0123, "told": "192.0.2.1 port 587"}}
 LATER = {"step": {"name": "certificate", "seconds": 12.5, "told": "verified for mail.example.com"}}
@@ -216,11 +216,6 @@ def test_a_value_ends_no_line(capsys, is_error):
 # Others that write to the console, and why nothing hostile comes through them.
 OTHERS = {
     "alarm.py": ["print"],  # a whole number
-    "commands.py": [
-        "sys.stdout",
-        "sys.stdout",
-        "sys.stdout",
-    ],  # `settings`, whose lines `export` checks; and the two above
     "demo.py": ["print", "sys.stdout"],  # escaped there
     "log.py": ["sys.stderr"],  # the log itself
     "mail/sendmail.py": ["print", "print", "sys.stderr", "sys.stderr"],  # escaped there
@@ -239,3 +234,47 @@ def test_one_function_prints():
         if named and path.name != "console.py":
             found[str(path.relative_to(ROOT / "device_ui"))] = named
     assert found == OTHERS
+
+
+# The terminal's character set.
+
+CHARACTER_SETS = [
+    pytest.param({"PYTHONIOENCODING": "latin-1"}, id="latin-1"),
+    pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, id="C"),
+]
+KOREAN = "디스크 경보 \U0001f525 é"
+
+
+def printed(product: Product, environment: dict[str, str], *words: str) -> bytes:
+    """What a real command prints where the terminal has another character set."""
+    done = product.command(*words, env={**product.environment, **environment}, text=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return bytes(done.stdout)
+
+
+@pytest.mark.parametrize("environment", CHARACTER_SETS)
+def test_a_person_reads_escapes_for_what_the_terminal_lacks(product: Product, environment):
+    product.start_hook().event(text=KOREAN)
+    shown = printed(product, environment, "history")
+    assert rb"\ub514\uc2a4\ud06c \uacbd\ubcf4 \U0001f525" in shown
+    assert shown.endswith(b"1 of 1 events\n")
+
+
+@pytest.mark.parametrize("environment", CHARACTER_SETS)
+def test_a_program_reads_utf_8_whatever_the_terminal_s_character_set(product: Product, environment):
+    product.start_hook().event(text=KOREAN)
+    product.save(**settings_form(587, sender_name=KOREAN))
+    assert json.loads(printed(product, environment, "history", "--json").decode())["text"] == KOREAN
+    assert KOREAN in printed(product, environment, "history", "--csv").decode("utf-8-sig")
+    assert json.loads(printed(product, environment, "settings").decode())["sender_name"] == KOREAN
+    assert (
+        f"DEVICE_UI_SMTP_SENDER_NAME='{KOREAN}'\n"
+        in printed(product, environment, "settings", "--format", "env").decode()
+    )
+    tested = product.command("test", "--json", env={**product.environment, **environment}, text=False)
+    assert "verdict" in json.loads(tested.stdout.decode())
+
+
+@pytest.mark.parametrize("environment", CHARACTER_SETS)
+def test_a_path_that_the_terminal_cannot_show_ends_no_command(product: Product, environment):
+    assert b"certificate.pem\n" in printed(product, environment, "certificate", "--data", str(product.folder / "경보"))

@@ -45,6 +45,7 @@ def tried(look):
     raise SystemExit("nothing answers")
 
 
+DATA, PRERM = "/var/lib/device-ui", "/var/lib/dpkg/info/device-ui.prerm"
 # In the place of systemctl: writes down what it was asked.
 ASKED = "/root/asked"
 SYSTEMCTL = f"""#!/bin/sh
@@ -79,6 +80,19 @@ def upgraded(package: str) -> list[str]:
     return asked
 
 
+def kept_after_all() -> list[str]:
+    """What systemd is asked when the package is to be removed and its last script before that fails: dpkg keeps it."""
+    with open(PRERM, "a") as file:
+        file.write("exit 1\n")
+    with booted() as asked:
+        subprocess.run(["dpkg", "--remove", "device-ui"], capture_output=True, timeout=60)
+    with open(PRERM) as file:
+        text = file.read()
+    with open(PRERM, "w") as file:
+        file.write(text.removesuffix("exit 1\n"))
+    return asked
+
+
 def main(package: str, port: str, example: str) -> None:
     """Install, use, upgrade, remove, purge."""
     subprocess.run(["dpkg", "--install", package], check=True, stdout=subprocess.DEVNULL)
@@ -100,6 +114,7 @@ def main(package: str, port: str, example: str) -> None:
         process.terminate()
         process.wait(SECONDS)
     found["upgrade"] = upgraded(package)
+    found["abort"] = kept_after_all()
     os.makedirs("/etc/credstore.encrypted", exist_ok=True)
     with open(CREDENTIAL, "w") as file:
         file.write("as MAKER.md has it made")
@@ -111,8 +126,12 @@ def main(package: str, port: str, example: str) -> None:
     os.makedirs(os.path.dirname(PROXY), exist_ok=True)
     with open(PROXY, "w") as file:
         file.write("ssl_certificate /var/lib/device-ui/tls/certificate.pem;\n")
+    told("mount", "--bind", DATA, DATA)  # a device whose data has a file system of its own
     words = ["dpkg", "--purge", "device-ui"]
     found["purge"] = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stderr
+    found["mounted"] = os.listdir(DATA)
+    told("umount", DATA)
+    os.rmdir(DATA)
     found["left"] = [name for place in PLACES for name in glob.glob(place)]
     print(json.dumps(found))
 

@@ -18,6 +18,9 @@ from device_ui.errors import HookError
 from device_ui.mail import client
 from device_ui.mail.ipc import requests, server
 from device_ui.mail.ipc.connection import listen
+from device_ui.mail.smtp.redaction import REPLY_MAXIMUM
+from device_ui.settings.recipients import RECIPIENTS_MAXIMUM
+from device_ui.web.pages.history import PAGE_EVENTS
 
 SECONDS = 20.0
 # How long our client waits for hooks that never answer.
@@ -239,6 +242,43 @@ def test_a_queue_that_stays_full_is_told_in_time(tmp_path):
         with pytest.raises(HookError, match="the mail hook does not answer"):
             client.raise_event(tmp_path / "hook.sock", "303", seconds=0.3)
         assert 0.2 < time.monotonic() - began < SECONDS
+
+
+def endlessly(line: bytes) -> Callable[[socket.socket, bytes], None]:
+    """A hook that says this line until the caller has gone."""
+
+    def play(caller: socket.socket, _line: bytes) -> None:
+        while True:
+            caller.sendall(line * 1000)
+
+    return play
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b'{"kind": "%s"}\n' % (b"x" * 100_000)], ids=["short", "long"])
+@pytest.mark.parametrize("ask", [client.kinds, client.test], ids=lambda ask: ask.__name__)
+def test_an_answer_without_an_end_is_given_up(path, ask, line):
+    taken = 0
+    with FakeHook(path, endlessly(line)), told("down", "the mail hook's answer is too long"):
+        for _ in ask(path):
+            taken += len(line)
+    assert taken <= client.ANSWERS_MAXIMUM
+
+
+def test_a_long_history_comes_whole_for_a_reader_who_keeps_none_of_it(path):
+    line, count = json.dumps({"event": {"text": "x" * 300}}).encode() + b"\n", 100_000
+    with FakeHook(path, saying(line * count + b'{"end": {}}\n')):
+        assert sum(1 for _ in client.history(path, {"limit": 0})) == count + 1
+    assert len(line) * count > client.ANSWERS_MAXIMUM
+
+
+def test_a_page_of_the_longest_events_is_no_longer_than_is_kept():
+    longest = "\U0001f600"
+    delivery = {"recipient": longest * 254, "verdict": "partly delivered", "step": "certificate", "time": "x" * 40}
+    event = {"text": longest * requests.MESSAGE_MAXIMUM, "source": longest * requests.SOURCE_MAXIMUM}
+    deliveries = [{**delivery, "reply": longest * REPLY_MAXIMUM}] * RECIPIENTS_MAXIMUM
+    line = json.dumps({"event": {**event, "name": longest * 100, "deliveries": deliveries}})
+    assert PAGE_EVENTS * len(line) <= client.ANSWERS_MAXIMUM
+    assert len(line) <= client.ANSWER_MAXIMUM
 
 
 def test_a_very_long_text_travels_cut_and_is_no_reason_to_lose_an_alarm(path):

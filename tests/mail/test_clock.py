@@ -189,3 +189,36 @@ def test_the_real_clocks_are_asked_by_default():
     clock = Clock()
     assert clock.is_right()
     assert abs(clock.now() - datetime.datetime.now(datetime.UTC).timestamp()) < 60
+
+
+# How long ago something was.
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("boot_id", "wall", "boot", "passed"),
+    [
+        ("one", NOW + YEAR, 2000.0, 1000.0),  # the clock was set meanwhile
+        ("one", 0.0, 2000.0, 1000.0),  # and wrongly
+        ("two", NOW + HOUR, 60.0, HOUR),
+        ("two", 0.0, 60.0, 60.0),  # not set yet, after another start
+        ("two", NOW - HOUR, 60.0, 60.0),  # set back
+    ],
+)
+def test_a_moment_is_as_long_ago_as_can_be_known(boot_id, wall, boot, passed):
+    first = Clock(wall=lambda: NOW, boot=lambda: 1000.0, boot_id="one", synchronized=lambda: True)
+    later = Clock(wall=lambda: wall, boot=lambda: boot, boot_id=boot_id, synchronized=lambda: True)
+    assert later.passed(first.moment()) == passed
+
+
+def test_a_moment_of_a_clock_that_was_wrong_is_dated_by_no_later_one():
+    first = Clock(wall=lambda: 0.0, boot=lambda: 1000.0, boot_id="one", synchronized=lambda: False)
+    later = Clock(wall=lambda: NOW, boot=lambda: 60.0, boot_id="two", synchronized=lambda: True)
+    assert later.passed(first.moment()) == 60.0
+
+
+@pytest.mark.parametrize("moment", ["", "x", "x one y", "1 one", "1800000000.0"])
+def test_a_damaged_moment_was_at_the_start_at_the_latest(moment):
+    clock = Clock(wall=lambda: 0.0, boot=lambda: 60.0, boot_id="one", synchronized=lambda: False)
+    assert clock.passed(moment) == 60.0

@@ -124,6 +124,11 @@ def calls(trace: str) -> list[Call]:
     return found
 
 
+def is_reserve(path: str) -> bool:
+    """Whether this is the reserve or its next version: what a power cut takes of it is set aside again at the next start."""
+    return Path(path).name in ("reserve", ".reserve.new")
+
+
 class Durable:
     """What of a trace is not on flash at its end, and which descriptors were synced again after a failed sync."""
 
@@ -134,7 +139,7 @@ class Durable:
         self._failed: dict[int, int] = {}  # the same of what a failed sync has lost
         for call in calls(trace):
             getattr(self, f"_{call.name}", lambda call: None)(call)
-        self.unsynced = {path for path in self.unsynced if Path(path).name != "reserve"}
+        self.unsynced = {path for path in self.unsynced if not is_reserve(path)}
 
     def _write(self, call: Call) -> None:
         number, path = call.descriptor
@@ -178,12 +183,13 @@ class Durable:
             old, new = call.named
             if old in self.unsynced:
                 self.unsynced = self.unsynced - {old} | {new}
-            self.unsynced.add(os.path.dirname(new))
+            if not is_reserve(new):
+                self.unsynced.add(os.path.dirname(new))
 
     _rename = _renameat2 = _renameat
 
     def _unlink(self, call: Call) -> None:
-        if call.result == 0 and not call.named[0].endswith("reserve"):
+        if call.result == 0 and not is_reserve(call.named[0]):
             self.unsynced.discard(call.named[0])
             self.unsynced.add(os.path.dirname(call.named[0]))
 

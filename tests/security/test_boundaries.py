@@ -247,6 +247,17 @@ def test_without_a_reset_it_is_set_aside_and_both_files_can_be_written(
     assert at.administrator.with_name("administrator.toml.damaged-1").lstat()
 
 
+@pytest.mark.parametrize("kind", MADE)
+def test_nothing_that_lies_under_the_name_of_a_new_file_keeps_the_page_from_saving(
+    fresh: Installed, ca_file: Path, victim: Path, kind: str
+) -> None:
+    at = fresh.folders
+    browser = fresh.start_both(ca_file).logged_in()
+    plant(fresh, kind, victim, at.settings.with_name(f".{at.settings.name}.new"))
+    assert browser.update(**settings_form(1)).status == 303
+    assert at.settings.read_bytes()
+
+
 MOUNTED = """
 mount -t tmpfs tmpfs "$1" && touch "$1/of the maker" || exit 1
 "$2" -m device_ui factory-reset --yes --data "$3"

@@ -121,7 +121,26 @@ for n in range(12):
     unlike(before)
 print(json.dumps(client.state(hook)["problem"]))
 """
-    assert attack(device, WEB, code, server.port) == "login refused"
+    assert attack(device, WEB, code, server.port) == "too many logins"
+    assert 1 <= server.verbs.count("AUTH") <= LOGINS
+
+
+def test_a_server_of_the_attackers_own_in_between_gives_no_wrong_login_back(device, server):
+    server.script["AUTH"] = lambda session, _: session.say(f"535 5.7.8 wrong {len(server.sessions)}")
+    with ScriptedServer() as own:
+        code = f"""
+said = []
+for n in range(9):
+    before = client.state(hook)
+    save(typed(f"wrong {{n}}"))
+    client.raise_event(hook, str(400 + n))
+    unlike(before)
+    mine = typed("any password", port={own.port})
+    save(mine)
+    said.append(test(mine))
+print(json.dumps(said))
+"""
+        assert attack(device, WEB, code, server.port) == ["sent"] * 9
     assert 1 <= server.verbs.count("AUTH") <= LOGINS
 
 

@@ -358,12 +358,17 @@ def test_folder_in_the_files_place_is_set_aside_with_what_it_holds_and_leaks_no_
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_folder_under_the_new_files_name_is_told(path):
-    path.with_name(".smtp.toml.new").mkdir()
+@pytest.mark.parametrize("names", [[], ["of somebody"]], ids=["empty", "with a file"])
+def test_folder_under_the_new_files_name_keeps_nothing_from_being_stored(path, names):
+    folder = path.with_name(".smtp.toml.new")
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch()
     path.write_bytes(b"old")
-    with pytest.raises(NotStored):
-        files.replace(path, b"new")
-    assert path.read_bytes() == b"old"
+    assert files.replace(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert sorted(each.name for each in path.parent.iterdir()) == [".smtp.toml.new", "smtp.toml"]
+    assert [each.name for each in folder.iterdir()] == names
 
 
 AS_NOBODY = """

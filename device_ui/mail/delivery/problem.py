@@ -16,8 +16,8 @@ LASTING = ("", "server", "fault", *LOSSES)
 @dataclass(frozen=True)
 class Problem:
     """Why no mail goes out. `word` is one of ``unset``, ``damaged``, ``unreadable``, ``password``, ``login refused``,
-    ``server``, ``refused`` (the last mail, for good), ``dropped`` (given up), ``storage``, ``full``, ``fault``, ``removed``
-    (events that the ledger's limit took unmailed), ``clock`` (not set); `step` and `reply` are the courier's; `advice`
+    ``too many logins`` (were refused: other settings wait), ``server``, ``refused`` (the last mail, for good), ``dropped``
+    (given up), ``storage``, ``full``, ``fault``, ``removed`` (events that the ledger's limit took unmailed), ``clock`` (not set); `step` and `reply` are the courier's; `advice`
     is one sentence that says what a person can change."""
 
     word: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +26,12 @@ Bound = tuple[str, ...]
 @dataclass(frozen=True)
 class Server:
     """Settings that mail got through with, and its readers: `recipients`, who has read the longest first, of which those
-    `gone` were taken off the list at a time (seconds since 1970), and the `earlier` addresses of the account.
+    `gone` were taken off the list at a moment (of `Clock.moment`), and the `earlier` addresses of the account.
     `has_carried_alarm` is false while only a test mail got through.
 
     Of a server that was left: `number` is the event that its readers are still to be warned of, 0 for none, `ended`
-    are those with a final verdict on it; `refusals` counts the logins that were refused to its warnings; `left_at` is when
-    it was left (seconds since 1970).
+    are those with a final verdict on it, `is_only` whether no other server warns of it; `refusals` counts the logins that
+    were refused to its warnings; `left_at` is the moment it was left.
     """
 
     settings: SmtpSettings
@@ -41,8 +41,9 @@ class Server:
     earlier: tuple[str, ...] = ()
     has_carried_alarm: bool = False
     ended: tuple[str, ...] = ()
-    gone: tuple[tuple[str, float], ...] = ()
-    left_at: float = 0.0
+    gone: tuple[tuple[str, str], ...] = ()
+    left_at: str = ""
+    is_only: bool = True
 
     @property
     def bound_to(self) -> Bound:
@@ -72,11 +73,11 @@ class Server:
         settings = self.settings if self.settings.sealed else other.settings
         return dataclasses.replace(self.now(settings), recipients=readers, earlier=earlier)
 
-    def read_by(self, listed: Sequence[str], now: float) -> Server:
-        """The same server, whose mail goes to those who are `listed` now."""
+    def read_by(self, listed: Sequence[str], now: str, passed: Callable[[str], float]) -> Server:
+        """Return the same server, whose mail goes to those who are `listed` now; `passed` as `Clock.passed`."""
         before = dict(self.gone)
         gone = {each: before.get(each, now) for each in self.recipients if each not in listed}
-        gone = {each: since for each, since in gone.items() if now - since < GONE_SECONDS}
+        gone = {each: since for each, since in gone.items() if passed(since) < GONE_SECONDS}
         room = READERS_MAXIMUM - len(listed)
         gone = dict([*gone.items()][: max(0, room)])
         readers = tuple(each for each in dict.fromkeys([*self.recipients, *listed]) if each in gone or each in listed)
@@ -148,6 +149,7 @@ def _server(values: Mapping[str, Any]) -> Server:
         tuple(map(str, values.get("earlier", ()))),
         bool(values.get("has_carried_alarm", True)),
         tuple(map(str, values.get("ended", ()))),
-        tuple((str(each), float(since)) for each, since in values.get("gone", ())),
-        float(values.get("left_at", 0.0)),
+        tuple((str(each), str(since)) for each, since in values.get("gone", ())),
+        str(values.get("left_at", "")),
+        bool(values.get("is_only", True)),
     )

@@ -1,4 +1,9 @@
-"""A login that was refused: every attempt stops until the settings change, across restarts too. Retries lock accounts."""
+"""A refused login: every attempt stops until the settings change, across restarts too. Retries lock accounts.
+
+Settings that change again and again lock an account as well, so refused logins are counted. While none is left, settings
+with a login wait, unless mail got through with exactly these. A login to another server gives none back: its owner may be
+the one who changes the settings.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +31,19 @@ class LoginLockout:
 
     def is_of_others(self, revision: str) -> bool:
         """Whether one stands that is of other settings than these. Raises `NotStored`."""
-        if self._found is None:
-            self._found = _read(self._outbox.facts().get(FACT, "{}"))
-        return self._found.get("revision", revision) != revision
+        return self._standing().get("revision", revision) != revision
 
-    @property
-    def problem(self) -> Problem | None:
-        """What it keeps mail back with, if it stands."""
-        found = self._found
-        return Problem("login refused", "login", found.get("reply", ""), found.get("advice", "")) if found else None
+    def problem(self, revision: str, *, is_login_known: bool) -> Problem | None:
+        """Return why the settings of this `revision` must not be tried now, None when they may. Raises `NotStored`.
+
+        `is_login_known`: they have no login, or mail got through with exactly these.
+        """
+        found = self._standing()
+        if found.get("revision") == revision:
+            return Problem("login refused", "login", found.get("reply", ""), found.get("advice", ""))
+        if not is_login_known and self._quota.wait("logins", MAIL):
+            return Problem("too many logins", "login")
+        return None
 
     def stands(self, revision: str, reply: str, advice: str = "") -> None:
         """From now on one stands; `keep` lets the ledger follow. Never fails: whatever else does, nobody may try again."""
@@ -44,13 +53,6 @@ class LoginLockout:
             with contextlib.suppress(NotStored):  # it counts in memory all the same
                 self._quota.take("logins", MAIL)
 
-    def may_try(self) -> bool:
-        """Whether other settings may be tried now: one who changes them again and again must not lock an account.
-
-        Raises `NotStored`.
-        """
-        return not self._found or not self._quota.wait("logins", MAIL)
-
     def forget(self) -> None:
         """None stands any more."""
         self._found = {}
@@ -59,6 +61,11 @@ class LoginLockout:
         """Let the ledger follow; writes nothing when it says so already. Raises `NotStored`."""
         if self._found is not None:
             self._outbox.keep_fact(FACT, json.dumps(self._found) if self._found else None)
+
+    def _standing(self) -> dict[str, str]:
+        if self._found is None:
+            self._found = _read(self._outbox.facts().get(FACT, "{}"))
+        return self._found
 
 
 def _read(fact: str) -> dict[str, str]:

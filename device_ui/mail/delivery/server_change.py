@@ -93,6 +93,8 @@ class Route:
         self.tries, self.rest_until = RetryState(), rest_until
         self.thread: threading.Thread | None = None
         self.is_busy = False
+        # Whether mail got through with this login since the attempt under way began: a refusal of before says nothing then.
+        self.has_worked = False
         # What the server said of the present warning while the ledger could not be written to: it must not go out twice.
         self.unrecorded: dict[str, Delivery] = {}
 
@@ -163,13 +165,17 @@ class ServerChangeNotifier:
             made = before.now(settings) if before and (by_alarm or settings.sealed) else before
             made = made or Server(settings, ())
             if by_alarm or not before:
-                made = made.read_by(readers, self._calendar.now())
+                made = made.read_by(readers, self._calendar.moment(), self._calendar.passed)
                 made = dataclasses.replace(made, has_carried_alarm=by_alarm)
             is_first_use, self._is_used = not self._is_used, True
             self._keep(made)
             self._known = (settings, readers) if by_alarm else None
         if is_first_use and not self.is_idle():  # from now on the warnings do not wait for the hour
             self._go_on()
+
+    def has_proved(self, settings: SmtpSettings) -> bool:
+        """Return whether mail got through with exactly these settings last."""
+        return self._proved is not None and self._proved.settings == settings
 
     def look(self, settings: SmtpSettings, by: str) -> None:
         """Report that mail goes through these settings now, if History last said otherwise, and start the warnings.
@@ -201,10 +207,13 @@ class ServerChangeNotifier:
     def waiting(self, number: int) -> list[Delivery]:
         """Who is still to be warned of this event, and the step and reply that the last attempt ended at."""
         with self._lock:
+            servers = [server for server in self._left if server.number == number != 0]
+            # Once for all: it reads the whole ledger, and the loop that takes alarms waits for it.
+            has_room = not servers or self._wait_for_room(number) <= 0
+            held = [(server, self._held_by(server, has_room)) for server in servers]
             return [
-                Delivery(self._label(each, server), "waiting", *self._held_by(server), 0.0)
-                for server in self._left
-                if server.number == number != 0
+                Delivery(_label(each, server), "waiting", step, reply, 0.0)
+                for server, (step, reply) in held
                 for each in self._open(server)
             ]
 
@@ -266,7 +275,8 @@ class ServerChangeNotifier:
 
         def report(number: int) -> tuple[Report, list[Server]]:
             made = Report(settings.bound_to, _told("Before", settings), dataclasses.replace(event, number=number))
-            return made, [dataclasses.replace(each, number=number, ended=()) for each in left]
+            is_only = len(left) == 1
+            return made, [dataclasses.replace(each, number=number, ended=(), is_only=is_only) for each in left]
 
         def facts(number: int) -> Mapping[str, str | None]:
             made, owed = report(number)
@@ -276,20 +286,22 @@ class ServerChangeNotifier:
         log.warning("event %d: mail goes through another server now", number)
         self._supersede(number)
         if self._proved:  # its login worked just now, whatever was refused before
-            self._routes.setdefault(self._proved.bound_to, Route(0.0)).rest_until = 0.0
+            route = self._routes.setdefault(self._proved.bound_to, Route(0.0))
+            route.rest_until, route.has_worked = 0.0, True
         self._proved, self._known, self._is_used = None, None, False
         self._report, self._left = report(number)
         for each in self._left:
             self._routes.setdefault(each.bound_to, Route(0.0)).begin_anew()
         for each in dropped:
-            self._record_only(number, each.everybody, each, TOO_MANY)
+            self._record_only(number, each.everybody, dataclasses.replace(each, is_only=False), TOO_MANY)
 
     def _left_now(self) -> tuple[list[Server], list[Server]]:
         """The servers that are left once the present one is, and those of them that are too many."""
         if self._proved is None:
             return list(self._left), []
-        now = self._calendar.now()
-        before = dataclasses.replace(self._proved.read_by(self._proved.listed, now), left_at=now)
+        now = self._calendar.moment()
+        before = self._proved.read_by(self._proved.listed, now, self._calendar.passed)
+        before = dataclasses.replace(before, left_at=now)
         same = next((each for each in self._left if each.bound_to == before.bound_to), None)
         if same:
             merged = before.joined(same)
@@ -308,7 +320,7 @@ class ServerChangeNotifier:
                 self._record_only(server.number, self._open(server), server, reply)
 
     def _record_only(self, number: int, recipients: Sequence[str], server: Server, reply: str) -> None:
-        found = [Delivery(self._label(each, server), DROPPED, "", reply, self._now()) for each in recipients]
+        found = [Delivery(_label(each, server), DROPPED, "", reply, self._now()) for each in recipients]
         with contextlib.suppress(NotStored):
             self._outbox.record(number, found, done=False, is_alarm=False)
 
@@ -317,19 +329,14 @@ class ServerChangeNotifier:
         ended = {*server.ended, *self._routes[server.bound_to].unrecorded}
         return [each for each in server.everybody if each not in ended]
 
-    def _label(self, recipient: str, server: Server) -> str:
-        """A reader as History names them: with the server, where several warn of one event."""
-        is_only = len(self._left) <= 1
-        return recipient if is_only else f"{recipient} ({server.settings.host}:{server.settings.port})"
-
-    def _held_by(self, server: Server) -> tuple[str, str]:
+    def _held_by(self, server: Server, has_room: bool) -> tuple[str, str]:
         """The step and reply that a warning waits with."""
         route = self._routes[server.bound_to]
         if route.tries.count:
             return route.tries.step, route.tries.reply
         if route.rest_until > self._clock():
             return "login", RESTS
-        return ("", HELD) if self._wait_for_room(server.number) > 0 else ("", "")
+        return ("", "" if has_room else HELD)
 
     def _wait(self, server: Server) -> float:
         return max(self._routes[server.bound_to].wait(self._clock()), self._wait_for_room(server.number))
@@ -356,10 +363,10 @@ class ServerChangeNotifier:
         route = self._routes[server.bound_to]
         if self._is_stopping or self._report is None:
             return None
-        thread = threading.Thread(
-            target=self._work, args=(server, route, self._report.event), name="warning", daemon=True
-        )
-        route.is_busy = True
+        # A newer warning has tries of its own: what this attempt ends at does not delay it.
+        arguments = (server, route, route.tries, self._report.event)
+        thread = threading.Thread(target=self._work, args=arguments, name="warning", daemon=True)
+        route.is_busy, route.has_worked = True, False
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no thread (TasksMax); the alarms need none
@@ -369,22 +376,22 @@ class ServerChangeNotifier:
         route.thread = thread
         return None
 
-    def _work(self, server: Server, route: Route, event: Event) -> None:
+    def _work(self, server: Server, route: Route, tries: RetryState, event: Event) -> None:
         try:
-            self._warn(server, route, event)
+            self._warn(server, route, tries, event)
         except NotStored as error:
             log.error("what became of a warning is not stored: %s", error.reason)
-            route.tries.again(self._clock(), self._chance(), reply=error.reason)
+            tries.again(self._clock(), self._chance(), reply=error.reason)
         except Exception:
             log.exception("a warning failed by a fault of ours; it is tried again later")
-            route.tries.again(self._clock(), self._chance(), reply=FAULT)
+            tries.again(self._clock(), self._chance(), reply=FAULT)
         finally:
             route.is_busy = False
             self._bell.set()
 
-    def _warn(self, server: Server, route: Route, event: Event) -> None:
+    def _warn(self, server: Server, route: Route, tries: RetryState, event: Event) -> None:
         open_ = self._open(server)
-        if server.refusals >= REFUSALS_MAXIMUM or route.tries.count >= TRIES_MAXIMUM:
+        if server.refusals >= REFUSALS_MAXIMUM or tries.count >= TRIES_MAXIMUM:
             step, reply = ("login", REFUSED) if server.refusals >= REFUSALS_MAXIMUM else ("", FAULT)
             dropped = [Delivery(each, DROPPED, step, reply, self._now()) for each in open_]
             self._learn(server, route, dropped, is_over=True)
@@ -394,7 +401,9 @@ class ServerChangeNotifier:
         found = [Delivery(name, each.verdict, each.step, each.reply, now) for name, each in outcomes.items()]
         if any(each.problem == "login refused" for each in outcomes.values()):
             server = dataclasses.replace(server, refusals=server.refusals + 1)
-            route.rest_until = self._clock() + REFUSED_SECONDS
+            with self._lock:
+                if not route.has_worked:
+                    route.rest_until = self._clock() + REFUSED_SECONDS
             is_last = server.refusals >= REFUSALS_MAXIMUM
         if any(each.verdict == "delivered" for each in found):
             with self._lock:
@@ -403,8 +412,8 @@ class ServerChangeNotifier:
             self._sent(server.number)
         later = [each for each in found if each.verdict == "try later"]
         ended = [each for each in found if each not in later]
-        if later and not is_last and route.tries.count + 1 < TRIES_MAXIMUM:
-            route.tries.again(self._clock(), self._chance(), later[0].step, later[0].reply)
+        if later and not is_last and tries.count + 1 < TRIES_MAXIMUM:
+            tries.again(self._clock(), self._chance(), later[0].step, later[0].reply)
             self._learn(server, route, ended, is_over=False)
         else:
             dropped = [dataclasses.replace(each, verdict=DROPPED) for each in later]
@@ -449,13 +458,15 @@ class ServerChangeNotifier:
                 names = tuple(dict.fromkeys([*server.ended, *route.unrecorded]))
                 made = self._warned(server, ended) if is_over else dataclasses.replace(server, ended=names)
             else:  # the settings changed again meanwhile
-                made = present and dataclasses.replace(present, refusals=server.refusals)
+                made = (
+                    present if route.has_worked else present and dataclasses.replace(present, refusals=server.refusals)
+                )
             left = [each for each in (made if each is present else each for each in before) if each]
             # What is known here counts, the ledger follows: a full flash must not make us ask once more.
             if not is_over:
                 self._left = left
             if ended or left != before:  # a try that fails writes nothing, but for a refused login
-                rows = [dataclasses.replace(each, recipient=self._label(each.recipient, server)) for each in ended]
+                rows = [dataclasses.replace(each, recipient=_label(each.recipient, server)) for each in ended]
                 facts = {CHANGES: spelt_list(left)}
                 self._outbox.record(server.number, rows, done=False, facts=facts, is_alarm=False)
             self._left, route.unrecorded = left, {}
@@ -472,7 +483,7 @@ class ServerChangeNotifier:
         """Whether a server that was left is needed for a warning, or for one of a further change."""
         if server.number or not (proved and proved.has_carried_alarm):
             return True
-        return self._calendar.now() - server.left_at < KEPT_SECONDS
+        return self._calendar.passed(server.left_at) < KEPT_SECONDS
 
     def _keep(self, proved: Server | None) -> None:
         """Keep what mail got through with, and of the servers that were left those that are needed."""
@@ -491,6 +502,11 @@ class ServerChangeNotifier:
 def _until_room(sent: Sequence[float], now: float, most: int, seconds: float) -> float:
     """Seconds until fewer than `most` of these moments, in their order, are `seconds` old or younger."""
     return max(0.0, sent[-most] + seconds - now) if len(sent) >= most else 0.0
+
+
+def _label(recipient: str, server: Server) -> str:
+    """Return a reader as History names them: with the server, where several warn of one event."""
+    return recipient if server.is_only else f"{recipient} ({server.settings.host}:{server.settings.port})"
 
 
 def _told(when: str, settings: SmtpSettings) -> str:

@@ -86,7 +86,10 @@ class DeliveryWorker:
             fits=fits,
             sent=lambda number: self.plan.went_out(Batch(SERVER_CHANGED.type, (number,))),
         )
-        self._stopping = self._changed = self._proved = False
+        self._stopping = self._changed = False
+        # The stored settings that a test got through with last, and whether no round has seen that yet.
+        self._proved: SmtpSettings | None = None
+        self._is_proof_new = False
         # The address that the settings of a revision came from.
         self._changed_by = ("", "")
         # Whether what kept mail back is to be forgotten, and how often it may be: who changes the settings again and again
@@ -129,7 +132,8 @@ class DeliveryWorker:
     def settings_proved(self, settings: SmtpSettings) -> None:
         """A test got through with the very settings that are stored: a login that was refused before is not any more."""
         self.announcer.proved(settings, None)
-        self._proved = self._changed = True
+        self._proved = settings
+        self._is_proof_new = self._changed = True
         self._bell.set()
 
     def waits(self) -> Callable[[int, str], tuple[Sequence[str], str, str]]:
@@ -201,9 +205,6 @@ class DeliveryWorker:
         try:
             if self._changed:
                 self._changed, self._is_retry_due = False, True
-            if self._proved:
-                self._proved = False
-                self._forget()
             self._recorder.record()
             self._outbox.tidy()
             self.plan.look()
@@ -246,16 +247,27 @@ class DeliveryWorker:
             return None, "", Problem("damaged", reply=damage.reason)
         except NotReadable as error:
             return None, "", Problem("unreadable", reply=error.reason)
-        is_of_others = self._refusal.is_of_others(revision)
-        if (self._revision not in (None, revision) or is_of_others) and self._refusal.may_try():
+        problem = self._login_problem(settings, revision)
+        if not problem and (self._revision not in (None, revision) or self._refusal.is_of_others(revision)):
             self._forget()
         self._retry()
+        if problem:
+            return settings, revision, problem
         self._revision = revision
-        if settings and self._refusal.problem:
-            return settings, revision, self._refusal.problem
         if settings and not self._fits(settings):
             return settings, revision, Problem("password", reply="it was sealed to another key")
         return settings, revision, None
+
+    def _login_problem(self, settings: SmtpSettings | None, revision: str) -> Problem | None:
+        """Return why the login of these settings must not be tried now, None when it may."""
+        if self._is_proof_new:
+            self._is_proof_new = False
+            if settings == self._proved:  # the settings may have changed since the test
+                self._forget()
+        if settings is None:
+            return None
+        is_login_known = not settings.sealed or settings == self._proved or self.announcer.has_proved(settings)
+        return self._refusal.problem(revision, is_login_known=is_login_known)
 
     def _send_due(self, settings: SmtpSettings, revision: str) -> float:
         wait = self._wait()

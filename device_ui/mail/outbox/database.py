@@ -73,7 +73,8 @@ MIGRATIONS = {
 }
 # The files that SQLite keeps beside its own.
 ENDINGS = ("-wal", "-shm", "-journal")
-LEDGER_ID = "ledger_id"
+# Facts: the name of this ledger, and what the reserve has given up for whom.
+LEDGER_ID, GIVEN, NOTHING_GIVEN = "ledger_id", "reserve", "{}"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 # Pages of the -wal after which SQLite takes them into the file and writes over them; few where room is short: the
 # reserve then holds ten thousand events and not a hundred.
@@ -118,8 +119,10 @@ class Database:
         self._lock = threading.RLock()
         with self._told():
             self._opened()
-        self.id = self.facts()[LEDGER_ID]
-        self._reserve.keep()
+        facts = self.facts()
+        self.id = facts[LEDGER_ID]
+        self._reserve.restore(facts.get(GIVEN, NOTHING_GIVEN))
+        self._keep_reserve()
         self._save_room()
 
     def _opened(self) -> None:
@@ -189,7 +192,7 @@ class Database:
         if self.is_reserve_used:
             with contextlib.suppress(sqlite3.Error), self._lock:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._reserve.keep()
+            self._keep_reserve()
             with contextlib.suppress(sqlite3.Error), self._lock:
                 self._save_room()
 
@@ -323,16 +326,31 @@ class Database:
         finally:
             os.close(folder)
 
+    def _keep_reserve(self) -> None:
+        self._reserve.keep()
+        if not self.is_reserve_used:
+            with contextlib.suppress(NotStored):  # the next to use it writes it anew
+                self.keep_fact(GIVEN, None)
+
     def _write(self, work: Callable[[sqlite3.Cursor], Result], user: int | None = None) -> Result:
         """Commit what `work` does; on a full disk again, with the room that the reserve gives up for this `user`, if one."""
+
+        def counted(cursor: sqlite3.Cursor) -> Result:
+            result = work(cursor)
+            if (given := self._reserve.given) != NOTHING_GIVEN:
+                keep_facts(cursor, {GIVEN: given})  # with what used it: no further sync
+            return result
+
+        attempt = work
         with self._lock:
             while True:
                 try:
-                    return self._committed(work)
+                    return self._committed(attempt)
                 except sqlite3.Error as error:
                     is_full = getattr(error, "sqlite_errorcode", None) in FULL
                     if not is_full or user is None or not self._reserve.release(user):
                         raise NotStored(self.path, OSError(str(error))) from error
+                attempt = counted
                 with self._told():
                     self._save_room()
 

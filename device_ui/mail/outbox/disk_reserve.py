@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import stat
 import threading
@@ -35,12 +36,24 @@ class Reserve:
 
     def __init__(self, path: Path, size: int) -> None:
         self._path, self._size = path, size
+        self._new = path.with_name(f".{path.name}.new")
         # What is given up while it is still being written would be called kept.
         self._lock = threading.Lock()
         self._part = max(size // PARTS, BLOCK)
-        # How many parts were given up for whom since it was whole.
+        # How many parts were given up since it was whole, for each user who has a share of it only.
         self._given: dict[int, int] = {}
         self.is_released = False
+
+    @property
+    def given(self) -> str:
+        """How many parts each user with a share has used up since it was whole, as a text for `restore`."""
+        with self._lock:
+            return json.dumps(self._given)
+
+    def restore(self, given: str) -> None:
+        """Take over what an earlier process has given up: a restart gives no user a new share."""
+        with self._lock, contextlib.suppress(ValueError, TypeError, AttributeError):  # damaged: as if nothing was
+            self._given = {int(user): int(parts) for user, parts in json.loads(given).items()}
 
     def keep(self) -> None:
         """Set the room aside if it is not, and the disk has enough beside it."""
@@ -53,8 +66,8 @@ class Reserve:
         """Give up a part of the room for this user; whether there was any left for it."""
         with self._lock:
             self.is_released = bool(self._size)
-            given = self._given.get(user, 0)
-            if given >= SHARES.get(user, SHARE):
+            given, share = self._given.get(user, 0), SHARES.get(user, SHARE)
+            if given >= share:
                 return False
             try:
                 left = self._path.stat().st_size - self._part
@@ -64,7 +77,8 @@ class Reserve:
                     self._path.unlink()
             except OSError:
                 return False
-            self._given[user] = given + 1
+            if share < PARTS:
+                self._given[user] = given + 1
             return True
 
     def _is_whole(self) -> bool:
@@ -80,6 +94,7 @@ class Reserve:
 
     def _is_set_aside(self) -> bool:
         try:
+            self._new.unlink(missing_ok=True)  # of a power cut: it takes room
             space = os.statvfs(self._path.parent)
             if space.f_bavail * space.f_frsize < ROOM * self._size:
                 return False
@@ -89,16 +104,17 @@ class Reserve:
         return True
 
     def _write(self) -> None:
+        """Write all of it anew, and keep what is left of it until that is on flash: the disk may become full meanwhile."""
         # Written and not only allocated: some file systems of flash know no fallocate(2), and some compress zeros.
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with open(os.open(self._path, flags, MODE), "wb", buffering=0) as file:
-                os.fchmod(file.fileno(), MODE)  # an earlier version took the umask's mode
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with open(os.open(self._new, flags, MODE), "wb", buffering=0) as file:
                 for start in range(0, self._size, CHUNK):
                     chunk = os.urandom(min(CHUNK, self._size - start))
                     if file.write(chunk) != len(chunk):  # Python would go on for ever where a disk takes nothing
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
+            self._new.rename(self._path)
         except OSError:
-            self._path.unlink(missing_ok=True)
+            self._new.unlink(missing_ok=True)
             raise

@@ -100,7 +100,7 @@ def show(site: AppContext, session: Session) -> str:
     events: list[Mapping[str, Any]] = []
     end: Mapping[str, Any] = {}
     try:
-        *events, end = client.history(site.device.folders.socket, query.asked_page)
+        *events, end = client.history(site.device.folders.socket, query.asked_page, most=client.ANSWERS_MAXIMUM)
     except HookError as error:
         response.status = _status(error)
         problem, wrong = _told(error)

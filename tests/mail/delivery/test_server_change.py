@@ -71,6 +71,7 @@ class Desk:
         self.listed = [Recipient(ONE, "info"), Recipient(TWO, "fault")]
         self.stops: Exception | None = None
         self.unreachable: set[str] = set()
+        self.refusing: set[str] = set()
         self.hold: threading.Event | None = None
         self.unopened: Exception | None = None
         self.answers: dict[str, Outcome] = {}
@@ -158,6 +159,8 @@ class Session:
             raise self.desk.stops
         if self.server in self.desk.unreachable:
             raise UNREACHABLE
+        if self.server in self.desk.refusing:
+            raise WRONG_LOGIN
 
     def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Outcome]:
         self.desk.mails.append((tuple(recipients), message))
@@ -709,6 +712,33 @@ def test_a_login_that_is_refused_meanwhile_counts(desk):
     assert desk.announcer.round() == REFUSED_SECONDS
 
 
+@pytest.mark.parametrize("stops", [UNREACHABLE, ValueError("a fault of ours")], ids=str)
+def test_what_an_attempt_for_an_earlier_warning_ends_at_delays_no_newer_one(desk, stops):
+    desk.hold, desk.stops = threading.Event(), stops
+    desk.change(changed(port=588))
+    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.hold.set()
+    settle()
+    desk.stops = None
+    assert desk.work() == 0
+    assert now_of(desk.mails[-1][1]) == "evil.example.net"
+
+
+def test_a_login_that_was_refused_before_it_worked_delays_no_warning_of_after(desk):
+    desk.hold, desk.stops = threading.Event(), WRONG_LOGIN
+    desk.change(changed(port=588))
+    desk.announcer.look(OLD, "192.0.2.66")
+    desk.proved(OLD, by_alarm=True)
+    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.hold.set()
+    settle()
+    (left,) = json.loads(desk.outbox.facts()[CHANGES])
+    assert left["refusals"] == 0
+    desk.stops = None
+    assert desk.work() == 0
+    assert now_of(desk.mails[-1][1]) == "evil.example.net"
+
+
 def test_a_warning_that_a_newer_one_replaces_says_so_in_the_history(desk):
     desk.stops = UNREACHABLE
     desk.change(changed(port=588))
@@ -748,6 +778,32 @@ def test_what_another_server_took_is_no_warning_through_this_one(desk):
         for host in ("mail.example.com", "evil.example.net")
         for each in dict.fromkeys((ONE, TWO, ACCOUNT))
     )
+
+
+def test_a_reader_has_one_name_in_the_history_though_the_other_servers_are_gone_meanwhile(desk):
+    desk.change(EVIL_SERVER)
+    desk.work()
+    desk.proved(EVIL_SERVER, by_alarm=False)
+    desk.refusing, desk.answers = {EVIL_SERVER.host}, {TWO: LATER}
+    desk.announcer.look(changed(EVIL_SERVER, port=26), "")
+    settle()
+    while len(json.loads(desk.outbox.facts()[CHANGES])) == 2:
+        desk.now += desk.announcer.round() or 0
+        settle()
+    assert [each.recipient for each in desk.announcer.waiting(2)] == [f"{TWO} (mail.example.com:587)"]
+    desk.answers.clear()
+    desk.work()
+    delivered = {name for name, verdict in verdicts(desk, 2).items() if verdict == "delivered"}
+    assert delivered == {f"{each} (mail.example.com:587)" for each in (ONE, TWO, ACCOUNT)}
+
+
+def test_the_history_reads_the_ledger_once_for_all_who_wait_for_a_warning(desk):
+    desk.listed = [Recipient(f"reader{number}@example.com", "info") for number in range(RECIPIENTS_MAXIMUM)]
+    many_changes(desk)
+    asked: list[str] = []
+    desk.outbox._connection.set_trace_callback(asked.append)
+    assert len(desk.announcer.waiting(desk.outbox.last)) == RECIPIENTS_MAXIMUM + 1
+    assert len([each for each in asked if "FROM delivery" in each]) == 1
 
 
 def test_harmless_changes_that_use_up_the_hour_delay_no_warning_once_mail_goes_there(desk):
@@ -815,6 +871,34 @@ def test_a_reader_who_was_taken_off_the_list_is_warned_for_a_day_whatever_alarms
     desk.announcer.look(EVIL_SERVER, "")
     desk.work()
     assert desk.told == [ONE, TWO, EVIL, ACCOUNT]
+
+
+SLOW = pytest.mark.parametrize("before", [0.0, WALL - 30 * 24 * 3600], ids=["1970", "a month slow"])
+
+
+@SLOW
+def test_a_clock_that_is_set_takes_no_reader_away(desk, before):
+    desk.wall = before
+    desk.proved(OLD, by_alarm=True)
+    desk.listed = [Recipient(EVIL, "info")]
+    desk.proved(changed(), by_alarm=True)
+    desk.wall = WALL
+    desk.announcer.look(NEW, "")
+    desk.work()
+    assert desk.told == [ONE, TWO, EVIL, ACCOUNT]
+
+
+@SLOW
+def test_a_clock_that_is_set_takes_no_server_away(desk, before):
+    desk.wall = before
+    desk.change(NEW)
+    desk.work()
+    desk.wall = WALL
+    desk.proved(NEW, by_alarm=True)
+    assert '"old"' in desk.outbox.facts()[CHANGES]
+    desk.now += KEPT_SECONDS
+    desk.announcer.look(NEW, "")
+    assert '"old"' not in "".join(desk.outbox.facts().values())
 
 
 def test_a_reader_who_was_taken_off_the_list_is_not_warned_for_ever(desk):

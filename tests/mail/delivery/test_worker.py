@@ -22,6 +22,7 @@ from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
 from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
+from device_ui.mail.delivery.quota import LOGIN_SECONDS, LOGINS
 from device_ui.mail.delivery.retry import delay
 from device_ui.mail.delivery.worker import RETRY_SECONDS, DeliveryWorker
 from device_ui.mail.events import Delivery, Digest, Event
@@ -32,6 +33,7 @@ from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import Store
+from device_ui.web.context import MAIL_PROBLEMS
 from tests.helpers.product import no_thread, wait_for
 from tests.servers.scripted import ScriptedServer
 
@@ -498,6 +500,67 @@ def test_an_update_on_a_full_flash_is_not_lost(refused):
     refused.outbox.full = False
     refused.work(HOUR)
     assert refused.waiting == []
+
+
+@pytest.fixture
+def exhausted(refused):
+    """The same after as many refused logins as are counted; the settings have the right password now."""
+    for number in range(LOGINS - 1):
+        refused.update(sealed=f"wrong {number}")
+        refused.work()
+    assert len(refused.server.connects) == LOGINS
+    refused.server.stops = None
+    refused.update(sealed="right")
+    refused.work()
+    return refused
+
+
+def test_the_right_password_after_too_many_wrong_ones_waits_twenty_minutes_and_the_state_says_so(exhausted):
+    assert len(exhausted.server.connects) == LOGINS
+    assert exhausted.problem == ("too many logins", "login", "")
+    assert f"up to {LOGIN_SECONDS / MINUTE:.0f} minutes" in MAIL_PROBLEMS["too many logins"]
+    exhausted.work(LOGIN_SECONDS - MINUTE)
+    assert len(exhausted.server.connects) == LOGINS
+    exhausted.work(2 * MINUTE)
+    assert (exhausted.waiting, exhausted.problem) == ([], ("", "", ""))
+
+
+def test_a_test_of_the_right_password_ends_the_wait_and_a_restart_brings_none_back(exhausted):
+    exhausted.postman.settings_proved(exhausted.store.read()[0])
+    exhausted.work()
+    assert (exhausted.waiting, exhausted.problem) == ([], ("", "", ""))
+    exhausted.restart()
+    exhausted.raise_events()
+    exhausted.work()
+    assert (exhausted.waiting, exhausted.problem) == ([], ("", "", ""))
+
+
+def test_settings_without_a_login_wait_for_no_refused_one(exhausted):
+    exhausted.update(sign_in="none", sealed=None)
+    exhausted.work()
+    assert (exhausted.waiting, exhausted.problem) == ([], ("", "", ""))
+
+
+@pytest.mark.parametrize("own", [{"sealed": "own"}, {"sign_in": "none", "sealed": None}], ids=["login", "relay"])
+def test_mail_through_an_attackers_own_server_gives_no_refused_login_back(exhausted, own):
+    exhausted.update(host="attacker.example.net", **own)
+    exhausted.postman.settings_proved(exhausted.store.read()[0])
+    exhausted.work()
+    assert exhausted.waiting == []
+    exhausted.update(sealed="a guess")
+    exhausted.raise_events()
+    exhausted.work(LOGIN_SECONDS - MINUTE)
+    assert exhausted.problem == ("too many logins", "login", "")
+    assert "opened a guess" not in [password for _, password in exhausted.server.connects]
+
+
+def test_a_test_proves_the_settings_that_it_was_made_with_and_no_others(exhausted):
+    exhausted.save(host="attacker.example.net", sealed="own")
+    exhausted.postman.settings_proved(exhausted.store.read()[0])
+    exhausted.save(sealed="a guess")
+    exhausted.work()
+    assert "opened a guess" not in [password for _, password in exhausted.server.connects]
+    assert exhausted.problem == ("too many logins", "login", "")
 
 
 @pytest.mark.parametrize("fact", ["", "{", "[]", "7", '"x"', "{}", '{"reply": "535"}', "\ufffd"])

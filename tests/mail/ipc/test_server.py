@@ -773,6 +773,18 @@ def test_a_long_answer_comes_whole(door):
     assert [json.loads(line).get("line") for line in door.ask(LONG)] == told(3000)
 
 
+def test_a_long_answer_that_is_refused_says_for_how_long(door):
+    def refused() -> Iterator[Mapping[str, object] | None]:
+        yield {"line": 0}
+        raise Refused("too-many", "wait", 30)
+
+    door.tester.long = refused
+    assert [json.loads(line) for line in door.ask(LONG)] == [
+        {"line": 0},
+        {"error": "too-many", "reason": "wait", "seconds": 30},
+    ]
+
+
 def test_a_reader_who_takes_a_byte_at_a_time_gets_all_of_it(door):
     door.tester.long = numbered(200)
     assert lines_of(door.call(LONG), 200) == told(200)
@@ -1003,6 +1015,8 @@ def test_whatever_is_sent_is_answered_or_closed_and_the_next_caller_served(door,
 
 GROUP = 65_432
 STRANGER = 65_431
+# uid_t -1 means "no user" (setuid(2)).
+HIGHEST_USER = 2**32 - 2
 # Run as another user: one request for each word, one answer a line.
 CHILD = f"""
 import json, os, socket, sys
@@ -1057,6 +1071,13 @@ def test_a_member_of_the_event_group_raises_events_and_nothing_else(named):
 def test_a_supplementary_member_of_the_event_group_does_too(named):
     door, _, group = named
     assert asked_by(door, [GROUP, group, GROUP + 1], STRANGER, STRANGER) == ["accepted", DENIED, DENIED, "accepted"]
+
+
+def test_a_user_with_one_of_the_highest_numbers_is_who_it_is(named):
+    """A uid has 32 bits and no sign."""
+    door, _, group = named
+    asked_by(door, [], group, HIGHEST_USER)
+    assert door.ledger.events[-1].user == HIGHEST_USER
 
 
 def test_the_web_user_may_ask_for_everything(named):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
+import resource
 import subprocess
 import threading
 from pathlib import Path
@@ -58,12 +61,12 @@ def used(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-def accept_all(outbox: Outbox) -> list[int]:
+def accept_all(outbox: Outbox, event: Event = EVENT) -> list[int]:
     """Events one by one until the first is refused; the numbers of those that were accepted."""
     numbers: list[int] = []
     with pytest.raises(NotStored):
         for _ in range(100_000):
-            numbers += outbox.accept([EVENT])
+            numbers += outbox.accept([event])
     return numbers
 
 
@@ -129,6 +132,29 @@ def test_a_whole_reserve_has_every_share_again(disk):
     reserve.keep()
     assert used(disk / "reserve") == SIZE
     assert reserve.release(33)
+
+
+def test_what_is_left_of_a_reserve_stays_where_the_disk_takes_no_whole_one(disk):
+    reserve = Reserve(disk / "reserve", SIZE)
+    reserve.keep()
+    reserve.release(ROOT)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (SIZE // 2, limits[1])
+    )  # the disk has room when it is asked, and then not
+    try:
+        reserve.keep()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (used(disk / "reserve"), reserve.is_released) == (SIZE - SIZE // PARTS, True)
+    assert [each.name for each in disk.iterdir()] == ["reserve"]
+
+
+def test_what_a_power_cut_left_of_the_next_reserve_takes_no_room(disk):
+    (disk / ".reserve.new").write_bytes(b"x" * SIZE)
+    fill(disk)
+    Reserve(disk / "reserve", SIZE).keep()
+    assert os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize == SIZE
 
 
 @pytest.mark.parametrize(("left", "kept"), [(SIZE, False), (2 * SIZE - 4096, False), (2 * SIZE, True)])
@@ -200,6 +226,40 @@ def test_the_reserve_is_enough_for_many_events(disk, opened):
     outbox = opened()
     fill(disk)
     assert len(accept_all(outbox)) > 500
+
+
+def test_a_restart_gives_no_user_a_new_share(disk, opened):
+    outbox = opened()
+    filled = fill(disk)
+    flooding = dataclasses.replace(EVENT, user=33)
+    numbers = accept_all(outbox, flooding)
+    outbox.close()
+    outbox = opened()
+    assert outbox.is_reserve_used
+    more = accept_all(outbox, flooding)
+    assert len(more) < len(numbers) / PARTS, "what its last part had left"
+    assert outbox.accept([dataclasses.replace(EVENT, user=ROOT)])
+    filled.unlink()
+    outbox.tidy()
+    fill(disk)
+    assert outbox.accept([flooding])
+
+
+def test_a_whole_reserve_leaves_no_count_for_the_next_start(disk, opened):
+    outbox = opened()
+    filled = fill(disk)
+    accept_all(outbox, dataclasses.replace(EVENT, user=33))
+    assert json.loads(outbox.facts()["reserve"]) == {"33": PARTS // 4}
+    filled.unlink()
+    outbox.tidy()
+    assert "reserve" not in outbox.facts()
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"root": 1}', '{"33": "x"}', '{"33": null}', "9" * 5000])
+def test_a_damaged_count_is_none(disk, text):
+    reserve = Reserve(disk / "reserve", SIZE)
+    reserve.restore(text)
+    assert reserve.given == "{}"
 
 
 def test_without_a_reserve_a_full_disk_accepts_nothing(disk, opened):

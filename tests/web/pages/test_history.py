@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -96,6 +97,13 @@ def table(page: Page) -> list[list[str]]:
     assert document.problems(page.text) == []
     found = document.read(page.text).all("tr")
     return [[cell.text for cell in row.all("th") + row.all("td")] for row in found]
+
+
+def test_an_answer_without_an_end_is_told_and_not_kept(pages, hook):
+    hook.answers["history"] = (event(text="x" * 10_000) for _ in itertools.count())
+    page = pages.get("/history")
+    assert page.status == 503
+    assert "The history cannot be shown. The mail hook’s answer is too long." in page.text.replace("&#039;", "’")
 
 
 def test_what_the_device_wrote_itself_is_told_in_korean_and_nothing_else_is(pages, hook):
