@@ -121,7 +121,7 @@ def test_every_module_is_compiled_and_no_date_is_compared(image: Path) -> None:
     assert len(compiled) == len(modules) > 70
     assert {int.from_bytes(each.read_bytes()[4:8], "little") for each in compiled} == {UNCHECKED_HASH}
     assert (
-        b"/opt/lamp/lib/device-ui/device_ui/check.py"
+        b"/opt/lamp/lib/device-ui/device_ui/cli/check.py"
         in next(each for each in compiled if each.name.startswith("check.")).read_bytes()
     )
 
@@ -155,7 +155,7 @@ def used(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """What `installed` found on a machine with the package."""
     words = ["unshare", "--mount", "sh", "-c", THROWAWAY, "sh", tmp_path_factory.mktemp("machine")]
     return dict(
-        json.loads(run(*words, packages["bundled"], ROOT / "tests" / "installed.py", str(free_port()), block("python")))
+        json.loads(run(*words, packages["bundled"], ROOT / "tests" / "helpers" / "installed.py", str(free_port()), block("python")))
     )
 
 

@@ -143,7 +143,7 @@ def test_a_secret_would_be_found(one):
 
 MADE = {
     "codes, salts, tokens, ledgers": """
-from device_ui.web import administrator, sessions
+from device_ui.web.auth import administrator, sessions
 administrator.new_code()
 administrator._hashed("x")
 sessions.Sessions().begin()
@@ -155,7 +155,7 @@ seal.new_private_key()
     "the TLS key": """
 import datetime, sys
 from pathlib import Path
-from device_ui import certificate
+from device_ui.cli import certificate
 certificate.make(Path(sys.argv[1]), ["localhost"], [], datetime.datetime.now(datetime.UTC))
 """,
 }
@@ -203,7 +203,7 @@ def test_no_secret_comes_from_anywhere_else():
             )
             if isinstance(node, ast.Import | ast.ImportFrom) and {"random", "uuid", "numpy"} & set(names):
                 importers.add(path.name)
-    assert importers == {"backoff.py"}
+    assert importers == {"retry.py"}
 
 
 def test_passwords_of_the_tests_are_no_defaults(image):

@@ -100,9 +100,9 @@ REPLACED = """
 import sys
 from pathlib import Path
 from device_ui.errors import NotStored
-from device_ui.settings import flash
+from device_ui.storage import files
 try:
-    flash.replace(Path(sys.argv[1]), b"new")
+    files.replace(Path(sys.argv[1]), b"new")
 except NotStored as error:
     print(error)
 """
@@ -122,15 +122,15 @@ ADD_ONE = """
 import sys
 from pathlib import Path
 from device_ui.errors import Conflict
-from device_ui.settings import flash
+from device_ui.storage import files
 path, done = Path(sys.argv[1]), 0
 while done < 60:
-    standing = flash.read(path)
+    standing = files.read(path)
     def same(found):
         if found != standing:
             raise Conflict("")
     try:
-        flash.replace(path, b"%d" % (int(standing) + 1), agree=same)
+        files.replace(path, b"%d" % (int(standing) + 1), agree=same)
         done += 1
     except Conflict:
         pass

@@ -25,12 +25,13 @@ from tests.security.test_separation import HOOK, WEB, Installed, fresh, home, py
 SEAL = """
 import json, os, sys
 from pathlib import Path
-from device_ui.settings import keys, record, seal
+from device_ui.settings import keys, seal
+from device_ui.storage import toml_file
 values, path = json.load(sys.stdin), Path(sys.argv[1])
 if (password := values.pop("password", None)) is not None:
     bound_to = [str(values[name]) for name in ("host", "port", "account", "security")]
     values["sealed"] = seal.seal(password, keys.load_public(Path(sys.argv[2])), bound_to)
-Path(path).write_bytes(record.encode("x", values))
+Path(path).write_bytes(toml_file.encode("x", values))
 Path(path).chmod(0o640)
 """
 
@@ -210,14 +211,14 @@ FORGED = "\x1b[2J\x1b]52;c;Zg==\x07\x9b2J\u202e\nok    forged: "
 SPOIL = """
 import hashlib, sys
 from pathlib import Path
-from device_ui.settings import record
+from device_ui.storage import toml_file
 folder, forged = Path(sys.argv[1]), sys.argv[2]
 for name in ("settings/smtp.toml", "settings/recipients.toml", "web/administrator.toml"):
     (folder / f"{name}.damaged-{forged}.damaged-1").touch()
     (folder / f"{name}.damaged-1").touch()
     (folder / f"{name}.damaged-{forged}").mkdir()
 (folder / "settings/recipients.toml").write_bytes(forged.encode())
-(folder / "web/administrator.toml").write_bytes(record.encode("x", {"code": forged}))
+(folder / "web/administrator.toml").write_bytes(toml_file.encode("x", {"code": forged}))
 """
 # As the hook's user: a socket on which each request is answered with this.
 ANSWER = """

@@ -109,16 +109,16 @@ def test_a_name_that_changes_between_two_attempts_is_judged_anew(listening):
 SCRIPT = """
 import ssl, sys
 sys.path.insert(0, sys.argv[1])
-from device_ui.mail.smtp.client import Courier
-from device_ui.mail.smtp.outcome import Stopped
+from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.outcome import SessionError
 from device_ui.settings.fields import SmtpSettings
 from tests.servers.scripted import leading_to
 settings = SmtpSettings("mail.example.com", 25, "Alarms", "alarm@mail.example.com", sealed="x")
-courier = Courier(settings, "x", context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), watch=lambda *told: print(*told),
+courier = SmtpClient(settings, "x", context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), watch=lambda *told: print(*told),
                   resolver=leading_to("127.0.0.1", "203.0.113.9", "fe80::1"))
 try:
     courier.open()
-except Stopped as stopped:
+except SessionError as stopped:
     print(stopped.step, stopped.reply)
 """
 

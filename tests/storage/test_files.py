@@ -24,10 +24,10 @@ REPLACE = """
 import sys
 from pathlib import Path
 from device_ui.errors import DeviceUIError
-from device_ui.settings import flash
+from device_ui.storage import files
 for content in sys.argv[2:]:
     try:
-        print(flash.replace(Path(sys.argv[1]), content.encode()), flush=True)
+        print(files.replace(Path(sys.argv[1]), content.encode()), flush=True)
     except DeviceUIError as error:
         print(error, flush=True)
 """
@@ -218,7 +218,7 @@ def test_folder_that_could_not_be_synced_is_not_called_stored_and_the_same_conte
 
 def test_file_that_was_in_doubt_is_written_anew_when_it_is_settled_and_no_other_is(path):
     path.write_bytes(b"old")
-    code = REPLACE + "flash.settle(Path(sys.argv[1]))\n"
+    code = REPLACE + "files.settle(Path(sys.argv[1]))\n"
     _, calls = traced(path, code, "new", inject="fsync:error=EIO:when=2")
     assert steps(calls).count("renameat .smtp.toml.new") == 2
     _, calls = traced(path, code, "newer")
@@ -250,11 +250,11 @@ SMALL_DISK = """
 import subprocess, sys
 from pathlib import Path
 from device_ui.errors import NotStored
-from device_ui.settings import flash
+from device_ui.storage import files
 folder = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=True)
 path = folder / "smtp.toml"
-print(flash.replace(path, b"old"))
+print(files.replace(path, b"old"))
 with open(folder / "filling", "wb", buffering=0) as filling:
     try:
         while filling.write(bytes(4096)):
@@ -262,12 +262,12 @@ with open(folder / "filling", "wb", buffering=0) as filling:
     except OSError as error:
         print(error.strerror)
 try:
-    flash.replace(path, bytes(5000))
+    files.replace(path, bytes(5000))
 except NotStored as error:
     print(error, error.errno)
-print(flash.read(path), sorted(each.name for each in folder.iterdir()))
+print(files.read(path), sorted(each.name for each in folder.iterdir()))
 (folder / "filling").unlink()
-print(flash.replace(path, bytes(5000)), flash.read(path) == bytes(5000))
+print(files.replace(path, bytes(5000)), files.read(path) == bytes(5000))
 """
 
 
@@ -375,12 +375,12 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from device_ui.errors import DeviceUIError
-from device_ui.settings import flash
+from device_ui.storage import files
 path = Path(sys.argv[1])
 descriptor = os.open(path.parent, os.O_PATH)
 os.seteuid(65534)
 inside = Path(f"/proc/self/fd/{descriptor}/smtp.toml")
-for act in (flash.read, lambda path: flash.replace(path, b"new")):
+for act in (files.read, lambda path: files.replace(path, b"new")):
     try:
         print(act(inside))
     except DeviceUIError as error:
@@ -425,11 +425,11 @@ def test_who_has_to_agree_sees_no_bytes_of_what_is_no_file(path):
 COUNT_UP = """
 import sys
 from pathlib import Path
-from device_ui.settings import flash
+from device_ui.storage import files
 path, letter = Path(sys.argv[1]), sys.argv[2]
 for length in range(1, 151):
     seen = []
-    flash.replace(path, (letter * 40 * length).encode(), agree=seen.append)
+    files.replace(path, (letter * 40 * length).encode(), agree=seen.append)
     found = seen[0] or b""
     if len(set(found)) > 1 or len(found) % 40:
         print("mixed", found)
@@ -458,15 +458,15 @@ ADD_ONE = """
 import sys
 from pathlib import Path
 from device_ui.errors import Conflict
-from device_ui.settings import flash
+from device_ui.storage import files
 path, done = Path(sys.argv[1]), 0
 while done < 60:
-    standing = flash.read(path)
+    standing = files.read(path)
     def same(found):
         if found != standing:
             raise Conflict("")
     try:
-        flash.replace(path, b"%d" % (int(standing) + 1), agree=same)
+        files.replace(path, b"%d" % (int(standing) + 1), agree=same)
         done += 1
     except Conflict:
         pass
@@ -492,9 +492,9 @@ SET_ASIDE = """
 import sys
 from pathlib import Path
 from device_ui.errors import NotStored
-from device_ui.settings import flash
+from device_ui.storage import files
 try:
-    print(flash.set_aside(Path(sys.argv[1])).name)
+    print(files.set_aside(Path(sys.argv[1])).name)
 except NotStored as error:
     print(error)
 """
@@ -549,8 +549,8 @@ def test_number_of_a_deleted_file_is_not_given_again_while_a_later_one_stands(pa
 MAKE_FOLDER = """
 import sys
 from pathlib import Path
-from device_ui.settings import flash
-flash.make_folder(Path(sys.argv[1]).parent / "web" / "inner", 0o700)
+from device_ui.storage import files
+files.make_folder(Path(sys.argv[1]).parent / "web" / "inner", 0o700)
 """
 
 

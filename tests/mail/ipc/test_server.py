@@ -776,7 +776,7 @@ def test_a_long_answer_comes_whole(door):
 def test_a_long_answer_that_is_refused_says_for_how_long(door):
     def refused() -> Iterator[Mapping[str, object] | None]:
         yield {"line": 0}
-        raise Refused("too-many", "wait", 30)
+        raise RequestError("too-many", "wait", 30)
 
     door.tester.long = refused
     assert [json.loads(line) for line in door.ask(LONG)] == [

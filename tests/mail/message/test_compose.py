@@ -370,10 +370,10 @@ def test_lines_inside_base64_end_in_crlf_as_well():
 ZONE_SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from tests import test_message
-raw = test_message.mail_of()
-print(test_message.parsed(raw)["Date"])
-print(test_message.rows(test_message.parts(raw)[0])["Time"])
+from tests.mail.message import test_compose
+raw = test_compose.mail_of()
+print(test_compose.parsed(raw)["Date"])
+print(test_compose.rows(test_compose.parts(raw)[0])["Time"])
 """
 
 

@@ -153,11 +153,11 @@ def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
         assert hidden == [], (step, problem, reply)
 
 
-SAYERS = ("courier", "dial", "login", "session", "transaction", "trial", "verdict")
+SAYERS = ("client", "connect", "auth", "session", "transaction", "test_run", "outcome")
 
 
 def test_every_problem_that_it_knows_is_one_that_somebody_says():
-    sources = [ast.parse((ROOT / f"device_ui/mail/{name}.py").read_text()) for name in SAYERS]
+    sources = [ast.parse((ROOT / f"device_ui/mail/smtp/{name}.py").read_text()) for name in SAYERS]
     said = {node.value for source in sources for node in ast.walk(source) if isinstance(node, ast.Constant)}
     assert {problem for _, problem, *_ in ADVICE} - {""} | CLOSER.keys() <= said
 

@@ -894,7 +894,7 @@ ELSEWHERE_SCRIPT = """
 import fcntl, socket, struct, sys
 sys.path.insert(0, sys.argv[1])
 from device_ui.mail.smtp.address_policy import is_here
-from tests import test_courier
+from tests.mail.smtp import test_client
 from tests.servers.scripted import ScriptedServer
 
 def interface(number, name, value):
@@ -912,11 +912,11 @@ for label, own in ((b"lo:1", "198.51.100.7"), (b"lo:2", "198.51.100.8")):
 if sys.argv[4] == "anywhere":
     with open("/proc/sys/net/ipv4/ip_nonlocal_bind", "w") as file:
         file.write("1")
-print(is_here(test_courier.Peer("203.0.113.9")), is_here(test_courier.Peer("198.51.100.8")))
+print(is_here(test_client.Peer("203.0.113.9")), is_here(test_client.Peer("198.51.100.8")))
 with ScriptedServer(address=sys.argv[2]) as server:
-    options = {"resolver": test_courier.leading_to(sys.argv[2]), "allow_loopback": sys.argv[3] == "allowed"}
-    stopped = test_courier.stopped_at(test_courier.courier_for(server, options=options))
-assert not test_courier.carries_login(server.received)
+    options = {"resolver": test_client.leading_to(sys.argv[2]), "allow_loopback": sys.argv[3] == "allowed"}
+    stopped = test_client.stopped_at(test_client.courier_for(server, options=options))
+assert not test_client.carries_login(server.received)
 print(stopped.step, "|", stopped.problem, "|", stopped.reply)
 """
 
