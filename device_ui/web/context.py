@@ -15,11 +15,10 @@ from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, spoken
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.web import static_files
+from device_ui.web import locale, static_files
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS
 from device_ui.web.hook_state import Following
-from device_ui.web.pages import language
 from device_ui.web.templates import template
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class AppContext:
 
     def words(self) -> Translator:
         """The words of this request's language."""
-        return spoken(language.code(self.device["device.language"]), self.device.folders.etc)
+        return spoken(locale.code(self.device["device.language"]), self.device.folders.etc)
 
     def render(self, name: str, session: Session | None = None, **values: Any) -> str:
         """A page of `views/` in the layout."""
@@ -109,7 +108,7 @@ class AppContext:
         language, the address and the state of the mail path, and nothing else is in a page.
         """
         words, state = self._begun(), self.mail_state()
-        whole = (name, made_of, words, state, language.here())
+        whole = (name, made_of, words, state, locale.here())
         known, page = self._made_last
         if known != whole:
             page = self._made(name, words, state, values())
@@ -121,14 +120,14 @@ class AppContext:
         words = self.words()
         response.content_type = "text/html; charset=UTF-8"
         response.set_header("Content-Language", words.code)
-        response.set_header("Vary", language.VARIES)
+        response.set_header("Vary", locale.VARIES)
         return words
 
     def _made(self, name: str, words: Translator, state: State | None, values: Mapping[str, Any]) -> str:
         given = {
             "_": words,
             "languages": LANGUAGES,
-            "here": language.here(),
+            "here": locale.here(),
             "device": self.device,
             "brand": self.brand,
             "asset": self.shelf.url,

@@ -155,7 +155,15 @@ def used(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """What `installed` found on a machine with the package."""
     words = ["unshare", "--mount", "sh", "-c", THROWAWAY, "sh", tmp_path_factory.mktemp("machine")]
     return dict(
-        json.loads(run(*words, packages["bundled"], ROOT / "tests" / "helpers" / "installed.py", str(free_port()), block("python")))
+        json.loads(
+            run(
+                *words,
+                packages["bundled"],
+                ROOT / "tests" / "helpers" / "installed.py",
+                str(free_port()),
+                block("python"),
+            )
+        )
     )
 
 

@@ -271,7 +271,9 @@ def test_every_address_of_an_interface_is_found_in_another_network_namespace(tmp
     """Secondary ones, with a label and without, and those of another network on the same interface."""
     addresses = ("192.0.2.7/24", "192.0.2.8/24", "198.51.100.9/24 label lo:1", "203.0.113.1/32")
     lines = ["busybox ip link set lo up", *(f"busybox ip addr add {each} dev lo" for each in addresses)]
-    lines.append(f"exec {sys.executable} -c 'from device_ui.cli import certificate; print(*certificate.own_addresses())'")
+    lines.append(
+        f"exec {sys.executable} -c 'from device_ui.cli import certificate; print(*certificate.own_addresses())'"
+    )
     words = ["unshare", "--net", "sh", "-ec", "\n".join(lines)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert sorted(done.stdout.split()) == ["192.0.2.7", "192.0.2.8", "198.51.100.9", "203.0.113.1"], done.stderr

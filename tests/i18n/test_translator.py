@@ -129,7 +129,9 @@ def of_catalogue() -> set[str]:
 def of_mails() -> set[str]:
     """The labels and words of a mail: first of a pair, or asked for by itself."""
     found = set()
-    trees = (ast.parse((ROOT / "device_ui" / "mail" / "message" / name).read_text()) for name in ("compose.py", "format.py"))
+    trees = (
+        ast.parse((ROOT / "device_ui" / "mail" / "message" / name).read_text()) for name in ("compose.py", "format.py")
+    )
     for node in (each for tree in trees for each in ast.walk(tree)):
         pair = node.elts[0] if isinstance(node, ast.Tuple) and len(node.elts) == 2 else None
         asked_for = node.args[0] if isinstance(node, ast.Call) and ast.unparse(node.func) == "words" else None

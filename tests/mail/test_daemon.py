@@ -331,7 +331,9 @@ def test_a_hook_with_mail_that_waits_does_not_end(product):
 
 
 def test_a_hook_whose_postman_breaks_down_ends_as_a_failure(product):
-    code = "import sys\nfrom device_ui.cli.parser import main\nfrom device_ui.mail.delivery.worker import DeliveryWorker\n"
+    code = (
+        "import sys\nfrom device_ui.cli.parser import main\nfrom device_ui.mail.delivery.worker import DeliveryWorker\n"
+    )
     code += "DeliveryWorker.round = lambda _: sys.exit(0)\nsys.exit(main(['mailhook']))"
     run = {"env": product.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": SECONDS}
     done = subprocess.run([sys.executable, "-c", code], **run)

@@ -9,12 +9,12 @@ from bottle import HTTPResponse, request, response
 
 from device_ui.errors import NotReadable, NotStored
 from device_ui.settings.fields import FIELDS
+from device_ui.web import locale
 from device_ui.web.auth import administrator, return_path
 from device_ui.web.auth.guard import address, see_other, told
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
-from device_ui.web.pages import language
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def _login_page(site: AppContext, problem: str, form: Mapping[str, str]) -> str:
     kept = {name: form[name] for name in form if name.startswith(PAGE)}
     page = return_path.checked(text(form, return_path.FIELD))
     carried = {**kept, return_path.FIELD: page} if page else kept
-    here = language.spelt(return_path.leading(page) if page else "/login")
+    here = locale.quoted(return_path.leading(page) if page else "/login")
     return site.render("login", problem=problem, kept=carried, here=here, offers_languages=not kept)
 
 
