@@ -350,10 +350,10 @@ def test_wrong_arrow_is_seen(module, code, target):
 @pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("web.app", "from device_ui.mail import client"),
-        ("web.app", "import device_ui.mail.client"),
+        ("web.pages.smtp", "from device_ui.mail import client"),
+        ("web.pages.smtp", "import device_ui.mail.client"),
         ("mail.smtp.client", "from device_ui.settings.rules import Invalid"),
-        ("web.app", "from device_ui.errors import Damaged"),
+        ("web.pages.smtp", "from device_ui.errors import Damaged"),
         ("cli.check", "from device_ui.mail.outbox import outbox"),
         ("settings.fields", "import os, json.decoder"),
     ],
