@@ -8,8 +8,8 @@ LISTEN ?= 127.0.0.1:8080
 ENVIRONMENT := ASKED=$(if $(filter file,$(origin PYTHON)),no,yes) sh .ci/environment .venv "$(PYTHON)"
 LINT := --line-length 120
 RULES := --select A,ARG,B,C4,DTZ,E,F,I,N,PIE,PLC,PLE,PLW,RET,RUF,S,SIM,UP,W --ignore E501,N818,PLC0415,RUF001,RUF002,RUF003,S105,S603
-# The ledger's queries are put together of its own constants; what a person types is always a value (tests/test_history.py).
-RULES += --per-file-ignores 'device_ui/mail/*.py:S608'
+# The ledger's queries are put together of its own constants; what a person types is always a value (tests/mail/ipc/test_history.py).
+RULES += --per-file-ignores 'device_ui/mail/*/*.py:S608'
 VERSIONS := $(shell sed -n 's/.*Language :: Python :: \([0-9.]*\)/\1/p' setup.cfg)
 SCANNERS := sslyze bandit
 # The bounds of make audit: inputs of hypothesis and seconds of atheris for each reader, cases for each form, seconds of wapiti.
@@ -87,7 +87,7 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 	@tar -c --exclude=__pycache__ --exclude=appliance --mode=u+rwX,go=rX device_ui static views | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/lib/device-ui"
 	@$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s "$(DESTDIR)" -p / "$(DESTDIR)$(PREFIX)/lib/device-ui"
 	@printf '%s\n' '#!$(INTERPRETER)' 'import sys' 'sys.path[:0] = ["$(PREFIX)/lib/device-ui", "$(PREFIX)/lib/device-ui/bundled"]' \
-		'from device_ui.alarm import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"
+		'from device_ui.cli.entry import main' 'sys.exit(main())' >"$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/device-ui"
 	@cd "$(DESTDIR)$(PREFIX)" && install -d -m 755 lib/systemd/system lib/sysusers.d lib/tmpfiles.d share/device-ui
 	@for unit in $(notdir $(wildcard device_ui/appliance/*.service device_ui/appliance/*.socket device_ui/appliance/*.timer)); do \

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hypothesis
 import pytest
 
-from device_ui.device import Device, Folders
-from tests.product import Product
+from device_ui.config import Device, Folders
+from tests.helpers.product import Product
 
 # Hypothesis allows 200 ms for an example, which a busy machine exceeds.
 hypothesis.settings.register_profile("unhurried", deadline=None)

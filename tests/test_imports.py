@@ -17,67 +17,136 @@ from types import MappingProxyType
 
 import pytest
 
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 
 PACKAGE = ROOT / "device_ui"
-ROOMS = ("settings", "mail", "web")
-# What a module may import besides its own room: exact names, or a room with all that is in it.
+# Packages that are components; any other module is one by itself.
+COMPONENTS = (
+    "cli",
+    "i18n",
+    "mail.delivery",
+    "mail.ipc",
+    "mail.message",
+    "mail.outbox",
+    "mail.smtp",
+    "settings",
+    "storage",
+    "web.auth",
+    "web.http",
+    "web.pages",
+)
+# What a component may import besides itself; a name stands for a component or for a module.
 ALLOWED = {
-    "settings": {"device_ui.errors", "device_ui.language", "device_ui.shape"},
-    "mail": {
-        "device_ui",
-        "device_ui.errors",
-        "device_ui.device",
-        "device_ui.language",
-        "device_ui.log",
-        "device_ui.rate_limit",
-        "device_ui.settings.*",
-        "device_ui.shape",
+    "cli": None,  # everything
+    "__main__": {"cli"},
+    "errors": set(),
+    "paths": set(),
+    "rate_limit": set(),
+    "logging_setup": set(),
+    "csv_export": {"errors"},
+    "config": {"errors", "i18n", "paths", "settings", "storage"},
+    "storage": {"errors"},
+    "i18n": {"errors", "storage"},
+    "settings": {"errors", "i18n", "storage"},
+    "mail.client": {"errors"},
+    "mail.events": set(),
+    "mail.catalog": {"errors", "storage"},
+    "mail.clock": {""},
+    "mail.sendmail": {"logging_setup", "mail.catalog", "mail.client"},
+    "mail.smtp": {"errors", "settings"},
+    "mail.message": {"i18n", "mail.catalog", "mail.clock", "mail.events", "settings"},
+    "mail.outbox": {"errors", "mail.catalog", "mail.events", "storage"},
+    "mail.delivery": {
+        "errors",
+        "mail.catalog",
+        "mail.clock",
+        "mail.events",
+        "mail.message",
+        "mail.outbox",
+        "mail.smtp",
+        "rate_limit",
+        "settings",
     },
-    "web": {
-        "device_ui",
-        "device_ui.errors",
-        "device_ui.device",
-        "device_ui.settings.*",
-        "device_ui.mail.client",
-        "device_ui.language",
-        "device_ui.spreadsheet",
-        "device_ui.journal",
-        "device_ui.rate_limit",
-        "device_ui.shape",
+    "mail.ipc": {
+        "errors",
+        "mail.catalog",
+        "mail.client",
+        "mail.clock",
+        "mail.delivery",
+        "mail.events",
+        "mail.message",
+        "mail.outbox",
     },
-    "device_ui.device": {
-        "device_ui.errors",
-        "device_ui.language",
-        "device_ui.places",
-        "device_ui.settings.record",
-        "device_ui.settings.smtp",
-        "device_ui.shape",
+    "mail.daemon": {
+        "config",
+        "errors",
+        "mail.catalog",
+        "mail.clock",
+        "mail.delivery",
+        "mail.ipc",
+        "mail.outbox",
+        "mail.smtp",
+        "settings",
+        "storage",
     },
-    "device_ui.language": {"device_ui.errors", "device_ui.languages.ko", "device_ui.log", "device_ui.settings.record"},
-    "device_ui.languages": set(),
-    "device_ui.languages.ko": set(),
-    "device_ui.places": set(),
-    "device_ui.rate_limit": set(),
-    "device_ui.errors": set(),
-    "device_ui.shape": set(),
-    "device_ui.spreadsheet": {"device_ui.errors", "device_ui.shape"},
-    "device_ui.journal": {"device_ui.log"},
-    "device_ui.log": set(),
-    "device_ui.console": {"device_ui.log", "device_ui.spreadsheet"},
-    "device_ui": set(),
-}
-# These put the rooms together, and nobody imports them.
-FREE = {
-    "device_ui.__main__",
-    "device_ui.alarm",
-    "device_ui.desk",
-    "device_ui.demo",
-    "device_ui.check",
-    "device_ui.factory",
-    "device_ui.certificate",
-    "device_ui.commands",
-    "device_ui.start",
+    "web.http": {"logging_setup", "rate_limit", "web.client_address"},
+    "web.client_address": set(),
+    "web.auth": {"config", "errors", "rate_limit", "settings", "storage", "web.client_address"},
+    "web.hook_state": {"mail.client"},
+    "web.locale": {"i18n", "web.auth"},
+    "web.forms": set(),
+    "web.templates": {"web.static_files"},
+    "web.contrast": set(),
+    "web.picture": set(),
+    "web.static_files": {""},
+    "web.branding": {"config", "errors", "web.contrast", "web.picture", "web.static_files"},
+    "web.unavailable": {"i18n"},
+    "web.context": {
+        "config",
+        "errors",
+        "i18n",
+        "settings",
+        "web.auth",
+        "web.branding",
+        "web.hook_state",
+        "web.locale",
+        "web.static_files",
+        "web.templates",
+    },
+    "web.pages": {
+        "csv_export",
+        "errors",
+        "i18n",
+        "mail.client",
+        "settings",
+        "web.auth",
+        "web.context",
+        "web.forms",
+        "web.locale",
+    },
+    "web.app": {
+        "config",
+        "settings",
+        "web.auth",
+        "web.branding",
+        "web.context",
+        "web.hook_state",
+        "web.http",
+        "web.pages",
+        "web.static_files",
+    },
+    "web.server": {
+        "config",
+        "errors",
+        "storage",
+        "web.app",
+        "web.auth",
+        "web.client_address",
+        "web.forms",
+        "web.http",
+        "web.unavailable",
+    },
+    "": set(),
 }
 
 
@@ -135,18 +204,17 @@ def _targets(node: ast.AST, folder: str, known: Mapping[str, Path]) -> Iterable[
     return [each if each in known else base for each in named]
 
 
-def room(module: str) -> str:
-    """The room that a module stands in; its own name when it stands in none."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else module
+def component(module: str) -> str:
+    """Return the component of a module; its own name, without the package's, when it is one by itself."""
+    name = module.removeprefix("device_ui").lstrip(".")
+    return next((each for each in COMPONENTS if f"{name}.".startswith(f"{each}.")), name)
 
 
 def is_allowed(arrow: Arrow) -> bool:
-    """Whether DESIGN draws this arrow."""
-    start, end = room(arrow.source), room(arrow.target)
-    if arrow.source in FREE or start == end:
-        return True
-    return bool({arrow.target, f"device_ui.{end}.*"} & ALLOWED[start])
+    """Return whether DESIGN draws this arrow."""
+    start, end = component(arrow.source), component(arrow.target)
+    allowed = ALLOWED.get(start, set())
+    return start == end or allowed is None or end in allowed
 
 
 def cycles(found: Iterable[Arrow]) -> list[str]:
@@ -180,37 +248,36 @@ def test_no_module_imports_itself_by_way_of_others():
     assert cycles(arrows(PACKAGE)) == []
 
 
-def test_nobody_imports_what_puts_the_rooms_together_but_they_themselves():
-    inner = [arrow for arrow in arrows(PACKAGE) if arrow.target in FREE and arrow.source not in FREE]
-    assert inner == []
+def test_nothing_imports_the_command_line():
+    inner = [arrow for arrow in arrows(PACKAGE) if component(arrow.target) == "cli"]
+    assert {arrow.source for arrow in inner if component(arrow.source) != "cli"} == {"device_ui.__main__"}
 
 
-def test_every_module_stands_in_a_room_or_is_named_here():
-    assert {name for name in modules(PACKAGE) if room(name) == name} == {
-        *FREE,
-        "device_ui",
-        "device_ui.device",
-        "device_ui.errors",
-        "device_ui.console",
-        "device_ui.journal",
-        "device_ui.language",
-        "device_ui.languages",
-        "device_ui.languages.ko",
-        "device_ui.log",
-        "device_ui.places",
-        "device_ui.rate_limit",
-        "device_ui.shape",
-        "device_ui.spreadsheet",
+def test_the_table_names_every_component_and_no_arrow_that_is_not_there():
+    packages = {"mail", "web"}
+    assert {component(name) for name in modules(PACKAGE)} - packages == set(ALLOWED)
+    drawn = {(start, end) for start, ends in ALLOWED.items() for end in ends or ()}
+    assert drawn <= {(component(arrow.source), component(arrow.target)) for arrow in arrows(PACKAGE)}
+
+
+def test_no_component_imports_itself_by_way_of_others():
+    found = {
+        Arrow(component(arrow.source), component(arrow.target), arrow.for_types)
+        for arrow in arrows(PACKAGE)
+        if component(arrow.source) != component(arrow.target)
     }
+    assert cycles(found) == []
 
 
 def test_arrows_are_found_at_all():
     found = arrows(PACKAGE)
-    assert Arrow("device_ui.settings.store", "device_ui.settings.flash") in found
+    assert Arrow("device_ui.settings.store", "device_ui.storage.files") in found
     assert Arrow("device_ui.web.pages.smtp", "device_ui.mail.client") in found
-    assert Arrow("device_ui.mail.daemon", "device_ui.mail.courier", for_types=True) in found
-    assert Arrow("device_ui.device", "device_ui.settings.smtp") in found
-    assert any(arrow.source == "device_ui.commands" and room(arrow.target) == "web" for arrow in found)
+    assert Arrow("device_ui.mail.daemon", "device_ui.mail.smtp.client", for_types=True) in found
+    assert Arrow("device_ui.config", "device_ui.settings.fields") in found
+    assert any(
+        arrow.source == "device_ui.cli.commands" and component(arrow.target).startswith("web.") for arrow in found
+    )
 
 
 def test_no_module_is_imported_by_a_name_that_is_made_up_on_the_way():
@@ -220,7 +287,7 @@ def test_no_module_is_imported_by_a_name_that_is_made_up_on_the_way():
 
 
 def test_no_module_of_the_web_room_opens_a_password_or_names_the_private_key():
-    texts = {name: path.read_text() for name, path in modules(PACKAGE).items() if room(name) == "web"}
+    texts = {name: path.read_text() for name, path in modules(PACKAGE).items() if name.startswith("device_ui.web")}
     words = ("unseal", "open_password", "load_password", "load_private", "load_pair", "new_private_key")
     assert texts
     assert [(name, word) for name, text in texts.items() for word in words if word in text] == []
@@ -248,28 +315,29 @@ def planted(module: str, code: str) -> list[Arrow]:
 @pytest.mark.parametrize(
     ("module", "code", "target"),
     [
-        ("web.app", "from device_ui.mail import courier", "mail.courier"),
-        ("web.app", "from device_ui.mail.courier import Courier", "mail.courier"),
+        ("web.app", "from device_ui.mail.smtp import client", "mail.smtp.client"),
+        ("web.app", "from device_ui.mail.smtp.client import SmtpClient", "mail.smtp.client"),
         ("web.app", "import device_ui.mail.outbox", "mail.outbox"),
         ("web.app", "import device_ui.mail.outbox as client", "mail.outbox"),
         ("web.app", "from ..mail import outbox", "mail.outbox"),
-        ("web.app", "from ..mail.outbox import Outbox", "mail.outbox"),
-        ("web.pages.smtp", "from ...mail import hook", "mail.hook"),
-        ("web.pages", "from ...mail import hook", "mail.hook"),
-        ("web.app", "def later():\n    from device_ui.mail import hook", "mail.hook"),
-        ("web.app", "if TYPE_CHECKING:\n    from device_ui.mail.hook import Hook", "mail.hook"),
+        ("web.app", "from ..mail.outbox.outbox import Outbox", "mail.outbox.outbox"),
+        ("web.pages.smtp", "from ...mail.ipc import server", "mail.ipc.server"),
+        ("web.pages", "from ...mail.ipc import server", "mail.ipc.server"),
+        ("web.app", "def later():\n    from device_ui.mail.ipc import server", "mail.ipc.server"),
+        ("web.app", "if TYPE_CHECKING:\n    from device_ui.mail.ipc.server import IpcServer", "mail.ipc.server"),
         ("web.app", "try:\n    from device_ui.mail import daemon\nexcept ImportError:\n    pass", "mail.daemon"),
-        ("web.app", "from device_ui.mail import client, postman", "mail.postman"),
+        ("web.app", "from device_ui.mail import client, daemon", "mail.daemon"),
         ("web.app", "from device_ui.mail import *", "mail"),
-        ("web.app", "from device_ui import desk", "desk"),
-        ("mail.hook", "from device_ui.web import guard", "web.guard"),
-        ("mail.hook", "import device_ui.web", "web"),
-        ("mail.hook", "from device_ui import check", "check"),
-        ("settings.smtp", "from device_ui.device import Device", "device"),
-        ("settings.smtp", "from device_ui.mail import client", "mail.client"),
-        ("settings.smtp", "from ..web import forms", "web.forms"),
-        ("device", "from device_ui.settings import store", "settings.store"),
-        ("device", "from device_ui.mail import client", "mail.client"),
+        ("web.app", "from device_ui.cli import run", "cli.run"),
+        ("web.http.parser", "from device_ui.web import app", "web.app"),
+        ("mail.ipc.server", "from device_ui.web.auth import guard", "web.auth.guard"),
+        ("mail.ipc.server", "import device_ui.web", "web"),
+        ("mail.ipc.server", "from device_ui.cli import check", "cli.check"),
+        ("mail.smtp.client", "from device_ui.mail.outbox import outbox", "mail.outbox.outbox"),
+        ("settings.fields", "from device_ui.config import Device", "config"),
+        ("settings.fields", "from device_ui.mail import client", "mail.client"),
+        ("settings.fields", "from ..web import forms", "web.forms"),
+        ("config", "from device_ui.mail import client", "mail.client"),
         ("errors", "from device_ui.settings import rules", "settings.rules"),
     ],
 )
@@ -282,12 +350,12 @@ def test_wrong_arrow_is_seen(module, code, target):
 @pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("web.app", "from device_ui.mail import client"),
-        ("web.app", "import device_ui.mail.client"),
-        ("mail.hook", "from device_ui.settings.rules import Broken"),
-        ("web.app", "from device_ui.errors import Damaged"),
-        ("check", "from device_ui.mail import outbox"),
-        ("settings.smtp", "import os, json.decoder"),
+        ("web.pages.smtp", "from device_ui.mail import client"),
+        ("web.pages.smtp", "import device_ui.mail.client"),
+        ("mail.smtp.client", "from device_ui.settings.rules import Invalid"),
+        ("web.pages.smtp", "from device_ui.errors import Damaged"),
+        ("cli.check", "from device_ui.mail.outbox import outbox"),
+        ("settings.fields", "import os, json.decoder"),
     ],
 )
 def test_right_arrow_is_let_through(module, code):
@@ -298,7 +366,7 @@ def test_right_arrow_is_let_through(module, code):
 def test_cycle_is_seen(where):
     line = where.format("from device_ui.settings import store")
     found = cycles(arrows(PACKAGE, {"device_ui.settings.rules": line}))
-    assert {"device_ui.settings.rules", "device_ui.settings.smtp", "device_ui.settings.store"} <= set(found)
+    assert {"device_ui.settings.rules", "device_ui.settings.fields", "device_ui.settings.store"} <= set(found)
 
 
 def test_cycle_for_types_alone_is_none():
@@ -326,9 +394,9 @@ def loaded(code: str, *words: str) -> set[str]:
 
 WEB = """
 import device_ui.web.app, device_ui.web.server
-import device_ui.web.pages.entry, device_ui.web.pages.smtp
+import device_ui.web.pages.login, device_ui.web.pages.smtp
 """
-HOOK = "import device_ui.mail.hook, device_ui.mail.postman, device_ui.mail.outbox"
+HOOK = "import device_ui.mail.ipc.server, device_ui.mail.delivery.worker, device_ui.mail.outbox.outbox"
 CLIENT = "import device_ui.mail.client"
 
 
@@ -340,8 +408,8 @@ def test_web_process_starts_without_cryptography_and_everything_of_mail_but_the_
 
 
 def test_web_process_adds_little_of_the_standard_library_to_what_bottle_and_waitress_load():
-    # What pathlib is made of is another thing in each Python.
-    found = loaded(WEB) - loaded("import bottle, waitress, pathlib")
+    # What these three load differs between versions of Python.
+    found = loaded(WEB) - loaded("import bottle, waitress, dataclasses, pathlib, typing")
     ours = {"secrets", "signal", "fcntl", "pwd", "resource", "_sha2", "_sha256"}
     assert {name for name in found if not name.startswith("device_ui")} <= ours
 
@@ -354,7 +422,7 @@ def test_web_process_adds_no_part_of_ssl_and_email_to_what_bottle_and_waitress_l
 
 def test_hook_starts_without_what_only_a_mail_needs():
     found = loaded(HOOK)
-    assert {"sqlite3", "device_ui.mail.hook"} <= found
+    assert {"sqlite3", "device_ui.mail.ipc.server"} <= found
     assert (
         found & {"ssl", "_ssl", "smtplib", "email", "cryptography", "asyncio", "tomllib", "bottle", "waitress"} == set()
     )
@@ -369,7 +437,7 @@ UNNEEDED = {"ssl", "_ssl", "smtplib", "email", "cryptography", "bottle", "hashli
 STARTED = """
 import os, sys
 from pathlib import Path
-from device_ui.device import Device, Folders
+from device_ui.config import Device, Folders
 from device_ui.mail.daemon import Daemon
 Daemon(Device.load(Folders(*map(Path, sys.argv[1:]))))
 """

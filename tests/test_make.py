@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.product import ROOT, free_port, wait_for
+from tests.helpers.product import ROOT, free_port, wait_for
 
 SOURCES = ("device_ui", "static", "views", "setup.cfg", "pyproject.toml", "README.md", "Makefile", ".ci")
 # Nothing of this run's own make, pytest or coverage, and no registry for pip.

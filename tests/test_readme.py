@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from device_ui.__main__ import parser
-from device_ui.device import SETTINGS
-from device_ui.settings.smtp import FIELDS, Field
-from tests.product import ROOT, Product
+from device_ui.cli.parser import parser
+from device_ui.config import SETTINGS
+from device_ui.settings.fields import FIELDS, Field
+from tests.helpers.product import ROOT, Product
 
 README = (ROOT / "README.md").read_text()
 

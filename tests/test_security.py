@@ -14,29 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from device_ui import __main__, check
-from device_ui.device import SETTINGS, Device
-from device_ui.mail import announcement, postman, proof, quota, requests
-from device_ui.settings import flash, recipients
-from device_ui.web import (
-    administrator,
-    app,
-    brand,
-    forms,
-    guard,
-    noted,
-    picture,
-    server,
-    sessions,
-    strict,
-    throttle,
-    wanted,
-)
-from device_ui.web.connection import Limits
-from device_ui.web.pages import entry, language
-from tests import document
-from tests.product import ADMIN_PASSWORD, ROOT, Product, settings_form
-from tests.test_guard import OPEN
+from device_ui.cli import check
+from device_ui.cli import parser as cli_parser
+from device_ui.config import SETTINGS, Device
+from device_ui.mail.delivery import proof, quota, server_change, worker
+from device_ui.mail.ipc import requests
+from device_ui.settings import recipients
+from device_ui.storage import files as storage_files
+from device_ui.web import app, branding, forms, picture, server
+from device_ui.web.auth import administrator, failure_log, guard, return_path, sessions, throttle
+from device_ui.web.http import parser as http_parser
+from device_ui.web.http.connection import Limits
+from device_ui.web.pages import language, login
+from tests.helpers import document
+from tests.helpers.product import ADMIN_PASSWORD, ROOT, Product, settings_form
+from tests.web.auth.test_guard import OPEN
 
 SECURITY = (ROOT / "SECURITY.md").read_text()
 DEFAULTS = {name: default for name, default, _ in SETTINGS}
@@ -134,7 +126,7 @@ def test_every_test_that_is_named_is_there():
 
 
 def test_a_test_that_is_not_there_would_be_found():
-    assert "test_nothing_of_the_kind" not in names_in("tests/test_guard.py")
+    assert "test_nothing_of_the_kind" not in names_in("tests/web/auth/test_guard.py")
     assert names_in("tests/test_that_is_not_there.py") == frozenset()
 
 
@@ -184,20 +176,20 @@ def limit_rows() -> list[str]:
         "a session ends when idle, and at last": f"{sessions.IDLE_SECONDS:g} s, {sessions.ABSOLUTE_SECONDS:g} s",
         "sessions at once; the longest idle goes": sessions.SESSIONS_MAXIMUM,
         "wrong passwords before a delay; the longest delay": f"{throttle.FREE_FAILURES}, {throttle.DELAY_MAXIMUM:g} s",
-        "visitors whose failures are remembered; for": f"{throttle.VISITORS_MAXIMUM}, {noted.REMEMBERED:g} s",
+        "visitors whose failures are remembered; for": f"{throttle.VISITORS_MAXIMUM}, {failure_log.REMEMBERED:g} s",
         "passwords computed at once under attack": throttle.COMPUTED_MAXIMUM,
-        "a request's header, its lines, its body": f"{server.HEADER_MAXIMUM // kib} KiB, {strict.LINES_MAXIMUM}, {forms.BODY_MAXIMUM // kib} KiB",
+        "a request's header, its lines, its body": f"{server.HEADER_MAXIMUM // kib} KiB, {http_parser.LINES_MAXIMUM}, {forms.BODY_MAXIMUM // kib} KiB",
         "fields of a form": forms.FIELDS_MAXIMUM,
         "seconds for a header, a body, between requests": f"{limits.header:g}, {limits.body:g}, {limits.idle:g}",
         "connections in all, of one address": f"{limits.connections}, {limits.connections_each}",
         "test mails of one user at hand (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {quota.TEST_SECONDS:g} s",
         "refused logins in tests of one user at hand, and in mail after changes of the settings; one more after": f"{quota.LOGINS}, {quota.LOGINS}, {quota.LOGIN_SECONDS:g} s",
-        "changes of the settings that are tried at once; one more after": f"{postman.RETRIES}, {postman.RETRY_SECONDS:g} s",
-        "tries of a warning of a changed server, with a refused login; servers before that are kept; warnings an hour": f"{announcement.TRIES_MAXIMUM}, {announcement.REFUSALS_MAXIMUM}, {announcement.CHANGES_MAXIMUM}, {announcement.HOURLY_MAXIMUM}",
-        "seconds between warnings while mail goes to the new server; for which a server before is kept, a reader off the list is warned": f"{announcement.USED_SECONDS:g}, {announcement.KEPT_SECONDS:g}, {proof.GONE_SECONDS:g}",
+        "changes of the settings that are tried at once; one more after": f"{worker.RETRIES}, {worker.RETRY_SECONDS:g} s",
+        "tries of a warning of a changed server, with a refused login; servers before that are kept; warnings an hour": f"{server_change.TRIES_MAXIMUM}, {server_change.REFUSALS_MAXIMUM}, {server_change.CHANGES_MAXIMUM}, {server_change.HOURLY_MAXIMUM}",
+        "seconds between warnings while mail goes to the new server; for which a server before is kept, a reader off the list is warned": f"{server_change.USED_SECONDS:g}, {server_change.KEPT_SECONDS:g}, {proof.GONE_SECONDS:g}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
-        "a file of settings": f"{flash.SIZE_MAXIMUM // kib} KiB",
-        "the maker's logo": f"{brand.LOGO_MAXIMUM // kib} KiB, {picture.SIDE_MAXIMUM} pixels of a side",
+        "a file of settings": f"{storage_files.SIZE_MAXIMUM // kib} KiB",
+        "the maker's logo": f"{branding.LOGO_MAXIMUM // kib} KiB, {picture.SIDE_MAXIMUM} pixels of a side",
         "lines about refusals at once; one more after": f"{guard.NOTED_AT_HAND}, {guard.NOTED_SECONDS:g} s",
     }
     return [f"| {what} | {value} |" for what, value in told.items()]
@@ -254,7 +246,7 @@ def test_every_word_of_the_socket_and_every_file_that_another_user_reads_is_a_bo
 
 
 def test_every_command_is_a_boundary():
-    assert crossings("command") == set(commands_of(__main__.parser()))
+    assert crossings("command") == set(commands_of(cli_parser.parser()))
 
 
 def test_every_boundary_has_every_answer():
@@ -363,11 +355,11 @@ def test_every_redirect_is_a_path_of_this_device():
     calls_of = (call for path in SOURCES for call in calls(path) if ast.unparse(call.func) == "see_other")
     targets = [ast.unparse(call.args[0]) for call in calls_of]
     assert [each for each in targets if not re.fullmatch(REDIRECTS, each)] == []
-    assert all(re.fullmatch(r"/[a-z/-]*", page) for page, _ in entry.KEPT.values())
+    assert all(re.fullmatch(r"/[a-z/-]*", page) for page, _ in login.KEPT.values())
     assert not any(
         map(language.PAGE_PATTERN.fullmatch, ("//evil.example", "/\\evil.example", "https://evil.example", "/."))
     )
-    assert all(re.fullmatch(r"/[a-z/-]*", page) for page in wanted.PAGES.values())
+    assert all(re.fullmatch(r"/[a-z/-]*", page) for page in return_path.PAGES.values())
     assert len(targets) > 8
 
 

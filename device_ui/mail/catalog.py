@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from device_ui.errors import MakerFile
-from device_ui.shape import Any, dataclass, replace
 
 BUILT_IN = Path(__file__).with_name("events.toml")
 CODE_PATTERN = re.compile(r"[0-9]{3}")
@@ -106,7 +107,7 @@ def built_in() -> Catalog:
 def parse(path: Path, text: str) -> Catalog:
     """A catalogue from TOML. Raises `MakerFile`, with the line and column of what is wrong."""
     # Imported here: callers that only raise events need no catalogue.
-    from device_ui.settings.record import tables
+    from device_ui.storage.toml_file import tables
 
     try:
         found = tables(text)

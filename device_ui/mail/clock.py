@@ -11,11 +11,11 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from device_ui import RELEASED
-from device_ui.shape import dataclass
 
 RELEASE = datetime.fromisoformat(RELEASED).replace(tzinfo=UTC).timestamp()
 # Seconds that an event waits for the clock, and between two looks at it meanwhile.

@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import signal
 import socket
 import threading
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from device_ui.device import Device, host_name, listen_fds
+from device_ui.config import Device, host_name, listen_fds
 from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
-from device_ui.log import Log
-from device_ui.mail import catalog, hook
-from device_ui.mail.callers import Callers, listen
+from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
-from device_ui.mail.lamp import Lamp
-from device_ui.mail.outbox import Outbox
-from device_ui.mail.permissions import Permissions
-from device_ui.mail.postman import Postman
-from device_ui.mail.quota import Quota
-from device_ui.mail.requests import Requests
-from device_ui.mail.reserve import Reserve
-from device_ui.mail.storm import Storm
-from device_ui.mail.tester import Tester
-from device_ui.settings import flash, keys, rotation, seal
+from device_ui.mail.delivery.batching import Batcher
+from device_ui.mail.delivery.quota import Quota
+from device_ui.mail.delivery.state_command import StateCommand
+from device_ui.mail.delivery.test_mail import Tester
+from device_ui.mail.delivery.worker import DeliveryWorker
+from device_ui.mail.ipc import server
+from device_ui.mail.ipc.connection import ClientConnections, listen
+from device_ui.mail.ipc.peer_credentials import Permissions
+from device_ui.mail.ipc.requests import RequestHandler
+from device_ui.mail.outbox.disk_reserve import Reserve
+from device_ui.mail.outbox.outbox import Outbox
+from device_ui.settings import keys, rotation, seal
+from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipients
-from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.shape import TYPE_CHECKING, Any
+from device_ui.storage import files
 
 if TYPE_CHECKING:
     import ssl
 
-    from device_ui.mail.courier import Courier
-    from device_ui.mail.session import Watch
+    from device_ui.mail.smtp.client import SmtpClient
+    from device_ui.mail.smtp.session import Watch
 
-log = Log(__name__)
+log = logging.getLogger(__name__)
 
 # Seconds without a call and without mail after which a hook that can be started again ends; longer than a storm's window,
 # which lives in memory.
@@ -59,7 +61,7 @@ class Daemon:
         # No core dump may hold the key or a password.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
-            flash.make_folder(*folder)
+            files.make_folder(*folder)
         self._key_ids = self._load_key()
         self._outbox = Outbox(
             device.folders.ledger,
@@ -69,18 +71,18 @@ class Daemon:
         )
         if self._outbox.set_aside:
             log.error("the ledger was damaged; it is kept as %s", self._outbox.set_aside.name)
-        self._lamp = Lamp(device["mail.state_command"])
+        self._lamp = StateCommand(device["mail.state_command"])
         self._hook = self._made()
         self._is_broken = False
 
-    def _made(self) -> hook.Hook:
+    def _made(self) -> server.IpcServer:
         device, store = self._device, Store(self._device.folders.settings)
         names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial", "language")}
         names["etc"] = str(device.folders.etc)
         kinds, problem = self._catalog()
         calendar = Clock(self._outbox.newest_date())
         quota = Quota(self._outbox, calendar, device["web.tests"])
-        self._postman = Postman(
+        self._postman = DeliveryWorker(
             self._outbox,
             kinds,
             store,
@@ -89,7 +91,7 @@ class Daemon:
             self._unseal,
             calendar=calendar,
             quota=quota,
-            storm=Storm(device["mail.digest_window"], device["mail.hourly_budget"]),
+            storm=Batcher(device["mail.digest_window"], device["mail.hourly_budget"]),
             fits=self._fits,
             listed=self._listed,
             show=self._lamp.show,
@@ -107,10 +109,10 @@ class Daemon:
             wake=self._wake,
             proved=self._postman.settings_proved,
         )
-        requests = Requests(self._outbox, kinds, self._postman, tester, calendar, problem, wake=self._wake)
+        requests = RequestHandler(self._outbox, kinds, self._postman, tester, calendar, problem, wake=self._wake)
         permissions = Permissions(device["users.web"], device["users.event_group"])
-        callers = Callers(self._listener(), permissions)
-        return hook.Hook(callers, self._outbox, requests, self._postman)
+        callers = ClientConnections(self._listener(), permissions)
+        return server.IpcServer(callers, self._outbox, requests, self._postman)
 
     def run(self) -> bool:
         """Serve until a signal or until idle; then finish the mail under way and close the ledger.
@@ -167,16 +169,16 @@ class Daemon:
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
-        from device_ui.mail.tls import trusted
+        from device_ui.mail.smtp.tls import trusted
 
         return trusted(self._ca_files)
 
-    def _courier(self, settings: SmtpSettings, password: str, **options: Any) -> Courier:
+    def _courier(self, settings: SmtpSettings, password: str, **options: Any) -> SmtpClient:
         # Imported here: ssl and smtplib are loaded with the first mail, not before.
-        from device_ui.mail.courier import VERDICT_SECONDS, Courier
+        from device_ui.mail.smtp.client import VERDICT_SECONDS, SmtpClient
 
         name = host_name()
-        return Courier(
+        return SmtpClient(
             settings,
             password,
             context=self._context,
@@ -186,8 +188,8 @@ class Daemon:
             **{"verdict_seconds": VERDICT_SECONDS, **options},
         )
 
-    def _testing_courier(self, settings: SmtpSettings, password: str, watch: Watch) -> Courier:
-        from device_ui.mail.trial import GREETING_SECONDS
+    def _testing_courier(self, settings: SmtpSettings, password: str, watch: Watch) -> SmtpClient:
+        from device_ui.mail.smtp.test_run import GREETING_SECONDS
 
         # A person waits for the answer: it has what is left of the attempt.
         return self._courier(settings, password, watch=watch, greeting_seconds=GREETING_SECONDS, verdict_seconds=0.0)

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
-from device_ui.log import escaped
+from device_ui.logging_setup import escaped
 from device_ui.mail import client
 from device_ui.mail.catalog import MESSAGE
 

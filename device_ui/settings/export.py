@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 
 from device_ui.errors import DeviceUIError
-from device_ui.settings.smtp import FIELDS, SmtpSettings
+from device_ui.settings.fields import FIELDS, SmtpSettings
 
 Values = Mapping[str, str | int]
 

@@ -10,13 +10,14 @@ sealed to either opens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from device_ui.errors import CannotOpen, Damaged, NoKey
-from device_ui.settings import flash, record, seal
-from device_ui.settings.smtp import BY_NAME, SmtpSettings
-from device_ui.shape import dataclass, field
+from device_ui.settings import seal
+from device_ui.settings.fields import BY_NAME, SmtpSettings
+from device_ui.storage import files, toml_file
 
 PRIVATE_COMMENT = "device-ui: the private key of the mail hook. Whoever has it can read the mail password."
 PUBLIC_COMMENT = "device-ui: the public key that mail passwords are sealed to."
@@ -78,7 +79,7 @@ def load_public(path: Path) -> bytes:
 
 def public_ids(path: Path) -> frozenset[str]:
     """The ids of the keys whose sealed texts can be opened. Raises as `load_public` does."""
-    raw = flash.read(path)
+    raw = files.read(path)
     if raw is None:
         raise NoKey
     return _ids(path, raw)
@@ -158,12 +159,12 @@ def _store_private(path: Path, pairs: list[KeyPair]) -> None:
     values: dict[str, str] = {}
     for name, pair in zip((CURRENT, BEFORE), pairs, strict=False):
         values |= {name: pair.private.hex(), PUBLIC[name]: pair.public.hex()}
-    flash.replace(path, record.encode(PRIVATE_COMMENT, values), 0o600)
+    files.replace(path, toml_file.encode(PRIVATE_COMMENT, values), 0o600)
 
 
 def _store_public(path: Path, pairs: list[KeyPair]) -> None:
     values = {CURRENT: pairs[0].public.hex(), **({BEFORE: pairs[1].id} if len(pairs) > 1 else {})}
-    flash.replace(path, record.encode(PUBLIC_COMMENT, values), 0o644)
+    files.replace(path, toml_file.encode(PUBLIC_COMMENT, values), 0o644)
 
 
 def _stored_pairs(path: Path) -> list[KeyPair]:
@@ -172,18 +173,18 @@ def _stored_pairs(path: Path) -> list[KeyPair]:
     except NoKey:
         return []
     except Damaged:
-        flash.set_aside(path)
+        files.set_aside(path)
         return []
 
 
 def _values(path: Path) -> dict[str, str] | None:
-    raw = flash.read(path)
+    raw = files.read(path)
     return None if raw is None else _said(path, raw)
 
 
 def _said(path: Path, raw: bytes) -> dict[str, str]:
     try:
-        values = {name: str(value) for name, value in record.decode(raw).items()}
+        values = {name: str(value) for name, value in toml_file.decode(raw).items()}
         if not {CURRENT} <= set(values) <= {CURRENT, BEFORE, *PUBLIC.values()}:
             raise ValueError("it holds no key of ours")
     except ValueError as error:

@@ -6,13 +6,13 @@ With no recipient listed it is the SMTP account's address, so that the SMTP tab 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from device_ui.language import LANGUAGES
+from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings import rules
-from device_ui.settings.record import Value
-from device_ui.settings.rules import Broken
-from device_ui.settings.smtp import SmtpSettings
-from device_ui.shape import dataclass
+from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.rules import Invalid
+from device_ui.storage.toml_file import Value
 
 RECIPIENTS_MAXIMUM = 20
 # The lowest type that a recipient wants, and what it means.
@@ -48,24 +48,24 @@ def addresses(event_type: str, listed: Sequence[Recipient], settings: SmtpSettin
     return [recipient.address for recipient in everybody if recipient.wants(event_type)]
 
 
-def add(listed: Recipients, address: str, lowest: str, language: str = "") -> Recipients | Broken:
+def add(listed: Recipients, address: str, lowest: str, language: str = "") -> Recipients | Invalid:
     """The list with one more; mail servers take addresses without case for the same, and so does this list."""
     found = rules.address(address)
-    if isinstance(found, Broken):
-        return Broken(ADDRESS_SENTENCE)
+    if isinstance(found, Invalid):
+        return Invalid(ADDRESS_SENTENCE)
     if found.lower() in (each.address.lower() for each in listed):
-        return Broken(LISTED_SENTENCE)
+        return Invalid(LISTED_SENTENCE)
     if len(listed) >= RECIPIENTS_MAXIMUM:
-        return Broken(FULL_SENTENCE)
+        return Invalid(FULL_SENTENCE)
     if lowest not in LOWEST or language not in ("", *LANGUAGES):
-        return Broken(rules.CHOICE_SENTENCE)
+        return Invalid(rules.CHOICE_SENTENCE)
     return (*listed, Recipient(found, lowest, language))
 
 
-def change(listed: Recipients, address: str, lowest: str, language: str = "") -> Recipients | Broken:
+def change(listed: Recipients, address: str, lowest: str, language: str = "") -> Recipients | Invalid:
     """The list with another lowest type and language for one address."""
     if lowest not in LOWEST or language not in ("", *LANGUAGES):
-        return Broken(rules.CHOICE_SENTENCE)
+        return Invalid(rules.CHOICE_SENTENCE)
     return tuple(Recipient(each.address, lowest, language) if each.address == address else each for each in listed)
 
 
@@ -74,10 +74,10 @@ def remove(listed: Recipients, address: str) -> Recipients:
     return tuple(each for each in listed if each.address != address)
 
 
-def restore(listed: Recipients, address: str, lowest: str, place: int, language: str = "") -> Recipients | Broken:
+def restore(listed: Recipients, address: str, lowest: str, place: int, language: str = "") -> Recipients | Invalid:
     """The list with an address that was removed back in its place, which counts from 0."""
     more = add(listed, address, lowest, language)
-    return more if isinstance(more, Broken) else (*listed[:place], more[-1], *listed[place:])
+    return more if isinstance(more, Invalid) else (*listed[:place], more[-1], *listed[place:])
 
 
 def to_values(listed: Recipients) -> dict[str, Value]:
@@ -91,7 +91,7 @@ def from_values(values: Mapping[str, Value]) -> Recipients | str:
     for number, (name, value) in enumerate(values.items(), 1):
         lowest, *between, address = str(value).split(" ") if " " in str(value) else (str(value), "")
         more = add(listed, address, lowest, "".join(between))
-        if name != f"recipient_{number:02}" or isinstance(more, Broken) or _line(more[-1]) != value:
+        if name != f"recipient_{number:02}" or isinstance(more, Invalid) or _line(more[-1]) != value:
             return f"{name} breaks its rule"
         listed = more
     return listed

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
-from device_ui import shape
 from device_ui.errors import Conflict
 from device_ui.settings import keys, seal
 from device_ui.settings.store import Store
@@ -56,4 +56,4 @@ def _seal_anew(store: Store, private_path: Path) -> None:
         return
     password = keys.open_password(settings, before)
     sealed = seal.seal(password, new.public, settings.bound_to)
-    store.save(shape.replace(settings, sealed=sealed), revision)
+    store.save(dataclasses.replace(settings, sealed=sealed), revision)

@@ -2,15 +2,14 @@
 
 The manual (manual/smtp-tab.txt) is the source of every rule and of the six sentences, capitals and full stops
 included. Where it leaves a point open, the decision is one named constant here with its reason beside it.
-Every rule takes the text as it was typed and returns the value or a `Broken`; it does no I/O and never raises.
+Every rule takes the text as it was typed and returns the value or a `Invalid`; it does no I/O and never raises.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-
-from device_ui.shape import dataclass
+from dataclasses import dataclass
 
 # The manual's six sentences, to the letter.
 HOST_SENTENCE = "Please enter an SMTP host within 100 characters."
@@ -61,7 +60,7 @@ LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
-class Broken:
+class Invalid:
     """A rule that does not hold: the exact `sentence`, and `hints` that name the rule and never quote a secret."""
 
     sentence: str
@@ -110,64 +109,64 @@ PASSWORD_RULES = (
 )
 
 
-def host(text: str) -> str | Broken:
+def host(text: str) -> str | Invalid:
     """A name or address of 1 to 100 characters in any format."""
     return _text(text, TEXT_MAXIMUM, HOST_SENTENCE)
 
 
-def sender_name(text: str) -> str | Broken:
+def sender_name(text: str) -> str | Invalid:
     """A name of 1 to 100 characters in any format."""
     return _text(text, TEXT_MAXIMUM, SENDER_NAME_SENTENCE)
 
 
-def port(text: str) -> int | Broken:
+def port(text: str) -> int | Invalid:
     """A port from 1 to 49151, of one to five ASCII digits; leading zeros are dropped."""
     stripped = _stripped(text)
     if stripped is None or not PORT_PATTERN.fullmatch(stripped) or not 1 <= int(stripped) <= PORT_MAXIMUM:
-        return Broken(PORT_SENTENCE)
+        return Invalid(PORT_SENTENCE)
     return int(stripped)
 
 
-def account(text: str) -> str | Broken:
+def account(text: str) -> str | Invalid:
     """A login in the manual's e-mail format ``aaa@xxx.yyy``, 1 to 100 characters."""
     return _matching(text, ACCOUNT_PATTERN, ACCOUNT_SENTENCE)
 
 
-def address(text: str) -> str | Broken:
+def address(text: str) -> str | Invalid:
     """An account rule whose local part may also hold dots and hyphens: for mail that nobody logs in to send."""
     return _matching(text, ADDRESS_PATTERN, ACCOUNT_SENTENCE)
 
 
-def from_address(text: str) -> str | Broken:
+def from_address(text: str) -> str | Invalid:
     """The same address, for the field that says what mail is sent from."""
     return _matching(text, ADDRESS_PATTERN, FROM_ADDRESS_SENTENCE)
 
 
-def provider_account(text: str) -> str | Broken:
+def provider_account(text: str) -> str | Invalid:
     """A login issued by a mail provider: 1 to 256 printable characters."""
     value = _text(text, PROVIDER_MAXIMUM, ACCOUNT_SENTENCE)
     if isinstance(value, str) and not value.isprintable():
-        return Broken(ACCOUNT_SENTENCE, (INVISIBLE_HINT,))
+        return Invalid(ACCOUNT_SENTENCE, (INVISIBLE_HINT,))
     return value
 
 
-def password(text: str) -> str | Broken:
+def password(text: str) -> str | Invalid:
     """The manual's password: 10 to 20 characters, four kinds, nothing repeated, nothing sequential.
 
     Length is looked at first and has the sentence with "The"; the rules share the one without.
     """
     length, *others = PASSWORD_RULES
     if not length.holds(text):
-        return Broken(PASSWORD_LENGTH_SENTENCE, (length.hint,))
+        return Invalid(PASSWORD_LENGTH_SENTENCE, (length.hint,))
     hints = tuple(rule.hint for rule in others if not rule.holds(text))
-    return Broken(PASSWORD_SENTENCE, hints) if hints else text
+    return Invalid(PASSWORD_SENTENCE, hints) if hints else text
 
 
-def provider_password(text: str) -> str | Broken:
+def provider_password(text: str) -> str | Invalid:
     """A password issued by a mail provider: 1 to 256 printable characters, taken as they are."""
     if not 1 <= len(text) <= PROVIDER_MAXIMUM:
-        return Broken(PASSWORD_LENGTH_SENTENCE, (f"It must have 1 to {PROVIDER_MAXIMUM} characters.",))
-    return text if text.isprintable() else Broken(PASSWORD_SENTENCE, (INVISIBLE_HINT,))
+        return Invalid(PASSWORD_LENGTH_SENTENCE, (f"It must have 1 to {PROVIDER_MAXIMUM} characters.",))
+    return text if text.isprintable() else Invalid(PASSWORD_SENTENCE, (INVISIBLE_HINT,))
 
 
 def no_password(_text: str) -> str:
@@ -188,14 +187,14 @@ def _stripped(text: str) -> str | None:
     return None if has_control(text) else text.strip()
 
 
-def _text(text: str, maximum: int, sentence: str) -> str | Broken:
+def _text(text: str, maximum: int, sentence: str) -> str | Invalid:
     value = _stripped(text)
-    return value if value is not None and 1 <= len(value) <= maximum else Broken(sentence)
+    return value if value is not None and 1 <= len(value) <= maximum else Invalid(sentence)
 
 
-def _matching(text: str, pattern: re.Pattern[str], sentence: str) -> str | Broken:
+def _matching(text: str, pattern: re.Pattern[str], sentence: str) -> str | Invalid:
     value = _text(text, TEXT_MAXIMUM, sentence)
-    return value if isinstance(value, Broken) or pattern.fullmatch(value) else Broken(sentence)
+    return value if isinstance(value, Invalid) or pattern.fullmatch(value) else Invalid(sentence)
 
 
 def is_sequential(text: str) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from device_ui.errors import CannotOpen, NoKey
-from device_ui.settings.digest import sha256
-from device_ui.shape import TYPE_CHECKING
+from device_ui.storage.sha256 import sha256
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives import hpke

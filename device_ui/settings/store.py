@@ -7,16 +7,17 @@ from a backup is a revision of its own without anybody counting. ``""`` is the r
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from device_ui import shape
 from device_ui.errors import Conflict, Damaged, NotStored
-from device_ui.settings import flash, record
-from device_ui.settings.digest import sha256
+from device_ui.settings.fields import FIELDS, SmtpSettings, recheck
 from device_ui.settings.recipients import Recipients, from_values, to_values
-from device_ui.settings.smtp import FIELDS, SmtpSettings, recheck
-from device_ui.shape import Generic, TypeVar, dataclass
+from device_ui.storage import files, toml_file
+from device_ui.storage.sha256 import sha256
 
 COMMENT = "device-ui: the SMTP tab. Change it on the page: a file whose checksum is off is set aside."
 RECIPIENTS_COMMENT = "device-ui: who gets the mail. Change it on the page: a file whose checksum is off is set aside."
@@ -50,7 +51,7 @@ class RecordStore(Generic[Content]):
         self,
         path: Path,
         encode: Callable[[Content], bytes],
-        decode: Callable[[dict[str, record.Value]], Content | str],
+        decode: Callable[[dict[str, toml_file.Value]], Content | str],
     ) -> None:
         self.path, self._encode, self._from_values = path, encode, decode
         # The bytes that were read last, and what they say.
@@ -67,15 +68,15 @@ class RecordStore(Generic[Content]):
             found = self._standing()
         except Damaged as damage:
             with contextlib.suppress(NotStored):  # a read-only or failing flash
-                return Stored(None, "", flash.set_aside(damage.path))
-            return Stored(None, _revision(flash.read_damaged(damage.path)), damage.path, stays=True)
+                return Stored(None, "", files.set_aside(damage.path))
+            return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, stays=True)
         if found.settings is not None:
             return found
-        kept = flash.set_aside_files(self.path)
+        kept = files.set_aside_files(self.path)
         return Stored(None, found.revision, kept[-1] if kept else None)
 
     def _standing(self) -> Stored[Content]:
-        raw, known = flash.read(self.path), self._known
+        raw, known = files.read(self.path), self._known
         if raw is None:
             return Stored(None, _revision(raw))
         if known is None or known[0] != raw:
@@ -95,9 +96,9 @@ class RecordStore(Generic[Content]):
                 raise Conflict(standing)
 
         if revision and revision == self._damaged_revision():
-            flash.set_aside(self.path, still_stands)
+            files.set_aside(self.path, still_stands)
             revision = ""
-        return flash.replace(self.path, self._encode(settings), agree=still_stands)
+        return files.replace(self.path, self._encode(settings), agree=still_stands)
 
     def revision_of(self, settings: Content) -> str:
         """The revision that these settings have once they are stored."""
@@ -108,12 +109,12 @@ class RecordStore(Generic[Content]):
         try:
             self._standing()
         except Damaged:
-            return _revision(flash.read_damaged(self.path))
+            return _revision(files.read_damaged(self.path))
         return ""
 
     def _decode(self, raw: bytes) -> Content:
         try:
-            values = record.decode(raw)
+            values = toml_file.decode(raw)
         except ValueError as error:
             raise Damaged(self.path, str(error)) from error
         content = self._from_values(values)
@@ -133,18 +134,18 @@ class RecipientStore(RecordStore[Recipients]):
     """The file of the list of recipients, beside it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, lambda listed: record.encode(RECIPIENTS_COMMENT, to_values(listed)), from_values)
+        super().__init__(path, lambda listed: toml_file.encode(RECIPIENTS_COMMENT, to_values(listed)), from_values)
 
 
-def decode(values: dict[str, record.Value]) -> SmtpSettings | str:
+def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | str:
     """The settings of a file's values, by the same rules again; or one line that says what is wrong."""
     return recheck(values) if set(values) <= set(NAMES) else "it holds a name that is no field"
 
 
 def encode(settings: SmtpSettings) -> bytes:
     """The settings file's bytes; a relay without login has no `sealed` line."""
-    values = {name: value for name, value in shape.asdict(settings).items() if value is not None}
-    return record.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
 
 
 def _revision(raw: bytes | None) -> str:

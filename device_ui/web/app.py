@@ -9,45 +9,30 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bottle import Bottle, HTTPError, request, response
 
-from device_ui.device import Device
+from device_ui.config import Device
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.shape import TYPE_CHECKING, Any
-from device_ui.web import assets
-from device_ui.web.administrator import Administrator
-from device_ui.web.following import Following
-from device_ui.web.guard import Guard, own_names, see_other
-from device_ui.web.pages import entry, history, language, others, recipients, smtp, trial
-from device_ui.web.sessions import Sessions
-from device_ui.web.site import Site
-from device_ui.web.throttle import Throttle
+from device_ui.web import static_files
+from device_ui.web.auth.administrator import Administrator
+from device_ui.web.auth.guard import Guard, own_names, see_other
+from device_ui.web.auth.sessions import Sessions
+from device_ui.web.auth.throttle import Throttle
+from device_ui.web.context import AppContext
+from device_ui.web.hook_state import Following
+from device_ui.web.http.headers import HEADERS, NO_STORE
+from device_ui.web.pages import event_codes, history, language, login, recipients, smtp, test_mail
 
 if TYPE_CHECKING:
-    from device_ui.web.brand import Brand
+    from device_ui.web.branding import Brand
 
 log = logging.getLogger(__name__)
 
-# OWASP Secure Headers. No inline code anywhere; "same-origin" and not "no-referrer", since with the latter browsers
-# send "Origin: null" with our own forms (Fetch, 3.1).
-HEADERS = (
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "same-origin"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-)
 # What is told in the place of bottle's own words, which repeat the path: nothing that a stranger typed is looked up among our
 # sentences.
 SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log tells more."}
-NO_STORE = ("Cache-Control", "no-store")
 
 
 def make(device: Device, clock: Callable[[], float] = time.monotonic) -> Callable[..., Iterable[bytes]]:
@@ -60,7 +45,7 @@ def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle
     return routes(site(device, clock))
 
 
-def site(device: Device, clock: Callable[[], float] = time.monotonic) -> Site:
+def site(device: Device, clock: Callable[[], float] = time.monotonic) -> AppContext:
     """What the pages of one device share; `clock` ends sessions and delays guesses."""
     guard = Guard(
         Administrator(device.folders.administrator),
@@ -70,8 +55,8 @@ def site(device: Device, clock: Callable[[], float] = time.monotonic) -> Site:
     )
     stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
     looks = brand(device)
-    shelf = looks.shelf() if looks else assets.PLAIN
-    return Site(device, *stores, guard, Following(device.folders.socket), looks, shelf)
+    shelf = looks.shelf() if looks else static_files.PLAIN
+    return AppContext(device, *stores, guard, Following(device.folders.socket), looks, shelf)
 
 
 def brand(device: Device) -> Brand | None:
@@ -79,7 +64,7 @@ def brand(device: Device) -> Brand | None:
     if not device.is_branded:
         return None
     # Imported here: most devices have no brand of their own.
-    from device_ui.web.brand import load
+    from device_ui.web.branding import load
 
     found = load(device)
     for problem in found.problems:
@@ -87,31 +72,31 @@ def brand(device: Device) -> Brand | None:
     return found
 
 
-def routes(site: Site) -> Bottle:
+def routes(site: AppContext) -> Bottle:
     """Every route over what they share."""
     guard, app = site.guard, Bottle()
-    late = partial(entry.come_late, site)
+    late = partial(login.come_late, site)
     app.default_error_handler = partial(error_page, site)
     app.add_hook("before_request", guard.check_request)
     app.add_hook("after_request", guard.finish_request)
     app.route("*", "OPTIONS", methods)
     app.route("/", "GET", lambda: see_other("/smtp"))
-    app.route("/setup", "GET", partial(entry.show_setup, site))
-    app.route("/setup", "POST", partial(entry.set_up, site))
-    app.route("/login", "GET", partial(entry.show_login, site))
-    app.route("/login", "POST", partial(entry.log_in, site))
-    app.route("/logout", "POST", partial(entry.log_out, site))
+    app.route("/setup", "GET", partial(login.show_setup, site))
+    app.route("/setup", "POST", partial(login.set_up, site))
+    app.route("/login", "GET", partial(login.show_login, site))
+    app.route("/login", "POST", partial(login.log_in, site))
+    app.route("/logout", "POST", partial(login.log_out, site))
     app.route("/smtp", "GET", guard.page(partial(smtp.show, site)))
     app.route("/smtp", "POST", guard.page(partial(smtp.update, site), late))
     app.route("/smtp/test", "GET", guard.page(lambda _: see_other("/smtp")))
-    app.route("/smtp/test", "POST", guard.page(partial(trial.run, site), late))
+    app.route("/smtp/test", "POST", guard.page(partial(test_mail.run, site), late))
     app.route("/recipients", "GET", guard.page(partial(recipients.show, site)))
     app.route("/recipients", "POST", guard.page(partial(recipients.update, site), late))
     app.route("/history", "GET", guard.page(partial(history.show, site)))
     app.route("/history.csv", "GET", guard.page(partial(history.export, site)))
     app.route("/others", "GET", guard.page(lambda _: see_other("/others/event-codes")))
-    app.route("/others/event-codes", "GET", guard.page(partial(others.show_codes, site)))
-    app.route("/others/email-content", "GET", guard.page(partial(others.show_content, site)))
+    app.route("/others/event-codes", "GET", guard.page(partial(event_codes.show_codes, site)))
+    app.route("/others/email-content", "GET", guard.page(partial(event_codes.show_content, site)))
     app.route("/language", "GET", guard.page(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route("/health", "GET", partial(health, site))
@@ -119,7 +104,7 @@ def routes(site: Site) -> Bottle:
     return app
 
 
-def health(site: Site) -> str:
+def health(site: AppContext) -> str:
     """``ok`` or one word for what is wrong with the mail path; no login, nothing else told."""
     response.content_type = "text/plain; charset=UTF-8"
     word, _ = site.mail_state()
@@ -141,7 +126,7 @@ def _allow(found: str) -> None:
     response.set_header("Allow", ", ".join(sorted(served)))
 
 
-def error_page(site: Site, error: HTTPError) -> str:
+def error_page(site: AppContext, error: HTTPError) -> str:
     """A plain page: what happened, and no more. A fault of ours is in the log (bottle writes it), never on the page."""
     if error.status_code == 405:
         found = str(error.get_header("Allow"))

@@ -1,6 +1,6 @@
 """Whether a colour can be seen where the pages use it: the contrast that WCAG 2.2 asks for at level AA. Pure.
 
-The backgrounds are those of `static/style.css` (tests/test_contrast.py compares them).
+The backgrounds are those of `static/style.css` (tests/web/test_contrast.py compares them).
 """
 
 from __future__ import annotations

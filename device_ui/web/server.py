@@ -9,20 +9,19 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
-from device_ui import journal
-from device_ui.device import Device, listen_fds
+from device_ui.config import Device, listen_fds
 from device_ui.errors import Damaged, DeviceUIError
-from device_ui.settings import flash
-from device_ui.shape import Any
-from device_ui.web import app, peer, unavailable
-from device_ui.web.administrator import Administrator, Record
-from device_ui.web.connection import Limits
-from device_ui.web.door import Door, Doors, TcpDoor, UnixDoor
+from device_ui.storage import files
+from device_ui.web import app, client_address, unavailable
+from device_ui.web.auth.administrator import Administrator, Record
 from device_ui.web.forms import BODY_MAXIMUM
+from device_ui.web.http.connection import Limits
+from device_ui.web.http.listener import Listener, Listeners, TcpListener, UnixListener
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,6 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", rest_seconds: fl
     # No core dump may hold a password that somebody is just typing.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prepare(device)
-    journal.keep_lines_whole()
     handed = listen_fds(os.environ)
     site = app.site(device)
     server = open_doors(app.routes(site), listen, handed, trusted_proxy, Limits(connections=_connections()))
@@ -94,8 +92,8 @@ def serve_unavailable(is_startable: Callable[[], bool], rest_seconds: float = RE
 def prepare(device: Device, *, quiet: bool = False) -> Record | None:
     """Make the folders and, on a new device, the setup code, which is printed for the console and the journal."""
     for folder in device.layout("web"):
-        flash.make_folder(*folder)
-    is_new = not device.folders.settings.exists() and not flash.set_aside_files(device.folders.settings)
+        files.make_folder(*folder)
+    is_new = not device.folders.settings.exists() and not files.set_aside_files(device.folders.settings)
     try:
         found = Administrator(device.folders.administrator).begin(is_new=is_new)
     except Damaged as damage:
@@ -112,7 +110,7 @@ def open_doors(
     handed: Sequence[socket.socket] = (),
     trusted_proxy: str = "",
     limits: Limits = Limits(),  # noqa: B008  # frozen
-) -> Doors:
+) -> Listeners:
     """waitress with our doors, listening; ``run()`` serves until SystemExit. Raises as `serve` does."""
     dispatcher = ThreadedTaskDispatcher()
     dispatcher.set_thread_count(THREADS)
@@ -121,11 +119,11 @@ def open_doors(
     adjustments = _adjustments(listen, handed)
     doors = [kind(application, adj=adjustments, **shared, **where) for kind, where in _places(adjustments, handed)]
     # Beside a Unix socket an address is not believed.
-    is_unix = any(isinstance(each, UnixDoor) for each in doors)
+    is_unix = any(isinstance(each, UnixListener) for each in doors)
     for door in doors:
         door.limits = limits
-        door.trusted_proxy = peer.plain(trusted_proxy) if trusted_proxy and not is_unix else ""
-    return Doors(channels, adjustments, [], dispatcher)
+        door.trusted_proxy = client_address.plain(trusted_proxy) if trusted_proxy and not is_unix else ""
+    return Listeners(channels, adjustments, [], dispatcher)
 
 
 def _where(listen: str, handed: Sequence[socket.socket]) -> dict[str, Any]:
@@ -158,14 +156,16 @@ def _adjustments(listen: str, handed: Sequence[socket.socket]) -> Adjustments:
     return found
 
 
-def _places(adjustments: Adjustments, handed: Sequence[socket.socket]) -> Iterator[tuple[type[Door], dict[str, Any]]]:
+def _places(
+    adjustments: Adjustments, handed: Sequence[socket.socket]
+) -> Iterator[tuple[type[Listener], dict[str, Any]]]:
     """The kind of each door, and where it opens."""
     if adjustments.unix_socket:
-        yield UnixDoor, {}
+        yield UnixListener, {}
     elif not handed:
-        yield from ((TcpDoor, {"sockinfo": each}) for each in adjustments.listen)
+        yield from ((TcpListener, {"sockinfo": each}) for each in adjustments.listen)
     for each in handed:
-        kind = UnixDoor if each.family == socket.AF_UNIX else TcpDoor
+        kind = UnixListener if each.family == socket.AF_UNIX else TcpListener
         told = (each.family, each.type, each.proto, each.getsockname())
         yield kind, {"_sock": each, "bind_socket": False, "sockinfo": told}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from bottle import SimpleTemplate, html_escape
 
-from device_ui.shape import Any
-from device_ui.web import assets
+from device_ui.web import static_files
 
 SPECIAL = re.compile("[&<>\"']")
 # What everybody sees who comes to set up mail.
@@ -36,7 +36,7 @@ def template(name: str) -> Template:
     """A template of `views/`, compiled once."""
     file = f"{name}.tpl"
     if file not in _templates:
-        _templates[file] = Template(name=file, lookup=[str(assets.find("views"))])
+        _templates[file] = Template(name=file, lookup=[str(static_files.find("views"))])
     return _templates[file]
 
 

@@ -6,9 +6,9 @@ Any client may read it, so that it names no file and quotes nothing: the log, `s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from device_ui.language import ENGLISH, accepted, load
-from device_ui.shape import Any
+from device_ui.i18n.translator import ENGLISH, accepted, load
 
 TITLE = "The e-mail page of this device cannot start."
 SENTENCE = "A file of the device is wrong or cannot be read. At the device’s console, device-ui check says which one."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.helpers.product import Product
 from tests.power.mutants import Mutant, mutate
-from tests.product import Product
 
 __all__ = ["Mutant", "Mutated", "mutate"]
 

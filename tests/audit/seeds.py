@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
-from device_ui.settings import record, store
+from device_ui.settings import store
+from device_ui.settings.fields import FIELDS
 from device_ui.settings.recipients import Recipient, to_values
-from device_ui.settings.smtp import FIELDS
+from device_ui.storage import toml_file
 from tests.audit.targets import PASSWORD, SEALED, STORED
-from tests.product import settings_form
+from tests.helpers.product import settings_form
 
 FORM = urlencode(settings_form(587)).encode()
 PROVIDER = urlencode(settings_form(465, sign_in="provider", account="key", from_address="a.b-c@d.e", password="x"))
@@ -55,7 +56,7 @@ SEEDS: Mapping[str, Sequence[bytes]] = {
     "form": (FORM, PROVIDER.encode(), RELAY.encode(), BLANK.encode()),
     "record": (
         store.encode(STORED).rpartition(b"\nsha256")[0],
-        record.encode("x", to_values((Recipient("a@b.c"), Recipient("d@e.f", "fault")))).rpartition(b"\nsha256")[0],
+        toml_file.encode("x", to_values((Recipient("a@b.c"), Recipient("d@e.f", "fault")))).rpartition(b"\nsha256")[0],
         store.encode(STORED),
     ),
     "device": (DEVICE, b'[mail]\nstate_command = "/bin/led"\nallow_loopback = false\n'),

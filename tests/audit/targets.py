@@ -23,28 +23,29 @@ import h11
 from bottle import HTTPError
 from waitress.adjustments import Adjustments
 
-from device_ui.device import RANGES, SETTINGS, Device, Folders
+from device_ui.config import RANGES, SETTINGS, Device, Folders
 from device_ui.errors import Damaged, MakerFile
-from device_ui.mail import catalog, hook, requests, sendmail
-from device_ui.mail.callers import Callers, listen
+from device_ui.mail import catalog, sendmail
 from device_ui.mail.clock import Clock
-from device_ui.mail.courier import Courier
-from device_ui.mail.outbox import Outbox
-from device_ui.mail.permissions import Permissions
-from device_ui.mail.postman import Postman
-from device_ui.mail.quota import Quota
-from device_ui.mail.quoting import REPLY_MAXIMUM
-from device_ui.mail.tester import Tester
-from device_ui.mail.verdict import DELIVERED, REFUSED, TRY_LATER, Outcome, Stopped
-from device_ui.mail.wire import Connection
-from device_ui.settings import smtp
-from device_ui.settings.rules import Broken
-from device_ui.settings.smtp import BY_NAME, FIELDS, LOCKABLE, SmtpSettings
+from device_ui.mail.delivery.quota import Quota
+from device_ui.mail.delivery.test_mail import Tester
+from device_ui.mail.delivery.worker import DeliveryWorker
+from device_ui.mail.ipc import requests, server
+from device_ui.mail.ipc.connection import ClientConnections, listen
+from device_ui.mail.ipc.peer_credentials import Permissions
+from device_ui.mail.outbox.outbox import Outbox
+from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.connection import Connection
+from device_ui.mail.smtp.outcome import DELIVERED, REFUSED, TRY_LATER, Outcome, SessionError
+from device_ui.mail.smtp.redaction import REPLY_MAXIMUM
+from device_ui.settings import fields as settings_fields
+from device_ui.settings.fields import BY_NAME, FIELDS, LOCKABLE, SmtpSettings
+from device_ui.settings.rules import Invalid
 from device_ui.settings.store import RecipientStore, RecordStore, Store
 from device_ui.web import forms
 from device_ui.web.forms import BODY_MAXIMUM
+from device_ui.web.http.parser import RequestParser
 from device_ui.web.server import HEADER_MAXIMUM
-from device_ui.web.strict import Parser
 
 PASSWORD = "Kp7!vRw2#Zt9"
 SEALED = "sealed:9f86d081884c7d65"
@@ -86,7 +87,7 @@ def form(raw: bytes) -> None:
 
 
 def _parsed(fields: Mapping[str, str], current: SmtpSettings | None, locked: frozenset[str]) -> None:
-    draft = smtp.parse(fields, current, locked)
+    draft = settings_fields.parse(fields, current, locked)
     if draft.settings is None:
         assert draft.broken
         assert draft.password is None
@@ -100,16 +101,16 @@ def _parsed(fields: Mapping[str, str], current: SmtpSettings | None, locked: fro
     assert not any(CONTROLS & set(str(value)) for value in dataclasses.asdict(draft.settings).values())
     assert not locked or (draft.settings.security, draft.settings.sign_in) == ("auto", "manual")
     settings = dataclasses.replace(draft.settings, sealed=SEALED if draft.password else kept)
-    assert smtp.recheck(dataclasses.asdict(settings)) == settings
+    assert settings_fields.recheck(dataclasses.asdict(settings)) == settings
     shown = {each.name: str(getattr(settings, each.name)) for each in FIELDS if not each.secret}
-    assert smtp.parse(shown, settings).settings == settings, "what the page shows is saved as it stands"
+    assert settings_fields.parse(shown, settings).settings == settings, "what the page shows is saved as it stands"
     store = Store(scratch() / "smtp.toml")
     store.path.unlink(missing_ok=True)
     store.save(settings, "")
     assert store.read() == (settings, store.revision_of(settings))
 
 
-def _told(field: smtp.Field, broken: Broken) -> None:
+def _told(field: settings_fields.Field, broken: Invalid) -> None:
     assert broken.sentence in field.sentences
     assert all(HINT.fullmatch(hint) for hint in broken.hints), "a hint is one of ours"
 
@@ -202,7 +203,7 @@ def request(raw: bytes) -> None:
 
 def _heard(pieces: Sequence[bytes]) -> Heard:
     """``request``, ``refused`` or ``more``; how many bytes were its own; what was heard."""
-    parser = Parser(Adjustments(max_request_body_size=BODY_MAXIMUM + 1, max_request_header_size=HEADER_MAXIMUM))
+    parser = RequestParser(Adjustments(max_request_body_size=BODY_MAXIMUM + 1, max_request_header_size=HEADER_MAXIMUM))
     taken = 0
     for piece in pieces:
         rest = piece
@@ -215,7 +216,7 @@ def _heard(pieces: Sequence[bytes]) -> Heard:
     return "more", taken, ()
 
 
-def _ended(parser: Parser, taken: int) -> Heard:
+def _ended(parser: RequestParser, taken: int) -> Heard:
     if parser.error:
         return "refused", 0, ()
     if parser.empty:
@@ -272,7 +273,7 @@ class Said:
         self._pieces = []
 
 
-class Wired(Courier):
+class Wired(SmtpClient):
     """A courier that is connected already."""
 
     def __init__(self, peer: Said) -> None:
@@ -316,7 +317,7 @@ def _session(raw: bytes, size: int) -> tuple[dict[str, Outcome], str, bytes]:
     try:
         courier.open()
         outcomes = courier.deliver(RECIPIENTS, b"Subject: one\r\n\r\nhello\r\n")
-    except Stopped as stopped:
+    except SessionError as stopped:
         courier.told += stopped.reply
     courier.close()
     return outcomes, courier.told, peer.heard
@@ -339,7 +340,7 @@ class Hooked:
         self.outbox = Outbox(folder / "ledger.sqlite3", rows_maximum=100)
         device = {"name": "Lamp", "model": "", "serial": ""}
         kinds, calendar = catalog.built_in(), Clock(self.outbox.newest_date())
-        postman = Postman(self.outbox, kinds, self.store, device, self._nobody, self._unseal, calendar=calendar)
+        postman = DeliveryWorker(self.outbox, kinds, self.store, device, self._nobody, self._unseal, calendar=calendar)
         tester = Tester(
             self.store,
             device,
@@ -352,14 +353,14 @@ class Hooked:
             wake=lambda: self.hook.wake(),
             proved=postman.settings_proved,
         )
-        asked = requests.Requests(self.outbox, kinds, postman, tester, calendar, wake=lambda: self.hook.wake())
+        asked = requests.RequestHandler(self.outbox, kinds, postman, tester, calendar, wake=lambda: self.hook.wake())
         self.path = folder / "hook.sock"
-        callers = Callers(listen(self.path), Permissions("", ""))
-        self.hook = hook.Hook(callers, self.outbox, asked, postman)
+        callers = ClientConnections(listen(self.path), Permissions("", ""))
+        self.hook = server.IpcServer(callers, self.outbox, asked, postman)
         self.number = 0
 
-    def _nobody(self, *_: object) -> Courier:
-        raise Stopped("connect", "refused", "nobody listens")
+    def _nobody(self, *_: object) -> SmtpClient:
+        raise SessionError("connect", "refused", "nobody listens")
 
     def _unseal(self, _: SmtpSettings) -> str:
         return PASSWORD
@@ -408,7 +409,7 @@ def line(raw: bytes) -> None:
     answers = mine.answers(raw)
     lines = [each for each in raw.split(b"\n") if each.strip()]
     finals = list(_finals(answers, mine))
-    is_long = any(len(each) > hook.LINE_MAXIMUM for each in lines)
+    is_long = any(len(each) > server.LINE_MAXIMUM for each in lines)
     assert len(finals) == len(lines) or (is_long and len(finals) <= len(lines)), (lines, answers)
     for said, final in zip(lines, finals, strict=False):
         assert said.lstrip().startswith(b"{") == final.startswith(b"{")

@@ -12,7 +12,7 @@ import pytest
 from tests.audit.fuzz import BROKEN
 from tests.audit.mutants import Mutant, mutate
 from tests.audit.targets import TARGETS
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 
 SECONDS = int(os.environ.get("AUDIT_FUZZ_SECONDS", "20"))
 # Seconds in which a fault must be found. Each is one that somebody might make, or that was there once.
@@ -20,16 +20,16 @@ MUTANT_SECONDS = 120
 FAULTS = {
     "form": ("device_ui/settings/rules.py", "return None if has_control(text) else", "return"),
     "record": ("device_ui/settings/store.py", "if set(values) <= set(NAMES) else", "if values else"),
-    "device": ("device_ui/device.py", "if kind is int and value not in RANGES[name]", "if False"),
+    "device": ("device_ui/config.py", "if kind is int and value not in RANGES[name]", "if False"),
     "catalog": ("device_ui/mail/catalog.py", "<= maximum or not value.isprintable()", "<= maximum"),
     "message": ("device_ui/mail/sendmail.py", "if not text.strip() or not any(", "if not any("),
-    "request": ("device_ui/web/strict.py", "FOREIGN_BYTE.search(raw + end,", "FOREIGN_BYTE.search(raw,"),
+    "request": ("device_ui/web/http/parser.py", "FOREIGN_BYTE.search(raw + end,", "FOREIGN_BYTE.search(raw,"),
     "replies": (
-        "device_ui/mail/login.py",
+        "device_ui/mail/smtp/auth.py",
         "quoted(f\"the server offers {' '.join(offered) or 'none'}\")",
         "f\"the server offers {' '.join(offered)}\"",
     ),
-    "line": ("device_ui/mail/lines.py", 'if words[:1] != ["event"]', 'if words[0] != "event"'),
+    "line": ("device_ui/mail/ipc/protocol.py", 'if words[:1] != ["event"]', 'if words[0] != "event"'),
 }
 
 

@@ -14,11 +14,11 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device_ui.settings.smtp import FIELDS
+from device_ui.settings.fields import FIELDS
 from device_ui.web.app import HEADERS
-from tests import document
 from tests.audit.mutants import Mutant, Mutated, mutate
-from tests.product import ADMIN_PASSWORD, PASSWORD, Browser, Product, free_port, settings_form
+from tests.helpers import document
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Browser, Product, free_port, settings_form
 
 # Cases for each address.
 CASES = int(os.environ.get("AUDIT_CASES", "100"))

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.audit.targets import TARGETS
-from tests.test_outside import inputs
+from tests.security.test_fuzz_targets import inputs
 
 EXAMPLES = int(os.environ.get("AUDIT_EXAMPLES", "1500"))
 

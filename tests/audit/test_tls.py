@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 from tests.servers.front import PROXIES, Front, standing
 
 SSLYZE = ROOT / ".venv" / "audit" / "bin" / "sslyze"

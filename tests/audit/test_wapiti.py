@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.audit.mutants import Mutant, Mutated, mutate
-from tests.product import ROOT, Browser, Product, free_port, settings_form
+from tests.helpers.product import ROOT, Browser, Product, free_port, settings_form
 
 WAPITI = ROOT / ".venv" / "wapiti" / "bin" / "wapiti"
 SECONDS = int(os.environ.get("AUDIT_SCAN_SECONDS", "150"))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from device_ui.mail import client
 from tests.bench import figures
-from tests.product import Browser, Product, settings_form, wait_for
+from tests.helpers.product import Browser, Product, settings_form, wait_for
 from tests.servers.scripted import ScriptedServer
 
 BLOCK = 4096

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from device_ui.mail.ledger import STATEMENTS
+from device_ui.mail.outbox.database import STATEMENTS
 from tests.bench.rows import Row, seconds, turns
 from tests.bench.stand import COMMAND, Stand, compiled, environment, program, resident, run
-from tests.product import wait_for
+from tests.helpers.product import wait_for
 
 ALARMS, CALLERS = 1000, 50
 TEXT = "x" * 900

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.bench import events, limits, mail, rest, web
 from tests.bench.rows import HEAD
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 
 PARTS = {"web": web, "limits": limits, "events": events, "mail": mail, "rest": rest}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.bench.rows import Row, seconds, turns
 from tests.bench.stand import Stand, first_page
-from tests.product import settings_form
+from tests.helpers.product import settings_form
 
 GROUPS = Path("/sys/fs/cgroup")
 NAME = "device-ui-bench"

@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from device_ui.mail.courier import Courier
-from device_ui.mail.tls import trusted
-from device_ui.settings.smtp import SmtpSettings
+from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.tls import trusted
+from device_ui.settings.fields import SmtpSettings
 from tests.bench.rows import Row, seconds, turns
 from tests.bench.stand import Stand
-from tests.product import PASSWORD, free_port, settings_form, wait_for
+from tests.helpers.product import PASSWORD, free_port, settings_form, wait_for
 from tests.servers.authority import Authority
 from tests.servers.postfix import MailServer
 
@@ -48,11 +48,11 @@ class Mails:
     def __init__(self, server: MailServer, authority: Path) -> None:
         self.server, self.authority, self.context = server, authority, trusted([str(authority)])
 
-    def courier(self, port: int) -> Courier:
+    def courier(self, port: int) -> SmtpClient:
         """Ours, with an open session."""
         security = "tls" if port == self.server.tls_port else "starttls"
         settings = SmtpSettings("localhost", port, "Alarms", ACCOUNT, security=security, sealed="x")
-        courier = Courier(settings, PASSWORD, context=self.context, allow_loopback=True)
+        courier = SmtpClient(settings, PASSWORD, context=self.context, allow_loopback=True)
         courier.open()
         return courier
 

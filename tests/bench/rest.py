@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench.rows import Row
 from tests.bench.stand import COMMAND, Stand, answered, environment
-from tests.product import wait_for
+from tests.helpers.product import wait_for
 from tests.servers.activation import Activated
 
 # Longer than the pages (a minute) and the hook (twice the window of a digest) wait for the next caller.

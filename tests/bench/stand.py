@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.product import ROOT, Product, free_port, wait_for
+from tests.helpers.product import ROOT, Product, free_port, wait_for
 
 HELLO = """
 import sys, bottle, waitress
@@ -20,7 +20,7 @@ app = bottle.Bottle()
 app.route("/", "GET", lambda: "hello")
 waitress.serve(app, listen="127.0.0.1:" + sys.argv[1], threads=4, _quiet=True)
 """
-COMMAND = "import sys\nsys.argv[0] = 'device-ui'\nfrom device_ui.alarm import main\nsys.exit(main())"
+COMMAND = "import sys\nsys.argv[0] = 'device-ui'\nfrom device_ui.cli.entry import main\nsys.exit(main())"
 
 
 def environment(product: Product) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench.rows import Row, turns
 from tests.bench.stand import Stand, first_page, hello, pages, resident
-from tests.product import raw, settings_form
+from tests.helpers.product import raw, settings_form
 
 PAGES = 200
 PROGRAM = "one route, bottle + waitress"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.boot.image import MAIL_ADDRESS, Image
-from tests.product import free_port
+from tests.helpers.product import free_port
 
 # Seconds: for the first line of the kernel with KVM, for a boot until SSH answers, for a command. TCG on a busy machine
 # takes 60 for a boot; a verdict must not hang on that.

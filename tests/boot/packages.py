@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.boot.image import DISK_SIZE, Image
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 
 # The last commit whose package was installed on devices: its data must survive the upgrade, and its units must be found bad.
 FORMER = "866d0f8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 
 SECTION = re.compile(r"<!-- deb -->\n(.*?)<!-- /deb -->", re.DOTALL)
 STEP = re.compile(r"^[0-9]+\. (?:`([^`]+)`)?", re.MULTILINE)

@@ -18,7 +18,7 @@ from types import TracebackType
 
 from tests.boot.image import MAIL_HOST
 from tests.boot.machine import LOOK_SECONDS, MAIL_PORT, Machine
-from tests.product import ADMIN_PASSWORD, PASSWORD, Browser
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Browser
 from tests.servers.authority import Authority
 from tests.servers.postfix import MailServer
 

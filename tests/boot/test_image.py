@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.boot.image import Image, cached
-from tests.product import ROOT
+from tests.helpers.product import ROOT
 
 
 def build(image: Image, _suite: str, _packages: str) -> None:

@@ -21,7 +21,7 @@ from tests.boot.image import Image
 from tests.boot.machine import Machine, copy
 from tests.boot.packages import Tree
 from tests.boot.site import Load, Site, Visitor, answers, numbers_in_history, setup_code, until
-from tests.product import ADMIN_PASSWORD
+from tests.helpers.product import ADMIN_PASSWORD
 from tests.servers.authority import Authority
 
 Figure = Callable[[str, object], None]

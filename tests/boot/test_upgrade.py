@@ -11,7 +11,7 @@ from tests.boot.image import Image
 from tests.boot.machine import Machine
 from tests.boot.packages import FORMER, Tree
 from tests.boot.site import ACCOUNT, Load, Site, Visitor, answers, numbers_in_history, until
-from tests.product import ADMIN_PASSWORD
+from tests.helpers.product import ADMIN_PASSWORD
 
 pytestmark = pytest.mark.timeout(900)
 

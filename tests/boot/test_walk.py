@@ -18,13 +18,13 @@ from cryptography import x509
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
+from tests.appliance.test_units import EXPOSURES
 from tests.boot.image import MAIL_HOST, Image
 from tests.boot.machine import MAIL_PORT, Machine, accelerator, overlay
 from tests.boot.readme import deb_steps, maker_example
 from tests.boot.site import ACCOUNT, PAGE_SECONDS, Site, Visitor, answers, setup_code, until
 from tests.browser.conftest import ARGUMENTS, SCREENSHOTS
-from tests.product import ADMIN_PASSWORD, PASSWORD
-from tests.test_appliance import EXPOSURES
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD
 
 Figure = Callable[[str, object], None]
 pytestmark = pytest.mark.timeout(900)

@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from device_ui.demo import Mailbox, Server
-from tests.fake_hook import FakeHook, make_keys
-from tests.product import ADMIN_PASSWORD, Product, settings_form, wait_for
-from tests.product import Browser as Client
+from device_ui.cli.demo_server import Mailbox, Server
+from tests.helpers.fake_hook import FakeHook, make_keys
+from tests.helpers.product import ADMIN_PASSWORD, Product, settings_form, wait_for
+from tests.helpers.product import Browser as Client
 
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 # --no-sandbox: the tests run as root. The rest keeps Chromium from asking its maker's servers anything.

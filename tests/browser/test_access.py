@@ -12,15 +12,15 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import expect
 
-from device_ui.settings import flash
+from device_ui.storage import files
 from tests.browser.conftest import Faked, Visitor, labelled
 from tests.browser.test_history import KINDS, history
 from tests.browser.test_main_job import ALL_BROKEN, overflow
 from tests.browser.test_trial import REFUSED_FOR_ONE, press
-from tests.fake_hook import FakeHook
-from tests.product import settings_form
-from tests.test_others_pages import CONTENT
-from tests.test_trial_page import CONNECT, DELIVERED, EHLO
+from tests.helpers.fake_hook import FakeHook
+from tests.helpers.product import settings_form
+from tests.web.pages.test_event_codes import CONTENT
+from tests.web.pages.test_test_mail import CONNECT, DELIVERED, EHLO
 
 State = Callable[[Visitor, Faked], None]
 
@@ -186,7 +186,7 @@ STATES: dict[str, State] = {
 def hook(faked: Faked) -> FakeHook:
     """A hook with events and a catalogue; a device without settings and recipients."""
     for path in (faked.product.folders.settings, faked.product.folders.recipients):
-        for each in (path, *flash.set_aside_files(path)):
+        for each in (path, *files.set_aside_files(path)):
             each.unlink(missing_ok=True)
     answers = {
         "history": lambda asked: history({**asked, "limit": min(asked["limit"], 8)}),

@@ -9,9 +9,9 @@ import pytest
 
 from tests.browser.conftest import Running, give_cookie
 from tests.browser.test_access import TAGS, found, look_everywhere
-from tests.product import Product, settings_form
-from tests.test_brand import branded
-from tests.test_picture import SVG
+from tests.helpers.product import Product, settings_form
+from tests.web.test_branding import branded
+from tests.web.test_picture import SVG
 
 # Words, style and, for whoever opens it by itself, a script and a form.
 LOGO = (

@@ -13,9 +13,9 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Faked, Visitor
 from tests.browser.test_main_job import CONTRASTS, overflow
-from tests.fake_hook import FakeHook
-from tests.test_history_page import EVENT, REFUSED, end, event
-from tests.test_others_pages import CONTENT, FAULT, INFO, KEPT
+from tests.helpers.fake_hook import FakeHook
+from tests.web.pages.test_event_codes import CONTENT, FAULT, INFO, KEPT
+from tests.web.pages.test_history import EVENT, REFUSED, end, event
 
 KINDS = [INFO, KEPT, FAULT, {**FAULT, "code": "304", "description": "It is nearly full. " * 6}]
 # What a mail must not be able to do in our page: run, load, lead away from it, look like it.

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from device_ui.demo import Server
+from device_ui.cli.demo_server import Server
 from tests.browser.conftest import Letters, Visitor, labelled, parsed
-from tests.product import ADMIN_PASSWORD, PASSWORD, Product, settings_form
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Product, settings_form
 from tests.servers.authority import Authority
 from tests.servers.postfix import MailServer
 

@@ -10,9 +10,19 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Faked, Letters, Visitor, labelled
 from tests.browser.test_main_job import CONTRASTS, focused, overflow, tab_to
-from tests.fake_hook import FakeHook, make_keys
-from tests.product import PASSWORD, settings_form
-from tests.test_trial_page import ALL_EVIL, CONNECT, DELIVERED, EHLO, EVIL, NOTHING, REFUSED, TAKEN, WRONG_LOGIN
+from tests.helpers.fake_hook import FakeHook, make_keys
+from tests.helpers.product import PASSWORD, settings_form
+from tests.web.pages.test_test_mail import (
+    ALL_EVIL,
+    CONNECT,
+    DELIVERED,
+    EHLO,
+    EVIL,
+    NOTHING,
+    REFUSED,
+    TAKEN,
+    WRONG_LOGIN,
+)
 
 SENT = "The mail server accepted the test mail for a@example.com."
 NOT_SENT = "The test mail was not sent."

@@ -9,8 +9,8 @@ from playwright.sync_api import expect
 
 from device_ui.settings.rules import PASSWORD_RULES, SEQUENCES
 from tests.browser.conftest import Visitor
-from tests.oracle import password_inputs
-from tests.product import ADMIN_PASSWORD, PASSWORD
+from tests.helpers.oracle import password_inputs
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD
 
 
 def rules(visitor: Visitor) -> dict[str, str]:

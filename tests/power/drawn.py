@@ -6,7 +6,8 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from device_ui.settings import record, seal
+from device_ui.settings import seal
+from device_ui.storage import toml_file
 from tests.power import wal
 
 # The ledger's name, as it stands in a page behind that of its row.
@@ -36,7 +37,7 @@ class Pairs:
         if KEYS.search(name) is None:
             return data
         try:
-            values = record.decode(data)
+            values = toml_file.decode(data)
         except ValueError:
             return data if data.isascii() else b"%d bytes" % len(data)
         told = {key: self._called(name, key, str(value)) for key, value in values.items()}
@@ -94,7 +95,7 @@ def _code(offset: int, data: bytes) -> bytes:
     if offset or not CODE.fullmatch(data):
         return data
     try:
-        record.decode(data)
+        toml_file.decode(data)
     except ValueError:
         return data
     return CODE.sub(rb"\1\2", data)

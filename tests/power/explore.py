@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from device_ui.device import Device
+from device_ui.config import Device
 from device_ui.errors import DeviceUIError
 from tests.power import disk, recovery, story, workloads
 from tests.power.disk import Disk, Point, Tree

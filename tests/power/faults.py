@@ -21,18 +21,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_ui import factory
-from device_ui.device import Device, Folders
+from device_ui.cli import factory_reset
+from device_ui.config import Device, Folders
 from device_ui.errors import DeviceUIError
-from device_ui.mail.outbox import Delivery, Event, Outbox
-from device_ui.mail.reserve import Reserve
+from device_ui.mail.events import Delivery, Event
+from device_ui.mail.outbox.disk_reserve import Reserve
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, rotation, seal
+from device_ui.settings.fields import SmtpSettings, parse
 from device_ui.settings.recipients import Recipient
-from device_ui.settings.smtp import SmtpSettings, parse
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.web.administrator import Administrator
+from device_ui.web.auth.administrator import Administrator
 from device_ui.web.server import prepare
-from tests.product import PASSWORD, ROOT, choose_password, readable, settings_form
+from tests.helpers.product import PASSWORD, ROOT, choose_password, readable, settings_form
 
 ALL = os.environ.get("DEVICE_UI_POWER") == "all"
 SECONDS = 20
@@ -234,7 +235,7 @@ class Scene:
         rooms = sorted({each.parent for each in files})
         beside = [each.with_name(f".{each.name}.new") for each in (*files, *rooms)]
         ledger = [each for end in ("-wal", "-journal", "-shm") for each in [at.ledger.with_name(at.ledger.name + end)]]
-        paths = [at.data, at.data / factory.MARK, *rooms, *files, *beside, *ledger]
+        paths = [at.data, at.data / factory_reset.MARK, *rooms, *files, *beside, *ledger]
         return [word for path in paths for word in ("-P", str(path))]
 
     @property
@@ -467,7 +468,7 @@ def reset_holds(scene: Scene, outcome: Outcome) -> list[str]:
     left = [path.name for path in scene.folders.data.rglob("*") if path.is_file()]
     if outcome.code == 0:
         return [f"{name} is left" for name in left]
-    is_begun = factory.MARK in left
+    is_begun = factory_reset.MARK in left
     is_whole = len(left) >= 5 and scene.folders.private_key.exists()
     return [] if is_begun or is_whole or not left else [f"half of a device without a mark: {left}"]
 
@@ -544,7 +545,7 @@ PROGRAMS = {
     ),
     "rotate-key": Program(["device_ui", "rotate-key"], rotation_holds, rotate_again),
     "factory-reset": Program(
-        ["device_ui", "factory-reset", "--yes"], reset_holds, lambda scene: factory.reset(scene.folders)
+        ["device_ui", "factory-reset", "--yes"], reset_holds, lambda scene: factory_reset.reset(scene.folders)
     ),
 }
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 COPIED = ("device_ui", "static", "views", "tests")
-FLASH, KEYS, RECORD = (f"device_ui/settings/{name}.py" for name in ("flash", "keys", "record"))
-LEDGER, OUTBOX, LIMIT = (f"device_ui/mail/{name}.py" for name in ("ledger", "outbox", "limit"))
-FACTORY, ROTATION = "device_ui/factory.py", "device_ui/settings/rotation.py"
-ADMINISTRATOR, PAGE = "device_ui/web/administrator.py", "device_ui/web/pages/smtp.py"
+FLASH, RECORD = "device_ui/storage/files.py", "device_ui/storage/toml_file.py"
+KEYS = "device_ui/settings/keys.py"
+LEDGER, OUTBOX, LIMIT = (f"device_ui/mail/outbox/{name}.py" for name in ("database", "outbox", "retention"))
+FACTORY, ROTATION = "device_ui/cli/factory_reset.py", "device_ui/settings/rotation.py"
+ADMINISTRATOR, PAGE = "device_ui/web/auth/administrator.py", "device_ui/web/pages/smtp.py"
 # What `run` exits with when a promise was broken.
 BROKEN = 3
 STATES = 60

@@ -8,14 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from device_ui.device import Folders
+from device_ui.config import Folders
 from device_ui.mail import client
+from tests.helpers.product import Product
 from tests.power import disk
 from tests.power.disk import Tree
 from tests.power.explore import MEMORY, cuts, record
 from tests.power.promises import Known
 from tests.power.stage import password
-from tests.product import Product
 
 
 def sample(sequence: tuple[str, ...], count: int) -> list[str]:

@@ -19,16 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_ui import factory
-from device_ui.device import Device, Folders
+from device_ui.cli import factory_reset
+from device_ui.config import Device, Folders
 from device_ui.errors import Damaged, DeviceUIError
-from device_ui.mail.outbox import Event, Outbox
-from device_ui.mail.reserve import Reserve
-from device_ui.settings import flash, keys, record, rotation, seal
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.disk_reserve import Reserve
+from device_ui.mail.outbox.outbox import Outbox
+from device_ui.settings import keys, rotation, seal
+from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipients
-from device_ui.settings.smtp import SmtpSettings
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.web.administrator import Administrator, Record
+from device_ui.storage import files, toml_file
+from device_ui.web.auth.administrator import Administrator, Record
 from device_ui.web.server import prepare
 
 # Of an event; `promises` looks at the number, the text and whether it waits.
@@ -86,10 +88,10 @@ def recover(device: Device) -> Found:
 
 def started(device: Device) -> tuple[Record | None, Outbox]:
     """What the command line, `web.server.serve` and `mail.daemon.Daemon` do to the disk when they start."""
-    factory.finish(device.folders)
+    factory_reset.finish(device.folders)
     administrator = prepare(device, quiet=True)
     for folder in device.layout("mail"):
-        flash.make_folder(*folder)
+        files.make_folder(*folder)
     pair_at = (device.folders.private_key, device.folders.public_key)
     keys.load_pair(*pair_at)
     with contextlib.suppress(Damaged):  # as the daemon does
@@ -124,7 +126,7 @@ def verifies(record_: Record, chosen: str, folder: Path) -> bool:
     if known not in _verified:
         path = folder / "administrator.toml"
         values = {name: getattr(record_, name) for name in ("salt", "hash", "n", "r", "p")}
-        path.write_bytes(record.encode("for a check", values))
+        path.write_bytes(toml_file.encode("for a check", values))
         _verified[known] = Administrator(path).verify(chosen) is not None
     return _verified[known]
 

@@ -20,15 +20,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from device_ui.device import Device, Folders
+from device_ui.config import Device, Folders
 from device_ui.mail import client
-from device_ui.mail.outbox import Event, Outbox
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, seal
-from device_ui.settings.smtp import parse
+from device_ui.settings.fields import parse
 from device_ui.settings.store import Store
-from device_ui.web.administrator import Administrator
+from device_ui.web.auth.administrator import Administrator
 from device_ui.web.server import prepare
-from tests.product import ROOT, Browser, free_port, readable, wait_for
+from tests.helpers.product import ROOT, Browser, free_port, readable, wait_for
 from tests.servers.scripted import ScriptedServer
 
 # A small ledger, so that its limit is reached; no digest, so that each event is a mail; a reserve that does not fill traces.

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from device_ui.device import Device, Folders
+from device_ui.config import Device, Folders
 from device_ui.errors import Damaged, DeviceUIError
-from device_ui.mail.outbox import Event, Outbox
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, seal
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import RecipientStore, RecordStore, Store
-from device_ui.web.administrator import Administrator
+from device_ui.web.auth.administrator import Administrator
 from device_ui.web.server import prepare
+from tests.helpers.product import PASSWORD, Product, wait_for
 from tests.power.faults import ALL, make_used
-from tests.product import PASSWORD, Product, wait_for
 
 # Damages of a kind in the ordinary tests; opening a ledger costs ten times a settings file.
 FEW, FEW_LEDGERS = 100, 40

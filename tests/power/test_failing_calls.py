@@ -18,7 +18,8 @@ import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import client
-from device_ui.mail.outbox import Outbox
+from device_ui.mail.outbox.outbox import Outbox
+from tests.helpers.product import Product, settings_form, wait_for
 from tests.power.faults import (
     ALL,
     PROGRAMS,
@@ -33,7 +34,6 @@ from tests.power.faults import (
     texts,
     wrong,
 )
-from tests.product import Product, settings_form, wait_for
 
 # Faults for each program, for each running server and for each start of one, in the ordinary tests.
 FEW, FEW_LIVE, FEW_STARTS = 4, 10, 2

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from device_ui.device import Device, Folders
+from device_ui.config import Device, Folders
 from device_ui.errors import DeviceUIError, HookError, NotStored
 from device_ui.mail import client
-from device_ui.mail.outbox import Event, Outbox
-from device_ui.mail.reserve import Reserve
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.disk_reserve import Reserve
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys
 from device_ui.settings.store import Store
-from device_ui.web.administrator import Administrator
+from device_ui.web.auth.administrator import Administrator
 from device_ui.web.server import prepare
+from tests.helpers.product import ADMIN_PASSWORD, Browser, Product, settings_form
 from tests.power.faults import ALL, make_used
-from tests.product import ADMIN_PASSWORD, Browser, Product, settings_form
 
 KIB = 1024
 # Room that is left, in KiB; with as much as the last, all is as on an empty disk.

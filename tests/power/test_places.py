@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from device_ui.settings import keys, record
+from device_ui.settings import keys
+from device_ui.storage import toml_file
 from tests.power import drawn, explore, wal
 from tests.power.disk import Disk, Resize, Tree, Write, build, load
 from tests.power.explore import Explorer, Figures
 from tests.power.test_wal import made_log, on_disk, point_of, rows, scribbled
 
-CODED, HASHED = (record.encode("who", {name: "AB-12"}) for name in ("code", "hash"))
+CODED, HASHED = (toml_file.encode("who", {name: "AB-12"}) for name in ("code", "hash"))
 ONE, TWO, THREE = (keys.KeyPair(bytes([number]) * 32) for number in (1, 2, 3))
 
 
@@ -121,7 +122,7 @@ def test_the_number_of_a_file_is_no_part_of_its_place():
 
 def with_keys(private: bytes, public: bytes, sealed_to: keys.KeyPair = THREE) -> bytes:
     """The name of a disk that holds these two files of a key pair, and a password sealed to some key."""
-    sealed = record.encode("settings", {"sealed": f"hpke1.{sealed_to.id}.AAAA"})
+    sealed = toml_file.encode("settings", {"sealed": f"hpke1.{sealed_to.id}.AAAA"})
     files = {"private.key": private, "mailhook.pub": public, "smtp.toml": sealed}
     return Disk(on_disk(files)).point().name()
 
@@ -130,11 +131,11 @@ def private(pair: keys.KeyPair, before: keys.KeyPair | None = None) -> bytes:
     values = {keys.CURRENT: pair.private.hex(), keys.PUBLIC[keys.CURRENT]: pair.public.hex()}
     if before:
         values |= {keys.BEFORE: before.private.hex(), keys.PUBLIC[keys.BEFORE]: before.public.hex()}
-    return record.encode("private", values)
+    return toml_file.encode("private", values)
 
 
 def public(pair: keys.KeyPair, before: keys.KeyPair | None = None) -> bytes:
-    return record.encode("public", {keys.CURRENT: pair.public.hex(), **({keys.BEFORE: before.id} if before else {})})
+    return toml_file.encode("public", {keys.CURRENT: pair.public.hex(), **({keys.BEFORE: before.id} if before else {})})
 
 
 def test_which_pair_was_drawn_makes_no_other_place():

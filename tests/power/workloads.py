@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui.mail import client
+from tests.helpers.product import Browser, wait_for
 from tests.power.stage import ROWS, Stage, form, password, person
-from tests.product import Browser, wait_for
 
 # A commit writes two or three pages; SQLite begins anew after 1,000 of them.
 FLOOD = 550

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from device_ui.mail.tls import trusted
+from device_ui.mail.smtp.tls import trusted
 
 _DAY = datetime.timedelta(days=1)
 _COMMON_NAME_LIMIT = 64  # RFC 5280's ub-common-name; the SAN carries the whole name anyway

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.product import ROOT, Product
+from tests.helpers.product import ROOT, Product
 
 PREFIX = Path("/run/appliance")
 # The group that may raise events, a user who is in it, and how setpriv(1) makes one of root.

@@ -8,7 +8,7 @@ import socket
 import threading
 import urllib.parse
 
-from tests.product import free_port
+from tests.helpers.product import free_port
 
 CHUNK = 65536
 

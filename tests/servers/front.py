@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.product import ADMIN_PASSWORD, ROOT, Product, free_port, wait_for
+from tests.helpers.product import ADMIN_PASSWORD, ROOT, Product, free_port, wait_for
 
 APPLIANCE = ROOT / "device_ui" / "appliance"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email import message_from_bytes, policy
 from functools import cached_property
 
-from tests.product import SECONDS, free_port, wait_for
+from tests.helpers.product import SECONDS, free_port, wait_for
 
 NUMBERS = re.compile(r"^Event numbers?: +(.+)$", re.MULTILINE)
 ROW = re.compile(r"([0-9]+)(?:-([0-9]+))?")

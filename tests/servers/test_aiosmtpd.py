@@ -11,11 +11,11 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from device_ui.mail.courier import Courier
-from device_ui.mail.tls import trusted
-from device_ui.mail.verdict import Outcome, Stopped
-from device_ui.settings.smtp import SmtpSettings
-from tests.product import PASSWORD, free_port
+from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.outcome import Outcome, SessionError
+from device_ui.mail.smtp.tls import trusted
+from device_ui.settings.fields import SmtpSettings
+from tests.helpers.product import PASSWORD, free_port
 from tests.servers.authority import Authority
 
 ACCOUNT = "alarm@mail.example.com"
@@ -98,10 +98,10 @@ def port(request: Any, authority: Authority, handler: Handler, tmp_path: Path) -
 
 
 @pytest.fixture
-def courier(port: int, authority: Authority, tmp_path: Path) -> Iterator[Courier]:
+def courier(port: int, authority: Authority, tmp_path: Path) -> Iterator[SmtpClient]:
     context = trusted([str(authority.write(tmp_path / "authority.pem"))])
     settings = SmtpSettings("127.0.0.1", port, "Alarms", ACCOUNT, sealed="x")
-    courier = Courier(settings, PASSWORD, context=context, allow_loopback=True, attempt_seconds=10)
+    courier = SmtpClient(settings, PASSWORD, context=context, allow_loopback=True, attempt_seconds=10)
     yield courier
     courier.close()
 
@@ -116,7 +116,7 @@ def test_a_mail_is_delivered_byte_for_byte_after_one_login(courier, handler):
 
 def test_a_wrong_password_is_one_refused_login(courier, handler):
     courier._password = PASSWORD[::-1]
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(SessionError) as stopped:
         courier.open()
     assert stopped.value.login_refused and stopped.value.reply.startswith("535")
     assert len(handler.logins) == 1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.product import PASSWORD, Product, settings_form, wait_for
+from tests.helpers.product import PASSWORD, Product, settings_form, wait_for
 from tests.servers.authority import Authority
 from tests.servers.callers import AS_MEMBER, EVENT_GROUP, MEMBER, Appliance, install
 from tests.servers.postfix import MailServer

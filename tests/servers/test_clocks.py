@@ -20,11 +20,12 @@ import pytest
 
 from device_ui.mail import client
 from device_ui.mail.clock import BOOT_ID
-from device_ui.mail.outbox import Event, Outbox
-from tests.product import PASSWORD, Product, settings_form, wait_for
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
+from tests.helpers.product import PASSWORD, Product, settings_form, wait_for
+from tests.mail.test_daemon import save, state
 from tests.servers.authority import Certificates
 from tests.servers.scripted import ScriptedServer
-from tests.test_daemon import save, state
 
 YEAR = 365.25 * 24 * 3600
 IN_1970 = 60.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.product import PASSWORD, Product, settings_form, wait_for
+from tests.helpers.product import PASSWORD, Product, settings_form, wait_for
 from tests.servers.authority import Authority, Certificate
 from tests.servers.capture import Capture
 from tests.servers.postfix import MailServer

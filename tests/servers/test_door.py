@@ -17,10 +17,11 @@ import pytest
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 
-from device_ui.web import server, strict
-from device_ui.web.connection import Limits
-from tests.product import SECONDS, Browser, Product, free_port, listens, raw, readable, wait_for
-from tests.test_app import HEADERS
+from device_ui.web import server
+from device_ui.web.http import parser as http_parser
+from device_ui.web.http.connection import Limits
+from tests.helpers.product import SECONDS, Browser, Product, free_port, listens, raw, readable, wait_for
+from tests.web.test_app import HEADERS
 
 HOST = b"Host: 127.0.0.1\r\n"
 END = b"Connection: close\r\n\r\n"
@@ -240,9 +241,9 @@ def test_the_cases_are_the_sixty_that_were_promised():
 # The same bytes, however they arrive
 
 
-def parsed(request: bytes, size: int) -> tuple[strict.Parser, int]:
+def parsed(request: bytes, size: int) -> tuple[http_parser.RequestParser, int]:
     """A parser that was given a request in pieces of this size, and how many bytes it took."""
-    parser = strict.Parser(Adjustments(max_request_header_size=8192, max_request_body_size=65537))
+    parser = http_parser.RequestParser(Adjustments(max_request_header_size=8192, max_request_body_size=65537))
     taken = 0
     for at in range(0, len(request), size):
         piece = request[at : at + size]
@@ -257,7 +258,7 @@ def parsed(request: bytes, size: int) -> tuple[strict.Parser, int]:
 def test_a_request_in_pieces_is_refused_alike(name, request_, expected, size):
     parser, _ = parsed(request_, size)
     assert parser.completed
-    assert (strict.answered(parser).code if parser.error else None) == (None if expected == 421 else expected)
+    assert (http_parser.answered(parser).code if parser.error else None) == (None if expected == 421 else expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
@@ -274,7 +275,7 @@ def test_empty_lines_are_passed_over_however_they_arrive(size):
     parser, taken = parsed(b"\r\n\r\n GET / HTTP/1.1\r\n", size)
     assert (taken, parser.completed, parser.error, parser.empty) == (4, True, None, True)
     parser, _ = parsed(b" GET / HTTP/1.1\r\n", size)
-    assert strict.answered(parser).code == 400
+    assert http_parser.answered(parser).code == 400
 
 
 @pytest.mark.parametrize("line", [b"GET /login HTTP/1.1\n", b"GET /login HTTP/1.1\r\nX: a\n", b"\0", b" ", b"a\rb"])

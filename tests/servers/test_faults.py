@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
-from device_ui.mail.courier import Courier
-from device_ui.mail.verdict import Outcome, Stopped
-from tests.product import free_port
-from tests.test_trial import ACCOUNT, FIRST, HOST, MAIL, NO_TLS, PASSWORD, SECOND, settings_for, try_out
+from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.outcome import Outcome, SessionError
+from tests.helpers.product import free_port
+from tests.mail.smtp.test_test_run import ACCOUNT, FIRST, HOST, MAIL, NO_TLS, PASSWORD, SECOND, settings_for, try_out
 
 from . import scripted
 from .authority import Certificates
@@ -140,11 +140,11 @@ def ledger(server, options=None, recipients=(FIRST,), context=None, **changes):
     """What the ledger does with a mail to each recipient, after one attempt of the courier that delivery uses."""
     settings = settings_for(server, **{"security": "starttls" if context else "none", **changes})
     given = {"allow_loopback": True, "resolver": leading_to("127.0.0.1"), "attempt_seconds": ATTEMPT, **(options or {})}
-    courier = Courier(settings, PASSWORD, context=context or NO_TLS, **given)
+    courier = SmtpClient(settings, PASSWORD, context=context or NO_TLS, **given)
     try:
         courier.open()
         outcomes = courier.deliver(list(recipients), MAIL)
-    except Stopped as stopped:
+    except SessionError as stopped:
         word = ACCOUNT_STOPS if stopped.login_refused else KEPT
         outcomes = dict.fromkeys(recipients, Outcome(word, stopped.step))
     finally:

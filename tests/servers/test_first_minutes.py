@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 
-from tests.product import Product
+from tests.helpers.product import Product
 from tests.servers.activation import Activated
 
-HOOK = "from device_ui.alarm import main; sys.argv[:] = ['device-ui', 'mailhook']; sys.exit(main())"
+HOOK = "from device_ui.cli.entry import main; sys.argv[:] = ['device-ui', 'mailhook']; sys.exit(main())"
 
 
 def test_check_starts_the_hook_by_its_socket_and_waits_for_the_keys_that_it_makes(product: Product):

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_ui.device import Folders
+from device_ui.config import Folders
 from device_ui.errors import HookError
 from device_ui.mail import client
-from tests.product import Product, wait_for
+from tests.helpers.product import Product, wait_for
+from tests.mail.test_daemon import save, state
 from tests.servers.scripted import ScriptedServer
-from tests.test_daemon import save, state
 
 MIB = 1024 * 1024
 # Long enough that 1 MiB is used up in seconds.

@@ -15,7 +15,7 @@ import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import client
-from tests.product import Product, wait_for
+from tests.helpers.product import Product, wait_for
 from tests.servers.keeper import Keeper, relay_form
 
 # Seconds under load; for a release it is two minutes.

@@ -12,10 +12,10 @@ import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import client
-from tests.product import SECONDS, Browser, Product, wait_for
+from tests.helpers.product import SECONDS, Browser, Product, wait_for
 from tests.servers.activation import Activated
 
-START = "from device_ui.alarm import main; sys.argv[:] = ['device-ui', {command!r}]; sys.exit(main())"
+START = "from device_ui.cli.entry import main; sys.argv[:] = ['device-ui', {command!r}]; sys.exit(main())"
 WRONG = "[locks]\nsecurity = tru\n"
 REASON = "{path}: Invalid value (at line 2, column 12)"
 

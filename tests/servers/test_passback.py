@@ -21,14 +21,14 @@ import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import client
-from device_ui.mail.courier import Courier
-from device_ui.mail.verdict import Stopped
+from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.outcome import SessionError
 from device_ui.settings import keys, seal, store
-from device_ui.settings.smtp import SmtpSettings
-from tests.product import PASSWORD, Browser, Product, settings_form, wait_for
+from device_ui.settings.fields import SmtpSettings
+from tests.helpers.product import PASSWORD, Browser, Product, settings_form, wait_for
+from tests.security.test_canary import base64_forms
 from tests.servers.authority import Certificates
 from tests.servers.scripted import ScriptedServer, leading_to
-from tests.test_canary import base64_forms
 
 ACCOUNT, OTHER = "alarm@mail.example.com", "Vn5%tGm8&Ljw"
 # What a host may be changed to: other machines, and the same one in every other spelling.
@@ -411,8 +411,8 @@ def test_a_name_that_leads_elsewhere_now_gets_no_login(tmp_path, shown, tls_firs
                 "attempt_seconds": 3,
                 "greeting_seconds": 1,
             }
-            courier = Courier(settings, PASSWORD, context=known.context, **options)
-            with contextlib.suppress(Stopped):
+            courier = SmtpClient(settings, PASSWORD, context=known.context, **options)
+            with contextlib.suppress(SessionError):
                 courier.open()
             courier.close()
         assert (heard(home, PASSWORD), heard(thief, PASSWORD)) == (True, False)

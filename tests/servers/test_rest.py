@@ -14,23 +14,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from device_ui.device import Device
+from device_ui.config import Device
 from device_ui.web import app, server
-from device_ui.web.connection import Channel
-from tests.product import ADMIN_PASSWORD, SECONDS, Browser, Product, free_port, raw, wait_for
+from device_ui.web.http.connection import Channel
+from tests.helpers.product import ADMIN_PASSWORD, SECONDS, Browser, Product, free_port, raw, wait_for
 from tests.servers.activation import Activated
-from tests.test_sessions import Clock
+from tests.web.auth.test_sessions import Clock
 
 WEB = """
 import logging
-from device_ui.device import Device, Folders
+from device_ui.config import Device, Folders
 from device_ui.web import server
 logging.basicConfig(level=logging.INFO)
 server.serve(Device.load(Folders.find(None, os.environ)), "", rest_seconds={seconds})
 """
 HOOK = """
 import logging
-from device_ui.device import Device, Folders
+from device_ui.config import Device, Folders
 from device_ui.mail.daemon import Daemon
 logging.basicConfig(level=logging.INFO)
 Daemon(Device.load(Folders.find(None, os.environ)), idle_seconds={seconds}).run()

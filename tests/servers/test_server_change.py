@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from device_ui.mail import client
-from tests import test_separation
-from tests.product import Browser, free_port, settings_form, wait_for
+from tests.helpers.product import Browser, free_port, settings_form, wait_for
+from tests.security import test_separation
+from tests.security.test_separation import HOOK, MAKER, WEB, Installed
 from tests.servers.scripted import ScriptedServer
-from tests.test_separation import HOOK, MAKER, WEB, Installed
 
 home, python = test_separation.home, test_separation.python
 READER, EVIL = "reader@example.com", "evil@example.net"
@@ -30,7 +30,7 @@ ROWS = 200
 LEAD_TO = """
 import dataclasses, sys
 from pathlib import Path
-from device_ui.settings.smtp import SmtpSettings
+from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.store import Store
 
 store, port = Store(Path(sys.argv[1])), int(sys.argv[2])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.product import ADMIN_PASSWORD, Browser, Product, wait_for
+from tests.helpers.product import ADMIN_PASSWORD, Browser, Product, wait_for
 
 OWNER = "127.200.0.1"
 REQUEST = b"GET /login HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "

@@ -19,10 +19,11 @@ import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import catalog, client
-from device_ui.mail.outbox import Event, Outbox
-from device_ui.settings import flash
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.store import Store
-from tests.product import SECONDS, Product, settings_form, wait_for
+from device_ui.storage import files
+from tests.helpers.product import SECONDS, Product, settings_form, wait_for
 from tests.servers import scripted
 from tests.servers.capture import Capture
 from tests.servers.keeper import Keeper, Taken, relay_form
@@ -283,7 +284,7 @@ def archive(tmp_path_factory) -> Iterator[Product]:
     """A hook with a hundred thousand events that are settled."""
     with Product(tmp_path_factory.mktemp("archive")) as product:
         configured(product)
-        flash.make_folder(product.folders.ledger.parent, 0o700)
+        files.make_folder(product.folders.ledger.parent, 0o700)
         outbox = Outbox(product.folders.ledger, rows_maximum=2 * MANY, bytes_maximum=1024 * MIB)
         codes = sorted(catalog.built_in().kinds)
         for start in range(0, MANY, 10_000):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.product import ADMIN_PASSWORD, wait_for
+from tests.helpers.product import ADMIN_PASSWORD, wait_for
 from tests.servers.front import APPLIANCE, PROXIES, Front, standing, stunnel
 
 DRIPPING = 1000

@@ -7,18 +7,18 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from bottle import HTTPError, html_escape, request, response
 
-from device_ui import spreadsheet
+from device_ui import csv_export
 from device_ui.errors import HookError
-from device_ui.language import Words
+from device_ui.i18n.translator import Translator
 from device_ui.mail import client
-from device_ui.shape import Any
-from device_ui.web.guard import told
-from device_ui.web.sessions import Session
-from device_ui.web.site import Site
+from device_ui.web.auth.guard import told
+from device_ui.web.auth.sessions import Session
+from device_ui.web.context import AppContext
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def asked() -> dict[str, str]:
         raise HTTPError(400, "The address holds too many fields.") from None
 
 
-def show(site: Site, session: Session) -> str:
+def show(site: AppContext, session: Session) -> str:
     """One page of the events that the address asks for."""
     query = Query(asked())
     problem = wrong = ""
@@ -108,7 +108,7 @@ def show(site: Site, session: Session) -> str:
     return site.render("history", session=session, **_shown(query, end.get("end", {}), site.words()), **told)
 
 
-def export(site: Site, _session: Session) -> Iterator[bytes]:
+def export(site: AppContext, _session: Session) -> Iterator[bytes]:
     """Everything that the address asks for, as a file. Raises HTTPError 422 or 503 when not even its first line is had."""
     lines = client.history(site.device.folders.socket, Query(asked()).asked)
     try:
@@ -123,7 +123,7 @@ def export(site: Site, _session: Session) -> Iterator[bytes]:
 def rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     """The file's rows; when the lines break off, the last one says so."""
     try:
-        yield from spreadsheet.rows(lines)
+        yield from csv_export.rows(lines)
     except HookError as error:
         log.warning("a history file is not complete: %s", error)
 
@@ -139,7 +139,7 @@ def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
     yield bytes(gathered)
 
 
-def _shown(query: Query, end: Mapping[str, Any], words: Words) -> dict[str, Any]:
+def _shown(query: Query, end: Mapping[str, Any], words: Translator) -> dict[str, Any]:
     """What the template shows besides the events."""
     matched = end.get("matched", 0)
     return {
@@ -149,7 +149,7 @@ def _shown(query: Query, end: Mapping[str, Any], words: Words) -> dict[str, Any]
         "typed": query.filters,
         "types": TYPES,
         "columns": COLUMNS,
-        "ends": spreadsheet.ends,
+        "ends": csv_export.ends,
         "moment": moment,
         "named": partial(_named, words),
         "own": lambda event, text: words.lines(text) if event["code"] == OWN_CODE else text,
@@ -163,7 +163,7 @@ def _shown(query: Query, end: Mapping[str, Any], words: Words) -> dict[str, Any]
     }
 
 
-def _named(words: Words, event: Mapping[str, Any]) -> str:
+def _named(words: Translator, event: Mapping[str, Any]) -> str:
     """What an event is called; what the system said stays as it came."""
     is_said = event["code"] == MESSAGE_CODE and event["name"] != MESSAGE_NAME
     return str(event["name"]) if is_said else words(event["name"])
@@ -186,6 +186,6 @@ def _told(error: HookError) -> tuple[str, str]:
     return NOT_SHOWN.format(reason=told(error)), ""
 
 
-def _removed(counts: Mapping[str, int], words: Words) -> str:
+def _removed(counts: Mapping[str, int], words: Translator) -> str:
     """``3 infos, 2 faults``; ``""`` when nothing was removed."""
     return ", ".join(words(told, count=counts[name]) for name, told in REMOVED.items() if counts.get(name))

@@ -11,12 +11,12 @@ from bottle import HTTPError, HTTPResponse, request, response
 from device_ui.errors import Conflict, Damaged, DeviceUIError, NotReadable, NotStored
 from device_ui.settings import recipients
 from device_ui.settings.recipients import Recipients
-from device_ui.settings.rules import Broken
+from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
+from device_ui.web.auth.guard import address, see_other, told
+from device_ui.web.auth.sessions import Session
+from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
-from device_ui.web.guard import address, see_other, told
-from device_ui.web.sessions import Session
-from device_ui.web.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ CHANGED_MEANWHILE = (
 )
 
 
-def show(site: Site, session: Session) -> str:
+def show(site: AppContext, session: Session) -> str:
     """The list, with a form for each address and one for a new one."""
     stored, problem = _load(site)
     if request.method != "GET":
@@ -41,7 +41,7 @@ def show(site: Site, session: Session) -> str:
     return _page(site, session, stored, notice=session.take_notice(), undo=undo, problem=problem)
 
 
-def update(site: Site, session: Session) -> str | HTTPResponse:
+def update(site: AppContext, session: Session) -> str | HTTPResponse:
     """One change of the list, on flash before it is told."""
     form = posted()
     with session.lock:  # a double click sends the form twice at once
@@ -56,11 +56,11 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
         return _update(site, session, form, stored)
 
 
-def _update(site: Site, session: Session, form: dict[str, str], stored: Stored[Recipients]) -> str | HTTPResponse:
+def _update(site: AppContext, session: Session, form: dict[str, str], stored: Stored[Recipients]) -> str | HTTPResponse:
     if text(form, "revision") != stored.revision:  # before the rules: they would judge a list that nobody has seen
         return _conflict(site, session, form)
     listed, done = _changed(form, stored.settings or ())
-    if isinstance(listed, Broken):
+    if isinstance(listed, Invalid):
         response.status = 422
         return _page(site, session, stored, broken=listed, typed=form)
     try:
@@ -78,12 +78,12 @@ def _update(site: Site, session: Session, form: dict[str, str], stored: Stored[R
     return see_other("/recipients")
 
 
-def _conflict(site: Site, session: Session, form: dict[str, str]) -> str:
+def _conflict(site: AppContext, session: Session, form: dict[str, str]) -> str:
     response.status = 409
     return _page(site, session, _load(site)[0], problem=CHANGED_MEANWHILE, typed=form)
 
 
-def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Broken, str]:
+def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Invalid, str]:
     """The list as a form asks for it, and the words that tell so afterwards."""
     who, lowest, spoken = text(form, "address"), text(form, "lowest"), text(form, "language")
     match text(form, "do"):
@@ -109,14 +109,14 @@ def _undoing(form: Mapping[str, str], before: Recipients) -> Mapping[str, str]:
     return {}
 
 
-def _load(site: Site) -> tuple[Stored[Recipients], str]:
+def _load(site: AppContext) -> tuple[Stored[Recipients], str]:
     try:
         return site.recipients.load(), ""
     except DeviceUIError as error:
         return Stored(None, ""), told(error)
 
 
-def _default(site: Site) -> str:
+def _default(site: AppContext) -> str:
     """Who gets the mail while nobody is listed; "" while no settings are stored."""
     try:
         settings, _ = site.store.read()
@@ -126,14 +126,14 @@ def _default(site: Site) -> str:
 
 
 def _page(
-    site: Site,
+    site: AppContext,
     session: Session,
     stored: Stored[Recipients],
     *,
     notice: str = "",
     undo: Mapping[str, str] | None = None,
     problem: str = "",
-    broken: Broken | None = None,
+    broken: Invalid | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> str:
     """The page. `typed` is a form that was not taken: its values are kept where it was a new address."""

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from bottle import HTTPResponse, request, response
 
-from device_ui import shape
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, NoKey, NotReadable, NotStored
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
-from device_ui.settings.rules import Broken
-from device_ui.settings.smtp import BY_NAME, FIELDS, Draft, SmtpSettings, parse
+from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
+from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
-from device_ui.shape import Any
+from device_ui.web.auth.guard import address, see_other, told
+from device_ui.web.auth.sessions import Session
+from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
-from device_ui.web.guard import address, see_other, told
-from device_ui.web.sessions import Session
-from device_ui.web.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ STEPS = {
 }
 
 
-def show(site: Site, session: Session) -> str:
+def show(site: AppContext, session: Session) -> str:
     """The tab with the values set last."""
     stored, problem = load(site)
     if request.method != "GET":
@@ -65,7 +65,7 @@ def show(site: Site, session: Session) -> str:
     return site.render_once("smtp", (stored, problem), lambda: _told(site, stored, problem=problem))
 
 
-def update(site: Site, session: Session) -> str | HTTPResponse:
+def update(site: AppContext, session: Session) -> str | HTTPResponse:
     """Every rule, then the seal, then flash, then the hook, then 303: only then is it called saved."""
     form = posted()
     with session.lock:  # a double click sends the form twice at once
@@ -77,7 +77,7 @@ def update(site: Site, session: Session) -> str | HTTPResponse:
 
 
 def _update(
-    site: Site, session: Session, form: Mapping[str, str], stored: Stored[SmtpSettings], problem: str
+    site: AppContext, session: Session, form: Mapping[str, str], stored: Stored[SmtpSettings], problem: str
 ) -> str | HTTPResponse:
     revision = text(form, "revision")
     if problem:
@@ -109,12 +109,12 @@ def _update(
     return see_other("/smtp")
 
 
-def _conflict(site: Site, session: Session, form: Mapping[str, str]) -> str:
+def _conflict(site: AppContext, session: Session, form: Mapping[str, str]) -> str:
     response.status = 409
     return page(site, session, load(site)[0], form, problem=CHANGED_MEANWHILE, beside=True)
 
 
-def load(site: Site) -> tuple[Stored[SmtpSettings], str]:
+def load(site: AppContext) -> tuple[Stored[SmtpSettings], str]:
     """What is stored, and why it cannot be told if it cannot. A password that nobody can open is none."""
     try:
         stored = site.store.load()
@@ -122,11 +122,11 @@ def load(site: Site) -> tuple[Stored[SmtpSettings], str]:
         return Stored(None, ""), told(error)
     settings = stored.settings
     if settings and _is_lost(site, settings):
-        stored = shape.replace(stored, settings=shape.replace(settings, sealed=None))
+        stored = dataclasses.replace(stored, settings=dataclasses.replace(settings, sealed=None))
     return stored, ""
 
 
-def _is_lost(site: Site, settings: SmtpSettings) -> bool:
+def _is_lost(site: AppContext, settings: SmtpSettings) -> bool:
     """Whether the stored password was sealed to a key that this device has no more."""
     if settings.sealed is None:
         return False
@@ -135,15 +135,15 @@ def _is_lost(site: Site, settings: SmtpSettings) -> bool:
     return False
 
 
-def sealed(site: Site, draft: Draft, settings: SmtpSettings) -> SmtpSettings:
+def sealed(site: AppContext, draft: ParsedForm, settings: SmtpSettings) -> SmtpSettings:
     """The settings with a typed password sealed for their server. Raises `NoKey`, `Damaged`, `NotReadable`."""
     if draft.password is None:
         return settings
     public = keys.load_public(site.public_key)
-    return shape.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
+    return dataclasses.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
 
 
-def _tell_hook(site: Site, revision: str) -> str:
+def _tell_hook(site: AppContext, revision: str) -> str:
     try:
         client.settings_changed(site.device.folders.socket, revision, address())
     except HookError as error:
@@ -166,17 +166,19 @@ def _shown(values: Mapping[str, str]) -> dict[str, str]:
     return {each.name: values.get(each.name, "") or next(iter(each.choices), "") for each in FIELDS if not each.secret}
 
 
-def page(site: Site, session: Session, stored: Stored[SmtpSettings], values: Mapping[str, str], **told: Any) -> str:
+def page(
+    site: AppContext, session: Session, stored: Stored[SmtpSettings], values: Mapping[str, str], **told: Any
+) -> str:
     """The tab, with what `_told` tells."""
     return site.render("smtp", session, **_told(site, stored, values, **told))
 
 
 def _told(
-    site: Site,
+    site: AppContext,
     stored: Stored[SmtpSettings],
     values: Mapping[str, str] | None = None,
     *,
-    broken: Mapping[str, Broken] | None = None,
+    broken: Mapping[str, Invalid] | None = None,
     notice: str = "",
     problem: str = "",
     revision: str | None = None,

@@ -1,0 +1,253 @@
+"""What each command of the command line does: one function a command, no logic.
+
+A function takes the device and the options that `__main__` has read, prints what it found, and returns the exit code; its
+docstring is the command's help. What only one command needs is imported when that one is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+
+from device_ui.cli import launch, output
+from device_ui.cli.launch import EX_CONFIG, EX_DATAERR, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE
+from device_ui.config import Device
+from device_ui.errors import DeviceUIError, HookError
+
+# As grep says it: for "device-ui certificate --if-needed && nginx -s reload", and for systemd's ExecCondition=.
+NOT_NEEDED = 1
+
+
+def run(device: Device, options: argparse.Namespace) -> int:
+    """Both processes on a desk; prints the address and the set-up link."""
+    from device_ui.cli import demo_server
+    from device_ui.cli.run import Supervisor
+
+    desk = Supervisor(device, options.listen)
+    desk.check_is_free()
+    if not options.demo:
+        desk.start()
+        output.say(f"device-ui is ready: {desk.setup_link()}")
+        return desk.wait()
+    mailbox = demo_server.Mailbox(device.folders.data / "demo")
+    server = demo_server.Server(mailbox)
+    server.start()
+    desk.start("--ca-file", str(mailbox.ca_file))
+    values = {"link": desk.setup_link(), "command": _this_command(), "data": shlex.quote(str(device.folders.data))}
+    for text in DEMO.format(server=server, mailbox=mailbox, **values).split("\n"):
+        output.say(text)
+    return desk.wait()
+
+
+DEMO = """
+device-ui is ready. Open this page in a browser:
+
+    {link}
+
+Its demo mail server keeps and prints every mail and sends nothing anywhere. Values for the SMTP tab:
+
+    SMTP Host               127.0.0.1
+    SMTP Port               {server.port}
+    Sender Name             as you like
+    SMTP Account Address    {mailbox.account}
+    SMTP Account Password   {mailbox.password}
+
+Then, in another terminal, raise an event:
+
+    {command} event 303 --text "it works" --data {data}
+
+Ctrl-C ends both.
+"""
+
+
+def web(_device: Device, options: argparse.Namespace) -> int:
+    """The pages alone, as systemd starts them."""
+    return launch.web(options.data, options.listen)
+
+
+def mailhook(_device: Device, options: argparse.Namespace) -> int:
+    """The mail hook alone, as systemd starts it."""
+    return launch.mailhook(options.data, options.ca_file, allow_loopback=options.allow_loopback)
+
+
+def event(device: Device, options: argparse.Namespace) -> int:
+    """Raise an event; prints "accepted N" and exits 0 only when it is on flash."""
+    from device_ui.mail import client
+
+    number = client.raise_event(device.folders.socket, options.code, options.text, options.source, options.time)
+    output.say(f"accepted {number}")
+    return EX_OK
+
+
+def test(device: Device, options: argparse.Namespace) -> int:
+    """Send a test mail with the stored settings, step by step; 0 when the server took it for every recipient."""
+    from device_ui.mail import client
+
+    lines = client.test(device.folders.socket, None, [options.to] if options.to else [])
+    delivered = output.print_test(lines, output.output(for_program=options.json), is_json=options.json)
+    return EX_OK if delivered else EX_UNAVAILABLE
+
+
+def history(device: Device, options: argparse.Namespace) -> int:
+    """The ledger: every event and what became of its mail, newest first."""
+    from device_ui.mail import client
+
+    names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
+    query = {name: value for name, value in names.items() if value}
+    lines = client.history(device.folders.socket, {**query, "limit": options.limit})
+    out = output.output(for_program=options.format != "text")
+    output.print_history(lines, out, output.FORMATS[options.format])
+    return EX_OK
+
+
+def sendmail(device: Device, options: argparse.Namespace) -> int:
+    """What cron, mdadm, smartd and fail2ban expect of /usr/sbin/sendmail: the message becomes an event."""
+    from device_ui.mail import sendmail as door
+
+    with open(0, "rb", closefd=False) as stream:
+        return door.deliver(device.folders.socket, options.words, stream)
+
+
+def settings(device: Device, options: argparse.Namespace) -> int:
+    """The validated settings, for a mailer of the maker's own; the password only with --reveal."""
+    from device_ui.settings import export, keys
+    from device_ui.settings.store import Store
+
+    found, _ = Store(device.folders.settings).read()
+    if found is None:
+        raise DeviceUIError("no settings are stored yet")
+    password = None
+    if options.reveal and found.sealed:
+        _require_key(device)
+        password = keys.load_password(device.folders.private_key, found)
+    # These lines are another program's: `export` refuses what is not printable, and nothing is escaped.
+    output.output(for_program=True).write(export.FORMATS[options.format](export.values(found, password)))
+    return EX_OK
+
+
+def set_password(device: Device, _options: argparse.Namespace) -> int:
+    """Choose the administrator's password: one line from standard input."""
+    from device_ui.web.auth.administrator import Administrator, password_problem
+
+    password = sys.stdin.readline().rstrip("\n")
+    problem = password_problem(password, device.own_words)
+    if problem:
+        output.say(f"device-ui: {problem}", is_error=True)
+        return EX_DATAERR
+    Administrator(device.folders.administrator).set_password(password)
+    output.say("The administrator's password is set; every session has ended.")
+    return EX_OK
+
+
+def setup_code(device: Device, _options: argparse.Namespace) -> int:
+    """Print the setup code of a device that is not set up yet; makes it on a new one."""
+    from device_ui.web.server import prepare
+
+    found = prepare(device, quiet=True)
+    if found is None or found.is_set_up:
+        output.say(
+            "device-ui: this device has no setup code; device-ui admin set-password sets a password", is_error=True
+        )
+        return EX_CONFIG
+    output.say(found.code)
+    return EX_OK
+
+
+def rotate_key(device: Device, _options: argparse.Namespace) -> int:
+    """Change the key that mail passwords are sealed to; the stored password stays readable at every instant."""
+    from device_ui.mail import client
+    from device_ui.settings import rotation
+    from device_ui.settings.store import Store
+
+    folders = device.folders
+    if folders.stored_credential:
+        raise DeviceUIError(
+            f"the private key is the credential {folders.stored_credential}: stop the mail hook, decrypt it to "
+            f"{folders.key_file} (systemd-creds decrypt), remove it, rotate, encrypt the file again, and start the hook"
+        )
+    key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key)
+    with contextlib.suppress(HookError):  # it reads the new key when it starts
+        client.settings_changed(folders.socket)
+    output.say(f"The key is {key_id} now.")
+    return EX_OK
+
+
+def factory_reset(device: Device, options: argparse.Namespace) -> int:
+    """Destroy the key, then everything else that was set and recorded; asks for --yes. Under systemd stops and starts the units."""
+    from device_ui.cli import factory_reset as cli_factory_reset
+    from device_ui.mail import client
+
+    folders = device.folders
+    if options.resume:
+        launch.finish_reset(folders)
+        return EX_OK
+    if not options.yes:
+        output.say("device-ui: this erases every setting and the history; --yes says that you mean it", is_error=True)
+        return EX_USAGE
+    with cli_factory_reset.units_stopped(folders) as started_again:
+        if client.is_answering(folders.socket):
+            output.say("device-ui: the mail hook is running; stop both processes first", is_error=True)
+            return EX_TEMPFAIL
+        cli_factory_reset.reset(folders)
+    if started_again:
+        output.say("Everything is erased. device-ui setup-code shows the new setup code; the page starts with it.")
+    else:
+        output.say(
+            "Everything is erased. Start the mail hook and the pages; device-ui setup-code shows the new setup code."
+        )
+    return EX_OK
+
+
+def certificate(device: Device, options: argparse.Namespace) -> int:
+    """Make the device's TLS key and self-signed certificate, for nginx or stunnel in front of the pages."""
+    import datetime
+
+    from device_ui.cli import certificate as maker
+    from device_ui.web.auth.guard import own_names
+
+    folder = Path(options.folder or device.folders.tls)
+    names = {*own_names(device["web.names"]), *options.name}
+    wanted = (names, [*maker.own_addresses(), *options.address], datetime.datetime.now(datetime.UTC))
+    if options.if_needed:
+        problem = maker.problem(folder, *wanted)
+        if not problem or not maker.is_own(folder):
+            output.say(
+                f"The certificate in {folder} is left as it is{problem and ': it is not of this device, but '}{problem}."
+            )
+            return NOT_NEEDED
+        output.say(f"A new certificate is needed: {problem}.")
+    made = maker.make(folder, *wanted)
+    output.say(str(made))
+    output.say(f"SHA-256 {maker.fingerprint(made)}")
+    return EX_OK
+
+
+def check(device: Device, _options: argparse.Namespace) -> int:
+    """Say what is wrong with this installation, line by line; 0 when nothing is."""
+    from device_ui.cli.check import findings
+
+    wrong = 0
+    for finding in findings(device):
+        wrong += not finding.well
+        output.say(str(finding))
+    return EX_CONFIG if wrong else EX_OK
+
+
+def _require_key(device: Device) -> None:
+    """Raise `DeviceUIError` where the private key is a credential that this process was not given."""
+    stored = device.folders.stored_credential
+    if stored and device.folders.credential is None:
+        raise DeviceUIError(
+            f"the private key is encrypted, and systemd decrypts it for a unit alone; as root: "
+            f"systemd-run --pipe --quiet --property=LoadCredentialEncrypted={stored.name}:{stored} "
+            f"{_this_command()} settings --reveal"
+        )
+
+
+def _this_command() -> str:
+    """Return how this very program was called, for a line to copy into a shell."""
+    called = Path(sys.argv[0])
+    return shlex.join([str(called)] if called.name == "device-ui" else [sys.executable, "-m", "device_ui"])

@@ -1,0 +1,140 @@
+"""Start both processes, and map errors to exit codes (sysexits.h).
+
+What does not let a process start (a typing error in device.toml, a read-only flash) ends it when it was started by hand. Under
+systemd it would be started again, every second and for ever: there it logs the reason once, shows it in `systemctl status`, and
+waits until it can start. Nothing runs on settings that were not read whole. Meanwhile the pages answer 503, and the lines of
+callers stay in the queue of the mail hook's socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from device_ui import logging_setup
+from device_ui.config import Device, Folders, is_activated, notify_status
+from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, NotStored
+from device_ui.logging_setup import escaped
+
+# sysexits.h
+EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
+    0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
+)  # fmt: skip
+HOOK_EXITS = {
+    "denied": EX_NOPERM,
+    "bad-request": EX_DATAERR,
+    "down": EX_TEMPFAIL,
+    "not-stored": EX_TEMPFAIL,
+    "busy": EX_TEMPFAIL,
+    "exhausted": EX_TEMPFAIL,
+    "too-many": EX_TEMPFAIL,
+    "too-many-logins": EX_TEMPFAIL,
+    "fault": EX_TEMPFAIL,
+    "unset": EX_CONFIG,
+    "password": EX_CONFIG,
+}
+LISTEN = "127.0.0.1:8080"
+# Between two looks at what does not let the mail hook start.
+LOOK_SECONDS = 1.0
+
+
+def device(data: str | None, *, takes_defaults: bool = False) -> Device:
+    """The device of ``--data`` and the environment, as it is after a factory reset that was interrupted. Raises `DeviceUIError`.
+
+    With `takes_defaults` a wrong device.toml is reported, and the defaults of its settings are used.
+    """
+    folders = Folders.find(data, os.environ)
+    finish_reset(folders)
+    try:
+        return Device.load(folders)
+    except MakerFile as error:
+        if not takes_defaults:
+            raise
+        from device_ui.cli import output
+
+        output.say(f"device-ui: {error}; its settings are not used", is_error=True)
+        return Device.plain(folders)
+
+
+def finish_reset(folders: Folders) -> None:
+    """Finish a factory reset that was interrupted: nothing runs on what it left. Raises `DeviceUIError`."""
+    from device_ui.cli import factory_reset, output
+
+    if factory_reset.finish(folders):
+        output.say("device-ui: a factory reset that was interrupted is finished", is_error=True)
+
+
+def web(data: str | None, listen: str = LISTEN) -> int:
+    """Serve the pages until a signal, or until they rest. Raises `DeviceUIError` when they cannot start; under systemd waits."""
+    from device_ui.web import templates
+
+    templates.compile_usual()
+    from device_ui.web import server
+
+    logging_setup.for_process()
+    try:
+        found = device(data)
+        server.serve(found, listen, found["web.trusted_proxy"])
+    except DeviceUIError as error:
+        if not is_activated(os.environ):
+            raise
+        _report(error)
+        server.serve_unavailable(lambda: _is_startable(data))
+    return EX_OK
+
+
+def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = False) -> int:
+    """Accept and mail events until a signal, or until there is nothing left to do; `EX_SOFTWARE` when it broke down.
+
+    Raises `DeviceUIError` when it cannot start; under systemd waits.
+    """
+    from device_ui.mail.daemon import Daemon
+
+    logging_setup.for_process()
+    reason = ""
+    while True:
+        try:
+            daemon = Daemon(device(data), allow_loopback=allow_loopback, ca_file=ca_file)
+            break
+        except DeviceUIError as error:
+            if not is_activated(os.environ):
+                raise
+            if str(error) != reason:
+                reason = str(error)
+                _report(error)
+        # Not `threading.Event`: SIGTERM must end the process here, too.
+        time.sleep(LOOK_SECONDS)
+    notify_status(os.environ, "")
+    return EX_OK if daemon.run() else EX_SOFTWARE
+
+
+def failed(error: DeviceUIError | OSError) -> int:
+    """Tell what went wrong; the exit code for it."""
+    from device_ui.cli import output
+
+    output.say(f"device-ui: {error}", is_error=True)
+    if isinstance(error, HookError):
+        return HOOK_EXITS.get(error.word, EX_UNAVAILABLE)
+    if isinstance(error, NotStored | NotReadable):
+        return EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_IOERR
+    return EX_CONFIG if isinstance(error, DeviceUIError) else EX_OSERR
+
+
+def _is_startable(data: str | None) -> bool:
+    """Return whether `web` would get as far as its sockets."""
+    from device_ui.web.server import prepare
+
+    try:
+        prepare(device(data), quiet=True)
+    except DeviceUIError:
+        return False
+    return True
+
+
+def _report(error: DeviceUIError) -> None:
+    """Show why this process waits: one line in the log, and the state of the unit."""
+    from device_ui.cli import output
+
+    output.say(f"device-ui: {error}; waiting until it is right", is_error=True)
+    notify_status(os.environ, escaped(f"waiting: {error}"))

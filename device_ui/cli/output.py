@@ -1,0 +1,115 @@
+"""What the commands print, and the one function that prints it: for a person, or a line of JSON for a program.
+
+Much of it is text of less trusted users: names of files, what the mail hook and a mail server say, texts of events. Root's
+terminal obeys control characters in it, so each line is escaped as the log's are.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TextIO
+
+from device_ui import csv_export
+from device_ui.logging_setup import escaped
+
+Lines = Iterable[Mapping[str, Any]]
+
+
+def output(*, for_program: bool = False) -> TextIO:
+    """Return standard output, set so that no character ends a command, whatever the character set of the terminal.
+
+    A person reads an escape where the terminal lacks the character, as on standard error (`sys.stderr`, backslashreplace).
+    A program reads UTF-8: JSON has no other encoding (RFC 8259, 8.1), and the CSV begins with UTF-8's mark.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = "utf-8" if for_program else sys.stdout.encoding
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+    return sys.stdout
+
+
+def say(text: str, *, is_error: bool = False) -> None:
+    """Print one line on standard output, or on standard error."""
+    out = sys.stderr if is_error else output()
+    out.write(line(text))
+    out.flush()
+
+
+def line(text: str) -> str:
+    """Return a text as one line that a terminal shows and does not obey."""
+    return f"{escaped(text)}\n"
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON in which Korean stays readable and everything that is not printable is an escape (RFC 8259, 7)."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+
+
+def print_test(lines: Lines, out: TextIO, *, is_json: bool) -> bool:
+    """Print a test as it happens, or as one JSON object at its end; whether every recipient's mail was taken."""
+    steps: list[Mapping[str, Any]] = []
+    result: Mapping[str, Any] = {}
+    for each in lines:
+        if "step" in each:
+            steps.append(each["step"])
+            if not is_json:
+                out.write(line("ok    {name:<12}{seconds:>7.3f} s  {told}".format_map(each["step"])))
+                out.flush()
+        result = each.get("result", result)
+    for text in [as_json({"steps": steps, **result})] if is_json else _told(result):
+        out.write(line(text))
+    return result.get("verdict") == "delivered"
+
+
+def print_history(lines: Lines, out: TextIO, form: Callable[[Lines], Iterator[str]]) -> None:
+    """Print events in one of `FORMATS`. Raises `HookError`."""
+    for text in form(lines):
+        out.write(text)
+
+
+def _told(result: Mapping[str, Any]) -> Iterator[str]:
+    if result["step"]:
+        yield f"FAIL  {result['step']:<12}{result['seconds']:>7.3f} s  {result['reply'] or result['problem']}"
+        yield result["advice"]
+    for each in result["recipients"]:
+        if each["verdict"] == "delivered" or result["verdict"] == "delivered" or each["step"] != result["step"]:
+            yield f"{each['recipient']}: {each['verdict']}, {each['reply']}"
+
+
+def _text(lines: Lines) -> Iterator[str]:
+    for each in lines:
+        if "event" in each:
+            event = each["event"]
+            yield line("{number}  {time}  {type} {code}  {name}  [{state}]".format_map(event))
+            yield from (line(f"    {text}") for text in filter(None, (event["source"], *event["text"].split("\n"))))
+            yield from (line(f"    {text}") for text in csv_export.ends(event))
+        else:
+            removed = sum(each["end"]["removed"].values())
+            told = "{matched} of {kept} events".format_map(each["end"])
+            yield line(f"{told}; {removed} older ones were removed by the ledger's limit" if removed else told)
+
+
+def _json(lines: Lines) -> Iterator[str]:
+    for each in lines:
+        if "event" in each:
+            yield line(as_json(each["event"]))
+
+
+def _csv(lines: Lines) -> Iterator[str]:
+    for row in csv_export.rows(map(_printable, lines)):
+        yield row.decode()
+
+
+def _printable(value: Any) -> Any:
+    """Return a line of the mail hook with every text escaped; the lines of a text stay, since a cell may hold several."""
+    if isinstance(value, Mapping):
+        return {name: _printable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return "\n".join(map(escaped, value.split("\n"))) if isinstance(value, str) else value
+
+
+FORMATS: Mapping[str, Callable[[Lines], Iterator[str]]] = {"text": _text, "json": _json, "csv": _csv}

@@ -1,0 +1,147 @@
+"""The command line: which words there are, and what ends it.
+
+Exit codes are those of sysexits.h; errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from device_ui import __version__, logging_setup
+from device_ui.cli import commands, launch
+from device_ui.cli.launch import EX_OK, EX_USAGE
+from device_ui.config import Device, Folders
+from device_ui.errors import DeviceUIError
+
+# Commands that run whatever device.toml says.
+NEEDS_FOLDERS = (commands.event, commands.sendmail, commands.web, commands.mailhook, commands.factory_reset)
+# Commands that take a device's defaults where device.toml is wrong: without a certificate the page that says why cannot be reached.
+TAKES_DEFAULTS = (commands.certificate, commands.setup_code)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line and the exit code of sysexits.h."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is."""
+        self.exit(EX_USAGE, f"device-ui: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and its options."""
+    root = Parser(prog="device-ui", description="An appliance's e-mail: the page and the mail hook.")
+    root.add_argument("--version", action="version", version=f"device-ui {__version__}")
+    words = root.add_subparsers(required=True, metavar="COMMAND")
+
+    one = _command(words, "run", commands.run)
+    _listen(one)
+    one.add_argument("--demo", action="store_true", help="add a mail server on loopback that keeps and prints its mail")
+    _listen(_command(words, "web", commands.web))
+    one = _command(words, "mailhook", commands.mailhook)
+    one.add_argument("--allow-loopback", action="store_true", help="allow a mail server on this device itself")
+    one.add_argument("--ca-file", default="", metavar="PEM", help="trust these certificates for the mail server, too")
+    one = _command(words, "event", commands.event)
+    one.add_argument("code", help="three digits of the catalogue")
+    one.add_argument("--text", default="", help="what happened, for the mail")
+    one.add_argument("--source", default="", help="what raised it")
+    one.add_argument("--time", default="", metavar="RFC3339", help="when it happened (now)")
+    one = _command(words, "test", commands.test)
+    one.add_argument("--to", default="", metavar="ADDRESS", help="another recipient than the device's own")
+    one.add_argument("--json", action="store_true", help="the result as one JSON object, for a program")
+    one = _command(words, "history", commands.history)
+    one.add_argument(
+        "--json", action="store_const", dest="format", const="json", default="text", help="a JSON object a line"
+    )
+    one.add_argument(
+        "--csv", action="store_const", dest="format", const="csv", help="comma-separated values (RFC 4180)"
+    )
+    one.add_argument(
+        "--from", default="", dest="begin", metavar="DATE", help="events since this day, such as 2026-11-23"
+    )
+    one.add_argument("--to", default="", dest="end", metavar="DATE", help="events up to this day")
+    one.add_argument("--type", default="", choices=("", "info", "fault"), help="events of this type")
+    one.add_argument("--code", default="", help="events of this code")
+    one.add_argument("--limit", default=0, type=int, metavar="N", help="the newest N (all)")
+    _command(words, "sendmail", commands.sendmail).set_defaults(words=[])
+    one = _command(words, "settings", commands.settings)
+    one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
+    one.add_argument("--reveal", action="store_true", help="with the password; only the mail hook's user can")
+    admin = words.add_parser("admin", help="The administrator of the pages.")
+    _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", commands.set_password)
+    _command(words, "setup-code", commands.setup_code)
+    one = _command(words, "certificate", commands.certificate)
+    one.add_argument("--folder", metavar="DIR", help="where both files go (tls in the data folder)")
+    one.add_argument("--name", action="append", default=[], help="another name that the pages are reached by")
+    one.add_argument(
+        "--address", action="append", default=[], type=ip_address, help="another IP address that they are reached by"
+    )
+    one.add_argument(
+        "--if-needed",
+        action="store_true",
+        help="only if there is none, it ends within 30 days, or a name or an address is new; 1 when it is well",
+    )
+    _command(words, "rotate-key", commands.rotate_key)
+    one = _command(words, "factory-reset", commands.factory_reset)
+    one.add_argument("--yes", action="store_true", help="erase without asking")
+    one.add_argument("--resume", action="store_true", help="only finish a reset that was interrupted")
+    _command(words, "check", commands.check)
+    return root
+
+
+def ip_address(text: str) -> str:
+    """An address in its usual spelling, for argparse. Raises ValueError."""
+    import ipaddress
+
+    return str(ipaddress.ip_address(text))
+
+
+def _command(
+    words: argparse._SubParsersAction[Parser],
+    name: str,
+    function: Callable[[Device, argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    summary = (function.__doc__ or "").replace("\n", " ")
+    one = words.add_parser(name, help=summary, description=summary)
+    one.add_argument("--data", metavar="DIR", help="the data folder (DEVICE_UI_DATA, else /var/lib/device-ui)")
+    one.set_defaults(function=function)
+    return one
+
+
+def _listen(one: argparse.ArgumentParser) -> None:
+    told = "where the pages are served; unix:PATH for a TLS proxy in front (%(default)s)"
+    one.add_argument("--listen", default=launch.LISTEN, metavar="HOST:PORT", help=told)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    logging_setup.for_command()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if Path(sys.argv[0]).name == "sendmail":  # as a link at /usr/sbin/sendmail
+        words.insert(0, "sendmail")
+    try:
+        options = parser().parse_args(_without_sendmail_flags(words))
+    except SystemExit as error:
+        return EX_USAGE if error.code else EX_OK
+    try:
+        if options.function is commands.sendmail:
+            options.words = words[1:]
+        # An alarm is not lost for a typing error in the maker's file: only the socket is needed. The processes read it by themselves.
+        # A factory reset needs none of it.
+        if options.function in NEEDS_FOLDERS:
+            device = Device.plain(Folders.find(options.data, os.environ))
+        else:
+            device = launch.device(options.data, takes_defaults=options.function in TAKES_DEFAULTS)
+        return int(options.function(device, options))
+    except (DeviceUIError, OSError) as error:
+        return launch.failed(error)
+
+
+def _without_sendmail_flags(words: list[str]) -> list[str]:
+    """sendmail's flags are older than argparse's rules; ``mail.sendmail`` reads them."""
+    is_sendmail = words[:1] == ["sendmail"] and words[1:] not in (["--help"], ["-h"])
+    return ["sendmail"] if is_sendmail else words

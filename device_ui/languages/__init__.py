@@ -1,1 +1,0 @@
-"""One file a language, besides English: its sentences by the English ones. Loaded when the language is first asked for."""

@@ -1,0 +1,94 @@
+"""A thread that does for the hook's loop what the loop must not: it reads what other users can write, and composes sample mails.
+
+The loop takes alarms. It opens no file of another user, whatever that file is and however long its reading takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from device_ui.mail.delivery.test_mail import RequestError
+
+log = logging.getLogger(__name__)
+
+# Requests of one user that wait for the thread. A caller that asks and leaves must not fill the memory, nor the places of others.
+WAITING_MAXIMUM = 4
+
+Result = TypeVar("Result")
+
+
+class Job(Generic[Result]):
+    """A piece of work for a user, and what it returned or raised."""
+
+    def __init__(self, work: Callable[[], Result], user: int) -> None:
+        self._work, self.user = work, user
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self.is_done = False
+
+    def run(self) -> None:
+        """Do the work; never raises."""
+        try:
+            self._result = self._work()
+        except Exception as error:
+            self._error = error
+        self.is_done = True
+
+    def result(self) -> Result | None:
+        """Return what the work returned, None while it is not done. Raises what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class Background:
+    """One thread, started with the first job; jobs are done in their order. `wake` is called after each."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._jobs: queue.SimpleQueue[Job[Any]] = queue.SimpleQueue()
+        # Of each user; the loop adds, the thread takes away.
+        self._waiting: Counter[int] = Counter()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, work: Callable[[], Result], user: int) -> Iterator[Result | None]:
+        """Begin `work`; yields None until it is done, then what it returned. Raises `RequestError`, and what the work raises."""
+        if self._waiting[user] >= WAITING_MAXIMUM:
+            raise RequestError("busy", "this user asks for too much already")
+        self._start()
+        job = Job(work, user)
+        with self._lock:
+            self._waiting[user] += 1
+        self._jobs.put(job)
+        return _awaited(job)
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name="background", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no thread (TasksMax)
+            log.error("a request is refused: %s", error)
+            raise RequestError("exhausted", "the system has no room for this now; try again later") from error
+        self._thread = thread
+
+    def _run(self) -> None:
+        while True:
+            job = self._jobs.get()
+            job.run()
+            with self._lock:
+                self._waiting[job.user] -= 1
+            self._wake()
+
+
+def _awaited(job: Job[Result]) -> Iterator[Result | None]:
+    while not job.is_done:
+        yield None
+    yield job.result()

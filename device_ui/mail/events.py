@@ -1,0 +1,68 @@
+"""The records that pass between ipc, outbox, delivery and message: an event, a digest of several, a delivery result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# The `user` of an event that the device itself raises; otherwise it is a uid.
+DEVICE = -1
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. Times are seconds since 1970; `time` is when it happened, `accepted` when we took it.
+
+    `number` is 0 until the ledger has given one. `waiting` tells whether mail is still to be sent for it, `mail` which
+    mail tells of it (0: not decided), `clock` what `time` rests on; without a date both times are 0. `user` is the uid of
+    who raised it, `DEVICE` for the device itself.
+    """
+
+    code: str
+    type: str
+    time: float
+    accepted: float
+    source: str = ""
+    text: str = ""
+    waiting: bool = True
+    number: int = 0
+    mail: int = 0
+    clock: str = ""
+    user: int = DEVICE
+
+
+@dataclass(frozen=True)
+class CodeCount:
+    """Events of one code in a digest: how many, and the first and last `time` (0: not known)."""
+
+    code: str
+    count: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What one mail tells of: `codes` with counts, `ranges` of numbers from first to last, the oldest `events`."""
+
+    number: int
+    type: str
+    codes: Sequence[CodeCount]
+    ranges: Sequence[tuple[int, int]]
+    events: Sequence[Event]
+
+    @property
+    def count(self) -> int:
+        """How many events the mail tells of."""
+        return sum(each.count for each in self.codes)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of one event's mail for one recipient: the last `verdict`, its `step` and the server's `reply`."""
+
+    recipient: str
+    verdict: str
+    step: str
+    reply: str
+    time: float

@@ -1,0 +1,39 @@
+"""The two spellings of the mail hook's lines: JSON objects, and words that a shell can say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from device_ui.mail.ipc.requests import RequestError
+
+
+def from_json(line: bytes) -> Mapping[str, Any]:
+    """A request that is a JSON object. Raises `RequestError`."""
+    try:
+        # A text that was cut within a character is still an alarm.
+        request = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        raise RequestError("bad-request", "this is no JSON") from None
+    if not isinstance(request, dict):
+        raise RequestError("bad-request", "a request is a JSON object")
+    return request
+
+
+def from_words(line: bytes) -> Mapping[str, Any]:
+    """The request of ``event 303 text to the end``. Raises `RequestError`."""
+    words = line.decode("utf-8", "replace").strip().split(maxsplit=2)
+    if words[:1] != ["event"]:  # there may be none: Unicode has more blanks than bytes.strip knows
+        raise RequestError("bad-request", "unknown word")
+    code, text = (*words[1:], "", "")[:2]
+    return {"do": "event", "code": code, "text": text}
+
+
+def spelt(answer: Mapping[str, Any], as_json: bool) -> bytes:
+    """An answer as its line; without JSON an event's, or an error."""
+    if as_json:
+        return json.dumps(answer).encode() + b"\n"
+    if "error" in answer:
+        return f"error {answer['error']} {answer['reason']}\n".encode()
+    return f"accepted {answer['accepted']}\n".encode()

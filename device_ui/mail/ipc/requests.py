@@ -1,0 +1,226 @@
+"""What the hook does for each request: one function a word. It knows no sockets.
+
+An answer is one mapping, an event that is still to be committed, or an iterator of mappings: a long answer, line by
+line, in which None means that the next line is not there yet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog
+from device_ui.mail.clock import Clock
+from device_ui.mail.delivery.background import Background
+from device_ui.mail.delivery.test_mail import RequestError, Tester
+from device_ui.mail.delivery.worker import DeliveryWorker
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
+
+if TYPE_CHECKING:
+    from device_ui.mail.ipc.history import Waits
+    from device_ui.mail.outbox.search import Query
+
+__all__ = ["EVENT_ONLY", "EVERYTHING", "Answer", "Peer", "RequestError", "RequestHandler"]
+
+Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
+
+# Characters of an event that are kept; a longer text is cut and says so, it is never a reason to lose an alarm.
+TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
+CUT = " […]"
+# Long answers about the history to one user at once: a page, a file, and another person's page.
+READING_MAXIMUM = 4
+# A mail can be dated in any of these years, in any zone.
+YEARS = (1970, 9998)
+# RFC 3339, 5.6, whose note allows the blank. fromisoformat alone accepts more, and differs between versions: weeks,
+# commas, an offset of 60 minutes, and from Python 3.14 on 24:00 as the next midnight.
+HOUR = "(?:[01][0-9]|2[0-3])"
+TIME_PATTERN = re.compile(
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt ]{HOUR}:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{{1,9}})?(?:[Zz]|[+-]{HOUR}:[0-5][0-9])"
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who asks: the uid that the kernel vouches for (SO_PEERCRED), and the words that this user may ask."""
+
+    user: int
+    may: frozenset[str]
+
+
+class RequestHandler:
+    """The words of one hook. `problem` is why the maker's catalogue is not used, ``""`` when it is well; `wake` is called when
+    there is more of a long answer.
+
+    No method reads a file that another user can write: `background` does.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        catalog: Catalog,
+        postman: DeliveryWorker,
+        tester: Tester,
+        clock: Clock,
+        problem: str = "",
+        *,
+        wake: Callable[[], None],
+    ) -> None:
+        self._outbox, self._catalog, self._postman, self._tester = outbox, catalog, postman, tester
+        self._clock, self._problem = clock, problem
+        self._background = Background(wake)
+        # How many of them each user reads.
+        self._reading: Counter[int] = Counter()
+        self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
+            "event": self._event,
+            "state": lambda *_: self.state(),
+            "settings-changed": self._settings_changed,
+            "history": self._history,
+            "catalog": lambda *_: self._kinds(),
+            "content": self._content,
+            "test": self._tester.answer,
+        }
+
+    def obey(self, request: Mapping[str, Any], peer: Peer) -> Answer:
+        """Do what a request says, if its caller may. Raises `RequestError`, `NotStored`."""
+        do = request.get("do")
+        if not isinstance(do, str) or do not in self._words:
+            raise RequestError("bad-request", "unknown word")
+        if do not in peer.may:
+            raise RequestError("denied", "this user may not ask for that")
+        return self._words[do](request, peer.user)
+
+    def state(self) -> Mapping[str, Any]:
+        """How the mail path is. Raises `NotStored`."""
+        return {"state": {**self._postman.state(), "catalog": self._problem}}
+
+    def _event(self, request: Mapping[str, Any], user: int) -> Event:
+        values = {name: request.get(name, "") for name in ("code", "text", "source", "time")}
+        if not all(isinstance(value, str) for value in values.values()):
+            raise RequestError("bad-request", "code, text, source and time are texts")
+        if not CODE_PATTERN.fullmatch(values["code"]):
+            raise RequestError("bad-request", "a code has three digits")
+        kind = self._catalog[values["code"]]
+        if kind.code == SERVER_CHANGED.code:
+            raise RequestError("denied", "only the device itself tells of another mail server")
+        happened = self._clock.stamp(seconds(values["time"]) if values["time"] else None)
+        return Event(
+            code=kind.code,
+            type=kind.type,
+            time=happened.time,
+            accepted=self._clock.told if self._clock.is_right() else 0.0,
+            source=cleaned(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
+            text=cleaned(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
+            waiting=kind.mail,
+            clock=happened.clock,
+            user=user,
+        )
+
+    def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
+        self._postman.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
+        return {"ok": True}
+
+    def _history(self, request: Mapping[str, Any], user: int) -> Answer:
+        # Imported here and not before somebody looks.
+        from device_ui.mail.ipc import history
+
+        try:
+            query = history.read_query(request)
+        except history.BadQuery as error:
+            raise RequestError("bad-request", str(error)) from error
+        if self._reading[user] >= READING_MAXIMUM:
+            raise RequestError("busy", "this user reads the history already")
+        waits = self._background.begin(self._postman.waits, user)
+        lines = self._counted(user, history.SOON, self._events(query, waits))
+        next(lines)
+        return lines
+
+    def _counted(
+        self, user: int, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any] | None]
+    ) -> Generator[Mapping[str, Any] | None, None, None]:
+        """The same lines; begun with one that tells nothing, so that its end is counted however it comes."""
+        self._reading[user] += 1
+        try:
+            yield first
+            yield from lines
+        finally:
+            self._reading[user] -= 1
+
+    def _events(self, query: Query, waits: Iterator[Waits | None]) -> Generator[Mapping[str, Any] | None, None, None]:
+        """The lines of the history, once it is known who is still to get what waits."""
+        from device_ui.mail.ipc import history
+
+        for found in waits:
+            if found is None:
+                yield None
+            else:
+                yield from history.answer(query, self._outbox, self._catalog, found, self._postman.warns, self._problem)
+
+    def _kinds(self) -> Iterator[Mapping[str, Any]]:
+        for code in sorted(self._catalog.kinds):
+            kind = self._catalog[code]
+            told = {"code": code, "type": kind.type, "name": kind.name, "description": kind.description}
+            yield {"kind": {**told, "mail": kind.mail}}
+        yield {"end": {"problem": self._problem}}
+
+    def _content(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
+        code = request.get("code")
+        if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
+            raise RequestError("bad-request", "a code has three digits")
+        kind = self._catalog[code]
+        return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
+
+
+def _revision(given: object) -> str:
+    return given if isinstance(given, str) else ""
+
+
+def _address(given: object) -> str:
+    """An address of the network in its usual spelling; ``""`` for anything else: it is told to a person.
+
+    Its scope (RFC 4007: the device's own interface) is left out: `ipaddress` takes any text for one.
+    """
+    # Imported here: events need none of it.
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(given.partition("%")[0])) if isinstance(given, str) else ""
+    except ValueError:
+        return ""
+
+
+def seconds(text: str) -> float:
+    """Seconds since 1970 of an RFC 3339 time, which has a zone. Raises `RequestError`."""
+    # Imported here: most events happen now.
+    from datetime import datetime
+
+    try:
+        if not TIME_PATTERN.fullmatch(text):
+            raise ValueError
+        moment = datetime.fromisoformat(text.upper())
+        if not YEARS[0] <= moment.year <= YEARS[1]:
+            raise ValueError
+        return moment.timestamp()
+    except (ValueError, OverflowError):
+        raise RequestError(
+            "bad-request", "a time is written as in RFC 3339, with a zone: 2026-11-23T14:03:22Z"
+        ) from None
+
+
+# C0 and C1 control characters (ISO/IEC 6429) but the line end, and what stands in their place.
+CONTROLS = {each: "\ufffd" for each in (*range(0x20), *range(0x7F, 0xA0)) if each != 0x0A} | {0x09: " "}
+
+
+def cleaned(text: str, maximum: int) -> str:
+    """A text that can be stored, shown and mailed: no control characters but the line end, not too long."""
+    if not (text.isascii() and text.isprintable()):
+        text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode().translate(CONTROLS)
+    return text if len(text) <= maximum else text[: maximum - len(CUT)] + CUT
+
+
+# What each kind of caller may ask for.
+EVENT_ONLY = frozenset({"event"})
+EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "test"})

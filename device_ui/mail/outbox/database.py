@@ -1,0 +1,396 @@
+"""The ledger's file: opened, checked, written durably, and kept within its limit. What it holds is the outbox's business.
+
+One process owns the file, with one connection that its threads share, so the lock is exclusive and no shared-memory
+file is needed. Every change is one transaction with ``synchronous=FULL``: when it returns, it is on flash. On a full
+disk a reserve that was set aside beforehand is given up, so that events are still accepted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import threading
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from device_ui.errors import ErrorConversion, NotReadable, NotStored
+from device_ui.mail.events import DEVICE
+from device_ui.mail.outbox import retention
+from device_ui.mail.outbox.disk_reserve import Reserve
+from device_ui.storage import files
+
+VERSION = 3
+# Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.
+VERSION_MAXIMUM = 1000
+# An event is one row in one table, so that accepting it touches as few blocks of flash as can be. The partial indexes
+# hold only what is still to be mailed, what is in a digest and is not its first, and what has no date yet. `mail` is the
+# mail that tells of an event, 0 while that is not decided; `clock` is what its date rests on (see `clock.Stamp`). `uid` is the
+# user who raised it, -1 for the device itself; it is written as ALTER TABLE writes it, so that an older ledger becomes this one
+# without a second copy of it on a small disk.
+SCHEMA = """
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY,
+    code TEXT NOT NULL,
+    type TEXT NOT NULL,
+    time REAL NOT NULL,
+    accepted REAL NOT NULL,
+    source TEXT NOT NULL,
+    text TEXT NOT NULL,
+    waiting INTEGER NOT NULL,
+    mail INTEGER NOT NULL,
+    clock TEXT NOT NULL
+, uid INTEGER NOT NULL DEFAULT -1) STRICT;
+CREATE INDEX waiting ON event (number) WHERE waiting;
+CREATE INDEX digest ON event (mail) WHERE mail <> number AND mail <> 0;
+CREATE INDEX pending ON event (number) WHERE clock >= '@' AND clock < 'A';
+CREATE TABLE delivery (
+    number INTEGER NOT NULL,
+    recipient TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    step TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    time REAL NOT NULL,
+    PRIMARY KEY (number, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
+OLD_COLUMNS = "number, code, type, time, accepted, source, text, waiting"
+# By the version of an older ledger, what makes it this one: version 1 knew no digests and no clock, version 2 no users.
+MIGRATIONS = {
+    1: (
+        "ALTER TABLE event RENAME TO event_1",
+        "DROP INDEX waiting",
+        *(each for each in STATEMENTS if "event" in each.partition("(")[0]),
+        f"INSERT INTO event SELECT {OLD_COLUMNS}, 0, '', -1 FROM event_1",
+        "DROP TABLE event_1",
+    ),
+    2: ("ALTER TABLE event ADD COLUMN uid INTEGER NOT NULL DEFAULT -1",),
+}
+# The files that SQLite keeps beside its own.
+ENDINGS = ("-wal", "-shm", "-journal")
+# Facts: the name of this ledger, and what the reserve has given up for whom.
+LEDGER_ID, GIVEN, NOTHING_GIVEN = "ledger_id", "reserve", "{}"
+FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+# Pages of the -wal after which SQLite takes them into the file and writes over them; few where room is short: the
+# reserve then holds ten thousand events and not a hundred.
+WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
+# What SQLite says when the file itself is wrong. SQLITE_ERROR: a schema that is not ours. SQLITE_READONLY is a header
+# that forbids writing, or a disk that refused to: the header tells. All its other codes speak of the disk or of another
+# process, and a sound ledger must never be set aside for those.
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+# The file beside the ledger that says that one was made here: without a byte of it left, SQLite would take the ledger for
+# one that is still to be made, and remove the -wal beside it. SQLite reads a file of one byte as one of none.
+MADE, EMPTIED_BYTES = ".made", 1
+MADE_TEXT = b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and that is told.\n"
+# The SQLite file format, 1.3: the byte that says who may write, and its highest value that lets us.
+WRITE_VERSION, WRITE_VERSION_MAXIMUM = 18, 2
+
+Result = TypeVar("Result")
+Values = Sequence[object] | Mapping[str, object]
+Facts = Mapping[str, str | None]
+
+
+class Database:
+    """The file of one device. Every method may be called from any thread. Errors of the disk are `NotStored`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rows_maximum: int = retention.ROWS_MAXIMUM,
+        bytes_maximum: int = retention.BYTES_MAXIMUM,
+        reserve: Reserve | None = None,
+    ) -> None:
+        """Open the ledger and make it when there is none; one that SQLite cannot read is set aside and kept, and so is what
+        is left of one that was made before and is empty or gone.
+
+        `set_aside` is where it is kept then. A ledger of a newer version is left as it is: `NotStored`.
+        """
+        self.path = path
+        self._made = path.with_name(path.name + MADE)
+        self.set_aside: Path | None = None
+        self._rows_maximum, self._bytes_maximum = rows_maximum, bytes_maximum
+        self._reserve = reserve or Reserve(path.with_name("reserve"), 0)
+        self._lock = threading.RLock()
+        with self._told():
+            self._opened()
+        facts = self.facts()
+        self.id = facts[LEDGER_ID]
+        self._reserve.restore(facts.get(GIVEN, NOTHING_GIVEN))
+        self._keep_reserve()
+        self._save_room()
+
+    def _opened(self) -> None:
+        self._clear_places()
+        if self._is_emptied():
+            self._touch()  # what is gone leaves an empty file, so that its loss has a name
+            self._move_aside()
+        self._open()
+        try:
+            self._prepare()
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if getattr(error, "sqlite_errorcode", None) in FULL and self._reserve.release(DEVICE):
+                self._connection.close()
+                self._opened()
+                return
+            # Closed after the renaming: before it, SQLite would put the -wal into the damaged file and remove it.
+            with contextlib.closing(self._connection):
+                if not (_is_damage(error) or self._forbids_writing(error)):
+                    raise
+                self._move_aside()
+            self._open()
+            self._prepare()
+        with contextlib.suppress(NotStored):  # a full disk must not keep a ledger that is there from taking alarms
+            files.replace(self._made, MADE_TEXT, 0o600)  # before the first event is accepted
+        self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
+        self._held = retention.held(self._connection)
+        self._last = int(self._connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file. Nothing is pending: every change was committed when it was made."""
+        with self._lock:
+            self._connection.close()
+
+    @property
+    def is_reserve_used(self) -> bool:
+        """Whether the disk was so full that the reserve had to be given up."""
+        return self._reserve.is_released
+
+    @property
+    def earlier(self) -> list[str]:
+        """The names of the ledgers that were set aside, now or before, oldest first; until a person removes them."""
+        with contextlib.suppress(NotReadable):
+            return [each.name for each in files.set_aside_files(self.path)]
+        return []
+
+    @property
+    def count(self) -> int:
+        """How many events are kept."""
+        return self._rows
+
+    @property
+    def last(self) -> int:
+        """The highest number that was given."""
+        return self._last
+
+    def facts(self) -> Mapping[str, str]:
+        """Small facts that must survive a restart, by name."""
+        return dict(self.read("SELECT name, value FROM fact", ()))
+
+    def keep_fact(self, name: str, value: str | None) -> None:
+        """Commit a fact; None forgets it. Nothing is written when it stands so already."""
+        if self.facts().get(name) != value:
+            self._write(lambda cursor: keep_facts(cursor, {name: value}))
+
+    def tidy(self) -> None:
+        """When the reserve was given up: make room, and set it aside again once the disk has room. Never raises."""
+        if self.is_reserve_used:
+            with contextlib.suppress(sqlite3.Error), self._lock:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._keep_reserve()
+            with contextlib.suppress(sqlite3.Error), self._lock:
+                self._save_room()
+
+    def read(self, query: str, values: Values) -> list[Any]:
+        """Rows of a query. Raises `NotStored`."""
+        with self._lock, self._told():
+            return self._connection.execute(query, values).fetchall()
+
+    def numbers(self, query: str, values: Values) -> array[int]:
+        """The one column of whole numbers of a query, eight bytes each. Raises `NotStored`."""
+        with self._lock, self._told():
+            return array("q", (row[0] for row in self._connection.execute(query, values)))
+
+    def _is_emptied(self) -> bool:
+        """Whether nothing is left of a ledger that was made before."""
+        try:
+            return self.path.stat().st_size <= EMPTIED_BYTES and self._made.exists()
+        except FileNotFoundError:
+            return self._made.exists()
+
+    def _clear_places(self) -> None:
+        """Set aside what is no file and lies where SQLite looks for one: it would fail at each start."""
+        for path in (self.path, *(self.path.with_name(self.path.name + end) for end in ENDINGS)):
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    kept = files.set_aside(path)
+                    self.set_aside = kept if path == self.path else self.set_aside
+
+    def _touch(self) -> None:
+        # The file is the hook's alone from its first byte on: SQLite would take the umask's word.
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> None:
+        self._touch()
+        self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1)
+        # One flipped bit in a text must not hide every event that waits with it.
+        self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        is_left = self._has_wal()
+        execute("PRAGMA locking_mode = EXCLUSIVE")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if VERSION < version <= VERSION_MAXIMUM:
+            raise sqlite3.NotSupportedError(f"it was written by a newer version of device-ui (ledger {version})")
+        if version not in range(VERSION + 1):
+            raise _damage(f"there is no version {version}")
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA cache_size = -512")
+        # What is deleted is written over where that costs no block more: a server's password that is kept no longer.
+        execute("PRAGMA secure_delete = FAST")
+        if version == 0:
+            self._create()
+        if version in MIGRATIONS:
+            self._migrate(MIGRATIONS[version])
+        # The ledger's name must be on flash before the first event is called accepted; after a crash of this
+        # process it may be in the cache only, so this is not left to the start that made the file.
+        self._fsync_folder()
+        self._check()
+        if is_left:
+            self._take_in()
+
+    def _has_wal(self) -> bool:
+        """Whether a process that was killed left events that are not in the file itself yet."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def _take_in(self) -> None:
+        # They may be in the cache only, and after a failed sync they stay there: they go into the file before anything
+        # is built on them. On a full disk they cannot, and wait.
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _check(self) -> None:
+        # Damage in the middle of the file is found now, not when an alarm is to be accepted.
+        execute = self._connection.execute
+        found = execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if found != "ok":
+            raise _damage(f"the check found: {found}")
+        schema = [row[0] for row in execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")]
+        if (
+            sorted(schema) != sorted(STATEMENTS)
+            or not execute("SELECT 1 FROM fact WHERE name = ?", (LEDGER_ID,)).fetchone()
+        ):
+            raise _damage("its tables are not ours")
+        # Whether it can be written to; nothing is.
+        execute("UPDATE fact SET value = value WHERE 0")
+
+    def _create(self) -> None:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        for statement in STATEMENTS:
+            execute(statement)
+        execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, os.urandom(8).hex()))
+        execute(f"PRAGMA user_version = {VERSION}")
+        execute("COMMIT")
+
+    def _migrate(self, statements: Sequence[str]) -> None:
+        """From an older version: no accepted alarm is lost for a newer program."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            execute(statement)
+        execute(f"PRAGMA user_version = {VERSION}")
+        execute("COMMIT")
+
+    def _move_aside(self) -> None:
+        self.set_aside = files.set_aside(self.path)
+        for ending in ENDINGS:  # they belong to the file that was set aside
+            with contextlib.suppress(FileNotFoundError):
+                beside = self.path.with_name(self.path.name + ending)
+                beside.rename(self.set_aside.with_name(self.set_aside.name + ending))
+
+    def _forbids_writing(self, error: Exception) -> bool:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY:
+            return False
+        with self.path.open("rb") as file:
+            return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] > bytes([WRITE_VERSION_MAXIMUM])
+
+    def _fsync_folder(self) -> None:
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _keep_reserve(self) -> None:
+        self._reserve.keep()
+        if not self.is_reserve_used:
+            with contextlib.suppress(NotStored):  # the next to use it writes it anew
+                self.keep_fact(GIVEN, None)
+
+    def _write(self, work: Callable[[sqlite3.Cursor], Result], user: int | None = None) -> Result:
+        """Commit what `work` does; on a full disk again, with the room that the reserve gives up for this `user`, if one."""
+
+        def counted(cursor: sqlite3.Cursor) -> Result:
+            result = work(cursor)
+            if (given := self._reserve.given) != NOTHING_GIVEN:
+                keep_facts(cursor, {GIVEN: given})  # with what used it: no further sync
+            return result
+
+        attempt = work
+        with self._lock:
+            while True:
+                try:
+                    return self._committed(attempt)
+                except sqlite3.Error as error:
+                    is_full = getattr(error, "sqlite_errorcode", None) in FULL
+                    if not is_full or user is None or not self._reserve.release(user):
+                        raise NotStored(self.path, OSError(str(error))) from error
+                attempt = counted
+                with self._told():
+                    self._save_room()
+
+    def _save_room(self) -> None:
+        pages = WAL_PAGES_WHEN_FULL if self.is_reserve_used else WAL_PAGES
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
+
+    def _committed(self, work: Callable[[sqlite3.Cursor], Result]) -> Result:
+        cursor = self._connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(cursor)
+            cursor.execute("COMMIT")
+        except BaseException:
+            # A full disk may have rolled it back already; what is left of it must not stay open.
+            if self._connection.in_transaction:
+                cursor.execute("ROLLBACK")
+            raise
+        return result
+
+    def _told(self) -> ErrorConversion:
+        return ErrorConversion((sqlite3.Error, UnicodeDecodeError, OSError), self._not_stored)
+
+    def _not_stored(self, error: Exception) -> NotStored:
+        return NotStored(self.path, error if isinstance(error, OSError) else OSError(str(error)))
+
+
+def keep_facts(cursor: sqlite3.Cursor, facts: Facts) -> None:
+    """Keep small facts, by name, within a transaction that is under way; None forgets one."""
+    cursor.executemany("DELETE FROM fact WHERE name = ?", [(name,) for name in facts])
+    kept = [(name, value) for name, value in facts.items() if value is not None]
+    cursor.executemany("INSERT INTO fact VALUES (?, ?)", kept)
+
+
+def _damage(reason: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(reason)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _is_damage(error: Exception) -> bool:
+    # A message that is no UTF-8 quotes a schema that is no longer ours.
+    return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", None) in DAMAGE

@@ -1,0 +1,304 @@
+"""The SMTP tab as one table: `FIELDS`, the settings they make, and the form that is read by them.
+
+The page's attributes, the parser, the settings file, the README and the tests all walk `FIELDS`. A secret is a
+flag in the table. Pure: nothing here reads a file or the time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from device_ui.settings import rules
+from device_ui.settings.rules import Invalid, PasswordRule
+
+Rule = Callable[[str], Any]
+
+SECURITIES = ("auto", "starttls", "tls", "none")
+SIGN_INS = ("manual", "provider", "none")
+# Port 465 is "submissions" (RFC 8314, 3.3): TLS from the first byte. Every other port must offer STARTTLS.
+IMPLICIT_TLS_PORT = 465
+
+# A typed password is never stricter held by the browser than by the rule: maxlength counts UTF-16 units, two of
+# which a character may need, and cuts silently what is pasted; two more let a cut text still be too long.
+UTF16_UNITS = 2
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the tab: its form `name`, its `label`, and the rule for each way of signing in.
+
+    `by_sign_in` maps a sign-in of `SIGN_INS` to the rule that holds then. `secret` is never shown or stored in the clear.
+    `help` is the rule in words, for the page and the README; `rules` are listed after it and ticked off while one types.
+    `advanced` stands behind "Advanced".
+    """
+
+    name: str
+    label: str
+    by_sign_in: Mapping[str, Rule]
+    help: str
+    sentences: tuple[str, ...]
+    maximum: int = rules.TEXT_MAXIMUM
+    secret: bool = False
+    advanced: bool = False
+    choices: tuple[str, ...] = ()
+    input_type: str = "text"
+    inputmode: str = "text"
+    autocomplete: str = "off"
+    rules: tuple[PasswordRule, ...] = ()
+
+    @property
+    def maxlength(self) -> int:
+        """UTF-16 units that the page lets a person type: never fewer than the rule allows."""
+        return UTF16_UNITS * self.maximum + UTF16_UNITS
+
+
+def always(rule: Rule) -> dict[str, Rule]:
+    """The same rule for every way of signing in."""
+    return dict.fromkeys(SIGN_INS, rule)
+
+
+def one_of(choices: tuple[str, ...]) -> Rule:
+    """A rule for a choice: an empty or absent one is the default, which stands first."""
+
+    def rule(text: str) -> str | Invalid:
+        value = text or choices[0]
+        return value if value in choices else Invalid(rules.CHOICE_SENTENCE)
+
+    return rule
+
+
+FIELDS = (
+    Field(
+        "host",
+        "SMTP Host",
+        always(rules.host),
+        "The IP address or domain name of the mail server, 1 to 100 characters.",
+        (rules.HOST_SENTENCE,),
+        inputmode="url",
+    ),
+    Field(
+        "port",
+        "SMTP Port",
+        always(rules.port),
+        "The port of the mail server: digits only, 1 to 49151.",
+        (rules.PORT_SENTENCE,),
+        maximum=5,
+        inputmode="numeric",
+    ),
+    Field(
+        "sender_name",
+        "Sender Name",
+        always(rules.sender_name),
+        "The name that mails show as their sender, 1 to 100 characters.",
+        (rules.SENDER_NAME_SENTENCE,),
+    ),
+    Field(
+        "account",
+        "SMTP Account Address",
+        {"manual": rules.account, "provider": rules.provider_account, "none": rules.address},
+        "The login of the mail server in email format (aaa@xxx.yyy), 1 to 100 characters.",
+        (rules.ACCOUNT_SENTENCE,),
+        maximum=rules.PROVIDER_MAXIMUM,
+        inputmode="email",
+    ),
+    Field(
+        "password",
+        "SMTP Account Password",
+        {"manual": rules.password, "provider": rules.provider_password, "none": rules.no_password},
+        "The password of this login.",
+        (rules.PASSWORD_LENGTH_SENTENCE, rules.PASSWORD_SENTENCE),
+        maximum=rules.PROVIDER_MAXIMUM,
+        secret=True,
+        input_type="password",
+        autocomplete="new-password",
+        rules=rules.PASSWORD_RULES,
+    ),
+    Field(
+        "security",
+        "Connection security",
+        always(one_of(SECURITIES)),
+        "auto: TLS from the first byte on port 465, STARTTLS on every other.",
+        (rules.CHOICE_SENTENCE,),
+        advanced=True,
+        choices=SECURITIES,
+    ),
+    Field(
+        "sign_in",
+        "Sign-in",
+        always(one_of(SIGN_INS)),
+        "manual: the rules above. provider: credentials that a mail provider issued. none: the relay asks for no login.",
+        (rules.CHOICE_SENTENCE,),
+        advanced=True,
+        choices=SIGN_INS,
+    ),
+    Field(
+        "from_address",
+        "From address",
+        always(rules.from_address),
+        "With provider or none: the address that mail is sent from. Empty: the account.",
+        (rules.FROM_ADDRESS_SENTENCE,),
+        advanced=True,
+        inputmode="email",
+    ),
+)
+BY_NAME = {field.name: field for field in FIELDS}
+# What the maker may lock to its default in device.toml.
+LOCKABLE = tuple(field.name for field in FIELDS if field.choices)
+# What a stored password belongs to. If one of them changes, the password must be typed again: a new server
+# must never be handed the password of the old one ("pass-back").
+BOUND_TO = ("host", "port", "account", "security")
+
+TYPE_AGAIN_HINT = "Type it again: the server, port, account or connection security changed."
+SIGN_IN_HINT = "Type it again: the sign-in changed."
+NOTHING_STORED_HINT = "No password is stored yet."
+LOCKED_HINT = "The maker of this device has fixed this choice."
+CLEAR_TEXT_HINT = "A login without TLS would send the password in the clear."
+
+
+@dataclass(frozen=True)
+class SmtpSettings:
+    """Valid settings of the SMTP tab; `sealed` is the password as `seal` closed it, None for a relay without login."""
+
+    host: str
+    port: int
+    sender_name: str
+    account: str
+    security: str = SECURITIES[0]
+    sign_in: str = SIGN_INS[0]
+    from_address: str = ""
+    sealed: str | None = None
+
+    @property
+    def connection(self) -> str:
+        """How a session is protected: ``tls``, ``starttls`` or ``none``; `auto` is decided by the port."""
+        if self.security != "auto":
+            return self.security
+        return "tls" if self.port == IMPLICIT_TLS_PORT else "starttls"
+
+    @property
+    def mail_from(self) -> str:
+        """The address that mail is sent from (RFC 5321, MAIL FROM; RFC 5322, From)."""
+        return self.from_address or self.account
+
+    @property
+    def default_recipient(self) -> str:
+        """Where mail goes while no recipient is listed: the account, or the from address if that is no address."""
+        return self.account if isinstance(rules.address(self.account), str) else self.mail_from
+
+    @property
+    def bound_to(self) -> tuple[str, ...]:
+        """What the password was typed for, in the order of `BOUND_TO`."""
+        return tuple(str(getattr(self, name)) for name in BOUND_TO)
+
+
+@dataclass(frozen=True)
+class ParsedForm:
+    """A form that was read: `settings` when every rule holds, else None and what is `broken`, by field name.
+
+    `password` is what was typed and is still to be sealed; None keeps the stored one (or there is none to keep).
+    """
+
+    settings: SmtpSettings | None
+    broken: Mapping[str, Invalid]
+    password: str | None = field(default=None, repr=False)
+
+
+def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozenset[str] = frozenset()) -> ParsedForm:
+    """Read a form: every field by its rule, every broken one reported. A missing field is an empty one.
+
+    `current` are the settings that stand now, whose password a blank one keeps; `locked` the names that the maker
+    fixed to their defaults.
+    """
+    sign_in = _sign_in(form, locked)
+    values = {each.name: each.by_sign_in[sign_in](form.get(each.name, "")) for each in FIELDS}
+    for name in locked:
+        values[name] = _locked(name, form.get(name, ""))
+    values["from_address"] = _from_address(form.get("from_address", ""), sign_in, values["account"])
+    if not isinstance(values["security"], Invalid) and _clear_text_login(values, sign_in):
+        values["security"] = Invalid(rules.CHOICE_SENTENCE, (CLEAR_TEXT_HINT,))
+    kept = None
+    if sign_in != "none" and form.get("password", "") == "":
+        kept, values["password"] = _kept(values, current)
+    broken = {each.name: values[each.name] for each in FIELDS if isinstance(values[each.name], Invalid)}
+    if broken:
+        return ParsedForm(None, broken)
+    typed = values.pop("password")
+    return ParsedForm(SmtpSettings(**values, sealed=kept), {}, typed or None)
+
+
+def recheck(values: Mapping[str, Any]) -> SmtpSettings | str:
+    """Stored values by the same rules again: the settings, or one line that says which field breaks its rule.
+
+    `values` holds every field but the secret ones, and `sealed`. A stored value must be what its rule makes of it.
+    """
+    sign_in = values.get("sign_in")
+    if sign_in not in SIGN_INS:
+        return "sign_in is none of the choices"
+    for each in FIELDS:
+        value = values.get(each.name, "")
+        if not each.secret and _made(each, str(value), sign_in, values) != value:
+            return f"{each.name} breaks its rule"
+    settings = SmtpSettings(**values)
+    if not isinstance(settings.sealed, str | None):
+        return "the sealed password is no text"
+    if (settings.sealed is None) != (sign_in == "none"):
+        return "the password is missing" if settings.sealed is None else "a password is kept without a login"
+    if _clear_text_login(values, sign_in):
+        return "security none with a login"
+    return settings
+
+
+def _sign_in(form: Mapping[str, str], locked: frozenset[str]) -> str:
+    # A sign-in that is not in the list is itself reported; the others are then read by the manual's rules.
+    chosen = form.get("sign_in", "")
+    return chosen if chosen in SIGN_INS and "sign_in" not in locked else SIGN_INS[0]
+
+
+def _locked(name: str, text: str) -> str | Invalid:
+    default = BY_NAME[name].choices[0]
+    return default if text in ("", default) else Invalid(rules.CHOICE_SENTENCE, (LOCKED_HINT,))
+
+
+def _made(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> Any:
+    if each.name == "from_address":  # what it may be hangs on the account, as in a form
+        return _from_address(text, sign_in, values["account"])
+    return each.by_sign_in[sign_in](text)
+
+
+def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Invalid:
+    if sign_in == "manual":
+        return ""
+    if text.strip() or rules.has_control(text):  # str.strip() alone would take a CR LF for an empty field
+        return rules.from_address(text)
+    if isinstance(account, Invalid):
+        return ""
+    value = rules.from_address(account)
+    return Invalid(value.sentence, ("The account is no address to send from.",)) if isinstance(value, Invalid) else ""
+
+
+def _clear_text_login(values: Mapping[str, Any], sign_in: str) -> bool:
+    host = values["host"]
+    return values["security"] == "none" and sign_in != "none" and not (isinstance(host, str) and is_loopback(host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this text can only mean the device itself: ``localhost``, 127.0.0.0/8 or ::1, with or without brackets."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _kept(values: Mapping[str, Any], current: SmtpSettings | None) -> tuple[str | None, str | Invalid]:
+    if current is None or current.sealed is None:
+        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (NOTHING_STORED_HINT,))
+    if tuple(str(values[name]) for name in BOUND_TO) != current.bound_to:
+        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (TYPE_AGAIN_HINT,))
+    if values["sign_in"] == "manual" != current.sign_in:  # a provider's password need not meet the manual's rules
+        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (SIGN_IN_HINT,))
+    return current.sealed, ""

@@ -1,0 +1,228 @@
+"""The administrator of the device: first a setup code, then a password's hash, in one file.
+
+One file, so that choosing the password and using up the code are the same instant on flash. No default password: the
+code is made at the first start, from the system's generator, and printed on the console. A damaged file never opens
+the set-up again: then only the console helps (``device-ui admin set-password``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType
+
+from device_ui.errors import Conflict, Damaged
+from device_ui.settings.rules import LOWER, SEQUENCES, has_control
+from device_ui.storage import files, toml_file
+
+COMMENT = "device-ui: who may open the pages. Lost password: device-ui admin set-password"
+# 20 characters of these 30 (no 0 and O, no 1, I and L, no U): 98 bits, for a label or a console.
+CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+CODE_GROUPS, CODE_GROUP = 5, 4
+CODE_PATTERN = re.compile(
+    rf"[{CODE_ALPHABET}]{{{CODE_GROUP}}}(?:-[{CODE_ALPHABET}]{{{CODE_GROUP}}}){{{CODE_GROUPS - 1}}}"
+)
+# NIST SP 800-63B-4, 3.1.1.2: 15 characters where a password is all there is. Long ones need no list of common
+# passwords on flash; what is left of those is caught by counting characters and looking for plain runs.
+PASSWORD_LENGTHS = range(15, 129)
+DISTINCT_MINIMUM = 6
+# Usual words of such a place, besides the device's own names: without them as much must be left to guess.
+USUAL_WORDS = (
+    "administrator",
+    "appliance",
+    "password",
+    "passwort",
+    "device",
+    "storage",
+    "login",
+    "setup",
+    "admin",
+    "email",
+    "smtp",
+)
+WORD_MINIMUM = 4
+TOO_SHORT = "Please choose a password of 15 to 128 characters."
+TOO_PLAIN = "This password is too easy to guess: use more different characters, and no plain row of the keyboard."
+TOO_NEAR = "This password is little more than usual words and the device's names: add what nobody can guess."
+NOT_TYPED = "A password cannot hold control characters."
+# OWASP's password storage guidance: N=2^13, r=8, p=10 is as strong as 2^17, 8, 1 and takes 8 MiB instead of 128.
+SCRYPT = {"n": 2**13, "r": 8, "p": 10}
+SCRYPT_MEMORY = 32 * 1024 * 1024
+SALT_BYTES, HASH_BYTES = 16, 32
+
+# One hash at a time: eight logins at once must not take eight times the memory.
+_hashing = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of the administrator: a setup `code` still to be used, or a `salt` and `hash` (hexadecimal)."""
+
+    code: str = ""
+    salt: str = ""
+    hash: str = ""
+    n: int = SCRYPT["n"]
+    r: int = SCRYPT["r"]
+    p: int = SCRYPT["p"]
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether a password has been chosen."""
+        return self.code == ""
+
+
+class Administrator:
+    """The administrator's record of one device."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> Record | None:
+        """The record; None on a device that never started. Raises `Damaged`, `NotReadable`."""
+        raw = files.read(self.path)
+        return None if raw is None else self._decode(raw)
+
+    def begin(self, *, is_new: bool) -> Record | None:
+        """Called at every start: makes a setup code on a device that is new. Raises `Damaged`, `NotStored`, `NotReadable`.
+
+        `is_new` is false when the device has settings already: then a missing record is damage, not a first start.
+        """
+        found = self.load()
+        if found or not is_new:
+            return found
+        files.make_folder(self.path.parent, 0o700)
+        with contextlib.suppress(Conflict):  # the console was quicker: its code is printed already
+            self._store(Record(code=new_code()), instead_of=None)
+        return self.load()
+
+    def set_up(self, code: str, password: str) -> Record | None:
+        """Choose the password with the setup code: the record that stands then; None when the code is wrong or used up."""
+        found = self.load()
+        if found is None or found.is_set_up or not hmac.compare_digest(plain_code(code), plain_code(found.code)):
+            return None
+        chosen = _hashed(password)
+        try:
+            self._store(chosen, instead_of=found)
+        except Conflict:  # used up while this one was being hashed
+            return None
+        return chosen
+
+    def set_password(self, password: str) -> None:
+        """Replace whatever the record says with this password's hash. Raises `NotStored`."""
+        files.make_folder(self.path.parent, 0o700)
+        self._store(_hashed(password))
+
+    def settle(self) -> None:
+        """Make sure of a record that was not certain to be on flash. Raises `NotStored`, `NotReadable`."""
+        files.settle(self.path, 0o600)
+
+    def verify(self, password: str) -> Record | None:
+        """The record that this password was right for, else None; takes the same time when there is none.
+
+        Another may stand by then (`Guard.sign_in` looks). Raises `Damaged`, `NotReadable`.
+        """
+        found = self.load()
+        known = found if found and found.is_set_up else Record(salt="00" * SALT_BYTES, hash="00" * HASH_BYTES)
+        same = hmac.compare_digest(_scrypt(password, known), bytes.fromhex(known.hash))
+        return found if same and found is not None and found.is_set_up else None
+
+    def _store(self, fresh: Record, instead_of: Record | EllipsisType | None = ...) -> None:
+        """Put `fresh` on flash; raises `Conflict` if anything else than `instead_of` stands there by then."""
+
+        def still_stands(raw: bytes | None) -> None:
+            if (None if raw is None else self._decode(raw)) != instead_of:
+                raise Conflict("")
+
+        values = {"code": fresh.code} if fresh.code else {name: getattr(fresh, name) for name in HASH_NAMES}
+        files.replace(
+            self.path, toml_file.encode(COMMENT, values), 0o600, agree=None if instead_of is ... else still_stands
+        )
+
+    def _decode(self, raw: bytes) -> Record:
+        try:
+            values = toml_file.decode(raw)
+            if set(values) not in ({"code"}, set(HASH_NAMES)):
+                raise ValueError("it holds neither a code nor a hash")
+            found = Record(**values)  # type: ignore[arg-type]  # the names were just looked at
+            # Root's console prints the code.
+            if "code" in values and not CODE_PATTERN.fullmatch(found.code):
+                raise ValueError("its setup code is none of ours")
+            if not found.code and len(bytes.fromhex(found.hash)) != HASH_BYTES:
+                raise ValueError("its hash is too short")
+        except (ValueError, TypeError) as error:
+            raise Damaged(self.path, str(error)) from error
+        return found
+
+
+HASH_NAMES = ("salt", "hash", "n", "r", "p")
+
+
+def new_code() -> str:
+    """A setup code: five groups of four characters that cannot be mistaken for one another."""
+    groups = ("".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_GROUP)) for _ in range(CODE_GROUPS))
+    return "-".join(groups)
+
+
+def plain_code(code: str) -> bytes:
+    """A code as it is compared: without case, blanks and hyphens."""
+    return re.sub(r"[\s-]", "", code).upper().encode("utf-8", "replace")
+
+
+def password_problem(password: str, names: Iterable[str] = ()) -> str | None:
+    """Why this cannot be the administrator's password, in one sentence; None when it can.
+
+    `names` are what the device is called: words of them count no more than `USUAL_WORDS`.
+    """
+    password = _composed(password)
+    if len(password) not in PASSWORD_LENGTHS:
+        return TOO_SHORT
+    if has_control(password):
+        return NOT_TYPED
+    lowered = password.translate(LOWER)
+    if len(set(lowered)) < DISTINCT_MINIMUM or any(_is_run(lowered, row) for row in SEQUENCES):
+        return TOO_PLAIN
+    return None if len(set(_guessed_away(lowered, names))) >= DISTINCT_MINIMUM else TOO_NEAR
+
+
+def _guessed_away(text: str, names: Iterable[str]) -> str:
+    """What is left of a text without the words that are guessed first, the longest first."""
+    own = {
+        word
+        for name in names
+        for word in (name.lower(), *re.findall(r"\w+", name.lower()))
+        if len(word) >= WORD_MINIMUM
+    }
+    for word in sorted({*USUAL_WORDS, *own}, key=len, reverse=True):
+        text = text.replace(word, "")
+    return text
+
+
+def _is_run(text: str, row: str) -> bool:
+    """Whether a text is nothing but a row read round and round, forwards or backwards."""
+    return any(text in each * (len(text) // len(each) + 2) for each in (row, row[::-1]))
+
+
+def _composed(password: str) -> str:
+    # One keyboard sends a Korean syllable as one character, another as three: both count and open alike.
+    return unicodedata.normalize("NFC", password)
+
+
+def _hashed(password: str) -> Record:
+    fresh = Record(salt=secrets.token_bytes(SALT_BYTES).hex())
+    return Record(salt=fresh.salt, hash=_scrypt(password, fresh).hex())
+
+
+def _scrypt(password: str, known: Record) -> bytes:
+    encoded = _composed(password).encode("utf-8", "replace")
+    with _hashing:
+        return hashlib.scrypt(
+            encoded, salt=bytes.fromhex(known.salt), n=known.n, r=known.r, p=known.p, maxmem=SCRYPT_MEMORY, dklen=32
+        )

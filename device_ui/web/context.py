@@ -1,0 +1,161 @@
+"""What the pages share: the device, its settings, its guard, the templates, and what is told of the mail path."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bottle import response
+
+from device_ui.config import Device
+from device_ui.errors import HookError
+from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, spoken
+from device_ui.settings.store import RecipientStore, Store
+from device_ui.web import locale, static_files
+from device_ui.web.auth.guard import Guard
+from device_ui.web.auth.sessions import IDLE_SECONDS
+from device_ui.web.hook_state import Following
+from device_ui.web.templates import template
+
+if TYPE_CHECKING:
+    from device_ui.web.auth.sessions import Session
+    from device_ui.web.branding import Brand
+
+    # The word for the mail path, and what the hook says beside it.
+    State = tuple[str, Mapping[str, Any]]
+
+# What the page says about each word of `problem.Problem`; {reply} is the server's answer.
+MAIL_PROBLEMS = {
+    "damaged": "The stored settings are damaged. Mail waits until they are typed again.",
+    "unreadable": "The mail service cannot read the settings: {reply}. Mail waits.",
+    "password": "The stored password cannot be opened. Mail waits until it is typed again.",
+    "login refused": "The mail server refused the login: “{reply}”. Mail waits until the settings change, so that the account is not locked.",
+    "too many logins": "The mail server refused several logins. The new settings wait up to 20 minutes, so that the account is not locked. “Send test email” tries the saved settings at once; when it gets through, mail goes out.",
+    "server": "Mail could not be delivered yet ({step}): “{reply}”. It is tried again.",
+    "storage": "The device's storage has a problem: {reply}. Mail may be late.",
+    "fault": "The mail service has a fault; its log tells more. Mail is tried again.",
+    "full": "The device's disk is full. Events are accepted while its reserve lasts; free some space.",
+    "dropped": "A mail was given up after 5 days of trying ({step}): “{reply}”. It is not sent again.",
+    "refused": "The last mail was refused for good ({step}): “{reply}”. It is not sent again.",
+    "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
+    "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
+}
+# What the head of every page says of it, by the same words: not by colour alone, and when all is well, too.
+MAIL_STATES = {
+    "": "Mail: ok",
+    "unset": "Mail: not set up",
+    **dict.fromkeys(("too many logins", "server", "storage", "fault", "full", "clock"), "Mail: late"),
+    **dict.fromkeys(("dropped", "refused", "removed"), "Mail: some not sent"),
+}
+# Every other word waits for somebody to do something.
+STOPPED = "Mail: stopped"
+CLOCK_WRONG = "The device's clock is not set (it says {clock}): mail waits up to ten minutes for the right time."
+REMOVED_UNMAILED = "{count} events were removed before they could be mailed, since the history was full."
+
+
+@dataclass
+class AppContext:
+    """What the pages share. `testing` is held while a test mail is under way: each ties up a thread for a minute.
+
+    `brand` is how the maker wants the pages to look, `shelf` what they load.
+    """
+
+    device: Device
+    store: Store
+    recipients: RecipientStore
+    guard: Guard
+    following: Following
+    brand: Brand | None = None
+    shelf: static_files.StaticFiles = static_files.PLAIN
+    testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    # The page that `render_once` made last, and all that it was made of.
+    _made_last: tuple[object, str] = field(default=(None, ""), repr=False)
+
+    @cached_property
+    def public_key(self) -> Path:
+        """The file of the key that passwords are sealed to; the tab looks there each time."""
+        return self.device.folders.public_key
+
+    def may_rest(self) -> bool:
+        """Whether a process started anew would be no other than this one."""
+        return self.guard.may_rest()
+
+    def mail_state(self) -> State:
+        """The word for the mail path, ``""`` when well, and what the hook says beside it."""
+        try:
+            details = self.following.state()
+        except HookError as error:
+            word = {"not-stored": "storage", "denied": "denied"}.get(error.word, "down")
+            return word, {"reply": error.reason}
+        return str(details.get("problem", "")), details
+
+    def words(self) -> Translator:
+        """The words of this request's language."""
+        return spoken(locale.code(self.device["device.language"]), self.device.folders.etc)
+
+    def render(self, name: str, session: Session | None = None, **values: Any) -> str:
+        """A page of `views/` in the layout."""
+        return self._made(name, self._begun(), self.mail_state() if session else None, values)
+
+    def render_once(self, name: str, made_of: object, values: Callable[[], dict[str, Any]]) -> str:
+        """A page for who is logged in: the one that was made here last, if that was made of the very same.
+
+        `made_of` tells all that `values` follow from; it may never change, and hold no secret. Nothing else is compared but the
+        language, the address and the state of the mail path, and nothing else is in a page.
+        """
+        words, state = self._begun(), self.mail_state()
+        whole = (name, made_of, words, state, locale.here())
+        known, page = self._made_last
+        if known != whole:
+            page = self._made(name, words, state, values())
+            self._made_last = whole, page
+        return page
+
+    def _begun(self) -> Translator:
+        """The words of this request, and the headers that go with them."""
+        words = self.words()
+        response.content_type = "text/html; charset=UTF-8"
+        response.set_header("Content-Language", words.code)
+        response.set_header("Vary", locale.VARIES)
+        return words
+
+    def _made(self, name: str, words: Translator, state: State | None, values: Mapping[str, Any]) -> str:
+        given = {
+            "_": words,
+            "languages": LANGUAGES,
+            "here": locale.here(),
+            "device": self.device,
+            "brand": self.brand,
+            "asset": self.shelf.url,
+            "idle": int(IDLE_SECONDS),
+            "page": "smtp",
+            "session": state is not None,
+            "path": mail_path(*state, words) if state else None,
+        }
+        return str(template(name).render({**given, **values}))
+
+
+@dataclass(frozen=True)
+class MailPath:
+    """What every page tells of the mail path: `state` in a word or two, and the `problem` in one sentence.
+
+    `problem` is ``""`` when nothing keeps mail back, or no settings are stored yet.
+    """
+
+    state: str
+    problem: str
+    is_well: bool
+
+
+def mail_path(word: str, details: Mapping[str, Any], words: Translator = PLAIN) -> MailPath:
+    """The hook's word for the mail path, and what it says beside it, as they are told."""
+    step, reply = words(str(details.get("step", ""))), words(str(details.get("reply", "")))
+    told = words(MAIL_PROBLEMS.get(word, ""), step=step, reply=reply)
+    clock = words(CLOCK_WRONG, clock=details["clock"]) if details.get("clock") else ""
+    removed = words(REMOVED_UNMAILED, count=details["removed"]) if details.get("removed") else ""
+    problem = " ".join(filter(None, (told, words(str(details.get("advice", ""))), removed, clock)))
+    return MailPath(words(MAIL_STATES.get(word, STOPPED)), problem, is_well=not word)

@@ -1,0 +1,108 @@
+"""What waitress sends, with our headers: pages, and its own refusals, which are plain sentences."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
+
+from device_ui import logging_setup
+from device_ui.rate_limit import TokenBucket
+from device_ui.web import client_address
+from device_ui.web.http import parser
+from device_ui.web.http.headers import HEADERS, NO_STORE
+
+log = logging.getLogger(__name__)
+ERRORS = logging_setup.ErrorStream()
+# Log lines at hand about a proxy that reports no client address, and the seconds until one more.
+UNREADABLE = TokenBucket(20, 60.0)
+FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
+
+
+# As they go out; a page may say something else of the last.
+LINES = {name.lower(): f"{name}: {value}\r\n".encode() for name, value in (*HEADERS, NO_STORE)}
+ALL = (b"".join(LINES.values()),)
+
+
+class SecurityHeaders:
+    """`HEADERS` on every status, whoever made the answer: a page, waitress, or its reader of proxy headers."""
+
+    # Of waitress.
+    response_headers: list[tuple[str, str]]
+    channel: Any
+    content_length: int | None
+    content_bytes_written: int
+    complete: bool
+    has_body: bool
+    wrote_header: bool
+    close_on_finish: bool
+    request: Any
+    start_time: float
+    status: str
+    version: str
+
+    def build_response_header(self) -> bytes:
+        """The answer's header, complete."""
+        given = {name.lower() for name, _ in self.response_headers}
+        lines = ALL if LINES.keys().isdisjoint(given) else [line for name, line in LINES.items() if name not in given]
+        if self._is_usual(given):
+            told = [*self.response_headers, ("Date", build_http_date(self.start_time))]
+            first = "".join([f"HTTP/1.1 {self.status}\r\n", *[f"{name}: {value}\r\n" for name, value in told]])
+            return b"".join((first.encode("latin-1"), *lines, b"\r\n"))
+        header: bytes = super().build_response_header()  # type: ignore[misc]  # of the task that it is mixed into
+        return b"".join((header[:-2], *lines, header[-2:]))
+
+    def _is_usual(self, given: set[str]) -> bool:
+        """Whether waitress would add nothing but a date: a page of known length on a connection that stays."""
+        stays = self.version == "1.1" and not self.close_on_finish and "CONNECTION" not in self.request.headers
+        return stays and self.has_body and "content-length" in given and given.isdisjoint(("date", "server"))
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body; the first with the header, so that a small page is one segment and one system call."""
+        if self.wrote_header or not (self.complete and self.has_body) or len(data) > (self.content_length or 0):
+            super().write(data)  # type: ignore[misc]
+            return
+        header = self.build_response_header()
+        self.wrote_header = True
+        self.content_bytes_written = len(data)
+        self.channel.write_soon(header + data)
+
+
+class Response(SecurityHeaders, WSGITask):  # type: ignore[misc]  # waitress has no types
+    """One request for the application."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """The WSGI environment."""
+        environ: dict[str, Any] = super().get_environment()
+        environ["wsgi.errors"] = ERRORS
+        # Each file that waitress sends by itself stays open until the slowest reader has read it.
+        environ.pop("wsgi.file_wrapper", None)
+        environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = self._client(environ.get(FORWARDED_FOR))
+        is_tls = environ.get(FORWARDED_PROTO, "").lower() == "https" if self._is_of_proxy else self.channel.is_tls
+        environ["wsgi.url_scheme"] = "https" if is_tls else "http"
+        return environ
+
+    @property
+    def _is_of_proxy(self) -> bool:
+        return not self.channel.visitor
+
+    def _client(self, told: str | None) -> str:
+        """The client's address; `peer.UNKNOWN` where the proxy in front does not give one. What others claim is ignored."""
+        if not self._is_of_proxy:
+            return client_address.plain(self.channel.addr[0])
+        found = client_address.forwarded(told or "")
+        if found == client_address.UNKNOWN and not UNREADABLE.take():
+            shown = "missing" if told is None else ascii(told[-client_address.HOP_MAXIMUM :])
+            log.warning("client address unknown: X-Forwarded-For of the proxy is %s", shown)
+        return found
+
+
+class ErrorResponse(SecurityHeaders, ErrorTask):  # type: ignore[misc]
+    """One request that was not read."""
+
+    def execute(self) -> None:
+        """Write the answer; the connection is closed after it."""
+        self.request.error = parser.answered(self.request)
+        super().execute()

@@ -1,0 +1,76 @@
+"""The Others pages: the catalogue of event codes, and the mail that each code sends, as it is read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bottle import response
+
+from device_ui.errors import HookError
+from device_ui.mail import client
+from device_ui.web.auth.guard import told
+from device_ui.web.auth.sessions import Session
+from device_ui.web.context import AppContext
+from device_ui.web.pages.history import asked
+
+if TYPE_CHECKING:
+    Kinds = list[Mapping[str, Any]]
+
+log = logging.getLogger(__name__)
+
+
+NOT_SHOWN = "The event codes cannot be shown. {reason}"
+NO_CONTENT = "The mail cannot be shown. {reason}"
+KEPT_ONLY = "Events of the code {code} are kept in the history and never mailed."
+# By `HookError.word`; what is not here is told in the hook's own words.
+CONTENT_PROBLEMS = {"unset": "The mail cannot be shown before the SMTP tab is saved: it names the sender."}
+
+
+def show_codes(site: AppContext, session: Session) -> str:
+    """The catalogue as a table."""
+    kinds, catalog_problem, problem = _catalog(site)
+    return _page(site, session, "codes", kinds=kinds, catalog_problem=catalog_problem, problem=problem)
+
+
+def show_content(site: AppContext, session: Session) -> str:
+    """The mail of the code that the address asks for, or of the first that is mailed."""
+    kinds, catalog_problem, problem = _catalog(site)
+    mailed = [kind for kind in kinds if kind["mail"]]
+    code = asked().get("code", "").strip() or (str(mailed[0]["code"]) if mailed else "")
+    mail: Mapping[str, Any] = {}
+    if any(kind["code"] == code and not kind["mail"] for kind in kinds):
+        problem = KEPT_ONLY.format(code=code)
+    elif code and not problem:
+        mail, problem = _content(site, code)
+    return _page(
+        site, session, "content", kinds=mailed, code=code, mail=mail, catalog_problem=catalog_problem, problem=problem
+    )
+
+
+def _catalog(site: AppContext) -> tuple[Kinds, str, str]:
+    """Every kind, why the maker's file is not used, and why nothing can be told."""
+    kinds: Kinds = []
+    end: Mapping[str, Any] = {}
+    try:
+        for line in client.kinds(site.device.folders.socket):
+            kinds += [line["kind"]] if "kind" in line else []
+            end = line.get("end", end)
+    except HookError as error:
+        log.warning("the event codes cannot be shown: %s", error)
+        response.status = 503
+        return [], "", NOT_SHOWN.format(reason=told(error))
+    return kinds, str(end.get("problem", "")), ""
+
+
+def _content(site: AppContext, code: str) -> tuple[Mapping[str, Any], str]:
+    try:
+        return client.content(site.device.folders.socket, code), ""
+    except HookError as error:
+        response.status = 422 if error.word == "bad-request" else 503
+        return {}, CONTENT_PROBLEMS.get(error.word) or NO_CONTENT.format(reason=told(error))
+
+
+def _page(site: AppContext, session: Session, name: str, **values: Any) -> str:
+    return site.render(name, session=session, page="others", part=name, wide=True, **values)

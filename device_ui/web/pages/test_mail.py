@@ -1,0 +1,215 @@
+"""The test mail: what is typed on the SMTP tab is tried by the mail hook, step by step. Nothing is written.
+
+A script of ours asks for the steps as they happen, as lines of JSON; a browser without it gets one page at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bottle import HTTPResponse, request, response
+
+from device_ui.errors import Damaged, HookError, NoKey, NotReadable
+from device_ui.i18n.translator import Translator
+from device_ui.mail import client
+from device_ui.settings.fields import BY_NAME, ParsedForm, SmtpSettings, parse
+from device_ui.web.auth.guard import address, told
+from device_ui.web.auth.sessions import Session
+from device_ui.web.context import AppContext
+from device_ui.web.forms import posted, text
+from device_ui.web.pages import smtp
+
+if TYPE_CHECKING:
+    Line = dict[str, Any]
+    Lines = Generator[Line, None, None]
+
+log = logging.getLogger(__name__)
+
+
+LINES_TYPE = "application/x-ndjson"
+PLEASE_CORRECT = "Nothing was sent. Please correct:"
+NOT_MADE = "The test could not be made. {reason}"
+BUSY = "Another test is running. Please wait a minute."
+TOO_MANY = "Too many tests one after another. Please wait {seconds} seconds and try again."
+TOO_MANY_LOGINS = (
+    "Too many logins were refused. Please wait {minutes} minutes and try again, so that the account is not locked."
+)
+# By `HookError.word`. "down" may come in the middle, when the mail may be on its way already.
+PROBLEMS = {
+    "busy": BUSY,
+    "too-many": TOO_MANY,
+    "too-many-logins": TOO_MANY_LOGINS,
+    "down": "The mail service does not answer, so the test has no result. Please try again.",
+}
+ACCEPTED = "The mail server accepted the test mail for {recipients}."
+NOT_ACCEPTED = "The test mail was not sent."
+NOT_ACCEPTED_BY_ALL = "The test mail was not sent to everybody."
+LOOK_FOR_IT = "If it does not arrive, look in the spam folder."
+# Steps at which the server judges each recipient.
+OF_EACH = ("recipient", "content")
+# The problem where the server gave an answer: that one says more.
+ANSWER = "answer"
+# RFC 5321, 4.2; what does not look so is our own word for what went wrong.
+REPLY_PATTERN = re.compile(r"[2-5][0-9]{2}(?:[ -].*)?", re.DOTALL)
+BECAME = {"delivered": "accepted", "refused": "refused", "try later": "not accepted now"}
+
+
+def run(site: AppContext, session: Session) -> str | HTTPResponse | Iterator[bytes]:
+    """Try what is typed: by the rules of Update first, then by the mail server."""
+    form = posted()
+    stored, problem = smtp.load(site)
+    page = partial(smtp.page, site, session, stored, form, revision=text(form, "revision"))
+    draft = parse(form, stored.settings, site.device.locked)
+    if draft.settings is None and not problem:
+        response.status = 422
+        return page(broken=draft.broken, summary=PLEASE_CORRECT)
+    settings, problem = _sealed(site, draft, problem)
+    if settings is None:
+        response.status = 503
+        return page(problem=NOT_MADE.format(reason=problem))
+    log.info("a test mail was asked for from %s", address())
+    lines = _lines(site, settings, site.words())
+    if LINES_TYPE in request.get_header("Accept", ""):
+        answer: str | Iterator[bytes] = _sent(lines)
+    else:
+        test, problem = _at_the_end(lines, site.words(), retype=draft.password is not None)
+        answer = page(problem=problem, test=test)
+    return answer
+
+
+def _sealed(site: AppContext, draft: ParsedForm, problem: str) -> tuple[SmtpSettings | None, str]:
+    """What is to be tested; or None, and why it cannot be."""
+    if problem or draft.settings is None:
+        return None, problem
+    try:
+        return smtp.sealed(site, draft, draft.settings), ""
+    except (NoKey, Damaged, NotReadable) as error:
+        return None, told(error)
+
+
+def _lines(site: AppContext, settings: SmtpSettings, words: Translator) -> Lines:
+    """Each step, then the result or a problem, as they are shown. One test at a time."""
+    if not site.testing.acquire(blocking=False):
+        _unavailable()
+        yield {"problem": words(BUSY)}
+        return
+    try:
+        for line in client.test(site.device.folders.socket, dataclasses.asdict(settings)):
+            yield {name: SHOWN[name](value, words) for name, value in line.items() if name in SHOWN}
+    except HookError as error:
+        log.warning("a test mail has no result: %s", error)
+        _unavailable(*((429, error.seconds) if error.seconds else ()))
+        yield {"problem": _problem(error, words)}
+    finally:
+        site.testing.release()
+
+
+def _problem(error: HookError, words: Translator) -> str:
+    """Return why there is no result, in one sentence."""
+    values = {"reason": words(told(error)), "seconds": error.seconds, "minutes": math.ceil(error.seconds / 60)}
+    return words(PROBLEMS.get(error.word, NOT_MADE), **values)
+
+
+def _sent(lines: Lines) -> Iterator[bytes]:
+    """The lines for the script, each as it comes. A test that never began is 503."""
+    first = next(lines)
+    response.content_type = LINES_TYPE
+    return _encoded(first, lines)
+
+
+def _encoded(first: Line, lines: Lines) -> Iterator[bytes]:
+    with contextlib.closing(lines):  # a browser that goes away must not leave the test locked
+        yield _json(first)
+        for line in lines:
+            yield _json(line)
+
+
+def _json(line: Line) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _at_the_end(lines: Lines, words: Translator, *, retype: bool) -> tuple[Line | None, str]:
+    """What the page shows of all lines, None when no step was passed; and the problem that ended them, or ``""``."""
+    steps: list[Line] = []
+    result: Line = _shown_result({}, words)
+    problem = ""
+    for line in lines:
+        steps += [line["step"]] if "step" in line else []
+        result = line.get("result", result)
+        problem = line.get("problem", problem)
+    if problem:
+        result = {**result, "sentence": words("The test was broken off.")}
+    return {**result, "steps": steps, "retype": retype} if steps or not problem else None, problem
+
+
+def _unavailable(status: int = 503, seconds: int = 60) -> None:
+    response.status = status
+    response.set_header("Retry-After", str(seconds))
+
+
+def _shown_step(step: Mapping[str, Any], words: Translator) -> Line:
+    """``label``, ``time`` and ``told``, each a text."""
+    return {
+        "label": _label(step.get("name"), words),
+        "time": words("{seconds} s", seconds=f"{float(step.get('seconds', 0)):.2f}"),
+        "told": words(str(step.get("told", ""))),
+    }
+
+
+def _shown_result(result: Mapping[str, Any], words: Translator) -> Line:
+    """``sentence``, ``failed``, ``reply``, ``advice``, ``field`` and ``hint``, each a text; ``recipients``, texts."""
+    recipients = result.get("recipients", ())
+    delivered = result.get("verdict") == "delivered"
+    field, reply = str(result.get("field", "")), str(result.get("reply", ""))
+    return {
+        "sentence": _sentence(recipients, words, delivered=delivered),
+        "failed": _failed(str(result.get("step", "")), str(result.get("problem", "")), reply, words),
+        "reply": reply if REPLY_PATTERN.fullmatch(reply) else "",
+        "advice": words(str(result.get("advice", ""))),
+        "field": field if field in BY_NAME else "",
+        "recipients": [_became(each, words) for each in recipients] if _differ(recipients) else [],
+        "hint": words(LOOK_FOR_IT) if delivered else "",
+    }
+
+
+def _sentence(recipients: Sequence[Mapping[str, Any]], words: Translator, *, delivered: bool) -> str:
+    if delivered:
+        return words(ACCEPTED, recipients=", ".join(str(each["recipient"]) for each in recipients))
+    some = any(each["verdict"] == "delivered" for each in recipients)
+    return words(NOT_ACCEPTED_BY_ALL if some else NOT_ACCEPTED)
+
+
+def _failed(step: str, problem: str, reply: str, words: Translator) -> str:
+    """``Connect: refused (nothing listens at this port)``; what the server itself said is told beside it."""
+    word = "" if problem == ANSWER else problem
+    own = "" if reply in ("", word) or REPLY_PATTERN.fullmatch(reply) else f"({words(reply)})"
+    return ": ".join(filter(None, (_label(step, words), " ".join(filter(None, (words(word), own))))))
+
+
+def _differ(recipients: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether more is to be told of each than of all: one was judged by itself, and not every mail was taken."""
+    return any(each["step"] in OF_EACH and each["verdict"] != "delivered" for each in recipients)
+
+
+def _became(each: Mapping[str, Any], words: Translator) -> str:
+    """``a@b.c: refused at Recipient: “550 no such user”``."""
+    became = words(BECAME.get(each["verdict"], str(each["verdict"])))
+    if each.get("step") and each["verdict"] != "delivered":
+        became = words("{became} at {step}", became=became, step=_label(each["step"], words))
+    return f"{each['recipient']}: {became}" + (f": “{words(str(each['reply']))}”" if each.get("reply") else "")
+
+
+def _label(step: Any, words: Translator) -> str:
+    name = str(step or "")
+    return words(smtp.STEPS.get(name, name))
+
+
+SHOWN = {"step": _shown_step, "result": _shown_result}

@@ -1,0 +1,94 @@
+"""A factory reset leaves nothing, the key goes first, and one that was interrupted is finished by whatever starts next."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers.product import Product, settings_form
+
+
+@pytest.fixture
+def used(product: Product) -> Product:
+    """A device with settings, recipients, a history, an administrator, and a damaged file kept aside; nothing runs."""
+    product.start()
+    browser = product.logged_in()
+    assert browser.update(**settings_form(2599)).status == 303
+    revision = browser.get("/recipients").revision
+    added = {"do": "add", "address": "a@example.com", "lowest": "info", "revision": revision}
+    assert browser.post("/recipients", **added).status == 303
+    product.event("303", "remember me")
+    assert product.command("certificate").returncode == 0
+    for name in ("web", "mailhook"):
+        product.stop(name)
+    kept = product.folders.settings.with_name("smtp.toml.damaged-1")
+    kept.write_text("an older password, perhaps")
+    return product
+
+
+def left(product: Product) -> set[str]:
+    """Every file that is left in the data folder."""
+    return {str(each.relative_to(product.folders.data)) for each in product.folders.data.rglob("*") if each.is_file()}
+
+
+def test_nothing_is_left(used: Product):
+    assert used.folders.private_key.exists()
+    done = used.command("factory-reset", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "Everything is erased. Start the mail hook and the pages; device-ui setup-code shows the new setup code.\n"
+    )
+    assert left(used) == set()
+
+
+def test_it_asks_first(used: Product):
+    before = left(used)
+    done = used.command("factory-reset")
+    assert done.returncode == 64
+    assert done.stderr == "device-ui: this erases every setting and the history; --yes says that you mean it\n"
+    assert left(used) == before
+
+
+def test_it_does_not_pull_the_ledger_from_under_a_running_hook(used: Product):
+    used.start_hook()
+    done = used.command("factory-reset", "--yes")
+    assert done.returncode == 75
+    assert done.stderr == "device-ui: the mail hook is running; stop both processes first\n"
+    assert used.folders.ledger.exists()
+
+
+def test_afterwards_the_device_is_new(used: Product):
+    code = used.folders.administrator.read_text()
+    used.command("factory-reset", "--yes")
+    used.start()
+    assert used.setup_code() and used.setup_code() not in code
+    assert used.event() == 1
+    used.logged_in()
+
+
+@pytest.mark.parametrize("unlink", range(1, 14))
+def test_one_that_is_killed_anywhere_is_finished_by_the_next_start(used: Product, unlink):
+    used.command_under_strace(f"inject=unlink,unlinkat:signal=SIGKILL:when={unlink}", "factory-reset", "--yes")
+    if unlink > 1 or not (used.folders.data / "factory-reset-begun").exists():
+        assert not used.folders.private_key.exists()
+    done = used.command("check")
+    assert (used.folders.data / "factory-reset-begun").exists() is False
+    assert left(used) == set(), done.stdout
+
+
+def test_the_key_is_the_first_to_go(used: Product):
+    used.command_under_strace("inject=unlink,unlinkat:signal=SIGKILL:when=2", "factory-reset", "--yes")
+    assert not used.folders.private_key.exists()
+    assert used.folders.settings.exists()
+
+
+def test_what_cannot_be_erased_is_told_and_nothing_starts(used: Product):
+    used.command_under_strace("inject=unlink,unlinkat:signal=SIGKILL:when=2", "factory-reset", "--yes")
+    assert used.command_under_strace("inject=unlink,unlinkat:error=EROFS", "check") == 78
+    assert used.folders.settings.exists()
+    assert (used.folders.data / "factory-reset-begun").exists()
+
+
+def test_without_the_mark_nothing_is_erased(used: Product):
+    before = left(used)
+    used.command("check")
+    assert before <= left(used)

@@ -1,0 +1,187 @@
+"""The firmware's C client: compiled without a warning, run against the real hook, its exit codes as documented."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.product import ROOT, Product
+
+SOURCE = ROOT / "device_ui" / "firmware" / "device_event.c"
+WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
+CHECKED = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, with every access to memory checked."""
+    target = tmp_path_factory.mktemp("firmware") / "device-event"
+    subprocess.run(["gcc", *WARNINGS, *CHECKED, "-DDEVICE_EVENT_MAIN", "-o", target, SOURCE], check=True)
+    return target
+
+
+def run(program: Path, folder: Path, *words: str | bytes, **options: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DEVICE_UI_RUN": str(folder)}
+    options = {"capture_output": True, "text": True, "timeout": 30, "env": environment, **options}
+    return subprocess.run([program, *words], **options)  # type: ignore[call-overload,no-any-return]
+
+
+def texts(product: Product) -> list[tuple[str, str, str]]:
+    """Code, source and text of every event, from the ledger of a hook that was stopped."""
+    product.stop("mailhook")
+    with closing(sqlite3.connect(product.folders.ledger)) as ledger:
+        return ledger.execute("SELECT code, source, text FROM event ORDER BY number").fetchall()
+
+
+def test_it_is_one_file_that_includes_nothing_but_the_system():
+    included = [line for line in SOURCE.read_text().splitlines() if line.startswith("#include")]
+    assert [line for line in included if "<" not in line] == ['#include "device_event.h"']
+
+
+def test_its_header_serves_c_plus_plus_too():
+    subprocess.run(["gcc", "-x", "c++", "-fsyntax-only", "-Wall", "-Werror", SOURCE.with_suffix(".h")], check=True)
+
+
+def test_an_event_arrives_as_it_was_said(program, product):
+    product.start_hook()
+    text = 'disk "2" \\ is at\n91 % \t김 😀 \x01'
+    assert run(program, product.folders.run, "303", text, "smart").stdout == "accepted 1\n"
+    assert run(program, product.folders.run, "304").stdout == "accepted 2\n"
+    assert texts(product) == [("303", "smart", 'disk "2" \\ is at\n91 %  김 😀 \ufffd'), ("304", "", "")]
+
+
+@pytest.mark.parametrize("text", [b"x" * 5000, b"\\" * 5000, b"\x01" * 5000, "김".encode() * 2000, b"broken \xff\xc3"])
+def test_no_text_is_a_reason_to_lose_an_alarm(program, product, text):
+    product.start_hook()
+    assert run(program, product.folders.run, "303", text, b"s" * 300).stdout == "accepted 1\n"
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 64), (("303", "a", "b", "c"), 64), (("3",), 65), (("30x",), 65)])
+def test_wrong_words_have_their_exit_code(program, product, words, code):
+    product.start_hook()
+    done = run(program, product.folders.run, *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
+
+
+def test_without_a_hook_it_says_so_at_once(program, tmp_path):
+    done = run(program, tmp_path, "303", timeout=5)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr == "device-event: the mail hook does not answer\n"
+
+
+def test_a_folder_that_is_too_long_for_a_socket_is_no_overflow(program, tmp_path):
+    assert run(program, tmp_path / ("x" * 200), "303").returncode == 75
+
+
+def test_a_stranger_is_denied(program, product):
+    product.start_hook()
+    program.parent.parent.chmod(0o755)
+    copy = Path("/tmp") / f"device-event-{os.getpid()}"
+    copy.write_bytes(program.read_bytes())
+    try:
+        copy.chmod(0o755)
+        for folder in (product.folder, *product.folder.parents[:-2]):
+            folder.chmod(folder.stat().st_mode | 0o011)
+        done = run(copy, product.folders.run, "303", user=65534, group=65534, extra_groups=[])
+    finally:
+        copy.unlink()
+    assert (done.returncode, done.stderr) == (77, "device-event: this user may not raise events\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b'{"error": "not-stored", "reason": "full"}\n', 75),
+        (b"", 75),
+        (b"nonsense\n", 75),
+        (b"x" * 5000, 75),
+        (b'{"accepted": 0}\n', 75),
+        (b'{"accepted": 7}\n', 0),
+    ],
+)
+def test_any_answer_is_understood_or_none(program, tmp_path, answer, code):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "hook.sock"))
+        listener.listen()
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert run(program, tmp_path, "303").returncode == code
+        thread.join(10)
+
+
+def test_a_hook_that_never_answers_costs_ten_seconds_and_no_more(program, product):
+    product.start_hook()
+    hook = product.processes["mailhook"]
+    hook.send_signal(signal.SIGSTOP)
+    try:
+        done = run(program, product.folders.run, "303", timeout=13)
+    finally:
+        hook.send_signal(signal.SIGCONT)
+    assert done.returncode == 75
+
+
+def test_a_signal_while_the_hook_is_busy_loses_no_alarm(tmp_path):
+    """poll(2) is never restarted after a signal; firmware has timers, and a burst fills the backlog."""
+    source = tmp_path / "timer.c"
+    source.write_text(
+        """
+#define _GNU_SOURCE
+#include "device_event.h"
+#include <signal.h>
+#include <stdio.h>
+#include <sys/time.h>
+static void nothing(int number) { (void)number; }
+int main(void)
+{
+    struct itimerval often = {{0, 3000}, {0, 3000}};
+    signal(SIGALRM, nothing);
+    setitimer(ITIMER_REAL, &often, NULL);
+    return printf("%ld\\n", device_event("303", "x", NULL)) < 0;
+}
+"""
+    )
+    program = tmp_path / "timer"
+    subprocess.run(["gcc", "-std=c99", f"-I{SOURCE.parent}", "-o", program, source, SOURCE], check=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "hook.sock"))
+        listener.listen(0)
+        crowd = []
+        for _ in range(3):  # until the backlog is full
+            one = socket.socket(socket.AF_UNIX)
+            one.setblocking(False)
+            crowd.append(one)
+            if one.connect_ex(str(tmp_path / "hook.sock")):
+                break
+
+        def serve() -> None:
+            threading.Event().wait(0.5)
+            for _ in range(len(crowd) + 1):
+                sock, _ = listener.accept()
+                with sock:
+                    if sock.recv(65536):
+                        sock.sendall(b'{"accepted": 7}\n')
+                        return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        for one in crowd:
+            threading.Timer(0.6, one.close).start()
+        environment = {**os.environ, "DEVICE_UI_RUN": str(tmp_path)}
+        done = subprocess.run([program], env=environment, capture_output=True, text=True, timeout=20)
+        thread.join(10)
+    assert done.stdout == "7\n"

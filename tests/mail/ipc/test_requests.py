@@ -1,0 +1,304 @@
+"""The hook's words: whatever is asked is answered or refused with a reason; nothing that is asked can be a crash."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from device_ui.errors import NotStored
+from device_ui.mail import catalog
+from device_ui.mail.catalog import Catalog, Kind
+from device_ui.mail.clock import Clock
+from device_ui.mail.delivery import test_mail
+from device_ui.mail.delivery.quota import Quota
+from device_ui.mail.events import Event
+from device_ui.mail.ipc import protocol
+from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestError, RequestHandler
+from device_ui.mail.outbox.outbox import Outbox
+from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.store import Store
+from tests.helpers.product import SECONDS, no_thread
+
+NOW = 1795348800.0
+USER, ROOT = 1000, Peer(0, EVERYTHING)
+KINDS = catalog.built_in()
+FIELDS = {"host": "127.0.0.1", "port": 25, "sender_name": "A", "account": "a@b.cc", "security": "none"}
+
+
+class Bell:
+    """What the words need of a postman."""
+
+    changed = 0
+    told = ("", "")
+
+    def settings_changed(self, *told: str) -> None:
+        self.changed += 1
+        self.told = told
+
+    def state(self) -> dict[str, object]:
+        return {"problem": "", "waiting": 3}
+
+    def waits(self):
+        return lambda mail, kind: ((), "", "")
+
+    def warns(self, number: int) -> tuple[()]:
+        return ()
+
+
+def unreachable(*_: object) -> None:
+    """No test of these comes as far as a server."""
+    raise OSError("no network here")
+
+
+class Room:
+    """The words of one device, its ledger and its postman."""
+
+    def __init__(self, folder, kinds=KINDS, problem="") -> None:
+        self.outbox, self.bell, self.woken = Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event()
+        clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
+        names = {"name": "Storage", "model": "", "serial": ""}
+        made = test_mail.Tester(
+            Store(folder / "smtp.toml"),
+            names,
+            unreachable,
+            unreachable,
+            tuple,
+            "id",
+            clock,
+            Quota(self.outbox, clock),
+            wake=self.woken.set,
+            proved=unreachable,
+        )
+        self.requests = RequestHandler(self.outbox, kinds, self.bell, made, clock, problem, wake=self.woken.set)
+
+    def ask(self, may=EVERYTHING, **request):
+        """The answer, a long one as a list."""
+        answer = self.requests.obey(request, Peer(USER, may))
+        return list(self.lines(answer)) if isinstance(answer, Iterator) else answer
+
+    def lines(self, answer):
+        """The lines of a long answer, as they come."""
+        for line in answer:
+            if line is None:
+                assert self.woken.wait(SECONDS)
+                self.woken.clear()
+            else:
+                yield line
+
+    def refusal(self, may=EVERYTHING, **request) -> tuple[str, str]:
+        """The word and the reason it is refused with."""
+        with pytest.raises(RequestError) as caught:
+            self.ask(may, **request)
+        return caught.value.word, caught.value.reason
+
+
+@pytest.fixture
+def room(tmp_path):
+    room = Room(tmp_path)
+    yield room
+    room.outbox.close()
+
+
+# Who may ask what
+
+
+@pytest.mark.parametrize("do", ["state", "settings-changed", "history", "catalog", "content", "test"])
+def test_who_may_only_raise_events_may_ask_for_nothing_else(room, do):
+    assert room.refusal(EVENT_ONLY, do=do) == ("denied", "this user may not ask for that")
+    assert isinstance(room.ask(EVENT_ONLY, do="event", code="303"), Event)
+
+
+@pytest.mark.parametrize("do", ["event", "state", "settings-changed", "history", "catalog", "content", "test"])
+def test_a_stranger_may_ask_for_nothing(room, do):
+    assert room.refusal(frozenset(), do=do, code="303") == ("denied", "this user may not ask for that")
+
+
+@pytest.mark.parametrize("may", [EVENT_ONLY, EVERYTHING])
+def test_nobody_can_pretend_that_the_mail_server_changed(room, may):
+    forged = {"do": "event", "code": "902", "source": "SMTP tab, from 192.0.2.7", "text": "Now: mail.evil.example"}
+    assert room.refusal(may, **forged) == ("denied", "only the device itself tells of another mail server")
+    assert room.ask(may, do="event", code="901").code == "901"
+
+
+def test_nobody_can_where_the_maker_describes_it_anew(tmp_path):
+    room = Room(tmp_path, Catalog({"902": Kind("902", "info", "Ours", "d", mail=False)}))
+    assert room.refusal(EVERYTHING, do="event", code="902")[0] == "denied"
+    room.outbox.close()
+
+
+@pytest.mark.parametrize("do", [None, "", "History", "history ", "obey", "__init__", 1, [], {}, ["history"]])
+def test_a_word_that_is_none_is_refused(room, do):
+    assert room.refusal(do=do) == ("bad-request", "unknown word")
+
+
+# The catalogue
+
+
+def test_the_catalogue_comes_in_order_of_code(room):
+    *kinds, end = room.ask(do="catalog")
+    codes = [line["kind"]["code"] for line in kinds]
+    assert codes == sorted(KINDS.kinds)
+    assert end == {"end": {"problem": ""}}
+
+
+def test_a_kind_is_told_whole(room):
+    found = {line["kind"]["code"]: line["kind"] for line in room.ask(do="catalog")[:-1]}
+    assert found["303"] == {
+        "code": "303",
+        "type": "fault",
+        "name": "Audit log space: minor threshold exceeded",
+        "description": KINDS["303"].description,
+        "mail": True,
+    }
+    assert found["306"]["mail"] is False
+
+
+def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
+    kinds = Catalog({"700": Kind("700", "info", "Ours", "d")})
+    room = Room(tmp_path, kinds, "events.toml: it is broken (at line 3, column 7)")
+    *found, end = room.ask(do="catalog")
+    room.outbox.close()
+    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902"]
+    assert end == {"end": {"problem": "events.toml: it is broken (at line 3, column 7)"}}
+
+
+def test_the_state_tells_the_catalogs_problem(tmp_path):
+    room = Room(tmp_path, problem="events.toml: broken")
+    assert room.ask(do="state") == {"state": {"problem": "", "waiting": 3, "catalog": "events.toml: broken"}}
+    room.outbox.close()
+
+
+# Email content
+
+
+@pytest.mark.parametrize("code", ["303", "901", "998", "000"])
+def test_any_code_has_its_mail(room, code):
+    assert room.ask(do="content", code=code)[0]["content"]["subject"].startswith(f"[{KINDS[code].type} {code}] ")
+
+
+@pytest.mark.parametrize("code", [None, "", "30", "3033", "303\n", " 303", 303, [], {}, "٣٠٣", "\ud800", "../"])
+def test_a_code_that_is_none_has_no_mail(room, code):
+    assert room.refusal(do="content", code=code) == ("bad-request", "a code has three digits")
+
+
+def test_without_a_thread_a_request_is_refused_and_the_next_one_served(room):
+    with no_thread():
+        assert room.refusal(do="content", code="303")[0] == "exhausted"
+    assert room.ask(do="content", code="303")[0]["content"]
+
+
+def test_requests_whose_callers_left_fill_no_memory_and_no_place_of_another_user(room):
+    # The thread is held at the first: nothing of the others is begun.
+    go = threading.Event()
+    room.bell.waits = lambda: go.wait(SECONDS)
+    one = Peer(USER, EVERYTHING)
+    held = [room.requests.obey({"do": "history"}, one)]
+    with pytest.raises(RequestError, match="this user asks for too much already"):
+        for _ in range(1000):
+            held.append(room.requests.obey({"do": "content", "code": "303"}, one))
+    assert len(held) == 4
+    held.append(room.requests.obey({"do": "content", "code": "303"}, ROOT))
+    go.set()
+
+
+# The history
+
+
+@pytest.mark.parametrize("name", ["from", "to", "type", "code", "sort"])
+@pytest.mark.parametrize("value", [1, None, True, [], ["number"], {}, {"number": 1}])
+def test_a_word_of_another_kind_is_refused_and_no_crash(room, name, value):
+    assert room.refusal(do="history", **{name: value}) == ("bad-request", f"{name} is a text")
+
+
+def test_the_history_comes_with_the_catalogs_problem(tmp_path):
+    room = Room(tmp_path, problem="events.toml: broken")
+    room.outbox.accept([room.ask(do="event", code="303", text="full")])
+    first, end = filter(None, room.ask(do="history", limit=1))
+    room.outbox.close()
+    assert (first["event"]["number"], first["event"]["text"]) == (1, "full")
+    assert end["end"]["catalog_problem"] == "events.toml: broken"
+
+
+def test_a_ledger_that_cannot_be_read_is_told_within_the_answer(room):
+    answer = room.requests.obey({"do": "history"}, ROOT)
+    room.outbox.close()
+    with pytest.raises(NotStored):
+        list(room.lines(answer))
+
+
+# Settings
+
+
+def test_new_settings_reach_the_postman(room):
+    assert room.ask(do="settings-changed") == {"ok": True}
+    assert room.bell.changed == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:DB8::0001", "2001:db8::1"),
+        ("unknown", ""),
+        ("192.0.2.7\nBcc: x@y.example", ""),
+        ("fe80::1%eth0", "fe80::1"),
+        ("fe80::1%a\nBcc: <x@y.example>", "fe80::1"),
+        (7, ""),
+        (None, ""),
+        (["192.0.2.7"], ""),
+    ],
+)
+def test_only_an_address_of_the_network_is_told_of_who_changed_the_settings(room, given, told):
+    room.ask(do="settings-changed", revision="abc", by=given)
+    assert room.bell.told == ("abc", told)
+
+
+# Anything at all
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(), max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=5,
+)
+NAMES = ("code", "text", "source", "time", "from", "to", "type", "sort", "descending", "offset", "limit", "settings")
+REQUESTS = st.fixed_dictionaries(
+    {"do": st.sampled_from(sorted(EVERYTHING))}, optional=dict.fromkeys((*NAMES, "more", "to"), VALUES)
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(request=REQUESTS)
+def test_whatever_is_asked_is_answered_or_refused(room, request):
+    try:
+        answer = room.requests.obey(request, ROOT)
+    except RequestError as refused:
+        assert refused.word in {"bad-request", "unset"}
+        assert refused.reason
+        return
+    answers = list(room.lines(answer)) if isinstance(answer, Iterator) else [answer]
+    for each in answers:
+        assert isinstance(each, Event) or json.dumps(each)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from([each.name for each in dataclasses.fields(SmtpSettings)]), value=VALUES)
+def test_whatever_a_field_of_a_test_is_it_is_refused_or_well(room, name, value):
+    tab = {**FIELDS, "sign_in": "manual", "from_address": "", "sealed": None, name: value}
+    with pytest.raises(RequestError) as caught:
+        room.requests.obey({"do": "test", "settings": tab, "to": ["no address"]}, ROOT)
+    assert caught.value.word == "bad-request"
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 990, 5000])
+@pytest.mark.parametrize("name", ["host", "port", "account", "sealed", "sign_in"])
+def test_nothing_is_nested_too_deep(room, name, depth):
+    request = {"do": "test", "settings": {**FIELDS, "sign_in": "manual", "from_address": "", name: 0}}
+    line = json.dumps(request).replace(f'"{name}": 0', f'"{name}": {"[" * depth}{"]" * depth}')
+    with pytest.raises(RequestError):
+        room.requests.obey(protocol.from_json(line.encode()), ROOT)

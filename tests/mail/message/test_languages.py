@@ -1,0 +1,109 @@
+"""Who gets the mail chooses its language; where they differ, one mail tells everything in each."""
+
+from __future__ import annotations
+
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+import pytest
+
+from device_ui.i18n.translator import load
+from device_ui.mail.catalog import MESSAGE, built_in
+from device_ui.mail.events import CodeCount, Digest, Event
+from device_ui.mail.message.compose import Envelope, compose, compose_digest, compose_test, languages
+from device_ui.settings import recipients
+from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.recipients import Recipient, from_values, to_values
+from device_ui.settings.rules import Invalid
+
+SETTINGS = SmtpSettings("mail.example.com", 587, "Alarms", "alarm@mail.example.com")
+DEVICE = {"name": "NAS", "model": "", "serial": "", "address": "192.0.2.1", "language": "en"}
+EVENT = Event("303", "fault", 1795400602.0, 1795400602.0, "auditd", "98 %", number=7)
+MINOR = built_in()["303"]
+LISTED = (Recipient("a@b.cc"), Recipient("k@b.cc", "info", "ko"), Recipient("e@b.cc", "info", "en"))
+
+
+def read(raw: bytes) -> EmailMessage:
+    found = message_from_bytes(raw, policy=policy.default)
+    assert isinstance(found, EmailMessage)
+    return found
+
+
+def parts(mail: EmailMessage) -> tuple[str, str]:
+    return tuple(mail.get_body((kind,)).get_content() for kind in ("plain", "html"))  # type: ignore[union-attr, return-value]
+
+
+def composed(*codes: str) -> EmailMessage:
+    words = tuple(load(code) for code in codes)
+    return read(compose(EVENT, MINOR, Envelope(SETTINGS, ["a@b.cc"], DEVICE, "x", 1.0, languages=words)))
+
+
+def test_a_korean_mail_is_korean_but_for_what_mail_rules_look_for():
+    mail = composed("ko")
+    plain, page = parts(mail)
+    assert mail["subject"] == "[fault 303] 감사 로그 공간: 1차 임계값 초과 · NAS"
+    assert "유형:" in plain and "장애" in plain and "98 %" in plain and "Type" not in plain
+    assert '<html lang="ko">' in page and "Audit" not in page
+
+
+def test_one_mail_tells_it_in_both_languages_with_one_message_id():
+    mail = composed("en", "ko")
+    plain, page = parts(mail)
+    assert (
+        mail["subject"]
+        == "[fault 303] Audit log space: minor threshold exceeded / 감사 로그 공간: 1차 임계값 초과 · NAS"
+    )
+    assert mail["message-id"] == composed("ko")["message-id"] == composed("en")["message-id"]
+    assert plain.index("Type:") < plain.index("유형:")
+    assert '<html lang="en">' in page and '<div lang="ko">' in page
+
+
+@pytest.mark.parametrize("said", ["refused at " * 350 + "it", "Saved.", "Fan: stopped is damaged: no"])
+def test_the_subject_of_a_message_of_the_system_stays_as_it_came(said):
+    """It is no sentence of ours, whatever it looks like, and it never keeps the mail back."""
+    event = Event("901", "fault", 1.0, 1.0, "root", f"{said}\n\nwhat follows", number=7)
+    envelope = Envelope(SETTINGS, ["k@b.cc"], DEVICE, "x", 1.0, languages=(load("ko"),))
+    digest = Digest(7, "fault", (CodeCount("901", 1, 1.0, 1.0),), ((7, 7),), (event,))
+    mail, gathered = read(compose(event, MESSAGE, envelope)), read(compose_digest(digest, built_in(), envelope))
+    assert mail["subject"] == f"[fault 901] {said} · NAS"
+    assert said in parts(mail)[0]
+    assert said[:150] in parts(gathered)[0]
+
+
+def test_the_test_mail_is_in_the_language_too():
+    mail = read(compose_test(Envelope(SETTINGS, ["k@b.cc"], DEVICE, "x", 1.0, languages=(load("ko"),)), "t"))
+    assert "이메일이 정상 작동합니다" in parts(mail)[0]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "own", "codes"),
+    [
+        (["a@b.cc"], "en", ["en"]),
+        (["a@b.cc"], "ko", ["ko"]),
+        (["k@b.cc"], "en", ["ko"]),
+        (["a@b.cc", "k@b.cc", "e@b.cc"], "en", ["en", "ko"]),
+        (["k@b.cc", "e@b.cc"], "en", ["ko", "en"]),
+        (["stranger@b.cc"], "ko", ["ko"]),
+        ([], "en", ["en"]),
+    ],
+)
+def test_the_languages_of_a_mail_are_those_of_its_recipients(addresses, own, codes):
+    assert [each.code for each in languages(addresses, LISTED, {**DEVICE, "language": own})] == codes
+
+
+def test_the_list_keeps_each_language_and_writes_none_as_before():
+    values = to_values(LISTED)
+    assert list(values.values()) == ["info a@b.cc", "info ko k@b.cc", "info en e@b.cc"]
+    assert from_values(values) == LISTED
+
+
+@pytest.mark.parametrize(
+    "line", ["info xx a@b.cc", "info ko ko a@b.cc", "info  a@b.cc", "ko a@b.cc", "info ko", "info"]
+)
+def test_a_line_with_another_language_breaks_its_rule(line):
+    assert from_values({"recipient_01": line}) == "recipient_01 breaks its rule"
+
+
+def test_a_language_that_is_not_there_is_refused():
+    assert isinstance(recipients.add((), "a@b.cc", "info", "xx"), Invalid)
+    assert isinstance(recipients.change(LISTED, "a@b.cc", "info", "xx"), Invalid)

@@ -1,0 +1,444 @@
+"""The mail hook as a real process: how it starts, how it ends, and what is left when it is killed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from device_ui.errors import HookError
+from device_ui.mail import client
+from device_ui.mail.outbox.outbox import Outbox
+from device_ui.settings import keys, seal
+from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.store import Store
+from tests.helpers.product import PASSWORD, SECONDS, Product, listens, wait_for
+from tests.servers.scripted import ScriptedServer
+
+
+def save(product: Product, port: int, password: str | None = None, **fields: object) -> None:
+    """Put settings for a server on loopback on flash, as the page does, and tell the hook."""
+    account = "alarm@mail.example.com"
+    values = {"host": "127.0.0.1", "port": port, "sender_name": "Alarms", "account": account, "security": "none"}
+    if password is None:
+        settings = SmtpSettings(**{**values, "sign_in": "none", **fields})
+    else:
+        settings = SmtpSettings(**{**values, **fields})
+        sealed = seal.seal(password, keys.load_public(product.folders.public_key), settings.bound_to)
+        settings = SmtpSettings(**{**values, **fields, "sealed": sealed})
+    product.folders.settings.parent.mkdir(exist_ok=True)
+    store = Store(product.folders.settings)
+    if not store.path.exists():
+        # A hook in its first round would find the settings, and hear of them while it tries them: it would begin anew.
+        wait_for(lambda: state(product)["problem"] == "unset", what="the first round")
+    store.save(settings, store.read()[1])
+    client.settings_changed(product.folders.socket, seconds=SECONDS)
+
+
+def state(product: Product) -> dict[str, object]:
+    return dict(client.state(product.folders.socket, seconds=SECONDS))
+
+
+def raise_event(product: Product, code: str = "303", text: str = "full") -> int:
+    return client.raise_event(product.folders.socket, code, text)
+
+
+def ledger(product: Product) -> dict[int, str]:
+    """The text of each event that still waits, by number, as the next process finds it."""
+    outbox = Outbox(product.folders.ledger)
+    try:
+        return {event.number: event.text for event in outbox.waiting(10_000)}
+    finally:
+        outbox.close()
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def about(product: Product, what: str) -> str:
+    """What the system says about the hook's process."""
+    return Path("/proc", str(product.processes["mailhook"].pid), what).read_text()
+
+
+# How it starts
+
+
+def test_the_private_key_is_for_the_hook_alone(product):
+    product.start_hook(umask=0)
+    assert mode(product.folders.private_key) == 0o600
+    assert mode(product.folders.private_key.parent) == 0o700
+    assert mode(product.folders.ledger) == 0o600
+
+
+def test_the_public_key_is_for_everybody(product):
+    product.start_hook(umask=0o077)
+    assert mode(product.folders.public_key) == 0o644
+    assert mode(product.folders.public_key.parent) == 0o755
+    assert mode(product.folders.socket) == 0o666
+
+
+def test_a_core_dump_cannot_be_made(product):
+    product.start_hook()
+    limits = about(product, "limits")
+    line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert line.split()[4:6] == ["0", "0"]
+
+
+def test_a_hook_without_mail_has_no_mail_library(product):
+    product.start_hook()
+    raise_event(product)
+    maps = about(product, "maps")
+    assert "sqlite3" in maps
+    assert "libssl" not in maps and "_ssl." not in maps
+
+
+def test_it_says_where_it_listens(product):
+    product.start_hook()
+    wait_for(lambda: "the mail hook listens at" in product.log("mailhook"))
+    assert f"the mail hook listens at {product.folders.socket}" in product.log("mailhook")
+
+
+def test_a_broken_catalogue_falls_back_to_the_built_in_one_and_is_told(product):
+    product.folders.etc.mkdir()
+    (product.folders.etc / "events.toml").write_text('[303]\ntype = "alarm"\n')
+    product.start_hook()
+    told = f"{product.folders.etc / 'events.toml'}: [303]: type must be info or fault (at line 2, column 1); the built-in catalogue is used"
+    assert told in product.log("mailhook")
+    assert raise_event(product) == 1
+
+
+def test_the_makers_catalogue_decides(product):
+    product.folders.etc.mkdir()
+    text = '[700]\ntype = "info"\nname = "Fan"\ndescription = "A fan."\nmail = false\n'
+    (product.folders.etc / "events.toml").write_text(text)
+    product.start_hook()
+    raise_event(product, "700")
+    assert state(product)["waiting"] == 0
+
+
+def test_a_damaged_ledger_is_kept_told_and_replaced(product):
+    product.folders.ledger.parent.mkdir(parents=True)
+    product.folders.ledger.write_bytes(bytes(8192))
+    product.start_hook()
+    assert "the ledger was damaged; it is kept as ledger.sqlite3.damaged-1" in product.log("mailhook")
+    assert state(product)["set_aside"] == "ledger.sqlite3.damaged-1"
+    assert raise_event(product) == 1
+    assert product.folders.ledger.with_name("ledger.sqlite3.damaged-1").read_bytes() == bytes(8192)
+
+
+def test_a_handed_socket_is_used_and_nothing_is_made(product):
+    """As systemd does it: descriptor 3, LISTEN_PID, LISTEN_FDS."""
+    product.folders.run.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(product.folders.run / "handed.sock"))
+        listener.listen()
+        program = (
+            "import os, sys\n"
+            "os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True)\n"
+            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
+            "os.execv(sys.executable, [sys.executable, '-m', 'device_ui', 'mailhook'])\n"
+        )
+        words = [sys.executable, "-c", program, str(listener.fileno())]
+        process = subprocess.Popen(
+            words, env=product.environment, cwd="/", pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL
+        )
+        try:
+            assert client.raise_event(product.folders.run / "handed.sock", "303", seconds=SECONDS) == 1
+            assert not product.folders.socket.exists()
+        finally:
+            process.terminate()
+            assert process.wait(SECONDS) == 0
+
+
+# A second one
+
+
+def test_a_second_hook_ends_with_one_line_and_leaves_the_first_alone(product):
+    product.start_hook()
+    second = product.command("mailhook")
+    assert second.returncode in (74, 75)
+    assert second.stderr == "device-ui: ledger.sqlite3 could not be stored: database is locked\n"
+    assert raise_event(product) == 1
+    assert list(product.folders.ledger.parent.glob("*damaged*")) == []
+
+
+def test_a_second_hook_does_not_take_the_socket_for_a_moment(product):
+    product.start_hook()
+    before = product.folders.socket.stat()
+    product.command("mailhook")
+    after = product.folders.socket.stat()
+    assert (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(product):
+    product.folders.data.write_text("a file")
+    done = product.command("mailhook")
+    assert done.returncode == 74
+    assert done.stderr == "device-ui: data could not be stored: Not a directory\n"
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_ends_it_soon_and_well(product, number):
+    product.start_hook()
+    raise_event(product)
+    begin = time.monotonic()
+    assert product.stop("mailhook", number) == 0
+    assert time.monotonic() - begin < 10
+    assert "Traceback" not in product.log("mailhook")
+
+
+def test_the_ledger_is_closed_when_it_ends(product):
+    product.start_hook()
+    raise_event(product)
+    product.stop("mailhook")
+    # SQLite takes the -wal into the file, and removes it, when the last connection is closed.
+    assert [each.name for each in product.folders.ledger.parent.glob("ledger*-*")] == []
+    assert ledger(product) == {1: "full"}
+
+
+def test_a_silent_mail_server_does_not_keep_it_from_ending(product):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(SECONDS)
+        product.start_hook()
+        save(product, listener.getsockname()[1])
+        raise_event(product)
+        connection, _ = listener.accept()
+        with connection:
+            begin = time.monotonic()
+            assert product.stop("mailhook") == 0
+            assert time.monotonic() - begin < 15
+    assert ledger(product) == {1: "full"}
+
+
+def test_after_it_ended_the_hook_is_down(product):
+    product.start_hook()
+    product.stop("mailhook")
+    with pytest.raises(HookError) as told:
+        raise_event(product)
+    assert told.value.word == "down"
+
+
+def test_what_was_accepted_outlives_a_kill(product):
+    """Killed in the middle of a storm: every number that was told is there afterwards."""
+    product.start_hook()
+    told: dict[int, str] = {}
+
+    def storm(name: int) -> None:
+        for count in range(10_000):
+            text = f"{name} {count}"
+            try:
+                told[raise_event(product, text=text)] = text
+            except HookError:
+                return
+
+    callers = [threading.Thread(target=storm, args=[name]) for name in range(4)]
+    for caller in callers:
+        caller.start()
+    wait_for(lambda: len(told) >= 100, what="a hundred events")
+    product.stop("mailhook", signal.SIGKILL)
+    for caller in callers:
+        caller.join(SECONDS)
+    kept = ledger(product)
+    assert told.items() <= kept.items()
+    assert list(kept) == list(range(1, len(kept) + 1))
+
+
+def test_after_a_kill_it_starts_again_and_mails_what_waits(product):
+    product.start_hook()
+    numbers = [raise_event(product, text=f"alarm {count}") for count in range(3)]
+    product.stop("mailhook", signal.SIGKILL)
+    with ScriptedServer() as server:
+        product.start_hook()
+        assert raise_event(product) == numbers[-1] + 1
+        save(product, server.port)
+        wait_for(lambda: state(product)["waiting"] == 0, what="the mail")
+        product.stop("mailhook")
+    # Which of them share a mail hangs on when the last one came.
+    found = [re.search(rb"Event numbers?: +([0-9]+)-?([0-9]*)", mail).groups() for mail in server.mails]
+    told = [number for first, last in found for number in range(int(first), int(last or first) + 1)]
+    assert sorted(told) == [1, 2, 3, 4]
+
+
+class Activated:
+    """A hook that is started by whoever calls, as systemd does it."""
+
+    def __init__(self, product: Product) -> None:
+        product.folders.run.mkdir(parents=True)
+        self.product = product
+        listen = ["systemd-socket-activate", "--listen", str(product.folders.socket)]
+        words = [*listen, "--setenv=PYTHONPATH", *(f"--setenv=DEVICE_UI_{each}" for each in ("DATA", "RUN", "ETC"))]
+        self.process = subprocess.Popen(
+            [*words, sys.executable, "-m", "device_ui", "mailhook"],
+            env=product.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(product.folders.socket.exists, what="the socket")
+
+    def __enter__(self) -> Activated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def test_a_hook_that_somebody_else_starts_answers_the_line_that_started_it(product):
+    with Activated(product):
+        assert raise_event(product) == 1
+        assert raise_event(product) == 2
+
+
+def test_a_hook_that_was_handed_its_socket_ends_when_nothing_is_left_to_do(product, tmp_path):
+    """Not the minute of the product: the daemon's own parts with a shorter one."""
+    from device_ui.config import Device
+    from device_ui.mail import daemon
+
+    made = daemon.Daemon(Device.load(product.folders))
+    began = time.monotonic()
+    thread = threading.Thread(target=made._postman.run)
+    thread.start()
+    assert made._hook.serve(0.3, made._postman.is_idle)
+    assert 0.3 <= time.monotonic() - began < SECONDS
+    made._postman.stop()
+    thread.join(SECONDS)
+    made._outbox.close()
+
+
+def test_a_hook_with_mail_that_waits_does_not_end(product):
+    from device_ui.config import Device
+    from device_ui.mail import daemon
+
+    made = daemon.Daemon(Device.load(product.folders))
+    threading.Timer(1.5, made._hook.stop).start()
+    callers = threading.Thread(target=lambda: raise_event(product))
+    callers.start()
+    assert not made._hook.serve(0.3, made._postman.is_idle)
+    callers.join(SECONDS)
+    made._outbox.close()
+
+
+def test_a_hook_whose_postman_breaks_down_ends_as_a_failure(product):
+    code = (
+        "import sys\nfrom device_ui.cli.parser import main\nfrom device_ui.mail.delivery.worker import DeliveryWorker\n"
+    )
+    code += "DeliveryWorker.round = lambda _: sys.exit(0)\nsys.exit(main(['mailhook']))"
+    run = {"env": product.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": SECONDS}
+    done = subprocess.run([sys.executable, "-c", code], **run)
+    assert done.returncode == 70, done.stderr
+    assert "the postman broke down; the mail hook ends" in done.stderr
+    assert "SystemExit: 0\n" in done.stderr
+
+
+# Mail
+
+
+def test_a_mail_arrives_with_the_sealed_password(product):
+    with ScriptedServer() as server:
+        product.start_hook()
+        save(product, server.port, PASSWORD)
+        raise_event(product)
+        wait_for(lambda: server.mails, what="the mail")
+        wait_for(lambda: state(product)["waiting"] == 0)
+        product.stop("mailhook")
+    assert b"Subject: =?utf-8?" in server.mails[0]
+    assert server.verbs.count("AUTH") == 1
+    assert PASSWORD not in product.log("mailhook")
+
+
+def test_a_server_on_the_device_itself_is_refused_unless_it_is_allowed(product):
+    with ScriptedServer() as server:
+        product.spawn("mailhook")  # without --allow-loopback
+        wait_for(lambda: listens(product.folders.socket), what="the hook's start")
+        save(product, server.port)
+        raise_event(product)
+        wait_for(lambda: state(product)["problem"] == "server", what="the refusal")
+        assert state(product)["step"] == "address"
+        product.stop("mailhook")
+    assert server.sessions == []
+
+
+def test_a_refused_login_is_told_and_tried_once_across_a_restart(product):
+    with ScriptedServer({"AUTH": "535 5.7.8 wrong"}) as server:
+        product.start_hook()
+        save(product, server.port, PASSWORD)
+        raise_event(product)
+        wait_for(lambda: state(product)["problem"] == "login refused", what="the refusal")
+        product.stop("mailhook")
+        product.start_hook()
+        raise_event(product)
+        wait_for(lambda: state(product)["problem"] == "login refused", what="the refusal again")
+        product.stop("mailhook")
+    assert server.verbs.count("AUTH") == 1
+    assert ledger(product) == {1: "full", 2: "full"}
+
+
+def test_a_key_that_is_lost_is_told_and_mail_waits(product):
+    with ScriptedServer() as server:
+        product.start_hook()
+        save(product, server.port, PASSWORD)
+        product.stop("mailhook")
+        product.folders.private_key.write_bytes(b"damaged")
+        product.start_hook()
+        raise_event(product)
+        wait_for(lambda: state(product)["problem"] == "password", what="the word")
+        product.stop("mailhook")
+    assert server.sessions == []
+    assert product.folders.private_key.with_name("private.key.damaged-1").read_bytes() == b"damaged"
+
+
+def test_a_missing_certificate_file_of_the_makers_is_told_and_alarms_are_accepted(product):
+    product.start_hook("--ca-file", str(product.folder / "missing.pem"))
+    save(product, 1)
+    assert raise_event(product) == 1
+    wait_for(lambda: state(product)["problem"] == "fault", what="the fault")
+    assert raise_event(product) == 2
+
+
+def test_the_device_tells_its_name_where_it_has_one(product):
+    product.folders.etc.mkdir()
+    (product.folders.etc / "device.toml").write_text('[mail]\nhelo_name = "nas7.example.com"\n')
+    with ScriptedServer() as server:
+        product.start_hook()
+        save(product, server.port)
+        raise_event(product)
+        wait_for(lambda: server.mails, what="the mail")
+        product.stop("mailhook")
+    assert "EHLO nas7.example.com" in [command.replace("ehlo", "EHLO") for command in server.commands]
+
+
+@pytest.mark.parametrize(("is_test", "verdict"), [(False, "delivered"), (True, "try later")])
+def test_a_server_may_be_slow_with_its_word_about_an_alarm_and_not_about_a_test(product, is_test, verdict):
+    """The daemon's own couriers, with half a second for an attempt in the place of a minute."""
+    from device_ui.config import Device
+    from device_ui.mail import daemon
+
+    def slow(session, _line):
+        session.server.stopping.wait(0.8)
+        session.say("250 taken")
+
+    made = daemon.Daemon(Device.load(product.folders), allow_loopback=True)
+    with ScriptedServer({"content": slow}) as server:
+        settings = SmtpSettings("127.0.0.1", server.port, "Alarms", "a@example.com", security="none", sign_in="none")
+        make = partial(made._testing_courier, watch=lambda *_: None) if is_test else made._courier
+        courier = make(settings, "")
+        courier._attempt_seconds = 0.5
+        courier.open()
+        outcome = courier.deliver(["b@example.com"], b"Subject: one\r\n\r\nhello\r\n")["b@example.com"]
+        courier.close()
+    made._hook.stop()
+    made._hook.serve()  # closes what it listens with
+    made._outbox.close()
+    assert outcome.verdict == verdict

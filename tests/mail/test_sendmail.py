@@ -1,0 +1,246 @@
+"""The sendmail door: every caller's own invocation, any message, no relay and no secret."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import io
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_ui.cli.demo_server import Mailbox, Server
+from device_ui.mail import sendmail
+from device_ui.mail.sendmail import Call, Usage
+from tests.helpers.product import Product, free_port, settings_form, wait_for
+
+HTML = b"Subject: x\nContent-Type: text/html\n\n"
+MESSAGE = b"To: root\nSubject: SMART error\n\nDevice: /dev/sda\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("-FCronDaemon -i -B8BITMIME -oem root", Call("CronDaemon", False, "m", ("root",))),
+        ("-FAnacron -odi root", Call("Anacron", True, "m", ("root",))),
+        ("-t", Call()),
+        ("-oi -t", Call(dot_ends=False)),
+        ("-f fail2ban@host root@localhost", Call(recipients=("root@localhost",))),
+        ("-i -f root -- -odd-name", Call(dot_ends=False, recipients=("-odd-name",))),
+        ("root -oi", Call(dot_ends=False, recipients=("root",))),
+        ("-bm -v -n -N never -O Timeout=1 root", Call(recipients=("root",))),
+        ("-bs", Call(mode="s")),
+        ("-q", Call(mode="q")),
+        ("-bd -q30m", Call(mode="q")),
+    ],
+)
+def test_flags_are_understood_as_callers_mean_them(words, call):
+    assert sendmail.understand(words.split()) == call
+
+
+@pytest.mark.parametrize("words", [["-Z"], ["--nonsense"], ["-F"]])
+def test_flags_that_nobody_knows_are_told(words):
+    with pytest.raises(Usage):
+        sendmail.understand(words)
+
+
+@pytest.mark.parametrize(
+    ("raw", "call", "kept"),
+    [
+        (b"a\n.\nb\n", Call(dot_ends=True), b"a\n"),
+        (b"a\n.\nb\n", Call(dot_ends=False), b"a\n.\nb\n"),
+        (b"a\r\n.\r\nb", Call(dot_ends=True), b"a\r\n"),
+        (b"..\n", Call(dot_ends=True), b"..\n"),
+        (b"", Call(), b""),
+        (b"x" * 65536 + b".\ny\n", Call(), b"x" * 65536 + b"\ny\n"),  # the rest of a long line is no lone dot
+    ],
+)
+def test_a_lone_dot_ends_a_message_unless_it_is_told_otherwise(raw, call, kept):
+    assert sendmail.read(io.BytesIO(raw), call) == kept
+
+
+@pytest.mark.parametrize(
+    ("raw", "size"),
+    [((b"x" * 999 + b"\n") * 20_000, 256 * 1024), (b"x" * 1_000_000, 65536), (b"x" * 999_999 + b"\n", 65537)],
+)
+def test_a_message_that_does_not_end_is_read_and_cut(raw, size):
+    stream = io.BytesIO(raw)
+    assert len(sendmail.read(stream, Call())) == size
+    assert stream.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("raw", "subject", "text"),
+    [
+        (MESSAGE, "SMART error", "Device: /dev/sda"),
+        ("Subject: =?utf-8?b?6rmA?= x\n\n김\n".encode(), "김 x", "김"),
+        ("Subject: 김\n\n김\n".encode(), "김", "김"),
+        (b"Subject: a\n b\n\tc\n\nx", "a b c", "x"),
+        (b"\nno header\n", "(no subject)", "no header"),
+        (b"", "(no subject)", ""),
+        (b"Subject: x\nContent-Type: text/plain; charset=nonsense\n\ny\xff", "x", "y\ufffd"),
+        (b"Subject: x\nContent-Type: text/plain; charset=hex\n\ny", "x", "y"),
+        (b"Subject: x\nContent-Type: text/html\n\n<p>one<b> two</b></p><p>three", "x", "one\ntwo\nthree"),
+        (b"Subject: x\nContent-Transfer-Encoding: base64\n\nAAA", "x", None),
+        (b"Subject: x\nContent-Type: multipart/mixed\n\nno boundary", "x", None),
+        (b"Subject: x\nContent-Type: image/png\n\n\x89PNG", "x", "Subject: x\nContent-Type: image/png\n\n\ufffdPNG"),
+        (b"ALERT: disk 3 failed, array degraded\n", "(no subject)", "ALERT: disk 3 failed, array degraded"),
+        (b"RAID: degraded\nDisk: sdb\n\nrest\n", "(no subject)", "RAID: degraded\nDisk: sdb\n\nrest"),
+        (b"Subject: " + b"a " * 32000 + b"\n\ny", "a " * 99 + "a", "y"),
+        (b"Subject: x\nTo: " + b"(" * 64000 + b"\n\ny", "x", "y"),
+        (HTML + b"<style>h1 {}</style><STYLE>h2 {}</STYLE><title>t</title>y", "x", "y"),
+        (HTML + b"<script>if (1 < 2) {}</script>&lt;y&gt;&nbsp;<!-- z -->z", "x", "<y>\nz"),
+        (HTML + b"<style>h1 {} y", "x", (HTML + b"<style>h1 {} y").decode()),
+    ],
+)
+def test_what_can_be_read_of_a_message_is_kept(raw, subject, text):
+    message = sendmail.parse(raw, Call())
+    assert message.subject == subject
+    assert text is None or message.text == text
+
+
+def test_the_text_part_is_taken_before_the_html_part():
+    raw = (
+        b"Subject: x\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=b\n\n"
+        b"--b\nContent-Type: text/html\n\n<p>html\n--b\nContent-Type: text/plain\n\nplain\n--b--\n"
+    )
+    assert sendmail.parse(raw, Call()).text == "plain"
+
+
+@pytest.mark.parametrize("name", ["Subject", "To", "X-Spam"])
+def test_an_endless_header_field_is_parsed_in_part(name):
+    raw = f"{name}: a@b.c,".encode() + b"\n a@b.c," * 30_000 + b"\n\ny"  # folded, so that no line is long
+    mail = email.message_from_bytes(raw, policy=sendmail.BOUNDED)
+    assert 800 < len(mail[name]) <= 1000
+
+
+@given(st.binary(max_size=400) | st.text(max_size=200).map(lambda text: b"Subject: " + text.encode("utf-8", "replace")))
+@settings(max_examples=300, deadline=None)
+def test_no_message_is_too_broken_to_be_kept(raw):
+    message = sendmail.parse(raw, Call())
+    assert message.subject and "\n" not in message.subject
+    assert len(sendmail.as_text(message)) < 10_000
+
+
+def test_the_recipients_it_named_are_told_in_it():
+    message = sendmail.parse(b"To: a@b.c, d@e.f\nSubject: x\n\ny", Call())
+    assert sendmail.as_text(message) == "x\nTo: a@b.c, d@e.f\n\ny"
+    assert sendmail.as_text(sendmail.parse(MESSAGE, Call(recipients=("root",)))).splitlines()[1] == "To: root"
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "told"),
+    [
+        ("CronDaemon", "From: root <a@b.c>", "CronDaemon (root)"),
+        ("", "From: mdadm monitoring <root@nas>", "mdadm monitoring (root)"),
+        ("", "From: =?utf-8?b?6rmA?= <a@b.c>", "김 (root)"),
+        ("", "From: root@nas", "root"),
+        ("", "From: <((", "root"),
+        ("", "X: y", "root"),
+        ("a\nb", "X: y", "a b (root)"),
+        ("x" * 500, "X: y", "x" * 60 + " (root)"),
+    ],
+)
+def test_the_source_is_the_name_that_the_caller_gave_with_its_user(name, header, told):
+    call = Call(name)
+    assert sendmail.source(call, sendmail.parse(f"{header}\n\ny".encode(), call)) == told
+
+
+def texts(product: Product) -> list[tuple[str, str, str]]:
+    product.stop("mailhook")
+    with closing(sqlite3.connect(product.folders.ledger)) as ledger:
+        return ledger.execute("SELECT code, source, text FROM event ORDER BY number").fetchall()
+
+
+def link(product: Product) -> Path:
+    """``/usr/sbin/sendmail`` as an installation has it: a program of that name that is this product."""
+    program = product.folder / "sendmail"
+    program.write_text(f"#!{sys.executable}\nimport sys\nfrom device_ui.cli.parser import main\nsys.exit(main())\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_the_command_makes_an_event_of_it(product):
+    product.start_hook()
+    done = product.command("sendmail", "-i", "-FCronDaemon", "root", input=MESSAGE.decode())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert texts(product) == [("901", "CronDaemon (root)", "SMART error\nTo: root\n\nDevice: /dev/sda")]
+
+
+def test_a_program_of_that_name_is_the_same_command(product):
+    product.start_hook()
+    done = subprocess.run([link(product), "-t"], input=MESSAGE, env=product.environment, timeout=30)
+    assert done.returncode == 0
+    assert [text.partition("\n")[0] for _, _, text in texts(product)] == ["SMART error"]
+
+
+@pytest.mark.parametrize(("words", "code"), [(["-bs"], 64), (["-bp"], 64), (["root"], 75)])
+def test_what_it_cannot_do_it_says(product, words, code):
+    done = product.command("sendmail", *words, input="x\n")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
+
+
+def test_the_longest_message_is_cut_and_accepted(product):
+    product.start_hook()
+    for text in ("x" * 100_000, "김" * 100_000, "😀" * 50_000, "\x01" * 50_000, '"\\' * 50_000):
+        done = product.command("sendmail", "root", input=f"Subject: {text}\n\n{text}\n")
+        assert done.returncode == 0, done.stderr
+    assert all(len(text) <= 10_000 and text.endswith("[… cut]") for _, _, text in texts(product))
+
+
+def test_it_is_delivered_with_its_own_subject_and_body(product, tmp_path):
+    mailbox = Mailbox(tmp_path / "demo", out=io.StringIO())
+    server = Server(mailbox, free_port())
+    server.start()
+    try:
+        product.start_hook("--ca-file", str(mailbox.ca_file))
+        product.save(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
+        assert product.command("sendmail", "someone@elsewhere.example", input=MESSAGE.decode()).returncode == 0
+        wait_for(lambda: [each for each in mailbox.folder.glob("*.eml") if each.stat().st_size], what="the mail")
+        wait_for(lambda: product.state()["waiting"] == 0, what="the record")
+    finally:
+        server.shutdown()
+        server.server_close()
+    raw = next(iter(mailbox.folder.glob("*.eml"))).read_bytes()
+    mail = email.message_from_bytes(raw, policy=email.policy.default)
+    assert mail["Subject"] == "[fault 901] SMART error · Storage appliance"
+    assert mail["To"] == mailbox.account  # the device's own list, whoever was named: this door is no relay
+    assert "Device: /dev/sda" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+
+
+def test_a_caller_outside_the_group_is_denied_and_never_meets_a_secret(product):
+    product.start_hook()
+    done = product.command("sendmail", "root", input="x\n")
+    assert done.returncode == 0
+    child = (
+        "import os, sys\nsys.path[:0] = sys.argv[1].split(os.pathsep)\nfrom device_ui.cli.parser import main\n"
+        "sys.argv = ['sendmail', 'root']\nimport argparse, email.policy, html.parser, getopt, locale, pwd, shutil\n"
+        "import device_ui.mail.sendmail, device_ui.config, json, socket\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\nsys.exit(main())"
+    )
+    for folder in (product.folder, *product.folder.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    done = subprocess.run(
+        [sys.executable, "-c", child, os.pathsep.join(sys.path)],
+        env=product.environment,
+        input="x\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (77, ""), done.stderr
+    assert "may not ask" in done.stderr
+
+
+def test_a_closed_standard_input_is_told_in_one_line(product):
+    product.start_hook()
+    words = ["sh", "-c", f"exec {sys.executable} -m device_ui sendmail root <&-"]
+    done = subprocess.run(words, env=product.environment, cwd="/", capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (71, "", 1), done.stderr

@@ -1,0 +1,342 @@
+"""The mail of many events and the test mail: what a reader finds in them, and that nothing typed can add to them."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import time
+from email import message_from_bytes, policy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_ui.mail import catalog
+from device_ui.mail.catalog import Catalog, Kind
+from device_ui.mail.events import CodeCount, Digest, Event
+from device_ui.mail.ipc.requests import cleaned
+from device_ui.mail.message.compose import Envelope, compose_digest, compose_test
+from device_ui.settings.fields import SmtpSettings
+
+NOON = 1795348800.0  # 2026-11-22 12:00 UTC
+NOON_TEXT, LATER_TEXT = "2026-11-22 12:00:00 +00:00 (UTC)", "2026-11-22 12:00:09 +00:00 (UTC)"
+LEDGER = "0123456789abcdef"
+KINDS = catalog.built_in()
+DEVICE = {"name": "Storage", "model": "SA-100", "serial": "S-4711", "address": "192.0.2.7"}
+TAGS = set("html head meta title body h1 p table tr th td ul li br".split())
+HOSTILE = [
+    "a\nBcc: evil@example.com",
+    "a\n\nbody",
+    ".\nQUIT",
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "&lt;b&gt; & &amp;",
+    "=?utf-8?b?Qm9zcw==?=",
+    "a\u2028Bcc: x@y.zz",
+    "\u202eevil",
+    "From me",
+    "경보 · 기억장치 😀",
+    "x" * 4000,
+    "Event numbers: 999",
+]
+
+
+@pytest.fixture(autouse=True)
+def in_utc():
+    """Times are told in the device's zone."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    yield
+    os.environ.pop("TZ")
+    if before is not None:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+def event(number, code="303", text="full", source="auditd", at=NOON, **fields):
+    return Event(code, "fault", at, at, source, text, number=number, **fields)
+
+
+def digest_of(*events, codes=None, ranges=None, count=None):
+    """A digest of these events; `count` events of their first code if there are more than are listed."""
+    codes = codes or [CodeCount(events[0].code, count or len(events), events[0].time, events[-1].time)]
+    numbers = [each.number for each in events]
+    return Digest(numbers[0], "fault", codes, ranges or [(numbers[0], numbers[-1])], events)
+
+
+def envelope(device=DEVICE, recipients=("me@example.com",), sender="Lamp", removed=0):
+    tab = SmtpSettings("mail.example.com", 587, sender, "lamp@example.com")
+    return Envelope(tab, recipients, device, LEDGER, NOON + 60, removed)
+
+
+def composed(digest, kinds=KINDS, **fields):
+    return compose_digest(digest, kinds, envelope(**fields))
+
+
+def parsed(raw):
+    return message_from_bytes(raw, policy=policy.default)
+
+
+def text_of(raw):
+    """The text part with LF line ends."""
+    return parsed(raw).get_body(("plain",)).get_content().replace("\r\n", "\n")
+
+
+def html_of(raw):
+    return parsed(raw).get_body(("html",)).get_content().replace("\r\n", "\n")
+
+
+def rows(text):
+    """The table's rows: name and value."""
+    return dict(re.findall(r"^([A-Z][^:\n]*): +(.+)$", text, re.MULTILINE))
+
+
+TWO = digest_of(
+    event(2),
+    event(3, "304", "fuller", at=NOON + 9),
+    codes=[CodeCount("303", 4011, NOON, NOON + 9), CodeCount("304", 1, NOON + 9, NOON + 9)],
+    ranges=[(2, 4012), (4020, 4020)],
+)
+
+
+# What it tells
+
+
+def test_the_subject_counts_and_names_what_came_most_often():
+    name = "Audit log space: minor threshold exceeded"
+    assert parsed(composed(TWO))["subject"] == f"[4012 faults] {name} and 1 other kind · Storage"
+
+
+@pytest.mark.parametrize(("others", "told"), [(0, " · "), (1, " and 1 other kind · "), (2, " and 2 other kinds · ")])
+def test_the_subject_counts_the_other_kinds(others, told):
+    codes = [CodeCount(code, count, NOON, NOON) for code, count in (("303", 9), ("304", 2), ("301", 3))[: others + 1]]
+    assert told in parsed(composed(digest_of(event(1), codes=codes)))["subject"]
+
+
+def test_each_code_has_its_count_its_first_and_its_last_time():
+    told = rows(text_of(composed(TWO)))
+    assert told["Event 303"] == f"Audit log space: minor threshold exceeded: 4011 times, {NOON_TEXT} to {LATER_TEXT}"
+    assert told["Event 304"] == f"Audit log space: major threshold exceeded: once, {LATER_TEXT}"
+
+
+def test_all_numbers_are_told():
+    assert rows(text_of(composed(TWO)))["Event numbers"] == "2-4012, 4020"
+
+
+def test_type_and_device_are_told():
+    told = rows(text_of(composed(TWO)))
+    assert {name: told[name] for name in ("Type", "Device", "Model", "Serial number", "Address")} == {
+        "Type": "fault",
+        "Device": "Storage",
+        "Model": "SA-100",
+        "Serial number": "S-4711",
+        "Address": "192.0.2.7",
+    }
+
+
+def test_each_listed_event_is_told_with_its_text():
+    text = text_of(composed(TWO))
+    assert f"2: {NOON_TEXT}, 303 Audit log space: minor threshold exceeded (auditd)\n    full\n" in text
+    assert f"3: {LATER_TEXT}, 304 Audit log space: major threshold exceeded (auditd)\n    fuller\n" in text
+
+
+def test_what_is_not_listed_is_counted():
+    assert "and 4010 more, which the History page lists" in text_of(composed(TWO))
+
+
+def test_a_digest_that_lists_all_counts_no_more():
+    assert "more, which" not in text_of(composed(digest_of(event(1), event(2))))
+
+
+def test_both_parts_tell_the_same():
+    text, page = text_of(composed(TWO)), html.unescape(html_of(composed(TWO)))
+    for value in rows(text).values():
+        assert value in page
+    assert page.count("<li>") == 3
+
+
+def test_an_unknown_code_is_told_so():
+    told = text_of(composed(digest_of(event(1, "998"), event(2, "998"))))
+    assert rows(told)["Event 998"].startswith("Unknown event: 2 times")
+
+
+def test_times_that_are_not_known_are_told_so():
+    digest = digest_of(event(1, at=0.0, clock="@boot 5.000"), event(2, at=0.0, clock="@boot 6.000"))
+    told = text_of(composed(digest))
+    assert rows(told)["Event 303"].endswith("2 times, time not known (the device's clock was not set)")
+    assert "1: not known (the device's clock was not set), 303 " in told
+
+
+def test_it_is_dated_by_its_first_event_that_has_a_date():
+    digest = digest_of(event(1, at=0.0, clock="@boot 5.000"), event(2), event(3, at=NOON + 9))
+    assert parsed(composed(digest))["date"].datetime.timestamp() == NOON
+
+
+def test_without_any_date_it_is_dated_now_and_never_1970():
+    digest = digest_of(event(1, at=0.0, clock="@boot 5.000"))
+    assert parsed(composed(digest))["date"].datetime.timestamp() == NOON + 60
+
+
+def test_what_the_ledger_removed_unmailed_is_told():
+    told = "37 events were removed before they could be mailed: the ledger was full."
+    assert rows(text_of(composed(TWO, removed=37)))["Not mailed"] == told
+    assert "Not mailed" not in text_of(composed(TWO))
+
+
+def test_its_message_id_is_its_name_and_never_changes():
+    ids = {str(parsed(composed(TWO, sender=name))["message-id"]) for name in ("Lamp", "Other")}
+    assert ids == {f"<2.{LEDGER}@device-ui.internal>"}
+    assert composed(TWO).count(b"Message-ID:") == 1
+
+
+# Messages of the system, and long texts
+
+MESSAGE = "Cron <root@box> backup\n\nNo space left on device.\nSee the log."
+
+
+def test_a_message_of_the_system_is_told_in_full():
+    text = text_of(composed(digest_of(event(1, "901", MESSAGE, ""), event(2, "901", "mdadm: degraded", ""))))
+    assert f"1: {NOON_TEXT}, 901 Cron <root@box> backup\n    No space left on device.\n    See the log.\n" in text
+    assert f"2: {NOON_TEXT}, 901 mdadm: degraded\n" in text
+
+
+def test_ten_long_messages_are_told_in_full():
+    texts = [f"subject {number}\n" + f"{number}" * 9900 for number in range(10)]
+    text = text_of(composed(digest_of(*[event(n + 1, "901", each) for n, each in enumerate(texts)])))
+    assert [f"{number}" * 9900 in text for number in range(10)] == [True] * 10
+
+
+def test_beyond_a_hundred_thousand_characters_there_are_excerpts():
+    texts = [f"{number % 10}" * 4000 for number in range(100)]
+    text = text_of(composed(digest_of(*[event(n + 1, "303", each) for n, each in enumerate(texts)])))
+    listed = [len(each) for each in re.findall(r"^    ([0-9]+)(?: \[…\])?$", text, re.MULTILINE)]
+    assert listed[:24] == [4000] * 24
+    assert listed[-50:] == [200] * 50
+    assert sum(listed) <= 100_000 + 100 * 200
+
+
+def test_a_short_text_is_told_whole_however_many_came_before():
+    texts = ["x" * 10_000] * 12 + ["a short one\nof two lines"]
+    text = text_of(composed(digest_of(*[event(n + 1, "303", each) for n, each in enumerate(texts)])))
+    assert "    a short one\n    of two lines\n" in text
+
+
+@pytest.mark.parametrize("letter", ["x", "&", '"', "경", "😀", "\n"])
+@pytest.mark.parametrize("first_line", [True, False])
+def test_the_longest_digest_is_one_that_servers_take(letter, first_line):
+    """Postfix takes 10,240,000 bytes unless told otherwise."""
+    text = letter * 10_000 if first_line else "s\n" + letter * 9_998
+    raw = composed(digest_of(*[event(n, "901", text) for n in range(1, 101)]))
+    assert len(raw) < 3_000_000
+
+
+# Hostile texts
+
+
+def assert_sound(raw, recipients=1):
+    """One mail, one of each header, two parts, lines that every server takes."""
+    names = [name.lower() for name in parsed(raw).keys()]  # noqa: SIM118
+    assert sorted(names) == sorted(
+        ["from", "to", "subject", "date", "message-id", "auto-submitted", "mime-version", "content-type"]
+    )
+    assert max(len(line) for line in raw.split(b"\r\n")) <= 998
+    assert raw.count(b"\n") == raw.count(b"\r\n")
+    assert raw.isascii()
+    assert [part.get_content_type() for part in parsed(raw).iter_parts()] == ["text/plain", "text/html"]
+    assert len(parsed(raw)["to"].addresses) == recipients
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("code", ["303", "901"])
+def test_no_text_adds_a_header_or_markup(hostile, code):
+    raw = composed(digest_of(event(1, code, hostile, hostile.replace("\n", " ")[:100]), event(2)))
+    assert_sound(raw)
+    page = html_of(raw)
+    assert set(re.findall(r"<([a-z0-9]+)", page)) <= TAGS
+    assert rows(text_of(raw))["Event numbers"] == "1-2"
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_name_adds_a_header_or_markup(hostile):
+    name = cleaned(hostile.replace("\n", " "), 100)
+    kinds = Catalog({"303": Kind("303", "fault", name, name)})
+    raw = composed(digest_of(event(1), event(2)), kinds, sender=name, device={**DEVICE, "name": name})
+    assert_sound(raw)
+    assert "<script" not in html_of(raw)
+    assert "<img" not in html_of(raw)
+
+
+def test_korean_arrives_as_it_was_typed():
+    kinds = Catalog({"303": Kind("303", "fault", "감사 로그 공간", "설명")})
+    raw = composed(digest_of(event(1, text="가득 참", source="감사"), event(2)), kinds, sender="저장 장치")
+    assert parsed(raw)["subject"].replace(" ", "") == "[2 faults] 감사 로그 공간 · Storage".replace(" ", "")
+    assert str(parsed(raw)["from"]) == "저장 장치 <lamp@example.com>"
+    assert "303 감사 로그 공간 (감사)\n    가득 참\n" in text_of(raw)
+
+
+def test_twenty_recipients_are_all_named():
+    recipients = [f"operator-number-{number}@storage.example.com" for number in range(20)]
+    raw = composed(TWO, recipients=recipients)
+    assert_sound(raw, 20)
+    assert [str(each.addr_spec) for each in parsed(raw)["to"].addresses] == recipients
+
+
+def test_five_hundred_ranges_fit_the_lines():
+    raw = composed(
+        digest_of(event(1), codes=[CodeCount("303", 900, NOON, NOON)], ranges=[(n, n) for n in range(1, 1800, 2)])
+    )
+    assert_sound(raw)
+    assert rows(text_of(raw))["Event numbers"].endswith("997, 999, and 400 more up to 1799")
+
+
+ANY = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    text=ANY.map(lambda text: cleaned(text, 4000)), source=ANY.map(lambda text: cleaned(text.replace("\n", " "), 100))
+)
+def test_any_text_makes_a_sound_mail_and_arrives(text, source):
+    raw = composed(digest_of(event(1, text=text, source=source), event(2)))
+    assert_sound(raw)
+    told = text_of(raw)
+    assert text.replace("\n", "\n    ") in told
+    assert source in told
+
+
+# The test mail
+
+
+def test_the_test_mail_says_that_it_is_one():
+    raw = compose_test(envelope(), "f00d")
+    assert_sound(raw)
+    assert parsed(raw)["subject"] == "[test] E-mail works · Storage"
+    assert text_of(raw).startswith(
+        'E-mail works\n\nSomebody pressed "Send test email" on this device, or ran device-ui test. '
+        "Its alarms will come to you like this.\n"
+    )
+    assert rows(text_of(raw))["Sent"] == "2026-11-22 12:01:00 +00:00 (UTC)"
+
+
+def test_the_test_mail_has_an_id_that_no_event_can_have():
+    assert parsed(compose_test(envelope(), "f00d"))["message-id"] == f"<test.f00d.{LEDGER}@device-ui.internal>"
+
+
+def test_the_test_mail_is_dated_now():
+    assert parsed(compose_test(envelope(), "f00d"))["date"].datetime.timestamp() == NOON + 60
+
+
+def test_the_test_mail_leaves_out_what_the_device_does_not_know():
+    told = rows(text_of(compose_test(envelope({**DEVICE, "model": "", "serial": ""}), "f00d")))
+    assert set(told) == {"Sent", "Device", "Address"}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_name_adds_to_the_test_mail(hostile):
+    name = cleaned(hostile.replace("\n", " "), 100)
+    raw = compose_test(envelope({**DEVICE, "name": name, "model": name}, sender=name), "f00d")
+    assert_sound(raw)
+    assert "<script" not in html_of(raw)
+    assert "<img" not in html_of(raw)
