@@ -20,6 +20,7 @@ import urllib.parse
 import wsgiref.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ ADMIN_PASSWORD = "a plain sentence for tests"
 # Satisfies the manual's rules.
 PASSWORD = "Kp7!vRw2#Zt9"
 SECONDS = 20.0
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Make a folder a read-only file system for every process of this machine."""
+    run = partial(subprocess.run, check=True, timeout=SECONDS)
+    run(["mount", "--bind", folder, folder])
+    try:
+        run(["mount", "-o", "remount,bind,ro", folder])
+        yield
+    finally:
+        run(["umount", "--lazy", folder])
 
 
 def free_port() -> int:

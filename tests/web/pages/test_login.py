@@ -24,6 +24,7 @@ from tests.helpers.product import (
     Product,
     choose_password,
     raw,
+    read_only,
     settings_form,
     wait_for,
     wsgi,
@@ -232,15 +233,10 @@ def test_of_two_set_ups_at_once_one_gets_in(fresh):
 def test_a_set_up_that_cannot_be_stored_is_told_and_can_be_tried_again(fresh):
     code, folder = fresh.code, fresh.record.parent
     whole = fresh.record.read_bytes()
-    # A folder stands where the new file is to be written, so that the write fails.
-    blocker = folder / ".administrator.toml.new"
-    blocker.mkdir()
-    try:
+    with read_only(folder):
         page = set_up(fresh, code)
-    finally:
-        blocker.rmdir()
     assert page.status == 507
-    assert problem(page) == "The file administrator.toml could not be stored: Is a directory."
+    assert problem(page) == "The file administrator.toml could not be stored: Read-only file system."
     assert "the administrator's password was not set: administrator.toml could not be" in fresh.product.log("web")
     assert fresh.record.read_bytes() == whole
     assert set_up(fresh, code).status == 303

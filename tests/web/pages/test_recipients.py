@@ -13,7 +13,7 @@ import pytest
 
 from device_ui.cli.demo_server import Mailbox, Server
 from tests.helpers import document
-from tests.helpers.product import Browser, Page, Product, free_port, settings_form, wait_for
+from tests.helpers.product import Browser, Page, Product, free_port, read_only, settings_form, wait_for
 from tests.web.pages.test_smtp import small_flash
 
 NOBODY = "Nobody is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved."
@@ -125,12 +125,8 @@ def test_a_folder_in_the_place_of_the_list_is_set_aside_and_the_list_can_be_save
 
 def test_what_flash_does_not_take_is_not_called_done(product, page):
     do(page, "add", "first@example.com")
-    obstacle = product.folders.recipients.with_name(".recipients.toml.new")
-    obstacle.mkdir()
-    try:
+    with read_only(product.folders.recipients.parent):
         answer = do(page, "add", "second@example.com")
-    finally:
-        obstacle.rmdir()
     assert answer.status == 507
     assert "Nothing was changed. The file recipients.toml could not be stored" in answer.text
     assert 'value="second@example.com"' in answer.text
