@@ -235,7 +235,7 @@ def test_a_typing_error_in_device_toml_is_one_line_and_no_spinning(device: Machi
     device.run(f"cp /etc/device-ui/device.toml /root/ && {MISTYPE}")
     with waiting_event(device) as answer:
         assert "device-ui check" in Visitor(device).get("/smtp").text
-        device.run("sleep 60")
+        device.run("sleep 30")
         both_wait(device, f"--since=@{begun}")
         device.run(CORRECT)
         number = accepted(answer)
@@ -244,13 +244,16 @@ def test_a_typing_error_in_device_toml_is_one_line_and_no_spinning(device: Machi
 
 
 def both_wait(device: Machine, journal: str) -> None:
-    """Assert that both processes wait for the maker's file: one line and no restart of each, and everything that shows why."""
+    """Assert that both processes wait for the maker's file: one line a process, no restart, and everything that shows why.
+
+    A page that no client asks for ends after a minute, and the next client starts another.
+    """
     assert Visitor(device).get("/smtp").status == 503
     assert TYPING_ERROR in device.run("systemctl status --no-pager --lines=0 device-ui-mailhook.service", check=False)
     assert TYPING_ERROR in device.run("device-ui check", check=False)
     for unit in UNITS:
         lines = device.run(f"journalctl --no-pager --quiet {journal} --unit={unit}")
-        assert lines.count(TYPING_ERROR) == 1, lines
+        assert lines.count(TYPING_ERROR) == lines.count(f"Started {unit}") in (1, 2), lines
         assert device.run(f"systemctl show --property=NRestarts --value {unit}") == "0"
 
 
