@@ -346,7 +346,7 @@ def test_no_library_is_used_that_is_not_told():
 
 # The pages of a form that came too late are those of a table; the page that another language was chosen on has a pattern.
 REDIRECTS = (
-    r"'/[a-z/-]*'|wanted\.entrance\(self\.entrance\(\)\)|page or wanted\.checked\(text\(form, wanted\.FIELD\)\) or '/smtp'"
+    r"'/[a-z/-]*'|return_path\.entrance\(self\.entrance\(\)\)|page or return_path\.checked\(text\(form, return_path\.FIELD\)\) or '/smtp'"
     r"|page if PAGE_PATTERN\.fullmatch\(page\) else '/'"
 )
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.events import Delivery, Event
-from device_ui.mail.message import format
+from device_ui.mail.message import format as message_format
 from device_ui.mail.message.format import moment
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.search import SOON, SORTS, Query, find
@@ -104,9 +104,9 @@ def _told(
         "seconds": event.time or None,
         "type": event.type,
         "code": event.code,
-        "name": format.name(event, catalog[event.code]),
+        "name": message_format.name(event, catalog[event.code]),
         "source": event.source,
-        "text": format.text(event),
+        "text": message_format.text(event),
         "state": state(event.waiting or bool(open_), [each.verdict for each in deliveries]),
         "mail": event.mail,
         "deliveries": [*map(_delivery, deliveries), *open_],

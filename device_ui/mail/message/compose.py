@@ -24,7 +24,7 @@ from pathlib import Path
 from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, spoken
 from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.events import Digest, Event
-from device_ui.mail.message import format
+from device_ui.mail.message import format as message_format
 from device_ui.mail.message.format import local, moment, numbers, span
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
@@ -111,7 +111,7 @@ def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
     parts = [
         Part(
             words,
-            format.name(event, kind, words),
+            message_format.name(event, kind, words),
             [words(kind.description)],
             [*table(event, kind, envelope.device, words), *_removed(envelope, words)],
         )
@@ -180,7 +180,7 @@ def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Tran
 
     What stands in brackets is English for everybody: people's mail rules look for it.
     """
-    names = " / ".join(dict.fromkeys(format.name(event, kind, words) for words in languages))
+    names = " / ".join(dict.fromkeys(message_format.name(event, kind, words) for words in languages))
     return f"[{event.type} {event.code}] {names} · {device_name}"
 
 
@@ -189,11 +189,11 @@ def table(event: Event, kind: Kind, device: Mapping[str, str], words: Translator
     # What the firmware and the system say stays as it came.
     own = words.lines if event.code == SERVER_CHANGED.code else str
     rows = (
-        ("Event", f"{event.code} {format.name(event, kind, words)}"),
+        ("Event", f"{event.code} {message_format.name(event, kind, words)}"),
         ("Type", words(event.type)),
         ("Time", words(moment(event.time, event.clock))),
         ("Source", own(event.source)),
-        ("Text", own(format.text(event))),
+        ("Text", own(message_format.text(event))),
         *_device_rows(device),
         ("Event number", str(event.number)),
     )
@@ -240,7 +240,7 @@ def _list(events: Sequence[Event], catalog: Catalog, words: Translator) -> list[
     listed, left = [], TEXTS_MAXIMUM
     for each in events:
         # A message of the system may be all first line, and so all name.
-        parts = format.name(each, catalog[each.code], words), format.text(each)
+        parts = message_format.name(each, catalog[each.code], words), message_format.text(each)
         name, text = (part if len(part) <= max(left, EXCERPT_MAXIMUM) else _excerpt(part) for part in parts)
         left = max(0, left - len(name) - len(text))
         source = f" ({each.source})" if each.source else ""
