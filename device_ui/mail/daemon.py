@@ -57,7 +57,6 @@ class Daemon:
         self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
         self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
         self._idle_seconds: float | None = None
-        self._halting: set[tuple[str, int]] = set()
         # No core dump may hold the key or a password.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
@@ -184,7 +183,6 @@ class Daemon:
             context=self._context,
             helo_name=self._device["mail.helo_name"] or (name if "." in name else ""),
             allow_loopback=self._allow_loopback,
-            halting=self._halting,
             **{"verdict_seconds": VERDICT_SECONDS, **options},
         )
 

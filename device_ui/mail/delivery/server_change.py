@@ -79,9 +79,7 @@ class Messenger(Protocol):
         recipients: Sequence[str],
         message: bytes,
         *,
-        before_content: Callable[[], None] = ...,
-        meanwhile: Callable[[], None] = ...,
-        waiting: Callable[[], None] = ...,
+        on_wait: Callable[[float], None] = ...,
     ) -> dict[str, Any]: ...
     def close(self) -> None: ...
 

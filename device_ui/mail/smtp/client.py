@@ -15,7 +15,6 @@ import math
 import smtplib
 import ssl
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from device_ui.mail.smtp import auth
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, address_literal, is_loopback, look_up
@@ -41,8 +40,7 @@ class SmtpClient:
     `watch` hears of each step as it is passed: the steps of `verdict.STEPS`, but ``ehlo`` twice where TLS begins
     between, ``recipient`` for each that is taken, and no step that the settings leave out. `greeting_seconds` is the
     most that a server may take for its first line; `verdict_seconds`, where given, what it may take for its word about
-    a mail that it has whole, whatever is left of the attempt. `halting` are servers, by host and port, that say
-    PIPELINING and did not keep it; the courier adds to them, and gives them one command at a time. For a closer look
+    a mail that it has whole, whatever is left of the attempt. For a closer look
     after a failure: `host` without brackets, the address that the last `open` `reached`, and the attempt's `deadline`.
     """
 
@@ -60,9 +58,7 @@ class SmtpClient:
         greeting_seconds: float = math.inf,
         verdict_seconds: float = 0.0,
         watch: Watch = nothing,
-        halting: set[tuple[str, int]] | None = None,
     ) -> None:
-        self._halting = set() if halting is None else halting
         self._settings, self._password = settings, password
         self._context, self._helo_name = context, helo_name
         self._attempt_seconds, self._greeting_seconds = attempt_seconds, greeting_seconds
@@ -117,15 +113,12 @@ class SmtpClient:
         recipients: Sequence[str],
         message: bytes,
         *,
-        before_content: Callable[[], None] = nothing,
-        meanwhile: Callable[[], None] = nothing,
-        waiting: Callable[[], None] = nothing,
+        on_wait: Callable[[float], None] = nothing,
     ) -> dict[str, Outcome]:
-        """One mail in one transaction; an outcome for every recipient. The session may be over afterwards.
+        """Send one mail in one transaction; return an outcome for every recipient. The session may be over afterwards.
 
-        `before_content` is called once before any of the content goes out, if it can while the server works on the
-        commands before; what it raises ends the session. `meanwhile` is called when all is sent and the server's word
-        is still to come, `waiting` every few seconds until it comes or there is an end of it (`hurry`).
+        When the whole mail is sent and the reply does not come, `on_wait` is called every few seconds with the seconds
+        waited so far. It may call `hurry` to end the wait.
         """
         if self._has_delivered:
             self.deadline.restart(self._attempt_seconds)
@@ -133,15 +126,8 @@ class SmtpClient:
                 self._session.connection.count_anew()
         self._has_delivered = True
         self.deadline.extend(min(len(message) / SLOWEST, LONGEST * self._attempt_seconds))
-
-        def sent() -> None:
-            if self._verdict_seconds:
-                self.deadline.restart(self._verdict_seconds)
-            meanwhile()
-
-        answered = partial(self.deadline.shorten, self._attempt_seconds)
-        transaction = Transaction(self._session, self._settings, recipients, message, self._halting)
-        return transaction.run(before_content, sent, waiting, answered)
+        transaction = Transaction(self._session, self._settings.mail_from, recipients, message)
+        return transaction.run(self._attempt_seconds, self._verdict_seconds, on_wait)
 
     def hurry(self) -> None:
         """Wait no longer for what the server says."""

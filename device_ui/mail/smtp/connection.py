@@ -12,7 +12,6 @@ import smtplib
 import socket
 import ssl
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 
 # Bytes of replies in one attempt (the opening with the first mail, or a later mail); an honest one of twenty
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator
 REPLIES_MAXIMUM = 256 * 1024
 # Bytes sent between two looks at the deadline: one TLS record (RFC 8446, 5.1). SSLSocket times each record anew.
 PIECE = 16 * 1024
-# Seconds after which whoever waits for an answer is asked whether to go on.
+# Seconds of silence between two calls of `on_wait`.
 LOOK_SECONDS = 5.0
 PERIOD = re.compile(rb"(?m)^\.")
 
@@ -35,6 +34,10 @@ class Deadline:
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.restart(seconds)
+
+    def now(self) -> float:
+        """Return the monotonic clock's seconds."""
+        return self._clock()
 
     def restart(self, seconds: float) -> None:
         """Count anew from now."""
@@ -73,8 +76,8 @@ class Replies:
         self._sock, self._deadline = sock, deadline
         self._buffer = bytearray()
         self._received = 0
-        # Called now and then while an answer does not come.
-        self.waiting: Callable[[], None] = lambda: None
+        # While a reply does not come, called every `LOOK_SECONDS`.
+        self.on_wait: Callable[[], None] = lambda: None
 
     @property
     def pending(self) -> bool:
@@ -119,7 +122,7 @@ class Replies:
             except TimeoutError as error:
                 if error.errno is not None:  # the kernel's own (ETIMEDOUT): the connection is dead
                     raise
-            self.waiting()
+            self.on_wait()
 
 
 class Connection(smtplib.SMTP):
@@ -132,13 +135,11 @@ class Connection(smtplib.SMTP):
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         super().__init__(local_hostname="localhost")  # replaced in every EHLO; a name here saves a look-up
         self.deadline = deadline
-        self._gathered: list[bytes] | None = None
         self.use(sock)
 
     def use(self, sock: socket.socket) -> None:
         """Speak on this socket from now on and forget what an EHLO before it said (RFC 3207, 4.2)."""
         self.sock, self.file = sock, Replies(sock, self.deadline)
-        self._ahead: deque[bytes] = deque()
         self.ehlo_resp = self.helo_resp = None
         self.esmtp_features, self.does_esmtp = {}, False
 
@@ -155,60 +156,29 @@ class Connection(smtplib.SMTP):
         self.use(sock)
         return sock
 
-    @property
-    def has_sent_ahead(self) -> bool:
-        """Whether a command was sent whose answer was not asked for yet."""
-        return bool(self._ahead)
-
-    def send_ahead(self, *commands: Callable[[], object]) -> None:
-        """Send what these commands say in one go (RFC 2920). When they are given again, only their answers are read."""
-        gathered: list[bytes] = []
-        self._gathered = gathered
-        try:
-            for command in commands:
-                command()
-        finally:
-            self._gathered = None
-        self.send(b"".join(gathered))
-        self._ahead.extend(gathered)
-
-    def getreply(self) -> tuple[int, bytes]:
-        """The next answer; none while commands are gathered."""
-        return super().getreply() if self._gathered is None else (-1, b"")
-
     def send(self, s: bytes | str) -> None:  # type: ignore[override]
-        """Send within what is left of the attempt, unless it was sent ahead."""
+        """Send within what is left of the attempt."""
         raw = s.encode(self.command_encoding) if isinstance(s, str) else s
-        if self._gathered is not None:
-            self._gathered.append(raw)
-            return
-        if self._ahead and self._ahead[0] == raw:
-            self._ahead.popleft()
-            return
         for start in range(0, len(raw), PIECE):
             self.sock.settimeout(self.deadline.left())
             super().send(raw[start : start + PIECE])
 
-    def content(self, message: bytes, meanwhile: Callable[[], None], waiting: Callable[[], None]) -> tuple[int, bytes]:
-        """DATA and what follows it, as `data`; `meanwhile` is called when all is sent and the answer is still to come,
-        `waiting` now and then while it does not come.
-
-        Raises smtplib.SMTPDataError for an answer to DATA itself other than 354.
-        """
-        code, reply = self.docmd("data")
-        if code != 354:
-            raise smtplib.SMTPDataError(code, reply)
-        # RFC 5321, 4.5.2: a line that begins with a dot gets another one.
+    def send_content(self, message: bytes) -> None:
+        """Send `message`, whose lines end with CRLF, and the line that ends it."""
+        # RFC 5321, section 4.5.2: a line that begins with a dot gets a second one.
         stuffed = PERIOD.sub(b"..", message)
         self.send(stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"))
-        meanwhile()
-        if self.file is not None:
-            self.file.waiting = waiting
+
+    def await_reply(self, on_wait: Callable[[float], None]) -> tuple[int, bytes]:
+        """Return the next reply; while it does not come, call `on_wait` every `LOOK_SECONDS` with the seconds waited."""
+        replies, began = self.file, self.deadline.now()
+        if replies is None:
+            return self.getreply()
+        replies.on_wait = lambda: on_wait(self.deadline.now() - began)
         try:
             return self.getreply()
         finally:
-            if self.file is not None:
-                self.file.waiting = lambda: None
+            replies.on_wait = lambda: None
 
     def count_anew(self) -> None:
         """See `Replies.count_anew`."""

@@ -18,13 +18,11 @@ import tracemalloc
 import urllib.parse
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_ui.errors import NotStored
 from device_ui.mail.smtp import connection
 from device_ui.mail.smtp.address_policy import look_up
 from device_ui.mail.smtp.client import ATTEMPT_SECONDS, QUIT_SECONDS, SLOWEST, VERDICT_SECONDS, SmtpClient
@@ -424,6 +422,43 @@ def test_ten_megabytes_in_a_line_cost_no_memory():
 
 
 # Recipients.
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ({"RCPT": ("250 ok", "550 no", "250 ok")}, [DELIVERED, REFUSED, DELIVERED]),
+        ({"RCPT": ("450 later", "250 ok", "550 no")}, [TRY_LATER, DELIVERED, REFUSED]),
+        ({"RCPT": "550 no"}, [REFUSED] * 3),
+        ({"RCPT": "450 later"}, [TRY_LATER] * 3),
+        ({"RCPT": ("550 no", "421 going")}, [REFUSED, TRY_LATER, TRY_LATER]),
+        ({"MAIL": "451 not now"}, [TRY_LATER] * 3),
+        ({"MAIL": "550 not you"}, [TRY_LATER] * 3),
+        ({"MAIL": "421 going"}, [TRY_LATER] * 3),
+        ({"DATA": "554 no"}, [REFUSED] * 3),
+        ({"DATA": "250 what"}, [TRY_LATER] * 3),
+        ({"DATA": "421 going"}, [TRY_LATER] * 3),
+        ({"content": "554 spam"}, [REFUSED] * 3),
+        ({"content": "452 full"}, [TRY_LATER] * 3),
+        ({"RCPT": ("250 ok", "550 no", "250 ok"), "content": "554 spam"}, [REFUSED] * 3),
+        ({"RCPT": ("251 will forward", "252 will try", "299 odd")}, [DELIVERED] * 3),
+        ({"RCPT": ("252 will try", "550 no", "354 odd")}, [DELIVERED, REFUSED, TRY_LATER]),
+        ({"MAIL": "252 odd"}, [DELIVERED] * 3),
+        ({"content": "252 odd"}, [DELIVERED] * 3),
+    ],
+)
+def test_each_recipient_has_the_outcome_that_the_replies_mean(script, expected):
+    with ScriptedServer(script) as server:
+        outcomes = deliver(courier_for(server), [FIRST, SECOND, THIRD])
+    assert [outcomes[each].verdict for each in (FIRST, SECOND, THIRD)] == expected
+
+
+def test_each_command_waits_for_the_reply_to_the_one_before():
+    def alone(session, _line):
+        session.say("421 two commands at once" if session._buffer else "250 ok")
+
+    with ScriptedServer({"MAIL": alone, "RCPT": alone}, features=("AUTH PLAIN", "PIPELINING")) as server:
+        assert deliver(courier_for(server))[FIRST].verdict == DELIVERED
 
 
 def test_a_refused_recipient_keeps_nobody_else_from_the_mail():
@@ -1032,21 +1067,21 @@ def test_a_server_that_has_the_whole_mail_may_take_longer_than_an_attempt():
     assert outcomes[FIRST].verdict == DELIVERED
 
 
-def test_whoever_waits_for_a_word_is_asked_now_and_then_and_may_end_it(monkeypatch):
+def test_the_wait_for_the_last_reply_is_reported_in_seconds_and_can_be_ended(monkeypatch):
     monkeypatch.setattr(connection, "LOOK_SECONDS", 0.05)
-    asked = []
+    seconds: list[float] = []
     with ScriptedServer({"content": scripted.silent}) as server:
         courier = courier_for(server, options={"verdict_seconds": 100 * OUR_ATTEMPT})
 
-        def waiting() -> None:
-            asked.append(courier.is_open)
-            if len(asked) == 3:
+        def on_wait(waited: float) -> None:
+            seconds.append(waited)
+            if len(seconds) == 3:
                 courier.hurry()
 
         with opened(courier):
-            outcome = courier.deliver([FIRST], MAIL, waiting=waiting)[FIRST]
+            outcome = courier.deliver([FIRST], MAIL, on_wait=on_wait)[FIRST]
     assert (outcome.verdict, outcome.step, outcome.problem) == (TRY_LATER, "content", "silent")
-    assert asked == [True] * 3
+    assert len(seconds) == 3 and seconds == sorted(seconds) and seconds[0] >= 0.05
 
 
 def test_what_follows_a_late_refusal_has_an_attempt_again_and_no_more():
@@ -1061,46 +1096,15 @@ def test_what_follows_a_late_refusal_has_an_attempt_again_and_no_more():
 
 def test_a_long_mail_has_more_time_on_a_slow_line():
     left = []
-    with ScriptedServer() as server, opened(courier_for(server)) as courier:
-        for lines in (0, 1000):
-            mail = MAIL + (b"y" * 70 + b"\r\n") * lines
-            courier.deliver([FIRST], mail, meanwhile=lambda: left.append(courier.deadline.left()))
-    assert 72_000 / SLOWEST - 2 < left[1] - left[0] < 72_000 / SLOWEST + 2
-
-
-# What whoever gave the mail does while the server works
-
-
-@pytest.mark.parametrize("features", [("AUTH PLAIN LOGIN",), ("AUTH PLAIN LOGIN", "PIPELINING")])
-def test_what_is_to_be_done_before_the_content_is_done_before_the_content(features):
-    recorded, made = threading.Event(), threading.Event()
-
-    def on_mail(session, _line):
-        session.say("250 go on" if recorded.wait(OUR_ATTEMPT) else "451 nothing was done before the content")
 
     def on_content(session, _line):
-        session.say("250 taken" if made.wait(OUR_ATTEMPT) else "451 nothing was done meanwhile")
+        left.append(courier.deadline.left())
+        session.say("250 taken")
 
-    with ScriptedServer({"MAIL": on_mail, "content": on_content}, features=features) as server:
-        with opened(courier_for(server)) as courier:
-            outcomes = courier.deliver([FIRST], MAIL, before_content=recorded.set, meanwhile=made.set)
-    assert outcomes[FIRST].verdict == DELIVERED
-
-
-@pytest.mark.parametrize("features", [("AUTH PLAIN LOGIN",), ("AUTH PLAIN LOGIN", "PIPELINING")])
-def test_no_content_goes_out_where_what_comes_before_it_failed(features):
-    def fail() -> None:
-        raise NotStored(Path("ledger.sqlite3"), OSError(28, ""))
-
-    with ScriptedServer(features=features) as server:
-        courier = courier_for(server)
-        courier.open()
-        with pytest.raises(NotStored):
-            courier.deliver([FIRST], MAIL, before_content=fail)
-        assert not courier.is_open
-        courier.close()
-    assert server.mails == []
-    assert "QUIT" not in server.verbs
+    with ScriptedServer({"content": on_content}) as server, opened(courier_for(server)) as courier:
+        for lines in (0, 1000):
+            courier.deliver([FIRST], MAIL + (b"y" * 70 + b"\r\n") * lines)
+    assert 72_000 / SLOWEST - 2 < left[1] - left[0] < 72_000 / SLOWEST + 2
 
 
 def test_no_quit_is_said_once_the_time_is_up():
