@@ -11,7 +11,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
+from device_ui.mail.smtp.connection import Timeouts
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.mail.smtp.tls import trusted
 from device_ui.settings.fields import SmtpSettings
@@ -101,7 +102,9 @@ def port(request: Any, authority: Authority, handler: Handler, tmp_path: Path) -
 def courier(port: int, authority: Authority, tmp_path: Path) -> Iterator[SmtpClient]:
     context = trusted([str(authority.write(tmp_path / "authority.pem"))])
     settings = SmtpSettings("127.0.0.1", port, "Alarms", ACCOUNT, sealed="x")
-    courier = SmtpClient(settings, PASSWORD, context=context, allow_loopback=True, attempt_seconds=10)
+    courier = SmtpClient(
+        settings, PASSWORD, ClientOptions(context, allow_loopback=True), Timeouts(attempt=10, verdict=0)
+    )
     yield courier
     courier.close()
 

@@ -37,7 +37,7 @@ class Transport(Messenger, Protocol):
 
     @property
     def is_open(self) -> bool: ...
-    def hurry(self) -> None: ...
+    def end_wait(self) -> None: ...
 
 
 class DeliverySession:
@@ -162,7 +162,7 @@ class DeliverySession:
         if waited < SILENT_SECONDS:
             return
         if self._called_back():
-            courier.hurry()
+            courier.end_wait()
         try:
             if (self._state.problem.word, self._state.problem.step) != ("server", "content"):
                 self._state.problem = Problem(

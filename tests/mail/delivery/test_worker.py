@@ -28,7 +28,7 @@ from device_ui.mail.delivery.worker import RETRY_SECONDS, DeliveryWorker
 from device_ui.mail.events import Delivery, Digest, Event
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp import advice
-from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
@@ -110,7 +110,7 @@ class Session:
             self._close()
         return outcomes
 
-    def hurry(self) -> None:
+    def end_wait(self) -> None:
         self.is_hurried = True
 
     def close(self) -> None:
@@ -1513,7 +1513,7 @@ def real(desk):
     """A desk whose sessions are real ones."""
 
     def connect(settings: SmtpSettings, password: str) -> SmtpClient:
-        return SmtpClient(settings, password, context=ssl.create_default_context(), allow_loopback=True)
+        return SmtpClient(settings, password, ClientOptions(ssl.create_default_context(), allow_loopback=True))
 
     desk.server.connect = connect
     return desk

@@ -1,4 +1,4 @@
-"""What a person can do about a mail that did not go out: the field to change, and to what."""
+"""Advice on a mail that did not go out: the field to change, and the sentence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from device_ui.mail.smtp.advice import ADVICE, CLOSER, FALLBACK, PORT_OR_SECURITY, advise
-from device_ui.mail.smtp.outcome import STEPS
+from device_ui.mail.smtp.advice import ADVICE, FALLBACK, PORT_OR_SECURITY, advise
+from device_ui.mail.smtp.outcome import SmtpProblem, Step
 from device_ui.mail.smtp.probe import Certificate
 from device_ui.settings.fields import BY_NAME, SmtpSettings
 from tests.helpers.product import ROOT
@@ -134,12 +134,12 @@ def test_a_strangers_braces_are_no_placeholders():
     assert "({host} {nothing})" in found.sentence
 
 
-def test_what_nobody_has_seen_yet_has_an_answer_too():
+def test_an_unknown_failure_has_advice_too():
     assert advise("elsewhere", "odd", "", SETTINGS, CLOCK) == FALLBACK
 
 
-def test_every_step_has_an_answer_whatever_went_wrong():
-    assert [step for step in STEPS if advise(step, "odd", "", SETTINGS, CLOCK) == FALLBACK] == []
+def test_every_step_has_advice_of_its_own_for_any_problem():
+    assert [step for step in Step if advise(step, "odd", "", SETTINGS, CLOCK) == FALLBACK] == []
 
 
 def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
@@ -153,13 +153,13 @@ def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
         assert hidden == [], (step, problem, reply)
 
 
-SAYERS = ("client", "connect", "auth", "session", "transaction", "test_run", "outcome")
+RAISING = ("client", "connect", "connection", "auth", "transaction", "test_run")
 
 
-def test_every_problem_that_it_knows_is_one_that_somebody_says():
-    sources = [ast.parse((ROOT / f"device_ui/mail/smtp/{name}.py").read_text()) for name in SAYERS]
-    said = {node.value for source in sources for node in ast.walk(source) if isinstance(node, ast.Constant)}
-    assert {problem for _, problem, *_ in ADVICE} - {""} | CLOSER.keys() <= said
+def test_every_problem_is_one_that_a_session_can_have():
+    sources = [ast.parse((ROOT / f"device_ui/mail/smtp/{name}.py").read_text()) for name in RAISING]
+    used = {node.attr for source in sources for node in ast.walk(source) if isinstance(node, ast.Attribute)}
+    assert {each.name for each in SmtpProblem} <= used
 
 
 def test_a_sentence_is_one_sentence_without_a_gap():

@@ -61,6 +61,13 @@ def replies(*pieces):
     return Replies(Wire(*pieces), Deadline(10))
 
 
+def attached(sock, deadline):
+    """A connection that is open on `sock`."""
+    connection = Connection(deadline)
+    connection.attach(sock)
+    return connection
+
+
 # The deadline.
 
 
@@ -179,7 +186,7 @@ def test_answers_without_an_end_are_given_up():
 def test_the_limit_counts_one_attempt():
     wire = replies(*[b"x" * 4095 + b"\n"] * (2 * REPLIES_MAXIMUM // 4096))
     for _ in range(2):
-        wire.count_anew()
+        wire.reset_limit()
         for _ in range(REPLIES_MAXIMUM // 4096):
             assert len(wire.readline(4096)) == 4096
 
@@ -217,7 +224,7 @@ def test_a_silent_wait_is_reported_in_seconds():
 
     wire = Silent()
     with pytest.raises(smtplib.SMTPServerDisconnected, match="the attempt took too long"):
-        Connection(wire, Deadline(12, clock)).await_reply(waits.append)
+        attached(wire, Deadline(12, clock)).await_reply(waits.append)
     assert (wire.timeouts, waits) == ([5, 5, 2], [5, 10, 12])
 
 
@@ -226,13 +233,13 @@ def test_a_silent_wait_is_reported_in_seconds():
 
 def test_a_mail_is_sent_whole_and_in_order():
     raw, wire = bytes(range(256)) * 300, Wire()
-    Connection(wire, Deadline(10)).send(raw)
+    attached(wire, Deadline(10)).send(raw)
     assert wire.sent == raw
 
 
 def test_a_command_is_sent_as_it_is():
     wire = Wire()
-    Connection(wire, Deadline(10)).send("noop\r\n")
+    attached(wire, Deadline(10)).send("noop\r\n")
     assert wire.sent == b"noop\r\n"
 
 
@@ -240,7 +247,7 @@ def test_a_mail_that_is_taken_too_slowly_is_given_up_at_the_deadline():
     clock = Clock()
     wire = Wire(clock=clock, seconds=4)
     with pytest.raises(TimeoutError):
-        Connection(wire, Deadline(10, clock)).send(b"x" * 1_000_000)
+        attached(wire, Deadline(10, clock)).send(b"x" * 1_000_000)
     assert wire.timeouts == [10, 6, 2]
 
 
@@ -249,10 +256,10 @@ def test_a_mail_that_is_taken_too_slowly_is_given_up_at_the_deadline():
 
 def test_a_new_socket_forgets_what_was_said_on_the_old_one():
     old, new = Wire(b"250-a\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\nmore"), Wire()
-    connection = Connection(old, Deadline(10))
+    connection = attached(old, Deadline(10))
     connection.ehlo("me")
     assert (connection.has_extn("auth"), connection.does_esmtp, connection.pending) == (True, True, True)
-    connection.use(new)
+    connection.attach(new)
     assert (connection.esmtp_features, connection.does_esmtp, connection.pending) == ({}, False, False)
     assert (connection.ehlo_resp, connection.helo_resp) == (None, None)
 
@@ -264,7 +271,7 @@ def test_a_connection_that_is_reset_before_tls_is_left_open_by_nobody():
         there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         there.close()
         assert select.select([here], [], [], 5)[0]
-        connection = Connection(here, Deadline(10))
+        connection = attached(here, Deadline(10))
         with pytest.raises(OSError):
             connection.wrap(ssl.create_default_context(), "mail.example.test")
         assert connection.sock is here
@@ -277,22 +284,22 @@ def test_a_name_that_cannot_be_one_loses_no_socket(host):
     here, there = socket.socketpair()
     with here, there:
         with pytest.raises(ValueError):
-            Connection(here, Deadline(10)).wrap(ssl.create_default_context(), host)
+            attached(here, Deadline(10)).wrap(ssl.create_default_context(), host)
         assert here.fileno() != -1
 
 
 def test_a_closed_connection_has_nothing_pending_and_counts_nothing():
-    connection = Connection(Wire(b"250 ok\r\nmore"), Deadline(10))
+    connection = attached(Wire(b"250 ok\r\nmore"), Deadline(10))
     connection.getreply()
     connection.close()
-    connection.count_anew()
+    connection.reset_limit()
     assert not connection.pending
 
 
 def test_a_connection_asks_no_name_server_for_a_name():
     here, there = socket.socketpair()
     with here, there:
-        assert Connection(here, Deadline(10)).local_hostname == "localhost"
+        assert attached(here, Deadline(10)).local_hostname == "localhost"
 
 
 # Round trips.

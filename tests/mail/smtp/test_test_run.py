@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import pytest
 
 from device_ui.mail.smtp import test_run
-from device_ui.mail.smtp.client import SmtpClient
-from device_ui.mail.smtp.test_run import Recipient, Result
+from device_ui.mail.smtp.outcome import Step
+from device_ui.mail.smtp.test_run import RecipientResult, RunResult, StepTimer
 from device_ui.settings.fields import SmtpSettings
+from tests.mail.smtp.test_client import client_with
 from tests.servers import scripted
 from tests.servers.authority import Certificates
 from tests.servers.scripted import ScriptedServer, leading_to
@@ -24,7 +25,6 @@ HOST, ACCOUNT, PASSWORD = "mail.example.test", "lamp@example.test", "Kp7!vRw2#Zt
 FIRST, SECOND, THIRD = "one@example.test", "two@example.test", "three@example.test"
 MAIL = b"From: <lamp@example.test>\r\nSubject: test\r\n\r\nhello\r\n"
 QUICK = 0.6  # seconds for a whole attempt, where the server is never going to answer
-OUR_ATTEMPT = 8.0
 # What a courier gets that must not need it: loading the system's authorities takes longer than most tests.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 NOON = 1767225600.0  # 2026-01-01 00:00 UTC
@@ -50,7 +50,7 @@ def context(certificates):
 class Tried:
     """What a test came to, the lines it told, and the seconds it took."""
 
-    result: Result
+    result: RunResult
     lines: list[dict]
     seconds: float
 
@@ -76,17 +76,15 @@ def settings_for(server, **changes):
 def try_out(server, context=None, *, recipients=(FIRST,), options=None, run=None, **changes):
     """Test a server on loopback: in the clear without a context, else by STARTTLS."""
     settings = settings_for(server, **{"security": "starttls" if context else "none", **changes})
-    defaults = {"allow_loopback": True, "resolver": leading_to("127.0.0.1"), "attempt_seconds": OUR_ATTEMPT}
     lines = []
 
-    def connect(settings, password, watch):
-        used = context or NO_TLS
-        return SmtpClient(settings, password, context=used, watch=watch, **defaults | (options or {}))
+    def connect(on_step):
+        return client_with(settings, PASSWORD, context or NO_TLS, options or {}, on_step)
 
     started = time.monotonic()
-    given = {"tell": lines.append, "wall": lambda: NOON, **(run or {})}
+    given = {"report": lines.append, "wall_clock": lambda: NOON, **(run or {})}
     compose = given.pop("compose", lambda address: MAIL)
-    result = test_run.run(connect, settings, PASSWORD, list(recipients), compose, **given)
+    result = test_run.run(connect, settings, list(recipients), compose, **given)
     return Tried(result, lines, time.monotonic() - started)
 
 
@@ -153,18 +151,19 @@ def test_every_recipient_that_is_taken_is_told():
 
 
 def test_each_step_has_its_own_seconds():
-    ticks = itertools.count()
-    with ScriptedServer() as server:
-        tried = try_out(server, sign_in="none", run={"clock": lambda: float(next(ticks))})
-    assert [line["step"]["seconds"] for line in tried.lines] == [1.0] * 8
-    assert tried.result.seconds == 9.0
+    ticks, lines = itertools.count(), []
+    timer = StepTimer(lines.append, lambda: float(next(ticks)))
+    for step in (Step.NAME, Step.ADDRESS, Step.CONNECT):
+        timer.on_step(step, "details")
+    assert [line["step"]["seconds"] for line in lines] == [1.0] * 3
+    assert timer.seconds == 4.0
 
 
 def test_the_steps_are_told_as_they_happen(chain, context):
     heard = []
     with ScriptedServer(chain=chain) as server:
-        tell = lambda line: heard.append((line["step"]["name"], len(server.verbs)))  # noqa: E731
-        try_out(server, context, run={"tell": tell})
+        report = lambda line: heard.append((line["step"]["name"], len(server.verbs)))  # noqa: E731
+        try_out(server, context, run={"report": report})
     assert heard[:5] == [("name", 0), ("address", 0), ("connect", 0), ("greeting", 0), ("ehlo", 1)]
 
 
@@ -179,9 +178,8 @@ def test_a_failed_step_is_not_told_as_passed(chain, certificates):
 
 
 def test_a_delivered_test_has_nothing_to_explain():
-    ticks = itertools.count()
     with ScriptedServer() as server:
-        tried = try_out(server, run={"clock": lambda: next(ticks) / 8})
+        tried = try_out(server)
     assert tried.result.as_json() == {
         "verdict": "delivered",
         "step": "",
@@ -189,7 +187,7 @@ def test_a_delivered_test_has_nothing_to_explain():
         "reply": "",
         "field": "",
         "advice": "",
-        "seconds": 1.25,
+        "seconds": tried.result.seconds,
         "recipients": [
             {"recipient": FIRST, "verdict": "delivered", "step": "content", "reply": "250 2.0.0 queued"},
         ],
@@ -201,7 +199,7 @@ def test_a_wrong_password_is_one_attempt_and_names_the_field():
         result = try_out(server).result
     assert (result.verdict, result.step, result.problem) == ("try later", "login", "login refused")
     assert (result.reply, result.field) == ("535 5.7.8 no", "password")
-    assert result.recipients == (Recipient(FIRST, "try later", "login", "535 5.7.8 no"),)
+    assert result.recipients == (RecipientResult(FIRST, "try later", "login", "535 5.7.8 no"),)
     assert (server.verbs.count("AUTH"), len(server.sessions)) == (1, 1)
 
 
@@ -225,9 +223,9 @@ def test_each_recipient_has_an_entry_of_its_own():
     with ScriptedServer({"RCPT": ["250 a", "550 b", "450 c"]}) as server:
         result = try_out(server, recipients=(FIRST, SECOND, THIRD)).result
     assert result.recipients == (
-        Recipient(SECOND, "refused", "recipient", "550 b"),
-        Recipient(THIRD, "try later", "recipient", "450 c"),
-        Recipient(FIRST, "delivered", "content", "250 2.0.0 queued"),
+        RecipientResult(SECOND, "refused", "recipient", "550 b"),
+        RecipientResult(THIRD, "try later", "recipient", "450 c"),
+        RecipientResult(FIRST, "delivered", "content", "250 2.0.0 queued"),
     )
 
 
@@ -248,7 +246,7 @@ def test_the_mail_is_made_with_the_devices_own_address():
 
 def test_a_tls_port_spoken_to_in_the_clear_says_use_465(chain, context):
     with ScriptedServer(chain=chain, tls_first=True) as server:
-        tried = try_out(server, context, options={"greeting_seconds": 0.3})
+        tried = try_out(server, context, options={"greeting": 0.3})
     result = tried.result
     assert (result.step, result.problem, result.field) == ("greeting", "TLS expected", "security")
     assert result.advice == (
@@ -260,14 +258,14 @@ def test_a_tls_port_spoken_to_in_the_clear_says_use_465(chain, context):
 
 def test_a_port_that_only_says_nothing_is_no_tls_port():
     with ScriptedServer({"greeting": scripted.silent}) as server:
-        result = try_out(server, options={"attempt_seconds": QUICK, "greeting_seconds": 0.3}).result
+        result = try_out(server, options={"attempt": QUICK, "greeting": 0.3}).result
     assert (result.step, result.problem, result.field) == ("greeting", "silent", "port")
     assert len(server.sessions) == 2
 
 
 def test_a_server_that_falls_silent_in_tls_is_not_told_to_expect_it(chain, context):
     with ScriptedServer({"greeting": scripted.silent}, chain=chain, tls_first=True) as server:
-        result = try_out(server, context, security="tls", options={"greeting_seconds": 0.3}).result
+        result = try_out(server, context, security="tls", options={"greeting": 0.3}).result
     assert (result.step, result.problem) == ("greeting", "silent")
     assert len(server.sessions) == 1
 
@@ -353,7 +351,7 @@ def test_a_login_is_never_repeated_by_a_closer_look(step):
 
 def test_no_closer_look_is_taken_once_the_time_is_up():
     with ScriptedServer({"greeting": scripted.silent}) as server:
-        tried = try_out(server, options={"attempt_seconds": QUICK})
+        tried = try_out(server, options={"attempt": QUICK})
     assert tried.result.problem == "silent"
     assert len(server.sessions) == 1
 
@@ -361,19 +359,19 @@ def test_no_closer_look_is_taken_once_the_time_is_up():
 @pytest.mark.parametrize("step", ["greeting", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "content", "QUIT"])
 def test_a_server_that_drips_ends_with_the_attempt(step):
     with ScriptedServer({step: scripted.drip}) as server:
-        tried = try_out(server, options={"attempt_seconds": QUICK})
+        tried = try_out(server, options={"attempt": QUICK})
     assert tried.seconds < QUICK + 1.5
 
 
 def test_a_closer_look_has_its_place_in_the_same_time():
     with ScriptedServer({"greeting": scripted.silent}) as server:
-        tried = try_out(server, options={"attempt_seconds": QUICK, "greeting_seconds": QUICK / 2})
+        tried = try_out(server, options={"attempt": QUICK, "greeting": QUICK / 2})
     assert len(server.sessions) == 2
     assert tried.seconds < QUICK + 1.5
 
 
 def test_the_times_for_the_greeting_and_for_a_closer_look():
-    assert (test_run.GREETING_SECONDS, test_run.PROBE_SECONDS) == (15.0, 5.0)
+    assert (test_run.TIMEOUTS.greeting, test_run.PROBE_SECONDS) == (15.0, 5.0)
 
 
 # Nothing secret, and nothing that breaks a line.
@@ -409,12 +407,12 @@ class Gone(OSError):
 
 
 def test_a_listener_who_has_gone_ends_the_test_and_blames_no_server():
-    def tell(line):
+    def report(line):
         if line["step"]["name"] == "greeting":
             raise Gone
 
     with ScriptedServer() as server, pytest.raises(Gone):
-        try_out(server, run={"tell": tell})
+        try_out(server, run={"report": report})
     assert "AUTH" not in server.verbs
 
 
