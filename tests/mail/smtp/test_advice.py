@@ -104,7 +104,7 @@ SHOWN = Certificate(
         ),
     ],
 )
-def test_a_certificate_that_was_looked_at_is_told_with_its_facts(problem, sentence):
+def test_advice_quotes_the_certificate(problem, sentence):
     assert advise("certificate", problem, "", SETTINGS, CLOCK, SHOWN).sentence == sentence
 
 
@@ -123,7 +123,7 @@ def test_a_certificate_that_was_looked_at_is_told_with_its_facts(problem, senten
         ((), "it has no name at all, so ask the server's administrator for a new one."),
     ],
 )
-def test_a_certificate_for_another_name_is_told_with_the_names_it_has(names, end):
+def test_advice_quotes_the_names_of_the_certificate(names, end):
     found = advise("certificate", "another name", "", SETTINGS, CLOCK, replace(SHOWN, names=names))
     assert found.sentence == f"The mail server's certificate is for another name than mail.example.com: {end}"
     assert found.field == "host"

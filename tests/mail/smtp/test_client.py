@@ -152,7 +152,7 @@ def test_mail_is_delivered_over_tls_from_the_first_byte(good_chain, context):
     assert "STARTTLS" not in server.verbs
 
 
-def test_the_session_speaks_in_the_order_of_the_rfcs(good_chain, context):
+def test_commands_go_out_in_the_order_of_the_rfcs(good_chain, context):
     with ScriptedServer(chain=good_chain) as server:
         deliver(client_for(server, context), [FIRST, SECOND])
     assert [spelt(each) for each in server.commands] == [
@@ -174,20 +174,20 @@ def test_a_login_in_the_clear_is_allowed_on_loopback():
     assert f"AUTH PLAIN {PLAIN}" in server.commands
 
 
-def test_a_relay_without_login_is_never_told_the_password(good_chain, context):
+def test_a_relay_without_login_never_receives_the_password(good_chain, context):
     with ScriptedServer(chain=good_chain) as server:
         deliver(client_for(server, context, sign_in="none", account="lamp@example.test"))
     assert server.verbs == ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
     assert PASSWORD.encode() not in server.received
 
 
-def test_helo_name_is_said_where_the_maker_gave_one():
+def test_ehlo_uses_the_configured_helo_name():
     with ScriptedServer() as server:
         deliver(client_for(server, options={"helo_name": "nas.example.test"}))
     assert server.commands[0] == "ehlo nas.example.test"
 
 
-def test_mail_comes_from_the_from_address_where_there_is_one():
+def test_the_envelope_sender_is_the_from_address_if_there_is_one():
     with ScriptedServer() as server:
         deliver(client_for(server, sign_in="provider", account="key-4711", from_address="nas.one@example.test"))
     assert "mail from:<nas.one@example.test>" in map(spelt, server.commands)
@@ -204,13 +204,13 @@ def test_every_account_of_the_manual_crosses_unchanged(local, domain):
     assert quoteaddr(f"{local}@{domain}") == f"<{local}@{domain}>"
 
 
-def test_the_size_is_told_to_a_server_that_asks():
+def test_the_size_is_declared_to_a_server_that_offers_size():
     with ScriptedServer(features=("AUTH PLAIN", "SIZE 10240000")) as server:
         deliver(client_for(server))
     assert f"mail from:<{ACCOUNT}> SIZE={len(MAIL)}" in map(spelt, server.commands)
 
 
-def test_ipv6_is_spoken_with_its_own_address_literal():
+def test_ehlo_over_ipv6_uses_an_ipv6_literal():
     with ScriptedServer(address="::1") as server:
         deliver(client_for(server, host="[::1]", options={"resolver": look_up}))
     assert server.commands[0] == "ehlo [IPv6:::1]"
@@ -266,14 +266,14 @@ def test_a_session_that_is_over_delivers_nothing():
     assert outcomes == {FIRST: Outcome(TRY_LATER, "connect", "the session is over", "closed")}
 
 
-def test_a_courier_can_be_opened_again():
+def test_a_closed_client_can_be_opened_again():
     with ScriptedServer() as server:
         client = client_for(server)
         assert deliver(client)[FIRST].verdict == deliver(client)[FIRST].verdict == DELIVERED
     assert len(server.mails) == 2
 
 
-def test_nothing_of_a_session_stays_when_it_is_over():
+def test_a_finished_session_leaves_no_object_in_memory():
     """Not even an address that failed keeps the pieces of the password until a garbage collection."""
     with ScriptedServer() as server:
         gc.collect()
@@ -295,7 +295,7 @@ def connections():
     return [each for each in gc.get_objects() if type(each) is Connection]
 
 
-def test_many_mails_in_one_session_never_use_up_the_limit_of_answers():
+def test_the_limit_for_replies_counts_each_mail_anew():
     long = "250 " + "x" * 4000
     with (
         ScriptedServer({"MAIL": long, "RCPT": long, "content": long}) as server,
@@ -351,7 +351,7 @@ def verdict_of(result):
 
 
 @pytest.mark.parametrize(("step", "answer"), sorted({(step, answer) for step in STEPS for answer in ANSWERS} - YES))
-def test_an_answer_that_is_not_the_good_one(step, answer, good_chain, context):
+def test_any_other_reply_has_the_verdict_of_its_step(step, answer, good_chain, context):
     with ScriptedServer({step: answer}, chain=good_chain) as server:
         result = deliver(client_for(server, context))
     assert verdict_of(result) == (expected(step, answer), STEPS[step])
@@ -375,14 +375,14 @@ def test_a_fault_ends_in_the_named_step_and_never_refuses(step, fault, good_chai
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_after_the_dot_is_try_later_since_nobody_knows(fault):
+def test_a_fault_after_the_content_is_tried_later(fault):
     with ScriptedServer({"content": FAULTS[fault]}) as server:
         outcomes = deliver(client_for(server, options={"attempt": QUICK if fault in SLOW else OUR_ATTEMPT}))
     assert outcomes[FIRST].verdict == TRY_LATER
     assert server.mails == [MAIL]
 
 
-def test_a_250_to_data_delivers_nothing_since_no_content_crossed():
+def test_a_250_to_data_itself_is_no_delivery():
     with ScriptedServer({"DATA": "250 ok"}) as server:
         outcomes = deliver(client_for(server))
     assert outcomes[FIRST].verdict == TRY_LATER
@@ -390,7 +390,7 @@ def test_a_250_to_data_delivers_nothing_since_no_content_crossed():
 
 
 @pytest.mark.parametrize("code", ["235", "220", "299", "334", "354"])
-def test_only_a_yes_about_mail_after_the_dot_is_delivered(code):
+def test_only_a_25x_after_the_content_is_a_delivery(code):
     with ScriptedServer({"content": f"{code} fine"}) as server:
         assert deliver(client_for(server))[FIRST].verdict == TRY_LATER
 
@@ -412,7 +412,7 @@ def test_a_greeting_of_554_is_no_refusal_of_the_mail():
         (scripted.long_line, "endless", "the server's answers do not end"),
     ],
 )
-def test_the_problem_is_told_in_words(fault, problem, reply):
+def test_a_failure_has_a_problem_and_a_sentence(fault, problem, reply):
     with ScriptedServer({"EHLO": fault}) as server:
         error = failure_of(client_for(server, options={"attempt": QUICK if fault is scripted.silent else 4.0}))
     assert (error.problem, error.reply) == (problem, reply)
@@ -606,7 +606,7 @@ def test_any_other_answer_to_the_login_does_not_refuse_it(feature, answer):
 @pytest.mark.parametrize(
     ("answer", "refused"), [("535 no", True), ("501 no", True), ("454 no", False), ("250 ?", False)]
 )
-def test_login_is_cut_short_by_anything_but_a_challenge(step, answer, refused):
+def test_auth_login_stops_at_anything_but_a_challenge(step, answer, refused):
     with ScriptedServer({step: answer}, features=("AUTH LOGIN",)) as server:
         error = failure_of(client_for(server))
     assert error.login_refused is refused
@@ -615,7 +615,7 @@ def test_login_is_cut_short_by_anything_but_a_challenge(step, answer, refused):
 
 @pytest.mark.parametrize("password", ["비밀번호-Kp7!", "grüße €😀 Kp7!", " a b ", "\\\"'%00 \u00e9", "x" * 256])
 @pytest.mark.parametrize("feature", ["AUTH PLAIN", "AUTH LOGIN"])
-def test_a_password_crosses_as_utf_8(feature, password):
+def test_a_password_is_sent_as_utf_8(feature, password):
     with ScriptedServer(features=(feature,)) as server:
         deliver(client_for(server, password=password, sign_in="provider", from_address="a@b.cc"))
     lines = [command for command in server.commands[1:4] if "AUTH LOGIN" not in command]
@@ -703,7 +703,7 @@ def test_a_server_that_talks_on_in_the_clear_after_starttls_gets_nothing(good_ch
     assert not carries_login(server.received)
 
 
-def test_tls_from_the_first_byte_to_a_plain_port_is_named(context):
+def test_tls_to_a_port_without_tls_is_recognised(context):
     with ScriptedServer() as server:
         error = failure_of(client_for(server, context, security="tls"))
     assert (error.step, error.problem) == ("tls", "no TLS spoken")
@@ -793,18 +793,18 @@ def test_an_ipv6_address_in_the_certificate_is_accepted(host, certificates):
         assert deliver(client)[FIRST].verdict == DELIVERED
 
 
-def test_trusted_verifies_certificate_and_name():
+def test_a_trusting_context_verifies_certificate_and_name():
     found = trusted()
     assert (found.verify_mode, found.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert found.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
-def test_trusted_tells_of_a_file_that_is_not_there(tmp_path):
+def test_a_missing_authority_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         trusted([str(tmp_path / "none.pem")])
 
 
-def test_trusted_tells_of_a_file_that_holds_no_certificate(tmp_path):
+def test_an_authority_file_without_a_certificate_is_an_error(tmp_path):
     (tmp_path / "wrong.pem").write_text("no certificate")
     with pytest.raises(ssl.SSLError):
         trusted([str(tmp_path / "wrong.pem")])
@@ -813,7 +813,7 @@ def test_trusted_tells_of_a_file_that_holds_no_certificate(tmp_path):
 # Names and addresses.
 
 
-def test_a_name_that_nobody_knows_is_told():
+def test_an_unknown_name_fails_at_the_step_name():
     def resolver(_host, _port):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -824,7 +824,7 @@ def test_a_name_that_nobody_knows_is_told():
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example.test", "mail..example.test", ".", "[]"])
-def test_a_name_that_cannot_be_one_is_told(host):
+def test_an_impossible_name_fails_at_the_step_name(host):
     with ScriptedServer() as server:
         error = failure_of(client_for(server, host=host, options={"resolver": look_up}))
     assert error.step == "name"
@@ -872,7 +872,7 @@ def test_the_second_address_is_tried_where_the_first_has_no_family():
         assert deliver(client_for(server, options={"resolver": resolver}))[FIRST].verdict == DELIVERED
 
 
-def test_the_most_telling_of_several_failures_is_told():
+def test_the_most_specific_of_several_failures_is_reported():
     def resolver(_host, port):
         return [*leading_to("127.0.0.2")(_host, port), (socket.AF_X25, socket.SOCK_STREAM, 0, "", ("::9", port))]
 
@@ -1062,7 +1062,7 @@ def test_the_opening_with_the_first_mail_has_one_deadline_and_later_mails_have_t
     assert len(server.mails) == 1
 
 
-def test_an_attempt_has_60_seconds_a_quit_2_and_a_word_about_a_mail_10_minutes():
+def test_an_attempt_has_60_seconds_a_quit_2_and_a_verdict_10_minutes():
     assert (DEFAULT_TIMEOUTS.attempt, QUIT_SECONDS, DEFAULT_TIMEOUTS.verdict) == (60.0, 2.0, 600.0)
 
 
@@ -1144,7 +1144,7 @@ def test_a_greeting_may_have_less_time_than_the_rest():
 
 
 @pytest.mark.parametrize("fault", [scripted.silent, scripted.close, scripted.reset, scripted.drip, scripted.endless])
-def test_a_server_that_never_says_bye_is_left_alone(fault):
+def test_a_server_that_never_answers_quit_delays_nothing(fault):
     started = time.monotonic()
     with ScriptedServer({"QUIT": fault}) as server:
         assert deliver(client_for(server, options={"attempt": QUICK}))[FIRST].verdict == DELIVERED
@@ -1216,13 +1216,13 @@ def test_an_answer_is_cut_at_500_characters():
         assert len(deliver(client_for(server))[FIRST].reply) == 500
 
 
-def test_a_relay_without_login_has_nothing_to_strike_out():
+def test_a_reply_is_not_redacted_without_a_login():
     with ScriptedServer({"RCPT": f"550 {PASSWORD}"}) as server:
         outcomes = deliver(client_for(server, sign_in="none"))
     assert outcomes[FIRST].reply == f"550 {PASSWORD}"
 
 
-def test_a_courier_never_shows_its_password():
+def test_a_client_never_shows_its_password_in_repr():
     with ScriptedServer() as server:
         client = client_for(server)
     assert PASSWORD not in repr(client) and PASSWORD not in repr(replace(settings_for(server)))

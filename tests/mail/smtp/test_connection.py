@@ -1,4 +1,4 @@
-"""The wire: one deadline for everything, and no more of a server's answers than an attempt needs."""
+"""The connection: one deadline for everything, and a limit for a server's replies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Wire:
-    """A socket whose peer says what it is told to, piece by piece, and then closes. Counts what it is asked."""
+    """A socket whose peer sends these pieces and then closes; it records time-outs, options and what is sent."""
 
     def __init__(self, *pieces, clock=None, seconds=0.0):
         self.pieces, self.timeouts, self.sent, self.asked = list(pieces), [], b"", []
@@ -92,7 +92,7 @@ def test_a_deadline_that_has_passed_leaves_nothing(late):
     assert str(caught.value) == "the attempt took too long"
 
 
-def test_a_deadline_can_begin_anew():
+def test_a_deadline_can_be_restarted():
     clock = Clock()
     deadline = Deadline(10, clock)
     clock.now += 20
@@ -100,7 +100,7 @@ def test_a_deadline_can_begin_anew():
     assert deadline.left() == 3
 
 
-def test_a_deadline_can_be_brought_nearer_and_never_farther():
+def test_shortening_never_moves_a_deadline_later():
     deadline = Deadline(10, Clock())
     deadline.shorten(3)
     deadline.shorten(5)
@@ -122,7 +122,7 @@ def test_a_shorter_deadline_never_lasts_longer_than_the_one_around_it():
         assert deadline.left() == 2
 
 
-def test_a_deadline_stands_again_after_a_failure_within_a_shorter_one():
+def test_a_deadline_is_restored_after_an_error():
     deadline = Deadline(10, Clock())
     with pytest.raises(ValueError), deadline.within(2):
         raise ValueError
@@ -152,22 +152,22 @@ def test_a_line_is_cut_at_the_limit_and_its_rest_comes_next():
 
 
 def test_a_line_without_an_end_is_never_held_whole():
-    wire = replies(*[b"x" * 4096] * 10)
-    assert wire.readline(8193) == b"x" * 8193
-    assert len(wire._sock.pieces) == 7
+    wire = Wire(*[b"x" * 4096] * 10)
+    assert Replies(wire, Deadline(10)).readline(8193) == b"x" * 8193
+    assert len(wire.pieces) == 7
 
 
 @pytest.mark.parametrize("half", [b"2", b"25", b"250", b"250 ok", b"250 ok\r"])
-def test_half_a_line_is_no_answer(half):
+def test_half_a_line_is_no_reply(half):
     assert replies(half).readline(100) == b""
 
 
-def test_half_a_line_after_a_whole_one_is_no_answer():
+def test_half_a_line_after_a_whole_one_is_no_reply():
     wire = replies(b"250-a\r\n250 b")
     assert [wire.readline(100), wire.readline(100)] == [b"250-a\r\n", b""]
 
 
-def test_what_nobody_has_read_is_pending():
+def test_unread_bytes_are_pending():
     wire = replies(b"220 go\r\n250 injected\r\n")
     wire.readline(100)
     assert wire.pending
@@ -175,7 +175,7 @@ def test_what_nobody_has_read_is_pending():
     assert not wire.pending
 
 
-def test_answers_without_an_end_are_given_up():
+def test_endless_replies_are_cut_off():
     wire = replies(*[b"250-more\r\n" * 400] * (REPLIES_MAXIMUM // 4000 + 1))
     with pytest.raises(ReplyTooLong) as caught:
         while True:
@@ -191,16 +191,16 @@ def test_the_limit_counts_one_attempt():
             assert len(wire.readline(4096)) == 4096
 
 
-def test_a_drip_is_given_up_at_the_deadline():
+def test_dripping_bytes_end_at_the_deadline():
     clock = Clock()
-    wire = Replies(Wire(*[b"2"] * 100, clock=clock, seconds=1), Deadline(10, clock))
+    wire = Wire(*[b"2"] * 100, clock=clock, seconds=1)
     with pytest.raises(TimeoutError):
-        wire.readline(100)
+        Replies(wire, Deadline(10, clock)).readline(100)
     assert clock.now == 1010
-    assert wire._sock.timeouts == [*[LOOK_SECONDS] * 6, 4, 3, 2, 1]
+    assert wire.timeouts == [*[LOOK_SECONDS] * 6, 4, 3, 2, 1]
 
 
-def test_a_connection_that_the_kernel_gave_up_is_not_waited_for():
+def test_a_connection_that_the_kernel_gave_up_ends_the_wait():
     class Dead(Wire):
         """TCP gave up; the kernel says so once."""
 
@@ -243,7 +243,7 @@ def test_a_command_is_sent_as_it_is():
     assert wire.sent == b"noop\r\n"
 
 
-def test_a_mail_that_is_taken_too_slowly_is_given_up_at_the_deadline():
+def test_slow_sending_ends_at_the_deadline():
     clock = Clock()
     wire = Wire(clock=clock, seconds=4)
     with pytest.raises(TimeoutError):
@@ -254,7 +254,7 @@ def test_a_mail_that_is_taken_too_slowly_is_given_up_at_the_deadline():
 # The session.
 
 
-def test_a_new_socket_forgets_what_was_said_on_the_old_one():
+def test_a_new_socket_forgets_the_extensions_of_the_old_one():
     old, new = Wire(b"250-a\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\nmore"), Wire()
     connection = attached(old, Deadline(10))
     connection.ehlo("me")
@@ -264,7 +264,7 @@ def test_a_new_socket_forgets_what_was_said_on_the_old_one():
     assert (connection.ehlo_resp, connection.helo_resp) == (None, None)
 
 
-def test_a_connection_that_is_reset_before_tls_is_left_open_by_nobody():
+def test_a_connection_that_is_reset_before_tls_can_be_closed():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         here = socket.create_connection(listener.getsockname())
         there, _ = listener.accept()
@@ -280,7 +280,7 @@ def test_a_connection_that_is_reset_before_tls_is_left_open_by_nobody():
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..b"])
-def test_a_name_that_cannot_be_one_loses_no_socket(host):
+def test_an_impossible_name_loses_no_socket(host):
     here, there = socket.socketpair()
     with here, there:
         with pytest.raises(ValueError):
@@ -288,7 +288,7 @@ def test_a_name_that_cannot_be_one_loses_no_socket(host):
         assert here.fileno() != -1
 
 
-def test_a_closed_connection_has_nothing_pending_and_counts_nothing():
+def test_a_closed_connection_has_nothing_pending():
     connection = attached(Wire(b"250 ok\r\nmore"), Deadline(10))
     connection.getreply()
     connection.close()
@@ -296,7 +296,7 @@ def test_a_closed_connection_has_nothing_pending_and_counts_nothing():
     assert not connection.pending
 
 
-def test_a_connection_asks_no_name_server_for_a_name():
+def test_a_connection_looks_up_no_name_for_itself():
     here, there = socket.socketpair()
     with here, there:
         assert attached(here, Deadline(10)).local_hostname == "localhost"

@@ -91,7 +91,7 @@ def try_out(server, context=None, *, recipients=(FIRST,), options=None, run=None
 # What is told on the way.
 
 
-def test_every_step_is_told_in_its_order(chain, context):
+def test_every_step_is_reported_in_order(chain, context):
     with ScriptedServer(chain=chain) as server:
         tried = try_out(server, context)
     assert " ".join(tried.steps) == (
@@ -108,13 +108,13 @@ def test_tls_from_the_first_byte_comes_before_the_greeting(chain, context):
     )
 
 
-def test_what_the_settings_leave_out_is_not_told():
+def test_a_step_that_the_settings_leave_out_is_not_reported():
     with ScriptedServer() as server:
         tried = try_out(server, sign_in="none")
     assert " ".join(tried.steps) == "name address connect greeting ehlo sender recipient content"
 
 
-def test_each_step_says_what_was_found(chain, context):
+def test_each_step_has_its_details(chain, context):
     with ScriptedServer(chain=chain, features=("STARTTLS", "SIZE 999999")) as server:
         told = {step: " | ".join(tried.told(step)) for tried in [try_out(server, context)] for step in tried.steps}
     assert told.pop("tls").startswith("TLSv1.3, TLS_")
@@ -132,19 +132,19 @@ def test_each_step_says_what_was_found(chain, context):
     }
 
 
-def test_an_address_that_failed_before_is_told_with_its_reason():
+def test_an_address_that_failed_is_reported_with_its_reason():
     with ScriptedServer() as server:
         tried = try_out(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
     assert tried.told("name") == ["127.0.0.2, 127.0.0.1"]
     assert tried.told("connect") == [f"127.0.0.1 port {server.port}, after 127.0.0.2: nothing listens at this port"]
 
 
-def test_a_server_that_offers_nothing_is_told_so():
+def test_a_server_without_extensions_is_reported_as_such():
     with ScriptedServer(features=()) as server:
         assert try_out(server, sign_in="none").told("ehlo") == ["nothing is offered"]
 
 
-def test_every_recipient_that_is_taken_is_told():
+def test_every_accepted_recipient_is_reported():
     with ScriptedServer({"RCPT": ["250 ok", "550 no", "251 forwards"]}) as server:
         tried = try_out(server, recipients=(FIRST, SECOND, THIRD))
     assert tried.told("recipient") == [f"{FIRST}: 250 ok", f"{THIRD}: 251 forwards"]
@@ -159,7 +159,7 @@ def test_each_step_has_its_own_seconds():
     assert timer.seconds == 4.0
 
 
-def test_the_steps_are_told_as_they_happen(chain, context):
+def test_steps_are_reported_as_they_happen(chain, context):
     heard = []
     with ScriptedServer(chain=chain) as server:
         report = lambda line: heard.append((line["step"]["name"], len(server.verbs)))  # noqa: E731
@@ -167,7 +167,7 @@ def test_the_steps_are_told_as_they_happen(chain, context):
     assert heard[:5] == [("name", 0), ("address", 0), ("connect", 0), ("greeting", 0), ("ehlo", 1)]
 
 
-def test_a_failed_step_is_not_told_as_passed(chain, certificates):
+def test_a_failed_step_is_not_reported(chain, certificates):
     with ScriptedServer(chain=certificates.chain("other.example.test")) as server:
         tried = try_out(server, certificates.context)
     assert tried.steps[-1] == "tls"
@@ -177,7 +177,7 @@ def test_a_failed_step_is_not_told_as_passed(chain, certificates):
 # The result.
 
 
-def test_a_delivered_test_has_nothing_to_explain():
+def test_a_delivered_test_has_no_advice():
     with ScriptedServer() as server:
         tried = try_out(server)
     assert tried.result.as_json() == {
@@ -229,7 +229,7 @@ def test_each_recipient_has_an_entry_of_its_own():
     )
 
 
-def test_a_lost_connection_after_the_login_is_told_with_its_word():
+def test_a_lost_connection_after_the_login_is_a_closed_one():
     with ScriptedServer({"MAIL": scripted.close}) as server:
         result = try_out(server).result
     assert (result.step, result.problem, result.reply) == ("sender", "closed", "the server closed the connection")
@@ -310,7 +310,7 @@ def test_a_certificate_for_another_name_quotes_the_names_it_has(security, certif
         ),
     ],
 )
-def test_a_date_that_is_not_right_is_told_with_the_devices_clock(dates, problem, said, certificates):
+def test_a_wrong_date_is_reported_with_the_devices_clock(dates, problem, said, certificates):
     with ScriptedServer(chain=certificates.chain(**dates)) as server:
         result = try_out(server, certificates.context).result
     clock = datetime.datetime.fromtimestamp(NOON).astimezone()
@@ -326,7 +326,7 @@ def test_an_unknown_authority_is_named(chain):
     assert "(CN=Test authority)" in result.advice
 
 
-def test_a_server_that_is_not_there_twice_costs_the_facts_and_no_more(certificates):
+def test_advice_without_the_probes_answer_is_the_general_one(certificates):
     greetings = [scripted.GOOD["greeting"], scripted.close]
 
     def greeting(session, line):
@@ -340,7 +340,7 @@ def test_a_server_that_is_not_there_twice_costs_the_facts_and_no_more(certificat
 
 
 @pytest.mark.parametrize("step", ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "content"])
-def test_a_login_is_never_repeated_by_a_closer_look(step):
+def test_a_probe_never_repeats_the_login(step):
     with ScriptedServer({step: scripted.close}) as server:
         try_out(server)
     assert server.verbs.count("AUTH") <= 1
@@ -349,7 +349,7 @@ def test_a_login_is_never_repeated_by_a_closer_look(step):
 # Time.
 
 
-def test_no_closer_look_is_taken_once_the_time_is_up():
+def test_no_probe_is_made_after_the_deadline():
     with ScriptedServer({"greeting": scripted.silent}) as server:
         tried = try_out(server, options={"attempt": QUICK})
     assert tried.result.problem == "silent"
@@ -363,7 +363,7 @@ def test_a_server_that_drips_ends_with_the_attempt(step):
     assert tried.seconds < QUICK + 1.5
 
 
-def test_a_closer_look_has_its_place_in_the_same_time():
+def test_the_probe_shares_the_deadline_of_the_attempt():
     with ScriptedServer({"greeting": scripted.silent}) as server:
         tried = try_out(server, options={"attempt": QUICK, "greeting": QUICK / 2})
     assert len(server.sessions) == 2
@@ -388,13 +388,13 @@ def test_a_server_that_repeats_the_password_is_not_quoted(step, code):
     assert "[…]" in tried.everything or (step, code) in [("AUTH", "good"), ("DATA", "good")]
 
 
-def test_what_is_told_is_one_printable_line():
+def test_details_are_one_printable_line():
     with ScriptedServer({"greeting": lambda session, _: session.say(b"220 a\x1b[31m\x00\xe2\x80\xaeb\r\n")}) as server:
         told = try_out(server).told("greeting")
     assert told == ["220 a [31m  b"]
 
 
-def test_what_a_server_offers_is_told_as_safely():
+def test_the_extensions_of_a_server_are_redacted_too():
     with ScriptedServer(features=("AUTH PLAIN", f"XKEY \x1b[31m{PASSWORD}")) as server:
         assert try_out(server).told("ehlo") == ["AUTH PLAIN, XKEY  [31m[…]"]
 
@@ -406,7 +406,7 @@ class Gone(OSError):
     """Whoever listened has gone."""
 
 
-def test_a_listener_who_has_gone_ends_the_test_and_blames_no_server():
+def test_an_error_of_the_listener_is_not_the_servers():
     def report(line):
         if line["step"]["name"] == "greeting":
             raise Gone
