@@ -207,7 +207,7 @@ class Connection(smtplib.SMTP):
     def send(self, s: bytes | str) -> None:  # type: ignore[override]
         """Send within the deadline."""
         if not self.is_open:
-            raise smtplib.SMTPServerDisconnected("the connection is closed")
+            raise smtplib.SMTPServerDisconnected("closed")
         raw = s.encode(self.command_encoding) if isinstance(s, str) else s
         for start in range(0, len(raw), PIECE):
             self.sock.settimeout(self.deadline.left())
