@@ -53,7 +53,7 @@ ALLOWED = {
     "mail.catalog": {"errors", "storage"},
     "mail.clock": {""},
     "mail.sendmail": {"logging_setup", "mail.catalog", "mail.client"},
-    "mail.smtp": {"errors", "settings"},
+    "mail.smtp": {"errors", "mail.events", "settings"},
     "mail.message": {"i18n", "mail.catalog", "mail.clock", "mail.events", "settings"},
     "mail.outbox": {"errors", "mail.catalog", "mail.events", "storage"},
     "mail.delivery": {

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from device_ui.config import Device, host_name, listen_fds
 from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
@@ -36,8 +36,8 @@ from device_ui.storage import files
 if TYPE_CHECKING:
     import ssl
 
-    from device_ui.mail.smtp.client import SmtpClient
-    from device_ui.mail.smtp.session import Watch
+    from device_ui.mail.smtp.client import ClientOptions, SmtpClient
+    from device_ui.mail.smtp.connection import OnStep
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,6 @@ class Daemon:
         self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
         self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
         self._idle_seconds: float | None = None
-        self._halting: set[tuple[str, int]] = set()
         # No core dump may hold the key or a password.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
@@ -87,7 +86,7 @@ class Daemon:
             kinds,
             store,
             names,
-            self._courier,
+            self._client,
             self._unseal,
             calendar=calendar,
             quota=quota,
@@ -100,7 +99,7 @@ class Daemon:
         tester = Tester(
             store,
             names,
-            self._testing_courier,
+            self._test_client,
             self._unseal,
             self._listed,
             self._outbox.id,
@@ -173,26 +172,24 @@ class Daemon:
 
         return trusted(self._ca_files)
 
-    def _courier(self, settings: SmtpSettings, password: str, **options: Any) -> SmtpClient:
-        # Imported here: ssl and smtplib are loaded with the first mail, not before.
-        from device_ui.mail.smtp.client import VERDICT_SECONDS, SmtpClient
+    def _client_options(self) -> ClientOptions:
+        from device_ui.mail.smtp.client import ClientOptions
 
         name = host_name()
-        return SmtpClient(
-            settings,
-            password,
-            context=self._context,
-            helo_name=self._device["mail.helo_name"] or (name if "." in name else ""),
-            allow_loopback=self._allow_loopback,
-            halting=self._halting,
-            **{"verdict_seconds": VERDICT_SECONDS, **options},
-        )
+        helo_name = self._device["mail.helo_name"] or (name if "." in name else "")
+        return ClientOptions(self._context, helo_name, self._allow_loopback)
 
-    def _testing_courier(self, settings: SmtpSettings, password: str, watch: Watch) -> SmtpClient:
-        from device_ui.mail.smtp.test_run import GREETING_SECONDS
+    def _client(self, settings: SmtpSettings, password: str) -> SmtpClient:
+        # Imported here: ssl and smtplib are loaded with the first mail, not before.
+        from device_ui.mail.smtp.client import SmtpClient
 
-        # A person waits for the answer: it has what is left of the attempt.
-        return self._courier(settings, password, watch=watch, greeting_seconds=GREETING_SECONDS, verdict_seconds=0.0)
+        return SmtpClient(settings, password, self._client_options())
+
+    def _test_client(self, settings: SmtpSettings, password: str, on_step: OnStep) -> SmtpClient:
+        from device_ui.mail.smtp.client import SmtpClient
+        from device_ui.mail.smtp.test_run import TIMEOUTS
+
+        return SmtpClient(settings, password, self._client_options(), TIMEOUTS, on_step)
 
     def _listed(self) -> Recipients:
         try:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 # The `user` of an event that the device itself raises; otherwise it is a uid.
 DEVICE = -1
+
+
+class Verdict(StrEnum):
+    """What became of a mail for one recipient. The ledger and the hook's socket carry these words."""
+
+    DELIVERED = "delivered"
+    TRY_LATER = "try later"
+    REFUSED = "refused"
+    DROPPED = "dropped"  # given up by the delivery, after days of *try later*
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,8 @@ from device_ui.mail.ipc import requests, server
 from device_ui.mail.ipc.connection import ClientConnections, listen
 from device_ui.mail.ipc.peer_credentials import Permissions
 from device_ui.mail.outbox.outbox import Outbox
-from device_ui.mail.smtp.client import SmtpClient
-from device_ui.mail.smtp.connection import Connection
-from device_ui.mail.smtp.outcome import DELIVERED, REFUSED, TRY_LATER, Outcome, SessionError
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
+from device_ui.mail.smtp.outcome import Outcome, SessionError, Verdict
 from device_ui.mail.smtp.redaction import REPLY_MAXIMUM
 from device_ui.settings import fields as settings_fields
 from device_ui.settings.fields import BY_NAME, FIELDS, LOCKABLE, SmtpSettings
@@ -278,11 +277,11 @@ class Wired(SmtpClient):
 
     def __init__(self, peer: Said) -> None:
         settings = dataclasses.replace(STORED, host="127.0.0.1", security="none")
-        super().__init__(settings, PASSWORD, context=NO_TLS, watch=self._seen)
+        super().__init__(settings, PASSWORD, ClientOptions(NO_TLS), on_step=self._seen)
         self._peer, self.told = peer, ""
 
     def _connect(self) -> None:
-        self._session.use(Connection(self._peer, self.deadline))  # type: ignore[arg-type]
+        self._connection.attach(self._peer)  # type: ignore[arg-type]
 
     def _seen(self, _step: str, told: str) -> None:
         self.told += told
@@ -300,9 +299,9 @@ def replies(raw: bytes) -> None:
     assert _session(raw, 3) == (outcomes, told, heard)
     assert outcomes.keys() in (set(), set(RECIPIENTS))
     for outcome in outcomes.values():
-        assert outcome.verdict in (DELIVERED, TRY_LATER, REFUSED)
-        assert outcome.verdict != DELIVERED or (b"354" in raw and heard.endswith(b"\r\n.\r\nQUIT\r\n"))
-        assert outcome.verdict != REFUSED or FOR_GOOD.search(raw)
+        assert outcome.verdict in Verdict
+        assert outcome.verdict != Verdict.DELIVERED or (b"354" in raw and heard.endswith(b"\r\n.\r\nQUIT\r\n"))
+        assert outcome.verdict != Verdict.REFUSED or FOR_GOOD.search(raw)
         assert outcome.reply.isprintable()
         assert len(outcome.reply) <= REPLY_MAXIMUM
     assert heard.upper().count(b"AUTH") <= 1

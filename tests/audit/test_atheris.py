@@ -26,7 +26,7 @@ FAULTS = {
     "request": ("device_ui/web/http/parser.py", "FOREIGN_BYTE.search(raw + end,", "FOREIGN_BYTE.search(raw,"),
     "replies": (
         "device_ui/mail/smtp/auth.py",
-        "quoted(f\"the server offers {' '.join(offered) or 'none'}\")",
+        "sanitize_reply(f\"the server offers {' '.join(offered) or 'none'}\")",
         "f\"the server offers {' '.join(offered)}\"",
     ),
     "line": ("device_ui/mail/ipc/protocol.py", 'if words[:1] != ["event"]', 'if words[0] != "event"'),

@@ -14,8 +14,9 @@ import pytest
 
 from device_ui.cli import demo_server
 from device_ui.cli.demo_server import Mailbox, Server, new_password
-from device_ui.mail.smtp.client import SmtpClient
-from device_ui.mail.smtp.outcome import DELIVERED, SessionError
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
+from device_ui.mail.smtp.connection import Timeouts
+from device_ui.mail.smtp.outcome import SessionError
 from device_ui.mail.smtp.tls import trusted
 from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings
@@ -51,9 +52,8 @@ def courier_for(server, password=None, **changes):
     return SmtpClient(
         SmtpSettings(**{**values, "sealed": "sealed", **changes}),
         server.mailbox.password if password is None else password,
-        context=trusted([str(server.mailbox.ca_file)]),
-        allow_loopback=True,
-        attempt_seconds=20,
+        ClientOptions(trusted([str(server.mailbox.ca_file)]), allow_loopback=True),
+        Timeouts(attempt=20),
     )
 
 
@@ -91,7 +91,7 @@ def kept(mailbox):
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_mail_comes_through_starttls_and_login(server, host):
-    assert deliver(courier_for(server, host=host))[ME].verdict == DELIVERED
+    assert deliver(courier_for(server, host=host))[ME].verdict == "delivered"
 
 
 def test_a_mail_is_kept_byte_for_byte(server):
@@ -139,7 +139,7 @@ def test_a_wrong_account_is_refused(server):
 
 def test_a_client_that_does_not_trust_the_demo_sends_no_login(server):
     settings = SmtpSettings("localhost", server.port, "Lamp", server.mailbox.account, sealed="sealed")
-    courier = SmtpClient(settings, server.mailbox.password, context=trusted(), allow_loopback=True)
+    courier = SmtpClient(settings, server.mailbox.password, ClientOptions(trusted(), allow_loopback=True))
     with pytest.raises(SessionError) as caught:
         courier.open()
     assert caught.value.step == "certificate"
@@ -150,7 +150,7 @@ def test_several_mails_go_through_one_session(server):
     courier.open()
     verdicts = [courier.deliver([ME, "you@example.test"], MAIL)[ME].verdict for _ in range(3)]
     courier.close()
-    assert verdicts == [DELIVERED] * 3
+    assert verdicts == ["delivered"] * 3
     assert len(kept(server.mailbox)) == 3
 
 
@@ -245,7 +245,7 @@ def test_a_client_that_speaks_no_tls_harms_nobody(server):
         with contextlib.suppress(ConnectionResetError):
             while sock.recv(1000):
                 pass
-    assert deliver(courier_for(server))[ME].verdict == DELIVERED
+    assert deliver(courier_for(server))[ME].verdict == "delivered"
 
 
 def test_half_a_mail_is_not_kept(server, secure):
@@ -320,7 +320,7 @@ def test_half_made_certificates_are_made_anew(mailbox, tmp_path, out):
     again = Mailbox(tmp_path / "mail", out)
     with Server(again, free_port()) as server:
         server.start()
-        assert deliver(courier_for(server))[ME].verdict == DELIVERED
+        assert deliver(courier_for(server))[ME].verdict == "delivered"
         server.shutdown()
 
 
@@ -357,7 +357,7 @@ def test_the_next_port_is_used_where_the_one_is_taken(mailbox):
     with Server(mailbox, free_port()) as first, Server(mailbox, first.port) as second:
         assert first.port < second.port <= first.port + 20
         second.start()
-        assert deliver(courier_for(second))[ME].verdict == DELIVERED
+        assert deliver(courier_for(second))[ME].verdict == "delivered"
         second.shutdown()
 
 

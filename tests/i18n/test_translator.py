@@ -32,7 +32,7 @@ SHOWN = (
     "settings/recipients.py",
     "mail/delivery/server_change.py",
     "mail/smtp/advice.py",
-    "mail/smtp/outcome.py",
+    "mail/smtp/connection.py",
     "mail/smtp/connect.py",
     "web/auth/administrator.py",
     "web/forms.py",

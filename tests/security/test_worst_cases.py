@@ -71,7 +71,8 @@ def replies(raw: bytes) -> None:
     with ours, theirs:
         sender = threading.Thread(target=send, args=(theirs, raw))
         sender.start()
-        connection = smtp_connection.Connection(ours, smtp_connection.Deadline(60))
+        connection = smtp_connection.Connection(smtp_connection.Deadline(60))
+        connection.attach(ours)
         try:
             connection.ehlo("x")
         finally:
@@ -172,7 +173,7 @@ CASES: dict[str, Case] = {
     "server: mechanisms": (replies, lambda size: b"250-AUTH A\r\n" * (size // 12), smtp_connection.REPLIES_MAXIMUM - 100),
     "server: no end": (replies, lambda size: fill(b"2", size), smtp_connection.REPLIES_MAXIMUM),
     "server: an echo": (
-        lambda raw: redaction.quoted(raw.decode("latin-1"), redaction.pieces(["x" * 256])),
+        lambda raw: redaction.sanitize_reply(raw.decode("latin-1"), redaction.pieces(["x" * 256])),
         lambda size: fill(b"x", size),
         smtp_connection.REPLIES_MAXIMUM,
     ),

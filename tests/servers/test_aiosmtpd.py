@@ -11,7 +11,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
+from device_ui.mail.smtp.connection import Timeouts
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.mail.smtp.tls import trusted
 from device_ui.settings.fields import SmtpSettings
@@ -98,10 +99,17 @@ def port(request: Any, authority: Authority, handler: Handler, tmp_path: Path) -
 
 
 @pytest.fixture
-def courier(port: int, authority: Authority, tmp_path: Path) -> Iterator[SmtpClient]:
+def password() -> str:
+    return PASSWORD
+
+
+@pytest.fixture
+def courier(port: int, authority: Authority, tmp_path: Path, password: str) -> Iterator[SmtpClient]:
     context = trusted([str(authority.write(tmp_path / "authority.pem"))])
     settings = SmtpSettings("127.0.0.1", port, "Alarms", ACCOUNT, sealed="x")
-    courier = SmtpClient(settings, PASSWORD, context=context, allow_loopback=True, attempt_seconds=10)
+    courier = SmtpClient(
+        settings, password, ClientOptions(context, allow_loopback=True), Timeouts(attempt=10, verdict=0)
+    )
     yield courier
     courier.close()
 
@@ -114,8 +122,8 @@ def test_a_mail_is_delivered_byte_for_byte_after_one_login(courier, handler):
     assert [login[1:] for login in handler.logins] == [(ACCOUNT.encode(), PASSWORD.encode())]
 
 
+@pytest.mark.parametrize("password", [PASSWORD[::-1]])
 def test_a_wrong_password_is_one_refused_login(courier, handler):
-    courier._password = PASSWORD[::-1]
     with pytest.raises(SessionError) as stopped:
         courier.open()
     assert stopped.value.login_refused and stopped.value.reply.startswith("535")

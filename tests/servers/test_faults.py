@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from device_ui.mail.smtp.client import SmtpClient
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from tests.helpers.product import free_port
+from tests.mail.smtp.test_client import client_with
 from tests.mail.smtp.test_test_run import ACCOUNT, FIRST, HOST, MAIL, NO_TLS, PASSWORD, SECOND, settings_for, try_out
 
 from . import scripted
@@ -127,7 +127,7 @@ def context(certificates):
 def times(cell):
     """Short times where a server will not answer; the closer look at its greeting has its share."""
     attempt = QUICK if cell.fault in SLOW else ATTEMPT
-    return {"attempt_seconds": attempt, "greeting_seconds": attempt / 2}
+    return {"attempt": attempt, "greeting": attempt / 2}
 
 
 def kept(result):
@@ -139,8 +139,7 @@ def kept(result):
 def ledger(server, options=None, recipients=(FIRST,), context=None, **changes):
     """What the ledger does with a mail to each recipient, after one attempt of the courier that delivery uses."""
     settings = settings_for(server, **{"security": "starttls" if context else "none", **changes})
-    given = {"allow_loopback": True, "resolver": leading_to("127.0.0.1"), "attempt_seconds": ATTEMPT, **(options or {})}
-    courier = SmtpClient(settings, PASSWORD, context=context or NO_TLS, **given)
+    courier = client_with(settings, PASSWORD, context or NO_TLS, {"attempt": ATTEMPT, **(options or {})})
     try:
         courier.open()
         outcomes = courier.deliver(list(recipients), MAIL)
@@ -178,7 +177,7 @@ def test_a_fault_names_its_step_and_the_field_to_change(cell, chain, context):
         assert (result.step, result.problem, result.field) == (NAMED[cell.at], cell.problem, cell.field)
     assert kept(result) == {FIRST: LEDGER.get((cell.fault, cell.at), KEPT)}
     assert result.verdict == result.recipients[0].verdict
-    assert tried.seconds < times(cell)["attempt_seconds"] + IN_TIME
+    assert tried.seconds < times(cell)["attempt"] + IN_TIME
     assert_told_safely(tried, server)
 
 
@@ -193,7 +192,7 @@ def test_a_fault_keeps_the_mail_unless_the_server_refused_it(cell, chain, contex
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_one_recipient_never_takes_the_mail_from_another_that_has_it(fault):
-    options = {"attempt_seconds": QUICK if fault in SLOW else ATTEMPT}
+    options = {"attempt": QUICK if fault in SLOW else ATTEMPT}
     answers = ["550 5.1.1 nobody", FAULTS[fault]]
     with ScriptedServer({"RCPT": answers}) as server:
         found = ledger(server, options, (FIRST, SECOND))
@@ -315,7 +314,7 @@ TLS = {
 def test_a_fault_of_tls_is_told_apart_and_no_login_is_sent(fault, chain, context):
     case = TLS[fault]
     with ScriptedServer(case.script, **{"chain": chain, **case.server}) as server:
-        tried = try_out(server, context, options={"attempt_seconds": 4.0, "greeting_seconds": 0.3}, **case.settings)
+        tried = try_out(server, context, options={"attempt": 4.0, "greeting": 0.3}, **case.settings)
     assert (tried.result.step, tried.result.problem, tried.result.field) == (case.step, case.problem, case.field)
     assert (tried.result.verdict, "AUTH" in server.verbs) == (KEPT, False)
     assert PASSWORD.encode() not in server.received and ACCOUNT.encode() not in server.received
@@ -339,7 +338,7 @@ LOGINS = {
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 def test_a_login_that_fails_is_told_apart_and_tried_once(case, mechanism):
     answer, problem, field = LOGINS[case]
-    options = {"attempt_seconds": QUICK if answer is scripted.silent else ATTEMPT}
+    options = {"attempt": QUICK if answer is scripted.silent else ATTEMPT}
     with ScriptedServer({"AUTH": answer}, features=(f"AUTH {mechanism}",)) as server:
         tried = try_out(server, options=options)
     assert (tried.result.step, tried.result.problem, tried.result.field) == ("login", problem, field)

@@ -21,7 +21,8 @@ import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import client
-from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
+from device_ui.mail.smtp.connection import Timeouts
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.settings import keys, seal, store
 from device_ui.settings.fields import SmtpSettings
@@ -405,13 +406,8 @@ def test_a_name_that_leads_elsewhere_now_gets_no_login(tmp_path, shown, tls_firs
             (thief, "127.0.0.2", "tls" if tls_first else "auto"),
         ):
             settings = dataclasses.replace(TYPED, port=server.port, security=security)
-            options = {
-                "resolver": leading_to(address),
-                "allow_loopback": True,
-                "attempt_seconds": 3,
-                "greeting_seconds": 1,
-            }
-            courier = SmtpClient(settings, PASSWORD, context=known.context, **options)
+            options = ClientOptions(known.context, allow_loopback=True, resolver=leading_to(address))
+            courier = SmtpClient(settings, PASSWORD, options, Timeouts(attempt=3, greeting=1))
             with contextlib.suppress(SessionError):
                 courier.open()
             courier.close()

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
+from device_ui.mail.smtp.connection import Timeouts
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.settings.fields import SmtpSettings
 from tests.helpers.product import PASSWORD, ROOT, Product, free_port, settings_form, wait_for
@@ -61,7 +62,7 @@ def stopped_at(host, port, **options) -> SessionError:
     """How an attempt ends, as the maker's default has it."""
     settings = SmtpSettings(host, port, "Alarms", "alarm@mail.example.com", security="starttls", sealed="x")
     with pytest.raises(SessionError) as caught:
-        SmtpClient(settings, PASSWORD, context=NO_TLS, attempt_seconds=8, **options).open()
+        SmtpClient(settings, PASSWORD, ClientOptions(NO_TLS, **options), Timeouts(attempt=8)).open()
     return caught.value
 
 
@@ -109,13 +110,14 @@ def test_a_name_that_changes_between_two_attempts_is_judged_anew(listening):
 SCRIPT = """
 import ssl, sys
 sys.path.insert(0, sys.argv[1])
-from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.settings.fields import SmtpSettings
 from tests.servers.scripted import leading_to
 settings = SmtpSettings("mail.example.com", 25, "Alarms", "alarm@mail.example.com", sealed="x")
-courier = SmtpClient(settings, "x", context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), watch=lambda *told: print(*told),
-                  resolver=leading_to("127.0.0.1", "203.0.113.9", "fe80::1"))
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+options = ClientOptions(context, resolver=leading_to("127.0.0.1", "203.0.113.9", "fe80::1"))
+courier = SmtpClient(settings, "x", options, on_step=lambda *step: print(*step))
 try:
     courier.open()
 except SessionError as stopped:

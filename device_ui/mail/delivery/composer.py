@@ -1,4 +1,4 @@
-"""The mail of what the ledger says: made when it is sent, or a moment before, while the server takes the one before it."""
+"""The mail of what the ledger says, made when it is sent."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ class Composer:
         calendar: Clock,
     ) -> None:
         self._outbox, self._catalog, self._device, self._calendar = outbox, catalog, device, calendar
-        # A mail that was made ahead, behind all that it was made of.
-        self._ahead: tuple[tuple[object, ...], bytes | None] | None = None
 
     def content(
         self, mail: Batch, settings: SmtpSettings, listed: Sequence[Recipient], address: str, removed: int
@@ -36,20 +34,6 @@ class Composer:
 
         `listed` are the recipients, `address` is the device's own, `removed` as in `Envelope`.
         """
-        made_of = (mail, mail.id, settings, tuple(listed), address, removed)
-        ahead, self._ahead = self._ahead, None
-        if ahead and ahead[0] == made_of:
-            return ahead[1]
-        return self._composed(mail, settings, listed, address, removed)
-
-    def prepare(self, mail: Batch, settings: SmtpSettings, listed: Sequence[Recipient], address: str) -> None:
-        """Make what `content` will give if by then nothing is another, and nothing was removed."""
-        made_of = (mail, mail.id, settings, tuple(listed), address, 0)
-        self._ahead = (made_of, self._composed(mail, settings, listed, address, 0))
-
-    def _composed(
-        self, mail: Batch, settings: SmtpSettings, listed: Sequence[Recipient], address: str, removed: int
-    ) -> bytes | None:
         # Imported here: a hook that has no mail to send needs no `email`.
         from device_ui.mail.message import compose
 

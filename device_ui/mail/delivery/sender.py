@@ -37,13 +37,13 @@ class Transport(Messenger, Protocol):
 
     @property
     def is_open(self) -> bool: ...
-    def hurry(self) -> None: ...
+    def end_wait(self) -> None: ...
 
 
 class DeliverySession:
     """The sessions of one device, one at a time. `connect` makes a courier from settings and password.
 
-    `clock` tells monotonic seconds. `proved` hears with which settings, and to whom, an alarm got through. `called_back` tells whether
+    `proved` hears with which settings, and to whom, an alarm got through. `called_back` tells whether
     a session must come to its end for something else: no other mail is begun then, and a silent server is hurried.
     """
 
@@ -60,16 +60,13 @@ class DeliverySession:
         calendar: Clock,
         *,
         listed: Callable[[], Sequence[Recipient]],
-        clock: Callable[[], float],
         proved: Callable[[SmtpSettings, Sequence[Recipient]], None],
         called_back: Callable[[], bool],
     ) -> None:
         self._outbox, self._plan, self._composer, self._recorder = outbox, plan, composer, recorder
         self._refusal, self._backoff, self._state = refusal, backoff, state
-        self._connect, self._listed, self._clock = connect, listed, clock
+        self._connect, self._listed = connect, listed
         self._proved, self._called_back, self._calendar = proved, called_back, calendar
-        # When the last of a mail was sent (monotonic seconds).
-        self._sent_at = 0.0
 
     def send(self, settings: SmtpSettings, revision: str, password: str) -> None:
         """Send in one session what the plan says, by the settings of this `revision`.
@@ -124,8 +121,8 @@ class DeliverySession:
 
     def _deliver(self, courier: Transport, mail: Batch, settings: SmtpSettings) -> tuple[Problem | None, bool]:
         """Send one mail to whoever has no final verdict yet: what kept it back, and whether anybody got one now."""
-        if mail.id in self._recorder:
-            self._recorder.record()
+        # The outcome of the mail before is on flash before this one is sent: a power cut repeats one mail at most.
+        self._recorder.record()
         listed = self._listed()
         everybody = addresses(mail.type, listed, settings)
         final = {each.recipient for each in self._outbox.deliveries(mail.id)}
@@ -134,15 +131,7 @@ class DeliverySession:
         content = self._composer.content(mail, settings, listed, address, told) if open_ else None
         outcomes: Mapping[str, Any] = {}
         if content:
-            # What became of the mail before is on flash before any of this one's content goes out: after a power cut
-            # one mail at most comes twice. Both take their time while the server takes its own.
-            outcomes = courier.deliver(
-                open_,
-                content,
-                before_content=self._recorder.record,
-                meanwhile=partial(self._compose_ahead, mail, settings, address),
-                waiting=partial(self._wait_for_word, courier, settings),
-            )
+            outcomes = courier.deliver(open_, content, on_wait=partial(self._wait_for_word, courier, settings))
         later = [each for each in outcomes.values() if each.verdict == "try later"]
         now = self._calendar.now() if self._calendar.is_right() else 0.0
         ended = [
@@ -165,24 +154,15 @@ class DeliverySession:
         advice = self._advice(later[0].step, later[0].problem, later[0].reply, settings)
         return self._put_off(mail, Problem("server", later[0].step, later[0].reply, advice)), bool(ended)
 
-    def _compose_ahead(self, mail: Batch, settings: SmtpSettings, address: str) -> None:
-        """All is sent of a mail. Make the one that comes next; what it cannot be made of now, it is when its turn comes."""
-        self._sent_at = self._clock()
-        try:
-            if following := self._plan.following(mail, self._backoff.tried):
-                self._composer.prepare(following, settings, self._listed(), address)
-        except Exception as error:  # it is told when its turn comes
-            log.info("a mail could not be made ahead: %s", error)
-
-    def _wait_for_word(self, courier: Transport, settings: SmtpSettings) -> None:
+    def _wait_for_word(self, courier: Transport, settings: SmtpSettings, waited: float) -> None:
         """A server is slow to say what becomes of a mail: after a minute it is told, and holds no Update back.
 
         Never raises: the server has the mail, and its word must be heard.
         """
-        if self._clock() - self._sent_at < SILENT_SECONDS:
+        if waited < SILENT_SECONDS:
             return
         if self._called_back():
-            courier.hurry()
+            courier.end_wait()
         try:
             if (self._state.problem.word, self._state.problem.step) != ("server", "content"):
                 self._state.problem = Problem(

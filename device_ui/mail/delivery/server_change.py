@@ -35,7 +35,7 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import HOUR
 from device_ui.mail.delivery.proof import Bound, Report, Server, read, read_report, spelt, spelt_list
 from device_ui.mail.delivery.retry import RETRY_FIRST, RETRY_MAXIMUM, RetryState
-from device_ui.mail.events import Delivery, Event
+from device_ui.mail.events import Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
@@ -79,9 +79,7 @@ class Messenger(Protocol):
         recipients: Sequence[str],
         message: bytes,
         *,
-        before_content: Callable[[], None] = ...,
-        meanwhile: Callable[[], None] = ...,
-        waiting: Callable[[], None] = ...,
+        on_wait: Callable[[float], None] = ...,
     ) -> dict[str, Any]: ...
     def close(self) -> None: ...
 
@@ -423,7 +421,7 @@ class ServerChangeNotifier:
         """What became of the warning for each recipient, and whether another try would be in vain."""
         # Imported here: a device whose server never changes needs no second session.
         from device_ui.mail.message import compose
-        from device_ui.mail.smtp.outcome import TRY_LATER, Outcome, SessionError
+        from device_ui.mail.smtp.outcome import Outcome, SessionError, Step
 
         if not recipients:
             return {}, True
@@ -431,7 +429,7 @@ class ServerChangeNotifier:
         try:
             password = self._unseal(settings) if settings.sealed else ""
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
-            return dict.fromkeys(recipients, Outcome(TRY_LATER, "login", str(error))), True
+            return dict.fromkeys(recipients, Outcome(Verdict.TRY_LATER, Step.LOGIN, str(error))), True
         event = self._outbox.event(event.number) or event  # it may have got its date since
         courier = self._connect(settings, password)
         try:

@@ -27,7 +27,7 @@ from device_ui.settings.store import Store
 
 if TYPE_CHECKING:
     from device_ui.mail.smtp.client import SmtpClient
-    from device_ui.mail.smtp.session import Watch
+    from device_ui.mail.smtp.connection import OnStep
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Tester:
         self,
         store: Store,
         device: Mapping[str, str],
-        connect: Callable[[SmtpSettings, str, Watch], SmtpClient],
+        connect: Callable[[SmtpSettings, str, OnStep], SmtpClient],
         unseal: Callable[[SmtpSettings], str],
         listed: Callable[[], Sequence[Recipient]],
         ledger_id: str,
@@ -166,19 +166,19 @@ class Tester:
         # Imported here: a hook that tests nothing needs neither ssl nor smtplib for it.
         from device_ui.mail.message import compose
         from device_ui.mail.smtp import test_run
-        from device_ui.mail.smtp.outcome import LOGIN_REFUSED
+        from device_ui.mail.smtp.outcome import SmtpProblem
 
         token = os.urandom(8).hex()
+        password = "" if settings.sealed is None else self._unseal(settings)
         result = test_run.run(
-            self._connect,
+            lambda on_step: self._connect(settings, password, on_step),
             settings,
-            "" if settings.sealed is None else self._unseal(settings),
             recipients,
             lambda address: compose.compose_test(self._envelope(settings, recipients, address), token),
-            tell=tell,
-            wall=lambda: self._clock.told,
+            report=tell,
+            wall_clock=lambda: self._clock.told,
         )
-        if result.problem == LOGIN_REFUSED:
+        if result.problem == SmtpProblem.LOGIN_REFUSED:
             with contextlib.suppress(NotStored):  # it counts in memory, and the answer is worth more
                 self._quota.take("logins", user)
         if result.verdict == "delivered" and settings == self._readable():

@@ -110,7 +110,6 @@ class DeliveryWorker:
             connect,
             self.calendar,
             listed=listed,
-            clock=clock,
             proved=self.announcer.proved,
             called_back=lambda: self._stopping or self._changed,
         )

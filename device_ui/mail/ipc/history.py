@@ -16,8 +16,7 @@ from typing import Any
 
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.events import Delivery, Event
-from device_ui.mail.message import format as message_format
-from device_ui.mail.message.format import moment
+from device_ui.mail.message.format import event_name, event_text, format_time
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.search import SOON, SORTS, Query, find
 
@@ -100,13 +99,13 @@ def _told(
 ) -> Mapping[str, Any]:
     return {
         "number": event.number,
-        "time": moment(event.time, event.clock),
+        "time": format_time(event.time, event.clock),
         "seconds": event.time or None,
         "type": event.type,
         "code": event.code,
-        "name": message_format.name(event, catalog[event.code]),
+        "name": event_name(event, catalog[event.code]),
         "source": event.source,
-        "text": message_format.text(event),
+        "text": event_text(event),
         "state": state(event.waiting or bool(open_), [each.verdict for each in deliveries]),
         "mail": event.mail,
         "deliveries": [*map(_delivery, deliveries), *open_],
@@ -115,7 +114,7 @@ def _told(
 
 def _delivery(each: Delivery) -> Mapping[str, str]:
     told = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply}
-    return {**told, "time": moment(each.time) if each.time else ""}
+    return {**told, "time": format_time(each.time) if each.time else ""}
 
 
 def _open(event: Event, deliveries: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, str]]:

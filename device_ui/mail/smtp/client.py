@@ -1,106 +1,91 @@
-"""One SMTP session, step by step to the login (RFC 5321), then mail after mail; it knows no retries and no ledger.
+"""One SMTP session: the steps to the login (RFC 5321, section 3), then mail after mail. It knows no retries and no ledger.
 
-A 5xx to AUTH refuses the login, and whoever called must not try again until the settings change, since retries lock
-accounts. One session tries one mechanism once. No AUTH goes out before TLS with a verified certificate and name, but to
-a loopback address.
+A 5xx to AUTH refuses the login; the caller must not try again until the settings change, since retries lock accounts.
+A session tries one mechanism once. AUTH is sent only in TLS with a verified certificate and name, or to a loopback
+address.
 
-An attempt is the opening with the first mail, or a later mail; each has one deadline, whatever the server does. Only
-who has the whole mail may take longer to say what becomes of it.
+An attempt is the opening with the first mail, or a later mail. Each attempt has one deadline; only the verdict on a mail
+that the server has whole may take longer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import smtplib
 import ssl
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 from device_ui.mail.smtp import auth
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, address_literal, is_loopback, look_up
-from device_ui.mail.smtp.connect import Dial
-from device_ui.mail.smtp.connection import Connection, Deadline
-from device_ui.mail.smtp.outcome import Outcome, SessionError, at
+from device_ui.mail.smtp.connect import connect
+from device_ui.mail.smtp.connection import Connection, Deadline, OnStep, Timeouts, translate_errors
+from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import pieces, spellings
-from device_ui.mail.smtp.session import Session, Watch, nothing
 from device_ui.mail.smtp.transaction import Transaction
 from device_ui.settings.fields import SmtpSettings
 
-# Seconds: for the whole attempt, for one address to answer (the next may be alive), and for a polite QUIT.
-ATTEMPT_SECONDS, CONNECT_SECONDS, QUIT_SECONDS = 60.0, 10.0, 2.0
-# RFC 5321, 4.5.3.2.6: who hangs up on a server that is slow to take a mail may give it the same one again and again.
-VERDICT_SECONDS = 600.0
-# A long digest has more time: bytes a second of the slowest line, and how many times an attempt that is at most.
+DEFAULT_TIMEOUTS = Timeouts()
+# Seconds for a polite QUIT.
+QUIT_SECONDS = 2.0
+# A long digest gets more time: bytes a second of the slowest line, and the most attempts' time that this may add.
 SLOWEST, LONGEST = 2000, 5
 
 
-class SmtpClient:
-    """A session with the mail server of `settings`. `open` it, `deliver` mails, `close` it.
+@dataclass(frozen=True)
+class ClientOptions:
+    """What a device gives every session: the TLS `context`, the `helo_name` (``""``: its address), and how names are
+    resolved; `allow_loopback` permits servers on the device itself."""
 
-    `watch` hears of each step as it is passed: the steps of `verdict.STEPS`, but ``ehlo`` twice where TLS begins
-    between, ``recipient`` for each that is taken, and no step that the settings leave out. `greeting_seconds` is the
-    most that a server may take for its first line; `verdict_seconds`, where given, what it may take for its word about
-    a mail that it has whole, whatever is left of the attempt. `halting` are servers, by host and port, that say
-    PIPELINING and did not keep it; the courier adds to them, and gives them one command at a time. For a closer look
-    after a failure: `host` without brackets, the address that the last `open` `reached`, and the attempt's `deadline`.
+    context: ssl.SSLContext
+    helo_name: str = ""
+    allow_loopback: bool = False
+    resolver: Resolver = look_up
+
+
+class SmtpClient:
+    """A session with the mail server of `settings`: `open` it, `deliver` mails, `close` it.
+
+    `on_step` receives each step that succeeds, in the order of `Step`: ``ehlo`` twice when STARTTLS comes between,
+    ``recipient`` for each that is accepted, and no step that the settings leave out. For a closer look after a failure:
+    `host` without brackets, the `address` that the last `open` connected to, and the attempt's `deadline`.
     """
 
     def __init__(
         self,
         settings: SmtpSettings,
         password: str,
-        *,
-        context: ssl.SSLContext,
-        helo_name: str = "",
-        allow_loopback: bool = False,
-        resolver: Resolver | None = None,
-        attempt_seconds: float = ATTEMPT_SECONDS,
-        connect_seconds: float = CONNECT_SECONDS,
-        greeting_seconds: float = math.inf,
-        verdict_seconds: float = 0.0,
-        watch: Watch = nothing,
-        halting: set[tuple[str, int]] | None = None,
+        options: ClientOptions,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        on_step: OnStep | None = None,
     ) -> None:
-        self._halting = set() if halting is None else halting
         self._settings, self._password = settings, password
-        self._context, self._helo_name = context, helo_name
-        self._attempt_seconds, self._greeting_seconds = attempt_seconds, greeting_seconds
-        self._verdict_seconds = verdict_seconds
-        self.deadline = Deadline(attempt_seconds)
+        self._options, self._timeouts = options, timeouts
         self._has_delivered = False
-        secrets = pieces(spellings(settings.account, password) if settings.sign_in != "none" else ())
-        self._session = Session(secrets, watch)
-        self.reached: AddressInfo | None = None
         self.host = settings.host.removeprefix("[").removesuffix("]")
-        self._dial = Dial(
-            self.host,
-            settings.port,
-            resolver or look_up,
-            allow_loopback,
-            self.deadline,
-            connect_seconds,
-            self._session.passed,
-        )
-
-    @property
-    def local_address(self) -> str:
-        """The device's own address in this session, ``""`` while there is none."""
-        return str(self._session.connection.sock.getsockname()[0]) if self._session.is_open else ""
+        self.address: AddressInfo | None = None
+        self.deadline = Deadline(timeouts.attempt)
+        secrets = pieces(spellings(settings.account, password) if settings.sign_in != "none" else ())
+        self._connection = Connection(self.deadline, secrets, on_step)
 
     @property
     def is_open(self) -> bool:
         """Whether the session can take another mail."""
-        return self._session.is_open
+        return self._connection.is_open
+
+    @property
+    def local_address(self) -> str:
+        """The device's own address in this session; ``""`` when it is closed."""
+        return str(self._connection.sock.getsockname()[0]) if self.is_open else ""
 
     def open(self) -> None:
-        """Walk from the name to the login. Raises `SessionError`."""
-        self.deadline.restart(self._attempt_seconds)
+        """Go through the steps from the name to the login. Raises `SessionError`."""
+        self.deadline.restart(self._timeouts.attempt)
         self._has_delivered = False
         try:
             self._connect()
             if self._settings.connection == "tls":
-                self._start_tls("no TLS spoken")
+                self._start_tls(SmtpProblem.NO_TLS_SPOKEN)
             self._greeting()
             self._ehlo()
             if self._settings.connection == "starttls":
@@ -109,106 +94,102 @@ class SmtpClient:
             if self._settings.sign_in != "none":
                 self._login()
         except BaseException:
-            self._session.drop()
+            self._connection.close()
             raise
 
     def deliver(
-        self,
-        recipients: Sequence[str],
-        message: bytes,
-        *,
-        before_content: Callable[[], None] = nothing,
-        meanwhile: Callable[[], None] = nothing,
-        waiting: Callable[[], None] = nothing,
+        self, recipients: Sequence[str], message: bytes, *, on_wait: Callable[[float], None] = lambda _seconds: None
     ) -> dict[str, Outcome]:
-        """One mail in one transaction; an outcome for every recipient. The session may be over afterwards.
+        """Send one mail in one transaction; return an outcome for every recipient. The session may be closed afterwards.
 
-        `before_content` is called once before any of the content goes out, if it can while the server works on the
-        commands before; what it raises ends the session. `meanwhile` is called when all is sent and the server's word
-        is still to come, `waiting` every few seconds until it comes or there is an end of it (`hurry`).
+        When the whole mail is sent and the reply does not come, `on_wait` is called every few seconds with the seconds
+        waited so far. It may call `end_wait`.
         """
+        if not self.is_open:
+            closed = SessionError(Step.CONNECT, SmtpProblem.CLOSED, "the session is over")
+            return dict.fromkeys(recipients, closed.outcome)
+        attempt = self._timeouts.attempt
         if self._has_delivered:
-            self.deadline.restart(self._attempt_seconds)
-            if self._session.is_open:
-                self._session.connection.count_anew()
+            self.deadline.restart(attempt)
+            self._connection.reset_limit()
         self._has_delivered = True
-        self.deadline.extend(min(len(message) / SLOWEST, LONGEST * self._attempt_seconds))
+        self.deadline.extend(min(len(message) / SLOWEST, LONGEST * attempt))
+        transaction = Transaction(self._connection, self._timeouts, self._settings.mail_from, recipients, message)
+        return transaction.run(on_wait)
 
-        def sent() -> None:
-            if self._verdict_seconds:
-                self.deadline.restart(self._verdict_seconds)
-            meanwhile()
-
-        answered = partial(self.deadline.shorten, self._attempt_seconds)
-        transaction = Transaction(self._session, self._settings, recipients, message, self._halting)
-        return transaction.run(before_content, sent, waiting, answered)
-
-    def hurry(self) -> None:
-        """Wait no longer for what the server says."""
+    def end_wait(self) -> None:
+        """Stop waiting for the server's reply."""
         self.deadline.shorten(0)
 
     def close(self) -> None:
-        """Say QUIT and go, within what is left of the attempt; a server that does not answer is left alone."""
-        if self._session.is_open:
+        """Send QUIT within what is left of the attempt, then close the connection, whether the server replied or not."""
+        if self.is_open:
             self.deadline.shorten(QUIT_SECONDS)
             with contextlib.suppress(OSError, smtplib.SMTPException):
-                self._session.connection.docmd("QUIT")
-        self._session.drop()
+                self._connection.docmd("QUIT")
+        self._connection.close()
 
     # The steps, in their order.
 
     def _connect(self) -> None:
-        sock, self.reached, told = self._dial.connect()
-        self._session.use(Connection(sock, self.deadline))
-        self._session.passed("connect", told)
+        self.address = None
+        self.address = connect(
+            self._connection,
+            self.host,
+            self._settings.port,
+            resolver=self._options.resolver,
+            allow_loopback=self._options.allow_loopback,
+            seconds=self._timeouts.connect,
+        )
 
     def _greeting(self) -> None:
-        with at("greeting"), self.deadline.within(self._greeting_seconds):
-            told = self._session.expect("greeting", (220,), *self._session.connection.getreply())
-        self._session.passed("greeting", told)
+        connection = self._connection
+        with translate_errors(Step.GREETING), self.deadline.within(self._timeouts.greeting):
+            reply = connection.expect(Step.GREETING, (220,), *connection.getreply())
+        connection.report(Step.GREETING, reply)
 
     def _ehlo(self, where: str = "") -> None:
-        with at("ehlo"):
-            name = self._helo_name or address_literal(self.local_address)
-            connection = self._session.connection
-            self._session.expect("ehlo", (250,), *connection.ehlo(name))
+        connection = self._connection
+        with translate_errors(Step.EHLO):
+            name = self._options.helo_name or address_literal(self.local_address)
+            connection.expect(Step.EHLO, (250,), *connection.ehlo(name))
         offered = [" ".join([name.upper(), *value.split()]) for name, value in connection.esmtp_features.items()]
-        self._session.passed("ehlo", where + (", ".join(offered) or "nothing is offered"))
+        connection.report(Step.EHLO, where + (", ".join(offered) or "nothing is offered"))
 
     def _starttls(self) -> None:
-        with at("tls"):
-            connection = self._session.connection
+        connection = self._connection
+        with translate_errors(Step.TLS):
             if not connection.has_extn("starttls"):
-                raise SessionError("tls", "no STARTTLS", "the server does not offer STARTTLS")
-            self._session.expect("tls", (220,), *connection.docmd("STARTTLS"))
+                raise SessionError(Step.TLS, SmtpProblem.NO_STARTTLS, "the server does not offer STARTTLS")
+            connection.expect(Step.TLS, (220,), *connection.docmd("STARTTLS"))
             if connection.pending:
-                raise SessionError("tls", "bytes before TLS", "the server sent more before TLS began")
-        self._start_tls("no TLS agreed")
+                raise SessionError(Step.TLS, SmtpProblem.BYTES_BEFORE_TLS, "the server sent more before TLS began")
+        self._start_tls(SmtpProblem.NO_TLS_AGREED)
 
-    def _start_tls(self, problem: str) -> None:
-        with at("tls", problem):
-            sock = self._session.connection.wrap(self._context, self.host)
+    def _start_tls(self, problem: SmtpProblem) -> None:
+        with translate_errors(Step.TLS, problem):
+            sock = self._connection.wrap(self._options.context, self.host)
         try:
-            with at("tls", problem):
+            with translate_errors(Step.TLS, problem):
                 sock.do_handshake()
-        except SessionError as stopped:
-            if stopped.step == "certificate":
-                self._session.passed("tls", _protection(sock))
+        except SessionError as error:
+            if error.step == Step.CERTIFICATE:
+                self._connection.report(Step.TLS, _protection(sock))
             raise
-        self._session.passed("tls", _protection(sock))
-        self._session.passed("certificate", f"verified for {self.host}")
+        self._connection.report(Step.TLS, _protection(sock))
+        self._connection.report(Step.CERTIFICATE, f"verified for {self.host}")
 
     def _login(self) -> None:
-        with at("login"):
-            connection = self._session.connection
-            if self._settings.connection == "none" and not is_loopback(connection.sock.getpeername()[0]):
-                raise SessionError("login", "no TLS", "a login is never sent in the clear")
+        connection, settings = self._connection, self._settings
+        with translate_errors(Step.LOGIN):
+            if settings.connection == "none" and not is_loopback(connection.sock.getpeername()[0]):
+                raise SessionError(Step.LOGIN, SmtpProblem.NO_TLS, "a login is never sent in the clear")
             mechanism = auth.choose_mechanism(connection)
-            code, reply = auth.log_in(connection, mechanism, self._settings.account, self._password)
+            code, reply = auth.log_in(connection, mechanism, settings.account, self._password)
             if 500 <= code < 600:
-                raise SessionError("login", "login refused", self._session.told(code, reply))
-            self._session.expect("login", (235,), code, reply)
-        self._session.passed("login", mechanism)
+                raise SessionError(Step.LOGIN, SmtpProblem.LOGIN_REFUSED, connection.format_reply(code, reply))
+            connection.expect(Step.LOGIN, (235,), code, reply)
+        connection.report(Step.LOGIN, mechanism)
 
 
 def _protection(sock: ssl.SSLSocket) -> str:

@@ -1,91 +1,83 @@
-"""From a mail server's name to a connected socket: the steps name, address and connect; every address gets its turn."""
+"""Connect to a mail server by name: the steps name, address and connect; each address is tried in turn."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, is_bound_here, is_here, is_own, look_up_within
-from device_ui.mail.smtp.connection import Deadline
-from device_ui.mail.smtp.outcome import SessionError, at
-from device_ui.mail.smtp.redaction import quoted
+from device_ui.mail.smtp.connection import Connection, translate_errors
+from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
+from device_ui.mail.smtp.redaction import sanitize_reply
 
-# Of several addresses that fail, the one whose problem says the most is told: a dead IPv6 route says the least.
-MOST_TELLING = ("not allowed", "refused", "silent")
+# When several addresses fail, the most specific problem is reported: a dead IPv6 route says the least.
+MOST_SPECIFIC = (SmtpProblem.NOT_ALLOWED, SmtpProblem.REFUSED, SmtpProblem.SILENT)
 
 
-@dataclass(frozen=True)
-class Dial:
-    """How to reach `port` of `host`: `seconds` are for one address, `deadline` is for all; `passed` hears of the steps."""
+def connect(
+    connection: Connection, host: str, port: int, *, resolver: Resolver, allow_loopback: bool, seconds: float
+) -> AddressInfo:
+    """Open `connection` to `port` of `host`, with `seconds` for each address; return the address. Raises `SessionError`.
 
-    host: str
-    port: int
-    resolver: Resolver
-    allow_loopback: bool
-    deadline: Deadline
-    seconds: float
-    passed: Callable[[str, str], None]
-
-    def connect(self) -> tuple[socket.socket, AddressInfo, str]:
-        """A connected socket, the address it ended at, and both in words. Raises `SessionError`."""
-        failed: dict[str, SessionError] = {}
-        for info in self._usable(self._found()):
-            try:
-                with at("connect"):
-                    sock = self._connected(info)
-            except SessionError as stopped:
-                # Without its traceback, which would keep this frame, and the password's pieces behind `passed`, for long.
-                failed[str(info[4][0])] = SessionError(stopped.step, stopped.problem, stopped.reply)
-                continue
-            return sock, info, f"{info[4][0]} port {self.port}" + (f", after {_told(failed)}" if failed else "")
-        most = min(failed.values(), key=_place)
-        differ = len({each.reply for each in failed.values()}) > 1
-        raise SessionError(most.step, most.problem, _told(failed) if differ else most.reply)
-
-    def _found(self) -> list[AddressInfo]:
-        with at("name"):
-            # As long as two addresses may take: a resolver asks its name servers in turn.
-            seconds = self.deadline.left(2 * self.seconds)
-        found = _looked_up(self.resolver, self.host, self.port, seconds)
-        self.passed("name", _texts(found))
-        return found
-
-    def _usable(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
-        usable = [each for each in found if self.allow_loopback or not _leads_here(each)]
-        if not usable:
-            raise SessionError("address", "not allowed", "the mail server's name leads to this device itself")
-        own = _texts([each for each in found if each not in usable])
-        self.passed("address", _texts(usable) + (f"; not used, since it is this device itself: {own}" if own else ""))
-        return usable
-
-    def _connected(self, info: AddressInfo) -> socket.socket:
-        sock = socket.socket(*info[:3])
+    Unless `allow_loopback`, no address of this device is used.
+    """
+    found = _resolve(connection, host, port, resolver, seconds)
+    usable = [each for each in found if allow_loopback or not _leads_here(each)]
+    if not usable:
+        raise SessionError(Step.ADDRESS, SmtpProblem.NOT_ALLOWED, "the mail server's name leads to this device itself")
+    own = _texts([each for each in found if each not in usable])
+    skipped = f"; not used, since it is this device itself: {own}" if own else ""
+    connection.report(Step.ADDRESS, _texts(usable) + skipped)
+    failed: dict[str, SessionError] = {}
+    for info in usable:
         try:
-            sock.settimeout(self.deadline.left(self.seconds))
-            sock.connect(info[4])
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # The connected address decides, not the name.
-            if not self.allow_loopback and is_here(sock):
-                raise SessionError("address", "not allowed", "the mail server's address is this device itself")
-            return sock
-        except BaseException:
-            sock.close()
-            raise
+            with translate_errors(Step.CONNECT):
+                sock = _connected(info, connection.deadline.left(seconds), allow_loopback)
+        except SessionError as error:
+            # A copy without the traceback, which would keep these frames, and with them the password, in memory.
+            failed[str(info[4][0])] = SessionError(error.step, error.problem, error.reply)
+            continue
+        connection.attach(sock)
+        after = f", after {_reasons(failed)}" if failed else ""
+        connection.report(Step.CONNECT, f"{info[4][0]} port {port}{after}")
+        return info
+    most = min(failed.values(), key=_specificity)
+    differ = len({each.reply for each in failed.values()}) > 1
+    raise SessionError(most.step, most.problem, _reasons(failed) if differ else most.reply)
 
 
-def _looked_up(resolver: Resolver, host: str, port: int, seconds: float) -> list[AddressInfo]:
+def _resolve(connection: Connection, host: str, port: int, resolver: Resolver, seconds: float) -> list[AddressInfo]:
+    with translate_errors(Step.NAME):
+        # As long as two addresses may take: a resolver asks its name servers in turn.
+        seconds = connection.deadline.left(2 * seconds)
     try:
         found = look_up_within(resolver, host, port, seconds)
     except TimeoutError as error:
-        raise SessionError("name", "silent", str(error)) from error
+        raise SessionError(Step.NAME, SmtpProblem.SILENT, str(error)) from error
     except (OSError, UnicodeError, ValueError) as error:
-        # EAI_AGAIN: nobody could be asked, as at every boot before the network is there.
-        problem = "silent" if getattr(error, "errno", None) == socket.EAI_AGAIN else "unknown name"
-        raise SessionError("name", problem, str(error.args[-1] if error.args else error)) from error
+        # EAI_AGAIN: no name server answered, as at every boot before the network is up.
+        is_silent = getattr(error, "errno", None) == socket.EAI_AGAIN
+        problem = SmtpProblem.SILENT if is_silent else SmtpProblem.UNKNOWN_NAME
+        raise SessionError(Step.NAME, problem, str(error.args[-1] if error.args else error)) from error
     if not found:
-        raise SessionError("name", "unknown name", "the name has no address")
+        raise SessionError(Step.NAME, SmtpProblem.UNKNOWN_NAME, "the name has no address")
+    connection.report(Step.NAME, _texts(found))
     return found
+
+
+def _connected(info: AddressInfo, seconds: float, allow_loopback: bool) -> socket.socket:
+    sock = socket.socket(*info[:3])
+    try:
+        sock.settimeout(seconds)
+        sock.connect(info[4])
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The connected address decides, not the name.
+        if not allow_loopback and is_here(sock):
+            raise SessionError(Step.ADDRESS, SmtpProblem.NOT_ALLOWED, "the mail server's address is this device itself")
+        return sock
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _leads_here(info: AddressInfo) -> bool:
@@ -96,9 +88,9 @@ def _texts(found: Sequence[AddressInfo]) -> str:
     return ", ".join(dict.fromkeys(str(info[4][0]) for info in found))
 
 
-def _told(failed: Mapping[str, SessionError]) -> str:
-    return quoted("; ".join(f"{address}: {stopped.reply}" for address, stopped in failed.items()))
+def _reasons(failed: Mapping[str, SessionError]) -> str:
+    return sanitize_reply("; ".join(f"{address}: {error.reply}" for address, error in failed.items()))
 
 
-def _place(stopped: SessionError) -> int:
-    return MOST_TELLING.index(stopped.problem) if stopped.problem in MOST_TELLING else len(MOST_TELLING)
+def _specificity(error: SessionError) -> int:
+    return MOST_SPECIFIC.index(error.problem) if error.problem in MOST_SPECIFIC else len(MOST_SPECIFIC)

@@ -1,56 +1,94 @@
-"""smtplib's commands and replies over a socket with one deadline for the whole attempt.
+"""An SMTP session on one connection (RFC 5321, section 3.1): smtplib's commands and reply parser, within one deadline.
 
-smtplib times each read, so a server that drips a byte a second holds it for hours; and it reads replies without an
-end. Here every wait gets what is left of the attempt, and the bytes of its replies together have a limit.
+smtplib times each read, so a server that drips a byte a second holds it for hours, and it reads replies without an end.
+Here every wait gets the rest of the attempt, and the replies of an attempt have a limit in bytes. Replies are redacted
+before anything else sees their text.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import smtplib
 import socket
 import ssl
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from device_ui.errors import ErrorConversion
+from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
+from device_ui.mail.smtp.redaction import sanitize_reply
 
 # Bytes of replies in one attempt (the opening with the first mail, or a later mail); an honest one of twenty
 # recipients needs some 2 KiB.
 REPLIES_MAXIMUM = 256 * 1024
-# Bytes sent between two looks at the deadline: one TLS record (RFC 8446, 5.1). SSLSocket times each record anew.
+# Bytes sent between two looks at the deadline: one TLS record (RFC 8446, section 5.1). SSLSocket times each record anew.
 PIECE = 16 * 1024
-# Seconds after which whoever waits for an answer is asked whether to go on.
+# Seconds of silence between two calls of `on_wait`.
 LOOK_SECONDS = 5.0
 PERIOD = re.compile(rb"(?m)^\.")
+# openssl/x509_vfy.h: X509_V_ERR_CERT_NOT_YET_VALID, …_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH.
+CERTIFICATE_PROBLEMS = {
+    9: SmtpProblem.NOT_YET_VALID,
+    10: SmtpProblem.EXPIRED,
+    62: SmtpProblem.OTHER_NAME,
+    64: SmtpProblem.OTHER_NAME,
+}
+# Parts of OpenSSL's reason when the peer does speak TLS, but not with this client: an alert, or a version that is too old.
+TLS_WAS_SPOKEN = ("ALERT", "UNSUPPORTED_PROTOCOL")
+
+# Called with a step that succeeded and its details: one printable line without a secret.
+OnStep = Callable[[Step, str], None]
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds: for a whole `attempt`; to `connect` to one address, since the next may be alive; for the `greeting`; and
+    for the `verdict` on a mail that the server has whole (0: the rest of the attempt).
+
+    RFC 5321, section 4.5.3.2.6: a client that gives up on a slow verdict may send the same mail again and again.
+    """
+
+    attempt: float = 60.0
+    connect: float = 10.0
+    greeting: float = math.inf
+    verdict: float = 600.0
 
 
 class ReplyTooLong(OSError):
-    """The server's answers have used up `REPLIES_MAXIMUM`."""
+    """The server's replies have used up `REPLIES_MAXIMUM`."""
+
+
+def translate_errors(step: Step, tls_problem: SmtpProblem = SmtpProblem.NO_TLS_SPOKEN) -> ErrorConversion:
+    """Return a context that turns any error of socket, TLS or smtplib into a `SessionError` at this step."""
+    return ErrorConversion((OSError, smtplib.SMTPException, ValueError), partial(_session_error, step, tls_problem))
 
 
 class Deadline:
-    """A moment on the monotonic clock, so that no jump of the wall clock can bend it."""
+    """A moment on the monotonic clock, which no change of the wall clock moves."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.monotonic = monotonic
         self.restart(seconds)
 
     def restart(self, seconds: float) -> None:
-        """Count anew from now."""
-        self._end = self._clock() + seconds
+        """Set the deadline to `seconds` from now."""
+        self._end = self.monotonic() + seconds
 
     def extend(self, seconds: float) -> None:
-        """End so many seconds later."""
+        """Move the deadline by `seconds`."""
         self._end += seconds
 
     def shorten(self, seconds: float) -> None:
-        """End within `seconds` from now, or sooner where little is left."""
-        self._end = min(self._end, self._clock() + seconds)
+        """Move the deadline to `seconds` from now, unless it is earlier already."""
+        self._end = min(self._end, self.monotonic() + seconds)
 
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Give what is done inside at most `seconds`, and nothing of what comes after."""
+        """Shorten the deadline inside the context, and restore it afterwards."""
         end = self._end
         self.shorten(seconds)
         try:
@@ -58,9 +96,9 @@ class Deadline:
         finally:
             self._end = end
 
-    def left(self, most: float = float("inf")) -> float:
-        """Seconds left, at most `most`. Raises TimeoutError when there are none."""
-        left = min(self._end - self._clock(), most)
+    def left(self, most: float = math.inf) -> float:
+        """Return the seconds left, at most `most`. Raises TimeoutError when none are left."""
+        left = min(self._end - self.monotonic(), most)
         if left <= 0:
             raise TimeoutError("the attempt took too long")
         return left
@@ -73,35 +111,35 @@ class Replies:
         self._sock, self._deadline = sock, deadline
         self._buffer = bytearray()
         self._received = 0
-        # Called now and then while an answer does not come.
-        self.waiting: Callable[[], None] = lambda: None
+        # Called every `LOOK_SECONDS` of silence.
+        self.on_silence: Callable[[], None] = lambda: None
 
     @property
     def pending(self) -> bool:
-        """Whether bytes came that nobody has read: before STARTTLS they are an injection (CVE-2011-0411)."""
+        """Whether unread bytes are buffered: before STARTTLS they are an injection (CVE-2011-0411)."""
         return bool(self._buffer)
 
     def readline(self, limit: int) -> bytes:
-        """One line with its end, at most `limit` bytes; empty when the server closed, be it within a line."""
+        """Return a line with its end, at most `limit` bytes; empty when the server closed, even inside a line."""
         while b"\n" not in self._buffer and len(self._buffer) < limit and self._receive():
             pass
         end = self._buffer.find(b"\n") + 1 or limit
         if end > len(self._buffer):
-            return b""  # half an answer is none: "25" and "250" cannot be told apart
+            return b""  # half a reply is none: "25" may be the beginning of "250"
         line = bytes(self._buffer[: min(end, limit)])
         del self._buffer[: len(line)]
         return line
 
-    def count_anew(self) -> None:
-        """A new attempt begins."""
+    def reset_limit(self) -> None:
+        """Count the bytes of a new attempt."""
         self._received = 0
 
     def close(self) -> None:
-        """Nothing to do: the socket is closed by its owner."""
+        """Do nothing: the owner of the socket closes it."""
 
     def _receive(self) -> bool:
-        # A server that waits for our acknowledgement before it says more (Nagle's algorithm, as after a TLS handshake)
-        # is not to wait for Linux to delay it by 40 ms. Linux forgets this by itself (tcp(7)).
+        # A server that awaits our acknowledgement before it goes on (Nagle's algorithm, as after a TLS handshake) must not
+        # wait for Linux, which delays it by 40 ms. Linux resets this option by itself (tcp(7)).
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         chunk = self._chunk()
@@ -119,103 +157,124 @@ class Replies:
             except TimeoutError as error:
                 if error.errno is not None:  # the kernel's own (ETIMEDOUT): the connection is dead
                     raise
-            self.waiting()
+            self.on_silence()
 
 
 class Connection(smtplib.SMTP):
-    """smtplib's session on a socket of ours. Nothing is sent before `greeting` was read."""
+    """A session with one server: closed, or open on a socket; a closed one can be opened again.
 
-    # smtplib's own names; it makes them only when it connects by itself.
+    `secrets` are the `redaction.pieces` to remove from replies and details. `on_step`, if any, receives each step that
+    succeeded. Nothing may be sent before the greeting was read.
+    """
+
+    # smtplib sets these only when it connects by itself.
     sock: socket.socket
     file: Replies | None
 
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, secrets: Collection[str] = (), on_step: OnStep | None = None) -> None:
         super().__init__(local_hostname="localhost")  # replaced in every EHLO; a name here saves a look-up
-        self.deadline = deadline
-        self._gathered: list[bytes] | None = None
-        self.use(sock)
-
-    def use(self, sock: socket.socket) -> None:
-        """Speak on this socket from now on and forget what an EHLO before it said (RFC 3207, 4.2)."""
-        self.sock, self.file = sock, Replies(sock, self.deadline)
-        self._ahead: deque[bytes] = deque()
-        self.ehlo_resp = self.helo_resp = None
-        self.esmtp_features, self.does_esmtp = {}, False
-
-    def wrap(self, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-        """Speak TLS with `host` from now on; the handshake is still to be done, on what comes back.
-
-        Raises OSError, or ValueError when no certificate could be for such a name.
-        """
-        self.sock.settimeout(self.deadline.left())
-        # Python's ssl looks at both, too, but leaves the socket open where they fail.
-        self.sock.getpeername()
-        name = host.rstrip(".").encode("idna").decode()
-        sock = context.wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
-        self.use(sock)
-        return sock
+        self.deadline, self._secrets, self._on_step = deadline, secrets, on_step
 
     @property
-    def has_sent_ahead(self) -> bool:
-        """Whether a command was sent whose answer was not asked for yet."""
-        return bool(self._ahead)
-
-    def send_ahead(self, *commands: Callable[[], object]) -> None:
-        """Send what these commands say in one go (RFC 2920). When they are given again, only their answers are read."""
-        gathered: list[bytes] = []
-        self._gathered = gathered
-        try:
-            for command in commands:
-                command()
-        finally:
-            self._gathered = None
-        self.send(b"".join(gathered))
-        self._ahead.extend(gathered)
-
-    def getreply(self) -> tuple[int, bytes]:
-        """The next answer; none while commands are gathered."""
-        return super().getreply() if self._gathered is None else (-1, b"")
-
-    def send(self, s: bytes | str) -> None:  # type: ignore[override]
-        """Send within what is left of the attempt, unless it was sent ahead."""
-        raw = s.encode(self.command_encoding) if isinstance(s, str) else s
-        if self._gathered is not None:
-            self._gathered.append(raw)
-            return
-        if self._ahead and self._ahead[0] == raw:
-            self._ahead.popleft()
-            return
-        for start in range(0, len(raw), PIECE):
-            self.sock.settimeout(self.deadline.left())
-            super().send(raw[start : start + PIECE])
-
-    def content(self, message: bytes, meanwhile: Callable[[], None], waiting: Callable[[], None]) -> tuple[int, bytes]:
-        """DATA and what follows it, as `data`; `meanwhile` is called when all is sent and the answer is still to come,
-        `waiting` now and then while it does not come.
-
-        Raises smtplib.SMTPDataError for an answer to DATA itself other than 354.
-        """
-        code, reply = self.docmd("data")
-        if code != 354:
-            raise smtplib.SMTPDataError(code, reply)
-        # RFC 5321, 4.5.2: a line that begins with a dot gets another one.
-        stuffed = PERIOD.sub(b"..", message)
-        self.send(stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"))
-        meanwhile()
-        if self.file is not None:
-            self.file.waiting = waiting
-        try:
-            return self.getreply()
-        finally:
-            if self.file is not None:
-                self.file.waiting = lambda: None
-
-    def count_anew(self) -> None:
-        """See `Replies.count_anew`."""
-        if self.file is not None:
-            self.file.count_anew()
+    def is_open(self) -> bool:
+        """Whether there is a socket. smtplib closes it when it is lost."""
+        return self.sock is not None
 
     @property
     def pending(self) -> bool:
         """See `Replies.pending`."""
         return self.file is not None and self.file.pending
+
+    def attach(self, sock: socket.socket) -> None:
+        """Use this socket from now on, and forget the extensions of an earlier EHLO (RFC 3207, section 4.2)."""
+        self.sock, self.file = sock, Replies(sock, self.deadline)
+        self.ehlo_resp = self.helo_resp = None
+        self.esmtp_features, self.does_esmtp = {}, False
+
+    def wrap(self, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        """Use TLS with `host` from now on; return the socket, whose handshake is still to be done.
+
+        Raises OSError, or ValueError when no certificate can be for such a name.
+        """
+        self.sock.settimeout(self.deadline.left())
+        # Python's ssl checks both, too, but leaves the socket open when a check fails.
+        self.sock.getpeername()
+        name = host.rstrip(".").encode("idna").decode()
+        sock = context.wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
+        self.attach(sock)
+        return sock
+
+    def send(self, s: bytes | str) -> None:  # type: ignore[override]
+        """Send within the deadline."""
+        if not self.is_open:
+            raise smtplib.SMTPServerDisconnected("closed")
+        raw = s.encode(self.command_encoding) if isinstance(s, str) else s
+        for start in range(0, len(raw), PIECE):
+            self.sock.settimeout(self.deadline.left())
+            super().send(raw[start : start + PIECE])
+
+    def send_content(self, message: bytes) -> None:
+        """Send `message`, whose lines end with CRLF, and the line that ends it."""
+        # RFC 5321, section 4.5.2: a line that begins with a dot gets a second one.
+        stuffed = PERIOD.sub(b"..", message)
+        self.send(stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"))
+
+    def await_reply(self, on_wait: Callable[[float], None]) -> tuple[int, bytes]:
+        """Return the next reply; in silence, call `on_wait` every `LOOK_SECONDS` with the seconds waited so far."""
+        replies, began = self.file, self.deadline.monotonic()
+        if replies is None:
+            return self.getreply()
+        replies.on_silence = lambda: on_wait(self.deadline.monotonic() - began)
+        try:
+            return self.getreply()
+        finally:
+            replies.on_silence = lambda: None
+
+    def expect(self, step: Step, codes: Container[int], code: int, reply: bytes) -> str:
+        """Return a reply as `format_reply` does. Raises `SessionError` at `step` when its code is not one of `codes`."""
+        text = self.format_reply(code, reply)
+        if code not in codes:
+            raise SessionError(step, SmtpProblem.ANSWER, text)
+        return text
+
+    def format_reply(self, code: int, reply: bytes) -> str:
+        """Return a reply (RFC 5321, section 4.2) as one redacted line of at most `redaction.REPLY_MAXIMUM` characters."""
+        return sanitize_reply(f"{code} {reply.decode('utf-8', 'replace')}", self._secrets)
+
+    def report(self, step: Step, details: str) -> None:
+        """Report a step that succeeded to `on_step`, redacted.
+
+        Never inside `translate_errors`: an error of `on_step` is the caller's, not the server's.
+        """
+        if self._on_step:
+            self._on_step(step, sanitize_reply(details, self._secrets))
+
+    def reset_limit(self) -> None:
+        """See `Replies.reset_limit`."""
+        if self.file is not None:
+            self.file.reset_limit()
+
+
+def _session_error(step: Step, tls_problem: SmtpProblem, error: Exception) -> SessionError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        problem = CERTIFICATE_PROBLEMS.get(error.verify_code, SmtpProblem.UNKNOWN_AUTHORITY)
+        return SessionError(Step.CERTIFICATE, problem, error.verify_message)
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or str(error)
+        spoken = any(word in reason for word in TLS_WAS_SPOKEN)
+        return SessionError(step, SmtpProblem.NO_TLS_AGREED if spoken else tls_problem, reason)
+    return SessionError(step, *_problem(error))
+
+
+def _problem(error: Exception) -> tuple[SmtpProblem, str]:
+    # smtplib wraps an error of the socket in SMTPServerDisconnected.
+    cause = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else error
+    if isinstance(cause, ReplyTooLong | smtplib.SMTPResponseException):  # the latter: a line without an end
+        return SmtpProblem.ENDLESS, "the server's answers do not end"
+    if isinstance(cause, TimeoutError):
+        return SmtpProblem.SILENT, "the server does not answer in time"
+    if isinstance(cause, ConnectionRefusedError):
+        return SmtpProblem.REFUSED, "nothing listens at this port"
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return SmtpProblem.CLOSED, "the server closed the connection"
+    return SmtpProblem.BROKEN, getattr(cause, "strerror", None) or str(cause)

@@ -1,7 +1,7 @@
-"""A closer look after a test has failed: a second connection that proves nothing, and so never carries a login or a mail.
+"""A second, unverified connection after a failed test: whether the port speaks TLS, and which certificate it shows.
 
-It goes to the address that the courier had reached, and verifies nothing, since what it is to tell is why the
-courier's verification failed. Nothing but the words for a person follows from what it finds.
+It goes to the address that the client connected to and carries neither a login nor a mail. It verifies nothing, because
+it is to show why the client's verification failed. Its results only choose the words of the advice.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from device_ui.mail.smtp.tls import unverified
 if TYPE_CHECKING:
     from cryptography import x509
 
-# Names of a certificate that are told, and characters of each and of its issuer.
+# Names of a certificate that are kept, and characters of each and of its issuer.
 NAMES_MAXIMUM, NAME_MAXIMUM = 10, 100
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a server's certificate says of itself: its `names` (DNS and IP), when it `begins` and `ends` (UTC), its `issuer`.
+    """A server's certificate: its `names` (DNS and IP), its dates `begins` and `ends` (UTC), its `issuer`.
 
-    All of it is a stranger's word, made printable and bounded in length.
+    All of it is untrusted; the texts are printable and bounded in length.
     """
 
     names: tuple[str, ...]
@@ -40,22 +40,22 @@ class Certificate:
 
 
 def speaks_tls(address: AddressInfo, host: str, seconds: float) -> bool:
-    """Whether the server takes a TLS handshake as the first thing it hears, within `seconds`."""
+    """Return whether the server completes a TLS handshake at once, within `seconds`."""
     try:
-        with _connected(address, Deadline(seconds)) as session:
-            session.wrap(unverified(), host).do_handshake()
+        with _connected(address, Deadline(seconds)) as connection:
+            connection.wrap(unverified(), host).do_handshake()
             return True
     except (OSError, ValueError):
         return False
 
 
 def certificate(address: AddressInfo, host: str, seconds: float, *, starttls: bool) -> Certificate | None:
-    """The certificate that the server shows, after STARTTLS or at once; None when it cannot be had within `seconds`."""
+    """Return the certificate that the server shows, at once or after STARTTLS; None if it shows none within `seconds`."""
     try:
-        with _connected(address, Deadline(seconds)) as session:
+        with _connected(address, Deadline(seconds)) as connection:
             if starttls:
-                _ask_for_tls(session)
-            sock = session.wrap(unverified(), host)
+                _request_tls(connection)
+            sock = connection.wrap(unverified(), host)
             sock.do_handshake()
             return read(sock.getpeercert(binary_form=True) or b"")
     except (OSError, ValueError, smtplib.SMTPException):
@@ -63,19 +63,19 @@ def certificate(address: AddressInfo, host: str, seconds: float, *, starttls: bo
 
 
 def read(der: bytes) -> Certificate:
-    """Read a certificate in DER. Raises ValueError when it is none."""
-    # Imported here: 7 MiB that only a certificate which is not right is worth.
+    """Return a certificate from its DER encoding. Raises ValueError when it is none."""
+    # Imported here: it takes 7 MiB, which only a certificate that failed is worth.
     from cryptography import x509
 
     try:
-        found = x509.load_der_x509_certificate(der)
+        decoded = x509.load_der_x509_certificate(der)
     except x509.InvalidVersion as error:
         raise ValueError(str(error)) from error
     return Certificate(
-        tuple(_clean(name) for name in _names(found)[:NAMES_MAXIMUM]),
-        found.not_valid_before_utc,
-        found.not_valid_after_utc,
-        _clean(found.issuer.rfc4514_string()),
+        tuple(_clean(name) for name in _names(decoded)[:NAMES_MAXIMUM]),
+        decoded.not_valid_before_utc,
+        decoded.not_valid_after_utc,
+        _clean(decoded.issuer.rfc4514_string()),
     )
 
 
@@ -85,29 +85,30 @@ def _connected(address: AddressInfo, deadline: Deadline) -> Iterator[Connection]
     with contextlib.closing(socket.socket(family, kind, protocol)) as sock:
         sock.settimeout(deadline.left())
         sock.connect(end)
-        session = Connection(sock, deadline)
+        connection = Connection(deadline)
+        connection.attach(sock)
         try:
-            yield session
+            yield connection
         finally:
-            session.close()
+            connection.close()
 
 
-def _ask_for_tls(session: Connection) -> None:
-    """From the greeting to the answer to STARTTLS. Raises ValueError when the server does not go along."""
-    answers = (
-        session.getreply(),
-        session.ehlo(address_literal(session.sock.getsockname()[0])),
-        session.docmd("STARTTLS"),
+def _request_tls(connection: Connection) -> None:
+    """Go from the greeting to the reply to STARTTLS. Raises ValueError when a reply is negative."""
+    replies = (
+        connection.getreply(),
+        connection.ehlo(address_literal(connection.sock.getsockname()[0])),
+        connection.docmd("STARTTLS"),
     )
-    if [code for code, _ in answers] != [220, 250, 220]:
+    if [code for code, _ in replies] != [220, 250, 220]:
         raise ValueError("the server does not begin TLS")
 
 
-def _names(found: x509.Certificate) -> list[str]:
+def _names(decoded: x509.Certificate) -> list[str]:
     from cryptography import x509
 
     try:
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = decoded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return []
     return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]

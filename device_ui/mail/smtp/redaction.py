@@ -1,4 +1,4 @@
-"""What a server says, quoted for a person: one printable line of bounded length with nothing secret in it. Pure."""
+"""What a server says, fit to be shown: one printable line of bounded length, with no secret in it. Pure."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import operator
 import urllib.parse
 from collections.abc import Collection, Iterable
 
-# Characters of an answer that are kept.
+# Characters of a reply that are kept.
 REPLY_MAXIMUM = 500
-# Characters that are searched for secrets: what is not kept need not be.
+# Characters that are searched for secrets; the rest is cut off.
 SEARCHED_MAXIMUM = 4 * REPLY_MAXIMUM
-# A piece this long of a secret, in any of its spellings, is struck out of what a server says.
+# A piece this long of a secret, in any of its spellings, is replaced by `REDACTED`.
 SECRET_PIECE = 8
-STRUCK_OUT = "[…]"
+REDACTED = "[…]"
 
 
 def spellings(account: str, password: str) -> list[str]:
-    """How a password may come back from a server that repeats what it was sent: plain, in base64, hexadecimal, a URL."""
+    """Return how a server may repeat a password that it received: plain, in base64, as AUTH PLAIN, hexadecimal, a URL."""
     raw = password.encode()
     blob = base64.b64encode(f"\0{account}\0{password}".encode()).decode()
     return [password, base64.b64encode(raw).decode(), blob, raw.hex(), urllib.parse.quote(password)]
 
 
 def pieces(secrets: Iterable[str]) -> frozenset[str]:
-    """Every piece of these secrets that is `SECRET_PIECE` characters long (or the whole of a shorter one), to be struck out.
+    """Return every piece of these secrets that is `SECRET_PIECE` characters long (or the whole of a shorter one).
 
-    Made once a session: it is looked for in each answer. No pattern is made of a secret, since `re` keeps its patterns.
+    Made once a session and looked up in each reply. No regular expression is made of a secret: `re` caches its patterns.
     """
     return frozenset(
         _folded(secret)[start : start + SECRET_PIECE]
@@ -37,39 +37,39 @@ def pieces(secrets: Iterable[str]) -> frozenset[str]:
     )
 
 
-def quoted(text: str, struck: Collection[str] = ()) -> str:
-    """`text` on one line without the `pieces` of secrets, at most `REPLY_MAXIMUM` characters."""
-    # Struck out first: a password may hold a character that is not printable.
-    return printable(strike_out(text[:SEARCHED_MAXIMUM], struck))[:REPLY_MAXIMUM]
+def sanitize_reply(text: str, secrets: Collection[str] = ()) -> str:
+    """Return `text` on one printable line without these `pieces` of secrets, at most `REPLY_MAXIMUM` characters."""
+    # Redacted first: a password may hold a character that is not printable.
+    return printable(redact(text[:SEARCHED_MAXIMUM], secrets))[:REPLY_MAXIMUM]
 
 
 def printable(text: str) -> str:
-    """`text` with a blank in place of each character that would not show or would break the line."""
+    """Return `text` with a blank in place of each character that would not show or would break the line."""
     return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
-def strike_out(text: str, struck: Collection[str]) -> str:
-    """`text` without any of these `pieces`, whatever the case of its letters."""
+def redact(text: str, secrets: Collection[str]) -> str:
+    """Return `text` with `REDACTED` in place of these `pieces`, whatever the case of its letters."""
     folded = _folded(text)
-    found = [
+    hits = [
         (start, start + size)
-        for size in {len(piece) for piece in struck}
+        for size in {len(piece) for piece in secrets}
         for start in range(len(text) - size + 1)
-        if folded[start : start + size] in struck
+        if folded[start : start + size] in secrets
     ]
-    if not found:
+    if not hits:
         return text
     hidden = [False] * len(text)
-    for start, end in found:
+    for start, end in hits:
         hidden[start:end] = [True] * (end - start)
     runs = itertools.groupby(zip(hidden, text, strict=True), operator.itemgetter(0))
-    return "".join(STRUCK_OUT if hit else "".join(character for _, character in run) for hit, run in runs)
+    return "".join(REDACTED if is_hidden else "".join(character for _, character in run) for is_hidden, run in runs)
 
 
 def _folded(text: str) -> str:
-    """`text` without case, character by character: it keeps its length."""
-    return text.lower() if text.isascii() else "".join(map(_folded_one, text))
+    """Return `text` without case, character by character: `str.casefold` would change its length."""
+    return text.lower() if text.isascii() else "".join(map(_folded_character, text))
 
 
-def _folded_one(character: str) -> str:
+def _folded_character(character: str) -> str:
     return next(each for each in (character.casefold(), character.lower(), character) if len(each) == 1)

@@ -1,7 +1,7 @@
-"""``Send test email``: the courier itself on what is typed, each step told with its time; at the first failure it stops.
+"""``Send test email``: one attempt of the SMTP client, each step reported with its seconds; it stops at the first failure.
 
-One login attempt is made, and one mail sent. After a failure that a person could not read it looks closer
-(`probe`), within the same deadline. What comes out is one `Result` for the page, the command line and ``--json``.
+One login is tried and one mail sent. After a failure whose cause does not show in the reply, `probe` looks closer,
+within the same deadline. The result is the same for the page, the command line and ``--json``.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from device_ui.mail.events import Verdict
 from device_ui.mail.smtp import probe
 from device_ui.mail.smtp.advice import Advice, advise
 from device_ui.mail.smtp.client import SmtpClient
-from device_ui.mail.smtp.outcome import DELIVERED, REFUSED, TRY_LATER, Outcome, SessionError
-from device_ui.mail.smtp.session import Watch
+from device_ui.mail.smtp.connection import OnStep, Timeouts
+from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.settings.fields import SmtpSettings
 
-# Seconds that a server may take for its first line before the test looks closer, and that a closer look may take.
-GREETING_SECONDS, PROBE_SECONDS = 15.0, 5.0
+# A person waits for the result: 15 seconds for the greeting, which leaves time to look closer, and for the verdict only
+# what is left of the attempt.
+TIMEOUTS = Timeouts(greeting=15.0, verdict=0.0)
+PROBE_SECONDS = 5.0
 # From the best to the worst.
-VERDICTS = (DELIVERED, TRY_LATER, REFUSED)
-# What a server that expects TLS from the first byte does while it waits for it.
-SAYS_NOTHING = ("silent", "closed", "broken")
+VERDICTS = (Verdict.DELIVERED, Verdict.TRY_LATER, Verdict.REFUSED)
+# How a server behaves that waits for TLS from the first byte.
+SAYS_NOTHING = (SmtpProblem.SILENT, SmtpProblem.CLOSED, SmtpProblem.BROKEN)
 
-Connect = Callable[[SmtpSettings, str, Watch], SmtpClient]
 Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Recipient:
-    """What became of the test mail for one `recipient`."""
+class RecipientResult:
+    """The outcome of the test mail for one `recipient`."""
 
     recipient: str
     verdict: str
@@ -41,11 +43,11 @@ class Recipient:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a test came to; `seconds` for all of it. `step` to `advice` are ``""`` when every recipient's mail was taken.
+class RunResult:
+    """The result of a test; `seconds` for all of it. `step` to `advice` are ``""`` when every recipient was accepted.
 
-    `verdict` is the worst of the recipients'. As in the ledger, ``refused`` is said only of a mail or its recipient;
-    a refused login is ``try later`` with the `problem` ``login refused``, for once the field is mended the mail goes.
+    `verdict` is the worst of the recipients'. As in the ledger, ``refused`` concerns a mail or its recipient alone; a
+    refused login is ``try later`` with the `problem` ``login refused``, since the mail goes out once it is corrected.
     """
 
     verdict: str
@@ -55,91 +57,92 @@ class Result:
     field: str
     advice: str
     seconds: float
-    recipients: tuple[Recipient, ...]
+    recipients: tuple[RecipientResult, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The mapping that crosses the hook's socket and that ``--json`` prints."""
+        """Return the mapping that crosses the hook's socket and that ``--json`` prints."""
         return {**asdict(self), "recipients": [asdict(each) for each in self.recipients]}
 
 
-class Steps:
-    """Tells of each step as it is passed, with the seconds since the one before."""
+class StepTimer:
+    """Reports each step with the seconds since the one before."""
 
-    def __init__(self, tell: Callable[[Line], None], clock: Callable[[], float]) -> None:
-        self._tell, self._clock = tell, clock
-        self._began = self._last = clock()
+    def __init__(self, report: Callable[[Line], None], monotonic: Callable[[], float]) -> None:
+        self._report, self._monotonic = report, monotonic
+        self._began = self._last = monotonic()
 
-    def passed(self, step: str, told: str) -> None:
-        """What the courier calls."""
-        now = self._clock()
+    def on_step(self, step: Step, details: str) -> None:
+        """Report a step that the client completed."""
+        now = self._monotonic()
         seconds, self._last = now - self._last, now
-        self._tell({"step": {"name": step, "seconds": round(seconds, 3), "told": told}})
+        self._report({"step": {"name": step, "seconds": round(seconds, 3), "told": details}})
 
     @property
     def seconds(self) -> float:
         """Since the beginning."""
-        return round(self._clock() - self._began, 3)
+        return round(self._monotonic() - self._began, 3)
 
 
 def run(
-    connect: Connect,
+    connect: Callable[[OnStep], SmtpClient],
     settings: SmtpSettings,
-    password: str,
     recipients: Sequence[str],
     compose: Callable[[str], bytes],
     *,
-    tell: Callable[[Line], None],
-    clock: Callable[[], float] = time.monotonic,
-    wall: Callable[[], float] = time.time,
-) -> Result:
-    """Test `settings` with one mail to one recipient at least. What `tell` and `compose` raise comes through.
+    report: Callable[[Line], None],
+    wall_clock: Callable[[], float],
+) -> RunResult:
+    """Test `settings` with one mail to at least one recipient; what `report` and `compose` raise passes through.
 
-    `connect` makes the courier, whose deadline holds for everything here, with `GREETING_SECONDS` for the greeting.
-    `compose` makes the mail from the device's own address in this session. `tell` hears ``{"step": …}`` as it happens.
+    `connect` makes the client, whose deadline holds for everything here. `compose` makes the mail from the device's own
+    address in the session. `report` receives ``{"step": …}`` for each step as it happens.
     """
-    steps = Steps(tell, clock)
-    courier = connect(settings, password, steps.passed)
-    outcomes = _attempt(courier, recipients, compose)
+    timer = StepTimer(report, time.monotonic)
+    client = connect(timer.on_step)
+    outcomes = _attempt(client, recipients, compose)
     worst = max(outcomes.values(), key=lambda outcome: VERDICTS.index(outcome.verdict))
-    told = tuple(Recipient(name, each.verdict, each.step, each.reply) for name, each in outcomes.items())
-    if worst.verdict == DELIVERED:
-        return Result(DELIVERED, "", "", "", "", "", steps.seconds, told)
-    problem, advice = _explained(worst, courier, settings, wall)
-    return Result(worst.verdict, worst.step, problem, worst.reply, advice.field, advice.sentence, steps.seconds, told)
+    results = tuple(RecipientResult(name, each.verdict, each.step, each.reply) for name, each in outcomes.items())
+    if worst.verdict == Verdict.DELIVERED:
+        return RunResult(worst.verdict, "", "", "", "", "", timer.seconds, results)
+    problem, advice = _explain(worst, client, settings, wall_clock)
+    return RunResult(
+        worst.verdict, worst.step, problem, worst.reply, advice.field, advice.sentence, timer.seconds, results
+    )
 
 
-def _attempt(courier: SmtpClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
+def _attempt(client: SmtpClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
     try:
-        courier.open()
-        return courier.deliver(recipients, compose(courier.local_address))
-    except SessionError as stopped:
-        return dict.fromkeys(recipients, stopped.outcome)
+        client.open()
+        return client.deliver(recipients, compose(client.local_address))
+    except SessionError as error:
+        return dict.fromkeys(recipients, error.outcome)
     finally:
-        courier.close()
+        client.close()
 
 
-def _explained(
-    worst: Outcome, courier: SmtpClient, settings: SmtpSettings, wall: Callable[[], float]
-) -> tuple[str, Advice]:
-    """The problem, perhaps a better word for it, and what to change."""
-    problem, found = _look_closer(worst, courier, settings)
-    clock = datetime.fromtimestamp(int(wall())).astimezone()
-    says = f"{clock:%Y-%m-%d %H:%M %z}"
-    return problem, advise(worst.step, problem, worst.reply, settings, says, found)
+def _explain(
+    worst: Outcome, client: SmtpClient, settings: SmtpSettings, wall_clock: Callable[[], float]
+) -> tuple[SmtpProblem, Advice]:
+    """Return the problem, perhaps a more specific one, and what to change."""
+    problem, certificate = _look_closer(worst, client, settings)
+    now = datetime.fromtimestamp(int(wall_clock())).astimezone()
+    return problem, advise(worst.step, problem, worst.reply, settings, f"{now:%Y-%m-%d %H:%M %z}", certificate)
 
 
-def _look_closer(worst: Outcome, courier: SmtpClient, settings: SmtpSettings) -> tuple[str, probe.Certificate | None]:
+def _look_closer(
+    worst: Outcome, client: SmtpClient, settings: SmtpSettings
+) -> tuple[SmtpProblem, probe.Certificate | None]:
     try:
-        seconds = courier.deadline.left(PROBE_SECONDS)
+        seconds = client.deadline.left(PROBE_SECONDS)
     except TimeoutError:
         return worst.problem, None
-    address, host = courier.reached, courier.host
+    address, host = client.address, client.host
     if address is None:
         return worst.problem, None
-    if worst.step == "certificate":
+    if worst.step == Step.CERTIFICATE:
         starttls = settings.connection == "starttls"
         return worst.problem, probe.certificate(address, host, seconds, starttls=starttls)
-    expected = worst.step in ("greeting", "ehlo") and worst.problem in SAYS_NOTHING and settings.connection != "tls"
-    if expected and probe.speaks_tls(address, host, seconds):
-        return "TLS expected", None
+    is_candidate = worst.step in (Step.GREETING, Step.EHLO) and worst.problem in SAYS_NOTHING
+    if is_candidate and settings.connection != "tls" and probe.speaks_tls(address, host, seconds):
+        return SmtpProblem.TLS_EXPECTED, None
     return worst.problem, None

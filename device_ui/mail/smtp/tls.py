@@ -1,6 +1,6 @@
-"""Contexts for TLS: version 1.2 at least (RFC 8996), whatever the build of Python allows.
+"""TLS contexts with version 1.2 at least (RFC 8996), whatever the build of Python allows.
 
-Debian builds its Python with the cipher suites and versions of OpenSSL (``--with-ssl-default-suites=openssl``). There
+Debian builds its Python with the cipher suites and versions of OpenSSL (``--with-ssl-default-suites=openssl``). With that
 `ssl.create_default_context` sets no minimum, and Debian 12 completes a handshake with TLS 1.0 and RSA key exchange.
 """
 

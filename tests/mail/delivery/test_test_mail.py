@@ -22,7 +22,8 @@ from device_ui.mail.delivery import test_mail
 from device_ui.mail.delivery.quota import LOGIN_SECONDS, LOGINS, Quota
 from device_ui.mail.delivery.test_mail import RequestError
 from device_ui.mail.outbox.outbox import Outbox
-from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
+from device_ui.mail.smtp.connection import Timeouts
 from device_ui.settings import keys, seal
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
@@ -72,9 +73,10 @@ class Desk:
     def prove(self, _settings: SmtpSettings) -> None:
         self.proved += 1
 
-    def connect(self, settings, password, watch) -> SmtpClient:
+    def connect(self, settings, password, on_step) -> SmtpClient:
         self.connects += 1
-        return SmtpClient(settings, password, context=NO_TLS, allow_loopback=True, attempt_seconds=5, watch=watch)
+        times = Timeouts(attempt=5, verdict=0)
+        return SmtpClient(settings, password, ClientOptions(NO_TLS, allow_loopback=True), times, on_step)
 
     def unseal(self, settings: SmtpSettings) -> str:
         return seal.unseal(settings.sealed, self.pair.private, settings.bound_to)

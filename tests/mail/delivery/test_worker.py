@@ -28,7 +28,7 @@ from device_ui.mail.delivery.worker import RETRY_SECONDS, DeliveryWorker
 from device_ui.mail.events import Delivery, Digest, Event
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp import advice
-from device_ui.mail.smtp.client import SmtpClient
+from device_ui.mail.smtp.client import ClientOptions, SmtpClient
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
@@ -56,7 +56,7 @@ class Server:
         self.answer: Callable[[int, str], Outcome] = lambda number, recipient: DELIVERED
         self.closes_after: Callable[[int], bool] = lambda number: False
         self.begins: Callable[[int], None] = lambda number: None
-        self.waits: Callable[[Callable[[], None]], None] = lambda waiting: None
+        self.waits: Callable[[Callable[[float], None]], None] = lambda on_wait: None
         self.closes: Callable[[], object] = lambda: None
         self.connects: list[tuple[SmtpSettings, str]] = []
         self.tried: list[tuple[int, tuple[str, ...]]] = []
@@ -94,18 +94,14 @@ class Session:
         self,
         recipients: Sequence[str],
         message: bytes,
-        before_content: Callable[[], None] = lambda: None,
-        meanwhile: Callable[[], None] = lambda: None,
-        waiting: Callable[[], None] = lambda: None,
+        on_wait: Callable[[float], None] = lambda waited: None,
     ) -> dict[str, Outcome]:
         assert self.is_open, "a mail for a session that is over"
         number = int(re.search(rb"Message-ID: <([0-9]+)\.", message)[1])
         self.server.begins(number)
-        before_content()
         self.server.tried.append((number, tuple(recipients)))
         self.server.mails.append(message)
-        meanwhile()
-        self.server.waits(waiting)
+        self.server.waits(on_wait)
         if self.is_hurried:
             self._close()
             return dict.fromkeys(recipients, Outcome("try later", "content", "", "silent"))
@@ -114,7 +110,7 @@ class Session:
             self._close()
         return outcomes
 
-    def hurry(self) -> None:
+    def end_wait(self) -> None:
         self.is_hurried = True
 
     def close(self) -> None:
@@ -1191,33 +1187,23 @@ def test_a_mail_whose_delivery_cannot_be_recorded_is_not_sent_twice(set_up):
     assert [each.verdict for each in set_up.outbox.deliveries(1)] == ["delivered"]
 
 
-def test_what_became_of_a_mail_is_on_flash_before_the_next_ones_content_and_only_just(set_up):
+def test_the_outcome_of_a_mail_is_on_flash_before_the_next_mail_begins(set_up):
     set_up.raise_led(3)
     seen = []
     recorded = lambda number: [bool(set_up.outbox.deliveries(each)) for each in range(1, number)]  # noqa: E731
     set_up.server.begins = lambda number: seen.append(recorded(number))
-    set_up.server.answer = lambda number, _: seen.append(recorded(number)) or DELIVERED
     set_up.work()
-    assert seen == [[], [], [False], [True], [True, False], [True, True]]
+    assert seen == [[], [True], [True, True]]
     assert recorded(4) == [True, True, True]
-
-
-def test_the_next_mail_is_made_while_the_server_takes_one_and_only_once(set_up):
-    set_up.raise_led(3)
-    looks = []
-    set_up.server.answer = lambda *_: looks.append(set_up.outbox.looks) or DELIVERED
-    set_up.work()
-    assert looks == [2, 3, 3]
 
 
 def test_a_server_that_is_silent_about_a_mail_is_told_after_a_minute_and_forgotten_with_its_word(set_up):
     set_up.raise_events()
     seen = []
 
-    def waits(waiting: Callable[[], None]) -> None:
-        for _ in range(3):
-            set_up.now += 25
-            waiting()
+    def waits(on_wait: Callable[[float], None]) -> None:
+        for waited in (25, 50, 75):
+            on_wait(waited)
             seen.append(set_up.problem)
 
     set_up.server.waits = waits
@@ -1229,9 +1215,9 @@ def test_a_server_that_is_silent_about_a_mail_is_told_after_a_minute_and_forgott
 def slow(set_up: Desk) -> None:
     """Let the server say nothing of a mail for more than a minute."""
 
-    def waits(waiting: Callable[[], None]) -> None:
+    def waits(on_wait: Callable[[float], None]) -> None:
         set_up.now += 61
-        waiting()
+        on_wait(61)
 
     set_up.server.waits = waits
 
@@ -1254,21 +1240,6 @@ def test_a_silent_server_is_not_told_of_after_its_word_when_the_ledger_was_full(
     set_up.outbox.full = False
     set_up.work(HOUR)
     assert (set_up.problem, set_up.server.numbers) == (("", "", ""), [1])
-
-
-def test_the_upload_of_a_long_mail_is_no_silence(set_up):
-    set_up.raise_events()
-    seen = []
-    set_up.server.begins = lambda _: setattr(set_up, "now", set_up.now + 58)
-
-    def waits(waiting: Callable[[], None]) -> None:
-        set_up.now += 5
-        waiting()
-        seen.append(set_up.problem)
-
-    set_up.server.waits = waits
-    set_up.work()
-    assert seen == [("", "", "")]
 
 
 @pytest.fixture
@@ -1304,12 +1275,12 @@ def test_a_refused_login_is_not_tried_again_whatever_cannot_be_told_of_it(set_up
 def test_an_update_waits_for_a_silent_server_a_minute_at_most(set_up):
     set_up.raise_events()
 
-    def waits(waiting: Callable[[], None]) -> None:
+    def waits(on_wait: Callable[[float], None]) -> None:
         set_up.server.waits = lambda _: None
         set_up.update(host="other.example.com")
-        for _ in range(3):
+        for waited in (25, 50, 75):
             set_up.now += 25
-            waiting()
+            on_wait(waited)
 
     set_up.server.waits = waits
     set_up.work(HOUR)
@@ -1317,7 +1288,7 @@ def test_an_update_waits_for_a_silent_server_a_minute_at_most(set_up):
     assert (set_up.problem, set_up.waiting) == (("", "", ""), [])
 
 
-def test_a_mail_that_was_made_ahead_is_made_anew_for_others(set_up):
+def test_each_mail_goes_to_the_recipients_at_its_time(set_up):
     set_up.raise_led(3)
 
     def answer(number: int, _: str) -> Outcome:
@@ -1542,7 +1513,7 @@ def real(desk):
     """A desk whose sessions are real ones."""
 
     def connect(settings: SmtpSettings, password: str) -> SmtpClient:
-        return SmtpClient(settings, password, context=ssl.create_default_context(), allow_loopback=True)
+        return SmtpClient(settings, password, ClientOptions(ssl.create_default_context(), allow_loopback=True))
 
     desk.server.connect = connect
     return desk

@@ -180,7 +180,7 @@ def test_nothing_typed_adds_a_header_or_a_part(name, text, source, device):
 @example("x" * 100, "y" * 4000, "z" * 100)
 @example("\\" * 100, "가" * 4000, "나" * 100)
 @example("가" * 100, "\n" * 300, "a b " * 25)
-def test_every_line_is_one_that_any_server_takes(name, text, device):
+def test_every_line_is_short_enough_for_any_server(name, text, device):
     raw = mail_of(event_with(text=text), sender_name=name, device={**DEVICE, "name": device})
     assert re.search(rb"(?<!\r)\n|\r(?!\n)", raw) is None
     assert raw.endswith(b"\r\n") and raw.isascii() and b"\0" not in raw
@@ -220,7 +220,7 @@ def test_mail_is_from_the_from_address_where_there_is_one():
 @given(device=PRINTABLE, name=PRINTABLE)
 @example("홍길동의 저장 장치 " * 9, "감사 로그 " * 15)
 @example("=?utf-8?q?x?=", "?=")
-def test_the_subject_tells_type_code_name_and_device(device, name):
+def test_the_subject_has_type_code_name_and_device(device, name):
     kind = Kind("303", "fault", name, DESCRIPTION)
     mail = parsed(mail_of(kind=kind, device={**DEVICE, "name": device}))
     assert read(mail["Subject"]) == f"[fault 303] {name} · {device}"
@@ -288,7 +288,7 @@ def test_the_text_part_tells_everything_there_is_to_know():
     )
 
 
-def test_the_html_part_tells_the_same():
+def test_the_html_part_says_the_same():
     page = parts(mail_of())[1]
     text = rows(parts(mail_of())[0])
     assert re.findall(r'<tr><th align="left" valign="top">(.*?)</th><td>(.*?)</td></tr>', page) == list(text.items())
@@ -299,7 +299,7 @@ def test_the_html_part_tells_the_same():
 @pytest.mark.parametrize(
     ("missing", "label"), [("model", "Model"), ("serial", "Serial number"), ("address", "Address")]
 )
-def test_what_the_device_does_not_know_is_left_out(missing, label):
+def test_unknown_data_of_the_device_is_left_out(missing, label):
     text, page = parts(mail_of(device={**DEVICE, missing: ""}))
     assert label not in rows(text) and f">{label}<" not in page
     assert len(rows(text)) == 9
@@ -387,7 +387,7 @@ print(test_compose.rows(test_compose.parts(raw)[0])["Time"])
         ("UTC0", "Tue, 14 Nov 2023 22:14:20 +0000", "2023-11-14 22:13:20 +00:00 (UTC)"),
     ],
 )
-def test_times_are_told_in_the_devices_zone(zone, date, time):
+def test_times_are_in_the_devices_zone(zone, date, time):
     done = subprocess.run(
         [sys.executable, "-c", ZONE_SCRIPT, str(ROOT)],
         env={"TZ": zone, "PATH": "/usr/bin:/bin"},
@@ -398,6 +398,6 @@ def test_times_are_told_in_the_devices_zone(zone, date, time):
     assert done.stdout.splitlines() == [date, time], done.stderr
 
 
-def test_a_time_of_the_distant_future_can_be_told():
+def test_a_time_of_the_distant_future_can_be_shown():
     text = rows(parts(mail_of(event_with(time=timedelta(days=365.2425 * 8028).total_seconds())))[0])
     assert text["Time"].startswith("999")

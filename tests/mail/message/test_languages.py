@@ -46,7 +46,7 @@ def test_a_korean_mail_is_korean_but_for_what_mail_rules_look_for():
     assert '<html lang="ko">' in page and "Audit" not in page
 
 
-def test_one_mail_tells_it_in_both_languages_with_one_message_id():
+def test_one_mail_has_both_languages_and_one_message_id():
     mail = composed("en", "ko")
     plain, page = parts(mail)
     assert (
@@ -100,7 +100,7 @@ def test_the_list_keeps_each_language_and_writes_none_as_before():
 @pytest.mark.parametrize(
     "line", ["info xx a@b.cc", "info ko ko a@b.cc", "info  a@b.cc", "ko a@b.cc", "info ko", "info"]
 )
-def test_a_line_with_another_language_breaks_its_rule(line):
+def test_a_line_with_an_unknown_language_breaks_its_rule(line):
     assert from_values({"recipient_01": line}) == "recipient_01 breaks its rule"
 
 

@@ -77,7 +77,7 @@ def test_an_address_that_no_socket_can_have_is_elsewhere(address):
 # Looking up.
 
 
-def test_what_the_resolver_finds_is_given():
+def test_the_resolvers_result_is_returned():
     assert look_up_within(lambda host, port: [(host, port)], "a", 25, 5.0) == [("a", 25)]
 
 

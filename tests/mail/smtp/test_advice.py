@@ -1,4 +1,4 @@
-"""What a person can do about a mail that did not go out: the field to change, and to what."""
+"""Advice on a mail that did not go out: the field to change, and the sentence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from device_ui.mail.smtp.advice import ADVICE, CLOSER, FALLBACK, PORT_OR_SECURITY, advise
-from device_ui.mail.smtp.outcome import STEPS
+from device_ui.mail.smtp.advice import ADVICE, FALLBACK, PORT_OR_SECURITY, advise
+from device_ui.mail.smtp.outcome import SmtpProblem, Step
 from device_ui.mail.smtp.probe import Certificate
 from device_ui.settings.fields import BY_NAME, SmtpSettings
 from tests.helpers.product import ROOT
@@ -104,7 +104,7 @@ SHOWN = Certificate(
         ),
     ],
 )
-def test_a_certificate_that_was_looked_at_is_told_with_its_facts(problem, sentence):
+def test_advice_quotes_the_certificate(problem, sentence):
     assert advise("certificate", problem, "", SETTINGS, CLOCK, SHOWN).sentence == sentence
 
 
@@ -123,7 +123,7 @@ def test_a_certificate_that_was_looked_at_is_told_with_its_facts(problem, senten
         ((), "it has no name at all, so ask the server's administrator for a new one."),
     ],
 )
-def test_a_certificate_for_another_name_is_told_with_the_names_it_has(names, end):
+def test_advice_quotes_the_names_of_the_certificate(names, end):
     found = advise("certificate", "another name", "", SETTINGS, CLOCK, replace(SHOWN, names=names))
     assert found.sentence == f"The mail server's certificate is for another name than mail.example.com: {end}"
     assert found.field == "host"
@@ -134,12 +134,12 @@ def test_a_strangers_braces_are_no_placeholders():
     assert "({host} {nothing})" in found.sentence
 
 
-def test_what_nobody_has_seen_yet_has_an_answer_too():
+def test_an_unknown_failure_has_advice_too():
     assert advise("elsewhere", "odd", "", SETTINGS, CLOCK) == FALLBACK
 
 
-def test_every_step_has_an_answer_whatever_went_wrong():
-    assert [step for step in STEPS if advise(step, "odd", "", SETTINGS, CLOCK) == FALLBACK] == []
+def test_every_step_has_advice_of_its_own_for_any_problem():
+    assert [step for step in Step if advise(step, "odd", "", SETTINGS, CLOCK) == FALLBACK] == []
 
 
 def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
@@ -153,13 +153,13 @@ def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
         assert hidden == [], (step, problem, reply)
 
 
-SAYERS = ("client", "connect", "auth", "session", "transaction", "test_run", "outcome")
+RAISING = ("client", "connect", "connection", "auth", "transaction", "test_run")
 
 
-def test_every_problem_that_it_knows_is_one_that_somebody_says():
-    sources = [ast.parse((ROOT / f"device_ui/mail/smtp/{name}.py").read_text()) for name in SAYERS]
-    said = {node.value for source in sources for node in ast.walk(source) if isinstance(node, ast.Constant)}
-    assert {problem for _, problem, *_ in ADVICE} - {""} | CLOSER.keys() <= said
+def test_every_problem_is_one_that_a_session_can_have():
+    sources = [ast.parse((ROOT / f"device_ui/mail/smtp/{name}.py").read_text()) for name in RAISING]
+    used = {node.attr for source in sources for node in ast.walk(source) if isinstance(node, ast.Attribute)}
+    assert {each.name for each in SmtpProblem} <= used
 
 
 def test_a_sentence_is_one_sentence_without_a_gap():

@@ -1,4 +1,4 @@
-"""The courier: one session, one verdict, and nothing secret where it does not belong."""
+"""The client: one session, one verdict, and nothing secret where it does not belong."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ import time
 import tracemalloc
 import urllib.parse
 import weakref
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_ui.errors import NotStored
 from device_ui.mail.smtp import connection
 from device_ui.mail.smtp.address_policy import look_up
-from device_ui.mail.smtp.client import ATTEMPT_SECONDS, QUIT_SECONDS, SLOWEST, VERDICT_SECONDS, SmtpClient
-from device_ui.mail.smtp.outcome import DELIVERED, REFUSED, TRY_LATER, Outcome, SessionError
+from device_ui.mail.smtp.client import DEFAULT_TIMEOUTS, QUIT_SECONDS, SLOWEST, ClientOptions, SmtpClient
+from device_ui.mail.smtp.connection import Connection, Timeouts
+from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.mail.smtp.tls import trusted
 from device_ui.settings.fields import SmtpSettings
 from tests.helpers.product import ROOT
@@ -39,12 +38,13 @@ from tests.servers.scripted import ScriptedServer, chain_file, leading_to
 HOST = "mail.example.test"
 ACCOUNT = "lamp@example.test"
 PASSWORD = "Kp7!vRw2#Zt9"
+DELIVERED, REFUSED, TRY_LATER = "delivered", "refused", "try later"
 PLAIN = base64.b64encode(f"\0{ACCOUNT}\0{PASSWORD}".encode()).decode()
 MAIL = b"From: <lamp@example.test>\r\nSubject: one\r\n\r\nhello\r\n"
 FIRST, SECOND, THIRD = "one@example.test", "two@example.test", "three@example.test"
 QUICK = 0.5  # seconds for a whole attempt, where the server is never going to answer
 OUR_ATTEMPT = 8.0
-# What a courier gets that must not need it: loading the system's authorities takes longer than most tests.
+# What a client gets that must not need it: loading the system's authorities takes longer than most tests.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 IN_TIME = 4.0  # far below any time-out of the product's own, with room for a busy machine
 
@@ -69,28 +69,38 @@ def settings_for(server, **changes):
     return SmtpSettings(**{**values, **changes})
 
 
-def courier_for(server, context=None, *, password=PASSWORD, options=None, **changes):
-    """A courier to a server on loopback: in the clear without a context, else by STARTTLS."""
+def client_for(server, context=None, *, password=PASSWORD, options=None, **changes):
+    """A client to a server on loopback: in the clear without a context, else by STARTTLS.
+
+    `options` are those of `ClientOptions` and of `Timeouts`; a verdict has the rest of the attempt, if they say nothing.
+    """
     settings = settings_for(server, **{"security": "starttls" if context else "none", **changes})
-    defaults = {"allow_loopback": True, "resolver": leading_to("127.0.0.1"), "attempt_seconds": OUR_ATTEMPT}
-    return SmtpClient(settings, password, context=context or NO_TLS, **defaults | (options or {}))
+    return client_with(settings, password, context or NO_TLS, options or {})
 
 
-def stopped_at(courier):
+def client_with(settings, password, context, options, on_step=None):
+    """A client that resolves every name to 127.0.0.1 and may connect there, but for the `options` given."""
+    given = {"allow_loopback": True, "resolver": leading_to("127.0.0.1"), "attempt": OUR_ATTEMPT, "verdict": 0.0}
+    given |= options
+    times = {each.name: given.pop(each.name) for each in fields(Timeouts) if each.name in given}
+    return SmtpClient(settings, password, ClientOptions(context, **given), Timeouts(**times), on_step)
+
+
+def failure_of(client):
     """How `open` fails."""
     with pytest.raises(SessionError) as caught:
-        courier.open()
-    assert not courier.is_open
+        client.open()
+    assert not client.is_open
     return caught.value
 
 
 @contextlib.contextmanager
-def opened(courier):
-    courier.open()
+def opened(client):
+    client.open()
     try:
-        yield courier
+        yield client
     finally:
-        courier.close()
+        client.close()
 
 
 def spelt(command: str) -> str:
@@ -98,13 +108,13 @@ def spelt(command: str) -> str:
     return command.replace("mail FROM:", "mail from:").replace("rcpt TO:", "rcpt to:")
 
 
-def deliver(courier, recipients=(FIRST,), mail=MAIL):
+def deliver(client, recipients=(FIRST,), mail=MAIL):
     """One session with one mail: its outcomes, or the `SessionError` that came before."""
     try:
-        with opened(courier):
-            return courier.deliver(list(recipients), mail)
-    except SessionError as stopped:
-        return stopped
+        with opened(client):
+            return client.deliver(list(recipients), mail)
+    except SessionError as error:
+        return error
 
 
 def spellings(text):
@@ -130,21 +140,21 @@ def carries_login(raw):
 
 def test_mail_is_delivered_over_starttls(good_chain, context):
     with ScriptedServer(chain=good_chain) as server:
-        outcomes = deliver(courier_for(server, context))
+        outcomes = deliver(client_for(server, context))
     assert outcomes == {FIRST: Outcome(DELIVERED, "content", "250 2.0.0 queued")}
     assert server.mails == [MAIL]
 
 
 def test_mail_is_delivered_over_tls_from_the_first_byte(good_chain, context):
     with ScriptedServer(chain=good_chain, tls_first=True) as server:
-        outcomes = deliver(courier_for(server, context, security="tls"))
+        outcomes = deliver(client_for(server, context, security="tls"))
     assert outcomes[FIRST].verdict == DELIVERED
     assert "STARTTLS" not in server.verbs
 
 
-def test_the_session_speaks_in_the_order_of_the_rfcs(good_chain, context):
+def test_commands_go_out_in_the_order_of_the_rfcs(good_chain, context):
     with ScriptedServer(chain=good_chain) as server:
-        deliver(courier_for(server, context), [FIRST, SECOND])
+        deliver(client_for(server, context), [FIRST, SECOND])
     assert [spelt(each) for each in server.commands] == [
         "ehlo [127.0.0.1]",
         "STARTTLS",
@@ -160,26 +170,26 @@ def test_the_session_speaks_in_the_order_of_the_rfcs(good_chain, context):
 
 def test_a_login_in_the_clear_is_allowed_on_loopback():
     with ScriptedServer() as server:
-        assert deliver(courier_for(server))[FIRST].verdict == DELIVERED
+        assert deliver(client_for(server))[FIRST].verdict == DELIVERED
     assert f"AUTH PLAIN {PLAIN}" in server.commands
 
 
-def test_a_relay_without_login_is_never_told_the_password(good_chain, context):
+def test_a_relay_without_login_never_receives_the_password(good_chain, context):
     with ScriptedServer(chain=good_chain) as server:
-        deliver(courier_for(server, context, sign_in="none", account="lamp@example.test"))
+        deliver(client_for(server, context, sign_in="none", account="lamp@example.test"))
     assert server.verbs == ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
     assert PASSWORD.encode() not in server.received
 
 
-def test_helo_name_is_said_where_the_maker_gave_one():
+def test_ehlo_uses_the_configured_helo_name():
     with ScriptedServer() as server:
-        deliver(courier_for(server, options={"helo_name": "nas.example.test"}))
+        deliver(client_for(server, options={"helo_name": "nas.example.test"}))
     assert server.commands[0] == "ehlo nas.example.test"
 
 
-def test_mail_comes_from_the_from_address_where_there_is_one():
+def test_the_envelope_sender_is_the_from_address_if_there_is_one():
     with ScriptedServer() as server:
-        deliver(courier_for(server, sign_in="provider", account="key-4711", from_address="nas.one@example.test"))
+        deliver(client_for(server, sign_in="provider", account="key-4711", from_address="nas.one@example.test"))
     assert "mail from:<nas.one@example.test>" in map(spelt, server.commands)
 
 
@@ -194,25 +204,25 @@ def test_every_account_of_the_manual_crosses_unchanged(local, domain):
     assert quoteaddr(f"{local}@{domain}") == f"<{local}@{domain}>"
 
 
-def test_the_size_is_told_to_a_server_that_asks():
+def test_the_size_is_declared_to_a_server_that_offers_size():
     with ScriptedServer(features=("AUTH PLAIN", "SIZE 10240000")) as server:
-        deliver(courier_for(server))
+        deliver(client_for(server))
     assert f"mail from:<{ACCOUNT}> SIZE={len(MAIL)}" in map(spelt, server.commands)
 
 
-def test_ipv6_is_spoken_with_its_own_address_literal():
+def test_ehlo_over_ipv6_uses_an_ipv6_literal():
     with ScriptedServer(address="::1") as server:
-        deliver(courier_for(server, host="[::1]", options={"resolver": look_up}))
+        deliver(client_for(server, host="[::1]", options={"resolver": look_up}))
     assert server.commands[0] == "ehlo [IPv6:::1]"
 
 
 def test_the_local_address_is_known_while_the_session_is_open():
     with ScriptedServer() as server:
-        courier = courier_for(server)
-        before = courier.local_address
-        with opened(courier):
-            during = courier.local_address
-    assert (before, during, courier.local_address) == ("", "127.0.0.1", "")
+        client = client_for(server)
+        before = client.local_address
+        with opened(client):
+            during = client.local_address
+    assert (before, during, client.local_address) == ("", "127.0.0.1", "")
 
 
 # One session, several mails.
@@ -220,8 +230,8 @@ def test_the_local_address_is_known_while_the_session_is_open():
 
 def test_one_session_takes_several_mails():
     mails = [MAIL.replace(b"one", word) for word in (b"first", b"second", b"third")]
-    with ScriptedServer() as server, opened(courier_for(server)) as courier:
-        verdicts = [courier.deliver([FIRST], mail)[FIRST].verdict for mail in mails]
+    with ScriptedServer() as server, opened(client_for(server)) as client:
+        verdicts = [client.deliver([FIRST], mail)[FIRST].verdict for mail in mails]
     assert (verdicts, server.mails, server.verbs.count("AUTH")) == ([DELIVERED] * 3, mails, 1)
 
 
@@ -232,67 +242,66 @@ def test_a_failed_mail_is_reset_and_the_next_one_goes_out(step):
         answers = ["451 later"]  # a server that says so takes no content
     else:
         answers = ["451 later", good]
-    with ScriptedServer({step: answers}) as server, opened(courier_for(server)) as courier:
-        first = courier.deliver([FIRST], MAIL)[FIRST].verdict
-        second = courier.deliver([FIRST], MAIL)[FIRST].verdict
+    with ScriptedServer({step: answers}) as server, opened(client_for(server)) as client:
+        first = client.deliver([FIRST], MAIL)[FIRST].verdict
+        second = client.deliver([FIRST], MAIL)[FIRST].verdict
     assert (first, second) == (TRY_LATER, TRY_LATER if step == "DATA" else DELIVERED)
     after = server.verbs[server.verbs.index("RSET") :]
     assert after[:3] == ["RSET", "MAIL", "RCPT"]
 
 
 def test_a_refused_reset_ends_the_session_and_keeps_the_verdict():
-    with ScriptedServer({"content": "554 no", "RSET": "500 what?"}) as server, opened(courier_for(server)) as courier:
-        outcomes = courier.deliver([FIRST], MAIL)
-        assert not courier.is_open
+    with ScriptedServer({"content": "554 no", "RSET": "500 what?"}) as server, opened(client_for(server)) as client:
+        outcomes = client.deliver([FIRST], MAIL)
+        assert not client.is_open
     assert outcomes == {FIRST: Outcome(REFUSED, "content", "554 no")}
 
 
 def test_a_session_that_is_over_delivers_nothing():
     with ScriptedServer() as server:
-        courier = courier_for(server)
-        with opened(courier):
+        client = client_for(server)
+        with opened(client):
             pass
-        outcomes = courier.deliver([FIRST], MAIL)
+        outcomes = client.deliver([FIRST], MAIL)
     assert outcomes == {FIRST: Outcome(TRY_LATER, "connect", "the session is over", "closed")}
 
 
-def test_a_courier_can_be_opened_again():
+def test_a_closed_client_can_be_opened_again():
     with ScriptedServer() as server:
-        courier = courier_for(server)
-        assert deliver(courier)[FIRST].verdict == deliver(courier)[FIRST].verdict == DELIVERED
+        client = client_for(server)
+        assert deliver(client)[FIRST].verdict == deliver(client)[FIRST].verdict == DELIVERED
     assert len(server.mails) == 2
 
 
-def test_nothing_of_a_session_stays_when_it_is_over():
-    """Its pieces of the password least of all, until a collector comes: an address that failed keeps nothing either."""
+def test_a_finished_session_leaves_no_object_in_memory():
+    """Not even an address that failed keeps the pieces of the password until a garbage collection."""
     with ScriptedServer() as server:
         gc.collect()
         gc.disable()
         try:
-            courier = courier_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
-            assert deliver(courier)[FIRST].verdict == DELIVERED
-            gone = weakref.ref(courier)
-            kept = [each for each in gc.get_objects() if type(each).__name__ in ("Dial", "Session") and is_ours(each)]
-            assert len(kept) == 2
-            del kept[:], courier
-            left = [each for each in gc.get_objects() if type(each).__name__ in ("Dial", "Session") and is_ours(each)]
+            client = client_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
+            assert deliver(client)[FIRST].verdict == DELIVERED
+            gone = weakref.ref(client)
+            assert len(connections()) == 1
+            del client
+            left = connections()
         finally:
             gc.enable()
     assert gone() is None
     assert left == []
 
 
-def is_ours(found):
-    return type(found).__module__.startswith("device_ui.mail")
+def connections():
+    return [each for each in gc.get_objects() if type(each) is Connection]
 
 
-def test_many_mails_in_one_session_never_use_up_the_limit_of_answers():
+def test_the_limit_for_replies_counts_each_mail_anew():
     long = "250 " + "x" * 4000
     with (
         ScriptedServer({"MAIL": long, "RCPT": long, "content": long}) as server,
-        opened(courier_for(server)) as courier,
+        opened(client_for(server)) as client,
     ):
-        verdicts = {courier.deliver([FIRST], MAIL)[FIRST].verdict for _ in range(100)}  # 1.2 MB of answers
+        verdicts = {client.deliver([FIRST], MAIL)[FIRST].verdict for _ in range(100)}  # 1.2 MB of answers
     assert verdicts == {DELIVERED}
     assert len(server.sessions) == 1
 
@@ -326,25 +335,25 @@ SLOW = ("silent", "drip")
 
 
 def expected(step, answer):
-    """The verdict: "stopped" before there is a mail, "login refused", or the mail's."""
+    """The verdict: "error" before there is a mail, "login refused", or the mail's."""
     refusal = answer.startswith("5") and len(answer) > 2 or answer.endswith("550 last")
     if step in ("RCPT", "DATA", "content"):
         return REFUSED if refusal else TRY_LATER
     if step == "MAIL":
         return TRY_LATER
-    return "login refused" if step == "AUTH" and refusal else "stopped"
+    return "login refused" if step == "AUTH" and refusal else "error"
 
 
 def verdict_of(result):
     if isinstance(result, SessionError):
-        return "login refused" if result.login_refused else "stopped", result.step
+        return "login refused" if result.login_refused else "error", result.step
     return result[FIRST].verdict, result[FIRST].step
 
 
 @pytest.mark.parametrize(("step", "answer"), sorted({(step, answer) for step in STEPS for answer in ANSWERS} - YES))
-def test_an_answer_that_is_not_the_good_one(step, answer, good_chain, context):
+def test_any_other_reply_has_the_verdict_of_its_step(step, answer, good_chain, context):
     with ScriptedServer({step: answer}, chain=good_chain) as server:
-        result = deliver(courier_for(server, context))
+        result = deliver(client_for(server, context))
     assert verdict_of(result) == (expected(step, answer), STEPS[step])
     assert server.verbs.count("AUTH") <= 1
 
@@ -354,11 +363,11 @@ def test_an_answer_that_is_not_the_good_one(step, answer, good_chain, context):
 def test_a_fault_ends_in_the_named_step_and_never_refuses(step, fault, good_chain, context):
     started = time.monotonic()
     with ScriptedServer({step: FAULTS[fault]}, chain=good_chain) as server:
-        options = {"attempt_seconds": QUICK if fault in SLOW else OUR_ATTEMPT}
-        result = deliver(courier_for(server, context, options=options))
+        options = {"attempt": QUICK if fault in SLOW else OUR_ATTEMPT}
+        result = deliver(client_for(server, context, options=options))
     before_mail = step not in ("MAIL", "RCPT", "DATA", "content")
     verdict, at = verdict_of(result)
-    assert verdict == ("stopped" if before_mail else TRY_LATER)
+    assert verdict == ("error" if before_mail else TRY_LATER)
     # A reset in place of the greeting may come before the connection is even looked at.
     assert at == STEPS.get(step, "tls") or (step, fault, at) == ("greeting", "resets", "connect")
     assert server.verbs.count("AUTH") <= 1
@@ -366,30 +375,30 @@ def test_a_fault_ends_in_the_named_step_and_never_refuses(step, fault, good_chai
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_after_the_dot_is_try_later_since_nobody_knows(fault):
+def test_a_fault_after_the_content_is_tried_later(fault):
     with ScriptedServer({"content": FAULTS[fault]}) as server:
-        outcomes = deliver(courier_for(server, options={"attempt_seconds": QUICK if fault in SLOW else OUR_ATTEMPT}))
+        outcomes = deliver(client_for(server, options={"attempt": QUICK if fault in SLOW else OUR_ATTEMPT}))
     assert outcomes[FIRST].verdict == TRY_LATER
     assert server.mails == [MAIL]
 
 
-def test_a_250_to_data_delivers_nothing_since_no_content_crossed():
+def test_a_250_to_data_itself_is_no_delivery():
     with ScriptedServer({"DATA": "250 ok"}) as server:
-        outcomes = deliver(courier_for(server))
+        outcomes = deliver(client_for(server))
     assert outcomes[FIRST].verdict == TRY_LATER
     assert server.mails == []
 
 
 @pytest.mark.parametrize("code", ["235", "220", "299", "334", "354"])
-def test_only_a_yes_about_mail_after_the_dot_is_delivered(code):
+def test_only_a_25x_after_the_content_is_a_delivery(code):
     with ScriptedServer({"content": f"{code} fine"}) as server:
-        assert deliver(courier_for(server))[FIRST].verdict == TRY_LATER
+        assert deliver(client_for(server))[FIRST].verdict == TRY_LATER
 
 
 def test_a_greeting_of_554_is_no_refusal_of_the_mail():
     with ScriptedServer({"greeting": "554 no service"}) as server:
-        stopped = stopped_at(courier_for(server))
-    assert (stopped.step, stopped.problem, stopped.reply) == ("greeting", "answer", "554 no service")
+        error = failure_of(client_for(server))
+    assert (error.step, error.problem, error.reply) == ("greeting", "answer", "554 no service")
     assert server.commands == []
 
 
@@ -403,20 +412,18 @@ def test_a_greeting_of_554_is_no_refusal_of_the_mail():
         (scripted.long_line, "endless", "the server's answers do not end"),
     ],
 )
-def test_the_problem_is_told_in_words(fault, problem, reply):
+def test_a_failure_has_a_problem_and_a_sentence(fault, problem, reply):
     with ScriptedServer({"EHLO": fault}) as server:
-        stopped = stopped_at(
-            courier_for(server, options={"attempt_seconds": QUICK if fault is scripted.silent else 4.0})
-        )
-    assert (stopped.problem, stopped.reply) == (problem, reply)
-    assert str(stopped) == f"ehlo: {problem}: {reply}"
+        error = failure_of(client_for(server, options={"attempt": QUICK if fault is scripted.silent else 4.0}))
+    assert (error.problem, error.reply) == (problem, reply)
+    assert str(error) == f"ehlo: {problem}: {reply}"
 
 
 def test_ten_megabytes_in_a_line_cost_no_memory():
     with ScriptedServer({"EHLO": scripted.long_line}) as server:
         tracemalloc.start()
         try:
-            stopped_at(courier_for(server))
+            failure_of(client_for(server))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -426,10 +433,47 @@ def test_ten_megabytes_in_a_line_cost_no_memory():
 # Recipients.
 
 
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ({"RCPT": ("250 ok", "550 no", "250 ok")}, [DELIVERED, REFUSED, DELIVERED]),
+        ({"RCPT": ("450 later", "250 ok", "550 no")}, [TRY_LATER, DELIVERED, REFUSED]),
+        ({"RCPT": "550 no"}, [REFUSED] * 3),
+        ({"RCPT": "450 later"}, [TRY_LATER] * 3),
+        ({"RCPT": ("550 no", "421 going")}, [REFUSED, TRY_LATER, TRY_LATER]),
+        ({"MAIL": "451 not now"}, [TRY_LATER] * 3),
+        ({"MAIL": "550 not you"}, [TRY_LATER] * 3),
+        ({"MAIL": "421 going"}, [TRY_LATER] * 3),
+        ({"DATA": "554 no"}, [REFUSED] * 3),
+        ({"DATA": "250 what"}, [TRY_LATER] * 3),
+        ({"DATA": "421 going"}, [TRY_LATER] * 3),
+        ({"content": "554 spam"}, [REFUSED] * 3),
+        ({"content": "452 full"}, [TRY_LATER] * 3),
+        ({"RCPT": ("250 ok", "550 no", "250 ok"), "content": "554 spam"}, [REFUSED] * 3),
+        ({"RCPT": ("251 will forward", "252 will try", "299 odd")}, [DELIVERED] * 3),
+        ({"RCPT": ("252 will try", "550 no", "354 odd")}, [DELIVERED, REFUSED, TRY_LATER]),
+        ({"MAIL": "252 odd"}, [DELIVERED] * 3),
+        ({"content": "252 odd"}, [DELIVERED] * 3),
+    ],
+)
+def test_each_recipient_has_the_outcome_that_the_replies_mean(script, expected):
+    with ScriptedServer(script) as server:
+        outcomes = deliver(client_for(server), [FIRST, SECOND, THIRD])
+    assert [outcomes[each].verdict for each in (FIRST, SECOND, THIRD)] == expected
+
+
+def test_each_command_waits_for_the_reply_to_the_one_before():
+    def alone(session, _line):
+        session.say("421 two commands at once" if session._buffer else "250 ok")
+
+    with ScriptedServer({"MAIL": alone, "RCPT": alone}, features=("AUTH PLAIN", "PIPELINING")) as server:
+        assert deliver(client_for(server))[FIRST].verdict == DELIVERED
+
+
 def test_a_refused_recipient_keeps_nobody_else_from_the_mail():
     answers = ["250 ok", "550 5.1.1 no such user", "250 ok"]
     with ScriptedServer({"RCPT": answers}) as server:
-        outcomes = deliver(courier_for(server), [FIRST, SECOND, THIRD])
+        outcomes = deliver(client_for(server), [FIRST, SECOND, THIRD])
     assert {name: each.verdict for name, each in outcomes.items()} == {
         FIRST: DELIVERED,
         SECOND: REFUSED,
@@ -440,13 +484,13 @@ def test_a_refused_recipient_keeps_nobody_else_from_the_mail():
 
 def test_a_busy_recipient_is_tried_later_and_the_others_get_the_mail():
     with ScriptedServer({"RCPT": ["450 busy", "250 ok"]}) as server:
-        outcomes = deliver(courier_for(server), [FIRST, SECOND])
+        outcomes = deliver(client_for(server), [FIRST, SECOND])
     assert (outcomes[FIRST].verdict, outcomes[SECOND].verdict) == (TRY_LATER, DELIVERED)
 
 
 def test_no_data_is_sent_when_every_recipient_is_refused():
     with ScriptedServer({"RCPT": "550 no"}) as server:
-        outcomes = deliver(courier_for(server), [FIRST, SECOND])
+        outcomes = deliver(client_for(server), [FIRST, SECOND])
     assert [each.verdict for each in outcomes.values()] == [REFUSED, REFUSED]
     assert server.verbs[-2:] == ["RSET", "QUIT"]
     assert "DATA" not in server.verbs
@@ -454,27 +498,27 @@ def test_no_data_is_sent_when_every_recipient_is_refused():
 
 def test_a_421_among_recipients_keeps_what_was_refused_before_and_tries_the_rest_later():
     with ScriptedServer({"RCPT": ["550 no", "250 ok", "421 closing"]}) as server:
-        outcomes = deliver(courier_for(server), [FIRST, SECOND, THIRD])
+        outcomes = deliver(client_for(server), [FIRST, SECOND, THIRD])
     assert [outcomes[each].verdict for each in (FIRST, SECOND, THIRD)] == [REFUSED, TRY_LATER, TRY_LATER]
     assert "DATA" not in server.verbs
 
 
 def test_a_lost_connection_among_recipients_keeps_what_was_refused_before():
     with ScriptedServer({"RCPT": ["550 no", scripted.close]}) as server:
-        outcomes = deliver(courier_for(server), [FIRST, SECOND])
+        outcomes = deliver(client_for(server), [FIRST, SECOND])
     assert [outcomes[each].verdict for each in (FIRST, SECOND)] == [REFUSED, TRY_LATER]
 
 
 def test_a_421_after_the_dot_ends_the_session():
-    with ScriptedServer({"content": "421 closing"}) as server, opened(courier_for(server)) as courier:
-        outcomes = courier.deliver([FIRST], MAIL)
-        assert not courier.is_open
+    with ScriptedServer({"content": "421 closing"}) as server, opened(client_for(server)) as client:
+        outcomes = client.deliver([FIRST], MAIL)
+        assert not client.is_open
     assert outcomes[FIRST] == Outcome(TRY_LATER, "content", "421 closing")
 
 
 def test_a_refused_sender_is_tried_later_since_it_concerns_the_account():
     with ScriptedServer({"MAIL": "553 5.7.1 sender address rejected: not owned by user"}) as server:
-        outcomes = deliver(courier_for(server), [FIRST, SECOND])
+        outcomes = deliver(client_for(server), [FIRST, SECOND])
     assert {each.verdict for each in outcomes.values()} == {TRY_LATER}
     assert {each.step for each in outcomes.values()} == {"sender"}
 
@@ -485,20 +529,20 @@ def test_a_refused_sender_is_tried_later_since_it_concerns_the_account():
 def test_lines_with_dots_in_front_arrive_unchanged():
     mail = b"Subject: dots\r\n\r\n.\r\n..\r\n.a\r\nb.\r\n.\r\n"
     with ScriptedServer() as server:
-        deliver(courier_for(server), mail=mail)
+        deliver(client_for(server), mail=mail)
     assert server.mails == [b"Subject: dots\r\n\r\n..\r\n...\r\n..a\r\nb.\r\n..\r\n"]
     assert re.sub(rb"(?m)^\.", b"", server.mails[0]) == mail
 
 
 def test_no_bare_line_feed_and_no_bare_carriage_return_cross_the_wire(good_chain, context):
     with ScriptedServer(chain=good_chain) as server:
-        deliver(courier_for(server, context), [FIRST, SECOND])
+        deliver(client_for(server, context), [FIRST, SECOND])
     assert re.search(rb"(?<!\r)\n|\r(?!\n)", server.received) is None
 
 
 def test_a_last_line_without_an_end_gets_one():
     with ScriptedServer() as server:
-        deliver(courier_for(server), mail=b"Subject: x\r\n\r\nend")
+        deliver(client_for(server), mail=b"Subject: x\r\n\r\nend")
     assert server.mails == [b"Subject: x\r\n\r\nend\r\n"]
 
 
@@ -507,7 +551,7 @@ def test_a_last_line_without_an_end_gets_one():
 
 def test_login_is_used_where_plain_is_not_offered():
     with ScriptedServer(features=("AUTH LOGIN CRAM-MD5",)) as server:
-        assert deliver(courier_for(server))[FIRST].verdict == DELIVERED
+        assert deliver(client_for(server))[FIRST].verdict == DELIVERED
     expected_lines = ["AUTH LOGIN", base64.b64encode(ACCOUNT.encode()).decode()]
     expected_lines.append(base64.b64encode(PASSWORD.encode()).decode())
     assert server.commands[1:4] == expected_lines
@@ -516,7 +560,7 @@ def test_login_is_used_where_plain_is_not_offered():
 @pytest.mark.parametrize("offer", ["AUTH LOGIN PLAIN", "auth login plain", "AUTH=PLAIN LOGIN", "AUTH XOAUTH2 PLAIN"])
 def test_plain_is_taken_however_it_is_offered(offer):
     with ScriptedServer(features=(offer,)) as server:
-        deliver(courier_for(server))
+        deliver(client_for(server))
     assert server.commands[1] == f"AUTH PLAIN {PLAIN}"
 
 
@@ -533,9 +577,9 @@ def test_plain_is_taken_however_it_is_offered(offer):
 )
 def test_nothing_secret_is_sent_where_no_known_mechanism_is_offered(features, reply):
     with ScriptedServer(features=features) as server:
-        stopped = stopped_at(courier_for(server))
-    assert (stopped.step, stopped.problem, stopped.reply) == ("login", "no login offered", reply)
-    assert not stopped.login_refused
+        error = failure_of(client_for(server))
+    assert (error.step, error.problem, error.reply) == ("login", "no login offered", reply)
+    assert not error.login_refused
     assert not carries_login(server.received)
 
 
@@ -543,8 +587,8 @@ def test_nothing_secret_is_sent_where_no_known_mechanism_is_offered(features, re
 @pytest.mark.parametrize("code", [500, 501, 503, 504, 530, 534, 535, 538, 550, 554, 599])
 def test_a_5xx_to_the_login_refuses_it_after_one_try(feature, code):
     with ScriptedServer({"AUTH": f"{code} no"}, features=(feature,)) as server:
-        stopped = stopped_at(courier_for(server))
-    assert (stopped.step, stopped.problem, stopped.login_refused) == ("login", "login refused", True)
+        error = failure_of(client_for(server))
+    assert (error.step, error.problem, error.login_refused) == ("login", "login refused", True)
     assert server.verbs.count("AUTH") == 1
 
 
@@ -553,8 +597,8 @@ def test_a_5xx_to_the_login_refuses_it_after_one_try(feature, code):
 def test_any_other_answer_to_the_login_does_not_refuse_it(feature, answer):
     last = scripted.close if answer == "235-" else answer
     with ScriptedServer({"AUTH": last}, features=(feature,)) as server:
-        stopped = stopped_at(courier_for(server))
-    assert (stopped.step, stopped.login_refused) == ("login", False)
+        error = failure_of(client_for(server))
+    assert (error.step, error.login_refused) == ("login", False)
     assert server.verbs.count("AUTH") == 1
 
 
@@ -562,18 +606,18 @@ def test_any_other_answer_to_the_login_does_not_refuse_it(feature, answer):
 @pytest.mark.parametrize(
     ("answer", "refused"), [("535 no", True), ("501 no", True), ("454 no", False), ("250 ?", False)]
 )
-def test_login_is_cut_short_by_anything_but_a_challenge(step, answer, refused):
+def test_auth_login_stops_at_anything_but_a_challenge(step, answer, refused):
     with ScriptedServer({step: answer}, features=("AUTH LOGIN",)) as server:
-        stopped = stopped_at(courier_for(server))
-    assert stopped.login_refused is refused
+        error = failure_of(client_for(server))
+    assert error.login_refused is refused
     assert base64.b64encode(PASSWORD.encode()) not in server.received
 
 
 @pytest.mark.parametrize("password", ["비밀번호-Kp7!", "grüße €😀 Kp7!", " a b ", "\\\"'%00 \u00e9", "x" * 256])
 @pytest.mark.parametrize("feature", ["AUTH PLAIN", "AUTH LOGIN"])
-def test_a_password_crosses_as_utf_8(feature, password):
+def test_a_password_is_sent_as_utf_8(feature, password):
     with ScriptedServer(features=(feature,)) as server:
-        deliver(courier_for(server, password=password, sign_in="provider", from_address="a@b.cc"))
+        deliver(client_for(server, password=password, sign_in="provider", from_address="a@b.cc"))
     lines = [command for command in server.commands[1:4] if "AUTH LOGIN" not in command]
     decoded = [base64.b64decode(line.removeprefix("AUTH PLAIN ")) for line in lines if "=<" not in line][:2]
     raw, account = password.encode(), ACCOUNT.encode()
@@ -583,7 +627,7 @@ def test_a_password_crosses_as_utf_8(feature, password):
 def plain_line(length):
     """What an AUTH PLAIN with a password of `length` bytes sends, and the blob."""
     with ScriptedServer() as server:
-        assert deliver(courier_for(server, password="x" * length))[FIRST].verdict == DELIVERED
+        assert deliver(client_for(server, password="x" * length))[FIRST].verdict == DELIVERED
     blob = base64.b64encode(f"\0{ACCOUNT}\0{'x' * length}".encode()).decode()
     return server.commands[1:3], blob
 
@@ -602,15 +646,15 @@ def test_a_longer_login_follows_the_challenge():
 def test_the_longest_credentials_of_a_provider_get_through():
     account = password = "😀" * 256
     with ScriptedServer() as server:
-        courier = courier_for(server, password=password, sign_in="provider", account=account, from_address="a@b.cc")
-        assert deliver(courier)[FIRST].verdict == DELIVERED
+        client = client_for(server, password=password, sign_in="provider", account=account, from_address="a@b.cc")
+        assert deliver(client)[FIRST].verdict == DELIVERED
     assert base64.b64decode(server.commands[2]).decode() == f"\0{account}\0{password}"
 
 
 def test_a_long_login_is_not_sent_to_a_server_that_gives_no_challenge():
     with ScriptedServer({"challenge": "504 no"}) as server:
-        stopped = stopped_at(courier_for(server, password="x" * 400))
-    assert stopped.login_refused
+        error = failure_of(client_for(server, password="x" * 400))
+    assert error.login_refused
     assert server.commands[1:] == ["AUTH PLAIN"]
 
 
@@ -619,9 +663,9 @@ def test_a_long_login_is_not_sent_to_a_server_that_gives_no_challenge():
 
 def test_nothing_secret_crosses_where_starttls_is_not_offered(context):
     with ScriptedServer() as server:
-        stopped = stopped_at(courier_for(server, context))
-    assert (stopped.step, stopped.problem) == ("tls", "no STARTTLS")
-    assert stopped.reply == "the server does not offer STARTTLS"
+        error = failure_of(client_for(server, context))
+    assert (error.step, error.problem) == ("tls", "no STARTTLS")
+    assert error.reply == "the server does not offer STARTTLS"
     assert server.commands == ["ehlo [127.0.0.1]"]
 
 
@@ -629,7 +673,7 @@ def test_nothing_secret_crosses_where_starttls_is_not_offered(context):
 def test_nothing_secret_crosses_where_starttls_is_refused(answer, good_chain, context):
     features = ("STARTTLS", "AUTH PLAIN")
     with ScriptedServer({"STARTTLS": answer}, chain=good_chain, features=features) as server:
-        assert stopped_at(courier_for(server, context)).step == "tls"
+        assert failure_of(client_for(server, context)).step == "tls"
     assert server.verbs == ["EHLO", "STARTTLS"]
 
 
@@ -639,37 +683,37 @@ def test_bytes_before_tls_are_refused(good_chain, context):
 
     script = {"STARTTLS": injecting, "handshake": lambda session, line: None}
     with ScriptedServer(script, chain=good_chain) as server:
-        stopped = stopped_at(courier_for(server, context))
-    assert (stopped.step, stopped.problem) == ("tls", "bytes before TLS")
+        error = failure_of(client_for(server, context))
+    assert (error.step, error.problem) == ("tls", "bytes before TLS")
     assert not carries_login(server.received)
 
 
 def test_what_was_offered_before_tls_is_forgotten(good_chain, context):
     features = ("STARTTLS", "AUTH PLAIN", "SIZE 99")
     with ScriptedServer(chain=good_chain, features=features, features_in_tls=()) as server:
-        assert stopped_at(courier_for(server, context)).problem == "no login offered"
+        assert failure_of(client_for(server, context)).problem == "no login offered"
     assert not carries_login(server.received)
 
 
 def test_a_server_that_talks_on_in_the_clear_after_starttls_gets_nothing(good_chain, context):
     script = {"handshake": "250 what TLS?"}
     with ScriptedServer(script, chain=good_chain) as server:
-        stopped = stopped_at(courier_for(server, context))
-    assert (stopped.step, stopped.problem) in [("tls", "no TLS agreed"), ("tls", "bytes before TLS")]
+        error = failure_of(client_for(server, context))
+    assert (error.step, error.problem) in [("tls", "no TLS agreed"), ("tls", "bytes before TLS")]
     assert not carries_login(server.received)
 
 
-def test_tls_from_the_first_byte_to_a_plain_port_is_named(context):
+def test_tls_to_a_port_without_tls_is_recognised(context):
     with ScriptedServer() as server:
-        stopped = stopped_at(courier_for(server, context, security="tls"))
-    assert (stopped.step, stopped.problem) == ("tls", "no TLS spoken")
+        error = failure_of(client_for(server, context, security="tls"))
+    assert (error.step, error.problem) == ("tls", "no TLS spoken")
     assert not carries_login(server.received)
 
 
 def test_starttls_to_a_tls_port_is_silent_at_the_greeting(good_chain, context):
     with ScriptedServer(chain=good_chain, tls_first=True) as server:
-        stopped = stopped_at(courier_for(server, context, options={"attempt_seconds": QUICK}))
-    assert (stopped.step, stopped.problem) == ("greeting", "silent")
+        error = failure_of(client_for(server, context, options={"attempt": QUICK}))
+    assert (error.step, error.problem) == ("greeting", "silent")
     assert server.received == b""
 
 
@@ -692,10 +736,10 @@ NOW = datetime.datetime.now(datetime.UTC)
 def test_a_certificate_that_is_not_right_gets_no_byte_of_the_login(security, names, dates, reason, certificates):
     chain = certificates.chain(*names, **dates)
     with ScriptedServer(chain=chain, tls_first=security == "tls") as server:
-        stopped = stopped_at(courier_for(server, certificates.context, security=security))
+        error = failure_of(client_for(server, certificates.context, security=security))
     problem = reason if reason in ("expired", "not yet valid") else "another name"
-    assert (stopped.step, stopped.problem) == ("certificate", problem)
-    assert reason in stopped.reply
+    assert (error.step, error.problem) == ("certificate", problem)
+    assert reason in error.reply
     assert not carries_login(server.received)
     assert server.verbs == ([] if security == "tls" else ["EHLO", "STARTTLS"])
 
@@ -703,23 +747,23 @@ def test_a_certificate_that_is_not_right_gets_no_byte_of_the_login(security, nam
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_a_certificate_of_an_unknown_authority_gets_no_byte_of_the_login(security, good_chain):
     with ScriptedServer(chain=good_chain, tls_first=security == "tls") as server:
-        stopped = stopped_at(courier_for(server, trusted(), security=security))
-    assert (stopped.step, stopped.problem) == ("certificate", "unknown authority")
-    assert stopped.reply == "unable to get local issuer certificate"
+        error = failure_of(client_for(server, trusted(), security=security))
+    assert (error.step, error.problem) == ("certificate", "unknown authority")
+    assert error.reply == "unable to get local issuer certificate"
     assert not carries_login(server.received)
 
 
 def test_a_server_that_signs_for_itself_gets_no_byte_of_the_login(context, tmp_path):
     chain = chain_file(Authority("Somebody else").issue([HOST]), tmp_path / "chain.pem")
     with ScriptedServer(chain=chain) as server:
-        assert stopped_at(courier_for(server, context)).step == "certificate"
+        assert failure_of(client_for(server, context)).step == "certificate"
     assert not carries_login(server.received)
 
 
 def test_a_relay_without_login_is_verified_as_well(certificates):
     with ScriptedServer(chain=certificates.chain("other.example.test")) as server:
-        stopped = stopped_at(courier_for(server, certificates.context, sign_in="none"))
-    assert stopped.step == "certificate"
+        error = failure_of(client_for(server, certificates.context, sign_in="none"))
+    assert error.step == "certificate"
     assert MAIL not in server.received
 
 
@@ -739,28 +783,28 @@ def test_the_right_certificate_is_accepted_however_the_host_was_typed(host, name
     names = [each.encode("idna").decode() if not each.isascii() else each for each in names]
     names = [host.encode("idna").decode()] if not host.isascii() else names
     with ScriptedServer(chain=certificates.chain(*names)) as server:
-        assert deliver(courier_for(server, certificates.context, host=host))[FIRST].verdict == DELIVERED
+        assert deliver(client_for(server, certificates.context, host=host))[FIRST].verdict == DELIVERED
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_an_ipv6_address_in_the_certificate_is_accepted(host, certificates):
     with ScriptedServer(chain=certificates.chain("::1"), address="::1") as server:
-        courier = courier_for(server, certificates.context, host=host, options={"resolver": look_up})
-        assert deliver(courier)[FIRST].verdict == DELIVERED
+        client = client_for(server, certificates.context, host=host, options={"resolver": look_up})
+        assert deliver(client)[FIRST].verdict == DELIVERED
 
 
-def test_trusted_verifies_certificate_and_name():
+def test_a_trusting_context_verifies_certificate_and_name():
     found = trusted()
     assert (found.verify_mode, found.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert found.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
-def test_trusted_tells_of_a_file_that_is_not_there(tmp_path):
+def test_a_missing_authority_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         trusted([str(tmp_path / "none.pem")])
 
 
-def test_trusted_tells_of_a_file_that_holds_no_certificate(tmp_path):
+def test_an_authority_file_without_a_certificate_is_an_error(tmp_path):
     (tmp_path / "wrong.pem").write_text("no certificate")
     with pytest.raises(ssl.SSLError):
         trusted([str(tmp_path / "wrong.pem")])
@@ -769,21 +813,21 @@ def test_trusted_tells_of_a_file_that_holds_no_certificate(tmp_path):
 # Names and addresses.
 
 
-def test_a_name_that_nobody_knows_is_told():
+def test_an_unknown_name_fails_at_the_step_name():
     def resolver(_host, _port):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     with ScriptedServer() as server:
-        stopped = stopped_at(courier_for(server, options={"resolver": resolver}))
-    assert (stopped.step, stopped.problem) == ("name", "unknown name")
-    assert stopped.reply == "Name or service not known"
+        error = failure_of(client_for(server, options={"resolver": resolver}))
+    assert (error.step, error.problem) == ("name", "unknown name")
+    assert error.reply == "Name or service not known"
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example.test", "mail..example.test", ".", "[]"])
-def test_a_name_that_cannot_be_one_is_told(host):
+def test_an_impossible_name_fails_at_the_step_name(host):
     with ScriptedServer() as server:
-        stopped = stopped_at(courier_for(server, host=host, options={"resolver": look_up}))
-    assert stopped.step == "name"
+        error = failure_of(client_for(server, host=host, options={"resolver": look_up}))
+    assert error.step == "name"
     assert server.sessions == []
 
 
@@ -797,18 +841,18 @@ def test_a_resolver_that_hangs_does_not_hold_the_attempt():
     started = time.monotonic()
     try:
         with ScriptedServer() as server:
-            stopped = stopped_at(courier_for(server, options={"resolver": resolver, "attempt_seconds": QUICK}))
+            error = failure_of(client_for(server, options={"resolver": resolver, "attempt": QUICK}))
     finally:
         hang.set()
-    assert (stopped.step, stopped.problem) == ("name", "silent")
-    assert stopped.reply == "the name server does not answer"
+    assert (error.step, error.problem) == ("name", "silent")
+    assert error.reply == "the name server does not answer"
     assert time.monotonic() - started < IN_TIME
 
 
 def test_the_second_address_is_tried_where_the_first_is_dead():
     with ScriptedServer() as server:
-        courier = courier_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
-        assert deliver(courier)[FIRST].verdict == DELIVERED
+        client = client_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
+        assert deliver(client)[FIRST].verdict == DELIVERED
 
 
 def test_the_second_address_is_tried_where_the_first_swallows_everything():
@@ -816,8 +860,8 @@ def test_the_second_address_is_tried_where_the_first_swallows_everything():
         full.bind(("127.0.0.2", server.port))
         full.listen(0)
         with socket.create_connection(full.getsockname()):  # Linux drops what no longer fits
-            options = {"resolver": leading_to("127.0.0.2", "127.0.0.1"), "connect_seconds": QUICK}
-            assert deliver(courier_for(server, options=options))[FIRST].verdict == DELIVERED
+            options = {"resolver": leading_to("127.0.0.2", "127.0.0.1"), "connect": QUICK}
+            assert deliver(client_for(server, options=options))[FIRST].verdict == DELIVERED
 
 
 def test_the_second_address_is_tried_where_the_first_has_no_family():
@@ -825,67 +869,67 @@ def test_the_second_address_is_tried_where_the_first_has_no_family():
         return [(socket.AF_X25, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)), *leading_to("127.0.0.1")(_host, port)]
 
     with ScriptedServer() as server:
-        assert deliver(courier_for(server, options={"resolver": resolver}))[FIRST].verdict == DELIVERED
+        assert deliver(client_for(server, options={"resolver": resolver}))[FIRST].verdict == DELIVERED
 
 
-def test_the_most_telling_of_several_failures_is_told():
+def test_the_most_specific_of_several_failures_is_reported():
     def resolver(_host, port):
         return [*leading_to("127.0.0.2")(_host, port), (socket.AF_X25, socket.SOCK_STREAM, 0, "", ("::9", port))]
 
     with ScriptedServer() as server:
-        stopped = stopped_at(courier_for(server, options={"resolver": resolver}))
-    assert (stopped.step, stopped.problem) == ("connect", "refused")
-    assert stopped.reply == "127.0.0.2: nothing listens at this port; ::9: Address family not supported by protocol"
+        error = failure_of(client_for(server, options={"resolver": resolver}))
+    assert (error.step, error.problem) == ("connect", "refused")
+    assert error.reply == "127.0.0.2: nothing listens at this port; ::9: Address family not supported by protocol"
 
 
 def test_the_address_that_was_reached_is_known_after_a_failure():
     with ScriptedServer({"EHLO": scripted.close}) as server:
-        courier = courier_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
-        stopped_at(courier)
-    assert courier.reached == leading_to("127.0.0.1")(HOST, server.port)[0]
+        client = client_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
+        failure_of(client)
+    assert client.address == leading_to("127.0.0.1")(HOST, server.port)[0]
 
 
 def test_nothing_is_reached_where_nothing_listens():
     with ScriptedServer() as server:
-        courier = courier_for(server, options={"resolver": leading_to("127.0.0.2")})
-        stopped_at(courier)
-    assert courier.reached is None
+        client = client_for(server, options={"resolver": leading_to("127.0.0.2")})
+        failure_of(client)
+    assert client.address is None
 
 
 def test_a_port_where_nothing_listens_is_told():
     with ScriptedServer() as server:
-        stopped = stopped_at(courier_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.3")}))
-    assert (stopped.step, stopped.problem) == ("connect", "refused")
-    assert stopped.reply == "nothing listens at this port"
+        error = failure_of(client_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.3")}))
+    assert (error.step, error.problem) == ("connect", "refused")
+    assert error.reply == "nothing listens at this port"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"])
 def test_a_server_on_the_device_is_refused_unless_the_maker_allows_it(address):
     options = {"resolver": leading_to(address), "allow_loopback": False}
     with ScriptedServer() as server:
-        stopped = stopped_at(courier_for(server, options=options))
-    assert (stopped.step, stopped.problem) == ("address", "not allowed")
-    assert stopped.reply == "the mail server's name leads to this device itself"
+        error = failure_of(client_for(server, options=options))
+    assert (error.step, error.problem) == ("address", "not allowed")
+    assert error.reply == "the mail server's name leads to this device itself"
     assert server.sessions == []
 
 
 def test_loopback_is_refused_where_the_maker_says_nothing():
     with ScriptedServer() as server:
         settings = settings_for(server, security="none", host="127.0.0.1")
-        stopped = stopped_at(SmtpClient(settings, PASSWORD, context=ssl.create_default_context()))
-    assert stopped.step == "address"
+        error = failure_of(SmtpClient(settings, PASSWORD, ClientOptions(ssl.create_default_context())))
+    assert error.step == "address"
 
 
 def test_an_address_on_the_device_does_not_keep_from_the_next_one():
     options = {"resolver": leading_to("127.0.0.1", "127.0.0.2"), "allow_loopback": False}
     with ScriptedServer() as server:
-        assert stopped_at(courier_for(server, options=options)).problem == "not allowed"
+        assert failure_of(client_for(server, options=options)).problem == "not allowed"
 
 
 def test_a_name_without_an_address_is_refused():
     with ScriptedServer() as server:
-        stopped = stopped_at(courier_for(server, options={"resolver": lambda _host, _port: []}))
-    assert (stopped.step, stopped.problem, stopped.reply) == ("name", "unknown name", "the name has no address")
+        error = failure_of(client_for(server, options={"resolver": lambda _host, _port: []}))
+    assert (error.step, error.problem, error.reply) == ("name", "unknown name", "the name has no address")
 
 
 # The device's own other addresses, in a network of their own that nobody else sees.
@@ -915,9 +959,9 @@ if sys.argv[4] == "anywhere":
 print(is_here(test_client.Peer("203.0.113.9")), is_here(test_client.Peer("198.51.100.8")))
 with ScriptedServer(address=sys.argv[2]) as server:
     options = {"resolver": test_client.leading_to(sys.argv[2]), "allow_loopback": sys.argv[3] == "allowed"}
-    stopped = test_client.stopped_at(test_client.courier_for(server, options=options))
+    error = test_client.failure_of(test_client.client_for(server, options=options))
 assert not test_client.carries_login(server.received)
-print(stopped.step, "|", stopped.problem, "|", stopped.reply)
+print(error.step, "|", error.problem, "|", error.reply)
 """
 
 
@@ -969,16 +1013,16 @@ def test_a_login_in_the_clear_never_leaves_loopback():
 def test_an_attempt_ends_by_its_deadline_however_the_server_drips():
     started = time.monotonic()
     with ScriptedServer({"EHLO": scripted.drip}) as server:
-        stopped = stopped_at(courier_for(server, options={"attempt_seconds": 0.6}))
-    assert stopped.problem == "silent"
+        error = failure_of(client_for(server, options={"attempt": 0.6}))
+    assert error.problem == "silent"
     assert 0.5 < time.monotonic() - started < IN_TIME
 
 
 def test_a_server_that_takes_a_mail_byte_by_byte_does_not_hold_the_attempt(good_chain, context):
     started = time.monotonic()
     with ScriptedServer({"DATA": slowly}, chain=good_chain) as server:
-        courier = courier_for(server, context, options={"attempt_seconds": 0.2})
-        outcomes = deliver(courier, mail=b"x" * 76 * 200_000)
+        client = client_for(server, context, options={"attempt": 0.2})
+        outcomes = deliver(client, mail=b"x" * 76 * 200_000)
     assert outcomes[FIRST].verdict == TRY_LATER
     assert time.monotonic() - started < IN_TIME
 
@@ -997,9 +1041,9 @@ def test_every_mail_of_a_session_has_the_whole_time():
 
     with (
         ScriptedServer({"content": late}) as server,
-        opened(courier_for(server, options={"attempt_seconds": 0.6})) as courier,
+        opened(client_for(server, options={"attempt": 0.6})) as client,
     ):
-        verdicts = [courier.deliver([FIRST], MAIL)[FIRST].verdict for _ in range(4)]
+        verdicts = [client.deliver([FIRST], MAIL)[FIRST].verdict for _ in range(4)]
     assert verdicts == [DELIVERED] * 4
 
 
@@ -1011,15 +1055,15 @@ def late(session, _line):
 
 def test_the_opening_with_the_first_mail_has_one_deadline_and_later_mails_have_their_own():
     with ScriptedServer({"EHLO": late, "content": late}) as server:
-        slow = courier_for(server, sign_in="none", options={"attempt_seconds": QUICK})
+        slow = client_for(server, sign_in="none", options={"attempt": QUICK})
         with opened(slow):
             first = slow.deliver([FIRST], MAIL)[FIRST]
     assert (first.verdict, first.step, first.problem) == (TRY_LATER, "content", "silent")
     assert len(server.mails) == 1
 
 
-def test_an_attempt_has_60_seconds_a_quit_2_and_a_word_about_a_mail_10_minutes():
-    assert (ATTEMPT_SECONDS, QUIT_SECONDS, VERDICT_SECONDS) == (60.0, 2.0, 600.0)
+def test_an_attempt_has_60_seconds_a_quit_2_and_a_verdict_10_minutes():
+    assert (DEFAULT_TIMEOUTS.attempt, QUIT_SECONDS, DEFAULT_TIMEOUTS.verdict) == (60.0, 2.0, 600.0)
 
 
 def test_a_server_that_has_the_whole_mail_may_take_longer_than_an_attempt():
@@ -1028,113 +1072,82 @@ def test_a_server_that_has_the_whole_mail_may_take_longer_than_an_attempt():
         session.say("250 taken")
 
     with ScriptedServer({"content": slow}) as server:
-        outcomes = deliver(courier_for(server, options={"attempt_seconds": QUICK, "verdict_seconds": OUR_ATTEMPT}))
+        outcomes = deliver(client_for(server, options={"attempt": QUICK, "verdict": OUR_ATTEMPT}))
     assert outcomes[FIRST].verdict == DELIVERED
 
 
-def test_whoever_waits_for_a_word_is_asked_now_and_then_and_may_end_it(monkeypatch):
+def test_the_wait_for_the_last_reply_is_reported_in_seconds_and_can_be_ended(monkeypatch):
     monkeypatch.setattr(connection, "LOOK_SECONDS", 0.05)
-    asked = []
+    seconds: list[float] = []
     with ScriptedServer({"content": scripted.silent}) as server:
-        courier = courier_for(server, options={"verdict_seconds": 100 * OUR_ATTEMPT})
+        client = client_for(server, options={"verdict": 100 * OUR_ATTEMPT})
 
-        def waiting() -> None:
-            asked.append(courier.is_open)
-            if len(asked) == 3:
-                courier.hurry()
+        def on_wait(waited: float) -> None:
+            seconds.append(waited)
+            if len(seconds) == 3:
+                client.end_wait()
 
-        with opened(courier):
-            outcome = courier.deliver([FIRST], MAIL, waiting=waiting)[FIRST]
+        with opened(client):
+            outcome = client.deliver([FIRST], MAIL, on_wait=on_wait)[FIRST]
     assert (outcome.verdict, outcome.step, outcome.problem) == (TRY_LATER, "content", "silent")
-    assert asked == [True] * 3
+    assert len(seconds) == 3 and seconds == sorted(seconds) and seconds[0] >= 0.05
 
 
 def test_what_follows_a_late_refusal_has_an_attempt_again_and_no_more():
     script = {"content": "550 no", "RSET": scripted.silent}
     with ScriptedServer(script) as server:
-        courier = courier_for(server, options={"attempt_seconds": QUICK, "verdict_seconds": 100 * OUR_ATTEMPT})
+        client = client_for(server, options={"attempt": QUICK, "verdict": 100 * OUR_ATTEMPT})
         started = time.monotonic()
-        outcomes = deliver(courier)
+        outcomes = deliver(client)
     assert outcomes[FIRST].verdict == REFUSED
     assert time.monotonic() - started < IN_TIME
 
 
 def test_a_long_mail_has_more_time_on_a_slow_line():
     left = []
-    with ScriptedServer() as server, opened(courier_for(server)) as courier:
-        for lines in (0, 1000):
-            mail = MAIL + (b"y" * 70 + b"\r\n") * lines
-            courier.deliver([FIRST], mail, meanwhile=lambda: left.append(courier.deadline.left()))
-    assert 72_000 / SLOWEST - 2 < left[1] - left[0] < 72_000 / SLOWEST + 2
-
-
-# What whoever gave the mail does while the server works
-
-
-@pytest.mark.parametrize("features", [("AUTH PLAIN LOGIN",), ("AUTH PLAIN LOGIN", "PIPELINING")])
-def test_what_is_to_be_done_before_the_content_is_done_before_the_content(features):
-    recorded, made = threading.Event(), threading.Event()
-
-    def on_mail(session, _line):
-        session.say("250 go on" if recorded.wait(OUR_ATTEMPT) else "451 nothing was done before the content")
 
     def on_content(session, _line):
-        session.say("250 taken" if made.wait(OUR_ATTEMPT) else "451 nothing was done meanwhile")
+        left.append(client.deadline.left())
+        session.say("250 taken")
 
-    with ScriptedServer({"MAIL": on_mail, "content": on_content}, features=features) as server:
-        with opened(courier_for(server)) as courier:
-            outcomes = courier.deliver([FIRST], MAIL, before_content=recorded.set, meanwhile=made.set)
-    assert outcomes[FIRST].verdict == DELIVERED
-
-
-@pytest.mark.parametrize("features", [("AUTH PLAIN LOGIN",), ("AUTH PLAIN LOGIN", "PIPELINING")])
-def test_no_content_goes_out_where_what_comes_before_it_failed(features):
-    def fail() -> None:
-        raise NotStored(Path("ledger.sqlite3"), OSError(28, ""))
-
-    with ScriptedServer(features=features) as server:
-        courier = courier_for(server)
-        courier.open()
-        with pytest.raises(NotStored):
-            courier.deliver([FIRST], MAIL, before_content=fail)
-        assert not courier.is_open
-        courier.close()
-    assert server.mails == []
-    assert "QUIT" not in server.verbs
+    with ScriptedServer({"content": on_content}) as server, opened(client_for(server)) as client:
+        for lines in (0, 1000):
+            client.deliver([FIRST], MAIL + (b"y" * 70 + b"\r\n") * lines)
+    assert 72_000 / SLOWEST - 2 < left[1] - left[0] < 72_000 / SLOWEST + 2
 
 
 def test_no_quit_is_said_once_the_time_is_up():
     with ScriptedServer() as server:
-        courier = courier_for(server)
-        courier.open()
-        courier.deadline.restart(0)
-        courier.close()
+        client = client_for(server)
+        client.open()
+        client.deadline.restart(0)
+        client.close()
     assert server.verbs == ["EHLO", "AUTH"]
 
 
 def test_a_quit_has_two_seconds_at_most_and_never_more_than_are_left():
     with ScriptedServer({"QUIT": scripted.silent}) as server:
-        courier = courier_for(server)
-        courier.open()
-        courier.deadline.restart(QUICK)
+        client = client_for(server)
+        client.open()
+        client.deadline.restart(QUICK)
         started = time.monotonic()
-        courier.close()
+        client.close()
     assert QUICK - 0.1 < time.monotonic() - started < 2.0
 
 
 def test_a_greeting_may_have_less_time_than_the_rest():
     with ScriptedServer({"greeting": scripted.silent}) as server:
-        courier = courier_for(server, options={"greeting_seconds": 0.2})
-        stopped = stopped_at(courier)
-        assert courier.deadline.left() > OUR_ATTEMPT / 2
-    assert (stopped.step, stopped.problem) == ("greeting", "silent")
+        client = client_for(server, options={"greeting": 0.2})
+        error = failure_of(client)
+        assert client.deadline.left() > OUR_ATTEMPT / 2
+    assert (error.step, error.problem) == ("greeting", "silent")
 
 
 @pytest.mark.parametrize("fault", [scripted.silent, scripted.close, scripted.reset, scripted.drip, scripted.endless])
-def test_a_server_that_never_says_bye_is_left_alone(fault):
+def test_a_server_that_never_answers_quit_delays_nothing(fault):
     started = time.monotonic()
     with ScriptedServer({"QUIT": fault}) as server:
-        assert deliver(courier_for(server, options={"attempt_seconds": QUICK}))[FIRST].verdict == DELIVERED
+        assert deliver(client_for(server, options={"attempt": QUICK}))[FIRST].verdict == DELIVERED
     assert time.monotonic() - started < IN_TIME
 
 
@@ -1159,7 +1172,7 @@ ECHOES = {
 @pytest.mark.parametrize("step", ["AUTH", "MAIL", "RCPT", "DATA", "content"])
 def test_a_server_that_repeats_the_secret_is_not_quoted(step, echo):
     with ScriptedServer({step: f"554 5.7.8 bad login <{echo}> sorry"}) as server:
-        result = deliver(courier_for(server))
+        result = deliver(client_for(server))
     reply = result.reply if isinstance(result, SessionError) else result[FIRST].reply
     assert echo.lower() not in reply.lower()
     assert "[…]" in reply and reply.startswith("554 5.7.8 bad login <") and reply.endswith("> sorry")
@@ -1170,9 +1183,9 @@ def test_a_server_that_repeats_the_login_line_is_not_quoted_in_any_text_of_the_e
         session.say(f"535 no such login: {line}")
 
     with ScriptedServer({"AUTH": echo}) as server:
-        stopped = stopped_at(courier_for(server))
-    assert stopped.reply == "535 no such login: AUTH PLAIN […]"
-    assert not carries_login(f"{stopped}{stopped!r}{stopped.args}".replace("AUTH", "").encode())
+        error = failure_of(client_for(server))
+    assert error.reply == "535 no such login: AUTH PLAIN […]"
+    assert not carries_login(f"{error}{error!r}{error.args}".replace("AUTH", "").encode())
 
 
 @pytest.mark.parametrize(
@@ -1180,36 +1193,36 @@ def test_a_server_that_repeats_the_login_line_is_not_quoted_in_any_text_of_the_e
 )
 def test_a_password_with_a_character_that_is_not_shown_is_not_quoted(password):
     with ScriptedServer({"AUTH": f"535 not {password} but"}) as server:
-        reply = stopped_at(courier_for(server, password=password)).reply
+        reply = failure_of(client_for(server, password=password)).reply
     assert reply == "535 not […] but"
 
 
 def test_a_short_password_of_a_provider_is_not_quoted():
     with ScriptedServer({"AUTH": "535 no: s3cr"}) as server:
-        courier = courier_for(server, password="s3cr", sign_in="provider", from_address="a@b.cc")
-        assert stopped_at(courier).reply == "535 no: […]"
+        client = client_for(server, password="s3cr", sign_in="provider", from_address="a@b.cc")
+        assert failure_of(client).reply == "535 no: […]"
 
 
 def test_an_answer_is_one_line_without_control_characters():
     raw = b"550-\x1b[31mred\x00\x07\r\n550-\xe2\x80\xaesdrawkcab\r\n550 \x7f\xff end\r\n"
     with ScriptedServer({"RCPT": lambda session, _line: session.say(raw)}) as server:
-        reply = deliver(courier_for(server))[FIRST].reply
+        reply = deliver(client_for(server))[FIRST].reply
     assert reply.isprintable()
     assert [word for word in reply.split() if word != "\ufffd"] == ["550", "[31mred", "sdrawkcab", "end"]
 
 
 def test_an_answer_is_cut_at_500_characters():
     with ScriptedServer({"RCPT": "550 " + "x" * 2000}) as server:
-        assert len(deliver(courier_for(server))[FIRST].reply) == 500
+        assert len(deliver(client_for(server))[FIRST].reply) == 500
 
 
-def test_a_relay_without_login_has_nothing_to_strike_out():
+def test_a_reply_is_not_redacted_without_a_login():
     with ScriptedServer({"RCPT": f"550 {PASSWORD}"}) as server:
-        outcomes = deliver(courier_for(server, sign_in="none"))
+        outcomes = deliver(client_for(server, sign_in="none"))
     assert outcomes[FIRST].reply == f"550 {PASSWORD}"
 
 
-def test_a_courier_never_shows_its_password():
+def test_a_client_never_shows_its_password_in_repr():
     with ScriptedServer() as server:
-        courier = courier_for(server)
-    assert PASSWORD not in repr(courier) and PASSWORD not in repr(replace(settings_for(server)))
+        client = client_for(server)
+    assert PASSWORD not in repr(client) and PASSWORD not in repr(replace(settings_for(server)))

@@ -1,9 +1,10 @@
-"""The wire: one deadline for everything, and no more of a server's answers than an attempt needs."""
+"""The connection: one deadline for everything, and a limit for a server's replies."""
 
 from __future__ import annotations
 
 import errno
 import select
+import smtplib
 import socket
 import ssl
 import struct
@@ -26,7 +27,7 @@ class Clock:
 
 
 class Wire:
-    """A socket whose peer says what it is told to, piece by piece, and then closes. Counts what it is asked."""
+    """A socket whose peer sends these pieces and then closes; it records time-outs, options and what is sent."""
 
     def __init__(self, *pieces, clock=None, seconds=0.0):
         self.pieces, self.timeouts, self.sent, self.asked = list(pieces), [], b"", []
@@ -60,6 +61,13 @@ def replies(*pieces):
     return Replies(Wire(*pieces), Deadline(10))
 
 
+def attached(sock, deadline):
+    """A connection that is open on `sock`."""
+    connection = Connection(deadline)
+    connection.attach(sock)
+    return connection
+
+
 # The deadline.
 
 
@@ -84,7 +92,7 @@ def test_a_deadline_that_has_passed_leaves_nothing(late):
     assert str(caught.value) == "the attempt took too long"
 
 
-def test_a_deadline_can_begin_anew():
+def test_a_deadline_can_be_restarted():
     clock = Clock()
     deadline = Deadline(10, clock)
     clock.now += 20
@@ -92,7 +100,7 @@ def test_a_deadline_can_begin_anew():
     assert deadline.left() == 3
 
 
-def test_a_deadline_can_be_brought_nearer_and_never_farther():
+def test_shortening_never_moves_a_deadline_later():
     deadline = Deadline(10, Clock())
     deadline.shorten(3)
     deadline.shorten(5)
@@ -114,7 +122,7 @@ def test_a_shorter_deadline_never_lasts_longer_than_the_one_around_it():
         assert deadline.left() == 2
 
 
-def test_a_deadline_stands_again_after_a_failure_within_a_shorter_one():
+def test_a_deadline_is_restored_after_an_error():
     deadline = Deadline(10, Clock())
     with pytest.raises(ValueError), deadline.within(2):
         raise ValueError
@@ -144,22 +152,22 @@ def test_a_line_is_cut_at_the_limit_and_its_rest_comes_next():
 
 
 def test_a_line_without_an_end_is_never_held_whole():
-    wire = replies(*[b"x" * 4096] * 10)
-    assert wire.readline(8193) == b"x" * 8193
-    assert len(wire._sock.pieces) == 7
+    wire = Wire(*[b"x" * 4096] * 10)
+    assert Replies(wire, Deadline(10)).readline(8193) == b"x" * 8193
+    assert len(wire.pieces) == 7
 
 
 @pytest.mark.parametrize("half", [b"2", b"25", b"250", b"250 ok", b"250 ok\r"])
-def test_half_a_line_is_no_answer(half):
+def test_half_a_line_is_no_reply(half):
     assert replies(half).readline(100) == b""
 
 
-def test_half_a_line_after_a_whole_one_is_no_answer():
+def test_half_a_line_after_a_whole_one_is_no_reply():
     wire = replies(b"250-a\r\n250 b")
     assert [wire.readline(100), wire.readline(100)] == [b"250-a\r\n", b""]
 
 
-def test_what_nobody_has_read_is_pending():
+def test_unread_bytes_are_pending():
     wire = replies(b"220 go\r\n250 injected\r\n")
     wire.readline(100)
     assert wire.pending
@@ -167,7 +175,7 @@ def test_what_nobody_has_read_is_pending():
     assert not wire.pending
 
 
-def test_answers_without_an_end_are_given_up():
+def test_endless_replies_are_cut_off():
     wire = replies(*[b"250-more\r\n" * 400] * (REPLIES_MAXIMUM // 4000 + 1))
     with pytest.raises(ReplyTooLong) as caught:
         while True:
@@ -178,21 +186,21 @@ def test_answers_without_an_end_are_given_up():
 def test_the_limit_counts_one_attempt():
     wire = replies(*[b"x" * 4095 + b"\n"] * (2 * REPLIES_MAXIMUM // 4096))
     for _ in range(2):
-        wire.count_anew()
+        wire.reset_limit()
         for _ in range(REPLIES_MAXIMUM // 4096):
             assert len(wire.readline(4096)) == 4096
 
 
-def test_a_drip_is_given_up_at_the_deadline():
+def test_dripping_bytes_end_at_the_deadline():
     clock = Clock()
-    wire = Replies(Wire(*[b"2"] * 100, clock=clock, seconds=1), Deadline(10, clock))
+    wire = Wire(*[b"2"] * 100, clock=clock, seconds=1)
     with pytest.raises(TimeoutError):
-        wire.readline(100)
+        Replies(wire, Deadline(10, clock)).readline(100)
     assert clock.now == 1010
-    assert wire._sock.timeouts == [*[LOOK_SECONDS] * 6, 4, 3, 2, 1]
+    assert wire.timeouts == [*[LOOK_SECONDS] * 6, 4, 3, 2, 1]
 
 
-def test_a_connection_that_the_kernel_gave_up_is_not_waited_for():
+def test_a_connection_that_the_kernel_gave_up_ends_the_wait():
     class Dead(Wire):
         """TCP gave up; the kernel says so once."""
 
@@ -204,8 +212,8 @@ def test_a_connection_that_the_kernel_gave_up_is_not_waited_for():
         wire.readline(100)
 
 
-def test_whoever_waits_is_asked_now_and_then():
-    clock, asked = Clock(), []
+def test_a_silent_wait_is_reported_in_seconds():
+    clock, waits = Clock(), []
 
     class Silent(Wire):
         """Nothing comes within the time that a read has."""
@@ -214,11 +222,10 @@ def test_whoever_waits_is_asked_now_and_then():
             clock.now += self.timeouts[-1]
             raise TimeoutError
 
-    wire = Replies(Silent(clock=clock), Deadline(12, clock))
-    wire.waiting = lambda: asked.append(clock.now)
-    with pytest.raises(TimeoutError, match="the attempt took too long"):
-        wire.readline(100)
-    assert (wire._sock.timeouts, asked) == ([5, 5, 2], [1005, 1010, 1012])
+    wire = Silent()
+    with pytest.raises(smtplib.SMTPServerDisconnected, match="the attempt took too long"):
+        attached(wire, Deadline(12, clock)).await_reply(waits.append)
+    assert (wire.timeouts, waits) == ([5, 5, 2], [5, 10, 12])
 
 
 # Sending.
@@ -226,45 +233,45 @@ def test_whoever_waits_is_asked_now_and_then():
 
 def test_a_mail_is_sent_whole_and_in_order():
     raw, wire = bytes(range(256)) * 300, Wire()
-    Connection(wire, Deadline(10)).send(raw)
+    attached(wire, Deadline(10)).send(raw)
     assert wire.sent == raw
 
 
 def test_a_command_is_sent_as_it_is():
     wire = Wire()
-    Connection(wire, Deadline(10)).send("noop\r\n")
+    attached(wire, Deadline(10)).send("noop\r\n")
     assert wire.sent == b"noop\r\n"
 
 
-def test_a_mail_that_is_taken_too_slowly_is_given_up_at_the_deadline():
+def test_slow_sending_ends_at_the_deadline():
     clock = Clock()
     wire = Wire(clock=clock, seconds=4)
     with pytest.raises(TimeoutError):
-        Connection(wire, Deadline(10, clock)).send(b"x" * 1_000_000)
+        attached(wire, Deadline(10, clock)).send(b"x" * 1_000_000)
     assert wire.timeouts == [10, 6, 2]
 
 
 # The session.
 
 
-def test_a_new_socket_forgets_what_was_said_on_the_old_one():
+def test_a_new_socket_forgets_the_extensions_of_the_old_one():
     old, new = Wire(b"250-a\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\nmore"), Wire()
-    connection = Connection(old, Deadline(10))
+    connection = attached(old, Deadline(10))
     connection.ehlo("me")
     assert (connection.has_extn("auth"), connection.does_esmtp, connection.pending) == (True, True, True)
-    connection.use(new)
+    connection.attach(new)
     assert (connection.esmtp_features, connection.does_esmtp, connection.pending) == ({}, False, False)
     assert (connection.ehlo_resp, connection.helo_resp) == (None, None)
 
 
-def test_a_connection_that_is_reset_before_tls_is_left_open_by_nobody():
+def test_a_connection_that_is_reset_before_tls_can_be_closed():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         here = socket.create_connection(listener.getsockname())
         there, _ = listener.accept()
         there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         there.close()
         assert select.select([here], [], [], 5)[0]
-        connection = Connection(here, Deadline(10))
+        connection = attached(here, Deadline(10))
         with pytest.raises(OSError):
             connection.wrap(ssl.create_default_context(), "mail.example.test")
         assert connection.sock is here
@@ -273,26 +280,26 @@ def test_a_connection_that_is_reset_before_tls_is_left_open_by_nobody():
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..b"])
-def test_a_name_that_cannot_be_one_loses_no_socket(host):
+def test_an_impossible_name_loses_no_socket(host):
     here, there = socket.socketpair()
     with here, there:
         with pytest.raises(ValueError):
-            Connection(here, Deadline(10)).wrap(ssl.create_default_context(), host)
+            attached(here, Deadline(10)).wrap(ssl.create_default_context(), host)
         assert here.fileno() != -1
 
 
-def test_a_closed_connection_has_nothing_pending_and_counts_nothing():
-    connection = Connection(Wire(b"250 ok\r\nmore"), Deadline(10))
+def test_a_closed_connection_has_nothing_pending():
+    connection = attached(Wire(b"250 ok\r\nmore"), Deadline(10))
     connection.getreply()
     connection.close()
-    connection.count_anew()
+    connection.reset_limit()
     assert not connection.pending
 
 
-def test_a_connection_asks_no_name_server_for_a_name():
+def test_a_connection_looks_up_no_name_for_itself():
     here, there = socket.socketpair()
     with here, there:
-        assert Connection(here, Deadline(10)).local_hostname == "localhost"
+        assert attached(here, Deadline(10)).local_hostname == "localhost"
 
 
 # Round trips.
@@ -302,14 +309,3 @@ def test_no_acknowledgement_is_held_back_while_an_answer_is_awaited():
     wire = Wire(b"250 ", b"ok\r\n")
     Replies(wire, Deadline(10)).readline(100)
     assert wire.asked == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)] * 2
-
-
-def test_commands_sent_ahead_go_out_at_once_and_once():
-    wire = Wire(b"250 one\r\n250 two\r\n250 three\r\n")
-    session = Connection(wire, Deadline(10))
-    session.send_ahead(lambda: session.docmd("one"), lambda: session.docmd("two"))
-    assert wire.sent == b"one\r\ntwo\r\n" and session.has_sent_ahead
-    assert [session.docmd(each) for each in ("one", "two")] == [(250, b"one"), (250, b"two")]
-    assert wire.sent == b"one\r\ntwo\r\n" and not session.has_sent_ahead
-    assert session.docmd("three") == (250, b"three")
-    assert wire.sent.endswith(b"two\r\nthree\r\n")

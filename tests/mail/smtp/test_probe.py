@@ -57,7 +57,7 @@ def test_a_server_that_begins_in_the_clear_does_not(greeting):
 
 
 @pytest.mark.parametrize("greeting", [scripted.silent, scripted.drip])
-def test_a_server_that_does_not_answer_is_left_in_time(greeting):
+def test_the_probe_of_a_silent_server_ends_in_time(greeting):
     started = time.monotonic()
     with ScriptedServer({"greeting": greeting}) as server:
         assert not probe.speaks_tls(address_of(server.port), HOST, QUICK)
@@ -69,7 +69,7 @@ def test_a_port_where_nothing_listens_speaks_nothing():
 
 
 @pytest.mark.parametrize("host", ["", ".", "a" * 300])
-def test_a_name_that_no_certificate_can_have_is_no_reason_to_stumble(host, chain):
+def test_an_impossible_name_is_no_error_of_the_probe(host, chain):
     with ScriptedServer(chain=chain, tls_first=True) as server:
         assert probe.speaks_tls(address_of(server.port), host, SECONDS) in (True, False)
 
@@ -96,21 +96,21 @@ def test_nothing_but_starttls_is_asked_for(chain):
 @pytest.mark.parametrize(
     "answer", ["421 no", "554 no", "nonsense", scripted.close, scripted.reset, scripted.garbage, scripted.endless]
 )
-def test_a_server_that_does_not_get_to_tls_shows_none(step, answer, chain):
+def test_a_server_that_never_reaches_tls_shows_no_certificate(step, answer, chain):
     with ScriptedServer({step: answer}, chain=chain) as server:
         assert probe.certificate(address_of(server.port), HOST, SECONDS, starttls=True) is None
 
 
 @pytest.mark.parametrize("step", ["greeting", "EHLO", "STARTTLS", "handshake"])
 @pytest.mark.parametrize("fault", [scripted.silent, scripted.drip])
-def test_a_server_that_takes_its_time_is_left_in_time(step, fault, chain):
+def test_the_probe_of_a_slow_server_ends_in_time(step, fault, chain):
     started = time.monotonic()
     with ScriptedServer({step: fault}, chain=chain) as server:
         assert probe.certificate(address_of(server.port), HOST, QUICK, starttls=True) is None
     assert time.monotonic() - started < IN_TIME
 
 
-def test_a_dead_address_shows_none_in_time():
+def test_a_dead_address_shows_no_certificate():
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -120,13 +120,13 @@ def test_a_dead_address_shows_none_in_time():
     assert time.monotonic() - started < IN_TIME
 
 
-def test_ten_names_are_told_at_most():
+def test_ten_names_of_a_certificate_are_kept_at_most():
     names = [f"{number}.example.com" for number in range(30)]
     found = probe.read(der(Authority("Test authority").issue(names).cert_pem))
     assert found.names == tuple(names[:10])
 
 
-def test_what_a_stranger_wrote_is_printable_and_short():
+def test_the_texts_of_a_certificate_are_printable_and_short():
     certificate = Authority("A\x1b[31m\x00\nB").issue(["a\x1b[31m\x07.example.com", "x" * 200 + ".example.com"])
     found = probe.read(der(certificate.cert_pem))
     assert found.names == ("a [31m .example.com", "x" * 100)
@@ -138,6 +138,6 @@ def test_a_certificate_without_names_has_none():
 
 
 @pytest.mark.parametrize("raw", [b"", b"no certificate", b"0\x82\x01\x00" + b"\x00" * 256])
-def test_what_is_no_certificate_is_told(raw):
+def test_bytes_that_are_no_certificate_are_an_error(raw):
     with pytest.raises(ValueError):
         probe.read(raw)

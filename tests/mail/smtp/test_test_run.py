@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import pytest
 
 from device_ui.mail.smtp import test_run
-from device_ui.mail.smtp.client import SmtpClient
-from device_ui.mail.smtp.test_run import Recipient, Result
+from device_ui.mail.smtp.outcome import Step
+from device_ui.mail.smtp.test_run import RecipientResult, RunResult, StepTimer
 from device_ui.settings.fields import SmtpSettings
+from tests.mail.smtp.test_client import client_with
 from tests.servers import scripted
 from tests.servers.authority import Certificates
 from tests.servers.scripted import ScriptedServer, leading_to
@@ -24,7 +25,6 @@ HOST, ACCOUNT, PASSWORD = "mail.example.test", "lamp@example.test", "Kp7!vRw2#Zt
 FIRST, SECOND, THIRD = "one@example.test", "two@example.test", "three@example.test"
 MAIL = b"From: <lamp@example.test>\r\nSubject: test\r\n\r\nhello\r\n"
 QUICK = 0.6  # seconds for a whole attempt, where the server is never going to answer
-OUR_ATTEMPT = 8.0
 # What a courier gets that must not need it: loading the system's authorities takes longer than most tests.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 NOON = 1767225600.0  # 2026-01-01 00:00 UTC
@@ -50,7 +50,7 @@ def context(certificates):
 class Tried:
     """What a test came to, the lines it told, and the seconds it took."""
 
-    result: Result
+    result: RunResult
     lines: list[dict]
     seconds: float
 
@@ -76,24 +76,22 @@ def settings_for(server, **changes):
 def try_out(server, context=None, *, recipients=(FIRST,), options=None, run=None, **changes):
     """Test a server on loopback: in the clear without a context, else by STARTTLS."""
     settings = settings_for(server, **{"security": "starttls" if context else "none", **changes})
-    defaults = {"allow_loopback": True, "resolver": leading_to("127.0.0.1"), "attempt_seconds": OUR_ATTEMPT}
     lines = []
 
-    def connect(settings, password, watch):
-        used = context or NO_TLS
-        return SmtpClient(settings, password, context=used, watch=watch, **defaults | (options or {}))
+    def connect(on_step):
+        return client_with(settings, PASSWORD, context or NO_TLS, options or {}, on_step)
 
     started = time.monotonic()
-    given = {"tell": lines.append, "wall": lambda: NOON, **(run or {})}
+    given = {"report": lines.append, "wall_clock": lambda: NOON, **(run or {})}
     compose = given.pop("compose", lambda address: MAIL)
-    result = test_run.run(connect, settings, PASSWORD, list(recipients), compose, **given)
+    result = test_run.run(connect, settings, list(recipients), compose, **given)
     return Tried(result, lines, time.monotonic() - started)
 
 
 # What is told on the way.
 
 
-def test_every_step_is_told_in_its_order(chain, context):
+def test_every_step_is_reported_in_order(chain, context):
     with ScriptedServer(chain=chain) as server:
         tried = try_out(server, context)
     assert " ".join(tried.steps) == (
@@ -110,13 +108,13 @@ def test_tls_from_the_first_byte_comes_before_the_greeting(chain, context):
     )
 
 
-def test_what_the_settings_leave_out_is_not_told():
+def test_a_step_that_the_settings_leave_out_is_not_reported():
     with ScriptedServer() as server:
         tried = try_out(server, sign_in="none")
     assert " ".join(tried.steps) == "name address connect greeting ehlo sender recipient content"
 
 
-def test_each_step_says_what_was_found(chain, context):
+def test_each_step_has_its_details(chain, context):
     with ScriptedServer(chain=chain, features=("STARTTLS", "SIZE 999999")) as server:
         told = {step: " | ".join(tried.told(step)) for tried in [try_out(server, context)] for step in tried.steps}
     assert told.pop("tls").startswith("TLSv1.3, TLS_")
@@ -134,41 +132,42 @@ def test_each_step_says_what_was_found(chain, context):
     }
 
 
-def test_an_address_that_failed_before_is_told_with_its_reason():
+def test_an_address_that_failed_is_reported_with_its_reason():
     with ScriptedServer() as server:
         tried = try_out(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
     assert tried.told("name") == ["127.0.0.2, 127.0.0.1"]
     assert tried.told("connect") == [f"127.0.0.1 port {server.port}, after 127.0.0.2: nothing listens at this port"]
 
 
-def test_a_server_that_offers_nothing_is_told_so():
+def test_a_server_without_extensions_is_reported_as_such():
     with ScriptedServer(features=()) as server:
         assert try_out(server, sign_in="none").told("ehlo") == ["nothing is offered"]
 
 
-def test_every_recipient_that_is_taken_is_told():
+def test_every_accepted_recipient_is_reported():
     with ScriptedServer({"RCPT": ["250 ok", "550 no", "251 forwards"]}) as server:
         tried = try_out(server, recipients=(FIRST, SECOND, THIRD))
     assert tried.told("recipient") == [f"{FIRST}: 250 ok", f"{THIRD}: 251 forwards"]
 
 
 def test_each_step_has_its_own_seconds():
-    ticks = itertools.count()
-    with ScriptedServer() as server:
-        tried = try_out(server, sign_in="none", run={"clock": lambda: float(next(ticks))})
-    assert [line["step"]["seconds"] for line in tried.lines] == [1.0] * 8
-    assert tried.result.seconds == 9.0
+    ticks, lines = itertools.count(), []
+    timer = StepTimer(lines.append, lambda: float(next(ticks)))
+    for step in (Step.NAME, Step.ADDRESS, Step.CONNECT):
+        timer.on_step(step, "details")
+    assert [line["step"]["seconds"] for line in lines] == [1.0] * 3
+    assert timer.seconds == 4.0
 
 
-def test_the_steps_are_told_as_they_happen(chain, context):
+def test_steps_are_reported_as_they_happen(chain, context):
     heard = []
     with ScriptedServer(chain=chain) as server:
-        tell = lambda line: heard.append((line["step"]["name"], len(server.verbs)))  # noqa: E731
-        try_out(server, context, run={"tell": tell})
+        report = lambda line: heard.append((line["step"]["name"], len(server.verbs)))  # noqa: E731
+        try_out(server, context, run={"report": report})
     assert heard[:5] == [("name", 0), ("address", 0), ("connect", 0), ("greeting", 0), ("ehlo", 1)]
 
 
-def test_a_failed_step_is_not_told_as_passed(chain, certificates):
+def test_a_failed_step_is_not_reported(chain, certificates):
     with ScriptedServer(chain=certificates.chain("other.example.test")) as server:
         tried = try_out(server, certificates.context)
     assert tried.steps[-1] == "tls"
@@ -178,10 +177,9 @@ def test_a_failed_step_is_not_told_as_passed(chain, certificates):
 # The result.
 
 
-def test_a_delivered_test_has_nothing_to_explain():
-    ticks = itertools.count()
+def test_a_delivered_test_has_no_advice():
     with ScriptedServer() as server:
-        tried = try_out(server, run={"clock": lambda: next(ticks) / 8})
+        tried = try_out(server)
     assert tried.result.as_json() == {
         "verdict": "delivered",
         "step": "",
@@ -189,7 +187,7 @@ def test_a_delivered_test_has_nothing_to_explain():
         "reply": "",
         "field": "",
         "advice": "",
-        "seconds": 1.25,
+        "seconds": tried.result.seconds,
         "recipients": [
             {"recipient": FIRST, "verdict": "delivered", "step": "content", "reply": "250 2.0.0 queued"},
         ],
@@ -201,7 +199,7 @@ def test_a_wrong_password_is_one_attempt_and_names_the_field():
         result = try_out(server).result
     assert (result.verdict, result.step, result.problem) == ("try later", "login", "login refused")
     assert (result.reply, result.field) == ("535 5.7.8 no", "password")
-    assert result.recipients == (Recipient(FIRST, "try later", "login", "535 5.7.8 no"),)
+    assert result.recipients == (RecipientResult(FIRST, "try later", "login", "535 5.7.8 no"),)
     assert (server.verbs.count("AUTH"), len(server.sessions)) == (1, 1)
 
 
@@ -225,13 +223,13 @@ def test_each_recipient_has_an_entry_of_its_own():
     with ScriptedServer({"RCPT": ["250 a", "550 b", "450 c"]}) as server:
         result = try_out(server, recipients=(FIRST, SECOND, THIRD)).result
     assert result.recipients == (
-        Recipient(SECOND, "refused", "recipient", "550 b"),
-        Recipient(THIRD, "try later", "recipient", "450 c"),
-        Recipient(FIRST, "delivered", "content", "250 2.0.0 queued"),
+        RecipientResult(SECOND, "refused", "recipient", "550 b"),
+        RecipientResult(THIRD, "try later", "recipient", "450 c"),
+        RecipientResult(FIRST, "delivered", "content", "250 2.0.0 queued"),
     )
 
 
-def test_a_lost_connection_after_the_login_is_told_with_its_word():
+def test_a_lost_connection_after_the_login_is_a_closed_one():
     with ScriptedServer({"MAIL": scripted.close}) as server:
         result = try_out(server).result
     assert (result.step, result.problem, result.reply) == ("sender", "closed", "the server closed the connection")
@@ -248,7 +246,7 @@ def test_the_mail_is_made_with_the_devices_own_address():
 
 def test_a_tls_port_spoken_to_in_the_clear_says_use_465(chain, context):
     with ScriptedServer(chain=chain, tls_first=True) as server:
-        tried = try_out(server, context, options={"greeting_seconds": 0.3})
+        tried = try_out(server, context, options={"greeting": 0.3})
     result = tried.result
     assert (result.step, result.problem, result.field) == ("greeting", "TLS expected", "security")
     assert result.advice == (
@@ -260,14 +258,14 @@ def test_a_tls_port_spoken_to_in_the_clear_says_use_465(chain, context):
 
 def test_a_port_that_only_says_nothing_is_no_tls_port():
     with ScriptedServer({"greeting": scripted.silent}) as server:
-        result = try_out(server, options={"attempt_seconds": QUICK, "greeting_seconds": 0.3}).result
+        result = try_out(server, options={"attempt": QUICK, "greeting": 0.3}).result
     assert (result.step, result.problem, result.field) == ("greeting", "silent", "port")
     assert len(server.sessions) == 2
 
 
 def test_a_server_that_falls_silent_in_tls_is_not_told_to_expect_it(chain, context):
     with ScriptedServer({"greeting": scripted.silent}, chain=chain, tls_first=True) as server:
-        result = try_out(server, context, security="tls", options={"greeting_seconds": 0.3}).result
+        result = try_out(server, context, security="tls", options={"greeting": 0.3}).result
     assert (result.step, result.problem) == ("greeting", "silent")
     assert len(server.sessions) == 1
 
@@ -312,7 +310,7 @@ def test_a_certificate_for_another_name_quotes_the_names_it_has(security, certif
         ),
     ],
 )
-def test_a_date_that_is_not_right_is_told_with_the_devices_clock(dates, problem, said, certificates):
+def test_a_wrong_date_is_reported_with_the_devices_clock(dates, problem, said, certificates):
     with ScriptedServer(chain=certificates.chain(**dates)) as server:
         result = try_out(server, certificates.context).result
     clock = datetime.datetime.fromtimestamp(NOON).astimezone()
@@ -328,7 +326,7 @@ def test_an_unknown_authority_is_named(chain):
     assert "(CN=Test authority)" in result.advice
 
 
-def test_a_server_that_is_not_there_twice_costs_the_facts_and_no_more(certificates):
+def test_advice_without_the_probes_answer_is_the_general_one(certificates):
     greetings = [scripted.GOOD["greeting"], scripted.close]
 
     def greeting(session, line):
@@ -342,7 +340,7 @@ def test_a_server_that_is_not_there_twice_costs_the_facts_and_no_more(certificat
 
 
 @pytest.mark.parametrize("step", ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "content"])
-def test_a_login_is_never_repeated_by_a_closer_look(step):
+def test_a_probe_never_repeats_the_login(step):
     with ScriptedServer({step: scripted.close}) as server:
         try_out(server)
     assert server.verbs.count("AUTH") <= 1
@@ -351,9 +349,9 @@ def test_a_login_is_never_repeated_by_a_closer_look(step):
 # Time.
 
 
-def test_no_closer_look_is_taken_once_the_time_is_up():
+def test_no_probe_is_made_after_the_deadline():
     with ScriptedServer({"greeting": scripted.silent}) as server:
-        tried = try_out(server, options={"attempt_seconds": QUICK})
+        tried = try_out(server, options={"attempt": QUICK})
     assert tried.result.problem == "silent"
     assert len(server.sessions) == 1
 
@@ -361,19 +359,19 @@ def test_no_closer_look_is_taken_once_the_time_is_up():
 @pytest.mark.parametrize("step", ["greeting", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "content", "QUIT"])
 def test_a_server_that_drips_ends_with_the_attempt(step):
     with ScriptedServer({step: scripted.drip}) as server:
-        tried = try_out(server, options={"attempt_seconds": QUICK})
+        tried = try_out(server, options={"attempt": QUICK})
     assert tried.seconds < QUICK + 1.5
 
 
-def test_a_closer_look_has_its_place_in_the_same_time():
+def test_the_probe_shares_the_deadline_of_the_attempt():
     with ScriptedServer({"greeting": scripted.silent}) as server:
-        tried = try_out(server, options={"attempt_seconds": QUICK, "greeting_seconds": QUICK / 2})
+        tried = try_out(server, options={"attempt": QUICK, "greeting": QUICK / 2})
     assert len(server.sessions) == 2
     assert tried.seconds < QUICK + 1.5
 
 
 def test_the_times_for_the_greeting_and_for_a_closer_look():
-    assert (test_run.GREETING_SECONDS, test_run.PROBE_SECONDS) == (15.0, 5.0)
+    assert (test_run.TIMEOUTS.greeting, test_run.PROBE_SECONDS) == (15.0, 5.0)
 
 
 # Nothing secret, and nothing that breaks a line.
@@ -390,13 +388,13 @@ def test_a_server_that_repeats_the_password_is_not_quoted(step, code):
     assert "[…]" in tried.everything or (step, code) in [("AUTH", "good"), ("DATA", "good")]
 
 
-def test_what_is_told_is_one_printable_line():
+def test_details_are_one_printable_line():
     with ScriptedServer({"greeting": lambda session, _: session.say(b"220 a\x1b[31m\x00\xe2\x80\xaeb\r\n")}) as server:
         told = try_out(server).told("greeting")
     assert told == ["220 a [31m  b"]
 
 
-def test_what_a_server_offers_is_told_as_safely():
+def test_the_extensions_of_a_server_are_redacted_too():
     with ScriptedServer(features=("AUTH PLAIN", f"XKEY \x1b[31m{PASSWORD}")) as server:
         assert try_out(server).told("ehlo") == ["AUTH PLAIN, XKEY  [31m[…]"]
 
@@ -408,13 +406,13 @@ class Gone(OSError):
     """Whoever listened has gone."""
 
 
-def test_a_listener_who_has_gone_ends_the_test_and_blames_no_server():
-    def tell(line):
+def test_an_error_of_the_listener_is_not_the_servers():
+    def report(line):
         if line["step"]["name"] == "greeting":
             raise Gone
 
     with ScriptedServer() as server, pytest.raises(Gone):
-        try_out(server, run={"tell": tell})
+        try_out(server, run={"report": report})
     assert "AUTH" not in server.verbs
 
 

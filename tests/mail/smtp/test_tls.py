@@ -10,7 +10,7 @@ import pytest
 
 from device_ui.mail.smtp import probe, tls
 from tests.helpers.product import ROOT
-from tests.mail.smtp.test_client import HOST, carries_login, courier_for, deliver, stopped_at
+from tests.mail.smtp.test_client import HOST, carries_login, client_for, deliver, failure_of
 from tests.mail.smtp.test_probe import SECONDS, address_of
 from tests.servers.authority import Certificates
 from tests.servers.scripted import ScriptedServer
@@ -60,21 +60,21 @@ def lax(certificates):
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_a_server_that_speaks_only_old_tls_gets_no_byte_of_the_login(security, old, certificates):
     with ScriptedServer(context=old, tls_first=security == "tls") as server:
-        stopped = stopped_at(courier_for(server, certificates.context, security=security))
-    assert (stopped.step, stopped.problem) == ("tls", "no TLS agreed")
+        error = failure_of(client_for(server, certificates.context, security=security))
+    assert (error.step, error.problem) == ("tls", "no TLS agreed")
     assert not carries_login(server.received)
 
 
 def test_such_a_server_gets_it_of_a_client_without_a_minimum(old, certificates):
     with ScriptedServer(context=old) as server:
-        deliver(courier_for(server, lax(certificates)))
+        deliver(client_for(server, lax(certificates)))
     assert carries_login(server.received)
 
 
 def test_the_minimum_alone_keeps_it_from_such_a_server(old, certificates):
     with ScriptedServer(context=old) as server:
-        stopped = stopped_at(courier_for(server, tls.at_least_1_2(lax(certificates))))
-    assert (stopped.step, stopped.problem) == ("tls", "no TLS agreed")
+        error = failure_of(client_for(server, tls.at_least_1_2(lax(certificates))))
+    assert (error.step, error.problem) == ("tls", "no TLS agreed")
     assert not carries_login(server.received)
 
 
