@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from device_ui.errors import HookError
+from device_ui.errors import HookError, Message, Text
 
 # The hook's name of a column, and its head.
 COLUMNS = {
@@ -47,7 +47,7 @@ def cells(event: Mapping[str, Any]) -> list[str]:
     return [str(found[name]) for name in COLUMNS]
 
 
-def ends(event: Mapping[str, Any], words: Callable[[str], str] = str) -> list[str]:
+def ends(event: Mapping[str, Any], words: Callable[[Text], str] = str) -> list[str]:
     """What became of an event's mail, a text for each recipient; and for those still waiting, if it was tried at all."""
     return [_end(each, words) for each in event["deliveries"] if each["recipient"] or each["reply"]]
 
@@ -58,8 +58,10 @@ def row(texts: Iterable[str]) -> bytes:
     return (",".join('"' + text.replace('"', '""') + '"' for text in safe) + "\r\n").encode("utf-8", "replace")
 
 
-def _end(each: Mapping[str, Any], words: Callable[[str], str]) -> str:
+def _end(each: Mapping[str, Any], words: Callable[[Text], str]) -> str:
     """``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
-    at = f" at {each['step']}" if each["step"] and each["verdict"] != "delivered" else ""
-    became = ": ".join(filter(None, (each["recipient"], words(f"{each['verdict']}{at}"))))
+    verdict: Text = each["verdict"]
+    if each["step"] and verdict != "delivered":
+        verdict = Message("{became} at {step}", became=Message(verdict), step=Message(each["step"]))
+    became = ": ".join(filter(None, (each["recipient"], words(verdict))))
     return ", ".join(filter(None, (became, words(each["reply"]), words(each["time"]))))

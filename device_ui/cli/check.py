@@ -215,7 +215,7 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
     if state["problem"] == "unset" and not state["waiting"]:
         return "answers; no settings yet"
     if state["problem"]:
-        told = " ".join(filter(None, (state["problem"], state["step"], state["reply"])))
+        told = " ".join(map(str, filter(None, (state["problem"], state["step"], state["reply"]))))
         raise DeviceUIError(f"{told}; {state['waiting']} events wait for their mail")
     return f"{state['waiting']} waiting"
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 from device_ui import csv_export
+from device_ui.errors import Message
 from device_ui.logging_setup import escaped
 
 Lines = Iterable[Mapping[str, Any]]
@@ -52,7 +53,7 @@ def print_test(lines: Lines, out: TextIO, *, is_json: bool) -> bool:
     """Print a test as it happens, or as one JSON object at its end; whether every recipient's mail was taken."""
     steps: list[Mapping[str, Any]] = []
     result: Mapping[str, Any] = {}
-    for each in lines:
+    for each in map(in_english, lines):
         if "step" in each:
             steps.append(each["step"])
             if not is_json:
@@ -66,8 +67,17 @@ def print_test(lines: Lines, out: TextIO, *, is_json: bool) -> bool:
 
 def print_history(lines: Lines, out: TextIO, form: Callable[[Lines], Iterator[str]]) -> None:
     """Print events in one of `FORMATS`. Raises `HookError`."""
-    for text in form(lines):
+    for text in form(map(in_english, lines)):
         out.write(text)
+
+
+def in_english(value: Any) -> Any:
+    """Return a line of the mail hook with every `Message` as its English sentence."""
+    if isinstance(value, Mapping):
+        return {name: in_english(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [in_english(each) for each in value]
+    return str(value) if isinstance(value, Message) else value
 
 
 def _told(result: Mapping[str, Any]) -> Iterator[str]:

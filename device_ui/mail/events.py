@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from device_ui.errors import Text
+
 # The `user` of an event that the device itself raises; otherwise it is a uid.
 DEVICE = -1
 
@@ -64,5 +66,5 @@ class Delivery:
     recipient: str
     verdict: str
     step: str
-    reply: str
+    reply: Text
     time: float

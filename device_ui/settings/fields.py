@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from device_ui.errors import Message
 from device_ui.settings import rules
 from device_ui.settings.rules import Invalid, PasswordRule
 
@@ -229,25 +230,25 @@ def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozens
     return ParsedForm(SmtpSettings(**values, sealed=kept), {}, typed or None)
 
 
-def recheck(values: Mapping[str, Any]) -> SmtpSettings | str:
+def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
     """Stored values by the same rules again: the settings, or one line that says which field breaks its rule.
 
     `values` holds every field but the secret ones, and `sealed`. A stored value must be what its rule makes of it.
     """
     sign_in = values.get("sign_in")
     if sign_in not in SIGN_INS:
-        return "sign_in is none of the choices"
+        return Message("sign_in is none of the choices")
     for each in FIELDS:
         value = values.get(each.name, "")
         if not each.secret and _made(each, str(value), sign_in, values) != value:
-            return f"{each.name} breaks its rule"
+            return Message("{name} breaks its rule", name=each.name)
     settings = SmtpSettings(**values)
     if not isinstance(settings.sealed, str | None):
-        return "the sealed password is no text"
+        return Message("the sealed password is no text")
     if (settings.sealed is None) != (sign_in == "none"):
-        return "the password is missing" if settings.sealed is None else "a password is kept without a login"
+        return Message("the password is missing" if settings.sealed is None else "a password is kept without a login")
     if _clear_text_login(values, sign_in):
-        return "security none with a login"
+        return Message("security none with a login")
     return settings
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from device_ui.errors import Message
 from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings
@@ -20,7 +21,7 @@ LOWEST = {"info": "everything", "fault": "faults only"}
 
 ADDRESS_SENTENCE = "Please enter an e-mail address, such as name@example.com."
 LISTED_SENTENCE = "This address is on the list already."
-FULL_SENTENCE = f"The list holds {RECIPIENTS_MAXIMUM} addresses at most. Remove one first."
+FULL = Message("The list holds {maximum} addresses at most. Remove one first.", maximum=RECIPIENTS_MAXIMUM)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def add(listed: Recipients, address: str, lowest: str, language: str = "") -> Re
     if found.lower() in (each.address.lower() for each in listed):
         return Invalid(LISTED_SENTENCE)
     if len(listed) >= RECIPIENTS_MAXIMUM:
-        return Invalid(FULL_SENTENCE)
+        return Invalid(FULL)
     if lowest not in LOWEST or language not in ("", *LANGUAGES):
         return Invalid(rules.CHOICE_SENTENCE)
     return (*listed, Recipient(found, lowest, language))
@@ -85,14 +86,14 @@ def to_values(listed: Recipients) -> dict[str, Value]:
     return {f"recipient_{number:02}": _line(each) for number, each in enumerate(listed, 1)}
 
 
-def from_values(values: Mapping[str, Value]) -> Recipients | str:
+def from_values(values: Mapping[str, Value]) -> Recipients | Message:
     """The list of a file's lines, by the same rules again; or one line that says what is wrong."""
     listed: Recipients = ()
     for number, (name, value) in enumerate(values.items(), 1):
         lowest, *between, address = str(value).split(" ") if " " in str(value) else (str(value), "")
         more = add(listed, address, lowest, "".join(between))
         if name != f"recipient_{number:02}" or isinstance(more, Invalid) or _line(more[-1]) != value:
-            return f"{name} breaks its rule"
+            return Message("{name} breaks its rule", name=name)
         listed = more
     return listed
 

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from device_ui.errors import Message, Text
+
 # The manual's six sentences, to the letter.
 HOST_SENTENCE = "Please enter an SMTP host within 100 characters."
 PORT_SENTENCE = "Please enter an SMTP port between 1 and 49151."
@@ -63,8 +65,8 @@ LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 class Invalid:
     """A rule that does not hold: the exact `sentence`, and `hints` that name the rule and never quote a secret."""
 
-    sentence: str
-    hints: tuple[str, ...] = ()
+    sentence: Text
+    hints: tuple[Text, ...] = ()
 
 
 INVISIBLE_HINT = "It holds a character that cannot be seen, perhaps from copying: please type it."
@@ -165,7 +167,9 @@ def password(text: str) -> str | Invalid:
 def provider_password(text: str) -> str | Invalid:
     """A password issued by a mail provider: 1 to 256 printable characters, taken as they are."""
     if not 1 <= len(text) <= PROVIDER_MAXIMUM:
-        return Invalid(PASSWORD_LENGTH_SENTENCE, (f"It must have 1 to {PROVIDER_MAXIMUM} characters.",))
+        return Invalid(
+            PASSWORD_LENGTH_SENTENCE, (Message("It must have 1 to {maximum} characters.", maximum=PROVIDER_MAXIMUM),)
+        )
     return text if text.isprintable() else Invalid(PASSWORD_SENTENCE, (INVISIBLE_HINT,))
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from device_ui.errors import Conflict, Damaged, NotStored
-from device_ui.settings.fields import FIELDS, SmtpSettings, recheck
+from device_ui.errors import Conflict, Damaged, Message, NotStored
+from device_ui.settings.fields import FIELDS, SmtpSettings, validate_stored
 from device_ui.settings.recipients import Recipients, from_values, to_values
 from device_ui.storage import files, toml_file
 from device_ui.storage.sha256 import sha256
@@ -51,7 +51,7 @@ class RecordStore(Generic[Content]):
         self,
         path: Path,
         encode: Callable[[Content], bytes],
-        decode: Callable[[dict[str, toml_file.Value]], Content | str],
+        decode: Callable[[dict[str, toml_file.Value]], Content | Message],
     ) -> None:
         self.path, self._encode, self._from_values = path, encode, decode
         # The bytes that were read last, and what they say.
@@ -118,7 +118,7 @@ class RecordStore(Generic[Content]):
         except ValueError as error:
             raise Damaged(self.path, str(error)) from error
         content = self._from_values(values)
-        if isinstance(content, str):
+        if isinstance(content, Message):
             raise Damaged(self.path, content)
         return content
 
@@ -137,9 +137,9 @@ class RecipientStore(RecordStore[Recipients]):
         super().__init__(path, lambda listed: toml_file.encode(RECIPIENTS_COMMENT, to_values(listed)), from_values)
 
 
-def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | str:
+def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | Message:
     """The settings of a file's values, by the same rules again; or one line that says what is wrong."""
-    return recheck(values) if set(values) <= set(NAMES) else "it holds a name that is no field"
+    return validate_stored(values) if set(values) <= set(NAMES) else Message("it holds a name that is no field")
 
 
 def encode(settings: SmtpSettings) -> bytes:

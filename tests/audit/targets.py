@@ -101,7 +101,7 @@ def _parsed(fields: Mapping[str, str], current: SmtpSettings | None, locked: fro
     assert not any(CONTROLS & set(str(value)) for value in dataclasses.asdict(draft.settings).values())
     assert not locked or (draft.settings.security, draft.settings.sign_in) == ("auto", "manual")
     settings = dataclasses.replace(draft.settings, sealed=SEALED if draft.password else kept)
-    assert settings_fields.recheck(dataclasses.asdict(settings)) == settings
+    assert settings_fields.validate_stored(dataclasses.asdict(settings)) == settings
     shown = {each.name: str(getattr(settings, each.name)) for each in FIELDS if not each.secret}
     assert settings_fields.parse(shown, settings).settings == settings, "what the page shows is saved as it stands"
     store = Store(scratch() / "smtp.toml")

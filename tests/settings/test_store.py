@@ -226,7 +226,7 @@ def test_file_that_cannot_be_trusted_is_damaged_and_says_why(tab, raw, reason):
     tab.path.write_bytes(raw)
     with pytest.raises(Damaged) as caught:
         tab.read()
-    assert (caught.value.path, caught.value.reason) == (tab.path, reason)
+    assert (caught.value.path, str(caught.value.reason)) == (tab.path, reason)
     assert str(caught.value) == f"smtp.toml is damaged: {reason}"
     assert tab.path.read_bytes() == raw
 

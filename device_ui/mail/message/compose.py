@@ -21,7 +21,8 @@ from email.policy import Compat32
 from email.utils import format_datetime
 from pathlib import Path
 
-from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, spoken
+from device_ui.errors import Message, Text
+from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, translator_for
 from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.events import Digest, Event
 from device_ui.mail.message import format
@@ -100,7 +101,7 @@ def languages(
     chosen = {each.address: each.language for each in listed}
     own = device.get("language", ENGLISH)
     codes = dict.fromkeys(chosen.get(address) or own for address in recipients)
-    return tuple(spoken(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
+    return tuple(translator_for(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
 
 
 def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
@@ -186,14 +187,12 @@ def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Tran
 
 def table(event: Event, kind: Kind, device: Mapping[str, str], words: Translator = PLAIN) -> Rows:
     """What the mail tells, row by row; what is empty is left out."""
-    # What the firmware and the system say stays as it came.
-    own = words.lines if event.code == SERVER_CHANGED.code else str
     rows = (
         ("Event", f"{event.code} {format.name(event, kind, words)}"),
         ("Type", words(event.type)),
         ("Time", words(moment(event.time, event.clock))),
-        ("Source", own(event.source)),
-        ("Text", own(format.text(event))),
+        ("Source", format.source(event)),
+        ("Text", format.text(event)),
         *_device_rows(device),
         ("Event number", str(event.number)),
     )
@@ -204,8 +203,9 @@ def _device_rows(device: Mapping[str, str]) -> Rows:
     return [(label, device[name]) for label, name in DEVICE_ROWS]
 
 
-def _spoken(rows: Rows, words: Translator) -> Rows:
-    return [(words(label), value) for label, value in rows if value]
+def _spoken(rows: Sequence[tuple[str, Text]], words: Translator) -> Rows:
+    # The words of the firmware and the system are texts, and stay as they are.
+    return [(words(label), words(value) if isinstance(value, Message) else value) for label, value in rows if value]
 
 
 def digest_subject(digest: Digest, catalog: Catalog, device_name: str) -> str:
@@ -240,7 +240,7 @@ def _list(events: Sequence[Event], catalog: Catalog, words: Translator) -> list[
     listed, left = [], TEXTS_MAXIMUM
     for each in events:
         # A message of the system may be all first line, and so all name.
-        parts = format.name(each, catalog[each.code], words), format.text(each)
+        parts = format.name(each, catalog[each.code], words), str(format.text(each))
         name, text = (part if len(part) <= max(left, EXCERPT_MAXIMUM) else _excerpt(part) for part in parts)
         left = max(0, left - len(name) - len(text))
         source = f" ({each.source})" if each.source else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
+from device_ui.errors import Message
 from device_ui.mail.smtp.connection import Connection
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.mail.smtp.redaction import quoted
@@ -24,7 +25,9 @@ def choose_mechanism(connection: Connection) -> str:
     mechanism = next((each for each in MECHANISMS if each in offered), None)
     if mechanism is None:
         problem = "no login without TLS" if connection.has_extn("starttls") else "no login offered"
-        raise SessionError("login", problem, quoted(f"the server offers {' '.join(offered) or 'none'}"))
+        raise SessionError(
+            "login", problem, Message("the server offers {offered}", offered=quoted(" ".join(offered) or "none"))
+        )
     return mechanism
 
 

@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from device_ui.errors import Message, Text
 from device_ui.mail.smtp import auth
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, address_literal, is_loopback, look_up
 from device_ui.mail.smtp.connect import Dial
@@ -196,7 +197,7 @@ class SmtpClient:
                 self._session.passed("tls", _protection(sock))
             raise
         self._session.passed("tls", _protection(sock))
-        self._session.passed("certificate", f"verified for {self.host}")
+        self._session.passed("certificate", Message("verified for {host}", host=self.host))
 
     def _login(self) -> None:
         with at("login"):

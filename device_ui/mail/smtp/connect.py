@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from device_ui.errors import Message, Text
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, is_bound_here, is_here, is_own, look_up_within
 from device_ui.mail.smtp.connection import Deadline
 from device_ui.mail.smtp.outcome import SessionError, at
@@ -25,9 +26,9 @@ class Dial:
     allow_loopback: bool
     deadline: Deadline
     seconds: float
-    passed: Callable[[str, str], None]
+    passed: Callable[[str, Text], None]
 
-    def connect(self) -> tuple[socket.socket, AddressInfo, str]:
+    def connect(self) -> tuple[socket.socket, AddressInfo, Message]:
         """A connected socket, the address it ended at, and both in words. Raises `SessionError`."""
         failed: dict[str, SessionError] = {}
         for info in self._usable(self._found()):
@@ -38,7 +39,8 @@ class Dial:
                 # Without its traceback, which would keep this frame, and the password's pieces behind `passed`, for long.
                 failed[str(info[4][0])] = SessionError(stopped.step, stopped.problem, stopped.reply)
                 continue
-            return sock, info, f"{info[4][0]} port {self.port}" + (f", after {_told(failed)}" if failed else "")
+            template = "{host} port {port}, after {failed}" if failed else "{host} port {port}"
+            return sock, info, Message(template, host=info[4][0], port=self.port, failed=_told(failed))
         most = min(failed.values(), key=_place)
         differ = len({each.reply for each in failed.values()}) > 1
         raise SessionError(most.step, most.problem, _told(failed) if differ else most.reply)
@@ -56,7 +58,8 @@ class Dial:
         if not usable:
             raise SessionError("address", "not allowed", "the mail server's name leads to this device itself")
         own = _texts([each for each in found if each not in usable])
-        self.passed("address", _texts(usable) + (f"; not used, since it is this device itself: {own}" if own else ""))
+        is_own = Message("{usable}; not used, since it is this device itself: {own}", usable=_texts(usable), own=own)
+        self.passed("address", is_own if own else _texts(usable))
         return usable
 
     def _connected(self, info: AddressInfo) -> socket.socket:

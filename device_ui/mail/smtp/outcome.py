@@ -11,7 +11,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from functools import partial
 
-from device_ui.errors import DeviceUIError, ErrorConversion
+from device_ui.errors import DeviceUIError, ErrorConversion, Text
 from device_ui.mail.smtp.connection import ReplyTooLong
 
 DELIVERED, TRY_LATER, REFUSED = "delivered", "try later", "refused"
@@ -46,14 +46,14 @@ class Outcome:
 
     verdict: str
     step: str
-    reply: str = ""
+    reply: Text = ""
     problem: str = "answer"
 
 
 class SessionError(DeviceUIError):
     """A session that came to no delivery: `step`, `problem` (one word or two), the server's `reply` or ours for it."""
 
-    def __init__(self, step: str, problem: str, reply: str = "") -> None:
+    def __init__(self, step: str, problem: str, reply: Text = "") -> None:
         super().__init__(f"{step}: {problem}" + (f": {reply}" if reply else ""))
         self.step, self.problem, self.reply = step, problem, reply
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container
 
+from device_ui.errors import Message, Text
 from device_ui.mail.smtp.connection import Connection
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.mail.smtp.redaction import quoted
 
 # Called with the name of a step that was passed and what was found: one printable line with nothing secret in it.
-Watch = Callable[[str, str], None]
+Watch = Callable[[str, Text], None]
 
 
 def nothing(*_: object) -> None:
@@ -53,13 +54,20 @@ class Session:
         """The server's answer on one line of at most `quoting.REPLY_MAXIMUM` characters, with nothing secret in it."""
         return quoted(f"{code} {reply.decode('utf-8', 'replace')}", self._secrets)
 
-    def passed(self, step: str, told: str) -> None:
+    def passed(self, step: str, told: Text) -> None:
         """Tell `watch` of a step, in one line with nothing secret in it.
 
         Never within `verdict.at`: what `watch` raises is the caller's, and no fault of the server's.
         """
         if self._watch is not nothing:
-            self._watch(step, quoted(told, self._secrets))
+            self._watch(step, self._quoted(told))
+
+    def _quoted(self, told: Text) -> Text:
+        if isinstance(told, Message):
+            return Message(
+                told.template, **{name: quoted(str(each), self._secrets) for name, each in told.values.items()}
+            )
+        return quoted(told, self._secrets)
 
     def drop(self) -> None:
         """Close the connection, if there is one, without a word to the server."""

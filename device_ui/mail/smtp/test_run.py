@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from device_ui.errors import Text
 from device_ui.mail.smtp import probe
 from device_ui.mail.smtp.advice import Advice, advise
 from device_ui.mail.smtp.client import SmtpClient
@@ -37,7 +38,7 @@ class Recipient:
     recipient: str
     verdict: str
     step: str
-    reply: str
+    reply: Text
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Result:
     verdict: str
     step: str
     problem: str
-    reply: str
+    reply: Text
     field: str
-    advice: str
+    advice: Text
     seconds: float
     recipients: tuple[Recipient, ...]
 
@@ -69,7 +70,7 @@ class Steps:
         self._tell, self._clock = tell, clock
         self._began = self._last = clock()
 
-    def passed(self, step: str, told: str) -> None:
+    def passed(self, step: str, told: Text) -> None:
         """What the courier calls."""
         now = self._clock()
         seconds, self._last = now - self._last, now

@@ -66,7 +66,7 @@ CLOCK = "1970-01-01 00:05 +0000"
 def test_each_fault_names_the_field_and_what_to_change(step, problem, reply, field, words):
     found = advise(step, problem, reply, SETTINGS, CLOCK)
     assert found.field == field
-    assert words in found.sentence
+    assert words in str(found.sentence)
 
 
 @pytest.mark.parametrize(("problem", "step"), [("no TLS spoken", "tls"), ("TLS expected", "greeting")])
@@ -105,7 +105,7 @@ SHOWN = Certificate(
     ],
 )
 def test_a_certificate_that_was_looked_at_is_told_with_its_facts(problem, sentence):
-    assert advise("certificate", problem, "", SETTINGS, CLOCK, SHOWN).sentence == sentence
+    assert str(advise("certificate", problem, "", SETTINGS, CLOCK, SHOWN).sentence) == sentence
 
 
 @pytest.mark.parametrize(
@@ -125,21 +125,21 @@ def test_a_certificate_that_was_looked_at_is_told_with_its_facts(problem, senten
 )
 def test_a_certificate_for_another_name_is_told_with_the_names_it_has(names, end):
     found = advise("certificate", "another name", "", SETTINGS, CLOCK, replace(SHOWN, names=names))
-    assert found.sentence == f"The mail server's certificate is for another name than mail.example.com: {end}"
+    assert str(found.sentence) == f"The mail server's certificate is for another name than mail.example.com: {end}"
     assert found.field == "host"
 
 
 def test_a_strangers_braces_are_no_placeholders():
     found = advise("certificate", "unknown authority", "", SETTINGS, CLOCK, replace(SHOWN, issuer="{host} {nothing}"))
-    assert "({host} {nothing})" in found.sentence
+    assert "({host} {nothing})" in str(found.sentence)
 
 
 def test_what_nobody_has_seen_yet_has_an_answer_too():
-    assert advise("elsewhere", "odd", "", SETTINGS, CLOCK) == FALLBACK
+    assert str(advise("elsewhere", "odd", "", SETTINGS, CLOCK).sentence) == FALLBACK[-1]
 
 
 def test_every_step_has_an_answer_whatever_went_wrong():
-    assert [step for step in STEPS if advise(step, "odd", "", SETTINGS, CLOCK) == FALLBACK] == []
+    assert [step for step in STEPS if str(advise(step, "odd", "", SETTINGS, CLOCK).sentence) == FALLBACK[-1]] == []
 
 
 def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
@@ -164,5 +164,5 @@ def test_every_problem_that_it_knows_is_one_that_somebody_says():
 
 def test_a_sentence_is_one_sentence_without_a_gap():
     for step, problem, reply, _, _ in ADVICE:
-        sentence = advise(step, problem, reply, SETTINGS, CLOCK).sentence
+        sentence = str(advise(step, problem, reply, SETTINGS, CLOCK).sentence)
         assert sentence.endswith(".") and "{" not in sentence and "  " not in sentence

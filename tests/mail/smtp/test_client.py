@@ -534,7 +534,7 @@ def test_plain_is_taken_however_it_is_offered(offer):
 def test_nothing_secret_is_sent_where_no_known_mechanism_is_offered(features, reply):
     with ScriptedServer(features=features) as server:
         stopped = stopped_at(courier_for(server))
-    assert (stopped.step, stopped.problem, stopped.reply) == ("login", "no login offered", reply)
+    assert (stopped.step, stopped.problem, str(stopped.reply)) == ("login", "no login offered", reply)
     assert not stopped.login_refused
     assert not carries_login(server.received)
 
