@@ -59,7 +59,7 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
     if not (last and _is_own(last)):
         last = None
         if (folder / CERTIFICATE).exists():
-            files.set_aside(folder / CERTIFICATE)
+            files.quarantine(folder / CERTIFICATE)
     begin = max(now - BACKDATED, _released())
     listed = sorted(set(_ascii(names)) | (_names(last) if last else set()))
     common = next((name for name in listed if len(name) <= NAME_MAXIMUM and name != "localhost"), "localhost")
@@ -208,7 +208,7 @@ def _key(path: Path) -> EllipticCurvePrivateKey:
             found = serialization.load_pem_private_key(raw, None)
             if isinstance(found, ec.EllipticCurvePrivateKey):
                 return found
-        files.set_aside(path)
+        files.quarantine(path)
     key = ec.generate_private_key(ec.SECP256R1())
     plain = serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)

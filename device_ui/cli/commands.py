@@ -227,11 +227,11 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
 
 def check(device: Device, _options: argparse.Namespace) -> int:
     """Say what is wrong with this installation, line by line; 0 when nothing is."""
-    from device_ui.cli.check import findings
+    from device_ui.cli.check import OK, findings
 
     wrong = 0
     for finding in findings(device):
-        wrong += not finding.well
+        wrong += finding.state != OK
         output.say(str(finding))
     return EX_CONFIG if wrong else EX_OK
 

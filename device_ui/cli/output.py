@@ -57,7 +57,7 @@ def print_test(lines: Lines, out: TextIO, *, is_json: bool) -> bool:
         if "step" in each:
             steps.append(each["step"])
             if not is_json:
-                out.write(line("ok    {name:<12}{seconds:>7.3f} s  {told}".format_map(each["step"])))
+                out.write(line("OK    {name:<12}{seconds:>7.3f} s  {told}".format_map(each["step"])))
                 out.flush()
         result = each.get("result", result)
     for text in [as_json({"steps": steps, **result})] if is_json else _told(result):

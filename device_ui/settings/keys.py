@@ -173,7 +173,7 @@ def _stored_pairs(path: Path) -> list[KeyPair]:
     except NoKey:
         return []
     except Damaged:
-        files.set_aside(path)
+        files.quarantine(path)
         return []
 
 

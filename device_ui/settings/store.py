@@ -31,14 +31,14 @@ Content = TypeVar("Content")
 class Stored(Generic[Content]):
     """What stands on flash: `settings` (None: none yet), their `revision`, and the last file that was set aside.
 
-    `damaged` is that file's path while no settings stand; it is what the page must tell. `stays`: it could not be set aside,
+    `damaged` is that file's path while no settings stand; it is what the page must tell. `quarantine_failed`: it could not be set aside,
     and `revision` is its own.
     """
 
     settings: Content | None
     revision: str
     damaged: Path | None = None
-    stays: bool = False
+    quarantine_failed: bool = False
 
 
 class RecordStore(Generic[Content]):
@@ -68,11 +68,11 @@ class RecordStore(Generic[Content]):
             found = self._standing()
         except Damaged as damage:
             with contextlib.suppress(NotStored):  # a read-only or failing flash
-                return Stored(None, "", files.set_aside(damage.path))
-            return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, stays=True)
+                return Stored(None, "", files.quarantine(damage.path))
+            return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, quarantine_failed=True)
         if found.settings is not None:
             return found
-        kept = files.set_aside_files(self.path)
+        kept = files.quarantined_files(self.path)
         return Stored(None, found.revision, kept[-1] if kept else None)
 
     def _standing(self) -> Stored[Content]:
@@ -96,9 +96,9 @@ class RecordStore(Generic[Content]):
                 raise Conflict(standing)
 
         if revision and revision == self._damaged_revision():
-            files.set_aside(self.path, still_stands)
+            files.quarantine(self.path, still_stands)
             revision = ""
-        return files.replace(self.path, self._encode(settings), agree=still_stands)
+        return files.replace(self.path, self._encode(settings), precondition=still_stands)
 
     def revision_of(self, settings: Content) -> str:
         """The revision that these settings have once they are stored."""

@@ -74,23 +74,25 @@ def read_damaged(path: Path) -> bytes | None:
         return b""
 
 
-def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[bytes | None], None] | None = None) -> bool:
+def replace(
+    path: Path, content: bytes, mode: int = 0o640, precondition: Callable[[bytes | None], None] | None = None
+) -> bool:
     """Put `content` at `path`, durably; return whether anything was written.
 
-    `agree` is called with the bytes that are replaced (None: no file; empty: something else in its place), again when other
-    writers change them meanwhile; its exception stops the replacement. Without `agree`, what is no file is set aside first.
+    `precondition` is called with the bytes that are replaced (None: no file; empty: something else in its place), again when other
+    writers change them meanwhile; its exception stops the replacement. Without `precondition`, what is no file is set aside first.
 
     Raises `NotReadable`, or `NotStored`, and then the old file still stands, except when the folder's own fsync failed: then either
     may be found after a power cut, the caller must not say "saved", and the next call writes again.
     """
     try:
         for _ in range(TRIES_MAXIMUM):
-            if not agree and _is_wrong_kind(path):
-                set_aside(path)
+            if not precondition and _is_wrong_kind(path):
+                quarantine(path)
             with _locked(path.parent) as (folder, is_held):
                 standing = read_damaged(path)
-                if agree:
-                    agree(standing)
+                if precondition:
+                    precondition(standing)
                 if path not in _in_doubt and standing == content:
                     # Nothing to write, but "saved" must be true of a file that somebody else put there, too.
                     _fsync_existing(path.name, folder)
@@ -114,17 +116,17 @@ def settle(path: Path, mode: int = 0o640) -> None:
         replace(path, content, mode)
 
 
-def set_aside(path: Path, agree: Callable[[bytes | None], None] | None = None) -> Path:
+def quarantine(path: Path, precondition: Callable[[bytes | None], None] | None = None) -> Path:
     """Rename what is damaged, a file or anything in its place, so that it is kept and no longer read; return its new path.
 
-    `agree` as in `replace`. Raises `NotStored`, and `NotReadable` with `agree`.
+    `precondition` as in `replace`. Raises `NotStored`, and `NotReadable` with `precondition`.
     """
     try:
         for _ in range(TRIES_MAXIMUM):
             with _locked(path.parent) as (folder, _):
                 damaged = _identity(path.name, folder)
-                if agree:
-                    agree(read_damaged(path))
+                if precondition:
+                    precondition(read_damaged(path))
                 aside = _free_name(path)
                 os.rename(path.name, aside.name, src_dir_fd=folder, dst_dir_fd=folder)
                 if _identity(aside.name, folder) == damaged:
@@ -139,8 +141,8 @@ def set_aside(path: Path, agree: Callable[[bytes | None], None] | None = None) -
         raise NotStored(path, error) from error
 
 
-def set_aside_files(path: Path) -> list[Path]:
-    """What `set_aside` kept of this file, oldest first; not what SQLite and people keep under names like it.
+def quarantined_files(path: Path) -> list[Path]:
+    """What `quarantine` kept of this file, oldest first; not what SQLite and people keep under names like it.
 
     Raises `NotReadable`.
     """
@@ -380,6 +382,6 @@ def _kept(path: Path) -> list[Path]:
 
 
 def _number(aside: Path) -> int:
-    """The number of a file that was set aside, 0 when `set_aside` did not give the name."""
+    """The number of a file that was set aside, 0 when `quarantine` did not give the name."""
     number = aside.name.rpartition(".damaged-")[2]
     return int(number) if re.fullmatch("[0-9]{1,9}", number) else 0

@@ -150,7 +150,7 @@ def _page(
         lowest=recipients.LOWEST,
         default=_default(site),
         damaged=stored.damaged,
-        stays=stored.stays,
+        quarantine_failed=stored.quarantine_failed,
         revision=stored.revision,
         typed=kept,
         broken=broken,

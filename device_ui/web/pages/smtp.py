@@ -208,7 +208,7 @@ def _told(
         "notice": notice,
         "problem": problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
         "damaged": stored.damaged,
-        "stays": stored.stays,
+        "quarantine_failed": stored.quarantine_failed,
         "has_password": bool(stored.settings and stored.settings.sealed),
         "locked": locked,
         "revision": stored.revision if revision is None else revision,
