@@ -51,7 +51,7 @@ TAKEN_IN += '"PRAGMA wal_checkpoint(TRUNCATE)").fetchall()\n\n    def _check'
 CHECKSUM = "if sha256(body).hexdigest() != found:"
 OPENED = "        self._connection = sqlite3.connect("
 UNCHANGED = "                    _fsync_existing(path.name, folder)\n                    os.fsync(folder)\n                    return False\n"
-RESEALED = "    store.save(shape.replace(settings, sealed=sealed), revision)\n"
+RESEALED = "    store.save(dataclasses.replace(settings, sealed=sealed), revision)\n"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ MUTANTS: Sequence[Mutant] = (
         [
             (
                 PAGE,
-                "        site.store.save(settings, revision)\n",
+                "        revision = site.store.save(settings, revision)\n",
                 f"        {LATER}site.store.save, (settings, revision)).start()\n",
             )
         ],

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from device_ui.errors import Message, Text
 from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, translator_for
-from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
+from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.events import Digest, Event
 from device_ui.mail.message import format
 from device_ui.mail.message.format import local, moment, numbers, span
