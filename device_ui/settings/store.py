@@ -132,7 +132,9 @@ class RecipientStore(RecordStore[Recipients]):
     """The file of the list of recipients."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, lambda recipients: toml_file.encode(RECIPIENTS_COMMENT, to_values(recipients)), from_values)
+        super().__init__(
+            path, lambda recipients: toml_file.encode(RECIPIENTS_COMMENT, to_values(recipients)), from_values
+        )
 
 
 def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | Message:

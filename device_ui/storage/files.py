@@ -159,12 +159,12 @@ def make_folder(path: Path, mode: int, owner: tuple[int, int] = (-1, -1)) -> Non
     """
     if path.is_dir():
         # Whoever made it may have died before its name was on flash; on a clean folder this writes nothing.
-        with contextlib.suppress(OSError), _opened(path.parent) as folder:
+        with contextlib.suppress(OSError), open_folder(path.parent) as folder:
             os.fsync(folder)
         return
     make_folder(path.parent, 0o755)
     try:
-        with _opened(path.parent) as folder:
+        with open_folder(path.parent) as folder:
             try:
                 _make_new_folder(folder, path, mode, owner)
             except OSError:
@@ -306,7 +306,7 @@ def _fsync_existing(name: str, folder: int) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[tuple[int, bool]]:
     """Open a folder; yield its descriptor, and whether it is locked against other writers of this user."""
-    with _opened(path) as folder:
+    with open_folder(path) as folder:
         lock = _open_lock(path, folder)
         try:
             if lock is not None:
@@ -332,7 +332,7 @@ def _open_lock(path: Path, folder: int) -> int | None:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
+def open_folder(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
