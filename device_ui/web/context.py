@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bottle import response
 
 from device_ui.config import Device
-from device_ui.errors import HookError, Text
+from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, translator_for
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.web import locale, static_files

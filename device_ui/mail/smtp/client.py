@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from device_ui.errors import Message, Text
+from device_ui.errors import Message
 from device_ui.mail.smtp import auth
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, address_literal, is_loopback, look_up
 from device_ui.mail.smtp.connect import Dial
