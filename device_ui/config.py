@@ -25,7 +25,7 @@ from device_ui.settings.fields import LOCKABLE
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
 SD_LISTEN_FDS_START = 3
-# The name of the private key as a credential of systemd (systemd.exec(5), LoadCredentialEncrypted=), and the folder beside
+# The name of the private key as a credential of systemd (systemd.exec, LoadCredentialEncrypted=), and the folder beside
 # the maker's for one that was encrypted for this device.
 CREDENTIAL, CREDENTIAL_STORE = "device-ui.private.key", "credstore.encrypted"
 
