@@ -17,9 +17,12 @@ from device_ui.i18n.translator import ENGLISH, FOLDER, LANGUAGES, places
 from device_ui.mail import catalog
 from device_ui.mail.delivery import test_mail
 from device_ui.mail.message import compose
-from device_ui.mail.smtp import advice
+from device_ui.mail.smtp import advice, outcome
 from device_ui.settings import recipients
 from device_ui.settings.fields import FIELDS
+from device_ui.web import context
+from device_ui.web.pages import history, smtp
+from device_ui.web.pages import test_mail as test_mail_page
 from tests.helpers.product import ROOT
 
 SOURCE = ROOT / "device_ui"
@@ -60,8 +63,8 @@ FOREIGN = {
     *("413 Request Entity Too Large", "422 Unprocessable Entity", "413 Content Too Large", "422 Unprocessable Content"),
     *(f"{code} {http.client.responses[code]}" for code in STATUSES),
 }
-# Two words with a blank between them: prose, and not a key or a pattern.
-PROSE = re.compile(r"[A-Za-z’'“]{2,}[,:;.)”]* [a-zA-Z{(]")
+# Two words with a blank between them, or a word with a full stop: prose, and not a key or a pattern.
+PROSE = re.compile(r"[A-Za-z’'“]{2,}[,:;.)”]* [a-zA-Z{(]|^[A-Z][a-z]+\.$")
 # In those modules, and never on a page.
 UNSEEN = re.compile(
     r"attachment;|<!doctype|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|port or security|is not JSON|^\{when\}"
@@ -130,7 +133,8 @@ def of_mails() -> set[str]:
 def of_tables() -> set[str]:
     fields = {text for each in FIELDS for text in (each.label, each.help)}
     advices = {row[-1] for row in (*advice.ADVICE, advice.FALLBACK)} | set(advice.CLOSER.values())
-    return fields | advices | set(recipients.LOWEST.values())
+    labels = (recipients.LOWEST, smtp.STEPS, history.COLUMNS, history.TYPES, test_mail_page.BECAME, context.MAIL_STATES)
+    return fields | advices | {label for table in labels for label in table.values()} | set(outcome.STEPS)
 
 
 def needed() -> set[str]:
