@@ -1,9 +1,9 @@
-"""What the maker fixed: names, folders, limits, and which choices are locked. Read once when a process starts.
+"""The maker's configuration: names, folders, limits and locked choices. Read once when a process starts.
 
-`device.toml` in the ``etc`` folder is the maker's file; every setting has a default, so that it may be missing. A
-setting that is not in `SETTINGS` or not of its kind stops the start with one line (under systemd: until the file is right, see
-`start`): a typing error in a lock must not open what the maker meant to close. Only the looks (``brand``) stop nothing: no
-alarm waits for a colour.
+The maker's file is ``device.toml`` in the ``etc`` folder. It may be missing, since every setting has a default. A setting that
+is not in `SETTINGS`, or not of its kind, stops the start with one line (under systemd until the file is right, see
+`cli.launch`): a typing error in a lock must not open what the maker meant to close. Only settings of the pages
+(`PAGES_ONLY`) stop nothing, since no alarm waits for a colour.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_ui import paths
+from device_ui import maker_file, paths
 from device_ui.errors import MakerFile
 from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings.fields import LOCKABLE
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
 SD_LISTEN_FDS_START = 3
-# What the private key is called as a credential of systemd (systemd.exec, LoadCredentialEncrypted=), and the folder
-# beside the maker's where one lies that was encrypted for this device.
+# The name of the private key as a credential of systemd (systemd.exec, LoadCredentialEncrypted=), and the folder beside
+# the maker's for one that was encrypted for this device.
 CREDENTIAL, CREDENTIAL_STORE = "device-ui.private.key", "credstore.encrypted"
 
 # Every setting of device.toml: its section and name, its default (which is also its kind), and what it does.
@@ -76,7 +76,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("users.event_group", "device-event", "the group whose members may raise events"),
 )
 
-# Whole numbers that make sense; a typing error must not turn a limit into none.
+# The range of each whole number: a typing error must not remove a limit.
 RANGES: Mapping[str, range] = {
     "web.tests": range(1, 1001),
     "mail.digest_window": range(3601),
@@ -85,28 +85,25 @@ RANGES: Mapping[str, range] = {
     "ledger.bytes": range(1024 * 1024, 2**40),
     "ledger.reserve": range(2**30),
 }
-
-
-# Words that make sense, likewise.
+# The values of a setting that has a choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
 
-# As a Host header can tell it, and the certificate: labels joined by dots, 253 characters at most (RFC 1035, 2.3.4).
+# A name that a Host header and a certificate can hold: labels joined by dots, 253 characters at most (RFC 1035, 2.3.4).
 NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
-# How the names of the looks begin.
 BRAND = "brand."
-# What the pages alone read: where it is wrong it is left out and told (`Device.left_out`), and costs no alarm.
+# What only the pages read. A wrong value is not used and is in `Device.left_out`; it delays no alarm.
 PAGES_ONLY = (BRAND, "web.names", "web.trusted_proxy")
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where files live. `data` is flash; `run` is gone after a reboot; `etc` is the maker's and read only."""
+    """The folders: `data` on flash, `run` in memory until a reboot, and `etc`, which the maker writes."""
 
     data: Path = Path(paths.DATA)
     run: Path = Path(paths.RUN)
     etc: Path = Path(paths.ETC)
-    # The private key that systemd decrypted for this very process, if it did.
+    # The private key, if systemd decrypted it for this process.
     credential: Path | None = None
 
     @property
@@ -121,38 +118,38 @@ class Folders:
 
     @property
     def administrator(self) -> Path:
-        """The setup code or the administrator's password hash: for the web process alone."""
+        """The setup code or the hash of the administrator's password; only the web process can open it."""
         return self.data / "web" / "administrator.toml"
 
     @property
     def private_key(self) -> Path:
-        """The hook's private key, to be read: for the hook alone."""
+        """The file to read the private key from; only the hook can open it."""
         return self.credential or self.key_file
 
     @property
     def key_file(self) -> Path:
-        """Where the hook keeps the private key that it makes, when it was given none."""
+        """The file of the private key that the hook makes when systemd gives it none."""
         return self.data / "mail" / "private.key"
 
     @property
     def stored_credential(self) -> Path | None:
-        """The private key encrypted for this device, which systemd decrypts for the hook; None where there is none."""
+        """The private key encrypted for this device, which systemd decrypts for the hook; None when there is none."""
         path = self.etc.parent / CREDENTIAL_STORE / CREDENTIAL
         return path if os.path.exists(path) else None
 
     @property
     def public_key(self) -> Path:
-        """The hook's public key: for everybody."""
+        """The hook's public key; every user can read it."""
         return self.data / "public" / "mailhook.pub"
 
     @property
     def ledger(self) -> Path:
-        """The ledger of events: for the hook alone."""
+        """The ledger of events; only the hook can open it."""
         return self.data / "mail" / "ledger.sqlite3"
 
     @property
     def tls(self) -> Path:
-        """The folder of the device's TLS key and certificate: for root, who starts the proxy."""
+        """The folder of the device's TLS key and certificate; only root can open it, and starts the proxy."""
         return self.data / "tls"
 
     @property
@@ -162,7 +159,7 @@ class Folders:
 
     @classmethod
     def find(cls, data: str | None, environment: Mapping[str, str]) -> Folders:
-        """Those that `places.find` tells of, and the credential that systemd hands over."""
+        """Return the folders of `paths.find`, and the credential that systemd passes to this process."""
         credential = os.path.join(environment.get("CREDENTIALS_DIRECTORY", ""), CREDENTIAL)
         is_given = os.path.isabs(credential) and os.path.exists(credential)
         data_folder, run, etc = map(Path, paths.find(data, environment))
@@ -171,9 +168,9 @@ class Folders:
 
 @dataclass(frozen=True)
 class Device:
-    """One device: its `folders` and what `device.toml` says, by the names of `SETTINGS`.
+    """One device: its `folders`, and the settings of ``device.toml`` by the names of `SETTINGS`.
 
-    `left_out` is what it says wrongly of `PAGES_ONLY`.
+    `left_out` has the errors of settings that are not used (`PAGES_ONLY`).
     """
 
     folders: Folders
@@ -185,7 +182,7 @@ class Device:
 
     @property
     def name(self) -> str:
-        """What the maker calls the device."""
+        """The name that the maker gave the device."""
         return str(self["device.name"])
 
     @property
@@ -196,9 +193,9 @@ class Device:
 
     @property
     def is_branded(self) -> bool:
-        """Whether the maker says anything of the looks, right or wrong."""
-        said = any(value for name, value in self.settings.items() if name.startswith(BRAND))
-        return said or bool(self.left_out)
+        """Whether the maker set any ``brand`` setting, right or wrong."""
+        is_set = any(value for name, value in self.settings.items() if name.startswith(BRAND))
+        return is_set or bool(self.left_out)
 
     @property
     def locked(self) -> frozenset[str]:
@@ -206,15 +203,15 @@ class Device:
         return frozenset(name for name in LOCKABLE if self[f"locks.{name}"])
 
     def owner(self, user: str, group: str) -> tuple[int, int]:
-        """The ids of two names of ``users``, -1 for what this system does not have: then the one who makes it keeps it."""
+        """Return the ids of two names of ``users``; -1, which keeps the owner, for a name that this system does not have."""
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(self[f"users.{user}"]).pw_uid, pwd.getpwnam(self[f"users.{group}"]).pw_gid
         return -1, -1
 
     def layout(self, process: str) -> list[tuple[Path, int, tuple[int, int]]]:
-        """The folders that `process` (``web`` or ``mail``) makes: path, mode, owner; -1 for that of a folder which is there.
+        """Return the folders that `process` (``web`` or ``mail``) makes: path, mode, owner (-1 for one that exists).
 
-        Root makes everybody's: a console command on a new device must not leave half of them for nobody to make.
+        Root makes those of both: after a console command on a new device each process must find its own.
         """
         at = self.folders
         made = {
@@ -222,31 +219,26 @@ class Device:
             "mail": [(at.key_file.parent, 0o700, "mail", "mail"), (at.public_key.parent, 0o755, "mail", "mail")],
         }
         chosen = [*made["web"], *made["mail"]] if os.geteuid() == 0 else made[process]
-        # To look a name up loads the system's name service, half a MiB that a process need not carry.
+        # Looking a name up loads the system's name service, half a MiB; so only for a folder that is missing.
         return [
             (path, mode, (-1, -1) if path.is_dir() else self.owner(user, group)) for path, mode, user, group in chosen
         ]
 
     @classmethod
     def plain(cls, folders: Folders) -> Device:
-        """A device whose maker changed nothing: enough for whoever only needs the socket."""
+        """Return a device with the defaults of every setting: enough for a command that only needs the socket."""
         return cls(folders, {name: default for name, default, _ in SETTINGS})
 
     @classmethod
     def load(cls, folders: Folders) -> Device:
-        """Read ``device.toml``. Raises `MakerFile`, with the line where TOML itself is broken; never for the looks."""
+        """Read ``device.toml``. Raises `MakerFile`; not for `PAGES_ONLY`, unless it is no TOML."""
         path = folders.etc / "device.toml"
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError:
-            return cls.plain(folders)
-        except OSError as error:
-            raise MakerFile(path, os.strerror(error.errno or 0)) from error
-        return cls(folders, *_checked(path, raw))
+        sections = maker_file.load(path)
+        return cls.plain(folders) if sections is None else cls(folders, *_checked(path, sections))
 
 
 def host_name() -> str:
-    """The system's own name, lower case, without asking the network."""
+    """Return the host name in lower case, without a query to the network."""
     return socket.gethostname().lower()
 
 
@@ -264,21 +256,14 @@ def notify_status(environment: Mapping[str, str], text: str) -> None:
 
 
 def listen_fds(environment: Mapping[str, str]) -> list[socket.socket]:
-    """The sockets that systemd opened for this process (sd_listen_fds(3)); none when it was started by hand."""
+    """Return the sockets that systemd opened for this process (sd_listen_fds(3)); none when it was started by hand."""
     if not is_activated(environment):
         return []
     count = int(environment.get("LISTEN_FDS", "0"))
     return [socket.socket(fileno=SD_LISTEN_FDS_START + number) for number in range(count)]
 
 
-def _checked(path: Path, raw: bytes) -> tuple[dict[str, Any], tuple[MakerFile, ...]]:
-    # Imported here: most devices of a desk have no device.toml.
-    from device_ui.storage.toml_file import tables
-
-    try:
-        sections = tables(raw.decode())
-    except ValueError as error:
-        raise MakerFile(path, str(error)) from error
+def _checked(path: Path, sections: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[MakerFile, ...]]:
     found = {
         f"{section}.{name}": value
         for section, entries in sections.items()
@@ -316,7 +301,7 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
 
 
 def _is_address(text: str) -> bool:
-    """Whether a peer could have this very address: it is compared as a text, and any other would never be believed."""
+    """Return whether this is the system's spelling of an address, which the address of a peer is compared with as a text."""
     host, _, _ = text.partition("%")  # the scope of a link-local one
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):

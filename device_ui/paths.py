@@ -1,4 +1,4 @@
-"""Where the three folders and the hook's socket are, as texts: the one rule, for the command line and for alarms in a hurry."""
+"""The paths of the three folders and of the hook's socket, as texts, for the command line and the fast path of an event."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SOCKET = "hook.sock"
 
 
 def find(data: str | None, environment: Mapping[str, str]) -> tuple[str, str, str]:
-    """The folders data, run and etc of ``--data`` and the three environment variables.
+    """Return the folders data, run and etc, of ``--data`` and the three environment variables.
 
-    A data folder that is not the system's brings its run folder with it: a device on a desk needs no root.
+    The run folder is in a data folder that is not the system's, so that a device on a desk needs no root.
     """
     chosen = data or environment.get("DEVICE_UI_DATA")
     run = environment.get("DEVICE_UI_RUN") or (os.path.join(chosen, "run") if chosen else RUN)
@@ -24,7 +24,7 @@ def find(data: str | None, environment: Mapping[str, str]) -> tuple[str, str, st
 
 
 def hook_socket(data: str | None, environment: Mapping[str, str]) -> str:
-    """The hook's socket, likewise."""
+    """Return the path of the hook's socket."""
     return os.path.join(find(data, environment)[1], SOCKET)
 
 

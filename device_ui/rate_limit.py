@@ -1,4 +1,4 @@
-"""A token bucket: so many tokens, and one more every so many seconds. A person never empties it and a program does."""
+"""A token bucket, sized so that a person never empties it and a program does."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable
 
 
 class TokenBucket:
-    """`most` tokens, and one more every `seconds`. `full` is the moment of `clock` from which all tokens are there."""
+    """`most` tokens, and one more every `seconds`. `full` is the time of `clock` (monotonic) at which the bucket is full."""
 
     def __init__(
         self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic, full: float = 0.0
     ) -> None:
         self._most, self._seconds, self._clock = most, seconds, clock
-        # Never longer than an empty bucket takes, whatever is given.
+        # A stored time is at most that of an empty bucket.
         self.full = min(full, clock() + most * seconds)
         self._lock = threading.Lock()
 
     def is_full(self) -> bool:
-        """Whether all tokens are there, so that a new bucket would hold no more."""
+        """Return whether the bucket is full, as a new one is."""
         return self._clock() >= self.full
 
     def wait(self) -> int:

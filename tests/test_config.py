@@ -270,7 +270,7 @@ def test_broken_toml_is_told_with_its_line(folders, text, where):
 
 
 def test_file_that_is_no_utf_8_is_told(folders):
-    assert "utf-8" in refusal(folders, b"[device]\nname = '\xff'\n")
+    assert "UTF-8" in refusal(folders, b"[device]\nname = '\xff'\n")
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_check_tells_a_library_that_is_too_old(product: Product, tmp_path, name,
     environment = {**product.environment, "PYTHONPATH": f"{told.parent}:{ROOT}"}
     done = product.command("check", env=environment)
     needed = ".".join(map(str, check.MINIMUM_VERSIONS[name]))
-    assert f"WRONG {name}: {old}; {needed} or later is needed" in done.stdout
+    assert f"FAIL  {name}: {old}; {needed} or later is needed" in done.stdout
 
 
 def limit_rows() -> list[str]:

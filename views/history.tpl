@@ -64,11 +64,11 @@
 % cell('name', ' class="long"')
 {{named(event)}}
 %     if event['text']:
-<details><summary>{{_('Text')}}</summary><p class="text">{{own(event, event['text'])}}</p></details>
+<details><summary>{{_('Text')}}</summary><p class="text">{{own(event['text'])}}</p></details>
 %     end
 </td>
 % cell('source', ' class="mid"')
-{{own(event, event['source'])}}</td>
+{{own(event['source'])}}</td>
 % cell('state', ' class="long"')
 {{_(event['state'])}}{{_(', in mail {number}', number=event['mail']) if event['mail'] not in (0, event['number']) else ''}}
 %     if ends(event, _):

@@ -17,7 +17,7 @@
 % if problem:
 <p class="problem" role="alert" tabindex="-1" autofocus>{{_(problem)}}</p>
 % end
-% if damaged and stays:
+% if damaged and quarantine_failed:
 <p class="problem" role="alert">{{_('The list is damaged and could not be read, and the file {file} could not be set aside. Please add the addresses again.', file=damaged.name)}}</p>
 % elif damaged:
 <p class="problem" role="alert">{{_('The list was damaged and could not be read. It was set aside as {file}; please add the addresses again.', file=damaged.name)}}</p>

@@ -6,7 +6,7 @@
 % if problem:
 <p class="problem" role="alert" tabindex="-1" autofocus>{{_(problem)}}</p>
 % end
-% if damaged and stays:
+% if damaged and quarantine_failed:
 <p class="problem" role="alert">{{_('The stored settings are damaged and could not be read, and the file {file} could not be set aside. Please type them again.', file=damaged.name)}}</p>
 % elif damaged:
 <p class="problem" role="alert">{{_('The stored settings were damaged and could not be read. They were set aside as {file}; please type them again.', file=damaged.name)}}</p>

@@ -1,8 +1,8 @@
 """The device's own TLS key and self-signed certificate, for nginx or stunnel in front of the pages.
 
-ECDSA P-256 (RFC 5480), for the names that the pages are reached by and the addresses that the device has now. No public
-authority can vouch for an appliance that is reached by address: whoever wants no warning trusts this certificate, or
-puts one of their own in its place, which is then left alone.
+ECDSA P-256 (RFC 5480), for the names of the pages and the present addresses of the device. No public authority certifies an
+appliance that is reached by address: to avoid the browser's warning, trust this certificate, or replace it; a replacement is
+not changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 KEY, CERTIFICATE = "key.pem", "certificate.pem"
-# Who issued it: what tells ours from one that somebody put in its place.
+# The issuer, which distinguishes this certificate from a replacement.
 ORGANIZATION = "Self-signed by this device"
 # A browser's clock may be slow by this; a year is the most that Mozilla's server-side guidelines take (Apple: 825 days).
 BACKDATED, LIFETIME = datetime.timedelta(days=1), datetime.timedelta(days=365)
@@ -37,17 +37,17 @@ RENEWED_BEFORE = datetime.timedelta(days=30)
 SIOCGIFCONF = 0x8912
 IFREQ_BYTES = struct.calcsize("16sLLHBBB0L")
 IF_INET6 = Path("/proc/net/if_inet6")
-# linux/if_addr.h: temporary, deprecated, tentative or refused. A new temporary one a day must not be a new certificate.
+# linux/if_addr.h: temporary, deprecated, tentative or refused. A new temporary address a day must not need a new certificate.
 PASSING = 0x01 | 0x20 | 0x40 | 0x08
 LOCAL = ("127.0.0.1", "::1")
 NAME_MAXIMUM = 64  # RFC 5280, ub-common-name
 
 
 def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: datetime.datetime) -> Path:
-    """Make the certificate in `folder`, and the key if there is none; the certificate's path. Raises `NotStored`.
+    """Make the certificate in `folder`, and the key if there is none; return the path of the certificate. Raises `NotStored`.
 
-    The key stays, so that who trusted the last certificate's key can compare, and so do the names that it was for. A
-    clock that is wrong makes no certificate of 1970: it begins with the release of this program.
+    The key and the names of the last certificate are kept, so that its key can be compared. With a wrong clock the
+    certificate begins with the release of this program, not in 1970.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -59,7 +59,7 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
     if not (last and _is_own(last)):
         last = None
         if (folder / CERTIFICATE).exists():
-            files.set_aside(folder / CERTIFICATE)
+            files.quarantine(folder / CERTIFICATE)
     begin = max(now - BACKDATED, _released())
     listed = sorted(set(_ascii(names)) | (_names(last) if last else set()))
     common = next((name for name in listed if len(name) <= NAME_MAXIMUM and name != "localhost"), "localhost")
@@ -86,9 +86,9 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
 
 
 def problem(folder: Path, names: Iterable[str], addresses: Iterable[str], now: datetime.datetime) -> str:
-    """What is wrong with the certificate in `folder`, in words; empty when nothing is. Raises `NotReadable`.
+    """Return the problem of the certificate in `folder`, ``""`` for none. Raises `NotReadable`.
 
-    One that somebody else put there is only asked for its dates and its key. A clock that is plainly wrong is asked for none.
+    Of a replacement, only the dates and the key are checked. With a clock before the release, dates are not.
     """
     found = _load(folder / CERTIFICATE)
     if found is None:
@@ -106,13 +106,13 @@ def problem(folder: Path, names: Iterable[str], addresses: Iterable[str], now: d
 
 
 def is_own(folder: Path) -> bool:
-    """Whether the certificate in `folder` is for this device to replace: its own, none, or unreadable."""
+    """Return whether this device may replace the certificate in `folder`: its own, none, or unreadable."""
     found = _load(folder / CERTIFICATE)
     return found is None or _is_own(found)
 
 
 def fingerprint(path: Path) -> str:
-    """A certificate's SHA-256, as browsers show it: ``AB:CD:…``."""
+    """Return the SHA-256 of a certificate, as browsers show it: ``AB:CD:…``."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -120,7 +120,7 @@ def fingerprint(path: Path) -> str:
 
 
 def own_addresses() -> list[str]:
-    """The addresses of this device's interfaces, IPv4 first; link-local and temporary ones (RFC 8981) are left out."""
+    """Return the addresses of this device's interfaces, IPv4 first, without link-local and temporary ones (RFC 8981)."""
     found = [ipaddress.ip_address(each) for each in (*_ipv4(), *_ipv6())]
     return [str(each) for each in dict.fromkeys(found) if not each.is_loopback and not each.is_link_local]
 
@@ -145,13 +145,13 @@ def _signatures_only() -> x509.KeyUsage:
 
 
 def _load(path: Path) -> x509.Certificate | None:
-    """The certificate; None where there is none, or what is there is damaged."""
+    """Return the certificate; None when there is none, or a damaged one."""
     from cryptography import exceptions, utils, x509
 
     raw = files.read_damaged(path)
     damages = (exceptions.InvalidSignature, exceptions.UnsupportedAlgorithm)
     with warnings.catch_warnings(), contextlib.suppress(ValueError, TypeError, x509.ExtensionNotFound, *damages):
-        # A serial number that is not positive: somebody's old authority gives such, and ours the signature tells.
+        # A serial number that is not positive, which some old authorities give. The signature shows whether it is ours.
         warnings.simplefilter("ignore", utils.CryptographyDeprecationWarning)
         found = x509.load_pem_x509_certificate(raw or b"")
         if _is_own(found):
@@ -208,7 +208,7 @@ def _key(path: Path) -> EllipticCurvePrivateKey:
             found = serialization.load_pem_private_key(raw, None)
             if isinstance(found, ec.EllipticCurvePrivateKey):
                 return found
-        files.set_aside(path)
+        files.quarantine(path)
     key = ec.generate_private_key(ec.SECP256R1())
     plain = serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
@@ -228,9 +228,9 @@ def _ipv4() -> Iterator[str]:
         yield socket.inet_ntoa(found[begin + 20 : begin + 24].tobytes())
 
 
-def _ipv6(told: Path = IF_INET6) -> Iterator[str]:
+def _ipv6(table: Path = IF_INET6) -> Iterator[str]:
     with contextlib.suppress(OSError):  # a kernel without IPv6
-        for line in told.read_text(encoding="ascii").splitlines():
+        for line in table.read_text(encoding="ascii").splitlines():
             address, _, _, _, flags, _ = line.split()
             if not int(flags, 16) & PASSING:
                 yield str(ipaddress.IPv6Address(bytes.fromhex(address)))

@@ -1,4 +1,4 @@
-"""What is wrong with this installation, line by line: for the console and for a maker's end-of-line test."""
+"""The command ``check``: look at each part of this installation, for the console and for the maker's end-of-line test."""
 
 from __future__ import annotations
 
@@ -29,26 +29,30 @@ from device_ui.web.auth.guard import own_names
 # The oldest releases without a known hole in what is used here; cryptography 47 is the first with HPKE.
 MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 2), "cryptography": (47,)}
 
-# Seconds that a hook has to start on slow flash, and to make its keys.
+# Seconds that a hook may take to start on slow flash, and to make its keys.
 START_SECONDS = 20.0
+OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, whether it is well, and what is wrong or what was found."""
+    """One line: the `subject`, its `state` (`OK`, `WARN` or `FAIL`), and a `text` that says what was found.
+
+    `WARN` is for what stops neither the pages nor the mail.
+    """
 
     subject: str
-    well: bool
-    told: str
+    state: str
+    text: str
 
     def __str__(self) -> str:
-        return f"{'ok' if self.well else 'WRONG':<6}{self.subject}: {self.told}"
+        return f"{self.state:<6}{self.subject}: {self.text}"
 
 
 def findings(device: Device) -> Iterator[Finding]:
-    """Every look, in an order that mends what the later ones need first."""
-    # First, though it is listed last: its socket starts a hook, which makes the keys of a new device before it answers.
-    answer = _asked(device)
+    """Yield the finding of each part. Looking at the mail hook starts it, which makes the keys of a new device."""
+    # First, though it is listed last: the keys are looked at before it.
+    answer = _hook_state(device)
     for package in MINIMUM_VERSIONS:
         yield _version(package)
     looks: tuple[tuple[str, Callable[[Device], str]], ...] = (
@@ -65,12 +69,12 @@ def findings(device: Device) -> Iterator[Finding]:
     )
     for subject, look in looks:
         try:
-            yield Finding(subject, True, look(device))
+            yield Finding(subject, OK, look(device))
         except DeviceUIError as error:
-            yield Finding(subject, False, str(error))
-    yield from _looks(device)
-    for path in _set_aside(device):
-        yield Finding("set aside", False, f"{path} was damaged; it is kept for you to look at and may be deleted")
+            yield Finding(subject, FAIL, str(error))
+    yield from _brand(device)
+    for path in _quarantined(device):
+        yield Finding("set aside", WARN, f"{path} was damaged; look at it, then delete it")
 
 
 def _version(package: str) -> Finding:
@@ -79,15 +83,15 @@ def _version(package: str) -> Finding:
     try:
         found = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(package, False, f"not installed; {needed} or later is needed")
+        return Finding(package, FAIL, f"not installed; {needed} or later is needed")
     numbers = tuple(int(part) for part in found.split(".") if part.isdigit())
-    return Finding(
-        package, numbers >= minimum, found if numbers >= minimum else f"{found}; {needed} or later is needed"
-    )
+    if numbers < minimum:
+        return Finding(package, FAIL, f"{found}; {needed} or later is needed")
+    return Finding(package, OK, found)
 
 
 def _makers_files(device: Device) -> str:
-    """Root, who asks, can read anything: what counts is who the processes are."""
+    # Root can read any file; the users of the processes count.
     etc = device.folders.etc
     found = [each for each in sorted(etc.glob("*.toml")) if each.is_file()]
     logos = [
@@ -97,12 +101,17 @@ def _makers_files(device: Device) -> str:
         user = device[f"users.{role}"]
         for path in paths:
             if not can_read(user, path):
-                raise DeviceUIError(f"{path} cannot be read by {user}; chmod 644 mends it, and 755 for its folder")
+                raise DeviceUIError(
+                    f"{path} cannot be read by {user}; repair it with chmod 644, and 755 for its folder"
+                )
     return ", ".join(each.name for each in (*found, *logos)) or "none"
 
 
 def can_read(user: str, path: Path) -> bool:
-    """Whether this user can read a file; as anybody but root, whether we can. Whom the system does not know, root is."""
+    """Return whether this user can read a file; run by a user other than root, whether that user can.
+
+    A user that the system does not know has no process, and passes.
+    """
     if os.geteuid() != 0:
         return os.access(path, os.R_OK)
     try:
@@ -110,14 +119,14 @@ def can_read(user: str, path: Path) -> bool:
     except KeyError:
         return True
     groups = os.getgrouplist(user, known.pw_gid)
-    who: dict[str, Any] = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
-    return subprocess.run(["/bin/sh", "-c", 'test -r "$0"', path], check=False, **who).returncode == 0
+    identity: dict[str, Any] = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
+    return subprocess.run(["/bin/sh", "-c", 'test -r "$0"', path], check=False, **identity).returncode == 0
 
 
 def _catalogue(device: Device) -> str:
     found = catalog.load(device.folders.etc)
     if found.bounded:
-        raise DeviceUIError(f"{', '.join(found.bounded)}: never mailed as alarms, whatever events.toml says of them")
+        raise DeviceUIError(f"{', '.join(found.bounded)}: never mailed as alarms, although events.toml lists them")
     return f"{len(found.kinds)} codes"
 
 
@@ -130,7 +139,7 @@ def _languages(device: Device) -> str:
 def _private_key(device: Device) -> str:
     path, credential = device.folders.private_key, device.folders.stored_credential
     if credential and os.path.exists(device.folders.key_file):
-        raise DeviceUIError(f"{path} lies beside the credential {credential}, which is what is read; remove it")
+        raise DeviceUIError(f"{path} is not used, since there is the credential {credential}; remove it")
     if credential:
         return f"encrypted for this device, {credential}"
     try:
@@ -138,9 +147,9 @@ def _private_key(device: Device) -> str:
     except PermissionError:
         return "not readable by this user, as it should be"
     except FileNotFoundError:
-        raise DeviceUIError("there is none; the mail hook makes it at its first start") from None
+        raise DeviceUIError("missing; the mail hook makes it at its first start") from None
     if mode & 0o077:
-        raise DeviceUIError(f"{path} can be read by others (mode {mode:o}); chmod 600 mends it")
+        raise DeviceUIError(f"{path} can be read by others (mode {mode:o}); repair it with chmod 600")
     return f"key {keys.load_private(path).id}"
 
 
@@ -150,9 +159,9 @@ def _administrator(device: Device) -> str:
     except NotReadable:
         return "not readable by this user, as it should be"
     except Damaged as error:
-        raise DeviceUIError(f"{error}; device-ui admin set-password mends it") from error
+        raise DeviceUIError(f"{error}; repair it with device-ui admin set-password") from error
     if found is None:
-        return "the device was never started"
+        return "none; the pages were never started"
     return "password set" if found.is_set_up else "not set up yet; device-ui setup-code shows the code"
 
 
@@ -170,7 +179,7 @@ def _certificate(device: Device) -> str:
         is_there = storage_files.read_damaged(folder / certificate.CERTIFICATE) is not None
     except NotReadable:
         return "not readable by this user, as it should be"
-    if not is_there and not folder.is_dir():  # a desk: the installer makes the folder where a proxy needs it
+    if not is_there and not folder.is_dir():  # the installer makes the folder where a proxy needs it
         return "none; device-ui certificate makes one, for nginx or stunnel"
     wanted = (own_names(device["web.names"]), certificate.own_addresses(), datetime.datetime.now(datetime.UTC))
     problem = certificate.problem(folder, *wanted)
@@ -186,17 +195,17 @@ def _state_command(device: Device) -> str:
     return command or "none"
 
 
-def _looks(device: Device) -> Iterator[Finding]:
+def _brand(device: Device) -> Iterator[Finding]:
     found = branding.load(device)
     for problem in found.problems:
         subject = "brand" if f": {BRAND}" in str(problem) else "pages"
-        yield Finding(subject, False, f"{problem}; the pages do without it")
+        yield Finding(subject, WARN, f"{problem}; not used")
     if not found.problems:
-        yield Finding("brand", True, found.title or "none")
+        yield Finding("brand", OK, found.title or "none")
 
 
-def _asked(device: Device) -> Mapping[str, Any] | HookError:
-    """Return the state of the mail path, or why the hook did not say it; wait for a hook that starts."""
+def _hook_state(device: Device) -> Mapping[str, Any] | HookError:
+    """Return the state of the mail path, or the error of the hook; wait for a hook that starts."""
     try:
         return client.state(device.folders.socket, seconds=START_SECONDS)
     except HookError as error:
@@ -206,21 +215,21 @@ def _asked(device: Device) -> Mapping[str, Any] | HookError:
 def _hook(state: Mapping[str, Any] | HookError) -> str:
     if isinstance(state, HookError):
         if state.word == "denied":
-            return "answers; this user may not ask for its state"
+            return "answers; this user may not read its state"
         raise state
     if state["removed"]:
-        raise DeviceUIError(f"{state['removed']} events were removed before they could be mailed: the ledger was full")
+        raise DeviceUIError(f"{state['removed']} events were removed unmailed: the ledger was full")
     if state["clock"]:
         raise DeviceUIError(f"the device's clock is not set, it says {state['clock']}")
     if state["problem"] == "unset" and not state["waiting"]:
         return "answers; no settings yet"
     if state["problem"]:
-        told = " ".join(filter(None, (state["problem"], state["step"], state["reply"])))
-        raise DeviceUIError(f"{told}; {state['waiting']} events wait for their mail")
+        problem = " ".join(map(str, filter(None, (state["problem"], state["step"], state["reply"]))))
+        raise DeviceUIError(f"{problem}; {state['waiting']} events wait for their mail")
     return f"{state['waiting']} waiting"
 
 
-def _set_aside(device: Device) -> list[Path]:
+def _quarantined(device: Device) -> list[Path]:
     folders = device.folders
     files = (folders.settings, folders.recipients, folders.administrator, folders.key_file, folders.ledger)
-    return [kept for path in files for kept in storage_files.set_aside_files(path)]
+    return [each for path in files for each in storage_files.quarantined_files(path)]

@@ -1,7 +1,7 @@
-"""What each command of the command line does: one function a command, no logic.
+"""The commands: one function each, without logic.
 
-A function takes the device and the options that `__main__` has read, prints what it found, and returns the exit code; its
-docstring is the command's help. What only one command needs is imported when that one is run.
+A function takes the device and the options that `parser` has read, prints the result, and returns the exit code; its docstring is
+the help text. Imports that only one command needs are in its function.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from device_ui.cli.launch import EX_CONFIG, EX_DATAERR, EX_OK, EX_TEMPFAIL, EX_U
 from device_ui.config import Device
 from device_ui.errors import DeviceUIError, HookError
 
-# As grep says it: for "device-ui certificate --if-needed && nginx -s reload", and for systemd's ExecCondition=.
+# As grep does: for "device-ui certificate --if-needed && nginx -s reload", and for systemd's ExecCondition=.
 NOT_NEEDED = 1
 
 
@@ -227,17 +227,17 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
 
 def check(device: Device, _options: argparse.Namespace) -> int:
     """Say what is wrong with this installation, line by line; 0 when nothing is."""
-    from device_ui.cli.check import findings
+    from device_ui.cli.check import OK, findings
 
     wrong = 0
     for finding in findings(device):
-        wrong += not finding.well
+        wrong += finding.state != OK
         output.say(str(finding))
     return EX_CONFIG if wrong else EX_OK
 
 
 def _require_key(device: Device) -> None:
-    """Raise `DeviceUIError` where the private key is a credential that this process was not given."""
+    """Raise `DeviceUIError` when the private key is a credential that systemd did not pass to this process."""
     stored = device.folders.stored_credential
     if stored and device.folders.credential is None:
         raise DeviceUIError(
@@ -248,6 +248,6 @@ def _require_key(device: Device) -> None:
 
 
 def _this_command() -> str:
-    """Return how this very program was called, for a line to copy into a shell."""
+    """Return the command of this program, for a line to copy into a shell."""
     called = Path(sys.argv[0])
     return shlex.join([str(called)] if called.name == "device-ui" else [sys.executable, "-m", "device_ui"])

@@ -1,7 +1,7 @@
-"""A mail server of its own on loopback, for a desk: it keeps and prints what it receives and sends nothing anywhere.
+"""A mail server on loopback for the demo: it keeps and prints each mail, and sends nothing.
 
-It behaves as a careful provider does: STARTTLS with a certificate (of an authority made for this folder), a login
-only after it, mail only after that. Not for an appliance.
+Like a careful provider, it offers STARTTLS with a certificate (of an authority made for this folder), a login only after it, and
+accepts mail only after that. Not for an appliance.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SIGNING = ({"key_cert_sign": True, "crl_sign": True}, {"digital_signature": Tru
 
 
 class Mailbox:
-    """The folder of a demo: its authority, its account's password, and every mail as an ``.eml`` file."""
+    """The folder of a demo: the authority, the password of the account, and each mail as an ``.eml`` file."""
 
     def __init__(self, folder: Path, out: TextIO = sys.stdout) -> None:
         self.folder, self._out = folder, out
@@ -67,7 +67,7 @@ class Mailbox:
         self.account, self.password = ACCOUNT, self._password()
 
     def context(self) -> ssl.SSLContext:
-        """The server's side of TLS."""
+        """Return the TLS context of the server."""
         return tls.server(self._chain)
 
     def keep(self, raw: bytes) -> Path:
@@ -90,7 +90,7 @@ class Mailbox:
             "",
             content.decode("utf-8", "replace") if isinstance(content, bytes) else "",
         ]
-        # A terminal that knows no Korean must not keep the mail from being accepted.
+        # A terminal without Korean characters must not fail the mail.
         encoding = getattr(self._out, "encoding", None) or "utf-8"
         shown = "\n".join(escaped(each) for text in lines for each in text.splitlines() or [""])
         print(shown.encode(encoding, "replace").decode(encoding), file=self._out, flush=True)
@@ -103,7 +103,7 @@ class Mailbox:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """The server; `port` is the one asked for, or the next free one."""
+    """The server; `port` is the given one, or the next free one."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -111,7 +111,7 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, mailbox: Mailbox, port: int = PORT) -> None:
         self.mailbox, self.context = mailbox, mailbox.context()
         super().__init__(("127.0.0.1", port), Session, bind_and_activate=False)
-        # The next free port by counting: one that the system chooses may be higher than the tab accepts.
+        # The next free port by counting: a port that the system chooses may be higher than the tab accepts.
         for self.port in range(port, port + PORTS_TRIED):
             self.server_address = ("127.0.0.1", self.port)
             with contextlib.suppress(OSError):
@@ -133,7 +133,7 @@ class Session(socketserver.StreamRequestHandler):
     timeout = IDLE_SECONDS
 
     def handle(self) -> None:
-        """Speak until QUIT, silence, or an end of the connection."""
+        """Serve until QUIT, a time-out, or the end of the connection."""
         self._secure = self._signed_in = False
         self._reset()
         self._say("220 mail.demo.example ESMTP device-ui demo")
@@ -170,11 +170,11 @@ class Session(socketserver.StreamRequestHandler):
     def _starttls(self, _: str) -> None:
         self._say("220 go ahead")
         self.request = self.server.context.wrap_socket(self.request, server_side=True)
-        self.setup()  # new files on the encrypted socket; what was read ahead in the clear is gone with the old ones
+        self.setup()  # new files on the encrypted socket; the old ones, with data read ahead in the clear, are dropped
         self._secure = True
 
     def finish(self) -> None:
-        """Close the files, and the socket that TLS put around the first one."""
+        """Close the files and the TLS socket."""
         with contextlib.suppress(OSError):
             super().finish()
             self.request.close()
@@ -257,7 +257,7 @@ def _decoded(text: str) -> str:
 
 
 def _make_certificates(ca_file: Path, chain: Path) -> None:
-    """An authority and a certificate for localhost, both ECDSA P-256."""
+    """Make an authority and a certificate for localhost, both ECDSA P-256."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

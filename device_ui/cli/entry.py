@@ -1,9 +1,8 @@
-"""Where ``device-ui`` begins: a plain ``event`` is raised at once, and both processes start; all other words are the command line's.
+"""The start of ``device-ui``: run ``event``, ``web`` and ``mailhook`` without argparse, and pass all other commands to `parser`.
 
-A shell script raises alarms by the hundred, and loading argparse and all the commands takes longer than the alarm; in a
-process that stays they would hold more than a MiB for as long as it runs. Only what is spelt out is taken here: an
-abbreviation, ``--text=T``, ``--help`` or a mistake goes to ``__main__``, which says what it always says. Here nothing is
-imported that an alarm does not need (tests/cli/test_entry.py).
+A shell script can raise a hundred events, and importing argparse and all commands takes longer than an event; in a process that
+serves they would hold more than 1 MiB. Only options that are written out are read here: an abbreviation, ``--text=T``,
+``--help`` or an error goes to `parser`. Nothing is imported here that an event does not need (tests/cli/test_entry.py).
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from device_ui import paths
 from device_ui.errors import DeviceUIError
 from device_ui.mail import client
 
-# Of each command that is taken here: its words in their order, and its options by what they are called further on. An option of
-# `FLAGS` has no value.
+# The commands that are run here: the names of their arguments in order, and of their options. Those in `FLAGS` have no value.
 COMMANDS = {
     "event": (("code",), {"--text": "text", "--source": "source", "--time": "time", "--data": "data"}),
     "web": ((), {"--listen": "listen", "--data": "data"}),
@@ -25,8 +23,8 @@ COMMANDS = {
 FLAGS = ("--allow-loopback",)
 
 
-def understood(words: list[str]) -> dict[str, str] | None:
-    """What ``event CODE [--text T] …``, ``web …`` or ``mailhook …`` ask for; None when argparse is to read it."""
+def parsed(words: list[str]) -> dict[str, str] | None:
+    """Return the arguments of ``event CODE [--text T] …``, ``web …`` or ``mailhook …``; None when argparse must read them."""
     if not words or words[0] not in COMMANDS:
         return None
     plain, options = COMMANDS[words[0]]
@@ -44,30 +42,32 @@ def understood(words: list[str]) -> dict[str, str] | None:
 
 
 def main() -> int:
-    """Run the command of `sys.argv`; its exit code."""
-    asked = None if os.path.basename(sys.argv[0]) == "sendmail" else understood(sys.argv[1:])
-    if asked is None:
+    """Run the command of `sys.argv`; return its exit code."""
+    arguments = None if os.path.basename(sys.argv[0]) == "sendmail" else parsed(sys.argv[1:])
+    if arguments is None:
         from device_ui.cli import parser as command_line
 
         return command_line.main()
     try:
-        return _event(asked) if sys.argv[1] == "event" else _started(sys.argv[1], asked)
+        return _event(arguments) if sys.argv[1] == "event" else _start(sys.argv[1], arguments)
     except (DeviceUIError, OSError) as error:
         from device_ui.cli import launch
 
         return launch.failed(error)
 
 
-def _event(asked: dict[str, str]) -> int:
-    path = paths.hook_socket(asked.get("data"), os.environ)
-    number = client.raise_event(path, *(asked.get(name, "") for name in ("code", "text", "source", "time")))
+def _event(arguments: dict[str, str]) -> int:
+    path = paths.hook_socket(arguments.get("data"), os.environ)
+    number = client.raise_event(path, *(arguments.get(name, "") for name in ("code", "text", "source", "time")))
     print(f"accepted {number}")
     return 0
 
 
-def _started(command: str, asked: dict[str, str]) -> int:
+def _start(command: str, arguments: dict[str, str]) -> int:
     from device_ui.cli import launch
 
     if command == "web":
-        return launch.web(asked.get("data"), asked.get("listen", launch.LISTEN))
-    return launch.mailhook(asked.get("data"), asked.get("ca_file", ""), allow_loopback="allow_loopback" in asked)
+        return launch.web(arguments.get("data"), arguments.get("listen", launch.LISTEN))
+    return launch.mailhook(
+        arguments.get("data"), arguments.get("ca_file", ""), allow_loopback="allow_loopback" in arguments
+    )

@@ -1,11 +1,11 @@
-"""Factory reset: the key is destroyed first, then the rest; what a power cut interrupts is finished at the next start.
+"""Factory reset: erase the key first, then the rest. A reset that a power cut interrupts is finished at the next start.
 
-A mark in the data folder says that a reset was begun. While it stands, nothing starts until the reset is finished: a
-device must not run on half of what it had. Nobody can make a mark by damaging a file, and without one nothing is erased.
+A mark in the data folder records that a reset has begun. While it exists, each process finishes the reset before it starts: a
+device must not run on half of its data. A damaged file never makes a mark, and without a mark nothing is erased.
 
-The folders belong to users that root does not trust: anything may lie in them, and change while root removes it. Every name is
-taken in a folder that is open, no link is followed, and nothing is written into a file that has a name elsewhere. In the end
-the folders are empty, or the reset fails.
+The folders belong to users that root does not trust. They can hold anything, and change while root removes it. So each name
+is resolved in an open folder, no link is followed, and nothing is written into a file with a second name. At the end the
+folders are empty, or the reset fails.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from pathlib import Path
 from device_ui import paths
 from device_ui.config import Folders
 from device_ui.errors import DeviceUIError
+from device_ui.storage.files import open_folder
 
 MARK = "factory-reset-begun"
 # sd_booted(3)
 BOOTED = "/run/systemd/system"
 SOCKETS = ("device-ui-web.socket", "device-ui-mailhook.socket")
 SERVICES = ("device-ui-web.service", "device-ui-mailhook.service")
-# A folder that others still write to is not emptied for ever. 100,000 files take some ten seconds on slow flash.
+# The limit for a folder that a process still writes to. 100,000 files take some ten seconds on slow flash.
 EMPTY_SECONDS = 300.0
-STILL_WRITTEN = "it is still written to; stop what does"
-# What a new device starts with.
+STILL_WRITTEN = "a process still writes to it; stop that process"
+# The units that a new device starts first.
 FIRST = ("device-ui-setup-code.service", "device-ui-certificate-first.service")
 
 
 @contextlib.contextmanager
 def units_stopped(folders: Folders) -> Iterator[list[str]]:
-    """Stop both processes and their sockets; yield the sockets that are started again in the end: those that were active.
+    """Stop both processes and their sockets; yield the sockets that were active, which are started again at the end.
 
-    A device whose sockets are stopped already, to make an image of it, stays as it is. Without systemd, and for any data
-    folder but the system's, do nothing.
+    Sockets that were stopped before, to make an image of the device, stay stopped. Do nothing without systemd, or for a data
+    folder other than the system's.
     """
     if os.fspath(folders.data) != paths.DATA or not os.path.isdir(BOOTED):
         yield []
@@ -58,57 +59,57 @@ def _systemctl(*words: str) -> int:
 
 
 def reset(folders: Folders) -> None:
-    """Erase everything that was set and recorded on this device. Raises `DeviceUIError`: then the next start goes on."""
+    """Erase all settings and records of this device. Raises `DeviceUIError`; the next start then continues."""
     mark = folders.data / MARK
-    with _told(mark):
+    with _unfinished(mark):
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     finish(folders)
 
 
 def finish(folders: Folders) -> bool:
-    """Go on with a reset that was begun; whether there was one. Raises `DeviceUIError`."""
+    """Continue a reset that has begun; return whether there was one. Raises `DeviceUIError`."""
     mark = folders.data / MARK
     if not mark.exists():
         return False
-    with _told(mark):
-        # Whoever began may have died at once: nothing is erased before the mark is on flash.
+    with _unfinished(mark):
+        # The process that began may have ended at once: the mark must be on flash before anything is erased.
         _fsync(mark)
         _fsync(folders.data)
     for path in _secrets(folders):
-        with _told(path):
+        with _unfinished(path):
             _destroy(path)
     end = time.monotonic() + EMPTY_SECONDS
-    for room in _rooms(folders):
-        with _told(room):
-            _empty(room, end)
-    with _told(mark):
+    for path in _folders(folders):
+        with _unfinished(path):
+            _empty(path, end)
+    with _unfinished(mark):
         mark.unlink()
         _fsync(folders.data)
     return True
 
 
 def _secrets(folders: Folders) -> Iterator[Path]:
-    """The private key first: without it the stored password is nothing any more."""
+    """Yield the files to overwrite. The private key is first: without it the stored password is worthless."""
     yield from _siblings(folders.key_file)
     if folders.stored_credential:
         yield folders.stored_credential
     yield from _siblings(folders.tls / "key.pem")
 
 
-def _rooms(folders: Folders) -> list[Path]:
+def _folders(folders: Folders) -> list[Path]:
     files = (folders.settings, folders.key_file, folders.public_key, folders.administrator)
     return [*(path.parent for path in files), folders.tls]
 
 
 def _siblings(path: Path) -> list[Path]:
-    """A file, what was set aside of it, and what a power cut left of its next version."""
+    """Return a file, its quarantined versions, and the new version that a power cut left."""
     found = [*path.parent.glob(f"{path.name}*"), *path.parent.glob(f".{path.name}*")]
     return sorted(found, key=lambda each: (each != path, each.name))
 
 
 def _destroy(path: Path) -> None:
-    """Overwrite a file that has no other name, and remove it durably; leave a folder to `_empty`."""
-    with contextlib.suppress(FileNotFoundError), _opened(path.parent) as folder:
+    """Overwrite a file that has one name, and remove it durably; leave a folder to `_empty`."""
+    with contextlib.suppress(FileNotFoundError), open_folder(path.parent) as folder:
         if stat.S_ISDIR(os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode):
             return
         _overwrite(path.name, folder)
@@ -117,7 +118,7 @@ def _destroy(path: Path) -> None:
 
 
 def _overwrite(name: str, folder: int) -> None:
-    # Flash may keep the old blocks all the same; it costs nothing, and on a plain disk it helps.
+    # Flash may keep the old blocks; on a plain disk overwriting helps.
     if not _is_ours_alone(os.stat(name, dir_fd=folder, follow_symlinks=False), folder):
         return
     descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
@@ -131,17 +132,17 @@ def _overwrite(name: str, folder: int) -> None:
 
 
 def _is_ours_alone(found: os.stat_result, folder: int) -> bool:
-    """Return whether this is a file of the folder's owner with no second name: a hard link may lead to a file of any user."""
+    """Return whether a file is the folder owner's and has one name: a hard link can lead to a file of any user."""
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.fstat(folder).st_uid
 
 
-def _empty(room: Path, end: float) -> None:
-    """Remove all that is in a folder, durably. Raises `OSError`, at `end` (monotonic) for want of time.
+def _empty(path: Path, end: float) -> None:
+    """Remove the content of a folder, durably. Raises `OSError`, also when it is not empty at `end` (monotonic).
 
-    A folder in it is renamed before it is opened, which fails for a mount point, and its own folders are moved up before it
-    is removed: however deep they lie, one is open at a time.
+    An inner folder is renamed before it is opened, which fails for a mount point. Its own folders are moved up before it is
+    removed, so one is open at a time, however deep they are.
     """
-    with contextlib.suppress(FileNotFoundError), _opened(room) as folder:
+    with contextlib.suppress(FileNotFoundError), open_folder(path) as folder:
         while names := os.listdir(folder):
             for name in names:
                 if time.monotonic() >= end:
@@ -163,7 +164,7 @@ def _remove(name: str, folder: int, end: float) -> None:
 
 
 def _remove_folder(name: str, parent: int, end: float) -> None:
-    # A link that was put in its place is not followed: the error ends the reset.
+    # A link in its place is not followed: the error ends the reset.
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=parent)
     try:
         for inner in os.listdir(descriptor):
@@ -184,15 +185,6 @@ def _free_name() -> str:
     return f".reset-{os.getpid()}-{time.monotonic_ns()}"
 
 
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -202,7 +194,7 @@ def _fsync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _unfinished(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,9 +1,9 @@
 """Start both processes, and map errors to exit codes (sysexits.h).
 
-What does not let a process start (a typing error in device.toml, a read-only flash) ends it when it was started by hand. Under
-systemd it would be started again, every second and for ever: there it logs the reason once, shows it in `systemctl status`, and
-waits until it can start. Nothing runs on settings that were not read whole. Meanwhile the pages answer 503, and the lines of
-callers stay in the queue of the mail hook's socket.
+An error that prevents a start (a typing error in device.toml, a read-only flash) ends a process that was started by hand. systemd
+would start it again every second, so there the process logs the reason once, shows it in `systemctl status`, and waits until
+it can start. No process runs on settings that were not read whole. Meanwhile the pages answer 503, and requests of clients
+stay in the queue of the mail hook's socket.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ HOOK_EXITS = {
     "password": EX_CONFIG,
 }
 LISTEN = "127.0.0.1:8080"
-# Between two looks at what does not let the mail hook start.
+# Seconds between two attempts to start the mail hook.
 LOOK_SECONDS = 1.0
 
 
 def device(data: str | None, *, takes_defaults: bool = False) -> Device:
-    """The device of ``--data`` and the environment, as it is after a factory reset that was interrupted. Raises `DeviceUIError`.
+    """Return the device of ``--data`` and the environment, after finishing an interrupted factory reset. Raises `DeviceUIError`.
 
     With `takes_defaults` a wrong device.toml is reported, and the defaults of its settings are used.
     """
@@ -58,7 +58,7 @@ def device(data: str | None, *, takes_defaults: bool = False) -> Device:
 
 
 def finish_reset(folders: Folders) -> None:
-    """Finish a factory reset that was interrupted: nothing runs on what it left. Raises `DeviceUIError`."""
+    """Finish an interrupted factory reset. Raises `DeviceUIError`."""
     from device_ui.cli import factory_reset, output
 
     if factory_reset.finish(folders):
@@ -66,7 +66,7 @@ def finish_reset(folders: Folders) -> None:
 
 
 def web(data: str | None, listen: str = LISTEN) -> int:
-    """Serve the pages until a signal, or until they rest. Raises `DeviceUIError` when they cannot start; under systemd waits."""
+    """Serve the pages until a signal, or until idle. Raises `DeviceUIError` when they cannot start; under systemd waits."""
     from device_ui.web import templates
 
     templates.compile_usual()
@@ -85,7 +85,7 @@ def web(data: str | None, listen: str = LISTEN) -> int:
 
 
 def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = False) -> int:
-    """Accept and mail events until a signal, or until there is nothing left to do; `EX_SOFTWARE` when it broke down.
+    """Accept and mail events until a signal, or until idle; return `EX_SOFTWARE` after an internal error.
 
     Raises `DeviceUIError` when it cannot start; under systemd waits.
     """
@@ -110,7 +110,7 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
 
 
 def failed(error: DeviceUIError | OSError) -> int:
-    """Tell what went wrong; the exit code for it."""
+    """Print an error; return its exit code."""
     from device_ui.cli import output
 
     output.say(f"device-ui: {error}", is_error=True)
@@ -122,7 +122,7 @@ def failed(error: DeviceUIError | OSError) -> int:
 
 
 def _is_startable(data: str | None) -> bool:
-    """Return whether `web` would get as far as its sockets."""
+    """Return whether `web` would start."""
     from device_ui.web.server import prepare
 
     try:
@@ -133,7 +133,7 @@ def _is_startable(data: str | None) -> bool:
 
 
 def _report(error: DeviceUIError) -> None:
-    """Show why this process waits: one line in the log, and the state of the unit."""
+    """Report why this process waits: a line in the log, and the status of the unit."""
     from device_ui.cli import output
 
     output.say(f"device-ui: {error}; waiting until it is right", is_error=True)

@@ -1,7 +1,7 @@
-"""What the commands print, and the one function that prints it: for a person, or a line of JSON for a program.
+"""The output of the commands: lines for a person, or JSON and CSV for a program.
 
-Much of it is text of less trusted users: names of files, what the mail hook and a mail server say, texts of events. Root's
-terminal obeys control characters in it, so each line is escaped as the log's are.
+Much of it is text of less trusted users: names of files, answers of the mail hook and of a mail server, texts of events. Control
+characters would control root's terminal, so each line is escaped as in the log.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 from device_ui import csv_export
+from device_ui.errors import Message
 from device_ui.logging_setup import escaped
 
 Lines = Iterable[Mapping[str, Any]]
 
 
 def output(*, for_program: bool = False) -> TextIO:
-    """Return standard output, set so that no character ends a command, whatever the character set of the terminal.
+    """Return standard output, set so that no character raises an error, whatever the character set of the terminal.
 
-    A person reads an escape where the terminal lacks the character, as on standard error (`sys.stderr`, backslashreplace).
-    A program reads UTF-8: JSON has no other encoding (RFC 8259, 8.1), and the CSV begins with UTF-8's mark.
+    For a person a character that the terminal lacks is an escape, as on standard error (backslashreplace). A program reads
+    UTF-8: JSON has no other encoding (RFC 8259, 8.1), and the CSV begins with its byte order mark.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = "utf-8" if for_program else sys.stdout.encoding
@@ -38,7 +39,7 @@ def say(text: str, *, is_error: bool = False) -> None:
 
 
 def line(text: str) -> str:
-    """Return a text as one line that a terminal shows and does not obey."""
+    """Return a text as one printable line."""
     return f"{escaped(text)}\n"
 
 
@@ -49,28 +50,37 @@ def as_json(value: object) -> str:
 
 
 def print_test(lines: Lines, out: TextIO, *, is_json: bool) -> bool:
-    """Print a test as it happens, or as one JSON object at its end; whether every recipient's mail was taken."""
+    """Print a test step by step, or as one JSON object at its end; return whether the mail was accepted for every recipient."""
     steps: list[Mapping[str, Any]] = []
     result: Mapping[str, Any] = {}
-    for each in lines:
+    for each in map(in_english, lines):
         if "step" in each:
             steps.append(each["step"])
             if not is_json:
-                out.write(line("ok    {name:<12}{seconds:>7.3f} s  {told}".format_map(each["step"])))
+                out.write(line("OK    {name:<12}{seconds:>7.3f} s  {told}".format_map(each["step"])))
                 out.flush()
         result = each.get("result", result)
-    for text in [as_json({"steps": steps, **result})] if is_json else _told(result):
+    for text in [as_json({"steps": steps, **result})] if is_json else _result(result):
         out.write(line(text))
     return result.get("verdict") == "delivered"
 
 
 def print_history(lines: Lines, out: TextIO, form: Callable[[Lines], Iterator[str]]) -> None:
     """Print events in one of `FORMATS`. Raises `HookError`."""
-    for text in form(lines):
+    for text in form(map(in_english, lines)):
         out.write(text)
 
 
-def _told(result: Mapping[str, Any]) -> Iterator[str]:
+def in_english(value: Any) -> Any:
+    """Return a line of the mail hook with every `Message` as its English sentence."""
+    if isinstance(value, Mapping):
+        return {name: in_english(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [in_english(each) for each in value]
+    return str(value) if isinstance(value, Message) else value
+
+
+def _result(result: Mapping[str, Any]) -> Iterator[str]:
     if result["step"]:
         yield f"FAIL  {result['step']:<12}{result['seconds']:>7.3f} s  {result['reply'] or result['problem']}"
         yield result["advice"]

@@ -1,7 +1,4 @@
-"""The command line: which words there are, and what ends it.
-
-Exit codes are those of sysexits.h; errors are one line on stderr.
-"""
+"""The command line: the commands, their options and the exit codes of sysexits.h. An error is one line on standard error."""
 
 from __future__ import annotations
 
@@ -28,12 +25,12 @@ class Parser(argparse.ArgumentParser):
     """argparse with errors of one line and the exit code of sysexits.h."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where help is."""
+        """Print the error and a reference to the help."""
         self.exit(EX_USAGE, f"device-ui: {message} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every command and its options."""
+    """Return the parser of all commands and their options."""
     root = Parser(prog="device-ui", description="An appliance's e-mail: the page and the mail hook.")
     root.add_argument("--version", action="version", version=f"device-ui {__version__}")
     words = root.add_subparsers(required=True, metavar="COMMAND")
@@ -47,18 +44,18 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--ca-file", default="", metavar="PEM", help="trust these certificates for the mail server, too")
     one = _command(words, "event", commands.event)
     one.add_argument("code", help="three digits of the catalogue")
-    one.add_argument("--text", default="", help="what happened, for the mail")
-    one.add_argument("--source", default="", help="what raised it")
-    one.add_argument("--time", default="", metavar="RFC3339", help="when it happened (now)")
+    one.add_argument("--text", default="", help="the text of the mail")
+    one.add_argument("--source", default="", help="the program that raised it")
+    one.add_argument("--time", default="", metavar="RFC3339", help="the time of the event (now)")
     one = _command(words, "test", commands.test)
-    one.add_argument("--to", default="", metavar="ADDRESS", help="another recipient than the device's own")
-    one.add_argument("--json", action="store_true", help="the result as one JSON object, for a program")
+    one.add_argument("--to", default="", metavar="ADDRESS", help="the recipient, instead of the device's")
+    one.add_argument("--json", action="store_true", help="print the result as one JSON object")
     one = _command(words, "history", commands.history)
     one.add_argument(
-        "--json", action="store_const", dest="format", const="json", default="text", help="a JSON object a line"
+        "--json", action="store_const", dest="format", const="json", default="text", help="print a JSON object a line"
     )
     one.add_argument(
-        "--csv", action="store_const", dest="format", const="csv", help="comma-separated values (RFC 4180)"
+        "--csv", action="store_const", dest="format", const="csv", help="print comma-separated values (RFC 4180)"
     )
     one.add_argument(
         "--from", default="", dest="begin", metavar="DATE", help="events since this day, such as 2026-11-23"
@@ -70,31 +67,31 @@ def parser() -> argparse.ArgumentParser:
     _command(words, "sendmail", commands.sendmail).set_defaults(words=[])
     one = _command(words, "settings", commands.settings)
     one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
-    one.add_argument("--reveal", action="store_true", help="with the password; only the mail hook's user can")
-    admin = words.add_parser("admin", help="The administrator of the pages.")
+    one.add_argument("--reveal", action="store_true", help="include the password; only the mail hook's user can")
+    admin = words.add_parser("admin", help="Manage the administrator of the pages.")
     _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", commands.set_password)
     _command(words, "setup-code", commands.setup_code)
     one = _command(words, "certificate", commands.certificate)
-    one.add_argument("--folder", metavar="DIR", help="where both files go (tls in the data folder)")
-    one.add_argument("--name", action="append", default=[], help="another name that the pages are reached by")
+    one.add_argument("--folder", metavar="DIR", help="the folder of both files (tls in the data folder)")
+    one.add_argument("--name", action="append", default=[], help="a further name of the pages")
     one.add_argument(
-        "--address", action="append", default=[], type=ip_address, help="another IP address that they are reached by"
+        "--address", action="append", default=[], type=ip_address, help="a further IP address of the pages"
     )
     one.add_argument(
         "--if-needed",
         action="store_true",
-        help="only if there is none, it ends within 30 days, or a name or an address is new; 1 when it is well",
+        help="create it only if missing, expiring within 30 days or incomplete; exit with 1 if unchanged",
     )
     _command(words, "rotate-key", commands.rotate_key)
     one = _command(words, "factory-reset", commands.factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")
-    one.add_argument("--resume", action="store_true", help="only finish a reset that was interrupted")
+    one.add_argument("--resume", action="store_true", help="only finish an interrupted reset")
     _command(words, "check", commands.check)
     return root
 
 
 def ip_address(text: str) -> str:
-    """An address in its usual spelling, for argparse. Raises ValueError."""
+    """Return an address in its usual spelling, for argparse. Raises ValueError."""
     import ipaddress
 
     return str(ipaddress.ip_address(text))
@@ -113,12 +110,12 @@ def _command(
 
 
 def _listen(one: argparse.ArgumentParser) -> None:
-    told = "where the pages are served; unix:PATH for a TLS proxy in front (%(default)s)"
-    one.add_argument("--listen", default=launch.LISTEN, metavar="HOST:PORT", help=told)
+    text = "where the pages are served; unix:PATH for a TLS proxy in front (%(default)s)"
+    one.add_argument("--listen", default=launch.LISTEN, metavar="HOST:PORT", help=text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run one command; return its exit code."""
     logging_setup.for_command()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if Path(sys.argv[0]).name == "sendmail":  # as a link at /usr/sbin/sendmail
@@ -130,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.function is commands.sendmail:
             options.words = words[1:]
-        # An alarm is not lost for a typing error in the maker's file: only the socket is needed. The processes read it by themselves.
-        # A factory reset needs none of it.
+        # No alarm is lost for a typing error in the maker's file: `event` needs only the socket. The processes read the file
+        # themselves, and a factory reset does not need it.
         if options.function in NEEDS_FOLDERS:
             device = Device.plain(Folders.find(options.data, os.environ))
         else:
@@ -142,6 +139,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_sendmail_flags(words: list[str]) -> list[str]:
-    """sendmail's flags are older than argparse's rules; ``mail.sendmail`` reads them."""
+    """Return the words for argparse; `mail.sendmail` reads the flags of sendmail, which do not follow argparse's rules."""
     is_sendmail = words[:1] == ["sendmail"] and words[1:] not in (["--help"], ["-h"])
     return ["sendmail"] if is_sendmail else words

@@ -1,4 +1,4 @@
-"""``device-ui run``: both processes on a desk, from one command, until Ctrl-C."""
+"""``device-ui run``: run both processes from one command until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from device_ui.mail import client
 from device_ui.storage import files
 from device_ui.web.auth.administrator import Administrator
 
-# Seconds that a process has to answer after its start (slow flash, making keys), and to go after SIGTERM.
+# Seconds for a process to answer after its start (slow flash, making keys), and to end after SIGTERM.
 START_SECONDS, STOP_SECONDS, LOOK_SECONDS = 20.0, 8.0, 0.05
 
 
 class Supervisor:
-    """Both processes of one device. A mail server on this very machine is allowed."""
+    """Both processes of one device. A mail server on the same machine is allowed."""
 
     def __init__(self, device: Device, listen: str) -> None:
         self._device, self._listen = device, listen
@@ -37,7 +37,7 @@ class Supervisor:
             raise DeviceUIError(f"already running: a mail hook answers at {self._device.folders.socket}")
 
     def start(self, *mailhook_options: str) -> None:
-        """Start the hook, then the pages; returns when both answer. Raises `DeviceUIError` when one does not."""
+        """Start the hook, then the pages; return when both answer. Raises `DeviceUIError` when one does not."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stopped)
         self._check_port()
@@ -48,14 +48,14 @@ class Supervisor:
         self._await("web process", self._web_answers)
 
     def wait(self) -> int:
-        """Until a signal, or until one of the two ends by itself; the exit code."""
+        """Wait for a signal, or for the end of a process; return the exit code."""
         while not self._stop.wait(LOOK_SECONDS * 4) and all(child.poll() is None for child in self._children):
             pass
         return self.stop()
 
     def stop(self) -> int:
-        """End both; 0 when they went as they were asked to."""
-        asked = self._stop.is_set()
+        """Stop both; return 0 after a signal, and the code of an error when a process ended by itself."""
+        is_requested = self._stop.is_set()
         for child in reversed(self._children):
             child.terminate()
         for child in self._children:
@@ -64,16 +64,16 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        return 0 if asked else 70
+        return 0 if is_requested else 70
 
     def setup_link(self) -> str:
-        """The page to open first: with the setup code while there is one."""
-        found = Administrator(self._device.folders.administrator).load()
-        code = f"setup?code={found.code}" if found and not found.is_set_up else ""
+        """Return the address of the first page, with the setup code while there is one."""
+        record = Administrator(self._device.folders.administrator).load()
+        code = f"setup?code={record.code}" if record and not record.is_set_up else ""
         return f"http://{self._listen}/{code}"
 
     def _check_port(self) -> None:
-        """Say at once that the address is taken: whoever has it would answer in our place."""
+        """Raise `DeviceUIError` when the address is in use: its process would answer instead of ours."""
         host, _, port = self._listen.rpartition(":")
         try:
             host = host.removeprefix("[").removesuffix("]")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from device_ui import maker_file
 from device_ui.errors import MakerFile
 
 BUILT_IN = Path(__file__).with_name("events.toml")
@@ -106,13 +107,7 @@ def built_in() -> Catalog:
 
 def parse(path: Path, text: str) -> Catalog:
     """A catalogue from TOML. Raises `MakerFile`, with the line and column of what is wrong."""
-    # Imported here: callers that only raise events need no catalogue.
-    from device_ui.storage.toml_file import tables
-
-    try:
-        found = tables(text)
-    except ValueError as error:
-        raise MakerFile(path, str(error)) from error
+    found = maker_file.parse(path, text)
     try:
         return Catalog({code: _kind(code, entries) for code, entries in found.items()})
     except _Wrong as wrong:

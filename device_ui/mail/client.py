@@ -14,7 +14,7 @@ import os
 import socket
 import time as clock
 
-from device_ui.errors import HookError
+from device_ui.errors import HookError, Message, Text, from_json
 
 # Without typing and pathlib `device-ui event` starts in two thirds of the time.
 TYPE_CHECKING = False
@@ -188,7 +188,8 @@ def _said(
                 raise HookError("down", "the mail hook's answer is too long")
             yield _understood(line)
     except OSError as error:
-        raise HookError("down", f"the mail hook does not answer: {error.strerror or error}") from error
+        reason = Message(error.strerror or str(error))
+        raise HookError("down", Message("the mail hook does not answer: {error}", error=reason)) from error
 
 
 def _connect(sock: socket.socket, path: Path | str, end: float) -> None:
@@ -206,7 +207,7 @@ def _connect(sock: socket.socket, path: Path | str, end: float) -> None:
 
 def _understood(line: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(line)
+        answer = json.loads(line, object_hook=from_json)
     except (ValueError, RecursionError) as error:
         raise HookError("down", "the mail hook went away before it answered") from error
     if not isinstance(answer, dict):
@@ -214,7 +215,7 @@ def _understood(line: bytes) -> dict[str, Any]:
     if "error" in answer:
         seconds = answer.get("seconds")
         wait = seconds if isinstance(seconds, int) else 0
-        raise HookError(str(answer["error"]), str(answer.get("reason", "")), wait)
+        raise HookError(str(answer["error"]), _text(answer.get("reason")), wait)
     return answer
 
 
@@ -230,6 +231,10 @@ def reachable(path: Path | str) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{name}"
     finally:
         os.close(folder)
+
+
+def _text(given: object) -> Text:
+    return given if isinstance(given, Message) else str(given or "")
 
 
 def _expected(answer: Mapping[str, Any], name: str, kind: type) -> Any:

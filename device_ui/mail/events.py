@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from device_ui.errors import Text
+
 # The `user` of an event that the device itself raises; otherwise it is a uid.
 DEVICE = -1
 
@@ -74,5 +76,5 @@ class Delivery:
     recipient: str
     verdict: str
     step: str
-    reply: str
+    reply: Text
     time: float

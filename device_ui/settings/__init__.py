@@ -1,1 +1,22 @@
-"""What the operator decides: read by both processes, written by the web process alone."""
+"""The operator's settings: the SMTP tab, the list of recipients, and the sealed mail password.
+
+Promises
+- `fields.parse` reads a form: either settings that satisfy every rule, or an `Invalid` for each broken field. The sentences of
+  the manual are in `rules`, to the letter.
+- Stored settings satisfy the same rules: `fields.validate_stored` applies them to every file that is read.
+- The web process can seal the mail password and cannot open it. A sealed password opens only with the hook's private key, and
+  only for the host, port, account and connection security it was typed for.
+- A save succeeds only if the file is still at the revision that the page showed; otherwise it raises `Conflict`.
+- While keys are rotated, the stored password can be opened at every instant, across a power cut.
+- No error, hint or log line quotes a secret.
+
+Depends on `storage`, `errors`, and `i18n` for the codes of the languages. Both processes import it; only the web process and
+the console write.
+
+Read first
+- `fields`: the tab as one table, which the page, the parser, the file and the documentation use.
+- `rules`: a text becomes a value or the sentence that says why not.
+- `store`: the files and their revisions. `recipients`: the list.
+- `seal`: HPKE. `keys`: the files of the key pair. `rotation`: the change of the pair.
+- `export`: the settings for a mailer of the maker.
+"""

@@ -1,7 +1,7 @@
-"""The validated settings for a mailer of the maker's own, in three formats. Pure; a password is there only when given.
+"""The validated settings for a mailer of the maker, in three formats; with the password only when it is given. Pure.
 
-A value that does not fit into its line is refused and never changed: root hands these lines to a shell and to msmtp, which
-both run commands that they read.
+A value that does not fit into its line is an error and is never changed: root passes these lines to a shell and to msmtp, which
+both run commands in them.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", 
 
 
 def values(settings: SmtpSettings, password: str | None = None) -> dict[str, str | int]:
-    """Return every field by its name, what follows from them, and ``password`` only when one is given.
+    """Return each field by its name, the derived ``connection`` and ``mail_from``, and ``password`` when it is given.
 
-    Raises `DeviceUIError` for a value that is no text of one line.
+    Raises `DeviceUIError` for a value that is not one line.
     """
-    found = {field.name: getattr(settings, field.name) for field in FIELDS if not field.secret}
-    found |= {"connection": settings.connection, "mail_from": settings.mail_from}
-    found |= {} if password is None else {"password": password}
-    for name, value in found.items():
+    values = {field.name: getattr(settings, field.name) for field in FIELDS if not field.secret}
+    values |= {"connection": settings.connection, "mail_from": settings.mail_from}
+    values |= {} if password is None else {"password": password}
+    for name, value in values.items():
         if not _is_line(name, str(value)):
             raise DeviceUIError(f"{name} holds a character that cannot be seen; type it again on the page")
-    return found
+    return values
 
 
 def to_json(values: Values) -> str:
-    """One JSON object."""
+    """Return one JSON object."""
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
 
 
 def to_env(values: Values) -> str:
-    """Lines that a POSIX shell reads back with ``.``: ``DEVICE_UI_SMTP_HOST=mail.example.com``."""
+    """Return lines that a POSIX shell reads with ``.``: ``DEVICE_UI_SMTP_HOST=mail.example.com``."""
     return "".join(f"DEVICE_UI_SMTP_{name.upper()}={shlex.quote(str(value))}\n" for name, value in values.items())
 
 
 def to_msmtprc(values: Values) -> str:
-    """A configuration for msmtp. It knows no escapes: one pair of quotes around a value is taken off, nothing else.
+    """Return a configuration for msmtp. It has no escapes: it removes one pair of quotes around a value, nothing else.
 
     Raises `DeviceUIError` for a value that msmtp would refuse for its length, or replace with a different one.
     """

@@ -1,7 +1,6 @@
-"""The SMTP tab as one table: `FIELDS`, the settings they make, and the form that is read by them.
+"""The SMTP tab as one table: `FIELDS`, the settings they form, and the parser of the form.
 
-The page's attributes, the parser, the settings file, the README and the tests all walk `FIELDS`. A secret is a
-flag in the table. Pure: nothing here reads a file or the time.
+The page, the parser, the settings file, the documentation and the tests use `FIELDS`. A secret is a flag in the table. Pure.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from device_ui.errors import Message
 from device_ui.settings import rules
 from device_ui.settings.rules import Invalid, PasswordRule
 
@@ -21,8 +21,8 @@ SIGN_INS = ("manual", "provider", "none")
 # Port 465 is "submissions" (RFC 8314, 3.3): TLS from the first byte. Every other port must offer STARTTLS.
 IMPLICIT_TLS_PORT = 465
 
-# A typed password is never stricter held by the browser than by the rule: maxlength counts UTF-16 units, two of
-# which a character may need, and cuts silently what is pasted; two more let a cut text still be too long.
+# maxlength counts UTF-16 units, of which a character may need two, and silently cuts a pasted text. It must never cut a valid
+# password; with two units more, a text that was cut is still too long for the rule.
 UTF16_UNITS = 2
 
 
@@ -30,9 +30,8 @@ UTF16_UNITS = 2
 class Field:
     """One field of the tab: its form `name`, its `label`, and the rule for each way of signing in.
 
-    `by_sign_in` maps a sign-in of `SIGN_INS` to the rule that holds then. `secret` is never shown or stored in the clear.
-    `help` is the rule in words, for the page and the README; `rules` are listed after it and ticked off while one types.
-    `advanced` stands behind "Advanced".
+    `by_sign_in` maps each of `SIGN_INS` to its rule. A `secret` is never shown or stored in the clear. `help` is the rule in words;
+    the page lists `rules` after it and ticks them off during typing. `advanced` fields are under "Advanced".
     """
 
     name: str
@@ -51,17 +50,17 @@ class Field:
 
     @property
     def maxlength(self) -> int:
-        """UTF-16 units that the page lets a person type: never fewer than the rule allows."""
+        """UTF-16 units that the page accepts; never fewer than the rule does."""
         return UTF16_UNITS * self.maximum + UTF16_UNITS
 
 
 def always(rule: Rule) -> dict[str, Rule]:
-    """The same rule for every way of signing in."""
+    """Return the same rule for each sign-in."""
     return dict.fromkeys(SIGN_INS, rule)
 
 
 def one_of(choices: tuple[str, ...]) -> Rule:
-    """A rule for a choice: an empty or absent one is the default, which stands first."""
+    """Return the rule of a choice; an empty text is the default, which is the first."""
 
     def rule(text: str) -> str | Invalid:
         value = text or choices[0]
@@ -145,10 +144,10 @@ FIELDS = (
     ),
 )
 BY_NAME = {field.name: field for field in FIELDS}
-# What the maker may lock to its default in device.toml.
+# The fields that the maker can lock to their default in device.toml.
 LOCKABLE = tuple(field.name for field in FIELDS if field.choices)
-# What a stored password belongs to. If one of them changes, the password must be typed again: a new server
-# must never be handed the password of the old one ("pass-back").
+# The fields that a stored password is bound to. If one changes, the password must be typed again: a new server must never
+# receive the password of the old one ("pass-back").
 BOUND_TO = ("host", "port", "account", "security")
 
 TYPE_AGAIN_HINT = "Type it again: the server, port, account or connection security changed."
@@ -160,7 +159,7 @@ CLEAR_TEXT_HINT = "A login without TLS would send the password in the clear."
 
 @dataclass(frozen=True)
 class SmtpSettings:
-    """Valid settings of the SMTP tab; `sealed` is the password as `seal` closed it, None for a relay without login."""
+    """Valid settings of the SMTP tab; `sealed` is the sealed password, None for a relay without login."""
 
     host: str
     port: int
@@ -173,32 +172,32 @@ class SmtpSettings:
 
     @property
     def connection(self) -> str:
-        """How a session is protected: ``tls``, ``starttls`` or ``none``; `auto` is decided by the port."""
+        """How a session is protected: ``tls``, ``starttls`` or ``none``; for `auto` the port decides."""
         if self.security != "auto":
             return self.security
         return "tls" if self.port == IMPLICIT_TLS_PORT else "starttls"
 
     @property
     def mail_from(self) -> str:
-        """The address that mail is sent from (RFC 5321, MAIL FROM; RFC 5322, From)."""
+        """The sender address (RFC 5321, MAIL FROM; RFC 5322, From)."""
         return self.from_address or self.account
 
     @property
     def default_recipient(self) -> str:
-        """Where mail goes while no recipient is listed: the account, or the from address if that is no address."""
+        """The recipient while none is listed: the account, or the from address if the account is no address."""
         return self.account if isinstance(rules.address(self.account), str) else self.mail_from
 
     @property
     def bound_to(self) -> tuple[str, ...]:
-        """What the password was typed for, in the order of `BOUND_TO`."""
+        """The values that the password is bound to, in the order of `BOUND_TO`."""
         return tuple(str(getattr(self, name)) for name in BOUND_TO)
 
 
 @dataclass(frozen=True)
 class ParsedForm:
-    """A form that was read: `settings` when every rule holds, else None and what is `broken`, by field name.
+    """The result of `parse`: `settings` when every rule holds, else None and the `broken` rules by field name.
 
-    `password` is what was typed and is still to be sealed; None keeps the stored one (or there is none to keep).
+    `password` is the typed password, to be sealed; None: the stored one is kept, or there is none.
     """
 
     settings: SmtpSettings | None
@@ -207,10 +206,9 @@ class ParsedForm:
 
 
 def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozenset[str] = frozenset()) -> ParsedForm:
-    """Read a form: every field by its rule, every broken one reported. A missing field is an empty one.
+    """Read a form: apply each field's rule and report every broken one. A missing field is empty.
 
-    `current` are the settings that stand now, whose password a blank one keeps; `locked` the names that the maker
-    fixed to their defaults.
+    A blank password keeps that of the `current` settings; `locked` are the fields that the maker locked to their defaults.
     """
     sign_in = _sign_in(form, locked)
     values = {each.name: each.by_sign_in[sign_in](form.get(each.name, "")) for each in FIELDS}
@@ -229,30 +227,30 @@ def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozens
     return ParsedForm(SmtpSettings(**values, sealed=kept), {}, typed or None)
 
 
-def recheck(values: Mapping[str, Any]) -> SmtpSettings | str:
-    """Stored values by the same rules again: the settings, or one line that says which field breaks its rule.
+def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
+    """Apply the rules to stored values; return the settings, or a message that names the field with the broken rule.
 
-    `values` holds every field but the secret ones, and `sealed`. A stored value must be what its rule makes of it.
+    `values` has each field without the secret ones, and `sealed`. A stored value must equal the result of its rule.
     """
     sign_in = values.get("sign_in")
     if sign_in not in SIGN_INS:
-        return "sign_in is none of the choices"
+        return Message("sign_in is none of the choices")
     for each in FIELDS:
         value = values.get(each.name, "")
         if not each.secret and _made(each, str(value), sign_in, values) != value:
-            return f"{each.name} breaks its rule"
+            return Message("{name} breaks its rule", name=each.name)
     settings = SmtpSettings(**values)
     if not isinstance(settings.sealed, str | None):
-        return "the sealed password is no text"
+        return Message("the sealed password is no text")
     if (settings.sealed is None) != (sign_in == "none"):
-        return "the password is missing" if settings.sealed is None else "a password is kept without a login"
+        return Message("the password is missing" if settings.sealed is None else "a password is kept without a login")
     if _clear_text_login(values, sign_in):
-        return "security none with a login"
+        return Message("security none with a login")
     return settings
 
 
 def _sign_in(form: Mapping[str, str], locked: frozenset[str]) -> str:
-    # A sign-in that is not in the list is itself reported; the others are then read by the manual's rules.
+    # An unknown sign-in is reported itself; the other fields are then read by the manual's rules.
     chosen = form.get("sign_in", "")
     return chosen if chosen in SIGN_INS and "sign_in" not in locked else SIGN_INS[0]
 
@@ -263,7 +261,7 @@ def _locked(name: str, text: str) -> str | Invalid:
 
 
 def _made(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> Any:
-    if each.name == "from_address":  # what it may be hangs on the account, as in a form
+    if each.name == "from_address":  # its rule depends on the account
         return _from_address(text, sign_in, values["account"])
     return each.by_sign_in[sign_in](text)
 
@@ -271,7 +269,7 @@ def _made(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> An
 def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Invalid:
     if sign_in == "manual":
         return ""
-    if text.strip() or rules.has_control(text):  # str.strip() alone would take a CR LF for an empty field
+    if text.strip() or rules.has_control(text):  # str.strip() alone would make a CR LF an empty field
         return rules.from_address(text)
     if isinstance(account, Invalid):
         return ""
@@ -285,7 +283,7 @@ def _clear_text_login(values: Mapping[str, Any], sign_in: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this text can only mean the device itself: ``localhost``, 127.0.0.0/8 or ::1, with or without brackets."""
+    """Return whether a host is the device itself: ``localhost``, 127.0.0.0/8 or ::1, with or without brackets."""
     if host.lower() == "localhost":
         return True
     try:

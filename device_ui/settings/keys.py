@@ -1,11 +1,11 @@
-"""The mail hook's key pair as files: the private half for the hook alone, the public half for everybody.
+"""The files of the mail hook's key pair: only the hook can open the private key; every user can read the public one.
 
-The hook makes the pair when it starts for the first time; two devices from one image never share one. A key file that
-is damaged is set aside and a new pair made: what was sealed to the old one must be typed again, and the page says so.
+The hook makes the pair at its first start, so two devices from one image never share one. A damaged key file is quarantined and a
+new pair made; the page then asks for the password again.
 
-The private file tells both halves of a pair: to work out the public one takes `cryptography`, which is 7 MiB that a hook
-without mail does not need. While a pair is being rotated the private file holds the pair before, too, and the public file tells its id: what is
-sealed to either opens.
+The private file has both halves of a pair: to derive the public one needs `cryptography`, 7 MiB that a hook without mail does not
+load. During a rotation the private file also has the previous pair, and the public file its id: a password sealed to either
+opens.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from device_ui.storage import files, toml_file
 PRIVATE_COMMENT = "device-ui: the private key of the mail hook. Whoever has it can read the mail password."
 PUBLIC_COMMENT = "device-ui: the public key that mail passwords are sealed to."
 CURRENT, BEFORE = "x25519", "x25519_before"
-# Of the private file: the public half of each. Files of before have none.
+# The public halves in the private file; files of older versions have none.
 PUBLIC = {CURRENT: "public", BEFORE: "public_before"}
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """The private key, 32 bytes, and what follows from it. `known` is its public half where that is told."""
+    """The private key, 32 bytes. `known` is its public half, if the file has it."""
 
     private: bytes
     known: bytes = field(default=b"", compare=False)
@@ -43,18 +43,18 @@ class KeyPair:
 
     @property
     def id(self) -> str:
-        """The pair's name, 16 hexadecimal digits."""
+        """The id of the pair, 16 hexadecimal digits."""
         return seal.key_id(self.public)
 
 
 def load_pair(private_path: Path, public_path: Path, *, is_credential: bool = False) -> KeyPair:
-    """The hook's pair; makes it when there is none. Raises `NotStored`, `NotReadable`.
+    """Return the hook's pair; make it when there is none. Raises `NotStored`, `NotReadable`.
 
-    A credential is systemd's and is never written: a damaged one is left to whoever made it (`Damaged`), since what
-    is sealed to it would be lost with another key.
+    A credential belongs to systemd and is never written. A damaged one raises `Damaged`: with a new key, the passwords sealed
+    to it would be lost.
 
-    The private key is on flash before the public one is shown: a password is never sealed to a key that a power cut
-    can take away.
+    The private key is on flash before the public one is published, so no password is sealed to a key that a power cut can
+    remove.
     """
     if is_credential:
         pairs = load_pairs(private_path)
@@ -63,14 +63,14 @@ def load_pair(private_path: Path, public_path: Path, *, is_credential: bool = Fa
     pairs = _stored_pairs(private_path)
     if not pairs:
         pairs = [KeyPair(seal.new_private_key())]
-    # A pair that was there is stored again, which writes nothing: a hook that died may have left it in the cache only.
+    # A pair that exists is stored again, which writes nothing: a hook that ended may have left it in the cache only.
     _store_private(private_path, pairs)
     _store_public(public_path, pairs)
     return pairs[0]
 
 
 def load_public(path: Path) -> bytes:
-    """The public key, 32 bytes. Raises `NoKey` when the hook made none yet, `Damaged`, `NotReadable`."""
+    """Return the public key, 32 bytes. Raises `NoKey` before the hook has made it, `Damaged`, `NotReadable`."""
     values = _values(path)
     if values is None:
         raise NoKey
@@ -78,26 +78,26 @@ def load_public(path: Path) -> bytes:
 
 
 def public_ids(path: Path) -> frozenset[str]:
-    """The ids of the keys whose sealed texts can be opened. Raises as `load_public` does."""
+    """Return the ids of the keys that open a sealed password. Raises as `load_public` does."""
     raw = files.read(path)
     if raw is None:
         raise NoKey
     return _ids(path, raw)
 
 
-@lru_cache(maxsize=1)  # of the public file: no private key is kept
+@lru_cache(maxsize=1)  # of the public file: no private key is cached
 def _ids(path: Path, raw: bytes) -> frozenset[str]:
-    values = _said(path, raw)
+    values = _decoded(path, raw)
     return frozenset({seal.key_id(_key(path, values[CURRENT])), *([values[BEFORE]] if BEFORE in values else [])})
 
 
 def load_private(path: Path) -> KeyPair:
-    """The pair of a private key file that must be there. Raises `NoKey`, `Damaged`, `NotReadable`."""
+    """Return the pair of a private key file. Raises `NoKey` when there is none, `Damaged`, `NotReadable`."""
     return load_pairs(path)[0]
 
 
 def load_pairs(path: Path) -> list[KeyPair]:
-    """The pair, and the one before it while that is being rotated. Raises `NoKey`, `Damaged`, `NotReadable`."""
+    """Return the pair and, during a rotation, the previous one. Raises `NoKey`, `Damaged`, `NotReadable`."""
     values = _values(path)
     if values is None:
         raise NoKey
@@ -109,7 +109,7 @@ def load_pairs(path: Path) -> list[KeyPair]:
 
 
 def load_opening(path: Path, sealed: str) -> KeyPair:
-    """The pair that a sealed text was made for, else the pair that stands. Raises as `load_private` does."""
+    """Return the pair that a text was sealed to, else the present pair. Raises as `load_private` does."""
     pairs = load_pairs(path)
     return next((pair for pair in pairs if pair.id == seal.sealed_for(sealed)), pairs[0])
 
@@ -125,8 +125,8 @@ def load_password(path: Path, settings: SmtpSettings) -> str:
 def open_password(settings: SmtpSettings, pair: KeyPair) -> str:
     """Unseal the password of settings that have one, and check it by its field's rule. Raises `NoKey`, `CannotOpen`.
 
-    The public key is everybody's: anyone can seal any text, of several lines, too. One that was typed by the manual's rule is
-    kept for every sign-in (`smtp.parse`), although a provider's rule allows fewer characters.
+    Any user has the public key and can seal any text, also one of several lines. A password that satisfies the manual's rule is
+    kept for every sign-in (`fields.parse`), although a provider's rule allows fewer characters.
     """
     password = seal.unseal(settings.sealed or "", pair.private, settings.bound_to)
     by_sign_in = BY_NAME["password"].by_sign_in
@@ -136,9 +136,9 @@ def open_password(settings: SmtpSettings, pair: KeyPair) -> str:
 
 
 def begin_rotation(private_path: Path, public_path: Path) -> None:
-    """Make a new pair, with the one that stands kept beside it. Raises `NoKey`, `Damaged`, `NotStored`, `NotReadable`.
+    """Make a new pair and keep the present one as the previous. Raises `NoKey`, `Damaged`, `NotStored`, `NotReadable`.
 
-    A rotation that was begun before is gone on with, so that there are never three.
+    A rotation that has begun is continued, so that there are never three pairs.
     """
     pairs = load_pairs(private_path)
     if len(pairs) == 1:
@@ -148,9 +148,9 @@ def begin_rotation(private_path: Path, public_path: Path) -> None:
 
 
 def end_rotation(private_path: Path, public_path: Path) -> None:
-    """Forget the pair before; nothing must be sealed to it any more. Raises as `begin_rotation` does."""
+    """Remove the previous pair, to which no password may be sealed any more. Raises as `begin_rotation` does."""
     pairs = load_pairs(private_path)[:1]
-    # The private half goes last: while the public file tells of it, it is there.
+    # The private file is last: while the public file has the id, the key is there.
     _store_public(public_path, pairs)
     _store_private(private_path, pairs)
 
@@ -173,16 +173,16 @@ def _stored_pairs(path: Path) -> list[KeyPair]:
     except NoKey:
         return []
     except Damaged:
-        files.set_aside(path)
+        files.quarantine(path)
         return []
 
 
 def _values(path: Path) -> dict[str, str] | None:
     raw = files.read(path)
-    return None if raw is None else _said(path, raw)
+    return None if raw is None else _decoded(path, raw)
 
 
-def _said(path: Path, raw: bytes) -> dict[str, str]:
+def _decoded(path: Path, raw: bytes) -> dict[str, str]:
     try:
         values = {name: str(value) for name, value in toml_file.decode(raw).items()}
         if not {CURRENT} <= set(values) <= {CURRENT, BEFORE, *PUBLIC.values()}:

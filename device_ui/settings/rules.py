@@ -1,8 +1,8 @@
-"""Turn a text into a value, or into the exact sentence that says why not.
+"""The rules of the fields: turn a typed text into a value, or into the sentence of the broken rule.
 
-The manual (manual/smtp-tab.txt) is the source of every rule and of the six sentences, capitals and full stops
-included. Where it leaves a point open, the decision is one named constant here with its reason beside it.
-Every rule takes the text as it was typed and returns the value or a `Invalid`; it does no I/O and never raises.
+The manual (manual/smtp-tab.txt) is the source of each rule and of the six sentences, to the letter. Where it leaves a point
+open, the decision is a constant with its reason. A rule takes the text as it was typed and returns the value or an `Invalid`;
+it does no I/O and never raises.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+
+from device_ui.errors import Message, Text
 
 # The manual's six sentences, to the letter.
 HOST_SENTENCE = "Please enter an SMTP host within 100 characters."
@@ -19,28 +21,28 @@ ACCOUNT_SENTENCE = "Please enter an SMTP account address in email format."
 PASSWORD_LENGTH_SENTENCE = "The SMTP account password does not meet the rules."
 PASSWORD_SENTENCE = "SMTP account password does not meet the rules."
 
-# Ours, for the choices that the manual does not know.
+# For the choices that the manual does not have.
 FROM_ADDRESS_SENTENCE = "Please enter a from address in email format."
 CHOICE_SENTENCE = "Please choose one of the values listed."
 
-# "Characters" are Unicode code points after stripping: what a person counts, and what len() counts.
+# "Characters" are Unicode code points after stripping, as a person and len() count them.
 TEXT_MAXIMUM = 100
 PORT_MAXIMUM = 49151
-# Five digits are enough for any port; a longer text can only be an attempt on the parser.
+# Five digits are enough for any port; a longer text could only cost the parser time.
 PORT_PATTERN = re.compile(r"[0-9]{1,5}")
-# A provider's credentials follow the provider's rules, not the manual's; 256 holds every API key we know of.
+# A provider's credentials follow the provider's rules, not the manual's; 256 is more than the longest known API key.
 PROVIDER_MAXIMUM = 256
 
 # The manual lists exactly these for `aaa`: no dot, no hyphen, no asterisk.
 LOCAL_PART = r"[A-Za-z0-9!#$%&'+/=^_`{|}~?]+"
-# An address that mail is sent from may be dotted, as providers' addresses are.
+# A from address may have dots, as the addresses of providers do.
 DOTTED_LOCAL_PART = r"[A-Za-z0-9!#$%&'+/=^_`{|}~?.-]+"
 # Two labels or more, so that user@mail.example.co.kr passes; single dots.
 DOMAIN = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 ACCOUNT_PATTERN = re.compile(f"{LOCAL_PART}@{DOMAIN}")
 ADDRESS_PATTERN = re.compile(f"{DOTTED_LOCAL_PART}@{DOMAIN}")
 
-# Three neighbours make a sequence: two ("we", "12") are in half of all words and numbers.
+# Three neighbours are a sequence: two ("we", "12") are in half of all words and numbers.
 SEQUENCE_LENGTH = 3
 # Rows of the US keyboard, the same keys with shift, the alphabet and the digits; each is read both ways.
 SEQUENCES = (
@@ -55,16 +57,16 @@ SEQUENCES = (
     "abcdefghijklmnopqrstuvwxyz",
     "0123456789",
 )
-# Without case, and only for A to Z: str.lower() turns some other letters into these (the Kelvin sign into k).
+# Without case, for A to Z only: str.lower() maps other letters to these, too (the Kelvin sign to k).
 LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
 @dataclass(frozen=True)
 class Invalid:
-    """A rule that does not hold: the exact `sentence`, and `hints` that name the rule and never quote a secret."""
+    """A broken rule: its exact `sentence`, and `hints` that name the rule and never quote a secret."""
 
-    sentence: str
-    hints: tuple[str, ...] = ()
+    sentence: Text
+    hints: tuple[Text, ...] = ()
 
 
 INVISIBLE_HINT = "It holds a character that cannot be seen, perhaps from copying: please type it."
@@ -133,12 +135,12 @@ def account(text: str) -> str | Invalid:
 
 
 def address(text: str) -> str | Invalid:
-    """An account rule whose local part may also hold dots and hyphens: for mail that nobody logs in to send."""
+    """The account rule with dots and hyphens in the local part too: for a relay without login."""
     return _matching(text, ADDRESS_PATTERN, ACCOUNT_SENTENCE)
 
 
 def from_address(text: str) -> str | Invalid:
-    """The same address, for the field that says what mail is sent from."""
+    """The rule of the from address: the same address with its own sentence."""
     return _matching(text, ADDRESS_PATTERN, FROM_ADDRESS_SENTENCE)
 
 
@@ -153,7 +155,7 @@ def provider_account(text: str) -> str | Invalid:
 def password(text: str) -> str | Invalid:
     """The manual's password: 10 to 20 characters, four kinds, nothing repeated, nothing sequential.
 
-    Length is looked at first and has the sentence with "The"; the rules share the one without.
+    A wrong length has the sentence with "The"; the other rules share the one without.
     """
     length, *others = PASSWORD_RULES
     if not length.holds(text):
@@ -163,27 +165,29 @@ def password(text: str) -> str | Invalid:
 
 
 def provider_password(text: str) -> str | Invalid:
-    """A password issued by a mail provider: 1 to 256 printable characters, taken as they are."""
+    """A password issued by a mail provider: 1 to 256 printable characters, unchanged."""
     if not 1 <= len(text) <= PROVIDER_MAXIMUM:
-        return Invalid(PASSWORD_LENGTH_SENTENCE, (f"It must have 1 to {PROVIDER_MAXIMUM} characters.",))
+        return Invalid(
+            PASSWORD_LENGTH_SENTENCE, (Message("It must have 1 to {maximum} characters.", maximum=PROVIDER_MAXIMUM),)
+        )
     return text if text.isprintable() else Invalid(PASSWORD_SENTENCE, (INVISIBLE_HINT,))
 
 
 def no_password(_text: str) -> str:
-    """For a relay that asks for no login: whatever was typed is forgotten."""
+    """The rule for a relay without login: drop the typed text."""
     return ""
 
 
 def has_control(text: str) -> bool:
-    """Whether a character of category Cc is there: CR, LF, NUL, tab and their like.
+    """Return whether a text has a control character (Cc: CR, LF, NUL, tab) or a lone surrogate (Cs), which is no character.
 
-    In a field they can only be an attack on a header or a file; a lone surrogate (Cs) is no character at all.
+    In a field they can only be an attack on a header or a file.
     """
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 def _stripped(text: str) -> str | None:
-    # Control characters are looked for first, at the very ends too: str.strip() would hide a trailing CR LF.
+    # Before stripping: str.strip() would hide a trailing CR LF.
     return None if has_control(text) else text.strip()
 
 
@@ -198,7 +202,7 @@ def _matching(text: str, pattern: re.Pattern[str], sentence: str) -> str | Inval
 
 
 def is_sequential(text: str) -> bool:
-    """Whether three neighbours of one row of `SEQUENCES` stand in a row, forwards or backwards, without case."""
+    """Return whether a text has three neighbours of a row of `SEQUENCES`, forwards or backwards, without case."""
     lowered = text.translate(LOWER)
     runs = [lowered[start : start + SEQUENCE_LENGTH] for start in range(len(lowered) - SEQUENCE_LENGTH + 1)]
     return any(run in row or run[::-1] in row for run in runs for row in SEQUENCES)

@@ -1,8 +1,8 @@
-"""Close a password so that only the mail hook opens it, and only for the server it was typed for.
+"""Seal a password so that only the mail hook can open it, and only for the server it was typed for.
 
-HPKE (RFC 9180), base mode: X25519, HKDF-SHA256, ChaCha20-Poly1305. `info` names the purpose and what the password is
-bound to, so that sealed bytes moved to another server open for nobody. The sealed text carries the key's id, so that
-keys can be rotated. `cryptography` is imported only when a password is sealed or opened: it costs 7 MiB.
+HPKE (RFC 9180), base mode: X25519, HKDF-SHA256, ChaCha20-Poly1305. `info` has the purpose and the values that the password is
+bound to, so sealed bytes that were moved to a different server do not open. The sealed text has the id of the key, so that keys
+can be rotated. `cryptography`, 7 MiB, is imported only to seal or open.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ if TYPE_CHECKING:
 PURPOSE = "device-ui smtp password 1"
 # Version, key's id, HPKE's enc || ciphertext in base64url without padding.
 SEALED_PATTERN = re.compile(r"hpke1\.([0-9a-f]{16})\.([A-Za-z0-9_-]{64,4096})")
-# Blocks that the password is padded to: the sealed text tells its length to nobody.
+# The password is padded to blocks of so many bytes, so the sealed text does not reveal its length.
 PADDING = 128
 KEY_BYTES = 32
 
 
 def new_private_key() -> bytes:
-    """A fresh X25519 private key: 32 bytes of the system's generator, which blocks until it has entropy."""
+    """Return a new X25519 private key: 32 bytes of the system's generator, which blocks until it has entropy."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     return X25519PrivateKey.generate().private_bytes_raw()
 
 
 def public_key(private: bytes) -> bytes:
-    """The public half: 32 bytes."""
+    """Return the public key of a private one: 32 bytes."""
     return _private_key(private).public_key().public_bytes_raw()
 
 
 def key_id(public: bytes) -> str:
-    """The name of a key pair: 16 hexadecimal digits of the public key's SHA-256."""
+    """Return the id of a key pair: 16 hexadecimal digits of the SHA-256 of its public key."""
     return sha256(public).hexdigest()[:16]
 
 
 def sealed_for(sealed: str) -> str | None:
-    """The id of the key that a sealed text was made for, None when it is no sealed text."""
+    """Return the id of the key that a text was sealed to, None when it is no sealed text."""
     match = SEALED_PATTERN.fullmatch(sealed)
     return match and match[1]
 
 
 def seal(password: str, public: bytes, bound_to: Sequence[str]) -> str:
-    """Close a password with the hook's public key for `bound_to` (host, port, account, security)."""
+    """Seal a password with the hook's public key for `bound_to` (host, port, account, security)."""
     ciphertext = _suite().encrypt(_padded(password), _public_key(public), info=_info(bound_to))
     return f"hpke1.{key_id(public)}.{_encoded(ciphertext)}"
 
 
 def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
-    """The password. Raises `NoKey` when it was sealed to another key, `CannotOpen` when it does not open."""
+    """Return the password. Raises `NoKey` when it was sealed to a different key, `CannotOpen` when it does not open."""
     import base64
 
     from cryptography.exceptions import InvalidTag
@@ -69,15 +69,15 @@ def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
         raise NoKey(match[1])
     try:
         ciphertext = base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4))
-        if _encoded(ciphertext) != match[2]:  # the last character has bits that nobody reads (RFC 4648, 3.5)
+        if _encoded(ciphertext) != match[2]:  # the last character has unused bits (RFC 4648, 3.5)
             raise ValueError
         return _unpadded(_suite().decrypt(ciphertext, _private_key(private), info=_info(bound_to)))
     except (InvalidTag, ValueError) as error:
-        # The library says the same for a changed byte and for another server, and so do we.
+        # The library does not distinguish a changed byte from a different server.
         raise CannotOpen("it was typed for another server, or its bytes have changed") from error
 
 
-# The public ways to a key load the modules of every other algorithm, 1 MiB, and then call these two.
+# The public functions load the modules of every algorithm, 1 MiB, and then call these two.
 
 
 def _public_key(raw: bytes) -> X25519PublicKey:
@@ -115,7 +115,7 @@ def _encoded(ciphertext: bytes) -> str:
 
 
 def _info(bound_to: Sequence[str]) -> bytes:
-    # JSON keeps the parts apart: ("a", "b:1") and ("a:b", "1") must not read alike.
+    # JSON keeps the parts apart: ("a", "b:1") and ("a:b", "1") must differ.
     return json.dumps([PURPOSE, *bound_to]).encode()
 
 

@@ -1,7 +1,7 @@
-"""The settings and their file, revision by revision.
+"""The settings files and their revisions.
 
-A revision is the SHA-256 of the file: two people who save at once hold different ones, and a file that was put back
-from a backup is a revision of its own without anybody counting. ``""`` is the revision of no settings.
+A revision is the SHA-256 of a file, so two pages that save at once hold different ones, and a file restored from a backup has its
+own without a counter. ``""`` is the revision when there is no file.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from device_ui.errors import Conflict, Damaged, NotStored
-from device_ui.settings.fields import FIELDS, SmtpSettings, recheck
+from device_ui.errors import Conflict, Damaged, Message, NotStored
+from device_ui.settings.fields import FIELDS, SmtpSettings, validate_stored
 from device_ui.settings.recipients import Recipients, from_values, to_values
 from device_ui.storage import files, toml_file
 from device_ui.storage.sha256 import sha256
@@ -29,20 +29,20 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class Stored(Generic[Content]):
-    """What stands on flash: `settings` (None: none yet), their `revision`, and the last file that was set aside.
+    """The content of a settings file: `settings` (None: none yet) and their `revision`.
 
-    `damaged` is that file's path while no settings stand; it is what the page must tell. `stays`: it could not be set aside,
-    and `revision` is its own.
+    While there are no settings, `damaged` is the path of the last damaged file, which the page must report. With
+    `quarantine_failed` that file is still in its place, and `revision` is its own.
     """
 
     settings: Content | None
     revision: str
     damaged: Path | None = None
-    stays: bool = False
+    quarantine_failed: bool = False
 
 
 class RecordStore(Generic[Content]):
-    """One file of settings. `encode` makes its bytes; `decode` makes the content of its values, or says what is wrong.
+    """One settings file. `encode` returns its bytes; `decode` returns the content of its values, or the error.
 
     Only the web process and the console write it.
     """
@@ -51,31 +51,31 @@ class RecordStore(Generic[Content]):
         self,
         path: Path,
         encode: Callable[[Content], bytes],
-        decode: Callable[[dict[str, toml_file.Value]], Content | str],
+        decode: Callable[[dict[str, toml_file.Value]], Content | Message],
     ) -> None:
         self.path, self._encode, self._from_values = path, encode, decode
-        # The bytes that were read last, and what they say.
+        # The bytes that were read last, and their content.
         self._known: tuple[bytes, Stored[Content]] | None = None
 
     def read(self) -> tuple[Content | None, str]:
-        """Settings and revision as they stand. Raises `Damaged`, `NotReadable`; changes nothing on flash."""
-        found = self._standing()
-        return found.settings, found.revision
+        """Return the present settings and their revision. Raises `Damaged`, `NotReadable`; writes nothing."""
+        stored = self._read()
+        return stored.settings, stored.revision
 
     def load(self) -> Stored[Content]:
-        """The same for the owner of the file: a damaged one is set aside, kept and told. Raises `NotReadable`."""
+        """Return the content of the file and quarantine a damaged one; for its owner. Raises `NotReadable`."""
         try:
-            found = self._standing()
+            stored = self._read()
         except Damaged as damage:
             with contextlib.suppress(NotStored):  # a read-only or failing flash
-                return Stored(None, "", files.set_aside(damage.path))
-            return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, stays=True)
-        if found.settings is not None:
-            return found
-        kept = files.set_aside_files(self.path)
-        return Stored(None, found.revision, kept[-1] if kept else None)
+                return Stored(None, "", files.quarantine(damage.path))
+            return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, quarantine_failed=True)
+        if stored.settings is not None:
+            return stored
+        quarantined = files.quarantined_files(self.path)
+        return Stored(None, stored.revision, quarantined[-1] if quarantined else None)
 
-    def _standing(self) -> Stored[Content]:
+    def _read(self) -> Stored[Content]:
         raw, known = files.read(self.path), self._known
         if raw is None:
             return Stored(None, _revision(raw))
@@ -83,31 +83,29 @@ class RecordStore(Generic[Content]):
             known = self._known = raw, Stored(self._decode(raw), _revision(raw))
         return known[1]
 
-    def save(self, settings: Content, revision: str) -> bool:
-        """Put `settings` on flash if `revision` still stands; whether anything had to be written.
+    def save(self, settings: Content, revision: str) -> str:
+        """Put `settings` on flash if `revision` is still the present one; return their own revision.
 
-        What is damaged is set aside first, and nothing is written where it cannot be. Raises `Conflict` when somebody else
-        saved since, `NotStored`, `NotReadable`.
+        A damaged file is quarantined first; if that fails, nothing is written. Raises `Conflict` after a change by a
+        different writer, `NotStored`, `NotReadable`.
         """
 
-        def still_stands(raw: bytes | None) -> None:
-            standing = _revision(raw)
-            if standing != revision:
-                raise Conflict(standing)
+        def is_unchanged(raw: bytes | None) -> None:
+            present = _revision(raw)
+            if present != revision:
+                raise Conflict(present)
 
         if revision and revision == self._damaged_revision():
-            files.set_aside(self.path, still_stands)
+            files.quarantine(self.path, is_unchanged)
             revision = ""
-        return files.replace(self.path, self._encode(settings), agree=still_stands)
-
-    def revision_of(self, settings: Content) -> str:
-        """The revision that these settings have once they are stored."""
-        return _revision(self._encode(settings))
+        content = self._encode(settings)
+        files.replace(self.path, content, precondition=is_unchanged)
+        return _revision(content)
 
     def _damaged_revision(self) -> str:
-        """The revision of a damaged file, ``""`` when none stands."""
+        """Return the revision of a damaged file, ``""`` when the file is not damaged."""
         try:
-            self._standing()
+            self._read()
         except Damaged:
             return _revision(files.read_damaged(self.path))
         return ""
@@ -118,32 +116,34 @@ class RecordStore(Generic[Content]):
         except ValueError as error:
             raise Damaged(self.path, str(error)) from error
         content = self._from_values(values)
-        if isinstance(content, str):
+        if isinstance(content, Message):
             raise Damaged(self.path, content)
         return content
 
 
 class Store(RecordStore[SmtpSettings]):
-    """The SMTP tab's file."""
+    """The file of the SMTP tab."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encode, decode)
 
 
 class RecipientStore(RecordStore[Recipients]):
-    """The file of the list of recipients, beside it."""
+    """The file of the list of recipients."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, lambda listed: toml_file.encode(RECIPIENTS_COMMENT, to_values(listed)), from_values)
+        super().__init__(
+            path, lambda recipients: toml_file.encode(RECIPIENTS_COMMENT, to_values(recipients)), from_values
+        )
 
 
-def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | str:
-    """The settings of a file's values, by the same rules again; or one line that says what is wrong."""
-    return recheck(values) if set(values) <= set(NAMES) else "it holds a name that is no field"
+def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | Message:
+    """Return the settings of a file's values, validated by the rules of the tab; or the error."""
+    return validate_stored(values) if set(values) <= set(NAMES) else Message("it holds a name that is no field")
 
 
 def encode(settings: SmtpSettings) -> bytes:
-    """The settings file's bytes; a relay without login has no `sealed` line."""
+    """Return the bytes of the file of the SMTP tab; a relay without login has no `sealed` line."""
     values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
     return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
 

@@ -1,14 +1,14 @@
 """The only writer of files: after a power cut at any instant there is the old file or the new one, whole.
 
-The order is the one that a power cut allows: write a new file beside the old, fsync it, rename it over the old one,
-fsync the folder. Every call that can fail is looked at. A failed fsync is never asked again on the same descriptor:
-Linux reports a lost page once and then calls it clean.
+The order of a write: write a new file beside the old one, fsync it, rename it over the old one, fsync the folder. The result of
+each call is checked. A failed fsync is not repeated on the same descriptor: Linux reports a lost page once and then marks it
+clean.
 
-Writers of one user take turns by a lock on a folder that no other user can open: the file's own, or the one that `LOCKS`
-names. Any program can hold a lock on what it can open, so no other folder is locked, and root waits for no other user.
-Writers without a common lock do not lose each other's work either. Each makes its new file first, then reads the old one
-again, renames, and removes the new files of all others: what another was about to put over this version is gone, and its
-rename fails. Then each looks whether its own file stands. A writer that was overtaken begins again with what stands now.
+Writers of one user exclude each other by a lock on a folder that no other user can open: the file's own, or the one in `LOCKS`.
+Any program can hold a lock on a folder that it can open, so no other folder is locked, and root waits for no other user.
+Writers without a common lock do not lose each other's work either. Each makes its new file first, then reads the old one again,
+renames, and removes the new files of all other writers, so that the rename of a slower writer fails. Then it checks that its own
+file is in place. A writer that was overtaken starts again with the present file.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pathlib import Path
 
 from device_ui.errors import Damaged, DeviceUIError, NotReadable, NotStored
 
-# Files whose last replacement failed half way: their content on flash is in doubt, so that the next one writes
-# even when it reads back equal.
+# Files whose last replacement failed after the rename: their content on flash is in doubt, so the next replacement writes
+# even if the content is equal.
 _in_doubt: set[Path] = set()
 
-# The settings are 1 KiB; a file of ours that is larger than this was not written by us.
+# The settings are 1 KiB; a larger file than this was not written by this product.
 SIZE_MAXIMUM = 64 * 1024
 # Folders that other users can open → the folder beside them that only the same user can open.
 LOCKS = {"settings": "web", "public": "mail"}
-# A write takes some fsyncs, a second each on slow flash.
+# A write needs some fsyncs, a second each on slow flash.
 LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.01
 TRIES_MAXIMUM = 20
 WRONG_KIND = "it is no regular file"
@@ -42,9 +42,9 @@ OVERTAKEN = "it is changed all the time; stop device-ui-web and device-ui-mailho
 
 
 def read(path: Path) -> bytes | None:
-    """Return the file's bytes, None when there is none. At most `SIZE_MAXIMUM` + 1 of them.
+    """Return at most `SIZE_MAXIMUM` + 1 bytes of a file, None when there is none.
 
-    Raises `Damaged` for a folder, a link or anything else that is no file, and `NotReadable`.
+    Raises `Damaged` for a folder, a link or any other kind of file, and `NotReadable`.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -55,7 +55,7 @@ def read(path: Path) -> bytes | None:
             raise Damaged(path, WRONG_KIND) from error
         raise NotReadable(path, error) from error
     try:
-        # A named pipe reads as empty or as nothing at all: neither may pass for a file that is not there.
+        # A named pipe reads as empty or blocks: neither may pass for a missing file.
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Damaged(path, WRONG_KIND)
@@ -67,39 +67,41 @@ def read(path: Path) -> bytes | None:
 
 
 def read_damaged(path: Path) -> bytes | None:
-    """Return what `read` does, and no bytes for what is no file. Raises `NotReadable`."""
+    """Return the result of `read`, and no bytes for what is no regular file. Raises `NotReadable`."""
     try:
         return read(path)
     except Damaged:
         return b""
 
 
-def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[bytes | None], None] | None = None) -> bool:
+def replace(
+    path: Path, content: bytes, mode: int = 0o640, precondition: Callable[[bytes | None], None] | None = None
+) -> bool:
     """Put `content` at `path`, durably; return whether anything was written.
 
-    `agree` is called with the bytes that are replaced (None: no file; empty: something else in its place), again when other
-    writers change them meanwhile; its exception stops the replacement. Without `agree`, what is no file is set aside first.
+    `precondition` is called with the bytes that are replaced (None: no file; empty: no regular file), and again when a different
+    writer changes them; its exception stops the replacement. Without it, what is no regular file is quarantined first.
 
-    Raises `NotReadable`, or `NotStored`, and then the old file still stands, except when the folder's own fsync failed: then either
-    may be found after a power cut, the caller must not say "saved", and the next call writes again.
+    Raises `NotReadable`, or `NotStored`. The old file is then still in place, unless the fsync of the folder failed
+    (`in_doubt`): either file may be there after a power cut, and the next call writes again.
     """
     try:
         for _ in range(TRIES_MAXIMUM):
-            if not agree and _is_wrong_kind(path):
-                set_aside(path)
+            if not precondition and _is_wrong_kind(path):
+                quarantine(path)
             with _locked(path.parent) as (folder, is_held):
-                standing = read_damaged(path)
-                if agree:
-                    agree(standing)
-                if path not in _in_doubt and standing == content:
-                    # Nothing to write, but "saved" must be true of a file that somebody else put there, too.
+                present = read_damaged(path)
+                if precondition:
+                    precondition(present)
+                if path not in _in_doubt and present == content:
+                    # Nothing to write, but a file that a different writer put there must be durable, too.
                     _fsync_existing(path.name, folder)
                     os.fsync(folder)
                     return False
                 new = _new_name(path)
-                if not is_held or _is_folder(new, folder):  # a folder is none of ours, and stays
+                if not is_held or _is_folder(new, folder):  # a folder of that name is left as it is
                     new = f"{new}-{os.getpid()}-{time.monotonic_ns()}"
-                if _replaced(folder, path, new, standing, content, mode):
+                if _replaced(folder, path, new, present, content, mode):
                     return True
         raise OSError(OVERTAKEN)
     except OSError as error:
@@ -107,30 +109,30 @@ def replace(path: Path, content: bytes, mode: int = 0o640, agree: Callable[[byte
 
 
 def settle(path: Path, mode: int = 0o640) -> None:
-    """Write a file anew whose last replacement by this process is in doubt: what is built on it must not rest on a page
-    of the cache. Raises as `replace` does."""
+    """Write a file again if its last replacement by this process is in doubt, so that later files do not depend on a page of
+    the cache. Raises as `replace` does."""
     content = read(path) if path in _in_doubt else None
     if content is not None:
         replace(path, content, mode)
 
 
-def set_aside(path: Path, agree: Callable[[bytes | None], None] | None = None) -> Path:
-    """Rename what is damaged, a file or anything in its place, so that it is kept and no longer read; return its new path.
+def quarantine(path: Path, precondition: Callable[[bytes | None], None] | None = None) -> Path:
+    """Rename a damaged file, or anything in its place, so that it is kept and no longer read; return its new path.
 
-    `agree` as in `replace`. Raises `NotStored`, and `NotReadable` with `agree`.
+    `precondition` as in `replace`. Raises `NotStored`, and with `precondition` `NotReadable`.
     """
     try:
         for _ in range(TRIES_MAXIMUM):
             with _locked(path.parent) as (folder, _):
                 damaged = _identity(path.name, folder)
-                if agree:
-                    agree(read_damaged(path))
+                if precondition:
+                    precondition(read_damaged(path))
                 aside = _free_name(path)
                 os.rename(path.name, aside.name, src_dir_fd=folder, dst_dir_fd=folder)
                 if _identity(aside.name, folder) == damaged:
                     os.fsync(folder)
                     return aside
-                # Another writer was quicker: its file goes back, unless there is a newer one already.
+                # The file of a faster writer was renamed: put it back, unless there is a newer one already.
                 with contextlib.suppress(FileExistsError):
                     os.link(aside.name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
                 os.unlink(aside.name, dir_fd=folder)
@@ -139,34 +141,31 @@ def set_aside(path: Path, agree: Callable[[bytes | None], None] | None = None) -
         raise NotStored(path, error) from error
 
 
-def set_aside_files(path: Path) -> list[Path]:
-    """What `set_aside` kept of this file, oldest first; not what SQLite and people keep under names like it.
-
-    Raises `NotReadable`.
-    """
+def quarantined_files(path: Path) -> list[Path]:
+    """Return the quarantined versions of a file, oldest first; no other files with similar names. Raises `NotReadable`."""
     try:
-        return _kept(path)
+        return _quarantined(path)
     except OSError as error:
         raise NotReadable(path.parent, error) from error
 
 
 def make_folder(path: Path, mode: int, owner: tuple[int, int] = (-1, -1)) -> None:
-    """Make a folder and those above it, durably; one that is there is left as it is. Raises `NotStored`.
+    """Make a folder and its parents, durably; leave one that exists as it is. Raises `NotStored`.
 
-    `owner` (user and group) is who gets it when root makes it: the console must not lock out the processes.
+    When root makes it, it belongs to `owner` (user and group): the console must not lock out the processes.
     """
     if path.is_dir():
-        # Whoever made it may have died before its name was on flash; on a clean folder this writes nothing.
-        with contextlib.suppress(OSError), _opened(path.parent) as folder:
+        # Its maker may have ended before the name was on flash; on a clean folder this writes nothing.
+        with contextlib.suppress(OSError), open_folder(path.parent) as folder:
             os.fsync(folder)
         return
     make_folder(path.parent, 0o755)
     try:
-        with _opened(path.parent) as folder:
+        with open_folder(path.parent) as folder:
             try:
                 _make_new_folder(folder, path, mode, owner)
             except OSError:
-                if not path.is_dir():  # another process may have been quicker
+                if not path.is_dir():  # another process may have made it
                     raise
             os.fsync(folder)
     except OSError as error:
@@ -174,13 +173,13 @@ def make_folder(path: Path, mode: int, owner: tuple[int, int] = (-1, -1)) -> Non
 
 
 def _make_new_folder(parent: int, path: Path, mode: int, owner: tuple[int, int]) -> None:
-    # Under another name until owner and mode are on flash: a power cut must not leave a folder that stays shut for ever.
+    # Under a temporary name until owner and mode are on flash: a power cut must not leave a folder that no process can open.
     new = _new_name(path)
-    with contextlib.suppress(FileExistsError):  # what a power cut may have left, or another process is making
-        os.mkdir(new, mode & 0o700, dir_fd=parent)  # never open wider, not for an instant
+    with contextlib.suppress(FileExistsError):  # left by a power cut, or made by another process now
+        os.mkdir(new, mode & 0o700, dir_fd=parent)  # never wider, not for an instant
     descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=parent)
     try:
-        if not os.fstat(descriptor).st_mode & 0o077:  # a wider one any program could lock
+        if not os.fstat(descriptor).st_mode & 0o077:  # any program could lock a wider one
             _lock(descriptor)
         if path.is_dir():
             return
@@ -208,11 +207,11 @@ def _is_folder(name: str, folder: int) -> bool:
         return False
 
 
-def _replaced(folder: int, path: Path, new: str, standing: bytes | None, content: bytes, mode: int) -> bool:
-    """Return whether the file `new` took the place of `standing`; False: another writer was quicker."""
+def _replaced(folder: int, path: Path, new: str, present: bytes | None, content: bytes, mode: int) -> bool:
+    """Return whether the file `new` replaced `present`; False: a different writer was faster."""
     descriptor = _write_new(folder, new, content, mode)
     try:
-        if read_damaged(path) != standing:
+        if read_damaged(path) != present:
             os.unlink(new, dir_fd=folder)
             return False
         _in_doubt.add(path)
@@ -222,7 +221,7 @@ def _replaced(folder: int, path: Path, new: str, standing: bytes | None, content
             return False
         _fsync_renamed(path, folder)
         _in_doubt.discard(path)
-    except FileNotFoundError:  # another writer removed one of the two
+    except FileNotFoundError:  # a different writer removed one of the two
         return False
     except (OSError, DeviceUIError):
         with contextlib.suppress(OSError):
@@ -234,7 +233,7 @@ def _replaced(folder: int, path: Path, new: str, standing: bytes | None, content
 
 
 def _remove_new_files(folder: int, path: Path) -> None:
-    """Remove what others were about to put at `path`, and what power cuts have left."""
+    """Remove the new files of other writers for `path`, and those that power cuts have left."""
     for name in os.listdir(folder):
         if name.startswith(_new_name(path)):
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
@@ -254,14 +253,14 @@ def _fsync_renamed(path: Path, folder: int) -> None:
 
 
 def _write_new(folder: int, name: str, content: bytes, mode: int) -> int:
-    """Return the descriptor of the new file, which is on flash but for its name."""
+    """Return the descriptor of the new file; its content is on flash, its name may not be."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)  # what a power cut may have left
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
         _write_all(descriptor, content)
         if os.geteuid() == 0:
-            # The console is root: what it writes must belong to whoever owns the folder and has to read it.
+            # The console is root: the file must belong to the owner of the folder, who has to read it.
             owner = os.fstat(folder)
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         os.fchmod(descriptor, mode)
@@ -276,7 +275,7 @@ def _write_new(folder: int, name: str, content: bytes, mode: int) -> int:
 
 def _read_all(descriptor: int, at_once: int) -> bytes:
     content = piece = os.read(descriptor, at_once)
-    # Less than was asked for is the end of a regular file (read(2)).
+    # A short read is the end of a regular file (read(2)).
     while len(piece) == at_once and len(content) <= SIZE_MAXIMUM:
         at_once = SIZE_MAXIMUM + 1 - len(content)
         piece = os.read(descriptor, at_once)
@@ -287,13 +286,13 @@ def _read_all(descriptor: int, at_once: int) -> bytes:
 def _write_all(descriptor: int, content: bytes) -> None:
     while content:
         written = os.write(descriptor, content)
-        if not written:  # the disk takes nothing, and says nothing
+        if not written:  # the disk accepts nothing and reports no error
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         content = content[written:]
 
 
 def _fsync_existing(name: str, folder: int) -> None:
-    # Not blocking: the folder's owner may put a pipe in its place after it was read.
+    # Not blocking: the owner of the folder can put a pipe in its place after it was read.
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         os.fsync(descriptor)
@@ -304,7 +303,7 @@ def _fsync_existing(name: str, folder: int) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[tuple[int, bool]]:
     """Open a folder; yield its descriptor, and whether it is locked against other writers of this user."""
-    with _opened(path) as folder:
+    with open_folder(path) as folder:
         lock = _open_lock(path, folder)
         try:
             if lock is not None:
@@ -317,7 +316,7 @@ def _locked(path: Path) -> Iterator[tuple[int, bool]]:
 
 
 def _open_lock(path: Path, folder: int) -> int | None:
-    """Return the descriptor of the folder to lock for writing in this one; None where there is none that no other user can open."""
+    """Return the descriptor of the folder to lock; None when other users can open it."""
     try:
         lock = os.open(path.parent / LOCKS.get(path.name, path.name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -330,7 +329,7 @@ def _open_lock(path: Path, folder: int) -> int | None:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
+def open_folder(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -351,35 +350,35 @@ def _lock(descriptor: int) -> None:
 
 
 def _unlock(descriptor: int) -> None:
-    # A child that another thread forked meanwhile may still hold the descriptor: closing alone would not unlock.
+    # A child that a different thread forked may still hold the descriptor: closing alone would not unlock.
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _close(descriptor: int) -> None:
-    # Nothing is at stake any more: it was only read, or what was written is synced, or has failed already. A file
-    # that is in place must not be told as not stored.
+    # The file was only read, or its content is synced or has failed already. An error here must not report a stored file as
+    # not stored.
     with contextlib.suppress(OSError):
         os.close(descriptor)
 
 
 def _new_name(path: Path) -> str:
-    # One fixed name: a power cut can leave one such file, never a heap of them.
+    # One fixed name, so that power cuts leave one such file at most.
     return f".{path.name}.new"
 
 
 def _free_name(path: Path) -> Path:
-    number = 1 + max(map(_number, _kept(path)), default=0)
+    number = 1 + max(map(_number, _quarantined(path)), default=0)
     return path.with_name(f"{path.name}.damaged-{number}")
 
 
-def _kept(path: Path) -> list[Path]:
-    # Another user may own the folder: a name of theirs that only ends like ours is none.
-    found = path.parent.glob(f"{path.name}.damaged-*")
-    return sorted((each for each in found if each.name == f"{path.name}.damaged-{_number(each)}"), key=_number)
+def _quarantined(path: Path) -> list[Path]:
+    # A different user may own the folder: only names that `quarantine` gives count.
+    names = path.parent.glob(f"{path.name}.damaged-*")
+    return sorted((each for each in names if each.name == f"{path.name}.damaged-{_number(each)}"), key=_number)
 
 
-def _number(aside: Path) -> int:
-    """The number of a file that was set aside, 0 when `set_aside` did not give the name."""
-    number = aside.name.rpartition(".damaged-")[2]
+def _number(path: Path) -> int:
+    """Return the number of a quarantined file, 0 when `quarantine` did not give the name."""
+    number = path.name.rpartition(".damaged-")[2]
     return int(number) if re.fullmatch("[0-9]{1,9}", number) else 0

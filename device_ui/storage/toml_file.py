@@ -1,28 +1,28 @@
-"""A small text file that a person can read and a program can trust: TOML lines under a comment, a checksum last.
+"""The format of the files that only this product writes: TOML lines under a comment, a checksum last. Pure.
 
-The checksum covers every byte above it, so a flipped bit in a port number is damage and not another port. It keeps nobody from
-writing one: a file crosses from one user to another, so it is read by `_plain` alone, in linear time. `tomllib` takes the square
-of the length of some texts (26 s for 64 KiB) and reads the maker's files only, which are root's. Pure.
+The checksum covers every byte above it, so a flipped bit in a port number is damage and not a different port. It is no
+protection against an attacker: the files of one process are read by the other one's user. So they are read by a narrow reader
+in linear time. `tomllib` needs 26 s for some texts of 64 KiB, with a right checksum; it reads the maker's files only, which
+root owns.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from device_ui.storage.sha256 import sha256
 
 Value = str | int | bool
 CHECKSUM = "sha256"
-# How a value begins that `encode` wrote: a string, a number, true, false.
+# The first character of a value: a string, a number, true, false.
 VALUE_STARTS = frozenset('"-0123456789tf')
-# What every reader of TOML must take.
+# The integers that every TOML reader accepts.
 INTEGERS = range(-(2**63), 2**63)
 
 
 def encode(comment: str, values: Mapping[str, Value]) -> bytes:
-    """The file's bytes: `comment` (one line), one ``name = value`` a line, the checksum.
+    """Return the bytes of a file: `comment` (one line), one ``name = value`` a line, the checksum.
 
     A JSON string is a TOML basic string as long as control characters are escaped, which json.dumps does for all
     but DEL. Strings, whole numbers and booleans are written alike in both.
@@ -33,47 +33,28 @@ def encode(comment: str, values: Mapping[str, Value]) -> bytes:
 
 
 def decode(raw: bytes) -> dict[str, Value]:
-    """The values of a file that `encode` wrote. Raises ValueError, with one line, for anything else."""
+    """Return the values of a file that `encode` wrote. Raises ValueError, with one line, for any other."""
     body, found = _split(raw)
     if sha256(body).hexdigest() != found:
         raise ValueError("its checksum does not match")
     values = _plain(body.decode())
-    if values is None or not all(isinstance(value, Value) for value in values.values()):
+    if values is None:
         raise ValueError("it holds a line that this program does not write")
     if not all(isinstance(value, str) or value in INTEGERS for value in values.values()):
         raise ValueError("it holds a number that is too long")
     return values
 
 
-def tables(text: str) -> dict[str, Any]:
-    """Return what a TOML text of the maker's says. Raises ValueError, with one line, for anything else."""
-    found = _plain(text)
-    if found is not None:
-        return found
-    # Imported here: with `typing`, it holds 0.6 MiB, and files are seldom written otherwise than we write them.
-    import tomllib
-
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _plain(text: str) -> dict[str, Any] | None:
-    """The same for a text of comments, ``[section]`` and ``name = value`` alone, each spelt as `encode` spells it; None for
-    any other, be it right or wrong."""
-    found: dict[str, Any] = {}
-    section = found
+def _plain(text: str) -> dict[str, Value] | None:
+    """Return the values of a text of comments and ``name = value`` lines, each spelt as `encode` spells it; None for any other."""
+    found: dict[str, Value] = {}
     for line in text.split("\n"):
         name, is_value, value = line.partition(" = ")
         if not line or (line[0] == "#" and line.isprintable()):
             continue
-        if not is_value and line[0] == "[" and line[-1] == "]" and _is_name(line[1:-1]) and line[1:-1] not in found:
-            section = found[line[1:-1]] = {}
-        elif is_value and _is_name(name) and name not in section and _is_written(value):
-            section[name] = json.loads(value)
-        else:
+        if not (is_value and _is_name(name) and name not in found and _is_written(value)):
             return None
+        found[name] = json.loads(value)
     return found
 
 

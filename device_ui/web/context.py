@@ -13,7 +13,7 @@ from bottle import response
 
 from device_ui.config import Device
 from device_ui.errors import HookError
-from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, spoken
+from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, translator_for
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.web import locale, static_files
 from device_ui.web.auth.guard import Guard
@@ -95,7 +95,7 @@ class AppContext:
 
     def words(self) -> Translator:
         """The words of this request's language."""
-        return spoken(locale.code(self.device["device.language"]), self.device.folders.etc)
+        return translator_for(locale.code(self.device["device.language"]), self.device.folders.etc)
 
     def render(self, name: str, session: Session | None = None, **values: Any) -> str:
         """A page of `views/` in the layout."""
@@ -153,9 +153,9 @@ class MailPath:
 
 def mail_path(word: str, details: Mapping[str, Any], words: Translator = PLAIN) -> MailPath:
     """The hook's word for the mail path, and what it says beside it, as they are told."""
-    step, reply = words(str(details.get("step", ""))), words(str(details.get("reply", "")))
+    step, reply = words(details.get("step", "")), words(details.get("reply", ""))
     told = words(MAIL_PROBLEMS.get(word, ""), step=step, reply=reply)
     clock = words(CLOCK_WRONG, clock=details["clock"]) if details.get("clock") else ""
     removed = words(REMOVED_UNMAILED, count=details["removed"]) if details.get("removed") else ""
-    problem = " ".join(filter(None, (told, words(str(details.get("advice", ""))), removed, clock)))
+    problem = " ".join(filter(None, (told, words(details.get("advice", "")), removed, clock)))
     return MailPath(words(MAIL_STATES.get(word, STOPPED)), problem, is_well=not word)

@@ -7,11 +7,13 @@ from urllib.parse import parse_qsl
 
 from bottle import HTTPError, request
 
+from device_ui.errors import Message
+
 # Bytes. The tab filled to its last character takes a tenth of it.
 BODY_MAXIMUM = 64 * 1024
 FIELDS_MAXIMUM = 50
 CONTENT_TYPE = "application/x-www-form-urlencoded"
-NOT_A_FORM = f"A form is sent as {CONTENT_TYPE}."
+NOT_A_FORM = Message("A form is sent as {content_type}.", content_type=CONTENT_TYPE)
 
 
 def posted() -> dict[str, str]:

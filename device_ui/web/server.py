@@ -93,7 +93,7 @@ def prepare(device: Device, *, quiet: bool = False) -> Record | None:
     """Make the folders and, on a new device, the setup code, which is printed for the console and the journal."""
     for folder in device.layout("web"):
         files.make_folder(*folder)
-    is_new = not device.folders.settings.exists() and not files.set_aside_files(device.folders.settings)
+    is_new = not device.folders.settings.exists() and not files.quarantined_files(device.folders.settings)
     try:
         found = Administrator(device.folders.administrator).begin(is_new=is_new)
     except Damaged as damage:

@@ -100,13 +100,13 @@ def _parsed(fields: Mapping[str, str], current: SmtpSettings | None, locked: fro
     assert not any(CONTROLS & set(str(value)) for value in dataclasses.asdict(draft.settings).values())
     assert not locked or (draft.settings.security, draft.settings.sign_in) == ("auto", "manual")
     settings = dataclasses.replace(draft.settings, sealed=SEALED if draft.password else kept)
-    assert settings_fields.recheck(dataclasses.asdict(settings)) == settings
+    assert settings_fields.validate_stored(dataclasses.asdict(settings)) == settings
     shown = {each.name: str(getattr(settings, each.name)) for each in FIELDS if not each.secret}
     assert settings_fields.parse(shown, settings).settings == settings, "what the page shows is saved as it stands"
     store = Store(scratch() / "smtp.toml")
     store.path.unlink(missing_ok=True)
-    store.save(settings, "")
-    assert store.read() == (settings, store.revision_of(settings))
+    assert store.save(settings, "") == store.read()[1]
+    assert store.read()[0] == settings
 
 
 def _told(field: settings_fields.Field, broken: Invalid) -> None:
@@ -132,8 +132,8 @@ def _reread(store: RecordStore[object], content: bytes) -> None:
     except Damaged as damage:
         assert is_line(damage.reason), damage.reason
         return
-    store.save(settings, revision)
-    assert store.read() == (settings, store.revision_of(settings))
+    assert store.save(settings, revision) == store.read()[1]
+    assert store.read()[0] == settings
 
 
 def device_file(raw: bytes) -> None:

@@ -186,7 +186,7 @@ STATES: dict[str, State] = {
 def hook(faked: Faked) -> FakeHook:
     """A hook with events and a catalogue; a device without settings and recipients."""
     for path in (faked.product.folders.settings, faked.product.folders.recipients):
-        for each in (path, *files.set_aside_files(path)):
+        for each in (path, *files.quarantined_files(path)):
             each.unlink(missing_ok=True)
     answers = {
         "history": lambda asked: history({**asked, "limit": min(asked["limit"], 8)}),

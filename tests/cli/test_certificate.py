@@ -243,13 +243,13 @@ def test_check_tells_how_the_certificate_is(product: Product):
     def line() -> str:
         return next(each for each in product.command("check").stdout.splitlines() if "TLS certificate" in each)
 
-    assert line() == "ok    TLS certificate: none; device-ui certificate makes one, for nginx or stunnel"
+    assert line() == "OK    TLS certificate: none; device-ui certificate makes one, for nginx or stunnel"
     product.folders.tls.mkdir(parents=True)
-    assert line() == "WRONG TLS certificate: there is none; device-ui certificate makes a new one"
+    assert line() == "FAIL  TLS certificate: there is none; device-ui certificate makes a new one"
     product.command("certificate")
-    assert line().startswith("ok    TLS certificate: SHA-256 ")
+    assert line().startswith("OK    TLS certificate: SHA-256 ")
     (product.folders.tls / "certificate.pem").write_text("nonsense")
-    assert line() == "WRONG TLS certificate: it cannot be read; device-ui certificate makes a new one"
+    assert line() == "FAIL  TLS certificate: it cannot be read; device-ui certificate makes a new one"
 
 
 def test_a_name_that_is_too_long_for_a_common_name_is_an_alternative_one(tmp_path):

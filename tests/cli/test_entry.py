@@ -32,7 +32,7 @@ def run(device: Product, *words: str, code: str = f"{BEGIN}; sys.exit(code)") ->
 
 @given(st.lists(WORDS, max_size=6))
 def test_what_is_understood_is_what_argparse_understands(words):
-    asked = entry.understood(["event", *words])
+    asked = entry.parsed(["event", *words])
     if asked is not None:
         told = vars(parser().parse_args(["event", *words]))
         assert {"text": "", "source": "", "time": "", "data": None, **asked} == {
@@ -48,7 +48,7 @@ def test_what_is_understood_is_what_argparse_understands(words):
     ),
 )
 def test_what_starts_a_process_is_what_argparse_understands(command, words):
-    asked = entry.understood([command, *words])
+    asked = entry.parsed([command, *words])
     if asked is not None:
         told = vars(parser().parse_args([command, *words]))
         defaults = {"data": None, **{"web": {"listen": LISTEN}, "mailhook": {"ca_file": ""}}[command]}
@@ -68,7 +68,7 @@ def test_what_starts_a_process_is_what_argparse_understands(command, words):
     ],
 )
 def test_plain_words_take_the_short_way(words):
-    assert entry.understood(words) is not None
+    assert entry.parsed(words) is not None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_plain_words_take_the_short_way(words):
     ],
 )
 def test_everything_else_is_left_to_the_command_line(words):
-    assert entry.understood(words) is None
+    assert entry.parsed(words) is None
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,8 @@ def listed(*lines, form="text"):
 def test_a_test_that_went_through():
     assert trial(STEP, LATER, {"result": GOOD}) == (
         True,
-        "ok    connect       0.012 s  192.0.2.1 port 587\n"
-        "ok    certificate  12.500 s  verified for mail.example.com\n"
+        "OK    connect       0.012 s  192.0.2.1 port 587\n"
+        "OK    certificate  12.500 s  verified for mail.example.com\n"
         "a@b.cc: delivered, 250 ok\n",
     )
 
@@ -85,7 +85,7 @@ def test_a_test_that_went_through():
 def test_a_test_that_failed_names_step_answer_and_advice():
     assert trial(STEP, {"result": BAD_LOGIN}) == (
         False,
-        "ok    connect       0.012 s  192.0.2.1 port 587\n"
+        "OK    connect       0.012 s  192.0.2.1 port 587\n"
         "FAIL  login         3.210 s  535 wrong\n"
         "Check the password.\n",
     )
@@ -120,7 +120,7 @@ def test_steps_are_printed_as_they_happen():
         yield {"result": GOOD}
 
     output.print_test(lines(), out, is_json=False)
-    assert seen == ["ok    connect       0.012 s  192.0.2.1 port 587\n"]
+    assert seen == ["OK    connect       0.012 s  192.0.2.1 port 587\n"]
 
 
 def test_a_test_that_cannot_be_asked_is_an_error():
@@ -197,16 +197,16 @@ def test_escapes_in_json_change_nothing_that_a_program_reads():
 
 @pytest.mark.parametrize("is_json", [True, False])
 def test_a_hostile_test_is_printable(is_json):
-    step = {"step": {**STEP["step"], "name": HOSTILE, "told": f"{HOSTILE}\nok    forged"}}
+    step = {"step": {**STEP["step"], "name": HOSTILE, "told": f"{HOSTILE}\nOK    forged"}}
     hostile = {**BAD_RECIPIENT, "reply": HOSTILE, "advice": HOSTILE, "recipients": [{**ONE, "recipient": HOSTILE}]}
     _, shown = trial(step, {"result": hostile}, is_json=is_json)
     assert [each for each in shown if not (each.isprintable() or each == "\n")] == []
-    assert not any(each.startswith("ok    forged") for each in shown.splitlines())
+    assert not any(each.startswith("OK    forged") for each in shown.splitlines())
 
 
 @pytest.mark.parametrize("is_error", [True, False])
 def test_a_value_ends_no_line(capsys, is_error):
-    output.say(f"{HOSTILE}\nok    forged", is_error=is_error)
+    output.say(f"{HOSTILE}\nOK    forged", is_error=is_error)
     found = capsys.readouterr()
     shown = found.err if is_error else found.out
     assert shown.endswith("\n") and shown[:-1].isprintable()

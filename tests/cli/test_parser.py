@@ -223,15 +223,15 @@ def test_a_date_that_is_none_is_told(demo: Product):
 def test_a_state_program_that_cannot_be_run_is_found_by_check(product: Product):
     product.folders.etc.mkdir()
     (product.folders.etc / "device.toml").write_text('[mail]\nstate_command = "/nowhere/led"\n')
-    line = "WRONG state program: /nowhere/led cannot be run (mail.state_command in device.toml)"
+    line = "FAIL  state program: /nowhere/led cannot be run (mail.state_command in device.toml)"
     assert line in product.command("check").stdout.splitlines()
 
 
 def test_a_file_of_the_makers_that_a_process_cannot_read_is_found_by_check(product: Product):
     product.maker('[users]\nweb = "nobody"\n').folders.etc.chmod(0o700)
     told = product.command("check").stdout
-    wrong = f"WRONG maker's files: {product.folders.etc}/device.toml cannot be read by nobody; chmod 644 mends it, and 755 for its folder"
-    assert (wrong if os.geteuid() == 0 else "ok    maker's files: device.toml") in told.splitlines()
+    wrong = f"FAIL  maker's files: {product.folders.etc}/device.toml cannot be read by nobody; repair it with chmod 644, and 755 for its folder"
+    assert (wrong if os.geteuid() == 0 else "OK    maker's files: device.toml") in told.splitlines()
 
 
 @pytest.mark.parametrize(("mode", "well"), [(0o644, True), (0o640, False)])
@@ -248,7 +248,7 @@ def test_check_finds_nothing_on_a_sound_device(product: Product):
     product.logged_in()
     done = product.command("check")
     assert done.returncode == 0, done.stdout
-    assert "WRONG" not in done.stdout
+    assert "FAIL" not in done.stdout
     assert len(done.stdout.splitlines()) >= 9
 
 
@@ -323,7 +323,9 @@ def test_check_names_what_is_wrong(product: Product, harm, subject):
     harm(product)
     done = product.command("check")
     assert done.returncode == 78
-    assert [line for line in done.stdout.splitlines() if line.startswith(f"WRONG {subject}: ")], done.stdout
+    assert [
+        line for line in done.stdout.splitlines() if line.startswith((f"FAIL  {subject}: ", f"WARN  {subject}: "))
+    ], done.stdout
 
 
 def test_a_broken_maker_file_stops_the_start_with_its_line(product: Product):
@@ -542,7 +544,7 @@ def test_make_install_needs_nothing_but_python_and_runs_from_there(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, prefix / "bin" / "device-ui", "check", "--data", tmp_path / "data"]
     done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=30)
-    assert "ok    event catalogue" in done.stdout, done.stderr
+    assert "OK    event catalogue" in done.stdout, done.stderr
     assert list(prefix.rglob("__pycache__/*.pyc"))
     assert (prefix / "lib/device-ui/static/style.css").exists() and (prefix / "lib/device-ui/views/smtp.tpl").exists()
 

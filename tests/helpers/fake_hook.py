@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from device_ui.config import Device, Folders
+from device_ui.errors import to_json
 from device_ui.mail import client
 from device_ui.settings import keys
 from device_ui.storage import files
@@ -85,7 +86,7 @@ class FakeHook:
                 if isinstance(line, threading.Event):
                     assert line.wait(SECONDS)
                 else:
-                    caller.sendall(json.dumps(line).encode() + b"\n")
+                    caller.sendall(json.dumps(line, default=to_json).encode() + b"\n")
 
 
 @dataclass

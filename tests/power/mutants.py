@@ -32,7 +32,7 @@ NOT_SYNCED = "        os.fchmod(descriptor, mode)\n    except OSError:"
 MODE_LAST = "        os.fsync(descriptor)\n        os.fchmod(descriptor, mode)\n    except OSError:"
 RENAMED = "        _fsync_renamed(path, folder)\n"
 FOLDER_MADE = "                    raise\n            os.fsync(folder)\n"
-FOLDER_STANDS = "_opened(path.parent) as folder:\n            os.fsync(folder)\n"
+FOLDER_STANDS = "open_folder(path.parent) as folder:\n            os.fsync(folder)\n"
 FOLDER_MODE = "and chown takes the set-group-ID bit\n        os.fsync(descriptor)\n"
 FULL = "PRAGMA synchronous = FULL"
 KEY_STANDS = "cache only.\n    _store_private(private_path, pairs)\n"
@@ -114,7 +114,7 @@ MUTANTS: Sequence[Mutant] = (
         [
             (
                 PAGE,
-                "        site.store.save(settings, revision)\n",
+                "        revision = site.store.save(settings, revision)\n",
                 f"        {LATER}site.store.save, (settings, revision)).start()\n",
             )
         ],

@@ -130,7 +130,7 @@ while done < 60:
         if found != standing:
             raise Conflict("")
     try:
-        files.replace(path, b"%d" % (int(standing) + 1), agree=same)
+        files.replace(path, b"%d" % (int(standing) + 1), precondition=same)
         done += 1
     except Conflict:
         pass

@@ -103,7 +103,7 @@ def test_the_hook_signs_in_with_no_password_of_several_lines(device):
     seal_by_hand(device, password="one\r\nMAIL FROM:<x@y.zz>")
     device.event()
     done = device.command("check")
-    assert "WRONG mail hook: password the stored password cannot be opened: it breaks the rules" in done.stdout
+    assert "FAIL  mail hook: password the stored password cannot be opened: it breaks the rules" in done.stdout
     assert device.state()["waiting"] == 1
 
 
@@ -158,7 +158,7 @@ def test_nested_settings_cost_neither_root_nor_the_hook_the_square(device):
     assert len(list(client.history(device.folders.socket, {}, seconds=120))) == 2
     assert (ticks(hook) - before) / os.sysconf("SC_CLK_TCK") < 10
     assert used() < 2 * plain + 2
-    assert "WRONG SMTP settings: smtp.toml is damaged: it holds a line that this program does not write" in (
+    assert "FAIL  SMTP settings: smtp.toml is damaged: it holds a line that this program does not write" in (
         device.command("check").stdout
     )
 
@@ -206,7 +206,7 @@ def test_the_loop_that_takes_alarms_opens_no_file_of_the_pages(fresh):  # noqa: 
 
 # What root's console shows.
 
-FORGED = "\x1b[2J\x1b]52;c;Zg==\x07\x9b2J\u202e\nok    forged: "
+FORGED = "\x1b[2J\x1b]52;c;Zg==\x07\x9b2J\u202e\nOK    forged: "
 # As the user of the pages: names of quarantined files, a setup code, a host, a damaged list.
 SPOIL = """
 import hashlib, sys
@@ -277,7 +277,7 @@ def assert_harmless(found: dict[str, str]) -> None:
         plain = text.removeprefix("\ufeff").replace("\r\n", "\n")
         assert [each for each in plain if not (each.isprintable() or each == "\n")] == [], name
         if "--csv" not in name:  # a cell of RFC 4180 may hold several lines
-            assert not any(each.startswith("ok    forged") for each in plain.splitlines()), name
+            assert not any(each.startswith("OK    forged") for each in plain.splitlines()), name
 
 
 def test_nothing_of_a_taken_over_page_is_obeyed_by_roots_terminal(device):

@@ -17,7 +17,7 @@ def test_check_starts_the_hook_by_its_socket_and_waits_for_the_keys_that_it_make
     listener.listen(8)
     with Activated(listener, HOOK, product.environment, product.folder / "hook.log"):
         done = product.command("check")
-    assert "WRONG" not in done.stdout
-    assert "ok    public key: 256 bits\n" in done.stdout
-    assert "ok    mail hook: " in done.stdout
+    assert "FAIL" not in done.stdout
+    assert "OK    public key: 256 bits\n" in done.stdout
+    assert "OK    mail hook: " in done.stdout
     assert done.returncode == 0

@@ -86,7 +86,7 @@ def test_a_factory_reset_destroys_the_credential_first(given):
 
 
 @pytest.mark.parametrize(
-    ("leave", "told"), [(False, "ok    private key: encrypted for"), (True, "WRONG private key: ")]
+    ("leave", "told"), [(False, "OK    private key: encrypted for"), (True, "FAIL  private key: ")]
 )
 def test_check_looks_for_what_lies_beside_it(given, leave, told):
     if leave:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui.settings import fields
-from device_ui.settings.fields import BY_NAME, FIELDS, SmtpSettings, parse, recheck
+from device_ui.settings.fields import BY_NAME, FIELDS, SmtpSettings, parse, validate_stored
 from device_ui.settings.rules import Invalid
 
 PASSWORD = "Kp7!vRw2#Zt9"
@@ -404,7 +404,7 @@ STORED_VALUES = dataclasses.asdict(STORED)
 
 
 def test_good_stored_values_are_settings_again():
-    assert recheck(STORED_VALUES) == STORED
+    assert validate_stored(STORED_VALUES) == STORED
 
 
 @pytest.mark.parametrize(
@@ -440,19 +440,18 @@ def test_good_stored_values_are_settings_again():
     ],
 )
 def test_stored_value_that_breaks_a_rule_is_named(changes, reason):
-    assert recheck({**STORED_VALUES, **changes}) == reason
+    assert str(validate_stored({**STORED_VALUES, **changes})) == reason
 
 
 @pytest.mark.parametrize("name", ["host", "port", "sender_name", "account", "security"])
 def test_stored_value_that_is_missing_breaks_its_rule(name):
     lacking = {key: value for key, value in STORED_VALUES.items() if key != name}
-    assert recheck(lacking) == f"{name} breaks its rule"
+    assert str(validate_stored(lacking)) == f"{name} breaks its rule"
 
 
 def test_file_without_sign_in_is_no_settings():
-    assert recheck({key: value for key, value in STORED_VALUES.items() if key != "sign_in"}) == (
-        "sign_in is none of the choices"
-    )
+    without = {key: value for key, value in STORED_VALUES.items() if key != "sign_in"}
+    assert str(validate_stored(without)) == "sign_in is none of the choices"
 
 
 ODD = st.one_of(
@@ -479,7 +478,7 @@ def test_hook_takes_exactly_what_the_page_could_have_stored(values):
     standing = SmtpSettings(**values)
     typed = {name: str(values[name]) for name in FORM if name != "password"}
     taken = parse(typed, standing).settings == standing
-    assert isinstance(recheck(values), SmtpSettings) is taken
+    assert isinstance(validate_stored(values), SmtpSettings) is taken
 
 
 def test_settings_do_not_carry_a_password():

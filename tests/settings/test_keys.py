@@ -125,7 +125,7 @@ DAMAGES = [
 def test_damaged_private_key_is_kept_aside_and_a_new_pair_is_made(private, public, raw):
     private.write_bytes(raw)
     pair = keys.load_pair(private, public)
-    assert [path.read_bytes() for path in files.set_aside_files(private)] == [raw]
+    assert [path.read_bytes() for path in files.quarantined_files(private)] == [raw]
     assert keys.load_private(private) == pair
     assert keys.load_public(public) == pair.public
 

@@ -90,7 +90,8 @@ def test_the_list_ends_at_twenty():
         listed = recipients.add(listed, f"a{number}@b.c", "info")  # type: ignore[assignment]
     assert len(listed) == 20
     full = recipients.add(listed, "one@more.example", "info")
-    assert full == Invalid("The list holds 20 addresses at most. Remove one first.")
+    assert isinstance(full, Invalid)
+    assert str(full.sentence) == "The list holds 20 addresses at most. Remove one first."
 
 
 @pytest.mark.parametrize("lowest", ["", "all", "INFO"])

@@ -402,15 +402,15 @@ def test_file_of_another_user_is_neither_read_nor_taken_for_missing(path):
 
 def test_agree_sees_what_stands_and_may_stop_it(path):
     seen = []
-    files.replace(path, b"one", agree=seen.append)
-    files.replace(path, b"two", agree=seen.append)
+    files.replace(path, b"one", precondition=seen.append)
+    files.replace(path, b"two", precondition=seen.append)
     assert seen == [None, b"one"]
 
     def refuse(_: bytes | None) -> None:
         raise Conflict("x")
 
     with pytest.raises(Conflict):
-        files.replace(path, b"three", agree=refuse)
+        files.replace(path, b"three", precondition=refuse)
     assert (path.read_bytes(), leftovers(path)) == (b"two", [])
 
 
@@ -418,7 +418,7 @@ def test_who_has_to_agree_sees_no_bytes_of_what_is_no_file(path):
     path.mkdir()
     seen = []
     with pytest.raises(NotStored):
-        files.replace(path, b"new", agree=seen.append)
+        files.replace(path, b"new", precondition=seen.append)
     assert (seen, path.is_dir(), leftovers(path)) == ([b""], True, [])
 
 
@@ -429,7 +429,7 @@ from device_ui.storage import files
 path, letter = Path(sys.argv[1]), sys.argv[2]
 for length in range(1, 151):
     seen = []
-    files.replace(path, (letter * 40 * length).encode(), agree=seen.append)
+    files.replace(path, (letter * 40 * length).encode(), precondition=seen.append)
     found = seen[0] or b""
     if len(set(found)) > 1 or len(found) % 40:
         print("mixed", found)
@@ -466,7 +466,7 @@ while done < 60:
         if found != standing:
             raise Conflict("")
     try:
-        files.replace(path, b"%d" % (int(standing) + 1), agree=same)
+        files.replace(path, b"%d" % (int(standing) + 1), precondition=same)
         done += 1
     except Conflict:
         pass
@@ -494,7 +494,7 @@ from pathlib import Path
 from device_ui.errors import NotStored
 from device_ui.storage import files
 try:
-    print(files.set_aside(Path(sys.argv[1])).name)
+    print(files.quarantine(Path(sys.argv[1])).name)
 except NotStored as error:
     print(error)
 """
@@ -516,32 +516,32 @@ def test_setting_aside_that_cannot_be_made_sure_of_is_told(path):
 
 def test_setting_aside_nothing_is_told(path):
     with pytest.raises(NotStored, match="No such file or directory"):
-        files.set_aside(path)
+        files.quarantine(path)
 
 
 def test_every_damaged_file_is_kept_and_listed_oldest_first(path):
     for number in range(1, 13):
         path.write_bytes(b"%d" % number)
-        assert files.set_aside(path).name == f"smtp.toml.damaged-{number}"
-    assert [each.read_bytes() for each in files.set_aside_files(path)] == [b"%d" % number for number in range(1, 13)]
+        assert files.quarantine(path).name == f"smtp.toml.damaged-{number}"
+    assert [each.read_bytes() for each in files.quarantined_files(path)] == [b"%d" % number for number in range(1, 13)]
 
 
 @pytest.mark.parametrize("other", ["old", "1-wal", "2.bak", "", "\u0663"])
 def test_names_that_others_gave_are_no_obstacle_and_not_listed(path, other):
     path.with_name(f"smtp.toml.damaged-{other}").write_bytes(b"other")
     path.write_bytes(b"damaged")
-    aside = files.set_aside(path)
-    assert (aside.name, files.set_aside_files(path)) == ("smtp.toml.damaged-1", [aside])
+    aside = files.quarantine(path)
+    assert (aside.name, files.quarantined_files(path)) == ("smtp.toml.damaged-1", [aside])
     assert path.with_name(f"smtp.toml.damaged-{other}").read_bytes() == b"other"
 
 
 def test_number_of_a_deleted_file_is_not_given_again_while_a_later_one_stands(path):
     for _ in range(2):
         path.write_bytes(b"x")
-        files.set_aside(path)
+        files.quarantine(path)
     path.with_name("smtp.toml.damaged-1").unlink()
     path.write_bytes(b"x")
-    assert files.set_aside(path).name == "smtp.toml.damaged-3"
+    assert files.quarantine(path).name == "smtp.toml.damaged-3"
 
 
 # Folders.
@@ -599,13 +599,13 @@ def test_folder_that_cannot_be_made_is_told(tmp_path):
 )
 def test_a_name_that_only_ends_like_ours_was_not_set_aside(tmp_path, name):
     (tmp_path / name).touch()
-    assert files.set_aside_files(tmp_path / "x") == []
+    assert files.quarantined_files(tmp_path / "x") == []
 
 
 def test_a_number_as_long_as_a_name_can_be_keeps_nothing_from_being_set_aside(tmp_path):
     (tmp_path / ("x.damaged-" + "9" * 245)).touch()
     (tmp_path / "x").write_text("damaged")
-    assert files.set_aside(tmp_path / "x") == tmp_path / "x.damaged-1"
+    assert files.quarantine(tmp_path / "x") == tmp_path / "x.damaged-1"
 
 
 ALTERNATE = """

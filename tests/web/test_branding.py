@@ -150,7 +150,7 @@ def test_no_route_but_the_files_is_added(running):
 
 
 def test_check_tells_the_brand(running):
-    assert "ok    brand: 한빛 <b>& Co</b>\n" in running.command("check").stdout
+    assert "OK    brand: 한빛 <b>& Co</b>\n" in running.command("check").stdout
 
 
 # Parts of a brand
@@ -275,7 +275,7 @@ def test_no_alarm_waits_for_a_wrong_brand(product):
         f"{path}: brand.accent: #ffff00 has a contrast of 1.01:1 to #f4f5f7 (text on the page); 4.5:1 is needed",
     ]
     assert done.returncode == 78
-    told = [line.removeprefix("WRONG brand: ") for line in done.stdout.splitlines() if line.startswith("WRONG brand: ")]
-    assert [each.removesuffix("; the pages do without it") for each in told] == expected
+    told = [line.removeprefix("WARN  brand: ") for line in done.stdout.splitlines() if line.startswith("WARN  brand: ")]
+    assert [each.removesuffix("; not used") for each in told] == expected
     logged = [line.partition(": ")[2] for line in product.log("web").splitlines() if "brand." in line]
     assert logged == told

@@ -30,7 +30,7 @@ def refusal(*arguments: object) -> tuple[int, str]:
     """The status and the sentence that a request is refused with."""
     with pytest.raises(HTTPError) as raised:
         posted(*arguments)
-    return raised.value.status_code, raised.value.body
+    return raised.value.status_code, str(raised.value.body)
 
 
 @pytest.mark.parametrize(

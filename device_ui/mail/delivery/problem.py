@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from device_ui.errors import Message, Text, from_json
 from device_ui.mail.outbox.outbox import LOSS, Outbox
 
 DROPPED = "dropped"
@@ -22,14 +23,16 @@ class Problem:
 
     word: str = ""
     step: str = ""
-    reply: str = ""
-    advice: str = ""
+    reply: Text = ""
+    advice: Text = ""
 
 
 def last_loss(outbox: Outbox) -> Problem:
     """A mail that reached nobody must be told until one is delivered, across a restart too."""
     try:
-        verdict, step, reply = json.loads(outbox.facts().get(LOSS, "null"))
+        verdict, step, reply = json.loads(outbox.facts().get(LOSS, "null"), object_hook=from_json)
     except (ValueError, TypeError):  # none, or damaged
         return Problem()
-    return Problem(DROPPED if verdict == DROPPED else "refused", str(step), str(reply))
+    return Problem(
+        DROPPED if verdict == DROPPED else "refused", str(step), reply if isinstance(reply, Message) else str(reply)
+    )

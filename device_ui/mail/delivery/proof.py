@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from device_ui.errors import Message, Text, from_json, to_json
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.events import Event
-from device_ui.settings.fields import SmtpSettings, recheck
+from device_ui.settings.fields import SmtpSettings, validate_stored
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM
 
 # Addresses that stood for one account, where its login is none, and are told though another one does now; the first.
@@ -89,13 +90,13 @@ class Report:
     """What History last reported: that mail goes through the server of `bound_to`, by `event`. `line` names it once it is left."""
 
     bound_to: Bound
-    line: str
+    line: Text
     event: Event
 
 
 def spelt(value: Server | Report) -> str:
     """The text that `read` (between brackets) or `read_report` reads."""
-    return json.dumps(dataclasses.asdict(value))
+    return json.dumps(dataclasses.asdict(value), default=to_json)
 
 
 def spelt_list(servers: Sequence[Server]) -> str | None:
@@ -118,7 +119,7 @@ def read(fact: str) -> list[Server]:
 def read_report(fact: str) -> Report | None:
     """The report of a fact of the ledger; None when it is damaged."""
     try:
-        values = json.loads(fact)
+        values = json.loads(fact, object_hook=from_json)
         event = values["event"]
         made = Event(
             SERVER_CHANGED.code,
@@ -131,14 +132,15 @@ def read_report(fact: str) -> Report | None:
             number=int(event["number"]),
             clock=str(event["clock"]),
         )
-        return Report(tuple(map(str, values["bound_to"])), str(values["line"]), made)
+        line = values["line"]
+        return Report(tuple(map(str, values["bound_to"])), line if isinstance(line, Message) else str(line), made)
     except (ValueError, TypeError, KeyError):
         return None
 
 
 def _server(values: Mapping[str, Any]) -> Server:
-    settings = recheck(values["settings"])
-    if isinstance(settings, str) or not isinstance(values["number"], int):
+    settings = validate_stored(values["settings"])
+    if isinstance(settings, Message) or not isinstance(values["number"], int):
         raise ValueError
     # Earlier versions knew nothing of what has a default here.
     return Server(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import Any
 
-from device_ui.errors import NotStored
+from device_ui.errors import NotStored, Text, from_json, to_json
 from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.quota import MAIL, Quota
 from device_ui.mail.outbox.outbox import Outbox
@@ -27,11 +28,11 @@ class LoginLockout:
     def __init__(self, outbox: Outbox, quota: Quota) -> None:
         self._outbox, self._quota = outbox, quota
         # Of which `revision` of the settings, the `reply`, the `advice`; {}: none stands. None: not read yet.
-        self._found: dict[str, str] | None = None
+        self._found: dict[str, Any] | None = None
 
     def is_of_others(self, revision: str) -> bool:
         """Whether one stands that is of other settings than these. Raises `NotStored`."""
-        return self._standing().get("revision", revision) != revision
+        return bool(self._standing().get("revision", revision) != revision)
 
     def problem(self, revision: str, *, is_login_known: bool) -> Problem | None:
         """Return why the settings of this `revision` must not be tried now, None when they may. Raises `NotStored`.
@@ -45,7 +46,7 @@ class LoginLockout:
             return Problem("too many logins", "login")
         return None
 
-    def stands(self, revision: str, reply: str, advice: str = "") -> None:
+    def stands(self, revision: str, reply: Text, advice: Text = "") -> None:
         """From now on one stands; `keep` lets the ledger follow. Never fails: whatever else does, nobody may try again."""
         is_new = (self._found or {}).get("revision") != revision
         self._found = {"revision": revision, "reply": reply, "advice": advice}
@@ -60,17 +61,17 @@ class LoginLockout:
     def keep(self) -> None:
         """Let the ledger follow; writes nothing when it says so already. Raises `NotStored`."""
         if self._found is not None:
-            self._outbox.keep_fact(FACT, json.dumps(self._found) if self._found else None)
+            self._outbox.keep_fact(FACT, json.dumps(self._found, default=to_json) if self._found else None)
 
-    def _standing(self) -> dict[str, str]:
+    def _standing(self) -> dict[str, Any]:
         if self._found is None:
             self._found = _read(self._outbox.facts().get(FACT, "{}"))
         return self._found
 
 
-def _read(fact: str) -> dict[str, str]:
+def _read(fact: str) -> dict[str, Any]:
     try:
-        found = json.loads(fact)
+        found = json.loads(fact, object_hook=from_json)
     except ValueError:
         return {}  # damaged: one try more is better than none ever
     return found if isinstance(found, dict) and "revision" in found else {}

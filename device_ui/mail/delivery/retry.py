@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from device_ui.errors import Text
+
 # Seconds between two tries: from 30 to an hour, each with up to a quarter taken off so that devices that lost the
 # same server do not come back to it in step. The first delay is a little over 30 to leave room for that.
 RETRY_MINIMUM, RETRY_MAXIMUM, RETRY_FIRST, JITTER = 30.0, 3600.0, 40.0, 0.25
@@ -22,9 +24,9 @@ class RetryState:
     next: float = 0.0
     since: float = 0.0
     step: str = ""
-    reply: str = ""
+    reply: Text = ""
 
-    def again(self, now: float, chance: float, step: str = "", reply: str = "") -> None:
+    def again(self, now: float, chance: float, step: str = "", reply: Text = "") -> None:
         """Count a failed try; `chance` is a random number from 0 to 1."""
         self.since = self.since if self.count else now
         self.next = now + delay(self.count, chance)
@@ -76,7 +78,7 @@ class Backoff:
         self._server = RetryState()
         self.patience.forget()
 
-    def mail_failed(self, mail: int, step: str, reply: str) -> None:
+    def mail_failed(self, mail: int, step: str, reply: Text) -> None:
         """A try of this mail ended at the courier's `step` with this `reply`: it waits for its next one."""
         tries = self._mails.setdefault(mail, RetryState())
         tries.again(self._clock(), self._chance(), step, reply)
@@ -98,7 +100,7 @@ class Backoff:
         """When each mail may be tried again; one that never was tried, `now`."""
         return lambda mail: self._mails[mail].next if mail in self._mails else now
 
-    def ended_at(self, mail: int) -> tuple[str, str]:
+    def ended_at(self, mail: int) -> tuple[str, Text]:
         """The step and the reply that the last try of this mail ended at, each ``""`` when there was none."""
         tries = self._mails.get(mail)
         return (tries.step, tries.reply) if tries else ("", "")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from device_ui.errors import NotStored
+from device_ui.errors import NotStored, Text
 from device_ui.mail.clock import Clock, clock_text
 from device_ui.mail.delivery.batching import Batch
 from device_ui.mail.delivery.composer import Composer
@@ -182,7 +182,7 @@ class DeliverySession:
         for each in ended:
             log.info("mail %d for %s: %s %s", mail.id, each.recipient, each.verdict, each.reply)
 
-    def _advice(self, step: str, problem: str, reply: str, settings: SmtpSettings) -> str:
+    def _advice(self, step: str, problem: str, reply: Text, settings: SmtpSettings) -> Text:
         # Imported here: only a mail that does not go out needs it.
         from device_ui.mail.smtp.advice import advise
 

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
+from device_ui.errors import CannotOpen, Damaged, Message, NoKey, NotReadable, NotStored, Text, to_stored
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import HOUR
@@ -259,14 +259,15 @@ class ServerChangeNotifier:
             self._proved = None  # only the report is missing: mail got through here before
         left, dropped = self._left_now()
         before = self._report.line if self._report else _told("Before", (self._proved or left[0]).settings)
+        lines = {"before": before, "now": _told("Now", settings), **({} if left else {"nobody": Message(NOBODY)})}
         happened = self._calendar.stamp(None)
         event = Event(
             SERVER_CHANGED.code,
             SERVER_CHANGED.type,
             happened.time,
             self._calendar.told if self._calendar.is_right() else 0.0,
-            f"SMTP tab, from {by}" if by else "not known",
-            "\n".join([before, _told("Now", settings), *(() if left else (NOBODY,))]),
+            to_stored(Message("SMTP tab, from {by}", by=by) if by else Message("not known")),
+            to_stored(Message("{before}\n{now}" if left else "{before}\n{now}\n{nobody}", **lines)),
             waiting=False,
             clock=happened.clock,
         )
@@ -314,10 +315,10 @@ class ServerChangeNotifier:
         """Let History say what became of warnings that were still to go out: a newer one takes their place."""
         for server in self._left:
             if server.number:
-                reply = f"the warning of event {number} takes its place"
+                reply = Message("the warning of event {number} takes its place", number=number)
                 self._record_only(server.number, self._open(server), server, reply)
 
-    def _record_only(self, number: int, recipients: Sequence[str], server: Server, reply: str) -> None:
+    def _record_only(self, number: int, recipients: Sequence[str], server: Server, reply: Text) -> None:
         found = [Delivery(_label(each, server), DROPPED, "", reply, self._now()) for each in recipients]
         with contextlib.suppress(NotStored):
             self._outbox.record(number, found, done=False, is_alarm=False)
@@ -327,7 +328,7 @@ class ServerChangeNotifier:
         ended = {*server.ended, *self._routes[server.bound_to].unrecorded}
         return [each for each in server.everybody if each not in ended]
 
-    def _held_by(self, server: Server, has_room: bool) -> tuple[str, str]:
+    def _held_by(self, server: Server, has_room: bool) -> tuple[str, Text]:
         """The step and reply that a warning waits with."""
         route = self._routes[server.bound_to]
         if route.tries.count:
@@ -429,7 +430,7 @@ class ServerChangeNotifier:
         try:
             password = self._unseal(settings) if settings.sealed else ""
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
-            return dict.fromkeys(recipients, Outcome(Verdict.TRY_LATER, Step.LOGIN, str(error))), True
+            return dict.fromkeys(recipients, Outcome(Verdict.TRY_LATER, Step.LOGIN, error.message)), True
         event = self._outbox.event(event.number) or event  # it may have got its date since
         courier = self._connect(settings, password)
         try:
@@ -507,5 +508,7 @@ def _label(recipient: str, server: Server) -> str:
     return recipient if server.is_only else f"{recipient} ({server.settings.host}:{server.settings.port})"
 
 
-def _told(when: str, settings: SmtpSettings) -> str:
-    return f"{when}: {settings.host} port {settings.port}, account {settings.account}, security {settings.security}"
+def _told(when: str, settings: SmtpSettings) -> Message:
+    template = "{when}: {host} port {port}, account {account}, security {security}"
+    values = {name: getattr(settings, name) for name in ("host", "port", "account", "security")}
+    return Message(template, when=Message(when), **values)

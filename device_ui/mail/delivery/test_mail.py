@@ -15,13 +15,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_ui.errors import CannotOpen, Damaged, DeviceUIError, NoKey, NotReadable, NotStored
+from device_ui.errors import CannotOpen, Damaged, DeviceUIError, Message, NoKey, NotReadable, NotStored, Text
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.events import Event
 from device_ui.settings import rules
-from device_ui.settings.fields import SmtpSettings, recheck
+from device_ui.settings.fields import SmtpSettings, validate_stored
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient, addresses
 from device_ui.settings.store import Store
 
@@ -42,7 +42,7 @@ class RequestError(Exception):
     `seconds`, if not 0: until the same request may be answered otherwise.
     """
 
-    def __init__(self, word: str, reason: str, seconds: int = 0) -> None:
+    def __init__(self, word: str, reason: Text, seconds: int = 0) -> None:
         super().__init__(reason)
         self.word, self.reason, self.seconds = word, reason, seconds
 
@@ -123,10 +123,14 @@ class Tester:
         has_login = settings.sign_in != "none"
         if has_login and (wait := self._quota.wait("logins", user)):
             log.warning("no test for user %d: too many logins were refused", user)
-            raise RequestError("too-many-logins", f"too many logins were refused; wait {wait} seconds", wait)
+            raise RequestError(
+                "too-many-logins", Message("too many logins were refused; wait {seconds} seconds", seconds=wait), wait
+            )
         if wait := self._quota.take("tests", user):
             log.warning("no test for user %d: too many one after another", user)
-            raise RequestError("too-many", f"too many tests one after another; wait {wait} seconds", wait)
+            raise RequestError(
+                "too-many", Message("too many tests one after another; wait {seconds} seconds", seconds=wait), wait
+            )
 
     def _start(self, user: int, thread: threading.Thread) -> None:
         try:
@@ -150,9 +154,9 @@ class Tester:
         except RequestError as refused:
             last = refused.as_answer()
         except NotStored as error:
-            last = {"error": "not-stored", "reason": str(error)}
+            last = {"error": "not-stored", "reason": error.message}
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
-            last = {"error": "password", "reason": str(error)}
+            last = {"error": "password", "reason": error.message}
         except Exception:
             log.exception("the test stumbled")
             last = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
@@ -193,7 +197,7 @@ class Tester:
         try:
             stored = self._store.read()[0]
         except (Damaged, NotReadable) as error:
-            raise RequestError("unset", str(error)) from error
+            raise RequestError("unset", error.message) from error
         if stored is None:
             raise RequestError("unset", "no settings are stored yet")
         return stored
@@ -225,10 +229,10 @@ def _settings(given: object) -> SmtpSettings | None:
     if not isinstance(given, dict) or not set(given) <= names:
         raise RequestError("bad-request", "the settings are not those of the tab")
     try:
-        settings = recheck(given)
+        settings = validate_stored(given)
     except (TypeError, KeyError):  # a field that is missing
-        settings = "a field is missing"
-    if isinstance(settings, str):
+        settings = Message("a field is missing")
+    if isinstance(settings, Message):
         raise RequestError("bad-request", settings)
     return settings
 
@@ -238,7 +242,9 @@ def _recipients(given: object) -> list[str]:
     if given is None:
         return []
     if not isinstance(given, list) or not 1 <= len(given) <= RECIPIENTS_MAXIMUM:
-        raise RequestError("bad-request", f"a test goes to 1 to {RECIPIENTS_MAXIMUM} addresses")
+        raise RequestError(
+            "bad-request", Message("a test goes to 1 to {maximum} addresses", maximum=RECIPIENTS_MAXIMUM)
+        )
     if not all(isinstance(each, str) and rules.address(each) == each for each in given):
         raise RequestError("bad-request", "this is no e-mail address")
     return given

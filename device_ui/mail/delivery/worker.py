@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored
+from device_ui.errors import CannotOpen, Damaged, Message, NoKey, NotReadable, NotStored, Text
 from device_ui.mail.catalog import SERVER_CHANGED, TYPES, Catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batch, Batcher
@@ -135,7 +135,7 @@ class DeliveryWorker:
         self._is_proof_new = self._changed = True
         self._bell.set()
 
-    def waits(self) -> Callable[[int, str], tuple[Sequence[str], str, str]]:
+    def waits(self) -> Callable[[int, str], tuple[Sequence[str], str, Text]]:
         """Of a mail that waits, by its number and type: who it is for, and the step and answer its last try ended at.
 
         What holds everything back stands for a mail that was not tried yet.
@@ -147,7 +147,7 @@ class DeliveryWorker:
         listed, problem = self._listed(), self._state.problem
         everybody = {kind: addresses(kind, listed, settings) if settings else [] for kind in TYPES}
 
-        def told(mail: int, kind: str) -> tuple[Sequence[str], str, str]:
+        def told(mail: int, kind: str) -> tuple[Sequence[str], str, Text]:
             step, reply = self._backoff.ended_at(mail)
             if not step:
                 step, reply = problem.step, problem.reply
@@ -275,7 +275,7 @@ class DeliveryWorker:
         try:
             password = self._unseal(settings) if settings.sealed else ""
         except (NoKey, CannotOpen, Damaged, NotReadable) as error:
-            self._state.interrupted(Problem("password", reply=str(error)))
+            self._state.interrupted(Problem("password", reply=error.message))
             self._backoff.patience.forget()
             return LOOK_AGAIN
         self.announcer.use()
@@ -328,7 +328,9 @@ class DeliveryWorker:
     def _given_up(self, kind: str, settings: SmtpSettings) -> list[Delivery]:
         """What becomes of a mail of this type for each of its recipients."""
         problem = self._state.problem
-        reply = f"given up after 5 days: {problem.step} {problem.reply}".strip()
+        reply = Message(
+            "given up after 5 days: {step} {reply}", step=Message(problem.step), reply=Message(problem.reply)
+        )
         now = self.calendar.now() if self.calendar.is_right() else 0.0
         everybody = addresses(kind, self._listed(), settings)
         return [Delivery(each, DROPPED, problem.step, reply, now) for each in everybody]

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from device_ui.errors import Message, Text, from_stored
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.events import Delivery, Event
-from device_ui.mail.message.format import event_name, event_text, format_time
+from device_ui.mail.message.format import event_name, event_source, event_text, format_time
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.search import SOON, SORTS, Query, find
 
@@ -26,7 +27,7 @@ LISTED = "SELECT value FROM json_each(?)"
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 __all__ = ["SOON", "SORTS", "BadQuery", "Query", "answer", "read_query", "state"]
 # Of a mail that waits, by its number and type: who is still to get it, the step and the answer the last try ended at.
-Waits = Callable[[int, str], tuple[Sequence[str], str, str]]
+Waits = Callable[[int, str], tuple[Sequence[str], str, Text]]
 # Of an event by its number: who is still to be warned of it (see `announcement`).
 Warns = Callable[[int], Sequence[Delivery]]
 
@@ -95,7 +96,7 @@ def _events(
 
 
 def _told(
-    event: Event, deliveries: Sequence[Delivery], open_: Sequence[Mapping[str, str]], catalog: Catalog
+    event: Event, deliveries: Sequence[Delivery], open_: Sequence[Mapping[str, Text]], catalog: Catalog
 ) -> Mapping[str, Any]:
     return {
         "number": event.number,
@@ -104,7 +105,7 @@ def _told(
         "type": event.type,
         "code": event.code,
         "name": event_name(event, catalog[event.code]),
-        "source": event.source,
+        "source": event_source(event),
         "text": event_text(event),
         "state": state(event.waiting or bool(open_), [each.verdict for each in deliveries]),
         "mail": event.mail,
@@ -112,12 +113,14 @@ def _told(
     }
 
 
-def _delivery(each: Delivery) -> Mapping[str, str]:
-    told = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply}
+def _delivery(each: Delivery) -> Mapping[str, Text]:
+    # No reply of a mail server looks like a stored message: it begins with a digit (RFC 5321, section 4.2).
+    reply = from_stored(each.reply) if isinstance(each.reply, str) else each.reply
+    told = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": reply}
     return {**told, "time": format_time(each.time) if each.time else ""}
 
 
-def _open(event: Event, deliveries: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, str]]:
+def _open(event: Event, deliveries: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, Text]]:
     """Who still waits for the mail."""
     recipients, step, reply = waits(event.mail or event.number, event.type)
     final = {each.recipient for each in deliveries}
@@ -166,4 +169,4 @@ def _day(text: str, name: str, days: int = 0) -> float | None:
         day = date.fromisoformat(text)
         return time.mktime((day.year, day.month, day.day + days, 0, 0, 0, 0, 0, -1))
     except (ValueError, OverflowError):
-        raise BadQuery(f"{name} is a date, written as 2026-11-23") from None
+        raise BadQuery(Message("{name} is a date, written as 2026-11-23", name=Message(name))) from None

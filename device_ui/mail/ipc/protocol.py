@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from device_ui.errors import to_json
 from device_ui.mail.ipc.requests import RequestError
 
 
@@ -33,7 +34,7 @@ def from_words(line: bytes) -> Mapping[str, Any]:
 def spelt(answer: Mapping[str, Any], as_json: bool) -> bytes:
     """An answer as its line; without JSON an event's, or an error."""
     if as_json:
-        return json.dumps(answer).encode() + b"\n"
+        return json.dumps(answer, default=to_json).encode() + b"\n"
     if "error" in answer:
         return f"error {answer['error']} {answer['reason']}\n".encode()
     return f"accepted {answer['accepted']}\n".encode()

@@ -130,7 +130,7 @@ class RequestHandler:
         try:
             query = history.read_query(request)
         except history.BadQuery as error:
-            raise RequestError("bad-request", str(error)) from error
+            raise RequestError("bad-request", error.args[0]) from error
         if self._reading[user] >= READING_MAXIMUM:
             raise RequestError("busy", "this user reads the history already")
         waits = self._background.begin(self._postman.waits, user)

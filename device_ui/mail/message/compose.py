@@ -21,10 +21,19 @@ from email.policy import Compat32
 from email.utils import format_datetime
 from pathlib import Path
 
-from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, spoken
-from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
+from device_ui.errors import Message, Text
+from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, translator_for
+from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.events import Digest, Event
-from device_ui.mail.message.format import event_name, event_text, format_numbers, format_span, format_time, local_time
+from device_ui.mail.message.format import (
+    event_name,
+    event_source,
+    event_text,
+    format_numbers,
+    format_span,
+    format_time,
+    local_time,
+)
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
 
@@ -102,7 +111,7 @@ def languages(
     chosen = {each.address: each.language for each in recipients}
     own = device.get("language", ENGLISH)
     codes = dict.fromkeys(chosen.get(address) or own for address in addresses)
-    return tuple(spoken(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
+    return tuple(translator_for(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
 
 
 def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
@@ -185,14 +194,12 @@ def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Tran
 
 def table(event: Event, kind: Kind, device: Mapping[str, str], words: Translator = PLAIN) -> Rows:
     """Return the table of a mail: labels and values, without empty values."""
-    # Texts of the firmware and the system are not translated.
-    own = words.lines if event.code == SERVER_CHANGED.code else str
     rows = (
         ("Event", f"{event.code} {event_name(event, kind, words)}"),
         ("Type", words(event.type)),
         ("Time", words(format_time(event.time, event.clock))),
-        ("Source", own(event.source)),
-        ("Text", own(event_text(event))),
+        ("Source", event_source(event)),
+        ("Text", event_text(event)),
         *_device_rows(device),
         ("Event number", str(event.number)),
     )
@@ -203,8 +210,9 @@ def _device_rows(device: Mapping[str, str]) -> Rows:
     return [(label, device[name]) for label, name in DEVICE_ROWS]
 
 
-def _translated(rows: Rows, words: Translator) -> Rows:
-    return [(words(label), value) for label, value in rows if value]
+def _translated(rows: Sequence[tuple[str, Text]], words: Translator) -> Rows:
+    # Texts of the firmware and the system are not translated.
+    return [(words(label), words(value) if isinstance(value, Message) else value) for label, value in rows if value]
 
 
 def digest_subject(digest: Digest, catalog: Catalog, device_name: str) -> str:
@@ -239,7 +247,7 @@ def _items(events: Sequence[Event], catalog: Catalog, words: Translator) -> list
     items, left = [], TEXTS_MAXIMUM
     for event in events:
         # A message of the system may be one long line, which is its name.
-        parts = event_name(event, catalog[event.code], words), event_text(event)
+        parts = event_name(event, catalog[event.code], words), str(event_text(event))
         name, text = (part if len(part) <= max(left, EXCERPT_MAXIMUM) else _excerpt(part) for part in parts)
         left = max(0, left - len(name) - len(text))
         source = f" ({event.source})" if event.source else ""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from device_ui.errors import Message, Text, from_stored
 from device_ui.i18n.translator import PLAIN, Translator
-from device_ui.mail.catalog import MESSAGE, Kind
+from device_ui.mail.catalog import MESSAGE, SERVER_CHANGED, Kind
 from device_ui.mail.clock import BEFORE, PENDING
 from device_ui.mail.events import Event
 
 # Ranges of numbers that are listed; the rest is counted.
 RANGES_MAXIMUM = 500
-NOT_SET = "the device's clock was not set"
+NOT_KNOWN = "not known (the device's clock was not set)"
 
 
 def event_name(event: Event, kind: Kind, words: Translator = PLAIN) -> str:
@@ -21,9 +22,19 @@ def event_name(event: Event, kind: Kind, words: Translator = PLAIN) -> str:
     return subject or words(kind.name)
 
 
-def event_text(event: Event) -> str:
+def event_text(event: Event) -> Text:
     """Return the text of an event: of a message of the system without its subject, which is the first line."""
-    return event.text.partition("\n")[2].strip("\n") if event.code == MESSAGE.code else event.text
+    return event.text.partition("\n")[2].strip("\n") if event.code == MESSAGE.code else _own(event, event.text)
+
+
+def event_source(event: Event) -> Text:
+    """Return the source of an event."""
+    return _own(event, event.source)
+
+
+def _own(event: Event, stored: str) -> Text:
+    """Return a text of an event: a message where this device raised it."""
+    return Message(from_stored(stored)) if event.code == SERVER_CHANGED.code else stored
 
 
 def format_numbers(ranges: Sequence[tuple[int, int]], words: Translator = PLAIN) -> str:
@@ -36,23 +47,23 @@ def format_numbers(ranges: Sequence[tuple[int, int]], words: Translator = PLAIN)
     return ", ".join(texts)
 
 
-def format_time(seconds: float, clock: str = "") -> str:
+def format_time(seconds: float, clock: str = "") -> Text:
     """Format a time with its zone: ``2026-11-23 14:03:22 +09:00 (KST)``; `clock` is that of the event (see `mail.clock`)."""
     if clock.startswith(PENDING) and not seconds:
-        return f"not known ({NOT_SET})"
+        return NOT_KNOWN
     try:
         when = local_time(seconds)
     except (OverflowError, ValueError, OSError):  # one flipped bit must not hide the whole history
         return "not known (the ledger's date is damaged)"
     zone = f"{when:%z}"
     text = f"{when:%Y-%m-%d %H:%M:%S} {zone[:3]}:{zone[3:]} ({when.tzname()})"
-    return f"before {text} ({NOT_SET})" if clock == BEFORE else text
+    return Message("before {told} (the device's clock was not set)", told=text) if clock == BEFORE else text
 
 
 def format_span(first: float, last: float, words: Translator = PLAIN) -> str:
     """Format the time from `first` to `last`; a `last` of 0 is not known."""
     if not last:
-        return words(f"time not known ({NOT_SET})")
+        return words("time not known (the device's clock was not set)")
     if int(first) == int(last):
         return words(format_time(first))
     return words("{first} to {last}", first=words(format_time(first)), last=words(format_time(last)))

@@ -165,7 +165,7 @@ class Database:
     def earlier(self) -> list[str]:
         """The names of the ledgers that were set aside, now or before, oldest first; until a person removes them."""
         with contextlib.suppress(NotReadable):
-            return [each.name for each in files.set_aside_files(self.path)]
+            return [each.name for each in files.quarantined_files(self.path)]
         return []
 
     @property
@@ -218,7 +218,7 @@ class Database:
         for path in (self.path, *(self.path.with_name(self.path.name + end) for end in ENDINGS)):
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(path.lstat().st_mode):
-                    kept = files.set_aside(path)
+                    kept = files.quarantine(path)
                     self.set_aside = kept if path == self.path else self.set_aside
 
     def _touch(self) -> None:
@@ -307,7 +307,7 @@ class Database:
         execute("COMMIT")
 
     def _move_aside(self) -> None:
-        self.set_aside = files.set_aside(self.path)
+        self.set_aside = files.quarantine(self.path)
         for ending in ENDINGS:  # they belong to the file that was set aside
             with contextlib.suppress(FileNotFoundError):
                 beside = self.path.with_name(self.path.name + ending)

@@ -88,7 +88,7 @@ class Reserve:
             return False
         if not stat.S_ISREG(found.st_mode):
             with contextlib.suppress(NotStored):
-                files.set_aside(self._path)
+                files.quarantine(self._path)
             return False
         return found.st_size == self._size and stat.S_IMODE(found.st_mode) == MODE
 

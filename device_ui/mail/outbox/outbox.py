@@ -16,6 +16,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from device_ui.errors import from_stored, to_json, to_stored
 from device_ui.mail.events import CodeCount, Delivery, Digest, Event
 from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.database import Database, Facts, keep_facts
@@ -166,7 +167,7 @@ class Outbox(Database):
                     rows = cursor.execute(
                         "INSERT OR IGNORE INTO delivery SELECT DISTINCT CASE mail WHEN 0 THEN number ELSE mail END, "
                         f"?2, ?3, ?4, ?5, ?6 FROM event WHERE type = ?7 AND {EXPIRED}",
-                        (newest, each.recipient, each.verdict, each.step, each.reply, each.time, kind),
+                        (newest, each.recipient, each.verdict, each.step, to_stored(each.reply), each.time, kind),
                     ).rowcount
                     lost += [each] if rows else []
             _keep_loss(cursor, lost)
@@ -193,7 +194,8 @@ class Outbox(Database):
     def deliveries(self, number: int) -> list[Delivery]:
         """What became of this mail, by recipient."""
         query = "SELECT recipient, verdict, step, reply, time FROM delivery WHERE number = ? ORDER BY recipient"
-        return [Delivery(*row) for row in self.read(query, (number,))]
+        rows = self.read(query, (number,))
+        return [Delivery(name, verdict, step, from_stored(reply), time) for name, verdict, step, reply, time in rows]
 
     def record(
         self,
@@ -211,7 +213,10 @@ class Outbox(Database):
         def keep(cursor: sqlite3.Cursor) -> None:
             cursor.executemany(
                 "INSERT OR REPLACE INTO delivery VALUES (?, ?, ?, ?, ?, ?)",
-                [(number, each.recipient, each.verdict, each.step, each.reply, each.time) for each in deliveries],
+                [
+                    (number, each.recipient, each.verdict, each.step, to_stored(each.reply), each.time)
+                    for each in deliveries
+                ],
             )
             if done:
                 cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
@@ -244,7 +249,7 @@ def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
     if not deliveries:
         return
     lost = next((each for each in deliveries if each.verdict != "delivered"), None)
-    fact = json.dumps([lost.verdict, lost.step, lost.reply]) if lost else None
+    fact = json.dumps([lost.verdict, lost.step, lost.reply], default=to_json) if lost else None
     kept = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
     if fact != (kept[0] if kept else None):
         keep_facts(cursor, {LOSS: fact})

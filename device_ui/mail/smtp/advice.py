@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from device_ui.errors import Message, Text
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
 from device_ui.settings.fields import SmtpSettings
 
@@ -26,7 +27,7 @@ class Advice:
     """The form name of the `field` to change (``""``: none of the tab's), and the `sentence` with the change."""
 
     field: str
-    sentence: str
+    sentence: Message
 
 
 # step, problem, start of the server's reply, field, sentence
@@ -69,7 +70,7 @@ ADVICE: tuple[tuple[str, str, str, str, str], ...] = (
     (Step.CONTENT, SmtpProblem.ANSWER, "5", "sender_name", "The server refuses the mail itself: its answer says why; a plainer Sender Name may help, else ask its administrator."),
     (Step.CONTENT, "", "", "", "The server defers the mail, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
 )  # fmt: skip
-FALLBACK = Advice("", "The mail did not go out; the server's answer above is all that is known.")
+FALLBACK = ("", "The mail did not go out; the server's answer above is all that is known.")
 
 # For a certificate's problem, with the certificate's own values.
 CLOSER: dict[str, str] = {
@@ -81,27 +82,32 @@ CLOSER: dict[str, str] = {
 
 
 def advise(
-    step: str, problem: str, reply: str, settings: SmtpSettings, now: str, certificate: Certificate | None = None
+    step: str, problem: str, reply: Text, settings: SmtpSettings, now: str, certificate: Certificate | None = None
 ) -> Advice:
     """Return the first row of `ADVICE` that matches, for a device whose clock shows `now` and a server's `certificate`."""
-    values = {"host": settings.host, "port": settings.port, "mail_from": settings.mail_from, "clock": now}
-    name, sentence = _row(step, problem, reply)
+    values: dict[str, object] = {
+        "host": settings.host,
+        "port": settings.port,
+        "mail_from": settings.mail_from,
+        "clock": now,
+    }
+    name, sentence = _row(step, problem, str(reply))
     if certificate:
         sentence = CLOSER.get(problem, sentence)
         values |= _values(certificate)
     if name == PORT_OR_SECURITY:
         name = "port" if settings.security == "auto" else "security"
-    return Advice(name, sentence.format_map(values))
+    return Advice(name, Message(sentence, **values))
 
 
 def _row(step: str, problem: str, reply: str) -> tuple[str, str]:
     for row_step, row_problem, row_reply, name, sentence in ADVICE:
         if row_step in ("", step) and row_problem in ("", problem) and reply.startswith(row_reply):
             return name, sentence
-    return FALLBACK.field, FALLBACK.sentence
+    return FALLBACK
 
 
-def _values(certificate: Certificate) -> dict[str, str]:
+def _values(certificate: Certificate) -> dict[str, Text]:
     return {
         "names": _describe_names(certificate.names),
         "begins": _minute(certificate.begins),
@@ -110,15 +116,17 @@ def _values(certificate: Certificate) -> dict[str, str]:
     }
 
 
-def _describe_names(names: Sequence[str]) -> str:
+def _describe_names(names: Sequence[str]) -> Message:
     listed = ", ".join(names)
     if not names:
-        return "it has no name at all, so ask the server's administrator for a new one"
+        return Message("it has no name at all, so ask the server's administrator for a new one")
     if any(name.startswith("*.") for name in names):
-        return f"it has the names {listed}: type one of them as SMTP Host, with a word in place of *"
+        return Message(
+            "it has the names {listed}: type one of them as SMTP Host, with a word in place of *", listed=listed
+        )
     if len(names) == 1:
-        return f"it has the name {listed}: type that as SMTP Host"
-    return f"it has the names {listed}: type one of them as SMTP Host"
+        return Message("it has the name {listed}: type that as SMTP Host", listed=listed)
+    return Message("it has the names {listed}: type one of them as SMTP Host", listed=listed)
 
 
 def _minute(moment: datetime) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
+from device_ui.errors import Message
 from device_ui.mail.smtp.connection import Connection
 from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import sanitize_reply
@@ -26,7 +27,8 @@ def choose_mechanism(connection: Connection) -> str:
     if mechanism is None:
         needs_tls = connection.has_extn("starttls")
         problem = SmtpProblem.NO_LOGIN_WITHOUT_TLS if needs_tls else SmtpProblem.NO_LOGIN_OFFERED
-        raise SessionError(Step.LOGIN, problem, sanitize_reply(f"the server offers {' '.join(offered) or 'none'}"))
+        names = sanitize_reply(" ".join(offered) or "none")
+        raise SessionError(Step.LOGIN, problem, Message("the server offers {offered}", offered=names))
     return mechanism
 
 

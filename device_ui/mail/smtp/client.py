@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from device_ui.errors import Message
 from device_ui.mail.smtp import auth
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, address_literal, is_loopback, look_up
 from device_ui.mail.smtp.connect import connect
@@ -177,7 +178,7 @@ class SmtpClient:
                 self._connection.report(Step.TLS, _protection(sock))
             raise
         self._connection.report(Step.TLS, _protection(sock))
-        self._connection.report(Step.CERTIFICATE, f"verified for {self.host}")
+        self._connection.report(Step.CERTIFICATE, Message("verified for {host}", host=self.host))
 
     def _login(self) -> None:
         connection, settings = self._connection, self._settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 
+from device_ui.errors import Message
 from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, is_bound_here, is_here, is_own, look_up_within
 from device_ui.mail.smtp.connection import Connection, translate_errors
 from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
@@ -26,8 +27,8 @@ def connect(
     if not usable:
         raise SessionError(Step.ADDRESS, SmtpProblem.NOT_ALLOWED, "the mail server's name leads to this device itself")
     own = _texts([each for each in found if each not in usable])
-    skipped = f"; not used, since it is this device itself: {own}" if own else ""
-    connection.report(Step.ADDRESS, _texts(usable) + skipped)
+    skipped = Message("{usable}; not used, since it is this device itself: {own}", usable=_texts(usable), own=own)
+    connection.report(Step.ADDRESS, skipped if own else _texts(usable))
     failed: dict[str, SessionError] = {}
     for info in usable:
         try:
@@ -38,8 +39,8 @@ def connect(
             failed[str(info[4][0])] = SessionError(error.step, error.problem, error.reply)
             continue
         connection.attach(sock)
-        after = f", after {_reasons(failed)}" if failed else ""
-        connection.report(Step.CONNECT, f"{info[4][0]} port {port}{after}")
+        template = "{host} port {port}, after {failed}" if failed else "{host} port {port}"
+        connection.report(Step.CONNECT, Message(template, host=info[4][0], port=port, failed=_reasons(failed)))
         return info
     most = min(failed.values(), key=_specificity)
     differ = len({each.reply for each in failed.values()}) > 1

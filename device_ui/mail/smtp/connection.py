@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from device_ui.errors import ErrorConversion
+from device_ui.errors import ErrorConversion, Message, Text
 from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import sanitize_reply
 
@@ -41,7 +41,7 @@ CERTIFICATE_PROBLEMS = {
 TLS_WAS_SPOKEN = ("ALERT", "UNSUPPORTED_PROTOCOL")
 
 # Called with a step that succeeded and its details: one printable line without a secret.
-OnStep = Callable[[Step, str], None]
+OnStep = Callable[[Step, Text], None]
 
 
 @dataclass(frozen=True)
@@ -241,13 +241,19 @@ class Connection(smtplib.SMTP):
         """Return a reply (RFC 5321, section 4.2) as one redacted line of at most `redaction.REPLY_MAXIMUM` characters."""
         return sanitize_reply(f"{code} {reply.decode('utf-8', 'replace')}", self._secrets)
 
-    def report(self, step: Step, details: str) -> None:
+    def report(self, step: Step, details: Text) -> None:
         """Report a step that succeeded to `on_step`, redacted.
 
         Never inside `translate_errors`: an error of `on_step` is the caller's, not the server's.
         """
         if self._on_step:
-            self._on_step(step, sanitize_reply(details, self._secrets))
+            self._on_step(step, self._redact(details))
+
+    def _redact(self, details: Text) -> Text:
+        if isinstance(details, Message):
+            values = {name: sanitize_reply(str(value), self._secrets) for name, value in details.values.items()}
+            return Message(details.template, **values)
+        return sanitize_reply(details, self._secrets)
 
     def reset_limit(self) -> None:
         """See `Replies.reset_limit`."""

@@ -9,7 +9,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 
-from device_ui.errors import DeviceUIError
+from device_ui.errors import DeviceUIError, Text
 from device_ui.mail.events import Verdict
 
 
@@ -61,14 +61,14 @@ class Outcome:
 
     verdict: Verdict
     step: Step
-    reply: str = ""
+    reply: Text = ""
     problem: SmtpProblem = SmtpProblem.ANSWER
 
 
 class SessionError(DeviceUIError):
     """A session that failed before any verdict: `step`, `problem`, and `reply`, the server's or our words for it."""
 
-    def __init__(self, step: Step, problem: SmtpProblem, reply: str = "") -> None:
+    def __init__(self, step: Step, problem: SmtpProblem, reply: Text = "") -> None:
         super().__init__(f"{step}: {problem}" + (f": {reply}" if reply else ""))
         self.step, self.problem, self.reply = step, problem, reply
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from device_ui.errors import Text
 from device_ui.mail.events import Verdict
 from device_ui.mail.smtp import probe
 from device_ui.mail.smtp.advice import Advice, advise
@@ -39,7 +40,7 @@ class RecipientResult:
     recipient: str
     verdict: str
     step: str
-    reply: str
+    reply: Text
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class RunResult:
     verdict: str
     step: str
     problem: str
-    reply: str
+    reply: Text
     field: str
-    advice: str
+    advice: Text
     seconds: float
     recipients: tuple[RecipientResult, ...]
 
@@ -71,7 +72,7 @@ class StepTimer:
         self._report, self._monotonic = report, monotonic
         self._began = self._last = monotonic()
 
-    def on_step(self, step: Step, details: str) -> None:
+    def on_step(self, step: Step, details: Text) -> None:
         """Report a step that the client completed."""
         now = self._monotonic()
         seconds, self._last = now - self._last, now

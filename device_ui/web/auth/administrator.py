@@ -143,7 +143,10 @@ class Administrator:
 
         values = {"code": fresh.code} if fresh.code else {name: getattr(fresh, name) for name in HASH_NAMES}
         files.replace(
-            self.path, toml_file.encode(COMMENT, values), 0o600, agree=None if instead_of is ... else still_stands
+            self.path,
+            toml_file.encode(COMMENT, values),
+            0o600,
+            precondition=None if instead_of is ... else still_stands,
         )
 
     def _decode(self, raw: bytes) -> Record:

@@ -257,11 +257,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def told(error: DeviceUIError) -> str:
-    """An error of ours as a sentence for the page."""
-    text = str(error)
-    if hasattr(error, "path"):  # these begin with the name of a file, which must stay as it is
-        text = f"the file {text}"
-    return text[:1].upper() + text[1:] + "."

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from device_ui.errors import Text
+
 IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
 # Enough for every tab of every operator; the oldest goes when a new one comes.
 SESSIONS_MAXIMUM = 32
@@ -34,7 +36,7 @@ class Session:
 
     begun: float
     used: float
-    notice: str = ""
+    notice: Text = ""
     undo: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[str, Mapping[str, str]] = NOTHING_KEPT
     saved: tuple[bytes, str] = (b"", "")
@@ -48,7 +50,7 @@ class Session:
         """Whether this very form was saved last, and what it made still stands: the second half of a double click."""
         return self.saved == (_fingerprint(form), revision) and form.get("revision", "") != revision
 
-    def take_notice(self) -> str:
+    def take_notice(self) -> Text:
         """The notice, once."""
         notice, self.notice = self.notice, ""
         return notice

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bottle import response
 
-from device_ui.errors import HookError
+from device_ui.errors import HookError, Message, Text
 from device_ui.mail import client
-from device_ui.web.auth.guard import told
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.pages.history import asked
@@ -41,7 +40,7 @@ def show_content(site: AppContext, session: Session) -> str:
     code = asked().get("code", "").strip() or (str(mailed[0]["code"]) if mailed else "")
     mail: Mapping[str, Any] = {}
     if any(kind["code"] == code and not kind["mail"] for kind in kinds):
-        problem = KEPT_ONLY.format(code=code)
+        problem = Message(KEPT_ONLY, code=code)
     elif code and not problem:
         mail, problem = _content(site, code)
     return _page(
@@ -49,7 +48,7 @@ def show_content(site: AppContext, session: Session) -> str:
     )
 
 
-def _catalog(site: AppContext) -> tuple[Kinds, str, str]:
+def _catalog(site: AppContext) -> tuple[Kinds, str, Text]:
     """Every kind, why the maker's file is not used, and why nothing can be told."""
     kinds: Kinds = []
     end: Mapping[str, Any] = {}
@@ -60,16 +59,16 @@ def _catalog(site: AppContext) -> tuple[Kinds, str, str]:
     except HookError as error:
         log.warning("the event codes cannot be shown: %s", error)
         response.status = 503
-        return [], "", NOT_SHOWN.format(reason=told(error))
+        return [], "", Message(NOT_SHOWN, reason=error.sentence)
     return kinds, str(end.get("problem", "")), ""
 
 
-def _content(site: AppContext, code: str) -> tuple[Mapping[str, Any], str]:
+def _content(site: AppContext, code: str) -> tuple[Mapping[str, Any], Text]:
     try:
         return client.content(site.device.folders.socket, code), ""
     except HookError as error:
         response.status = 422 if error.word == "bad-request" else 503
-        return {}, CONTENT_PROBLEMS.get(error.word) or NO_CONTENT.format(reason=told(error))
+        return {}, CONTENT_PROBLEMS.get(error.word) or Message(NO_CONTENT, reason=error.sentence)
 
 
 def _page(site: AppContext, session: Session, name: str, **values: Any) -> str:

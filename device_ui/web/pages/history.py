@@ -13,10 +13,9 @@ from urllib.parse import parse_qsl, urlencode
 from bottle import HTTPError, html_escape, request, response
 
 from device_ui import csv_export
-from device_ui.errors import HookError
+from device_ui.errors import HookError, Message, Text
 from device_ui.i18n.translator import Translator
 from device_ui.mail import client
-from device_ui.web.auth.guard import told
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 
@@ -41,8 +40,6 @@ COLUMNS = {
 MOMENT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2}) ([+-][0-9]{2}:[0-9]{2}) \([^()]{1,12}\)"
 )
-# The event whose source and text this device writes itself (`mail.catalog.SERVER_CHANGED`); all others stay as they came.
-OWN_CODE = "902"
 # A message of the system, which has its subject for a name, and the name of one without (`mail.catalog.MESSAGE`).
 MESSAGE_CODE, MESSAGE_NAME = "901", "Message from the system"
 NOT_SHOWN = "The history cannot be shown. {reason}"
@@ -96,7 +93,8 @@ def asked() -> dict[str, str]:
 def show(site: AppContext, session: Session) -> str:
     """One page of the events that the address asks for."""
     query = Query(asked())
-    problem = wrong = ""
+    problem: Text = ""
+    wrong: Text = ""
     events: list[Mapping[str, Any]] = []
     end: Mapping[str, Any] = {}
     try:
@@ -114,7 +112,7 @@ def export(site: AppContext, _session: Session) -> Iterator[bytes]:
     try:
         first = next(lines)
     except HookError as error:
-        raise HTTPError(_status(error), "".join(_told(error))) from error
+        raise HTTPError(_status(error), next(filter(None, _told(error)))) from error
     response.content_type = "text/csv; charset=UTF-8"
     response.set_header("Content-Disposition", 'attachment; filename="history.csv"')
     return pieces(rows(itertools.chain([first], lines)))
@@ -151,8 +149,8 @@ def _shown(query: Query, end: Mapping[str, Any], words: Translator) -> dict[str,
         "columns": COLUMNS,
         "ends": csv_export.ends,
         "moment": moment,
+        "own": lambda text: words(text) if isinstance(text, Message) else text,
         "named": partial(_named, words),
-        "own": lambda event, text: words.lines(text) if event["code"] == OWN_CODE else text,
         "first": (query.page - 1) * PAGE_EVENTS + 1,
         "matched": matched,
         "kept": end.get("kept", 0),
@@ -178,12 +176,12 @@ def _status(error: HookError) -> int:
     return 422 if error.word == "bad-request" else 503
 
 
-def _told(error: HookError) -> tuple[str, str]:
+def _told(error: HookError) -> tuple[Text, Text]:
     """What is told above the page, and what beside the filters: one of them is empty."""
     if error.word == "bad-request":
-        return "", NOT_FILTERED.format(reason=told(error))
+        return "", Message(NOT_FILTERED, reason=error.sentence)
     log.warning("the history cannot be shown: %s", error)
-    return NOT_SHOWN.format(reason=told(error)), ""
+    return Message(NOT_SHOWN, reason=error.sentence), ""
 
 
 def _removed(counts: Mapping[str, int], words: Translator) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from bottle import HTTPResponse, request, response
 
-from device_ui.errors import NotReadable, NotStored
+from device_ui.errors import Message, NotReadable, NotStored, Text
 from device_ui.settings.fields import FIELDS
 from device_ui.web import locale
 from device_ui.web.auth import administrator, return_path
-from device_ui.web.auth.guard import address, see_other, told
+from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
@@ -56,13 +56,13 @@ def set_up(site: AppContext) -> str | HTTPResponse:
         return _setup_page(site, code, problem)
     seconds = _count_attempt(site)
     if seconds:
-        return _setup_page(site, code, WAIT.format(seconds=seconds))
+        return _setup_page(site, code, Message(WAIT, seconds=seconds))
     try:
         chosen = site.guard.administrator.set_up(code, password)
     except (NotStored, NotReadable) as error:
         log.error("the administrator's password was not set: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
-        return _setup_page(site, code, told(error))
+        return _setup_page(site, code, error.sentence)
     if chosen is None:
         log.warning("a setup code from %s was wrong", address())
         response.status = 403
@@ -100,7 +100,7 @@ def log_in(site: AppContext) -> str | HTTPResponse:
     password = text(form, "password")
     seconds = _count_attempt(site)
     if seconds:
-        return _login_page(site, WAIT.format(seconds=seconds), form)
+        return _login_page(site, Message(WAIT, seconds=seconds), form)
     record = site.guard.administrator.verify(password)
     if record:
         _settle(site)
@@ -135,7 +135,7 @@ def _enter(site: AppContext, session: Session, form: Mapping[str, str]) -> HTTPR
     return see_other(page or return_path.checked(text(form, return_path.FIELD)) or "/smtp")
 
 
-def _login_page(site: AppContext, problem: str, form: Mapping[str, str]) -> str:
+def _login_page(site: AppContext, problem: Text, form: Mapping[str, str]) -> str:
     """The login; what `form` keeps of another one, or the page that was asked for, goes along in hidden fields.
 
     Another language leads back here by an address, which tells the page and no fields: with these it cannot be chosen.
@@ -156,5 +156,5 @@ def _count_attempt(site: AppContext) -> int:
     return seconds
 
 
-def _setup_page(site: AppContext, code: str, problem: str) -> str:
+def _setup_page(site: AppContext, code: str, problem: Text) -> str:
     return site.render("setup", code=code, problem=problem)

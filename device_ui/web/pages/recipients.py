@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from bottle import HTTPError, HTTPResponse, request, response
 
-from device_ui.errors import Conflict, Damaged, DeviceUIError, NotReadable, NotStored
+from device_ui.errors import Conflict, Damaged, DeviceUIError, Message, NotReadable, NotStored, Text
 from device_ui.settings import recipients
 from device_ui.settings.recipients import Recipients
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
-from device_ui.web.auth.guard import address, see_other, told
+from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
@@ -64,16 +64,16 @@ def _update(site: AppContext, session: Session, form: dict[str, str], stored: St
         response.status = 422
         return _page(site, session, stored, broken=listed, typed=form)
     try:
-        site.recipients.save(listed, text(form, "revision"))
+        revision = site.recipients.save(listed, text(form, "revision"))
     except Conflict:
         return _conflict(site, session, form)
     except (NotStored, NotReadable) as error:
         log.error("the recipients were not saved: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
         sentence = IN_DOUBT if getattr(error, "in_doubt", False) else NOT_SAVED
-        return _page(site, session, _load(site)[0], problem=sentence.format(reason=told(error)), typed=form)
+        return _page(site, session, _load(site)[0], problem=Message(sentence, reason=error.sentence), typed=form)
     log.info("the recipients were changed from %s", address())
-    session.remember(form, site.recipients.revision_of(listed))
+    session.remember(form, revision)
     session.notice, session.undo = done, _undoing(form, stored.settings or ())
     return see_other("/recipients")
 
@@ -83,20 +83,23 @@ def _conflict(site: AppContext, session: Session, form: dict[str, str]) -> str:
     return _page(site, session, _load(site)[0], problem=CHANGED_MEANWHILE, typed=form)
 
 
-def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Invalid, str]:
+def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Invalid, Message]:
     """The list as a form asks for it, and the words that tell so afterwards."""
     who, lowest, spoken = text(form, "address"), text(form, "lowest"), text(form, "language")
     match text(form, "do"):
         case "add":
-            return recipients.add(listed, who, lowest, spoken), f"{who.strip()} is on the list."
+            return recipients.add(listed, who, lowest, spoken), Message("{who} is on the list.", who=who.strip())
         case "change":
-            return recipients.change(listed, who, lowest, spoken), f"{who} gets {recipients.LOWEST.get(lowest)}."
+            gets = Message(recipients.LOWEST.get(lowest, lowest))
+            return recipients.change(listed, who, lowest, spoken), Message("{who} gets {lowest}.", who=who, lowest=gets)
         case "remove":
-            return recipients.remove(listed, who), f"{who} was removed."
+            return recipients.remove(listed, who), Message("{who} was removed.", who=who)
         case "restore":
             place = text(form, "place")
             found = int(place) if PLACE_PATTERN.fullmatch(place) else len(listed)
-            return recipients.restore(listed, who, lowest, found, spoken), f"{who} is on the list again."
+            return recipients.restore(listed, who, lowest, found, spoken), Message(
+                "{who} is on the list again.", who=who
+            )
     raise HTTPError(400, "The form says not what to do.")
 
 
@@ -109,11 +112,11 @@ def _undoing(form: Mapping[str, str], before: Recipients) -> Mapping[str, str]:
     return {}
 
 
-def _load(site: AppContext) -> tuple[Stored[Recipients], str]:
+def _load(site: AppContext) -> tuple[Stored[Recipients], Text]:
     try:
         return site.recipients.load(), ""
     except DeviceUIError as error:
-        return Stored(None, ""), told(error)
+        return Stored(None, ""), error.sentence
 
 
 def _default(site: AppContext) -> str:
@@ -130,9 +133,9 @@ def _page(
     session: Session,
     stored: Stored[Recipients],
     *,
-    notice: str = "",
+    notice: Text = "",
     undo: Mapping[str, str] | None = None,
-    problem: str = "",
+    problem: Text = "",
     broken: Invalid | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> str:
@@ -147,7 +150,7 @@ def _page(
         lowest=recipients.LOWEST,
         default=_default(site),
         damaged=stored.damaged,
-        stays=stored.stays,
+        quarantine_failed=stored.quarantine_failed,
         revision=stored.revision,
         typed=kept,
         broken=broken,

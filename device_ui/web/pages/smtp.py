@@ -10,13 +10,13 @@ from typing import Any
 
 from bottle import HTTPResponse, request, response
 
-from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, NoKey, NotReadable, NotStored
+from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, Message, NoKey, NotReadable, NotStored, Text
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
 from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
-from device_ui.web.auth.guard import address, see_other, told
+from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
@@ -77,13 +77,13 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
 
 
 def _update(
-    site: AppContext, session: Session, form: Mapping[str, str], stored: Stored[SmtpSettings], problem: str
+    site: AppContext, session: Session, form: Mapping[str, str], stored: Stored[SmtpSettings], problem: Text
 ) -> str | HTTPResponse:
     revision = text(form, "revision")
     if problem:
         log.error("the settings were not saved: %s", problem)
         response.status = 503
-        return page(site, session, stored, form, problem=NOT_SAVED.format(reason=problem), revision=revision)
+        return page(site, session, stored, form, problem=Message(NOT_SAVED, reason=problem), revision=revision)
     if revision != stored.revision:
         # Before the rules: a blank password would be measured by settings that this person has never seen.
         return _conflict(site, session, form)
@@ -93,17 +93,16 @@ def _update(
         return page(site, session, stored, form, broken=draft.broken)
     try:
         settings = sealed(site, draft, draft.settings)
-        site.store.save(settings, revision)
+        revision = site.store.save(settings, revision)
     except Conflict:  # saved by another thread, or at the console, since it was read
         return _conflict(site, session, form)
     except (NotStored, NoKey, Damaged, NotReadable) as error:
         log.error("the settings were not saved: %s", error)
         response.status = 507 if isinstance(error, NotStored) else 503
         if getattr(error, "in_doubt", False):
-            return page(site, session, load(site)[0], form, problem=IN_DOUBT.format(reason=told(error)))
-        return page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
+            return page(site, session, load(site)[0], form, problem=Message(IN_DOUBT, reason=error.sentence))
+        return page(site, session, stored, form, problem=Message(NOT_SAVED, reason=error.sentence))
     log.info("the SMTP settings were saved from %s", address())
-    revision = site.store.revision_of(settings)
     session.remember(form, revision)
     session.notice = _tell_hook(site, revision)
     return see_other("/smtp")
@@ -114,12 +113,12 @@ def _conflict(site: AppContext, session: Session, form: Mapping[str, str]) -> st
     return page(site, session, load(site)[0], form, problem=CHANGED_MEANWHILE, beside=True)
 
 
-def load(site: AppContext) -> tuple[Stored[SmtpSettings], str]:
+def load(site: AppContext) -> tuple[Stored[SmtpSettings], Text]:
     """What is stored, and why it cannot be told if it cannot. A password that nobody can open is none."""
     try:
         stored = site.store.load()
     except DeviceUIError as error:
-        return Stored(None, ""), told(error)
+        return Stored(None, ""), error.sentence
     settings = stored.settings
     if settings and _is_lost(site, settings):
         stored = dataclasses.replace(stored, settings=dataclasses.replace(settings, sealed=None))
@@ -179,8 +178,8 @@ def _told(
     values: Mapping[str, str] | None = None,
     *,
     broken: Mapping[str, Invalid] | None = None,
-    notice: str = "",
-    problem: str = "",
+    notice: Text = "",
+    problem: Text = "",
     revision: str | None = None,
     beside: bool = False,
     summary: str = PLEASE_CORRECT,
@@ -208,7 +207,7 @@ def _told(
         "notice": notice,
         "problem": problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
         "damaged": stored.damaged,
-        "stays": stored.stays,
+        "quarantine_failed": stored.quarantine_failed,
         "has_password": bool(stored.settings and stored.settings.sealed),
         "locked": locked,
         "revision": stored.revision if revision is None else revision,

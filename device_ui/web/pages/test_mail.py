@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from bottle import HTTPResponse, request, response
 
-from device_ui.errors import Damaged, HookError, NoKey, NotReadable
+from device_ui.errors import Damaged, HookError, Message, NoKey, NotReadable, Text
 from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings.fields import BY_NAME, ParsedForm, SmtpSettings, parse
-from device_ui.web.auth.guard import address, told
+from device_ui.web.auth.guard import address
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
@@ -74,7 +74,7 @@ def run(site: AppContext, session: Session) -> str | HTTPResponse | Iterator[byt
     settings, problem = _sealed(site, draft, problem)
     if settings is None:
         response.status = 503
-        return page(problem=NOT_MADE.format(reason=problem))
+        return page(problem=Message(NOT_MADE, reason=problem))
     log.info("a test mail was asked for from %s", address())
     lines = _lines(site, settings, site.words())
     if LINES_TYPE in request.get_header("Accept", ""):
@@ -85,14 +85,14 @@ def run(site: AppContext, session: Session) -> str | HTTPResponse | Iterator[byt
     return answer
 
 
-def _sealed(site: AppContext, draft: ParsedForm, problem: str) -> tuple[SmtpSettings | None, str]:
+def _sealed(site: AppContext, draft: ParsedForm, problem: Text) -> tuple[SmtpSettings | None, Text]:
     """What is to be tested; or None, and why it cannot be."""
     if problem or draft.settings is None:
         return None, problem
     try:
         return smtp.sealed(site, draft, draft.settings), ""
     except (NoKey, Damaged, NotReadable) as error:
-        return None, told(error)
+        return None, error.sentence
 
 
 def _lines(site: AppContext, settings: SmtpSettings, words: Translator) -> Lines:
@@ -114,7 +114,7 @@ def _lines(site: AppContext, settings: SmtpSettings, words: Translator) -> Lines
 
 def _problem(error: HookError, words: Translator) -> str:
     """Return why there is no result, in one sentence."""
-    values = {"reason": words(told(error)), "seconds": error.seconds, "minutes": math.ceil(error.seconds / 60)}
+    values = {"reason": words(error.sentence), "seconds": error.seconds, "minutes": math.ceil(error.seconds / 60)}
     return words(PROBLEMS.get(error.word, NOT_MADE), **values)
 
 
@@ -160,7 +160,7 @@ def _shown_step(step: Mapping[str, Any], words: Translator) -> Line:
     return {
         "label": _label(step.get("name"), words),
         "time": words("{seconds} s", seconds=f"{float(step.get('seconds', 0)):.2f}"),
-        "told": words(str(step.get("told", ""))),
+        "told": words(step.get("told", "")),
     }
 
 
@@ -168,12 +168,12 @@ def _shown_result(result: Mapping[str, Any], words: Translator) -> Line:
     """``sentence``, ``failed``, ``reply``, ``advice``, ``field`` and ``hint``, each a text; ``recipients``, texts."""
     recipients = result.get("recipients", ())
     delivered = result.get("verdict") == "delivered"
-    field, reply = str(result.get("field", "")), str(result.get("reply", ""))
+    field, reply = str(result.get("field", "")), result.get("reply", "")
     return {
         "sentence": _sentence(recipients, words, delivered=delivered),
         "failed": _failed(str(result.get("step", "")), str(result.get("problem", "")), reply, words),
-        "reply": reply if REPLY_PATTERN.fullmatch(reply) else "",
-        "advice": words(str(result.get("advice", ""))),
+        "reply": reply if _is_answer(reply) else "",
+        "advice": words(result.get("advice", "")),
         "field": field if field in BY_NAME else "",
         "recipients": [_became(each, words) for each in recipients] if _differ(recipients) else [],
         "hint": words(LOOK_FOR_IT) if delivered else "",
@@ -187,11 +187,16 @@ def _sentence(recipients: Sequence[Mapping[str, Any]], words: Translator, *, del
     return words(NOT_ACCEPTED_BY_ALL if some else NOT_ACCEPTED)
 
 
-def _failed(step: str, problem: str, reply: str, words: Translator) -> str:
+def _failed(step: str, problem: str, reply: Text, words: Translator) -> str:
     """``Connect: refused (nothing listens at this port)``; what the server itself said is told beside it."""
     word = "" if problem == ANSWER else problem
-    own = "" if reply in ("", word) or REPLY_PATTERN.fullmatch(reply) else f"({words(reply)})"
+    own = "" if reply in ("", word) or _is_answer(reply) else f"({words(reply)})"
     return ": ".join(filter(None, (_label(step, words), " ".join(filter(None, (words(word), own))))))
+
+
+def _is_answer(reply: Text) -> bool:
+    """Return whether this is the server's own answer."""
+    return isinstance(reply, str) and bool(REPLY_PATTERN.fullmatch(reply))
 
 
 def _differ(recipients: Sequence[Mapping[str, Any]]) -> bool:
@@ -204,7 +209,7 @@ def _became(each: Mapping[str, Any], words: Translator) -> str:
     became = words(BECAME.get(each["verdict"], str(each["verdict"])))
     if each.get("step") and each["verdict"] != "delivered":
         became = words("{became} at {step}", became=became, step=_label(each["step"], words))
-    return f"{each['recipient']}: {became}" + (f": “{words(str(each['reply']))}”" if each.get("reply") else "")
+    return f"{each['recipient']}: {became}" + (f": “{words(each['reply'])}”" if each.get("reply") else "")
 
 
 def _label(step: Any, words: Translator) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from device_ui.errors import to_json
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Kind
 from device_ui.mail.clock import Clock
@@ -129,7 +130,7 @@ def refused(desk, request):
     with pytest.raises(RequestError) as caught:
         desk.tester.answer(request, 0)
     assert desk.connects == 0
-    return caught.value.word, caught.value.reason
+    return caught.value.word, str(caught.value.reason)
 
 
 # A test
@@ -279,7 +280,7 @@ def test_a_password_that_was_sealed_for_another_server_opens_for_nobody(desk, ch
     stolen = desk.settings().sealed
     (line,) = desk.tell(desk.typed(sealed=stolen, **changes))
     assert line["error"] == "password"
-    assert line["reason"].startswith("the stored password cannot be opened: ")
+    assert str(line["reason"]).startswith("the stored password cannot be opened: ")
     assert desk.connects == 0
     assert desk.server.sessions == []
 
@@ -300,7 +301,7 @@ def test_nothing_secret_is_in_any_line(desk):
     blob = base64.b64encode(f"\0{ACCOUNT}\0{PASSWORD}".encode()).decode()
     desk.server.script["AUTH"] = f"535 5.7.8 no {PASSWORD} and {blob} is wrong"
     request = desk.typed()
-    told = json.dumps(desk.tell(request))
+    told = json.dumps(desk.tell(request), default=to_json)
     for secret in (PASSWORD, json.dumps(PASSWORD)[1:-1], blob, request["settings"]["sealed"]):
         assert secret not in told
 
@@ -392,7 +393,7 @@ def test_damaged_settings_are_told(desk):
     desk.store.path.write_text("damaged")
     (line,) = desk.tell({})
     assert line["error"] == "unset"
-    assert line["reason"].startswith("smtp.toml is damaged: ")
+    assert str(line["reason"]).startswith("smtp.toml is damaged: ")
     assert desk.connects == 0
 
 

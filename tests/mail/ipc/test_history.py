@@ -158,7 +158,7 @@ def test_a_message_of_the_system_is_named_by_its_first_line(outbox):
 )
 def test_what_the_time_rests_on_is_told(outbox, clock, at, told):
     outbox.accept([event(at=at, clock=clock)])
-    assert (events(outbox)[0]["time"], events(outbox)[0]["seconds"]) == (told, at or None)
+    assert (str(events(outbox)[0]["time"]), events(outbox)[0]["seconds"]) == (told, at or None)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class Room:
         """The word and the reason it is refused with."""
         with pytest.raises(RequestError) as caught:
             self.ask(may, **request)
-        return caught.value.word, caught.value.reason
+        return caught.value.word, str(caught.value.reason)
 
 
 @pytest.fixture

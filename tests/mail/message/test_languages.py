@@ -101,7 +101,7 @@ def test_the_list_keeps_each_language_and_writes_none_as_before():
     "line", ["info xx a@b.cc", "info ko ko a@b.cc", "info  a@b.cc", "ko a@b.cc", "info ko", "info"]
 )
 def test_a_line_with_an_unknown_language_breaks_its_rule(line):
-    assert from_values({"recipient_01": line}) == "recipient_01 breaks its rule"
+    assert str(from_values({"recipient_01": line})) == "recipient_01 breaks its rule"
 
 
 def test_a_language_that_is_not_there_is_refused():

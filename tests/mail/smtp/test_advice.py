@@ -66,7 +66,7 @@ CLOCK = "1970-01-01 00:05 +0000"
 def test_each_fault_names_the_field_and_what_to_change(step, problem, reply, field, words):
     found = advise(step, problem, reply, SETTINGS, CLOCK)
     assert found.field == field
-    assert words in found.sentence
+    assert words in str(found.sentence)
 
 
 @pytest.mark.parametrize(("problem", "step"), [("no TLS spoken", "tls"), ("TLS expected", "greeting")])
@@ -105,7 +105,7 @@ SHOWN = Certificate(
     ],
 )
 def test_advice_quotes_the_certificate(problem, sentence):
-    assert advise("certificate", problem, "", SETTINGS, CLOCK, SHOWN).sentence == sentence
+    assert str(advise("certificate", problem, "", SETTINGS, CLOCK, SHOWN).sentence) == sentence
 
 
 @pytest.mark.parametrize(
@@ -125,21 +125,21 @@ def test_advice_quotes_the_certificate(problem, sentence):
 )
 def test_advice_quotes_the_names_of_the_certificate(names, end):
     found = advise("certificate", "another name", "", SETTINGS, CLOCK, replace(SHOWN, names=names))
-    assert found.sentence == f"The mail server's certificate is for another name than mail.example.com: {end}"
+    assert str(found.sentence) == f"The mail server's certificate is for another name than mail.example.com: {end}"
     assert found.field == "host"
 
 
 def test_a_strangers_braces_are_no_placeholders():
     found = advise("certificate", "unknown authority", "", SETTINGS, CLOCK, replace(SHOWN, issuer="{host} {nothing}"))
-    assert "({host} {nothing})" in found.sentence
+    assert "({host} {nothing})" in str(found.sentence)
 
 
 def test_an_unknown_failure_has_advice_too():
-    assert advise("elsewhere", "odd", "", SETTINGS, CLOCK) == FALLBACK
+    assert str(advise("elsewhere", "odd", "", SETTINGS, CLOCK).sentence) == FALLBACK[-1]
 
 
 def test_every_step_has_advice_of_its_own_for_any_problem():
-    assert [step for step in Step if advise(step, "odd", "", SETTINGS, CLOCK) == FALLBACK] == []
+    assert [step for step in Step if str(advise(step, "odd", "", SETTINGS, CLOCK).sentence) == FALLBACK[-1]] == []
 
 
 def test_every_row_names_a_field_of_the_tab_and_can_be_reached():
@@ -164,5 +164,5 @@ def test_every_problem_is_one_that_a_session_can_have():
 
 def test_a_sentence_is_one_sentence_without_a_gap():
     for step, problem, reply, _, _ in ADVICE:
-        sentence = advise(step, problem, reply, SETTINGS, CLOCK).sentence
+        sentence = str(advise(step, problem, reply, SETTINGS, CLOCK).sentence)
         assert sentence.endswith(".") and "{" not in sentence and "  " not in sentence

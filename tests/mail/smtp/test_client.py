@@ -572,13 +572,13 @@ def test_plain_is_taken_however_it_is_offered(offer):
         (("AUTH PLAINER",), "the server offers PLAINER"),
         (("XAUTH PLAIN",), "the server offers none"),
         (("AUTH \x1b[2J\x07X",), "the server offers  [2J X"),
-        ((f"AUTH {'X' * 900}",), f"the server offers {'X' * 482}"),
+        ((f"AUTH {'X' * 900}",), f"the server offers {'X' * 500}"),
     ],
 )
 def test_nothing_secret_is_sent_where_no_known_mechanism_is_offered(features, reply):
     with ScriptedServer(features=features) as server:
         error = failure_of(client_for(server))
-    assert (error.step, error.problem, error.reply) == ("login", "no login offered", reply)
+    assert (error.step, error.problem, str(error.reply)) == ("login", "no login offered", reply)
     assert not error.login_refused
     assert not carries_login(server.received)
 
