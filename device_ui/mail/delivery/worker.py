@@ -26,7 +26,7 @@ from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.sender import DeliverySession, Transport
 from device_ui.mail.delivery.server_change import ServerChangeNotifier
 from device_ui.mail.delivery.status import DeliveryStatus
-from device_ui.mail.events import Delivery
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.recorder import Recorder
 from device_ui.rate_limit import TokenBucket
@@ -159,6 +159,14 @@ class DeliveryWorker:
     def warns(self, number: int) -> Sequence[Delivery]:
         """Who is still to be warned of a changed server, by the number of its event."""
         return self.announcer.waiting(number)
+
+    def leads(self, events: Sequence[Event]) -> list[bool]:
+        """Return for each of the events that arrive together whether it gets a mail of its own at once."""
+        return self.plan.leads(events)
+
+    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+        """Schedule committed events: their numbers, and whether each gets a mail of its own."""
+        self.plan.learn(events)
 
     def is_idle(self) -> bool:
         """Whether nothing is left to do before somebody calls."""

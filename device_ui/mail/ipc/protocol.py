@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from device_ui.mail.ipc.requests import RequestError
+from device_ui.errors import RequestError
 
 
 def from_json(line: bytes) -> Mapping[str, Any]:

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog
+from device_ui.errors import RequestError
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.clock import Clock
-from device_ui.mail.delivery.background import Background
-from device_ui.mail.delivery.test_mail import RequestError, Tester
-from device_ui.mail.delivery.worker import DeliveryWorker
-from device_ui.mail.events import Event
+from device_ui.mail.events import Delivery, Event
+from device_ui.mail.ipc.background import Background
 from device_ui.mail.outbox.outbox import Outbox
 
 if TYPE_CHECKING:
     from device_ui.mail.ipc.history import Waits
     from device_ui.mail.outbox.search import Query
-
-__all__ = ["EVENT_ONLY", "EVERYTHING", "Answer", "Peer", "RequestError", "RequestHandler"]
 
 Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 
@@ -51,6 +48,41 @@ class Peer:
     may: frozenset[str]
 
 
+class Worker(Protocol):
+    """What this component uses of the delivery worker; see `device_ui.mail.delivery.worker`. Any thread may call."""
+
+    def wake(self) -> None:
+        """Look for new events."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Return the state of the mail path. Raises `NotStored`."""
+
+    def settings_changed(self, revision: str = "", by: str = "") -> None:
+        """Retry with the new settings; `by`: the network address that `revision` was saved from."""
+
+    def waits(self) -> Callable[[int, str], tuple[Sequence[str], str, str]]:
+        """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
+
+    def warns(self, number: int) -> Sequence[Delivery]:
+        """Return the pending notifications of a server change, by the number of its event."""
+
+    def leads(self, events: Sequence[Event]) -> list[bool]:
+        """Return for each of the events that arrive together whether it gets a mail of its own at once."""
+
+    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+        """Schedule committed events: their numbers, and whether each gets a mail of its own."""
+
+
+class Tester(Protocol):
+    """What this component uses of the test mails; see `device_ui.mail.delivery.test_mail`."""
+
+    def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
+        """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`."""
+
+    def sample(self, kind: Kind) -> Mapping[str, str]:
+        """Return the parts of the mail that an event of this kind sends."""
+
+
 class RequestHandler:
     """The words of one hook. `problem` is why the maker's catalogue is not used, ``""`` when it is well; `wake` is called when
     there is more of a long answer.
@@ -62,7 +94,7 @@ class RequestHandler:
         self,
         outbox: Outbox,
         catalog: Catalog,
-        postman: DeliveryWorker,
+        postman: Worker,
         tester: Tester,
         clock: Clock,
         problem: str = "",

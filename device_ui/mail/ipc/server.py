@@ -21,12 +21,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from device_ui.errors import NotStored
-from device_ui.mail.delivery.worker import DeliveryWorker
+from device_ui.errors import NotStored, RequestError
 from device_ui.mail.events import Event
 from device_ui.mail.ipc.connection import UNREAD_MAXIMUM, ClientConnection, ClientConnections
 from device_ui.mail.ipc.protocol import from_json, from_words, spelt
-from device_ui.mail.ipc.requests import Answer, RequestError, RequestHandler
+from device_ui.mail.ipc.requests import Answer, RequestHandler, Worker
 from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -54,9 +53,7 @@ class Pending:
 class IpcServer:
     """The daemon's loop over its `callers`. Events go to `outbox`; `postman` is told of what concerns it."""
 
-    def __init__(
-        self, callers: ClientConnections, outbox: Outbox, requests: RequestHandler, postman: DeliveryWorker
-    ) -> None:
+    def __init__(self, callers: ClientConnections, outbox: Outbox, requests: RequestHandler, postman: Worker) -> None:
         self._callers, self._outbox, self._requests, self._postman = callers, outbox, requests, postman
         self._has_followers = False
 
@@ -232,7 +229,7 @@ class IpcServer:
     def _accept(self, events: list[Event]) -> list[Mapping[str, Any]]:
         if not events:
             return []
-        leads = self._postman.plan.leads(events)
+        leads = self._postman.leads(events)
         try:
             numbers = self._outbox.accept(events, leads)
         except NotStored as error:
@@ -241,7 +238,7 @@ class IpcServer:
                 return self._accept_by_user(events, sorted(users))
             log.error("%d events not accepted: %s", len(events), error.reason)
             return [{"error": "not-stored", "reason": error.reason}] * len(events)
-        self._postman.plan.learn(list(zip(numbers, events, leads, strict=True)))
+        self._postman.learn(list(zip(numbers, events, leads, strict=True)))
         return [{"accepted": number} for number in numbers]
 
     def _accept_by_user(self, events: list[Event], users: list[int]) -> list[Mapping[str, Any]]:

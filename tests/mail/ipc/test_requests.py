@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device_ui.errors import NotStored
+from device_ui.errors import NotStored, RequestError
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.clock import Clock
@@ -19,7 +19,7 @@ from device_ui.mail.delivery import test_mail
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.events import Event
 from device_ui.mail.ipc import protocol
-from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestError, RequestHandler
+from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestHandler
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.store import Store

@@ -22,14 +22,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device_ui.errors import NotStored
+from device_ui.errors import NotStored, RequestError
 from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import DEVICE, Event
 from device_ui.mail.ipc import protocol
 from device_ui.mail.ipc.connection import CONNECTIONS_MAXIMUM, LONG_SECONDS, UNREAD_SECONDS, ClientConnections, listen
 from device_ui.mail.ipc.peer_credentials import Permissions
-from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestError, RequestHandler, cleaned, seconds
+from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestHandler, cleaned, seconds
 from device_ui.mail.ipc.server import IpcServer
 from tests.helpers.product import wait_for
 
@@ -55,25 +55,20 @@ class Ledger:
         return list(range(len(self.events) - len(events) + 1, len(self.events) + 1))
 
 
-class Plan:
-    """What the hook needs of a plan."""
+class Bell:
+    """What the hook needs of a postman."""
+
+    def __init__(self) -> None:
+        self.woken = self.changed = 0
+        self.failing: Exception | None = None
+        self.word = "unset"
+        self.before: Callable[[], None] = lambda: None
 
     def leads(self, events: Sequence[Event]) -> list[bool]:
         return [False] * len(events)
 
     def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
         self.learned = events
-
-
-class Bell:
-    """What the hook needs of a postman."""
-
-    def __init__(self) -> None:
-        self.plan = Plan()
-        self.woken = self.changed = 0
-        self.failing: Exception | None = None
-        self.word = "unset"
-        self.before: Callable[[], None] = lambda: None
 
     def wake(self) -> None:
         self.before()

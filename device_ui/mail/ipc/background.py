@@ -1,4 +1,4 @@
-"""A thread that does for the hook's loop what the loop must not: it reads what other users can write, and composes sample mails.
+"""A thread that reads files of other users and composes sample mails for the hook's loop.
 
 The loop takes alarms. It opens no file of another user, whatever that file is and however long its reading takes.
 """
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from device_ui.mail.delivery.test_mail import RequestError
+from device_ui.errors import RequestError
 
 log = logging.getLogger(__name__)
 
