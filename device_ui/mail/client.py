@@ -70,20 +70,6 @@ def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, A
     return answer
 
 
-def follow(path: Path | str, *, seconds: float = SHORT_SECONDS) -> tuple[Mapping[str, Any], socket.socket]:
-    """The same, and a connection that stands as long as that state does: nothing comes on it but its end. Raises `HookError`."""
-    sock, end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), clock.monotonic() + seconds
-    try:
-        answer: Mapping[str, Any] = _expected(
-            next(_said(sock, path, {"do": "state", "follow": True}, end)), "state", dict
-        )
-        sock.setblocking(False)
-        return answer, sock
-    except HookError:
-        sock.close()
-        raise
-
-
 def history(
     path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, most: int | None = None
 ) -> Iterator[Mapping[str, Any]]:
@@ -164,29 +150,18 @@ def _answers(
     most: int | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Every line that the hook says to a request: all until `end` (monotonic), or each within `seconds`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        yield from _said(sock, path, request, end, seconds, most)
-
-
-def _said(
-    sock: socket.socket,
-    path: Path | str,
-    request: Mapping[str, Any],
-    end: float | None,
-    seconds: float = ANSWER_SECONDS,
-    most: int | None = None,
-) -> Generator[dict[str, Any], None, None]:
     try:
-        sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
-        _connect(sock, path, clock.monotonic() + seconds if end is None else end)
-        sock.sendall(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        rest, taken = b"", 0
-        while True:
-            line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
-            taken += max(len(line), LINE_LEAST)
-            if most is not None and taken > most:
-                raise HookError("down", "the mail hook's answer is too long")
-            yield _understood(line)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
+            _connect(sock, path, clock.monotonic() + seconds if end is None else end)
+            sock.sendall(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            rest, taken = b"", 0
+            while True:
+                line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
+                taken += max(len(line), LINE_LEAST)
+                if most is not None and taken > most:
+                    raise HookError("down", "the mail hook's answer is too long")
+                yield _understood(line)
     except OSError as error:
         raise HookError("down", f"the mail hook does not answer: {error.strerror or error}") from error
 

@@ -95,7 +95,6 @@ class Daemon:
             fits=self._fits,
             listed=self._listed,
             show=self._lamp.show,
-            news=self._state_changed,
         )
         tester = Tester(
             store,
@@ -147,10 +146,6 @@ class Daemon:
 
     def _wake(self) -> None:
         self._hook.wake()
-
-    def _state_changed(self) -> None:
-        if hasattr(self, "_hook"):  # while it is being made it has no callers
-            self._hook.state_changed()
 
     def _catalog(self) -> tuple[catalog.Catalog, str]:
         try:

@@ -51,8 +51,6 @@ class ClientConnection:
     later: list[bytes] = field(default_factory=list)
     is_waiting: bool = False
     unread_maximum: int = UNREAD_MAXIMUM
-    # The state that it was told and follows, if it does.
-    told: Mapping[str, Any] | None = None
     # Monotonic seconds: since when nothing of `outgoing` was read, and since when `rest` is being said; None: not now.
     unread_since: float | None = None
     long_since: float | None = None

@@ -8,9 +8,6 @@ Two spellings of a line, so that a shell needs no JSON:
 
     event 303 text to the end of the line            accepted 1742  |  error WORD reason
     {"do": "event", "code": "303", "text": "…"}      {"accepted": 1742}  |  {"error": "WORD", "reason": "…"}
-
-Who asks for the state with ``"follow": true`` keeps the connection as long as that answer stands: it ends when the state
-changes.
 """
 
 from __future__ import annotations
@@ -55,7 +52,6 @@ class IpcServer:
 
     def __init__(self, callers: ClientConnections, outbox: Outbox, requests: RequestHandler, postman: Worker) -> None:
         self._callers, self._outbox, self._requests, self._postman = callers, outbox, requests, postman
-        self._has_followers = False
 
     def stop(self) -> None:
         """Let `serve` come to its end. May be called from a signal handler or another thread."""
@@ -65,21 +61,14 @@ class IpcServer:
         """Look again: there is more of a long answer. May be called from any thread."""
         self._callers.wake()
 
-    def state_changed(self) -> None:
-        """Look at the state for whoever follows it. May be called from any thread."""
-        if self._has_followers:
-            self.wake()
-
     def serve(self, idle_seconds: float | None = None, is_idle: Callable[[], bool] = lambda: True) -> bool:
         """Answer until `stop`; or until nobody has called for `idle_seconds` and `is_idle`: whether that was it.
-
-        Who only follows the state keeps nobody awake.
 
         Who calls a moment later waits in the socket's queue, for whoever holds the socket to start a hook again.
         """
         is_over = False
         while not self._callers.is_stopping and not is_over:
-            is_over = not self.turn(idle_seconds) and not self._is_occupied() and is_idle()
+            is_over = not self.turn(idle_seconds) and not self._callers and is_idle()
         self._callers.close()
         return is_over
 
@@ -129,18 +118,12 @@ class IpcServer:
         caller.later = lines
         return pending
 
-    def _is_occupied(self) -> bool:
-        return any(caller.told is None or caller.rest is not None for caller in self._callers)
-
     def _understand(self, caller: ClientConnection, line: bytes) -> Pending:
         as_json = line.lstrip().startswith(b"{")
         try:
             if len(line) > LINE_MAXIMUM:
                 raise RequestError("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
-            request = from_json(line) if as_json else from_words(line)
-            answer = self._requests.obey(request, caller.peer)
-            if request.get("follow") is True and isinstance(answer, dict) and "state" in answer:
-                caller.told, self._has_followers = answer, True
+            answer = self._requests.obey(from_json(line) if as_json else from_words(line), caller.peer)
             return Pending(caller, as_json, answer, is_costly=not isinstance(answer, Event))
         except RequestError as refused:
             return Pending(caller, as_json, refused.as_answer())
@@ -154,7 +137,6 @@ class IpcServer:
         events = [each.answer for each in pending if isinstance(each.answer, Event)]
         accepted = self._accept(events)
         answers = iter(accepted)
-        self._end_followers(pending)  # before anybody hears of what may have changed the state
         for each in pending:
             if isinstance(each.answer, Event):
                 each.caller.outgoing += spelt(next(answers), each.as_json)
@@ -165,30 +147,6 @@ class IpcServer:
         # Only now: the postman would take the processor, and a caller's firmware waits for its answer.
         if any("accepted" in each for each in accepted):
             self._postman.wake()
-
-    def _end_followers(self, pending: list[Pending]) -> None:
-        """Hang up on those whose state is none any more; on who is still to be told it, after that."""
-        followers = [each for each in self._callers if each.told is not None and not each.ending]
-        self._has_followers = bool(followers)
-        if not followers:
-            return
-        state = self._state()
-        asking = {id(each.caller) for each in pending}
-        for each in followers:
-            if each.told != state:
-                self._callers.dismiss(each)
-                if id(each) not in asking:
-                    self._callers.flush(each)
-
-    def _state(self) -> Mapping[str, Any] | None:
-        """The state; None when it cannot be told. Events of this turn are committed already: it never raises."""
-        try:
-            return self._requests.state()
-        except NotStored:
-            return None
-        except Exception:
-            log.exception("the state stumbled")
-            return None
 
     def _go_on(self) -> None:
         """Send the next lines of long answers to clients that have read the ones before, and answer requests that waited."""

@@ -167,7 +167,7 @@ class Desk:
         self.outbox = FullOutbox(folder / "ledger.sqlite3")
         self.fits: Callable[[SmtpSettings], bool] = lambda settings: True
         self.show: Callable[[Mapping[str, object]], None] = lambda state: None
-        self.kinds, self.news = catalog.built_in(), 0
+        self.kinds = catalog.built_in()
         self.postman = self.hire()
 
     def hire(self) -> DeliveryWorker:
@@ -185,11 +185,7 @@ class Desk:
             listed=lambda: self.listed,
             fits=lambda settings: self.fits(settings),
             show=lambda state: self.show(state),
-            news=self.hear,
         )
-
-    def hear(self) -> None:
-        self.news += 1
 
     def restart(self) -> None:
         """The process ends and starts again."""
@@ -282,16 +278,6 @@ def test_settings_are_read_when_mail_is_sent(set_up):
     settings, password = set_up.server.connects[0]
     assert (settings.host, password) == ("new.example.com", "opened two")
     assert b'From: "New name" <alarm@mail.example.com>' in set_up.server.mails[0]
-
-
-def test_a_problem_is_news_within_the_round(set_up):
-    """A round lasts as long as the mail server makes it, and a page must not tell of what was before."""
-    set_up.server.stops = UNREACHABLE
-    set_up.raise_events()
-    before = set_up.news
-    set_up.postman.round()
-    assert set_up.problem[0] == "server"
-    assert set_up.news > before
 
 
 def test_new_settings_are_seen_even_if_nobody_tells(set_up):
