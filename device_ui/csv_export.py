@@ -47,19 +47,24 @@ def cells(event: Mapping[str, Any]) -> list[str]:
     return [str(found[name]) for name in COLUMNS]
 
 
-def ends(event: Mapping[str, Any], words: Callable[[str], str] = str) -> list[str]:
-    """What became of an event's mail, a text for each recipient; and for those still waiting, if it was tried at all."""
-    return [_end(each, words) for each in event["deliveries"] if each["recipient"] or each["reply"]]
+def ends(event: Mapping[str, Any]) -> list[str]:
+    """Return the result of an event's mail for each recipient: ``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
+    return [", ".join(filter(None, (result(each), each["time"]))) for each in deliveries(event)]
+
+
+def deliveries(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what is known of the event's mail, by recipient; nothing of a mail that was not tried yet."""
+    return [each for each in event["deliveries"] if each["recipient"] or each["reply"]]
+
+
+def result(delivery: Mapping[str, Any], words: Callable[[str], str] = str) -> str:
+    """Return one recipient's result without its time: ``a@b.c: refused at recipient, 550 no such user``."""
+    at = f" at {delivery['step']}" if delivery["step"] and delivery["verdict"] != "delivered" else ""
+    outcome = ": ".join(filter(None, (delivery["recipient"], words(f"{delivery['verdict']}{at}"))))
+    return ", ".join(filter(None, (outcome, words(delivery["reply"]))))
 
 
 def row(texts: Iterable[str]) -> bytes:
     """One row, every cell quoted, and none of them a formula."""
     safe = (f"'{text}" if text.startswith(FORMULA_STARTS) else text for text in texts)
     return (",".join('"' + text.replace('"', '""') + '"' for text in safe) + "\r\n").encode("utf-8", "replace")
-
-
-def _end(each: Mapping[str, Any], words: Callable[[str], str]) -> str:
-    """``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
-    at = f" at {each['step']}" if each["step"] and each["verdict"] != "delivered" else ""
-    became = ": ".join(filter(None, (each["recipient"], words(f"{each['verdict']}{at}"))))
-    return ", ".join(filter(None, (became, words(each["reply"]), words(each["time"]))))

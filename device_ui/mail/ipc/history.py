@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from device_ui.mail import format
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.events import Delivery, Event
-from device_ui.mail.message import format
-from device_ui.mail.message.format import moment
+from device_ui.mail.format import moment
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.search import SOON, SORTS, Query, find
 
@@ -96,7 +96,7 @@ def _events(
 
 
 def _told(
-    event: Event, deliveries: Sequence[Delivery], open_: Sequence[Mapping[str, str]], catalog: Catalog
+    event: Event, deliveries: Sequence[Delivery], open_: Sequence[Mapping[str, Any]], catalog: Catalog
 ) -> Mapping[str, Any]:
     return {
         "number": event.number,
@@ -113,18 +113,25 @@ def _told(
     }
 
 
-def _delivery(each: Delivery) -> Mapping[str, str]:
+def _delivery(each: Delivery) -> Mapping[str, Any]:
     told = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply}
-    return {**told, "time": moment(each.time) if each.time else ""}
+    return {**told, "time": moment(each.time) if each.time else "", "seconds": each.time or None}
 
 
-def _open(event: Event, deliveries: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, str]]:
+def _open(event: Event, deliveries: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, Any]]:
     """Who still waits for the mail."""
     recipients, step, reply = waits(event.mail or event.number, event.type)
     final = {each.recipient for each in deliveries}
     for recipient in recipients or [""]:
         if recipient not in final:
-            yield {"recipient": recipient, "verdict": "waiting", "step": step, "reply": reply, "time": ""}
+            yield {
+                "recipient": recipient,
+                "verdict": "waiting",
+                "step": step,
+                "reply": reply,
+                "time": "",
+                "seconds": None,
+            }
 
 
 def state(waiting: bool, verdicts: Sequence[str]) -> str:

@@ -22,10 +22,10 @@ from email.utils import format_datetime
 from pathlib import Path
 
 from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, spoken
+from device_ui.mail import format
 from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.events import Digest, Event
-from device_ui.mail.message import format
-from device_ui.mail.message.format import local, moment, numbers, span
+from device_ui.mail.format import local, moment, numbers, span
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
 

@@ -105,6 +105,7 @@ def test_an_event_is_told_whole(outbox):
                     "step": "recipient",
                     "reply": "550 no such user",
                     "time": "2026-11-22 12:00:01 +00:00 (UTC)",
+                    "seconds": NOON + 1,
                 }
             ],
         }
@@ -204,7 +205,8 @@ def test_what_waits_tells_what_is_final_and_the_last_answer(outbox):
         (ONE, "delivered", "content", "250 ok"),
         (TWO, "waiting", "recipient", "450 busy for fault 1"),
     ]
-    assert (told["state"], told["deliveries"][1]["time"]) == ("waiting", "")
+    waiting = told["deliveries"][1]
+    assert (told["state"], waiting["time"], waiting["seconds"]) == ("waiting", "", None)
 
 
 def test_the_last_answer_of_a_digest_is_asked_by_its_name(outbox):

@@ -1,4 +1,4 @@
-"""How events are told to a person, in mails and on pages alike: their times, their numbers, their names. Pure."""
+"""How an event is shown to a person, in mails and in the history: its name, text, numbers and times. Pure."""
 
 from __future__ import annotations
 

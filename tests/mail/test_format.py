@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_ui.mail import format
 from device_ui.mail.catalog import Kind
 from device_ui.mail.events import Event
-from device_ui.mail.message import format
-from device_ui.mail.message.format import moment, numbers, span
+from device_ui.mail.format import moment, numbers, span
 
 MESSAGE = Kind("901", "fault", "Message from the system", "")
 ALARM = Kind("303", "fault", "Audit log space: minor threshold exceeded", "")
