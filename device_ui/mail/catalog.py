@@ -13,7 +13,8 @@ from device_ui.errors import MakerFile
 
 BUILT_IN = Path(__file__).with_name("events.toml")
 CODE_PATTERN = re.compile(r"[0-9]{3}")
-TYPES = ("info", "fault")
+# The types of events, the urgent one first.
+TYPES = ("fault", "info")
 UNKNOWN_NAME = "Unknown event"
 UNKNOWN_DESCRIPTION = "The firmware raised an event that the catalogue of this device does not list."
 NAME_MAXIMUM, DESCRIPTION_MAXIMUM = 100, 1000
@@ -68,9 +69,13 @@ OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHA
 
 
 class Catalog:
-    """The kinds of one device, by code. Those of `OURS` are in each; what is not mailed there never is."""
+    """The kinds of one device, by code. Those of `OURS` are in each; what is not mailed there never is.
 
-    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+    `problem`: why the maker's catalogue is not used, ``""`` if it is or there is none.
+    """
+
+    def __init__(self, kinds: Mapping[str, Kind], problem: str = "") -> None:
+        self.problem = problem
         self.kinds = {**OURS, **{code: _bounded(kind) for code, kind in kinds.items()}}
         # Codes of which the maker says what no maker decides.
         self.bounded = sorted(code for code, kind in kinds.items() if kind != self.kinds[code])
@@ -99,9 +104,10 @@ def load(etc: Path) -> Catalog:
         raise MakerFile(path, "it is not UTF-8") from error
 
 
-def built_in() -> Catalog:
-    """The catalogue that ships."""
-    return parse(BUILT_IN, BUILT_IN.read_text(encoding="utf-8"))
+def built_in(problem: str = "") -> Catalog:
+    """Return the catalogue that ships; `problem` as in `Catalog`."""
+    catalog = parse(BUILT_IN, BUILT_IN.read_text(encoding="utf-8"))
+    return Catalog(catalog.kinds, problem) if problem else catalog
 
 
 def parse(path: Path, text: str) -> Catalog:

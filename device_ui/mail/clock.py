@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from device_ui import RELEASED
+from device_ui.mail.events import BEFORE, DATED, LATER, PENDING
 
 RELEASE = datetime.fromisoformat(RELEASED).replace(tzinfo=UTC).timestamp()
 # Seconds that an event waits for the clock, and between two looks at it meanwhile.
@@ -30,10 +31,6 @@ SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 
 # sys/timex.h: what adjtimex(2) returns while nothing keeps the clock right; room for its structure.
 TIME_ERROR, TIMEX_BYTES = 5, 256
-
-# What an event's date rests on: DATED, the clock was right; LATER, it was counted back when the clock became right;
-# BEFORE, all that is known is that it was before this date; else PENDING and the moment, which has no date yet.
-DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 # The `user` of an event that the device itself raises; otherwise it is a uid.
 DEVICE = -1
+# How certain an event's date is (`Event.clock`): DATED, the clock was right; LATER, the date was counted back when the clock
+# became right; BEFORE, the event was before that date; PENDING and a moment (see `Clock.stamp`), it has no date yet.
+DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 
 @dataclass(frozen=True)

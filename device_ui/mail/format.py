@@ -7,8 +7,7 @@ from datetime import datetime
 
 from device_ui.i18n.translator import PLAIN, Translator
 from device_ui.mail.catalog import MESSAGE, Kind
-from device_ui.mail.clock import BEFORE, PENDING
-from device_ui.mail.events import Event
+from device_ui.mail.events import BEFORE, PENDING, Event
 
 # Ranges of numbers that are spelt out.
 RANGES_MAXIMUM = 500

@@ -353,7 +353,7 @@ class Hooked:
             wake=lambda: self.hook.wake(),
             proved=postman.settings_proved,
         )
-        asked = requests.RequestHandler(self.outbox, kinds, postman, tester, calendar, wake=lambda: self.hook.wake())
+        asked = requests.RequestHandler(self.outbox, kinds, postman, tester, calendar, lambda: self.hook.wake())
         self.path = folder / "hook.sock"
         callers = ClientConnections(listen(self.path), Permissions("", ""))
         self.hook = server.IpcServer(callers, self.outbox, asked, postman)

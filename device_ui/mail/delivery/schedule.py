@@ -6,9 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from device_ui.mail.clock import LOOK_SECONDS, PENDING, Clock
+from device_ui.mail.clock import LOOK_SECONDS, Clock
 from device_ui.mail.delivery.batching import HOUR, Batch, Batcher, Tried
-from device_ui.mail.events import Delivery, Event
+from device_ui.mail.events import PENDING, Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)

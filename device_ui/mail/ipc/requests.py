@@ -21,7 +21,7 @@ from device_ui.mail.outbox.outbox import Outbox
 
 if TYPE_CHECKING:
     from device_ui.mail.ipc.history import Waits
-    from device_ui.mail.outbox.search import Query
+    from device_ui.mail.outbox.outbox import Query
 
 Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 
@@ -84,8 +84,7 @@ class Tester(Protocol):
 
 
 class RequestHandler:
-    """The words of one hook. `problem` is why the maker's catalogue is not used, ``""`` when it is well; `wake` is called when
-    there is more of a long answer.
+    """The words of one hook. `wake` is called when a long answer has a new line.
 
     No method reads a file that another user can write: `background` does.
     """
@@ -97,12 +96,10 @@ class RequestHandler:
         postman: Worker,
         tester: Tester,
         clock: Clock,
-        problem: str = "",
-        *,
         wake: Callable[[], None],
     ) -> None:
         self._outbox, self._catalog, self._postman, self._tester = outbox, catalog, postman, tester
-        self._clock, self._problem = clock, problem
+        self._clock = clock
         self._background = Background(wake)
         # How many of them each user reads.
         self._reading: Counter[int] = Counter()
@@ -127,7 +124,7 @@ class RequestHandler:
 
     def state(self) -> Mapping[str, Any]:
         """How the mail path is. Raises `NotStored`."""
-        return {"state": {**self._postman.state(), "catalog": self._problem}}
+        return {"state": {**self._postman.state(), "catalog": self._catalog.problem}}
 
     def _event(self, request: Mapping[str, Any], user: int) -> Event:
         values = {name: request.get(name, "") for name in ("code", "text", "source", "time")}
@@ -189,14 +186,14 @@ class RequestHandler:
             if found is None:
                 yield None
             else:
-                yield from history.answer(query, self._outbox, self._catalog, found, self._postman.warns, self._problem)
+                yield from history.answer(query, self._outbox, self._catalog, found, self._postman.warns)
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
         for code in sorted(self._catalog.kinds):
             kind = self._catalog[code]
             told = {"code": code, "type": kind.type, "name": kind.name, "description": kind.description}
             yield {"kind": {**told, "mail": kind.mail}}
-        yield {"end": {"problem": self._problem}}
+        yield {"end": {"problem": self._catalog.problem}}
 
     def _content(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         code = request.get("code")

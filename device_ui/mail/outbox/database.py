@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from device_ui.errors import ErrorConversion, NotReadable, NotStored
+from device_ui.mail import events
 from device_ui.mail.events import DEVICE
 from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.disk_reserve import Reserve
@@ -26,12 +27,14 @@ from device_ui.storage import files
 VERSION = 3
 # Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.
 VERSION_MAXIMUM = 1000
+# The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
+PENDING = f"clock >= '{events.PENDING}' AND clock < '{chr(ord(events.PENDING) + 1)}'"
 # An event is one row in one table, so that accepting it touches as few blocks of flash as can be. The partial indexes
 # hold only what is still to be mailed, what is in a digest and is not its first, and what has no date yet. `mail` is the
 # mail that tells of an event, 0 while that is not decided; `clock` is what its date rests on (see `clock.Stamp`). `uid` is the
 # user who raised it, -1 for the device itself; it is written as ALTER TABLE writes it, so that an older ledger becomes this one
 # without a second copy of it on a small disk.
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE event (
     number INTEGER PRIMARY KEY,
     code TEXT NOT NULL,
@@ -46,7 +49,7 @@ CREATE TABLE event (
 , uid INTEGER NOT NULL DEFAULT -1) STRICT;
 CREATE INDEX waiting ON event (number) WHERE waiting;
 CREATE INDEX digest ON event (mail) WHERE mail <> number AND mail <> 0;
-CREATE INDEX pending ON event (number) WHERE clock >= '@' AND clock < 'A';
+CREATE INDEX pending ON event (number) WHERE {PENDING};
 CREATE TABLE delivery (
     number INTEGER NOT NULL,
     recipient TEXT NOT NULL,

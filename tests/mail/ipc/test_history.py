@@ -63,7 +63,7 @@ def unwarned(number):
 
 def lines(outbox, waits=nobody, **request):
     query = history.read_query({name.rstrip("_"): value for name, value in request.items()})
-    return [line for line in history.answer(query, outbox, KINDS, waits, unwarned, "") if line]
+    return [line for line in history.answer(query, outbox, KINDS, waits, unwarned) if line]
 
 
 def events(outbox, **request):
@@ -133,7 +133,8 @@ def test_a_ledger_that_was_set_aside_is_told_at_the_end(tmp_path):
 
 def test_the_catalogs_problem_is_at_the_end(outbox):
     query = history.read_query({})
-    told = list(history.answer(query, outbox, KINDS, nobody, unwarned, "events.toml: line 3"))
+    kinds = catalog.built_in("events.toml: line 3")
+    told = list(history.answer(query, outbox, kinds, nobody, unwarned))
     assert told[-1]["end"]["catalog_problem"] == "events.toml: line 3"
 
 
@@ -219,7 +220,7 @@ def test_the_last_answer_of_a_digest_is_asked_by_its_name(outbox):
 
 def test_an_event_that_the_limit_takes_while_it_is_read_is_left_out(outbox):
     outbox.accept([event() for _ in range(120)])
-    answer = history.answer(history.read_query({"limit": 0}), outbox, KINDS, nobody, unwarned, "")
+    answer = history.answer(history.read_query({"limit": 0}), outbox, KINDS, nobody, unwarned)
     first = next(line for line in answer if line)
     outbox._write(lambda cursor: cursor.execute("DELETE FROM event WHERE number < 60"))
     assert [first["event"]["number"], *(line["event"]["number"] for line in answer if "event" in line)] == [
@@ -439,7 +440,7 @@ def test_a_page_of_a_hundred_thousand_is_read_in_small_pieces(many, sort, asked)
 
 
 def test_all_of_a_hundred_thousand_come_a_few_rows_at_a_time(many):
-    answer = history.answer(history.read_query({"limit": 0, "sort": "code"}), many, KINDS, nobody, unwarned, "")
+    answer = history.answer(history.read_query({"limit": 0, "sort": "code"}), many, KINDS, nobody, unwarned)
     for _ in range(MANY // 2000 + 200):
         many.largest = 0
         assert next(answer) or many.largest <= 2000

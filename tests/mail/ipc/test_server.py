@@ -111,7 +111,7 @@ class Door:
         self.listener = listener or listen(path)
         self.clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         requests = RequestHandler(
-            self.ledger, catalog.built_in(), self.bell, self.tester, self.clock, wake=lambda: self.hook.wake()
+            self.ledger, catalog.built_in(), self.bell, self.tester, self.clock, lambda: self.hook.wake()
         )
         self.later = 0.0
         self.callers = ClientConnections(self.listener, permissions, lambda: time.monotonic() + self.later)
