@@ -181,7 +181,7 @@ def message(raw: bytes) -> None:
     text = sendmail.as_text(found)
     assert len(found.subject.splitlines()) == 1
     assert found.text or not read.decode("utf-8", "replace").strip(), "nothing that was said is lost"
-    assert requests.cleaned(text, requests.MESSAGE_MAXIMUM).count("[…") <= text.count("[…"), "no second cut"
+    assert requests.clean(text, requests.MESSAGE_MAXIMUM).count("[…") <= text.count("[…"), "no second cut"
     assert len(sendmail.source(whole, found).splitlines()) == 1
 
 

@@ -19,7 +19,8 @@ from device_ui.mail.delivery import test_mail
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.events import Event
 from device_ui.mail.ipc import protocol
-from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestHandler
+from device_ui.mail.ipc.peer_credentials import EVENT_ONLY, EVERYTHING, Peer
+from device_ui.mail.ipc.requests import RequestHandler
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.store import Store
