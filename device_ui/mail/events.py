@@ -14,11 +14,10 @@ DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 @dataclass(frozen=True)
 class Event:
-    """One event. Times are seconds since 1970; `time` is when it happened, `accepted` when we took it.
+    """One event. Times are seconds since 1970, 0 without a date: `time` of the event, `accepted` of its acceptance.
 
-    `number` is 0 until the ledger has given one. `waiting` tells whether mail is still to be sent for it, `mail` which
-    mail tells of it (0: not decided), `clock` what `time` rests on; without a date both times are 0. `user` is the uid of
-    who raised it, `DEVICE` for the device itself.
+    `number` is 0 until the event is stored. `waiting`: its mail is still to be sent; `mail`: the number of the mail that
+    holds it (0: not decided); `clock`: the certainty of `time`; `user`: the uid that raised it, or `DEVICE`.
     """
 
     code: str
@@ -46,7 +45,7 @@ class CodeCount:
 
 @dataclass(frozen=True)
 class Digest:
-    """What one mail tells of: `codes` with counts, `ranges` of numbers from first to last, the oldest `events`."""
+    """The content of one mail: `codes` with counts, `ranges` of numbers from first to last, the oldest `events`."""
 
     number: int
     type: str
@@ -56,13 +55,13 @@ class Digest:
 
     @property
     def count(self) -> int:
-        """How many events the mail tells of."""
+        """The number of events in the mail."""
         return sum(each.count for each in self.codes)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of one event's mail for one recipient: the last `verdict`, its `step` and the server's `reply`."""
+    """The result of a mail for one recipient: the last `verdict`, its `step` and the server's `reply`."""
 
     recipient: str
     verdict: str
