@@ -1,4 +1,4 @@
-"""How an event is shown to a person, in mails and in the history: its name, text, numbers and times. Pure."""
+"""Format events for a person, in mails and in the history: their names, texts, numbers and times. Pure."""
 
 from __future__ import annotations
 
@@ -9,52 +9,54 @@ from device_ui.i18n.translator import PLAIN, Translator
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.events import BEFORE, PENDING, Event
 
-# Ranges of numbers that are spelt out.
+# Ranges of numbers that are listed; the rest is counted.
 RANGES_MAXIMUM = 500
 NOT_SET = "the device's clock was not set"
 
 
-def name(event: Event, kind: Kind, words: Translator = PLAIN) -> str:
-    """What an event is called: a message of the system by its subject, which stays as it came, any other by its kind."""
+def event_name(event: Event, kind: Kind, words: Translator = PLAIN) -> str:
+    """Return the name of an event: of a message of the system its subject, not translated; else the name of its kind."""
     subject = event.text.partition("\n")[0] if kind.code == MESSAGE.code else ""
     return subject or words(kind.name)
 
 
-def text(event: Event) -> str:
-    """What an event says below its name: a message of the system without its subject, which is its first line."""
+def event_text(event: Event) -> str:
+    """Return the text of an event: of a message of the system without its subject, which is the first line."""
     return event.text.partition("\n")[2].strip("\n") if event.code == MESSAGE.code else event.text
 
 
-def numbers(ranges: Sequence[tuple[int, int]], words: Translator = PLAIN) -> str:
-    """Numbers as a person reads them: ``2-4012, 4020``."""
-    spelt = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:RANGES_MAXIMUM]]
+def format_numbers(ranges: Sequence[tuple[int, int]], words: Translator = PLAIN) -> str:
+    """Format numbers: ``2-4012, 4020``."""
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:RANGES_MAXIMUM]]
     left = ranges[RANGES_MAXIMUM:]
     if left:
         count = sum(last - first + 1 for first, last in left)
-        spelt.append(words("and {count} more up to {last}", count=count, last=left[-1][1]))
-    return ", ".join(spelt)
+        texts.append(words("and {count} more up to {last}", count=count, last=left[-1][1]))
+    return ", ".join(texts)
 
 
-def moment(seconds: float, clock: str = "") -> str:
-    """A time with its zone, as a person reads it: ``2026-11-23 14:03:22 +09:00 (KST)``; `clock` is what it rests on."""
+def format_time(seconds: float, clock: str = "") -> str:
+    """Format a time with its zone: ``2026-11-23 14:03:22 +09:00 (KST)``; `clock` is that of the event (see `events`)."""
     if clock.startswith(PENDING) and not seconds:
         return f"not known ({NOT_SET})"
     try:
-        when = local(seconds)
+        when = local_time(seconds)
     except (OverflowError, ValueError, OSError):  # one flipped bit must not hide the whole history
         return "not known (the ledger's date is damaged)"
     zone = f"{when:%z}"
-    told = f"{when:%Y-%m-%d %H:%M:%S} {zone[:3]}:{zone[3:]} ({when.tzname()})"
-    return f"before {told} ({NOT_SET})" if clock == BEFORE else told
+    text = f"{when:%Y-%m-%d %H:%M:%S} {zone[:3]}:{zone[3:]} ({when.tzname()})"
+    return f"before {text} ({NOT_SET})" if clock == BEFORE else text
 
 
-def span(first: float, last: float, words: Translator = PLAIN) -> str:
+def format_span(first: float, last: float, words: Translator = PLAIN) -> str:
+    """Format the time from `first` to `last`; a `last` of 0 is not known."""
     if not last:
         return words(f"time not known ({NOT_SET})")
     if int(first) == int(last):
-        return words(moment(first))
-    return words("{first} to {last}", first=words(moment(first)), last=words(moment(last)))
+        return words(format_time(first))
+    return words("{first} to {last}", first=words(format_time(first)), last=words(format_time(last)))
 
 
-def local(seconds: float) -> datetime:
+def local_time(seconds: float) -> datetime:
+    """Return the moment in the device's time zone. Raises OverflowError, ValueError or OSError when it has none."""
     return datetime.fromtimestamp(int(seconds)).astimezone()

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_ui.mail import format
 from device_ui.mail.catalog import Kind
 from device_ui.mail.events import Event
-from device_ui.mail.format import moment, numbers, span
+from device_ui.mail.format import event_name, event_text, format_numbers, format_span, format_time
 
 MESSAGE = Kind("901", "fault", "Message from the system", "")
 ALARM = Kind("303", "fault", "Audit log space: minor threshold exceeded", "")
@@ -49,12 +48,12 @@ def event(text, code="901"):
     ],
 )
 def test_a_message_of_the_system_is_headed_by_its_subject(text, name, rest):
-    assert (format.name(event(text), MESSAGE), format.text(event(text))) == (name, rest)
+    assert (event_name(event(text), MESSAGE), event_text(event(text))) == (name, rest)
 
 
-def test_any_other_event_is_told_as_it_is():
+def test_any_other_event_has_its_own_text():
     raised = event("first\nsecond", "303")
-    assert (format.name(raised, ALARM), format.text(raised)) == (ALARM.name, "first\nsecond")
+    assert (event_name(raised, ALARM), event_text(raised)) == (ALARM.name, "first\nsecond")
 
 
 @pytest.mark.parametrize(
@@ -67,19 +66,19 @@ def test_any_other_event_is_told_as_it_is():
         ([(n, n) for n in range(1, 1000, 2)], ", ".join(str(n) for n in range(1, 1000, 2))),
     ],
 )
-def test_numbers_are_told_as_ranges(ranges, told):
-    assert numbers(ranges) == told
+def test_numbers_are_listed_as_ranges(ranges, told):
+    assert format_numbers(ranges) == told
 
 
 def test_ranges_beyond_five_hundred_are_counted():
     ranges = [(n, n) for n in range(1, 1001, 2)] + [(1003, 1004), (1006, 1006)]
-    assert numbers(ranges).endswith("997, 999, and 3 more up to 1006")
+    assert format_numbers(ranges).endswith("997, 999, and 3 more up to 1006")
 
 
 @given(st.sets(st.integers(1, 5000), min_size=1))
-def test_every_number_is_spelt_or_counted(chosen):
+def test_every_number_is_listed_or_counted(chosen):
     ranges = [(number, number) for number in sorted(chosen)]
-    *spelt, last = numbers(ranges).split(", ")
+    *spelt, last = format_numbers(ranges).split(", ")
     more = int(last.split()[1]) if last.startswith("and ") else 0
     assert len(spelt) + (more or 1) == len(chosen)
     assert last.split()[-1] == str(max(chosen))
@@ -96,7 +95,7 @@ def test_every_number_is_spelt_or_counted(chosen):
 )
 def test_a_moment_has_its_zone(zone, name, told):
     zone(name)
-    assert moment(NOON + 0.9) == told
+    assert format_time(NOON + 0.9) == told
 
 
 @pytest.mark.parametrize(
@@ -112,12 +111,12 @@ def test_a_moment_has_its_zone(zone, name, told):
 )
 def test_a_moment_says_what_it_rests_on(zone, seconds, clock, told):
     zone("UTC")
-    assert moment(seconds, clock) == told
+    assert format_time(seconds, clock) == told
 
 
 @pytest.mark.parametrize("seconds", [1e18, -1e18, 253402300800.0, float("inf"), float("-inf"), float("nan")])
-def test_a_moment_that_damage_made_is_told_and_no_crash(seconds):
-    assert moment(seconds) == "not known (the ledger's date is damaged)"
+def test_a_damaged_time_is_shown_as_such(seconds):
+    assert format_time(seconds) == "not known (the ledger's date is damaged)"
 
 
 @pytest.mark.parametrize(
@@ -128,6 +127,6 @@ def test_a_moment_that_damage_made_is_told_and_no_crash(seconds):
         (NOON, NOON + 1, "2026-11-22 12:00:00 +00:00 (UTC) to 2026-11-22 12:00:01 +00:00 (UTC)"),
     ],
 )
-def test_a_span_is_one_moment_or_two(zone, first, last, told):
+def test_a_span_is_one_time_or_two(zone, first, last, told):
     zone("UTC")
-    assert span(first, last) == told
+    assert format_span(first, last) == told

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from device_ui.mail import format
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.events import Delivery, Event
+from device_ui.mail.format import event_name, event_text, format_time
 from device_ui.mail.outbox.outbox import SORTS, Outbox, Query
 
 # Rows that are read from the outbox at a time.
@@ -93,13 +93,13 @@ def _row(
 ) -> Mapping[str, Any]:
     return {
         "number": event.number,
-        "time": format.moment(event.time, event.clock),
+        "time": format_time(event.time, event.clock),
         "seconds": event.time or None,
         "type": event.type,
         "code": event.code,
-        "name": format.name(event, catalog[event.code]),
+        "name": event_name(event, catalog[event.code]),
         "source": event.source,
-        "text": format.text(event),
+        "text": event_text(event),
         "state": state(event.waiting or bool(pending), [each.verdict for each in results]),
         "mail": event.mail,
         "deliveries": [*map(_result, results), *pending],
@@ -108,7 +108,7 @@ def _row(
 
 def _result(each: Delivery) -> Mapping[str, Any]:
     row = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply}
-    return {**row, "time": format.moment(each.time) if each.time else "", "seconds": each.time or None}
+    return {**row, "time": format_time(each.time) if each.time else "", "seconds": each.time or None}
 
 
 def _pending(event: Event, results: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, Any]]:

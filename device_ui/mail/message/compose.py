@@ -22,10 +22,9 @@ from email.utils import format_datetime
 from pathlib import Path
 
 from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, spoken
-from device_ui.mail import format
 from device_ui.mail.catalog import SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.events import Digest, Event
-from device_ui.mail.format import local, moment, numbers, span
+from device_ui.mail.format import event_name, event_text, format_numbers, format_span, format_time, local_time
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
 
@@ -111,7 +110,7 @@ def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
     parts = [
         Part(
             words,
-            format.name(event, kind, words),
+            event_name(event, kind, words),
             [words(kind.description)],
             [*table(event, kind, envelope.device, words), *_removed(envelope, words)],
         )
@@ -147,7 +146,7 @@ def compose_test(envelope: Envelope, token: str) -> bytes:
             words,
             words("E-mail works"),
             [words(TEST_INTRO)],
-            _spoken([("Sent", moment(envelope.now)), *_device_rows(device)], words),
+            _spoken([("Sent", format_time(envelope.now)), *_device_rows(device)], words),
         )
         for words in envelope.languages
     ]
@@ -180,7 +179,7 @@ def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Tran
 
     What stands in brackets is English for everybody: people's mail rules look for it.
     """
-    names = " / ".join(dict.fromkeys(format.name(event, kind, words) for words in languages))
+    names = " / ".join(dict.fromkeys(event_name(event, kind, words) for words in languages))
     return f"[{event.type} {event.code}] {names} · {device_name}"
 
 
@@ -189,11 +188,11 @@ def table(event: Event, kind: Kind, device: Mapping[str, str], words: Translator
     # What the firmware and the system say stays as it came.
     own = words.lines if event.code == SERVER_CHANGED.code else str
     rows = (
-        ("Event", f"{event.code} {format.name(event, kind, words)}"),
+        ("Event", f"{event.code} {event_name(event, kind, words)}"),
         ("Type", words(event.type)),
-        ("Time", words(moment(event.time, event.clock))),
+        ("Time", words(format_time(event.time, event.clock))),
         ("Source", own(event.source)),
-        ("Text", own(format.text(event))),
+        ("Text", own(event_text(event))),
         *_device_rows(device),
         ("Event number", str(event.number)),
     )
@@ -222,7 +221,7 @@ def digest_table(digest: Digest, catalog: Catalog, device: Mapping[str, str], wo
     codes = [
         (
             words("Event {code}", code=each.code),
-            f"{words(catalog[each.code].name)}: {_times(each.count, words)}, {span(each.first, each.last, words)}",
+            f"{words(catalog[each.code].name)}: {_times(each.count, words)}, {format_span(each.first, each.last, words)}",
         )
         for each in digest.codes
     ]
@@ -230,7 +229,7 @@ def digest_table(digest: Digest, catalog: Catalog, device: Mapping[str, str], wo
         ("Type", words(digest.type)),
         *codes,
         *_device_rows(device),
-        ("Event numbers", numbers(digest.ranges, words)),
+        ("Event numbers", format_numbers(digest.ranges, words)),
     )
     return _spoken(rows, words)
 
@@ -240,20 +239,20 @@ def _list(events: Sequence[Event], catalog: Catalog, words: Translator) -> list[
     listed, left = [], TEXTS_MAXIMUM
     for each in events:
         # A message of the system may be all first line, and so all name.
-        parts = format.name(each, catalog[each.code], words), format.text(each)
+        parts = event_name(each, catalog[each.code], words), event_text(each)
         name, text = (part if len(part) <= max(left, EXCERPT_MAXIMUM) else _excerpt(part) for part in parts)
         left = max(0, left - len(name) - len(text))
         source = f" ({each.source})" if each.source else ""
-        listed.append(f"{each.number}: {words(moment(each.time, each.clock))}, {each.code} {name}{source}")
+        listed.append(f"{each.number}: {words(format_time(each.time, each.clock))}, {each.code} {name}{source}")
         listed[-1] += f"\n{text}" if text else ""
     return listed
 
 
 def _date(accepted: float, now: float) -> datetime:
     try:
-        return local(accepted or now)
+        return local_time(accepted or now)
     except (OverflowError, ValueError, OSError):  # damaged in the ledger: no reason to keep an alarm back
-        return local(now)
+        return local_time(now)
 
 
 def _times(count: int, words: Translator) -> str:
