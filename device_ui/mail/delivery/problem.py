@@ -29,7 +29,7 @@ class Problem:
 def last_loss(outbox: Outbox) -> Problem:
     """A mail that reached nobody must be told until one is delivered, across a restart too."""
     try:
-        verdict, step, reply = json.loads(outbox.facts().get(LOSS, "null"))
+        verdict, step, reply = json.loads(outbox.metadata().get(LOSS, "null"))
     except (ValueError, TypeError):  # none, or damaged
         return Problem()
     return Problem(DROPPED if verdict == DROPPED else "refused", str(step), str(reply))

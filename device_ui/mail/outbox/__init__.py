@@ -13,7 +13,7 @@ Promises:
 
 SQL is in this component alone. Values of a person are passed as parameters.
 
-Beside the events the ledger has facts: small texts by name that survive a restart, such as the last loss or a refused login.
+Beside the events the ledger has metadata: small texts by name that survive a restart, such as the last loss or a refused login.
 
 Depends on `mail.events` and `mail.catalog` (which event is the change of the mail server), `storage` and `errors`; it knows
 neither mail servers nor settings.

@@ -76,7 +76,7 @@ MIGRATIONS = {
 }
 # The files that SQLite keeps beside its own.
 ENDINGS = ("-wal", "-shm", "-journal")
-# Facts: the name of this ledger, and the parts of the reserve that each user has used.
+# Metadata: the name of this ledger, and the parts of the reserve that each user has used.
 LEDGER_ID, GIVEN, NOTHING_GIVEN = "ledger_id", "reserve", "{}"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 # Pages of the -wal after which SQLite copies them into the file and reuses it; few on a full disk: the reserve then holds
@@ -95,7 +95,7 @@ WRITE_VERSION, WRITE_VERSION_MAXIMUM = 18, 2
 
 Result = TypeVar("Result")
 Values = Sequence[object] | Mapping[str, object]
-Facts = Mapping[str, str | None]
+Metadata = Mapping[str, str | None]
 
 
 class Database:
@@ -121,9 +121,9 @@ class Database:
         self._lock = threading.RLock()
         with self._conversion():
             self._opened()
-        facts = self.facts()
-        self.id = facts[LEDGER_ID]
-        self._reserve.restore(facts.get(GIVEN, NOTHING_GIVEN))
+        metadata = self.metadata()
+        self.id = metadata[LEDGER_ID]
+        self._reserve.restore(metadata.get(GIVEN, NOTHING_GIVEN))
         self._keep_reserve()
         self._save_room()
 
@@ -180,14 +180,14 @@ class Database:
         """The highest event number."""
         return self._last
 
-    def facts(self) -> Mapping[str, str]:
-        """Return the small facts that survive a restart, by name."""
+    def metadata(self) -> Mapping[str, str]:
+        """Return the small texts that survive a restart, by name."""
         return dict(self.read("SELECT name, value FROM fact", ()))
 
-    def keep_fact(self, name: str, value: str | None) -> None:
-        """Commit a fact; None deletes it. Writes only a change."""
-        if self.facts().get(name) != value:
-            self._write(lambda cursor: keep_facts(cursor, {name: value}))
+    def set_metadata(self, name: str, value: str | None) -> None:
+        """Commit one text; None deletes it. Writes only a change."""
+        if self.metadata().get(name) != value:
+            self._write(lambda cursor: write_metadata(cursor, {name: value}))
 
     def tidy(self) -> None:
         """After the reserve was used: make room, and restore the reserve once the disk has room. Never raises."""
@@ -332,7 +332,7 @@ class Database:
         self._reserve.keep()
         if not self.is_reserve_used:
             with contextlib.suppress(NotStored):  # the next use writes it again
-                self.keep_fact(GIVEN, None)
+                self.set_metadata(GIVEN, None)
 
     def _write(self, work: Callable[[sqlite3.Cursor], Result], user: int | None = None) -> Result:
         """Commit `work`; on a full disk retry, with a part of the reserve that is released for this `user`, if given."""
@@ -340,7 +340,7 @@ class Database:
         def counted(cursor: sqlite3.Cursor) -> Result:
             result = work(cursor)
             if (given := self._reserve.given) != NOTHING_GIVEN:
-                keep_facts(cursor, {GIVEN: given})  # in the same transaction: no further sync
+                write_metadata(cursor, {GIVEN: given})  # in the same transaction: no further sync
             return result
 
         attempt = work
@@ -380,10 +380,10 @@ class Database:
         return NotStored(self.path, error if isinstance(error, OSError) else OSError(str(error)))
 
 
-def keep_facts(cursor: sqlite3.Cursor, facts: Facts) -> None:
-    """Write small facts within a transaction under way, by name; None deletes one."""
-    cursor.executemany("DELETE FROM fact WHERE name = ?", [(name,) for name in facts])
-    kept = [(name, value) for name, value in facts.items() if value is not None]
+def write_metadata(cursor: sqlite3.Cursor, metadata: Metadata) -> None:
+    """Write texts by name within a transaction under way; None deletes one."""
+    cursor.executemany("DELETE FROM fact WHERE name = ?", [(name,) for name in metadata])
+    kept = [(name, value) for name, value in metadata.items() if value is not None]
     cursor.executemany("INSERT INTO fact VALUES (?, ?)", kept)
 
 

@@ -21,13 +21,13 @@ from typing import Any
 
 from device_ui.mail.events import CodeCount, Delivery, Digest, Event
 from device_ui.mail.outbox import retention
-from device_ui.mail.outbox.database import PENDING, Database, Facts, keep_facts
+from device_ui.mail.outbox.database import PENDING, Database, Metadata, write_metadata
 from device_ui.mail.outbox.disk_reserve import MAIL
 
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid"
 DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
-# The fact that holds the last loss: verdict, step and reply. Not found by a date of the table: the clock may have been wrong.
+# The name of the metadata of the last loss: verdict, step and reply. Not found by a date of the table: the clock may have been wrong.
 LOSS = "last_loss"
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
 # Waiting events up to a number (?1), without those of a digest that holds a later event; and of them, those that share no
@@ -107,11 +107,11 @@ class Outbox(Database):
     """The events of one device and their deliveries. Any thread may call; every method raises `NotStored`."""
 
     def accept(
-        self, events: Sequence[Event], alone: Sequence[bool] = (), facts: Callable[[int], Facts] = lambda _: {}
+        self, events: Sequence[Event], alone: Sequence[bool] = (), metadata: Callable[[int], Metadata] = lambda _: {}
     ) -> list[int]:
         """Commit events in one transaction. Return their numbers, in order and without a gap.
 
-        `alone`: for each event, whether it is a mail of its own. `facts` returns facts for the same transaction; its
+        `alone`: for each event, whether it is a mail of its own. `metadata` returns metadata for the same transaction; its
         argument is the first event's number.
         """
         with self._lock:
@@ -127,7 +127,7 @@ class Outbox(Database):
             def insert(cursor: sqlite3.Cursor) -> int:
                 nonlocal held
                 cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-                keep_facts(cursor, facts(self._last + 1))
+                write_metadata(cursor, metadata(self._last + 1))
                 held, removed = retention.keep(cursor, now, users, self._last, *limits)
                 return removed
 
@@ -190,7 +190,7 @@ class Outbox(Database):
             yield after + 1, until
             after = until
 
-    def decide(self, numbers: Sequence[int]) -> int:
+    def assign_to_mail(self, numbers: Sequence[int]) -> int:
         """Commit that these events are one mail. Return its number, that of the first event left; 0 if none is left."""
         chosen = f"waiting AND mail = 0 AND number IN ({LISTED})"
         values = (json.dumps(numbers),)
@@ -241,7 +241,7 @@ class Outbox(Database):
         )
         return float(rows[0][0]) if rows else 0.0
 
-    def settle(self, kind: str) -> int:
+    def discard_waiting(self, kind: str) -> int:
         """Commit that the waiting events of this type need no mail. Return their count; for 0 nothing is written."""
         query = "SELECT 1 FROM event WHERE waiting AND type = ? LIMIT 1"
         if not self.read(query, (kind,)):
@@ -250,7 +250,7 @@ class Outbox(Database):
             lambda cursor: cursor.execute("UPDATE event SET waiting = 0 WHERE waiting AND type = ?", (kind,)).rowcount
         )
 
-    def give_up(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> int:
+    def expire(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> int:
         """Commit that every mail whose events are all up to `newest` is dropped. Return the count of these events.
 
         `why`, by type, has the result for each recipient; an earlier result stays. Events without a digest become one of
@@ -307,14 +307,14 @@ class Outbox(Database):
         deliveries: Sequence[Delivery],
         *,
         done: bool,
-        told: int = 0,
-        facts: Facts | None = None,
+        reported: int = 0,
+        metadata: Metadata | None = None,
         is_alarm: bool = True,
     ) -> None:
         """Commit the results of a mail.
 
-        `done`: no recipient is left. `told`: the count of events removed unmailed that the mail reported. `facts` are
-        written in the same transaction. A loss of an alarm is kept as the fact `LOSS`.
+        `done`: no recipient is left. `reported`: the count of events removed unmailed that the mail reports. `metadata`
+        is written in the same transaction; a loss of an alarm is written as `LOSS`.
         """
 
         def keep(cursor: sqlite3.Cursor) -> None:
@@ -324,18 +324,18 @@ class Outbox(Database):
             )
             if done:
                 cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
-            if told:
-                retention.count(cursor, retention.UNTOLD, -told)
+            if reported:
+                retention.count(cursor, retention.UNTOLD, -reported)
             if is_alarm:
                 _keep_loss(cursor, deliveries)
-            keep_facts(cursor, facts or {})
+            write_metadata(cursor, metadata or {})
 
         self._write(keep, MAIL)
 
     def removed(self) -> dict[str, int]:
         """Return the counts of events that the limit removed, by the names of `retention.REMOVED` and `retention.UNTOLD`."""
-        facts = self.facts()
-        return {name: int(facts.get(name, 0)) for name in (*dict(retention.REMOVED), retention.UNTOLD)}
+        metadata = self.metadata()
+        return {name: int(metadata.get(name, 0)) for name in (*dict(retention.REMOVED), retention.UNTOLD)}
 
     def select(self, where: str, values: Sequence[object]) -> list[Event]:
         """Return events by a condition that is written in the program; a person's input belongs into `values`."""
@@ -353,10 +353,10 @@ def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
     if not deliveries:
         return
     lost = next((each for each in deliveries if each.verdict != "delivered"), None)
-    fact = json.dumps([lost.verdict, lost.step, lost.reply]) if lost else None
+    loss = json.dumps([lost.verdict, lost.step, lost.reply]) if lost else None
     stored = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
-    if fact != (stored[0] if stored else None):
-        keep_facts(cursor, {LOSS: fact})
+    if loss != (stored[0] if stored else None):
+        write_metadata(cursor, {LOSS: loss})
 
 
 def _gather(cursor: sqlite3.Cursor, newest: int, kind: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from device_ui.mail.catalog import SERVER_CHANGED
 
-# The order of removal, the oldest of each first, with the fact that counts them. Unmailed alarms are last. The newest changes
+# The order of removal, the oldest of each first, with the name of their count. Unmailed alarms are last. The newest changes
 # of the mail server stay: they are evidence against a client that raises many other events.
 REMOVED = (
     ("removed_info", f"NOT waiting AND type = 'info' AND (code <> '{SERVER_CHANGED.code}' OR number <= :changes)"),
@@ -21,7 +21,7 @@ REMOVED = (
     ("removed_waiting", "waiting AND type = 'info'"),
     ("removed_waiting", "waiting AND type <> 'info'"),
 )
-# The fact that counts events removed unmailed that no mail has reported yet.
+# The name of the count of events removed unmailed that no mail has reported yet.
 UNTOLD = "removed_untold"
 ROWS_MAXIMUM, BYTES_MAXIMUM = 100_000, 32 * 1024 * 1024
 # The part of the rows for changes of the mail server, and at most one change for so many bytes.

@@ -146,10 +146,10 @@ class FullOutbox(Outbox):
             self._refuse()
         return super().accept(events, *more, **facts)
 
-    def keep_fact(self, name: str, value: str | None) -> None:
-        if self.facts().get(name) != value:
+    def set_metadata(self, name: str, value: str | None) -> None:
+        if self.metadata().get(name) != value:
             self._refuse()
-        super().keep_fact(name, value)
+        super().set_metadata(name, value)
 
     def _refuse(self) -> None:
         if self.full:
@@ -551,7 +551,7 @@ def test_a_test_proves_the_settings_that_it_was_made_with_and_no_others(exhauste
 
 @pytest.mark.parametrize("fact", ["", "{", "[]", "7", '"x"', "{}", '{"reply": "535"}', "\ufffd"])
 def test_a_damaged_note_of_a_refusal_does_not_stop_mail(set_up, fact):
-    set_up.outbox.keep_fact("login_refused", fact)
+    set_up.outbox.set_metadata("login_refused", fact)
     set_up.raise_events()
     set_up.work()
     assert set_up.waiting == []
@@ -1592,7 +1592,7 @@ def test_the_note_of_a_refusal_holds_no_secret(real):
         real.raise_events()
         real.work()
     with closing(real.outbox):
-        note = real.outbox.facts()["login_refused"]
+        note = real.outbox.metadata()["login_refused"]
     assert "opened one" not in note
     assert json.loads(note)["reply"] == "535 […] is wrong"
 
@@ -1654,6 +1654,6 @@ def test_what_was_given_up_is_told_after_a_restart(set_up):
 
 @pytest.mark.parametrize("fact", ["", "nonsense", "7", "[]", '["dropped"]'])
 def test_what_is_damaged_of_a_loss_is_told_of_nobody(set_up, fact):
-    set_up.outbox.keep_fact("last_loss", fact)
+    set_up.outbox.set_metadata("last_loss", fact)
     set_up.restart()
     assert set_up.problem == ("", "", "")

@@ -185,7 +185,7 @@ def test_one_word_for_what_became_of_it(waiting, verdicts, told):
 
 def test_each_event_of_a_digest_has_the_digests_deliveries(outbox):
     outbox.accept([event(waiting=True) for _ in range(3)])
-    outbox.decide([1, 3])
+    outbox.assign_to_mail([1, 3])
     outbox.record(1, [Delivery(ONE, "delivered", "content", "250 ok", NOON)], done=True)
     found = [(each["number"], each["mail"], each["state"]) for each in events(outbox, descending=False)]
     assert found == [(1, 1, "delivered"), (2, 0, "waiting"), (3, 1, "delivered")]
@@ -212,7 +212,7 @@ def test_what_waits_tells_what_is_final_and_the_last_answer(outbox):
 
 def test_the_last_answer_of_a_digest_is_asked_by_its_name(outbox):
     outbox.accept([event(waiting=True), event(waiting=True)])
-    outbox.decide([1, 2])
+    outbox.assign_to_mail([1, 2])
     asked = []
     lines(outbox, lambda mail, kind: (asked.append(mail) or [], "", ""))
     assert asked == [1, 1]
