@@ -48,21 +48,26 @@ def cells(event: Mapping[str, Any]) -> list[str]:
     return [str(values[name]) for name in COLUMNS]
 
 
-def ends(event: Mapping[str, Any], words: Callable[[Text], str] = str) -> list[str]:
-    """Return the result of an event's mail for each recipient, and the last attempt for those that still wait."""
-    return [_end(each, words) for each in event["deliveries"] if each["recipient"] or each["reply"]]
+def ends(event: Mapping[str, Any]) -> list[str]:
+    """Return the result of an event's mail for each recipient: ``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
+    return [", ".join(filter(None, (result(each), str(each["time"])))) for each in deliveries(event)]
+
+
+def deliveries(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what is known of the event's mail, by recipient; nothing of a mail that was not tried yet."""
+    return [each for each in event["deliveries"] if each["recipient"] or each["reply"]]
+
+
+def result(delivery: Mapping[str, Any], words: Callable[[Text], str] = str) -> str:
+    """Return one recipient's result without its time: ``a@b.c: refused at recipient, 550 no such user``."""
+    verdict: Text = delivery["verdict"]
+    if delivery["step"] and verdict != "delivered":
+        verdict = Message("{became} at {step}", became=Message(verdict), step=Message(delivery["step"]))
+    outcome = ": ".join(filter(None, (delivery["recipient"], words(verdict))))
+    return ", ".join(filter(None, (outcome, words(delivery["reply"]))))
 
 
 def row(texts: Iterable[str]) -> bytes:
     """Return one row with each cell quoted and none of them a formula."""
     safe = (f"'{text}" if text.startswith(FORMULA_STARTS) else text for text in texts)
     return (",".join('"' + text.replace('"', '""') + '"' for text in safe) + "\r\n").encode("utf-8", "replace")
-
-
-def _end(each: Mapping[str, Any], words: Callable[[Text], str]) -> str:
-    """``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
-    verdict: Text = each["verdict"]
-    if each["step"] and verdict != "delivered":
-        verdict = Message("{became} at {step}", became=Message(verdict), step=Message(each["step"]))
-    became = ": ".join(filter(None, (each["recipient"], words(verdict))))
-    return ", ".join(filter(None, (became, words(each["reply"]), words(each["time"]))))

@@ -216,6 +216,22 @@ class HookError(DeviceUIError):
         self.word, self.reason, self.seconds = word, reason, seconds
 
 
+class RequestError(DeviceUIError):
+    """A request to the mail hook that is answered with an error: a `word` and a `reason` for a person.
+
+    ``seconds``, if not 0: until the same request may be answered otherwise.
+    """
+
+    def __init__(self, word: str, reason: Text, seconds: int = 0) -> None:
+        super().__init__(reason)
+        self.word, self.reason, self.seconds = word, reason, seconds
+
+    def as_answer(self) -> dict[str, Any]:
+        """Return the line that answers the request."""
+        answer = {"error": self.word, "reason": self.reason}
+        return {**answer, "seconds": self.seconds} if self.seconds else answer
+
+
 class ErrorConversion:
     """A context that raises `convert(error)` from an error of these `kinds`.
 

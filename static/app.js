@@ -183,7 +183,7 @@ if (toast) wait();
 
 every("time", each => {
   const when = new Date(each.dateTime), own = when.toLocaleString("sv-SE");
-  if (isNaN(when) || each.textContent.startsWith(own)) return;
+  if (isNaN(when) || each.textContent.includes(own)) return;
   const yours = put(each, "span", each.closest("[data-yours]").dataset.yours.replace("{time}", own), {className: "yours"});
   each.before(yours, " ");
 });

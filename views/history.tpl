@@ -56,7 +56,7 @@
 % cell('number')
 {{event['number']}}</td>
 % cell('time', ' class="mid"')
-{{!moment(_(event['time']))}}</td>
+{{!moment(event)}}</td>
 % cell('type')
 {{_(event['type'])}}</td>
 % cell('code')
@@ -71,10 +71,10 @@
 {{own(event['source'])}}</td>
 % cell('state', ' class="long"')
 {{_(event['state'])}}{{_(', in mail {number}', number=event['mail']) if event['mail'] not in (0, event['number']) else ''}}
-%     if ends(event, _):
+%     if deliveries(event):
 <ul>
-%       for each in ends(event, _):
-<li>{{!moment(each)}}</li>
+%       for each in deliveries(event):
+<li>{{!result(each)}}</li>
 %       end
 </ul>
 %     end

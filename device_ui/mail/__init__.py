@@ -1,1 +1,24 @@
-"""What the firmware asks for: an event taken, kept, and mailed. Of this room the web process sees `client` alone."""
+"""Events: accepted from the firmware, stored, and mailed to the recipients.
+
+    firmware, web ── client ──▶ ipc ──▶ outbox ──▶ delivery ──▶ message, smtp ──▶ mail server
+
+All of it runs in the mail hook, one process with one user of its own, which alone can read the mail password. Two modules
+are for other processes: `client` (the web process, the command line and the firmware's Python) and `sendmail` (programs that
+call ``/usr/sbin/sendmail``). The web process imports `client` and nothing else of this package.
+
+Promises: ``accepted N`` means that event N is on flash, and that its mail is sent at least once, after a power cut too; a
+second copy has the same Message-ID. No request, page or mail server delays the acceptance of an event.
+
+The components, each with a contract in its ``__init__``:
+
+- `ipc`: the hook's socket; permissions, lines, answers
+- `outbox`: the events and the results of their mails, in SQLite
+- `delivery`: which mail is sent when, to whom, and what follows from its result
+- `message`: the text of a mail
+- `smtp`: one attempt to send one mail
+
+What passes between them is in `events`: an event, a digest, a delivery. `catalog` has the kinds of events, `clock` their
+dates, `format` their texts for a person.
+
+Read `daemon` first: it builds the hook from these parts, and starts and ends it.
+"""

@@ -14,7 +14,8 @@ from device_ui.errors import MakerFile
 
 BUILT_IN = Path(__file__).with_name("events.toml")
 CODE_PATTERN = re.compile(r"[0-9]{3}")
-TYPES = ("info", "fault")
+# The types of events, the urgent one first.
+TYPES = ("fault", "info")
 UNKNOWN_NAME = "Unknown event"
 UNKNOWN_DESCRIPTION = "The firmware raised an event that the catalogue of this device does not list."
 NAME_MAXIMUM, DESCRIPTION_MAXIMUM = 100, 1000
@@ -31,14 +32,14 @@ class Kind:
     mail: bool = True
 
 
-# What a program on the device handed to `sendmail`; in every catalogue, unless the maker describes it anew.
+# A message that a program of the device sent by `sendmail`; in every catalogue, and the maker may describe it.
 MESSAGE = Kind(
     "901",
     "fault",
     "Message from the system",
     "A program of this device's system wrote an e-mail to its administrator.",
 )
-# What the firmware writes down about a mail of its own. A mail about mail would never end, so no catalogue can have one sent.
+# Events of the firmware about its own mails. A mail about a mail would never end, so no catalogue can enable it.
 MAIL_SENT = Kind(
     "153",
     "info",
@@ -53,8 +54,8 @@ MAIL_FAILED = Kind(
     "A mail about an event could not be handed to the mail server. Kept in the history, never mailed.",
     mail=False,
 )
-# Not the firmware's but ours, and in every catalogue too: never mailed as an alarm, since it goes through the server
-# before the change (see `announcement`).
+# An event of this program, in every catalogue: never mailed as an alarm, since its notification goes through the previous
+# server (see `delivery.server_change`).
 SERVER_CHANGED = Kind(
     "902",
     "info",
@@ -69,20 +70,24 @@ OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHA
 
 
 class Catalog:
-    """The kinds of one device, by code. Those of `OURS` are in each; what is not mailed there never is."""
+    """The kinds of one device, by code. Those of `OURS` are in each, and an unmailed one of them stays unmailed.
 
-    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+    `problem`: why the maker's catalogue is not used, ``""`` if it is or there is none.
+    """
+
+    def __init__(self, kinds: Mapping[str, Kind], problem: str = "") -> None:
+        self.problem = problem
         self.kinds = {**OURS, **{code: _bounded(kind) for code, kind in kinds.items()}}
-        # Codes of which the maker says what no maker decides.
+        # Codes with entries of the maker that are overruled.
         self.bounded = sorted(code for code, kind in kinds.items() if kind != self.kinds[code])
 
     def __getitem__(self, code: str) -> Kind:
-        """The kind of this code; an unlisted one is a fault, so that it reaches everybody."""
+        """Return the kind of this code; an unlisted one is a fault, so that every recipient gets it."""
         return self.kinds.get(code) or Kind(code, "fault", UNKNOWN_NAME, UNKNOWN_DESCRIPTION)
 
 
 def _bounded(kind: Kind) -> Kind:
-    """A kind as the maker describes it, without what no maker decides."""
+    """Return a kind as the maker describes it, without the entries that are overruled."""
     ours = OURS.get(kind.code)
     if ours is None or ours.mail:
         return kind
@@ -90,7 +95,7 @@ def _bounded(kind: Kind) -> Kind:
 
 
 def load(etc: Path) -> Catalog:
-    """The maker's catalogue, or the one that ships. Raises `MakerFile` when the maker's is wrong."""
+    """Return the maker's catalogue, or the one that ships if there is none. Raises `MakerFile`."""
     path = etc / "events.toml"
     try:
         return parse(path, path.read_text(encoding="utf-8")) if _is_there(path) else built_in()
@@ -100,13 +105,14 @@ def load(etc: Path) -> Catalog:
         raise MakerFile(path, "it is not UTF-8") from error
 
 
-def built_in() -> Catalog:
-    """The catalogue that ships."""
-    return parse(BUILT_IN, BUILT_IN.read_text(encoding="utf-8"))
+def built_in(problem: str = "") -> Catalog:
+    """Return the catalogue that ships; `problem` as in `Catalog`."""
+    catalog = parse(BUILT_IN, BUILT_IN.read_text(encoding="utf-8"))
+    return Catalog(catalog.kinds, problem) if problem else catalog
 
 
 def parse(path: Path, text: str) -> Catalog:
-    """A catalogue from TOML. Raises `MakerFile`, with the line and column of what is wrong."""
+    """Return the catalogue of a TOML text. Raises `MakerFile` with the line and column of the error."""
     found = maker_file.parse(path, text)
     try:
         return Catalog({code: _kind(code, entries) for code, entries in found.items()})
@@ -115,7 +121,7 @@ def parse(path: Path, text: str) -> Catalog:
 
 
 def _is_there(path: Path) -> bool:
-    # Not Path.exists(): a link that leads nowhere is the maker's mistake, and not to be passed over.
+    # Not Path.exists(): a dangling link is an error of the maker's.
     try:
         path.lstat()
     except FileNotFoundError:
@@ -124,7 +130,7 @@ def _is_there(path: Path) -> bool:
 
 
 class _Wrong(Exception):
-    """An entry that no kind can be made of: its `code`, the `key` that is wrong (``""``: all of it), and the `reason`."""
+    """An invalid entry: its `code`, the wrong `key` (``""``: all of it), and the `reason`."""
 
     def __init__(self, code: str, key: str, reason: str) -> None:
         super().__init__(reason)
@@ -150,7 +156,7 @@ def _kind(code: str, entries: Any) -> Kind:
 
 
 def _place(text: str, wrong: _Wrong) -> str:
-    """Where that stands, as tomllib tells it; nothing for a spelling that is looked for in vain."""
+    """Return the place of an entry as tomllib spells it, ``""`` for an entry that is spelled in an unusual way."""
     code, key = (
         rf"""(?:{re.escape(each)}|"{re.escape(each)}"|'{re.escape(each)}')""" for each in (wrong.code, wrong.key)
     )

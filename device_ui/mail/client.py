@@ -1,9 +1,9 @@
-"""How callers reach the mail hook: the firmware's Python, the command line and the web process. Standard library only.
+"""The client of the mail hook, for the firmware's Python, the command line and the web process. Standard library only.
 
-One line of JSON goes out; one comes back, or several whose last says that it is. Nothing but `test` waits for the
-network: the hook answers as soon as the event is on flash. `HookError.word` says what went wrong: ``down`` (nobody
-answers), ``denied``, ``bad-request``, ``not-stored`` (the flash does not take it), ``unset`` (no settings are stored),
-``busy`` (another test runs), ``too-many`` (tests one after another), ``too-many-logins`` (that a server refused).
+A request is one line of JSON; the answer is one line, or several with a marked last one. Only `test` waits for the network:
+the hook answers as soon as the event is on flash. The errors are `HookError.word`: ``down`` (no answer), ``denied``,
+``bad-request``, ``not-stored`` (by the flash), ``unset`` (no settings are stored), ``busy`` (a test is running), ``too-many``
+(tests), ``too-many-logins`` (refused by a server).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 # Seconds that the hook has for an answer: a commit on slow flash may take one, never ten.
 ANSWER_SECONDS = 10.0
 ANSWER_MAXIMUM = 1024 * 1024
-# Bytes of an answer of several lines that its reader keeps whole: 50 of the longest events with what became of each for 20
-# recipients, or 1,000 codes with the longest descriptions. A short line takes about so many bytes of memory all the same.
+# Bytes of a long answer that its reader keeps in memory: 50 of the longest events with results for 20 recipients, or 1,000
+# codes with the longest descriptions; and the bytes of memory that a short line takes.
 ANSWERS_MAXIMUM, LINE_LEAST = 16 * 1024 * 1024, 1024
-# Seconds that a page or the console waits: neither may hang on a hook that does.
+# Seconds that a page or the console waits for a hook that hangs.
 SHORT_SECONDS = 2.0
-# A test has 60 s for the mail server, and some for what it looks up beside.
+# A test has 60 s for the mail server, and some for its look-ups.
 TEST_SECONDS = 75.0
-# What the last line of several holds.
+# The names in the last line of a long answer.
 LAST = frozenset({"end", "result"})
-# Seconds until a caller knocks again at a socket whose queue is full.
+# Seconds between two attempts to connect to a socket whose queue is full.
 CONNECT_AGAIN = 0.01
-# The hook keeps fewer characters than these and marks the cut; no more need travel.
+# The hook stores fewer characters than these and marks the cut; more need not be sent.
 TEXT_SENT, SOURCE_SENT = 10_000, 200
 # sun_path holds 108 bytes with its NUL (unix(7)).
 SUN_PATH_MAXIMUM = 107
@@ -46,62 +46,48 @@ SUN_PATH_MAXIMUM = 107
 def raise_event(
     path: Path | str, code: str, text: str = "", source: str = "", time: str = "", *, seconds: float = ANSWER_SECONDS
 ) -> int:
-    """Raise an event; its number, once it is on flash. `time` is RFC 3339, empty for now. Raises `HookError`."""
+    """Raise an event. Return its number once it is on flash. `time` is RFC 3339, empty for now. Raises `HookError`."""
     request = {"do": "event", "code": code, "text": text[:TEXT_SENT], "source": source[:SOURCE_SENT], "time": time}
     return int(_expected(ask(path, request, seconds), "accepted", int))
 
 
 def settings_changed(path: Path | str, revision: str = "", by: str = "", *, seconds: float = SHORT_SECONDS) -> None:
-    """Tell the hook that the settings are new, so that what waits goes out now. Raises `HookError`.
+    """Notify the hook of new settings, so that it retries waiting mail now. Raises `HookError`.
 
-    `by` is the address of the network that `revision` was saved from, if known: an announcement tells it.
+    `by` is the network address that `revision` was saved from, if known; the notification of a server change names it.
     """
-    told = {"revision": revision, "by": by} if by else {}
-    _expected(ask(path, {"do": "settings-changed", **told}, seconds), "ok", bool)
+    source = {"revision": revision, "by": by} if by else {}
+    _expected(ask(path, {"do": "settings-changed", **source}, seconds), "ok", bool)
 
 
 def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
-    """How the mail path is. Raises `HookError`.
+    """Return the state of the mail path. Raises `HookError`.
 
-    ``problem`` (a word, ``""`` when well), ``step``, ``reply``, ``waiting`` (a count), and ``set_aside``: the name of a
-    damaged ledger that the hook found when it started, ``""`` when it found none.
+    ``problem`` (a word, ``""`` for none), ``step``, ``reply``, ``waiting`` (a count), and ``set_aside``: the name of a damaged
+    ledger that the hook found at its start, ``""`` for none.
     """
     answer: Mapping[str, Any] = _expected(ask(path, {"do": "state"}, seconds), "state", dict)
     return answer
 
 
-def follow(path: Path | str, *, seconds: float = SHORT_SECONDS) -> tuple[Mapping[str, Any], socket.socket]:
-    """The same, and a connection that stands as long as that state does: nothing comes on it but its end. Raises `HookError`."""
-    sock, end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), clock.monotonic() + seconds
-    try:
-        answer: Mapping[str, Any] = _expected(
-            next(_said(sock, path, {"do": "state", "follow": True}, end)), "state", dict
-        )
-        sock.setblocking(False)
-        return answer, sock
-    except HookError:
-        sock.close()
-        raise
-
-
 def history(
     path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, most: int | None = None
 ) -> Iterator[Mapping[str, Any]]:
-    """What became of events: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
+    """Return events and the results of their mails: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
 
     `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``sort``, ``descending``, ``offset``, ``limit`` (0: all);
-    `seconds` are for each line; `most` bytes may come in all (None: any number, for a reader that keeps none of them).
+    `seconds` are for each line; `most` is the limit of bytes in all (None: for a reader that keeps none of them).
     """
     return lines(path, {**query, "do": "history"}, seconds, most)
 
 
 def kinds(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Iterator[Mapping[str, Any]]:
-    """The catalogue: ``{"kind": …}`` line by line, then ``{"end": {"problem": …}}``. Raises `HookError`."""
+    """Return the catalogue: ``{"kind": …}`` line by line, then ``{"end": {"problem": …}}``. Raises `HookError`."""
     return lines(path, {"do": "catalog"}, seconds)
 
 
 def content(path: Path | str, code: str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
-    """The mail that this code sends: ``subject``, ``from``, ``to``, ``date``, ``headers``, ``text``, ``html``. Raises `HookError`."""
+    """Return the mail of this code: ``subject``, ``from``, ``to``, ``date``, ``headers``, ``text``, ``html``. Raises `HookError`."""
     answer: Mapping[str, Any] = _expected(ask(path, {"do": "content", "code": code}, seconds), "content", dict)
     return answer
 
@@ -113,7 +99,7 @@ def test(
     *,
     seconds: float = TEST_SECONDS,
 ) -> Iterator[Mapping[str, Any]]:
-    """Send a test mail: ``{"step": …}`` as each step is passed, then ``{"result": …}``. Raises `HookError`.
+    """Send a test mail. Return ``{"step": …}`` after each step, then ``{"result": …}``. Raises `HookError`.
 
     `settings` are the tab's fields with the password ``sealed``, None for the stored ones; `to` addresses, none for the
     device's recipients.
@@ -127,12 +113,12 @@ def test(
 
 
 def is_answering(path: Path | str) -> bool:
-    """Whether a hook listens at this socket."""
+    """Return whether a hook listens at this socket."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(path) as address:
             sock.settimeout(SHORT_SECONDS)
             sock.connect(address)
-    except BlockingIOError:  # as many callers wait as the hook lets wait
+    except BlockingIOError:  # its queue is full
         return True
     except OSError:
         return False
@@ -140,7 +126,7 @@ def is_answering(path: Path | str) -> bool:
 
 
 def ask(path: Path | str, request: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-    """Send one request to the hook's socket and read its answer, both within `seconds`. Raises `HookError`."""
+    """Send one request and return its answer, both within `seconds`. Raises `HookError`."""
     with contextlib.closing(_answers(path, request, clock.monotonic() + seconds)) as answers:
         return next(answers)
 
@@ -148,8 +134,10 @@ def ask(path: Path | str, request: Mapping[str, Any], seconds: float = ANSWER_SE
 def lines(
     path: Path | str, request: Mapping[str, Any], seconds: float, most: int | None = ANSWERS_MAXIMUM
 ) -> Iterator[dict[str, Any]]:
-    """The same for an answer of several lines, each within `seconds`, up to the one that says that it is the last; of `most`
-    bytes in all, if not None."""
+    """Send one request and return the lines of a long answer, each within `seconds`, of `most` bytes in all if not None.
+
+    Raises `HookError`.
+    """
     for answer in _answers(path, request, None, seconds, most):
         yield answer
         if LAST & set(answer):
@@ -163,37 +151,26 @@ def _answers(
     seconds: float = ANSWER_SECONDS,
     most: int | None = None,
 ) -> Generator[dict[str, Any], None, None]:
-    """Every line that the hook says to a request: all until `end` (monotonic), or each within `seconds`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        yield from _said(sock, path, request, end, seconds, most)
-
-
-def _said(
-    sock: socket.socket,
-    path: Path | str,
-    request: Mapping[str, Any],
-    end: float | None,
-    seconds: float = ANSWER_SECONDS,
-    most: int | None = None,
-) -> Generator[dict[str, Any], None, None]:
+    """Return the lines of an answer: all until `end` (monotonic seconds), or each within `seconds`."""
     try:
-        sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
-        _connect(sock, path, clock.monotonic() + seconds if end is None else end)
-        sock.sendall(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        rest, taken = b"", 0
-        while True:
-            line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
-            taken += max(len(line), LINE_LEAST)
-            if most is not None and taken > most:
-                raise HookError("down", "the mail hook's answer is too long")
-            yield _understood(line)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
+            _connect(sock, path, clock.monotonic() + seconds if end is None else end)
+            sock.sendall(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            rest, taken = b"", 0
+            while True:
+                line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
+                taken += max(len(line), LINE_LEAST)
+                if most is not None and taken > most:
+                    raise HookError("down", "the mail hook's answer is too long")
+                yield _understood(line)
     except OSError as error:
         reason = Message(error.strerror or str(error))
         raise HookError("down", Message("the mail hook does not answer: {error}", error=reason)) from error
 
 
 def _connect(sock: socket.socket, path: Path | str, end: float) -> None:
-    """Connect until `end`: where too many callers wait already, Linux says so at once instead of waiting (unix(7))."""
+    """Connect until `end`: with a full queue, connect(2) of Linux fails at once instead of waiting (unix(7))."""
     with reachable(path) as address:
         while True:
             try:
@@ -221,7 +198,7 @@ def _understood(line: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reachable(path: Path | str) -> Iterator[str]:
-    """An address for this socket that fits `sun_path`, however deep its folder lies."""
+    """Return an address of this socket that fits `sun_path`, however long its path is."""
     if len(os.fsencode(path)) <= SUN_PATH_MAXIMUM:
         yield str(path)
         return
@@ -244,9 +221,9 @@ def _expected(answer: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def _line(sock: socket.socket, rest: bytes, end: float) -> tuple[bytes, bytes]:
-    """One line, and what came after it; less than a line when the hook closed."""
+    """Return one line, and the bytes after it; less than a line if the hook closed the connection."""
     while b"\n" not in rest and len(rest) < ANSWER_MAXIMUM:
-        # The time-out of a socket is for each read: an answer that drips must not take for ever.
+        # The timeout of a socket is for each read: a slow answer must not take for ever.
         left = end - clock.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")

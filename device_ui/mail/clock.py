@@ -1,9 +1,9 @@
-"""The device's wall clock, which may be wrong after every start, and what dates an event all the same.
+"""The device's wall clock, which may be wrong after a start, and the dates of events.
 
-A device without a battery starts in 1970, or wherever it was built. So a clock is believed only when it stands after
-the release of this program and after the last event that the ledger dated, or when somebody (NTP, a person) set it
-while we looked. Until then an event keeps the seconds since the start of the device (CLOCK_BOOTTIME), which no setting
-of the clock bends, and gets its date once the clock is right. After ten minutes it is mailed all the same, and says so.
+A device without a battery starts in 1970 or at its build date. So the clock is valid only after the release of this program
+and after the last event with a date; or when NTP or a person has set it since this process started. Until then an event has
+the seconds since the start of the device (CLOCK_BOOTTIME), which are independent of the wall clock, and gets its date once
+the clock is valid. After ten minutes it is mailed without a date.
 """
 
 from __future__ import annotations
@@ -16,36 +16,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from device_ui import RELEASED
+from device_ui.mail.events import BEFORE, DATED, LATER, PENDING
 
 RELEASE = datetime.fromisoformat(RELEASED).replace(tzinfo=UTC).timestamp()
-# Seconds that an event waits for the clock, and between two looks at it meanwhile.
+# Seconds that an event waits for the clock, and between two checks of it.
 HOLD_SECONDS, LOOK_SECONDS = 600.0, 5.0
-# A clock that was a little fast when the last event was dated is not wrong when it is put right.
+# A correction of a clock that was a little fast does not make it invalid.
 TOLERANCE_SECONDS = 24 * 3600.0
-# The wall clock moved by more than this against the monotonic one: it was set.
+# A move of the wall clock against the monotonic one by more than this: it was set.
 STEP_SECONDS = 60.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # systemd-timesyncd.service(8): made when the clock was synchronized for the first time.
 SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 
-# sys/timex.h: what adjtimex(2) returns while nothing keeps the clock right; room for its structure.
+# sys/timex.h: the result of adjtimex(2) while no program synchronizes the clock; the size of its structure.
 TIME_ERROR, TIMEX_BYTES = 5, 256
-
-# What an event's date rests on: DATED, the clock was right; LATER, it was counted back when the clock became right;
-# BEFORE, all that is known is that it was before this date; else PENDING and the moment, which has no date yet.
-DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """When something happened: seconds since 1970, 0 while nobody knows, and what that rests on."""
+    """A date: seconds since 1970, 0 while it is not known, and its certainty (see `events`)."""
 
     time: float
     clock: str = DATED
 
 
 class Clock:
-    """The clock of one device. `written` is the date of the newest event that the ledger dated, 0 when there is none."""
+    """The clock of one device. `written` is the date of the newest event with a sure date, 0 for none."""
 
     def __init__(
         self,
@@ -61,25 +58,25 @@ class Clock:
         self._floor = max(RELEASE, written - TOLERANCE_SECONDS)
         self._offset = wall() - boot()
         self._was_set = False
-        # Now, and not when the first alarm comes: a clock that is in doubt needs an import.
+        # Now, not with the first alarm: a clock in doubt needs an import.
         self._believed()
 
     @property
     def since_boot(self) -> tuple[str, float]:
-        """The id of this start of the device, and the seconds since then, which no setting of the clock bends."""
+        """The id of this start of the device, and the seconds since then, independent of the wall clock."""
         return self._boot_id, self._boot()
 
     @property
     def told(self) -> float:
-        """What the wall clock says, right or wrong; only ever to be shown."""
+        """The wall clock, valid or not: only for display."""
         return self._wall()
 
     def is_right(self) -> bool:
-        """Whether the wall clock can be believed."""
+        """Return whether the wall clock is valid."""
         return self._believed() is not None
 
     def now(self) -> float:
-        """Seconds since 1970, never before the release of this program nor before what the ledger dated last."""
+        """Return the seconds since 1970, never before the release of this program or the last date of the ledger."""
         wall = self._believed()
         return self._floor if wall is None else wall
 
@@ -90,8 +87,8 @@ class Clock:
     def passed(self, moment: str) -> float:
         """Return how many seconds have passed at least since a `moment`; of a damaged one, the seconds since this start.
 
-        Within one start of the device no setting of the clock bends it. After another start the wall clock counts, if it
-        could be believed both times, and the seconds since that start in any case.
+        Within one start of the device the wall clock does not matter. After a new start it counts if it was valid both times;
+        the seconds since the new start count in any case.
         """
         wall, _, rest = moment.partition(" ")
         boot_id, _, seconds = rest.partition(" ")
@@ -104,21 +101,21 @@ class Clock:
             return now
 
     def stamp(self, given: float | None = None) -> Stamp:
-        """When an event happened that is raised now; `given` is what its caller says, by this same clock."""
+        """Return the date of an event that is raised now; `given` is the client's time of it, by this same clock."""
         wall = self._believed()
         if wall is not None and given is not None and given < RELEASE:
-            return Stamp(wall, BEFORE)  # the caller looked at a clock that has been set since
+            return Stamp(wall, BEFORE)  # the clock has been set since the client read it
         if wall is not None:
             return Stamp(wall if given is None else given)
         ago = 0.0 if given is None else self._wall() - given
         if given is not None and given >= self._floor:
-            return Stamp(given)  # the caller knows better than this clock, from GPS perhaps
-        # A time by a clock that is wrong is good for one thing: how long ago it was.
+            return Stamp(given)  # the client has a better source, perhaps GPS
+        # A time of an invalid clock still says how long ago it was.
         ago = ago if 0 <= ago <= self._boot() else 0.0
         return Stamp(0.0, f"{PENDING}{self._boot_id} {self._boot() - ago:.3f}")
 
     def date(self, pending: str) -> Stamp | None:
-        """The date of a pending moment; None while the clock is not right."""
+        """Return the date of a pending moment, None while the clock is not valid."""
         wall = self._believed()
         if wall is None:
             return None
@@ -128,13 +125,13 @@ class Clock:
         return Stamp(wall - self._boot(), BEFORE)  # before this start of the device
 
     def hold(self, pending: str) -> float:
-        """Seconds that a pending event still waits for the clock."""
+        """Return the seconds that a pending event still waits for the clock."""
         boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
         begun = float(seconds) if boot_id == self._boot_id else 0.0
         return max(0.0, begun + HOLD_SECONDS - self._boot())
 
     def _believed(self) -> float | None:
-        """What the wall clock says, looked at once, since it may jump before a second look; None while it is wrong."""
+        """Return the wall clock, None while it is invalid. It is read once, since it may be set between two reads."""
         wall = self._wall()
         offset = wall - self._boot()
         if abs(offset - self._offset) > STEP_SECONDS:
@@ -144,12 +141,12 @@ class Clock:
 
 
 def clock_text(seconds: float) -> str:
-    """What a clock says (seconds since 1970), in the local zone, as a person reads it: ``2026-11-27 11:30 +0100``."""
+    """Return a time (seconds since 1970) in the local zone for a person: ``2026-11-27 11:30 +0100``."""
     return f"{datetime.fromtimestamp(int(seconds)).astimezone():%Y-%m-%d %H:%M %z}"
 
 
 def _is_synchronized() -> bool:
-    """Whether systemd-timesyncd has set the clock, or the kernel knows that some other program keeps it right."""
+    """Return whether systemd-timesyncd has set the clock, or the kernel reports that a program synchronizes it."""
     if SYNCHRONIZED.exists():
         return True
     return 0 <= _kernel()() < TIME_ERROR
@@ -157,7 +154,7 @@ def _is_synchronized() -> bool:
 
 @functools.cache
 def _kernel() -> Callable[[], int]:
-    """adjtimex(2), which changes nothing and needs no privilege with modes = 0."""
+    """Return adjtimex(2); with modes = 0 it changes nothing and needs no privilege."""
     # Imported here: only a clock that is in doubt needs it.
     import ctypes
 
@@ -172,5 +169,5 @@ def _kernel() -> Callable[[], int]:
 def _boot_id() -> str:
     try:
         return BOOT_ID.read_text(encoding="ascii").strip()[:8]
-    except OSError:  # no /proc: a pending event is then only ever known to lie before the next start
+    except OSError:  # no /proc: of a pending event it is only known that it was before the next start
         return f"{time.time_ns():x}"

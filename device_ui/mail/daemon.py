@@ -78,7 +78,7 @@ class Daemon:
         device, store = self._device, Store(self._device.folders.settings)
         names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial", "language")}
         names["etc"] = str(device.folders.etc)
-        kinds, problem = self._catalog()
+        kinds = self._catalog()
         calendar = Clock(self._outbox.newest_date())
         quota = Quota(self._outbox, calendar, device["web.tests"])
         self._postman = DeliveryWorker(
@@ -94,7 +94,6 @@ class Daemon:
             fits=self._fits,
             listed=self._listed,
             show=self._lamp.show,
-            news=self._state_changed,
         )
         tester = Tester(
             store,
@@ -108,7 +107,7 @@ class Daemon:
             wake=self._wake,
             proved=self._postman.settings_proved,
         )
-        requests = RequestHandler(self._outbox, kinds, self._postman, tester, calendar, problem, wake=self._wake)
+        requests = RequestHandler(self._outbox, kinds, self._postman, tester, calendar, self._wake)
         permissions = Permissions(device["users.web"], device["users.event_group"])
         callers = ClientConnections(self._listener(), permissions)
         return server.IpcServer(callers, self._outbox, requests, self._postman)
@@ -147,17 +146,13 @@ class Daemon:
     def _wake(self) -> None:
         self._hook.wake()
 
-    def _state_changed(self) -> None:
-        if hasattr(self, "_hook"):  # while it is being made it has no callers
-            self._hook.state_changed()
-
-    def _catalog(self) -> tuple[catalog.Catalog, str]:
+    def _catalog(self) -> catalog.Catalog:
         try:
-            return catalog.load(self._device.folders.etc), ""
+            return catalog.load(self._device.folders.etc)
         except MakerFile as error:
             # Alarms are worth more than their names: the built-in catalogue serves; `check` and the pages tell.
             log.error("%s; the built-in catalogue is used", error)
-            return catalog.built_in(), str(error)
+            return catalog.built_in(str(error))
 
     def _listener(self) -> socket.socket:
         handed = listen_fds(os.environ)

@@ -10,6 +10,9 @@ from device_ui.errors import Text
 
 # The `user` of an event that the device itself raises; otherwise it is a uid.
 DEVICE = -1
+# How certain an event's date is (`Event.clock`): DATED, the clock was right; LATER, the date was counted back when the clock
+# became right; BEFORE, the event was before that date; PENDING and a moment (see `Clock.stamp`), it has no date yet.
+DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 
 class Verdict(StrEnum):
@@ -23,11 +26,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """One event. Times are seconds since 1970; `time` is when it happened, `accepted` when we took it.
+    """One event. Times are seconds since 1970, 0 without a date: `time` of the event, `accepted` of its acceptance.
 
-    `number` is 0 until the ledger has given one. `waiting` tells whether mail is still to be sent for it, `mail` which
-    mail tells of it (0: not decided), `clock` what `time` rests on; without a date both times are 0. `user` is the uid of
-    who raised it, `DEVICE` for the device itself.
+    `number` is 0 until the event is stored. `waiting`: its mail is still to be sent; `mail`: the number of the mail that
+    holds it (0: not decided); `clock`: the certainty of `time`; `user`: the uid that raised it, or `DEVICE`.
     """
 
     code: str
@@ -55,7 +57,7 @@ class CodeCount:
 
 @dataclass(frozen=True)
 class Digest:
-    """What one mail tells of: `codes` with counts, `ranges` of numbers from first to last, the oldest `events`."""
+    """The content of one mail: `codes` with counts, `ranges` of numbers from first to last, the oldest `events`."""
 
     number: int
     type: str
@@ -65,13 +67,13 @@ class Digest:
 
     @property
     def count(self) -> int:
-        """How many events the mail tells of."""
+        """The number of events in the mail."""
         return sum(each.count for each in self.codes)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of one event's mail for one recipient: the last `verdict`, its `step` and the server's `reply`."""
+    """The result of a mail for one recipient: the last `verdict`, its `step` and the server's `reply`."""
 
     recipient: str
     verdict: str

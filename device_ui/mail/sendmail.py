@@ -1,10 +1,10 @@
-"""What cron, mdadm, smartd and their like expect of ``/usr/sbin/sendmail``: the message becomes an event.
+"""``/usr/sbin/sendmail`` for cron, mdadm, smartd and the like: the message becomes an event.
 
-It is no relay: whoever is named as recipient, the mail goes to the device's own list, and what was named is told in it.
-The caller needs to be in the group that may raise events, and never meets the mail account or its password.
+This is no relay: the mail goes to the device's own recipients, and names those of the message. The caller must be in the
+group that may raise events, and has no access to the mail account or its password.
 
-Flags are those of Sendmail and Postfix's sendmail(1); what only tunes a queue is taken and ignored, so that no caller
-fails on it. Called for: cron ``-FCronDaemon -i -B8BITMIME -oem USER``, anacron ``-FAnacron -odi``, mdadm and logwatch
+The flags are those of Sendmail and Postfix's sendmail(1); those that tune a queue are ignored, so that no caller fails on
+them. Known uses: cron ``-FCronDaemon -i -B8BITMIME -oem USER``, anacron ``-FAnacron -odi``, mdadm and logwatch
 ``-t``, unattended-upgrades ``-oi -t``, fail2ban ``-f sender dest``, smartd through ``mail``.
 """
 
@@ -32,20 +32,20 @@ from device_ui.mail.catalog import MESSAGE
 
 EX_USAGE = 64  # sysexits.h
 
-# Bytes that are read of a message; what follows is taken and thrown away, so that the caller's pipe does not break.
-# A line has a limit of its own, so that an endless header field leaves room for the others and for the text.
+# Bytes of a message; the rest is read and discarded, so that the caller's pipe does not break. A line has a limit of its own,
+# so that an endless header field leaves room for the others and for the text.
 MESSAGE_MAXIMUM, LINE_MAXIMUM = 256 * 1024, 64 * 1024
-# Characters of one header field that are parsed: the standard library's parser takes the square of the length.
+# Characters of one header field: the standard library's parser takes quadratic time.
 HEADER_MAXIMUM = 1000
-# Characters of sender, subject and text that are kept.
+# Characters of sender, subject and text.
 SENDER_MAXIMUM, SUBJECT_MAXIMUM, TEXT_MAXIMUM = 60, 200, 9_500
 FLAGS = "A:B:b:C:D:d:F:f:Gh:I:iL:mN:nO:o:p:R:r:sTtUV:vX:"
 HEADERS = ("From", "To", "Subject", "Date", "MIME-Version", "Content-Type")
-# The mode of ``-q``, which sends what waits and takes no message.
+# The mode of ``-q``, which sends the queue and reads no message.
 QUEUE = "q"
-# A tag and its name; html.parser, too, takes the square of the length of some broken pages.
+# A tag and its name; html.parser takes quadratic time for some broken pages.
 TAG = re.compile(r"<([/!]?[A-Za-z0-9-]*)[^<>]*>")
-# Elements whose content nobody reads.
+# Elements whose content is not shown.
 HIDDEN = frozenset({"style", "script", "title"})
 NO_SUBJECT = "(no subject)"
 CUT = "\n[… cut]"
@@ -54,12 +54,12 @@ T = TypeVar("T")
 
 
 class Usage(Exception):
-    """Flags that this door does not know."""
+    """Unknown flags."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """How it was called: the sender's `name` (-F), whether a lone dot ends the message, `mode` (-b), recipients."""
+    """A command line: the sender's `name` (-F), whether a lone dot ends the message, `mode` (-b), recipients."""
 
     name: str = ""
     dot_ends: bool = True
@@ -69,7 +69,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Message:
-    """What is kept of a message: one line of `subject`, `text`, the addresses that it named, its sender's name."""
+    """The parts of a message: `subject` on one line, `text`, its recipients' addresses, its sender's name."""
 
     subject: str
     text: str
@@ -81,7 +81,7 @@ class Bounded(email.policy.EmailPolicy):
     """Header fields of `HEADER_MAXIMUM` characters at most, in the message and in all its parts."""
 
     def header_source_parse(self, sourcelines: Iterable[str]) -> tuple[str, str]:
-        """The field's name and value, cut."""
+        """Return the field's name and its value, cut."""
         name, value = super().header_source_parse(list(sourcelines))
         return name, value[:HEADER_MAXIMUM]
 
@@ -91,9 +91,9 @@ BOUNDED = cast("email.policy.EmailPolicy[EmailMessage]", Bounded())
 
 
 def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
-    """Hand the message in `stream` to the hook at `path`; the exit code. Raises `HookError`.
+    """Raise the message in `stream` as an event. Return the exit code. Raises `HookError`.
 
-    A flag that is not known is told with `EX_USAGE`, and the message is kept all the same: it may be an alarm.
+    An unknown flag is `EX_USAGE`, but the event is raised: it may be an alarm.
     """
     try:
         code, call = 0, understand(arguments)
@@ -111,7 +111,7 @@ def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
 
 
 def understand(arguments: Sequence[str]) -> Call:
-    """Read the command line. Raises `Usage`."""
+    """Return the parsed command line. Raises `Usage`."""
     if any(word.startswith("-q") for word in arguments):
         return Call(mode=QUEUE)
     try:
@@ -126,39 +126,39 @@ def understand(arguments: Sequence[str]) -> Call:
 
 
 def read(stream: BinaryIO, call: Call) -> bytes:
-    """The message's bytes from standard input, up to `MESSAGE_MAXIMUM` or, unless told otherwise, a lone dot."""
-    kept, begins = bytearray(), True
+    """Return the message's bytes, up to `MESSAGE_MAXIMUM` or, unless the call says otherwise, a lone dot."""
+    message, begins = bytearray(), True
     for piece in iter(lambda: stream.readline(LINE_MAXIMUM), b""):
         if call.dot_ends and begins and piece.rstrip(b"\r\n") == b".":
             break
         ends = piece.endswith(b"\n")
-        part = piece if begins else b"\n" * ends  # of a line that comes in pieces, the first one
-        kept += part[: MESSAGE_MAXIMUM - len(kept)]
+        part = piece if begins else b"\n" * ends  # the first piece of a long line
+        message += part[: MESSAGE_MAXIMUM - len(message)]
         begins = ends
-    return bytes(kept)
+    return bytes(message)
 
 
 def parse(raw: bytes, call: Call) -> Message:
-    """A message of any kind, broken ones too: what can be read of it."""
-    mail = _tried(lambda: email.message_from_bytes(raw, EmailMessage, policy=BOUNDED), EmailMessage())
-    text = _tried(lambda: _text(mail), "")
+    """Return the readable parts of a message, broken ones too."""
+    mail = _or_default(lambda: email.message_from_bytes(raw, EmailMessage, policy=BOUNDED), EmailMessage())
+    text = _or_default(lambda: _text(mail), "")
     if not text.strip() or not any(name in mail for name in HEADERS):
-        # A text whose first line only looks like a header, or parts that are no text: keep what came.
+        # A text whose first line only looks like a header, or no text parts: keep all of it.
         text = raw.decode("utf-8", "replace")
-    subject, named, sender = (_tried(partial(_field, mail, name), "") for name in ("Subject", "To", "From"))
+    subject, named, sender = (_or_default(partial(_field, mail, name), "") for name in ("Subject", "To", "From"))
     recipients = call.recipients or tuple(each.strip() for each in named.split(",") if each.strip())
     subject = subject[:SUBJECT_MAXIMUM].rstrip() or NO_SUBJECT
     return Message(subject, _cut(text.strip()), recipients, email.utils.parseaddr(sender)[0])
 
 
 def as_text(message: Message) -> str:
-    """The event's text: the subject on the first line, what the message named, the message."""
+    """Return the event's text: the subject on the first line, the recipients, the message."""
     named = ", ".join(_line(each) for each in message.recipients)[:SUBJECT_MAXIMUM]
     return "\n".join([message.subject, *([f"To: {named}"] if named else []), "", message.text])
 
 
 def source(call: Call, message: Message) -> str:
-    """Who called: the name that it gave (-F, else From), and its user's."""
+    """Return the event's source: the sender's name (-F, else From), and the user's."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -167,16 +167,16 @@ def source(call: Call, message: Message) -> str:
     return f"{name} ({user})" if name else user
 
 
-def _tried(read: Callable[[], T], otherwise: T) -> T:
-    """What `read` gives; `otherwise` where the standard library fails on a broken message in a way of its own."""
+def _or_default(read: Callable[[], T], otherwise: T) -> T:
+    """Return the result of `read`, or `otherwise` if the standard library fails on a broken message."""
     try:
         return read()
-    except Exception:  # whatever it is: no message may be lost for it
+    except Exception:  # of any kind: no message may be lost for it
         return otherwise
 
 
 def _field(mail: EmailMessage, name: str) -> str:
-    """One line of a header field, empty where there is none."""
+    """Return a header field on one line, ``""`` if there is none."""
     return _line(str(mail[name] or ""))
 
 
@@ -206,14 +206,14 @@ def _cut(text: str) -> str:
 
 
 def _words(page: str) -> str:
-    """The words of an HTML page, one line for each stretch between tags."""
+    """Return the text of an HTML page, one line for each stretch between tags."""
     first, *rest = TAG.split(page)
-    found, hidden = [first], ""
+    lines, hidden = [first], ""
     for name, stretch in zip(rest[::2], rest[1::2], strict=True):
         if not hidden and name.lower() in HIDDEN:
             hidden = f"/{name.lower()}"
         if name.lower() == hidden:
             hidden = ""
         if not hidden:
-            found.append(stretch)
-    return "\n".join(line for line in (_line(html.unescape(each)) for each in found) if line)
+            lines.append(stretch)
+    return "\n".join(line for line in (_line(html.unescape(each)) for each in lines) if line)

@@ -21,7 +21,6 @@ from device_ui.web.auth.guard import Guard, own_names, see_other
 from device_ui.web.auth.sessions import Sessions
 from device_ui.web.auth.throttle import Throttle
 from device_ui.web.context import AppContext
-from device_ui.web.hook_state import Following
 from device_ui.web.http.headers import HEADERS, NO_STORE
 from device_ui.web.pages import event_codes, history, language, login, recipients, smtp, test_mail
 
@@ -56,7 +55,7 @@ def site(device: Device, clock: Callable[[], float] = time.monotonic) -> AppCont
     stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
     looks = brand(device)
     shelf = looks.shelf() if looks else static_files.PLAIN
-    return AppContext(device, *stores, guard, Following(device.folders.socket), looks, shelf)
+    return AppContext(device, *stores, guard, looks, shelf)
 
 
 def brand(device: Device) -> Brand | None:

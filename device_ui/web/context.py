@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,11 @@ from bottle import response
 from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, translator_for
+from device_ui.mail import client
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.web import locale, static_files
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS
-from device_ui.web.hook_state import Following
 from device_ui.web.templates import template
 
 if TYPE_CHECKING:
@@ -68,12 +68,9 @@ class AppContext:
     store: Store
     recipients: RecipientStore
     guard: Guard
-    following: Following
     brand: Brand | None = None
     shelf: static_files.StaticFiles = static_files.PLAIN
     testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    # The page that `render_once` made last, and all that it was made of.
-    _made_last: tuple[object, str] = field(default=(None, ""), repr=False)
 
     @cached_property
     def public_key(self) -> Path:
@@ -87,7 +84,7 @@ class AppContext:
     def mail_state(self) -> State:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""
         try:
-            details = self.following.state()
+            details = client.state(self.device.folders.socket)
         except HookError as error:
             word = {"not-stored": "storage", "denied": "denied"}.get(error.word, "down")
             return word, {"reply": error.reason}
@@ -99,31 +96,10 @@ class AppContext:
 
     def render(self, name: str, session: Session | None = None, **values: Any) -> str:
         """A page of `views/` in the layout."""
-        return self._made(name, self._begun(), self.mail_state() if session else None, values)
-
-    def render_once(self, name: str, made_of: object, values: Callable[[], dict[str, Any]]) -> str:
-        """A page for who is logged in: the one that was made here last, if that was made of the very same.
-
-        `made_of` tells all that `values` follow from; it may never change, and hold no secret. Nothing else is compared but the
-        language, the address and the state of the mail path, and nothing else is in a page.
-        """
-        words, state = self._begun(), self.mail_state()
-        whole = (name, made_of, words, state, locale.here())
-        known, page = self._made_last
-        if known != whole:
-            page = self._made(name, words, state, values())
-            self._made_last = whole, page
-        return page
-
-    def _begun(self) -> Translator:
-        """The words of this request, and the headers that go with them."""
-        words = self.words()
+        words, state = self.words(), self.mail_state() if session else None
         response.content_type = "text/html; charset=UTF-8"
         response.set_header("Content-Language", words.code)
         response.set_header("Vary", locale.VARIES)
-        return words
-
-    def _made(self, name: str, words: Translator, state: State | None, values: Mapping[str, Any]) -> str:
         given = {
             "_": words,
             "languages": LANGUAGES,

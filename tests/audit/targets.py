@@ -180,7 +180,7 @@ def message(raw: bytes) -> None:
     text = sendmail.as_text(found)
     assert len(found.subject.splitlines()) == 1
     assert found.text or not read.decode("utf-8", "replace").strip(), "nothing that was said is lost"
-    assert requests.cleaned(text, requests.MESSAGE_MAXIMUM).count("[…") <= text.count("[…"), "no second cut"
+    assert requests.clean(text, requests.MESSAGE_MAXIMUM).count("[…") <= text.count("[…"), "no second cut"
     assert len(sendmail.source(whole, found).splitlines()) == 1
 
 
@@ -352,7 +352,7 @@ class Hooked:
             wake=lambda: self.hook.wake(),
             proved=postman.settings_proved,
         )
-        asked = requests.RequestHandler(self.outbox, kinds, postman, tester, calendar, wake=lambda: self.hook.wake())
+        asked = requests.RequestHandler(self.outbox, kinds, postman, tester, calendar, lambda: self.hook.wake())
         self.path = folder / "hook.sock"
         callers = ClientConnections(listen(self.path), Permissions("", ""))
         self.hook = server.IpcServer(callers, self.outbox, asked, postman)

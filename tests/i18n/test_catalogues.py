@@ -120,7 +120,8 @@ def of_event_catalogue() -> set[str]:
 def of_mails() -> set[str]:
     """The labels and sentences of a mail: first of a pair, or given to a translator."""
     found = set()
-    for node in (each for tree in trees(SOURCE / "mail" / "message") for each in ast.walk(tree)):
+    modules = [*trees(SOURCE / "mail" / "message"), ast.parse((SOURCE / "mail" / "format.py").read_text())]
+    for node in (each for tree in modules for each in ast.walk(tree)):
         pair = node.elts[0] if isinstance(node, ast.Tuple) and len(node.elts) == 2 else None
         given = node.args[0] if isinstance(node, ast.Call) and ast.unparse(node.func) == "words" else None
         found |= {

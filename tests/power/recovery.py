@@ -142,7 +142,7 @@ def _told(outbox: Outbox) -> Ledger:
     deliveries = outbox.read(
         "SELECT number, recipient, verdict, step, reply, time FROM delivery ORDER BY number, recipient", ()
     )
-    facts = dict(outbox.facts())
+    facts = dict(outbox.metadata())
     [fresh] = outbox.accept([Event("303", "fault", time.time(), time.time(), "", PROBE)])
     return Ledger(events, deliveries, facts, fresh)
 

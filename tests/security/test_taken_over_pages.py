@@ -224,8 +224,9 @@ for name in ("settings/smtp.toml", "settings/recipients.toml", "web/administrato
 ANSWER = """
 import json, os, socket, sys
 path, forged = sys.argv[1:]
-event = {"number": forged, "time": forged, "type": forged, "code": forged, "name": forged, "source": forged, "text": forged,
-    "state": forged, "mail": forged, "deliveries": [{"recipient": forged, "verdict": forged, "step": forged, "reply": forged, "time": forged}]}
+event = {"number": forged, "time": forged, "seconds": forged, "type": forged, "code": forged, "name": forged, "source": forged, "text": forged,
+    "state": forged, "mail": forged, "deliveries": [{"recipient": forged, "verdict": forged, "step": forged, "reply": forged, "time": forged,
+    "seconds": forged}]}
 result = {"verdict": forged, "step": forged, "problem": forged, "reply": forged, "field": "", "advice": forged, "seconds": 1.0, "recipients": []}
 state = {"problem": forged, "step": forged, "reply": forged, "waiting": 1, "removed": 0, "clock": "", "set_aside": ""}
 said = {"history": [{"event": event}, {"end": {"matched": forged, "kept": forged, "removed": {}}}],

@@ -103,8 +103,8 @@ CASES: dict[str, Case] = {
         LINE,
     ),
     "hook: words": (protocol.from_words, lambda size: b"event 303 " + fill(b" \xe2\x80\xa8", size), LINE),
-    "hook: controls": (lambda raw: requests.cleaned(raw.decode(), 4000), lambda size: fill(b"\x01\r\n", size), LINE),
-    "hook: a time": (lambda raw: requests.seconds(raw.decode()), lambda size: fill(b"2026-11-23T14:03:22.1", size), LINE),
+    "hook: controls": (lambda raw: requests.clean(raw.decode(), 4000), lambda size: fill(b"\x01\r\n", size), LINE),
+    "hook: a time": (lambda raw: requests.parse_time(raw.decode()), lambda size: fill(b"2026-11-23T14:03:22.1", size), LINE),
     "settings: nested": (settings_file, lambda size: signed(b"a" + fill(b".a", size) + b" = 1\n"), FILE),
     "settings: brackets": (settings_file, lambda size: signed(b"a = " + fill(b"[", size) + b"\n"), FILE),
     "settings: names": (

@@ -22,7 +22,6 @@ from device_ui.config import Device
 from device_ui.settings import keys
 from device_ui.web import app, static_files
 from device_ui.web.context import MAIL_PROBLEMS, AppContext, mail_path
-from device_ui.web.hook_state import Following
 from tests.helpers import document
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form, wsgi
 
@@ -582,7 +581,7 @@ def test_no_fault_of_ours_was_met(product):
     ],
 )
 def test_a_hook_that_says_no_is_not_called_down(device, answer, sentence):
-    site = AppContext(device, None, None, None, Following(device.folders.socket))  # type: ignore[arg-type]
+    site = AppContext(device, None, None, None)  # type: ignore[arg-type]
     device.folders.run.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(device.folders.socket))

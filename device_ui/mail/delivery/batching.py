@@ -23,13 +23,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from device_ui.mail.catalog import TYPES
+
 WINDOW_SECONDS, HOUR = 60, 3600.0
 BUDGET = 60
 # The part of the budget that infos leave to faults.
 FAULT_SHARE = 3
 # The part that new faults leave to everything else while there is something else.
 OTHER_SHARE = 6
-TYPES = ("fault", "info")
 # Since when a mail, by its id, may be tried again: 0 when it never was, None when it may not yet.
 Tried = Callable[[int], float | None]
 

@@ -30,7 +30,7 @@ class Problem:
 def last_loss(outbox: Outbox) -> Problem:
     """A mail that reached nobody must be told until one is delivered, across a restart too."""
     try:
-        verdict, step, reply = json.loads(outbox.facts().get(LOSS, "null"), object_hook=from_json)
+        verdict, step, reply = json.loads(outbox.metadata().get(LOSS, "null"), object_hook=from_json)
     except (ValueError, TypeError):  # none, or damaged
         return Problem()
     return Problem(

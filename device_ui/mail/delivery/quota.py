@@ -63,7 +63,7 @@ class Quota:
         """Return the buckets that the ledger holds; after another start of the device no time is taken to have passed."""
         boot_id, now = self._clock.since_boot
         try:
-            found = json.loads(self._outbox.facts().get(FACT, "{}"))
+            found = json.loads(self._outbox.metadata().get(FACT, "{}"))
             ahead = 0.0 if found.get("boot") == boot_id else now - float(found.get("now", now))
             full = {str(name): float(each) + ahead for name, each in found.get("full", {}).items()}
         except (ValueError, TypeError, AttributeError):  # damaged: as if nothing was used up
@@ -76,4 +76,4 @@ class Quota:
         used: Mapping[str, float] = {
             name: each.full for name, each in (self._buckets or {}).items() if not each.is_full()
         }
-        self._outbox.keep_fact(FACT, json.dumps({"boot": boot_id, "now": now, "full": used}))
+        self._outbox.set_metadata(FACT, json.dumps({"boot": boot_id, "now": now, "full": used}))

@@ -61,11 +61,11 @@ class LoginLockout:
     def keep(self) -> None:
         """Let the ledger follow; writes nothing when it says so already. Raises `NotStored`."""
         if self._found is not None:
-            self._outbox.keep_fact(FACT, json.dumps(self._found, default=to_json) if self._found else None)
+            self._outbox.set_metadata(FACT, json.dumps(self._found, default=to_json) if self._found else None)
 
     def _standing(self) -> dict[str, Any]:
         if self._found is None:
-            self._found = _read(self._outbox.facts().get(FACT, "{}"))
+            self._found = _read(self._outbox.metadata().get(FACT, "{}"))
         return self._found
 
 

@@ -6,9 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from device_ui.mail.clock import LOOK_SECONDS, PENDING, Clock
+from device_ui.mail.clock import LOOK_SECONDS, Clock
 from device_ui.mail.delivery.batching import HOUR, Batch, Batcher, Tried
-from device_ui.mail.events import Delivery, Event
+from device_ui.mail.events import PENDING, Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -105,19 +105,19 @@ class Schedule:
 
     def settle(self, kind: str) -> None:
         """Nobody wants events of this type: they are done. Raises `NotStored`."""
-        if self._outbox.settle(kind):
+        if self._outbox.discard_waiting(kind):
             self._storm.settled(kind)
 
     def give_up(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> bool:
         """Drop what is up to this number, by type `why`; whether there was anything. Raises `NotStored`."""
-        if not self._outbox.give_up(newest, why):
+        if not self._outbox.expire(newest, why):
             return False
         self.forget()
         self.look()
         return True
 
     def _decided(self, mail: Batch) -> bool:
-        self._is_known = self._outbox.decide(mail.numbers) == mail.id
+        self._is_known = self._outbox.assign_to_mail(mail.numbers) == mail.id
         return self._is_known
 
     def _waiting(self, after: int = 0) -> Iterator[tuple[int, str, str, int, bool]]:

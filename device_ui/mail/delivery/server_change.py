@@ -42,7 +42,7 @@ from device_ui.settings.recipients import Recipient
 
 log = logging.getLogger(__name__)
 
-# Facts of the ledger: what mail last got through with, the servers that were left, and what History last reported.
+# Metadata of the ledger: what mail last got through with, the servers that were left, and what History last reported.
 PROVED, CHANGES, REPORTED = "mail_server", "mail_server_changes", "mail_server_reported"
 # Tries of one warning: with the waits of `backoff` between them, three and a half hours. The old password of a server
 # that cannot be reached is kept no longer.
@@ -133,7 +133,7 @@ class ServerChangeNotifier:
         self._bell, self._is_stopping = threading.Event(), False
         # The last warnings of this process: number of the event, monotonic seconds.
         self._own: deque[tuple[int, float]] = deque(maxlen=HOURLY_MAXIMUM)
-        facts = outbox.facts()
+        facts = outbox.metadata()
         self._proved = next(iter(read(f"[{facts.get(PROVED, '')}]")), None)
         self._left = read(facts.get(CHANGES, "[]"))
         self._report = read_report(facts.get(REPORTED, ""))
@@ -281,7 +281,7 @@ class ServerChangeNotifier:
             made, owed = report(number)
             return {PROVED: None, CHANGES: spelt_list(owed), REPORTED: spelt(made)}
 
-        (number,) = self._outbox.accept([event], facts=facts)
+        (number,) = self._outbox.accept([event], metadata=facts)
         log.warning("event %d: mail goes through another server now", number)
         self._supersede(number)
         if self._proved:  # its login worked just now, whatever was refused before
@@ -467,7 +467,7 @@ class ServerChangeNotifier:
             if ended or left != before:  # a try that fails writes nothing, but for a refused login
                 rows = [dataclasses.replace(each, recipient=_label(each.recipient, server)) for each in ended]
                 facts = {CHANGES: spelt_list(left)}
-                self._outbox.record(server.number, rows, done=False, facts=facts, is_alarm=False)
+                self._outbox.record(server.number, rows, done=False, metadata=facts, is_alarm=False)
             self._left, route.unrecorded = left, {}
         for each in ended:
             log.info("warning %d for %s: %s %s", server.number, each.recipient, each.verdict, each.reply)
@@ -487,11 +487,11 @@ class ServerChangeNotifier:
     def _keep(self, proved: Server | None) -> None:
         """Keep what mail got through with, and of the servers that were left those that are needed."""
         if proved and proved != self._proved:
-            self._outbox.keep_fact(PROVED, spelt(proved))
+            self._outbox.set_metadata(PROVED, spelt(proved))
             self._proved = proved
         left = [each for each in self._left if self._is_needed(each, proved)]
         if left != self._left:
-            self._outbox.keep_fact(CHANGES, spelt_list(left))
+            self._outbox.set_metadata(CHANGES, spelt_list(left))
             self._left = left
 
     def _now(self) -> float:

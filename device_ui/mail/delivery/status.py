@@ -18,31 +18,15 @@ log = logging.getLogger(__name__)
 class DeliveryStatus:
     """The mail path of one device; a restart finds the last loss again. Raises `NotStored` when the ledger cannot be read.
 
-    `show` hears the state with each `tell`; `news` is called at once when that may be another.
+    `show` hears the state with each `tell`.
     """
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        calendar: Clock,
-        *,
-        show: Callable[[Mapping[str, Any]], None],
-        news: Callable[[], None],
-    ) -> None:
-        self._outbox, self._calendar, self._show, self._news = outbox, calendar, show, news
+    def __init__(self, outbox: Outbox, calendar: Clock, *, show: Callable[[Mapping[str, Any]], None]) -> None:
+        self._outbox, self._calendar, self._show = outbox, calendar, show
+        # What keeps mail back, or kept the last one.
         self.problem = last_loss(outbox)
         # What `problem` was before something passing, such as a ledger that could not be read once, took its place.
         self._standing = Problem()
-
-    @property
-    def problem(self) -> Problem:
-        """What keeps mail back, or kept the last one."""
-        return self._problem
-
-    @problem.setter
-    def problem(self, problem: Problem) -> None:
-        self._problem = problem
-        self._news()
 
     def interrupted(self, problem: Problem) -> None:
         """Something passing keeps mail back: what lasts is told again after it."""
@@ -83,7 +67,6 @@ class DeliveryStatus:
         """Let the state be shown. Never raises: a lamp that cannot be lit keeps no mail back."""
         try:
             self._show(self._state_for_lamp())
-            self._news()
         except Exception:
             log.exception("the state of the mail path could not be shown")
 

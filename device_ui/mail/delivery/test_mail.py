@@ -15,7 +15,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_ui.errors import CannotOpen, Damaged, DeviceUIError, Message, NoKey, NotReadable, NotStored, Text
+from device_ui.errors import (
+    CannotOpen,
+    Damaged,
+    DeviceUIError,
+    Message,
+    NoKey,
+    NotReadable,
+    NotStored,
+    RequestError,
+)
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.quota import Quota
@@ -34,22 +43,6 @@ log = logging.getLogger(__name__)
 SAMPLE_TEXT, SAMPLE_SOURCE = "What happened, in the firmware's words.", "what raised it"
 SAMPLE_MESSAGE = "Subject of the message\n\nThe text of the message."
 SAMPLE_ACCOUNT = "alarm@mail.example.com"
-
-
-class RequestError(Exception):
-    """A request that is answered with an error: `word` and a `reason` for a person.
-
-    `seconds`, if not 0: until the same request may be answered otherwise.
-    """
-
-    def __init__(self, word: str, reason: Text, seconds: int = 0) -> None:
-        super().__init__(reason)
-        self.word, self.reason, self.seconds = word, reason, seconds
-
-    def as_answer(self) -> dict[str, Any]:
-        """Return the line that answers the request."""
-        told = {"error": self.word, "reason": self.reason}
-        return {**told, "seconds": self.seconds} if self.seconds else told
 
 
 class Tester:

@@ -26,7 +26,7 @@ from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.sender import DeliverySession, Transport
 from device_ui.mail.delivery.server_change import ServerChangeNotifier
 from device_ui.mail.delivery.status import DeliveryStatus
-from device_ui.mail.events import Delivery
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.recorder import Recorder
 from device_ui.rate_limit import TokenBucket
@@ -47,7 +47,7 @@ class DeliveryWorker:
     """The thread's work. `connect` makes a courier from settings and password; `unseal` opens a password.
 
     `fits` tells, without opening it, whether the stored password was sealed to the key that this device has; `show`
-    hears the state of the mail path after each round; `news` is called at once when that may be another.
+    hears the state of the mail path after each round.
     """
 
     def __init__(
@@ -67,7 +67,6 @@ class DeliveryWorker:
         listed: Callable[[], Sequence[Recipient]] = tuple,
         fits: Callable[[SmtpSettings], bool] = lambda _: True,
         show: Callable[[Mapping[str, Any]], None] = lambda _: None,
-        news: Callable[[], None] = lambda: None,
     ) -> None:
         self._outbox, self._store, self._clock = outbox, store, clock
         self._unseal, self._listed, self._fits = unseal, listed, fits
@@ -98,7 +97,7 @@ class DeliveryWorker:
         self._revision: str | None = None
         self._recorder, self._refusal = Recorder(outbox), LoginLockout(outbox, quota or Quota(outbox, self.calendar))
         self._backoff = Backoff(clock, chance)
-        self._state = DeliveryStatus(outbox, self.calendar, show=show, news=news)
+        self._state = DeliveryStatus(outbox, self.calendar, show=show)
         self._dispatcher = DeliverySession(
             outbox,
             self.plan,
@@ -158,6 +157,14 @@ class DeliveryWorker:
     def warns(self, number: int) -> Sequence[Delivery]:
         """Who is still to be warned of a changed server, by the number of its event."""
         return self.announcer.waiting(number)
+
+    def leads(self, events: Sequence[Event]) -> list[bool]:
+        """Return for each of the events that arrive together whether it gets a mail of its own at once."""
+        return self.plan.leads(events)
+
+    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+        """Schedule committed events: their numbers, and whether each gets a mail of its own."""
+        self.plan.learn(events)
 
     def is_idle(self) -> bool:
         """Whether nothing is left to do before somebody calls."""

@@ -1,8 +1,8 @@
-"""The connections of the mail hook's socket, and their limits: who has a seat, and who leaves when there is none.
+"""The client connections of the hook's socket: when full, the least recently active is closed.
 
-The socket is open to everybody on the device; who may ask what is decided by the peer's credentials (SO_PEERCRED,
-SO_PEERGROUPS), which the kernel vouches for. Connections and what each leaves unread are bounded. What is said on them is
-the matter of `hook`; a caller carries what is still owed to it, and does not leave before.
+Every user of the device may connect; what a client may request follows from the credentials that the kernel reports for it
+(SO_PEERCRED, SO_PEERGROUPS). The number of connections, the bytes that each holds and the time that each may take to read
+are bounded. What the lines say is the matter of `server`.
 """
 
 from __future__ import annotations
@@ -12,54 +12,153 @@ import logging
 import selectors
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 from device_ui.mail.client import reachable
-from device_ui.mail.ipc.peer_credentials import Permissions
-from device_ui.mail.ipc.requests import Peer
+from device_ui.mail.ipc.peer_credentials import Peer, Permissions
 
 log = logging.getLogger(__name__)
 
-# Bytes of answers that a caller may leave unread.
-UNREAD_MAXIMUM = 64 * 1024
+# 4,000 characters fit into a line even if a JSON library writes each in ASCII (12 bytes for one beyond the first plane).
+LINE_MAXIMUM = 64 * 1024
+# Bytes read from one client at a time, and bytes of answers that a client may leave unread: bounds of memory.
+READ_MAXIMUM, UNREAD_MAXIMUM = 16 * 1024, 64 * 1024
+# Bytes of a long answer that are made ahead of its reader, and its lines that are made in one turn.
+AHEAD_MAXIMUM, LINES_MAXIMUM = 16 * 1024, 50
 CONNECTIONS_MAXIMUM = 64
-# Seconds in which a caller reads at least a byte of what waits for it, and in which it reads a long answer to its end.
+# Seconds in which a client must read at least a byte of what is sent, and in which it must read a long answer to its end.
 UNREAD_SECONDS, LONG_SECONDS = 300.0, 1800.0
-# Seats for callers who may ask for nothing: they are told so, and keep nobody out. Callers who may wait to be let in.
+# Connections without any permission: they get their refusal, and take no place of others. Connections not yet accepted.
 POWERLESS_MAXIMUM, BACKLOG = 8, 1024
-# Bytes read from one caller at a time: a bound of memory.
-READ_MAXIMUM = 16 * 1024
 
 
-@dataclass
 class ClientConnection:
-    """One connection: who the `peer` is, when it was last `heard` (monotonic seconds), the bytes of a line that is not
-    whole yet, and those that it has not read yet. `ending`: it is answered what it asked, and no more is read."""
+    """One client: its unanswered lines, its unread answers, and the long answer under way.
 
-    sock: socket.socket
-    peer: Peer
-    heard: float
-    incoming: bytearray = field(default_factory=bytearray)
-    outgoing: bytearray = field(default_factory=bytearray)
-    ending: bool = False
-    # What is still to come of a long answer, and the lines of its reader that wait until then.
-    rest: Iterator[Mapping[str, Any] | None] | None = None
-    later: list[bytes] = field(default_factory=list)
-    is_waiting: bool = False
-    unread_maximum: int = UNREAD_MAXIMUM
-    # The state that it was told and follows, if it does.
-    told: Mapping[str, Any] | None = None
-    # Monotonic seconds: since when nothing of `outgoing` was read, and since when `rest` is being said; None: not now.
-    unread_since: float | None = None
-    long_since: float | None = None
+    Lines are answered in order. Lines after a long answer wait for its end, and nothing is read meanwhile. At the end of
+    its input a connection stays open until every line is answered and every answer is sent.
+    """
+
+    def __init__(self, sock: socket.socket, peer: Peer, monotonic: Callable[[], float]) -> None:
+        self.sock, self.peer, self._monotonic = sock, peer, monotonic
+        # When the client last sent something or read of a long answer (monotonic seconds).
+        self.last_active = monotonic()
+        self._partial_line, self._outgoing = bytearray(), bytearray()
+        self._lines: deque[bytes] = deque()
+        # Lines that were taken and have no answer yet.
+        self._taken = 0
+        self._long_answer: Generator[bytes | None, None, None] | None = None
+        # Whether the next line of the long answer is not there yet; whether nothing more is read.
+        self._is_waiting = self._is_closing = False
+        self._unread_maximum = UNREAD_MAXIMUM
+        # Since when nothing of `_outgoing` was read, and since when the long answer is being sent; None: not now.
+        self._unread_since: float | None = None
+        self._long_since: float | None = None
+
+    @property
+    def has_line(self) -> bool:
+        """Whether `take_line` returns a line."""
+        return bool(self._lines) and self._long_answer is None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a long answer is under way or a line waits for its answer."""
+        return bool(self._lines) or self._long_answer is not None
+
+    @property
+    def events(self) -> int:
+        """The events of the socket to wait for, as in `selectors`; 0 while the next line of a long answer is not there."""
+        reading = 0 if self._is_closing or self.is_answering else selectors.EVENT_READ
+        has_more = self._is_closing if self._long_answer is None else not self._is_waiting
+        return reading | (selectors.EVENT_WRITE if self._outgoing or has_more else 0)
+
+    @property
+    def deadline(self) -> float | None:
+        """When this connection is closed because its client does not read (monotonic seconds), None without a deadline."""
+        limits = ((self._unread_since, UNREAD_SECONDS), (self._long_since, LONG_SECONDS))
+        return min((since + seconds for since, seconds in limits if since is not None), default=None)
+
+    def receive(self) -> None:
+        """Read `READ_MAXIMUM` bytes at most and queue their lines. A line that is too long ends the input."""
+        try:
+            chunk = self.sock.recv(READ_MAXIMUM)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        self.last_active = self._monotonic()
+        self._partial_line += chunk
+        *lines, rest = bytes(self._partial_line).split(b"\n")
+        if not chunk or len(rest) > LINE_MAXIMUM:
+            lines, rest = [*lines, rest], b""  # a shell's printf may end without a line end
+            self._is_closing = True
+        self._partial_line = bytearray(rest)
+        self._lines += (line for line in lines if line.strip())
+
+    def take_line(self) -> bytes | None:
+        """Return the next line to answer, None if there is none now. Each is answered by `answer` or by `start`."""
+        if not self.has_line:
+            return None
+        self._taken += 1
+        return self._lines.popleft()
+
+    def answer(self, line: bytes) -> None:
+        """Answer the oldest line taken."""
+        self._taken -= 1
+        self._outgoing += line
+
+    def start(self, lines: Generator[bytes | None, None, None]) -> None:
+        """Answer the newest line taken by a long answer, which is sent as fast as the client reads.
+
+        It yields a line; None: the next line is not there yet; or ``b""``: other clients come first.
+        """
+        self._taken -= 1
+        self._long_answer = lines
+
+    def advance(self) -> None:
+        """Make the next lines of the long answer, but not many ahead of the client."""
+        for _ in range(LINES_MAXIMUM):
+            if self._long_answer is None or len(self._outgoing) >= AHEAD_MAXIMUM:
+                return
+            try:
+                line = next(self._long_answer)
+            except StopIteration:
+                self._long_answer, self._is_waiting = None, False
+                return
+            self._is_waiting = line is None
+            if not line:
+                return
+            self.last_active = self._monotonic()
+            self._outgoing += line
+            # One line may be longer than a client may leave unread of short answers.
+            self._unread_maximum = max(self._unread_maximum, len(self._outgoing) + UNREAD_MAXIMUM)
+
+    def flush(self) -> bool:
+        """Send the answers that the client reads now. Return whether the connection stays open."""
+        try:
+            while self._outgoing:
+                self._unread_since = self._unread_since or self._monotonic()
+                del self._outgoing[: self.sock.send(self._outgoing)]
+                self._unread_since = None
+        except BlockingIOError:
+            pass
+        except OSError:
+            return False
+        self._long_since = None if self._long_answer is None else self._long_since or self._monotonic()
+        has_answers = bool(self._outgoing or self._taken or self.is_answering)
+        return (has_answers or not self._is_closing) and len(self._outgoing) <= self._unread_maximum
+
+    def close(self) -> None:
+        """Close the socket, and the long answer under way."""
+        if self._long_answer is not None:
+            self._long_answer.close()
+        self.sock.close()
 
 
 def listen(path: Path) -> socket.socket:
-    """Open the hook's socket for everybody on the device; what an earlier run left there is replaced. Raises OSError."""
+    """Open the hook's socket for every user of the device; a socket of an earlier run is replaced. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
@@ -72,16 +171,16 @@ def listen(path: Path) -> socket.socket:
 
 
 class ClientConnections:
-    """Those who called at `listener` and have a seat; `permissions` says what each may ask.
+    """The open connections of a `listener`; `permissions` returns the peer of each. Iterating returns each of them.
 
-    Iterating goes over those who have a seat; none may be let in or leave meanwhile. `is_stopping`: `stop` was called.
+    `is_stopping`: `stop` was called.
     """
 
     def __init__(
-        self, listener: socket.socket, permissions: Permissions, clock: Callable[[], float] = time.monotonic
+        self, listener: socket.socket, permissions: Permissions, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._listener, self._permissions, self._clock = listener, permissions, clock
-        self._seated: dict[int, ClientConnection] = {}
+        self._listener, self._permissions, self._monotonic = listener, permissions, monotonic
+        self._connections: dict[int, ClientConnection] = {}
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._stop = socket.socketpair()
         self.is_stopping = False
@@ -91,160 +190,116 @@ class ClientConnections:
             self._selector.register(sock, selectors.EVENT_READ)
 
     def __iter__(self) -> Iterator[ClientConnection]:
-        return iter(self._seated.values())
+        return iter(list(self._connections.values()))
 
     def __len__(self) -> int:
-        return len(self._seated)
+        return len(self._connections)
 
     def stop(self) -> None:
-        """From now on every turn finds something to do. May be called from a signal handler or another thread."""
+        """Make this and every later `turn` return at once. May be called from a signal handler or another thread."""
         self.is_stopping = True
         self.wake()
 
     def wake(self) -> None:
-        """Let a turn that waits come to its end. May be called from any thread."""
-        with contextlib.suppress(OSError):  # all is closed, or enough was said
+        """Make a `turn` that waits return. May be called from any thread."""
+        with contextlib.suppress(OSError):  # closed, or full of earlier calls
             self._stop.send(b"x")
 
-    def turn(self, seconds: float | None, hear: Callable[[ClientConnection], None]) -> bool:
-        """Wait for something to do: `hear` who speaks, tell who reads, and let newcomers in. False: nothing in `seconds`."""
-        end = self._next_end()
-        ready = self._selector.select(end if seconds is None else seconds if end is None else min(seconds, end))
-        is_late = end is not None and self._leave_late()
-        for key, mask in sorted(ready, key=self._silence):
+    def turn(self, seconds: float | None, receive: Callable[[ClientConnection], None]) -> bool:
+        """Wait for events and handle them: `receive` for a connection to read from. Return False if none came in `seconds`."""
+        limit = self._next_deadline()
+        ready = self._selector.select(limit if seconds is None else seconds if limit is None else min(seconds, limit))
+        is_overdue = limit is not None and self._close_overdue()
+        for key, mask in sorted(ready, key=self._priority):
+            connection = self._connections.get(key.fd)
             if key.fileobj is self._listener:
-                self._welcome()
+                self._accept()
             elif key.fileobj is self._wakeup:
                 if not self.is_stopping:
                     self._wakeup.recv(READ_MAXIMUM)
-            elif key.fd in self._seated:
-                caller = self._seated[key.fd]
+            elif connection:
                 if mask & selectors.EVENT_READ:
-                    hear(caller)
-                if mask & selectors.EVENT_WRITE:
-                    self.flush(caller)
-        return bool(ready) or is_late or (end is not None and (seconds is None or end < seconds))
+                    receive(connection)
+                self.flush(connection)
+        return bool(ready) or is_overdue or (limit is not None and (seconds is None or limit < seconds))
 
-    def read(self, caller: ClientConnection) -> bytes | None:
-        """What a caller has said, `READ_MAXIMUM` bytes at most; ``b""`` when that was all, None when it is nothing yet."""
-        try:
-            chunk = caller.sock.recv(READ_MAXIMUM)
-        except BlockingIOError:
-            return None
-        except OSError:
-            chunk = b""
-        caller.heard = time.monotonic()
-        return chunk
-
-    def flush(self, caller: ClientConnection) -> None:
-        """Send what a caller takes of its `outgoing`. It leaves when it is `ending` and that was all, when it leaves too much
-        unread, and when it has gone."""
-        try:
-            while caller.outgoing:
-                caller.unread_since = caller.unread_since or self._clock()
-                del caller.outgoing[: caller.sock.send(caller.outgoing)]
-                caller.unread_since = None
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._leave(caller)
+    def flush(self, connection: ClientConnection) -> None:
+        """Send the answers of a connection; close it if it is finished, lost, or leaves too much unread."""
+        if connection.sock.fileno() not in self._connections:
             return
-        caller.long_since = None if caller.rest is None else caller.long_since or self._clock()
-        over = caller.ending and not caller.outgoing and caller.rest is None and not caller.later
-        if over or len(caller.outgoing) > caller.unread_maximum:
-            self._leave(caller)
-            return
-        if caller.sock.fileno() in self._seated:
-            reading = 0 if caller.ending or caller.rest is not None or caller.later else selectors.EVENT_READ
-            has_more = caller.ending if caller.rest is None else not caller.is_waiting
-            writing = selectors.EVENT_WRITE if caller.outgoing or has_more else 0
-            self._watch(caller, reading | writing)
-
-    def dismiss(self, caller: ClientConnection) -> None:
-        """Close once all that was asked is answered: at once, or at the end of a long answer."""
-        caller.ending = True
-        caller.incoming.clear()
-        self._watch(caller, selectors.EVENT_WRITE)
+        if connection.flush():
+            self._watch(connection)
+        else:
+            self._close(connection)
 
     def close(self) -> None:
-        """Everybody leaves, and nobody can call any more."""
-        for caller in list(self):
-            self._leave(caller)
+        """Close every connection and the listener."""
+        for connection in self:
+            self._close(connection)
         self._selector.close()
         for sock in (self._listener, self._wakeup, self._stop):
             sock.close()
 
-    def _silence(self, ready: tuple[selectors.SelectorKey, int]) -> float:
-        # Whoever was heard longest ago comes first, so that a flood from one caller silences no other; newcomers come
-        # last, so that nobody who has just spoken has to leave for them.
-        caller = self._seated.get(ready[0].fd)
-        return caller.heard if caller else float("inf")
+    def _priority(self, ready: tuple[selectors.SelectorKey, int]) -> float:
+        # The least recently active connection comes first, so that no flood of one client delays the others; new connections
+        # come last, so that none is closed for them that has just become active.
+        connection = self._connections.get(ready[0].fd)
+        return connection.last_active if connection else float("inf")
 
-    def _welcome(self) -> None:
+    def _accept(self) -> None:
         for _ in range(CONNECTIONS_MAXIMUM):
             try:
                 sock, _ = self._listener.accept()
-            except BlockingIOError:  # nobody waits any more
+            except BlockingIOError:
                 return
-            except OSError as error:  # out of descriptors: somebody must make room, or the newcomer knocks for ever
-                log.warning("a caller could not be heard: %s", error.strerror)
-                self._leave_quietest()
+            except OSError as error:  # out of descriptors: the pending connection keeps the listener readable
+                log.warning("connection not accepted: %s", error.strerror)
+                self._evict()
                 return
-            self._seat(sock)
+            self._add(sock)
 
-    def _seat(self, sock: socket.socket) -> None:
+    def _add(self, sock: socket.socket) -> None:
         peer = self._permissions.of(sock)
         powerless = [each for each in self if not each.peer.may]
         if not peer.may and len(powerless) >= POWERLESS_MAXIMUM:
-            self._leave(min(powerless, key=lambda caller: caller.heard))
+            self._close(min(powerless, key=lambda each: each.last_active))
         elif len(self) >= CONNECTIONS_MAXIMUM:
-            self._leave_quietest()
+            self._evict()
         sock.setblocking(False)
-        caller = ClientConnection(sock, peer, time.monotonic())
-        self._seated[sock.fileno()] = caller
+        self._connections[sock.fileno()] = ClientConnection(sock, peer, self._monotonic)
         self._selector.register(sock, selectors.EVENT_READ)
 
-    def _watch(self, caller: ClientConnection, mask: int) -> None:
-        """Wait for what `mask` says; for nothing when the next line of a long answer is not there yet."""
-        known = caller.sock in self._selector.get_map()
-        if mask and known:
-            self._selector.modify(caller.sock, mask)
-        elif mask:
-            self._selector.register(caller.sock, mask)
-        elif known:
-            self._selector.unregister(caller.sock)
+    def _watch(self, connection: ClientConnection) -> None:
+        events, is_watched = connection.events, connection.sock in self._selector.get_map()
+        if events and is_watched:
+            self._selector.modify(connection.sock, events)
+        elif events:
+            self._selector.register(connection.sock, events)
+        elif is_watched:
+            self._selector.unregister(connection.sock)
 
-    def _leave(self, caller: ClientConnection) -> None:
-        if self._seated.pop(caller.sock.fileno(), None):
-            if isinstance(caller.rest, Generator):
-                caller.rest.close()
-            self._watch(caller, 0)
-            caller.sock.close()
+    def _close(self, connection: ClientConnection) -> None:
+        del self._connections[connection.sock.fileno()]
+        if connection.sock in self._selector.get_map():
+            self._selector.unregister(connection.sock)
+        connection.close()
 
-    def _leave_quietest(self) -> None:
-        if len(self):
-            # A client without permissions first; then one of the user with the most connections, who must not push others out.
-            crowds = Counter(caller.peer.user for caller in self)
-            self._leave(min(self, key=lambda caller: (bool(caller.peer.may), -crowds[caller.peer.user], caller.heard)))
+    def _evict(self) -> None:
+        """Close one connection: without permissions first, then of the user with the most, the least recently active."""
+        if not self._connections:
+            return
+        counts = Counter(each.peer.user for each in self)
+        self._close(min(self, key=lambda each: (bool(each.peer.may), -counts[each.peer.user], each.last_active)))
 
-    def _ends(self, caller: ClientConnection) -> float | None:
-        """When (monotonic seconds) a caller who reads nothing has to leave."""
-        ends = [
-            since + most
-            for since, most in ((caller.unread_since, UNREAD_SECONDS), (caller.long_since, LONG_SECONDS))
-            if since is not None
-        ]
-        return min(ends, default=None)
+    def _next_deadline(self) -> float | None:
+        """Return the seconds until the first deadline, None without one."""
+        deadlines = [each.deadline for each in self if each.deadline is not None]
+        return max(0.0, min(deadlines) - self._monotonic()) if deadlines else None
 
-    def _next_end(self) -> float | None:
-        """Seconds until the first has to leave."""
-        ends = [end for each in self if (end := self._ends(each)) is not None]
-        return max(0.0, min(ends) - self._clock()) if ends else None
-
-    def _leave_late(self) -> bool:
-        now = self._clock()
-        late = [each for each in self if (end := self._ends(each)) is not None and end <= now]
-        for each in late:
-            log.warning("a caller of user %d does not read its answer; it has to leave", each.peer.user)
-            self._leave(each)
-        return bool(late)
+    def _close_overdue(self) -> bool:
+        now = self._monotonic()
+        overdue = [each for each in self if each.deadline is not None and each.deadline <= now]
+        for each in overdue:
+            log.warning("connection of user %d closed: its answer was not read", each.peer.user)
+            self._close(each)
+        return bool(overdue)

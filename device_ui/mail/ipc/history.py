@@ -1,43 +1,41 @@
-"""What became of every event, asked by date, type and code, in any order, page by page.
+"""The answers of ``history``: what a request asks, checked, and each event of the outbox as a row with its results.
 
-A person's words come in and go into the query as values, or choose among the conditions and orders that stand here.
-Rows are read a few at a time, so that a long answer holds up no event that is raised meanwhile.
+A person's input is checked here and reaches the outbox as values, or chooses one of its conditions and orders. Rows are read
+a few at a time, so that a long answer delays no event that is raised meanwhile.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from device_ui.errors import Message, Text, from_stored
+from device_ui.errors import Message, Text
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.events import Delivery, Event
-from device_ui.mail.message.format import event_name, event_source, event_text, format_time
-from device_ui.mail.outbox.outbox import Outbox
-from device_ui.mail.outbox.search import SOON, SORTS, Query, find
+from device_ui.mail.format import event_name, event_source, event_text, format_time
+from device_ui.mail.outbox.outbox import SORTS, Outbox, Query
 
-# Rows that are read of the ledger at a time.
+# Rows that are read from the outbox at a time.
 BATCH = 50
-LISTED = "SELECT value FROM json_each(?)"
+# A line that is not sent: the server answers other clients and comes back for the next one.
+SOON: Mapping[str, Any] = {}
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-__all__ = ["SOON", "SORTS", "BadQuery", "Query", "answer", "read_query", "state"]
-# Of a mail that waits, by its number and type: who is still to get it, the step and the answer the last try ended at.
+# Of a waiting mail, by its number and type: its recipients, and step and reply of the last try.
 Waits = Callable[[int, str], tuple[Sequence[str], str, Text]]
-# Of an event by its number: who is still to be warned of it (see `announcement`).
+# Of an event, by its number: the pending notifications of a server change.
 Warns = Callable[[int], Sequence[Delivery]]
 
 
 class BadQuery(ValueError):
-    """A question that cannot be answered; the reason is for a person."""
+    """A request that cannot be answered; the reason is for a person."""
 
 
 def read_query(request: Mapping[str, Any]) -> Query:
-    """A request's words as a query. Raises `BadQuery`."""
+    """Return the query of a request. Raises `BadQuery`."""
     words = {name: _text(request, name) for name in ("from", "to", "type", "code")}
     if words["type"] not in ("", *TYPES):
         raise BadQuery("the type is info or fault")
@@ -60,43 +58,39 @@ def read_query(request: Mapping[str, Any]) -> Query:
     )
 
 
-def answer(
-    query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns, problem: str
-) -> Iterator[Mapping[str, Any]]:
-    """The lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``; `SOON` in between. Raises `NotStored`."""
-    matched, numbers = yield from find(query, outbox, _by_name(catalog))
+def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns) -> Iterator[Mapping[str, Any]]:
+    """Return the lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``; `SOON` in between. Raises `NotStored`."""
+    search = outbox.find(query, _by_name(catalog))
+    while True:
+        try:
+            next(search)
+        except StopIteration as found:
+            matched, numbers = found.value
+            break
+        yield SOON
     batch = iter(numbers)
     while piece := list(itertools.islice(batch, BATCH)):
         yield from _events(piece, outbox, catalog, waits, warns)
-    removed = outbox.removed()
-    told = {
-        name.removeprefix("removed_"): removed[name] for name in ("removed_info", "removed_fault", "removed_waiting")
-    }
-    counts = {"matched": matched, "kept": outbox.count, "removed": told}
-    yield {"end": {**counts, "catalog_problem": problem, "set_aside": outbox.earlier}}
+    counts = outbox.removed()
+    removed = {name: counts[f"removed_{name}"] for name in ("info", "fault", "waiting")}
+    end = {"matched": matched, "kept": outbox.count, "removed": removed}
+    yield {"end": {**end, "catalog_problem": catalog.problem, "set_aside": outbox.earlier}}
 
 
 def _events(
     numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns
 ) -> Iterator[Mapping[str, Any]]:
-    found = {each.number: each for each in outbox.select(f"number IN ({LISTED})", (json.dumps(list(numbers)),))}
-    mails = json.dumps([each.mail or each.number for each in found.values()])
-    deliveries: dict[int, list[Delivery]] = {}
-    for number, *row in outbox.read(
-        f"SELECT number, recipient, verdict, step, reply, time FROM delivery WHERE number IN ({LISTED})",
-        (mails,),
-    ):
-        deliveries.setdefault(number, []).append(Delivery(*row))
+    events = outbox.events(numbers)
+    deliveries = outbox.deliveries_of(each.mail or each.number for each in events.values())
     for number in numbers:
-        if number in found:  # the limit may have taken it since
-            event = found[number]
-            became = deliveries.get(event.mail or number, [])
-            open_ = [*(_open(event, became, waits) if event.waiting else ()), *map(_delivery, warns(number))]
-            yield {"event": _told(event, became, open_, catalog)}
+        if event := events.get(number):  # the limit may have removed it since
+            results = deliveries.get(event.mail or number, [])
+            pending = [*(_pending(event, results, waits) if event.waiting else ()), *map(_result, warns(number))]
+            yield {"event": _row(event, results, pending, catalog)}
 
 
-def _told(
-    event: Event, deliveries: Sequence[Delivery], open_: Sequence[Mapping[str, Text]], catalog: Catalog
+def _row(
+    event: Event, results: Sequence[Delivery], pending: Sequence[Mapping[str, Any]], catalog: Catalog
 ) -> Mapping[str, Any]:
     return {
         "number": event.number,
@@ -107,30 +101,28 @@ def _told(
         "name": event_name(event, catalog[event.code]),
         "source": event_source(event),
         "text": event_text(event),
-        "state": state(event.waiting or bool(open_), [each.verdict for each in deliveries]),
+        "state": state(event.waiting or bool(pending), [each.verdict for each in results]),
         "mail": event.mail,
-        "deliveries": [*map(_delivery, deliveries), *open_],
+        "deliveries": [*map(_result, results), *pending],
     }
 
 
-def _delivery(each: Delivery) -> Mapping[str, Text]:
-    # No reply of a mail server looks like a stored message: it begins with a digit (RFC 5321, section 4.2).
-    reply = from_stored(each.reply) if isinstance(each.reply, str) else each.reply
-    told = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": reply}
-    return {**told, "time": format_time(each.time) if each.time else ""}
+def _result(each: Delivery) -> Mapping[str, Any]:
+    row = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply}
+    return {**row, "time": format_time(each.time) if each.time else "", "seconds": each.time or None}
 
 
-def _open(event: Event, deliveries: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, Text]]:
-    """Who still waits for the mail."""
+def _pending(event: Event, results: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, Any]]:
+    """Return a row for each recipient that the mail is still to be sent to."""
     recipients, step, reply = waits(event.mail or event.number, event.type)
-    final = {each.recipient for each in deliveries}
+    final = {each.recipient for each in results}
     for recipient in recipients or [""]:
         if recipient not in final:
-            yield {"recipient": recipient, "verdict": "waiting", "step": step, "reply": reply, "time": ""}
+            yield _result(Delivery(recipient, "waiting", step, reply, 0.0))
 
 
 def state(waiting: bool, verdicts: Sequence[str]) -> str:
-    """One word for what became of an event's mail."""
+    """Return the state of an event's mail in one word or two."""
     if waiting:
         return "waiting"
     if not verdicts:
@@ -160,7 +152,7 @@ def _count(request: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def _day(text: str, name: str, days: int = 0) -> float | None:
-    """The first second of a day in the device's zone, or of `days` later; None for no text."""
+    """Return the first second of a day in the device's zone, or of `days` later; None for no text."""
     if not text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Who may ask the mail hook for what: decided by the peer's credentials, which the kernel vouches for (unix(7))."""
+"""The permissions of a client, by the credentials that the kernel reports for its process (unix(7), SO_PEERCRED)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ import os
 import pwd
 import socket
 import struct
+from dataclasses import dataclass
 
-from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer
-
+# What a client may request.
+EVENT_ONLY = frozenset({"event"})
+EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "test"})
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
-# Python hands out buffers of 1024 bytes at most, four for a group.
+# Python has buffers of 1024 bytes at most for this, and a group takes four.
 GROUPS_MAXIMUM = 256
 
 
+@dataclass(frozen=True)
+class Peer:
+    """A client's process: its uid, and the words that it may request."""
+
+    user: int
+    may: frozenset[str]
+
+
 class Permissions:
-    """Who may ask what: root and the hook's own user everything, the web's user too, the group's members events."""
+    """Root, the hook's own user and the web's user may request everything; members of the group may raise events."""
 
     def __init__(self, web_user: str, event_group: str) -> None:
         self._everything = {0, os.geteuid()}
@@ -29,7 +39,7 @@ class Permissions:
             self._event_group = grp.getgrnam(event_group).gr_gid
 
     def of(self, sock: socket.socket) -> Peer:
-        """Who the process at the other end is, and what it may ask for."""
+        """Return the process at the other end of a connection."""
         _, user, group = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user in self._everything:
             return Peer(user, EVERYTHING)
@@ -39,7 +49,7 @@ class Permissions:
 
 
 def peer_groups(sock: socket.socket) -> tuple[int, ...]:
-    """The supplementary groups of the process at the other end; none where the kernel does not tell."""
+    """Return the supplementary groups of the process at the other end; none where the kernel does not report them."""
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * GROUPS_MAXIMUM)
     except OSError:

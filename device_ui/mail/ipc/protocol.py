@@ -1,4 +1,4 @@
-"""The two spellings of the mail hook's lines: JSON objects, and words that a shell can say."""
+"""The two spellings of the hook's lines: JSON objects, and words that a shell can write."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from device_ui.errors import to_json
-from device_ui.mail.ipc.requests import RequestError
+from device_ui.errors import RequestError, to_json
 
 
 def from_json(line: bytes) -> Mapping[str, Any]:
-    """A request that is a JSON object. Raises `RequestError`."""
+    """Return a request that is a JSON object. Raises `RequestError`."""
     try:
         # A text that was cut within a character is still an alarm.
         request = json.loads(line.decode("utf-8", "replace"))
@@ -23,16 +22,16 @@ def from_json(line: bytes) -> Mapping[str, Any]:
 
 
 def from_words(line: bytes) -> Mapping[str, Any]:
-    """The request of ``event 303 text to the end``. Raises `RequestError`."""
+    """Return the request of ``event 303 text to the end``. Raises `RequestError`."""
     words = line.decode("utf-8", "replace").strip().split(maxsplit=2)
-    if words[:1] != ["event"]:  # there may be none: Unicode has more blanks than bytes.strip knows
+    if words[:1] != ["event"]:  # perhaps []: Unicode has more blanks than bytes.strip knows
         raise RequestError("bad-request", "unknown word")
     code, text = (*words[1:], "", "")[:2]
     return {"do": "event", "code": code, "text": text}
 
 
 def spelt(answer: Mapping[str, Any], as_json: bool) -> bytes:
-    """An answer as its line; without JSON an event's, or an error."""
+    """Return the line of an answer; without JSON, of an accepted event or an error."""
     if as_json:
         return json.dumps(answer, default=to_json).encode() + b"\n"
     if "error" in answer:

@@ -1,59 +1,82 @@
-"""What the hook does for each request: one function a word. It knows no sockets.
+"""The requests of the hook: one method for each word. This module knows no sockets.
 
-An answer is one mapping, an event that is still to be committed, or an iterator of mappings: a long answer, line by
-line, in which None means that the next line is not there yet.
+An answer is a mapping; an event that is still to be committed; or an iterator of mappings, a long answer line by line, in
+which None means that the next line is not there yet.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog
+from device_ui.errors import RequestError
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.clock import Clock
-from device_ui.mail.delivery.background import Background
-from device_ui.mail.delivery.test_mail import RequestError, Tester
-from device_ui.mail.delivery.worker import DeliveryWorker
-from device_ui.mail.events import Event
+from device_ui.mail.events import Delivery, Event
+from device_ui.mail.ipc.background import Background
+from device_ui.mail.ipc.peer_credentials import Peer
 from device_ui.mail.outbox.outbox import Outbox
 
 if TYPE_CHECKING:
     from device_ui.mail.ipc.history import Waits
-    from device_ui.mail.outbox.search import Query
-
-__all__ = ["EVENT_ONLY", "EVERYTHING", "Answer", "Peer", "RequestError", "RequestHandler"]
+    from device_ui.mail.outbox.outbox import Query
 
 Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 
-# Characters of an event that are kept; a longer text is cut and says so, it is never a reason to lose an alarm.
+# Characters of an event that are stored; a longer text is cut and marked: no length is a reason to lose an alarm.
 TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
-# Long answers about the history to one user at once: a page, a file, and another person's page.
+# Concurrent history queries of one user.
 READING_MAXIMUM = 4
 # A mail can be dated in any of these years, in any zone.
 YEARS = (1970, 9998)
-# RFC 3339, 5.6, whose note allows the blank. fromisoformat alone accepts more, and differs between versions: weeks,
-# commas, an offset of 60 minutes, and from Python 3.14 on 24:00 as the next midnight.
+# RFC 3339, 5.6, whose note allows the blank. fromisoformat alone accepts more, depending on the version: weeks, commas, an
+# offset of 60 minutes, and from Python 3.14 on 24:00 as the next midnight.
 HOUR = "(?:[01][0-9]|2[0-3])"
 TIME_PATTERN = re.compile(
     rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt ]{HOUR}:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{{1,9}})?(?:[Zz]|[+-]{HOUR}:[0-5][0-9])"
 )
 
 
-@dataclass(frozen=True)
-class Peer:
-    """Who asks: the uid that the kernel vouches for (SO_PEERCRED), and the words that this user may ask."""
+class Worker(Protocol):
+    """What this component uses of the delivery worker; see `device_ui.mail.delivery.worker`. Any thread may call."""
 
-    user: int
-    may: frozenset[str]
+    def wake(self) -> None:
+        """Look for new events."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Return the state of the mail path. Raises `NotStored`."""
+
+    def settings_changed(self, revision: str = "", by: str = "") -> None:
+        """Retry with the new settings; `by`: the network address that `revision` was saved from."""
+
+    def waits(self) -> Waits:
+        """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
+
+    def warns(self, number: int) -> Sequence[Delivery]:
+        """Return the pending notifications of a server change, by the number of its event."""
+
+    def leads(self, events: Sequence[Event]) -> list[bool]:
+        """Return for each of the events that arrive together whether it gets a mail of its own at once."""
+
+    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+        """Schedule committed events: their numbers, and whether each gets a mail of its own."""
+
+
+class Tester(Protocol):
+    """What this component uses of the test mails; see `device_ui.mail.delivery.test_mail`."""
+
+    def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
+        """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`."""
+
+    def sample(self, kind: Kind) -> Mapping[str, str]:
+        """Return the parts of the mail that an event of this kind sends."""
 
 
 class RequestHandler:
-    """The words of one hook. `problem` is why the maker's catalogue is not used, ``""`` when it is well; `wake` is called when
-    there is more of a long answer.
+    """The requests of one hook. `wake` is called when a long answer has a new line.
 
     No method reads a file that another user can write: `background` does.
     """
@@ -62,17 +85,15 @@ class RequestHandler:
         self,
         outbox: Outbox,
         catalog: Catalog,
-        postman: DeliveryWorker,
+        worker: Worker,
         tester: Tester,
         clock: Clock,
-        problem: str = "",
-        *,
         wake: Callable[[], None],
     ) -> None:
-        self._outbox, self._catalog, self._postman, self._tester = outbox, catalog, postman, tester
-        self._clock, self._problem = clock, problem
+        self._outbox, self._catalog, self._worker, self._tester = outbox, catalog, worker, tester
+        self._clock = clock
         self._background = Background(wake)
-        # How many of them each user reads.
+        # The history queries of each user.
         self._reading: Counter[int] = Counter()
         self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
@@ -85,7 +106,7 @@ class RequestHandler:
         }
 
     def obey(self, request: Mapping[str, Any], peer: Peer) -> Answer:
-        """Do what a request says, if its caller may. Raises `RequestError`, `NotStored`."""
+        """Do a request if its client may. Raises `RequestError`, `NotStored`."""
         do = request.get("do")
         if not isinstance(do, str) or do not in self._words:
             raise RequestError("bad-request", "unknown word")
@@ -94,8 +115,8 @@ class RequestHandler:
         return self._words[do](request, peer.user)
 
     def state(self) -> Mapping[str, Any]:
-        """How the mail path is. Raises `NotStored`."""
-        return {"state": {**self._postman.state(), "catalog": self._problem}}
+        """Return the state of the mail path. Raises `NotStored`."""
+        return {"state": {**self._worker.state(), "catalog": self._catalog.problem}}
 
     def _event(self, request: Mapping[str, Any], user: int) -> Event:
         values = {name: request.get(name, "") for name in ("code", "text", "source", "time")}
@@ -106,25 +127,25 @@ class RequestHandler:
         kind = self._catalog[values["code"]]
         if kind.code == SERVER_CHANGED.code:
             raise RequestError("denied", "only the device itself tells of another mail server")
-        happened = self._clock.stamp(seconds(values["time"]) if values["time"] else None)
+        happened = self._clock.stamp(parse_time(values["time"]) if values["time"] else None)
         return Event(
             code=kind.code,
             type=kind.type,
             time=happened.time,
             accepted=self._clock.told if self._clock.is_right() else 0.0,
-            source=cleaned(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
-            text=cleaned(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
+            source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
+            text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
             waiting=kind.mail,
             clock=happened.clock,
             user=user,
         )
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
-        self._postman.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
+        self._worker.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
         return {"ok": True}
 
     def _history(self, request: Mapping[str, Any], user: int) -> Answer:
-        # Imported here and not before somebody looks.
+        # Imported here: most hooks end before anyone looks at the history.
         from device_ui.mail.ipc import history
 
         try:
@@ -133,7 +154,7 @@ class RequestHandler:
             raise RequestError("bad-request", error.args[0]) from error
         if self._reading[user] >= READING_MAXIMUM:
             raise RequestError("busy", "this user reads the history already")
-        waits = self._background.begin(self._postman.waits, user)
+        waits = self._background.begin(self._worker.waits, user)
         lines = self._counted(user, history.SOON, self._events(query, waits))
         next(lines)
         return lines
@@ -141,7 +162,7 @@ class RequestHandler:
     def _counted(
         self, user: int, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any] | None]
     ) -> Generator[Mapping[str, Any] | None, None, None]:
-        """The same lines; begun with one that tells nothing, so that its end is counted however it comes."""
+        """Return the lines after `first`, which the caller takes at once: only a generator that runs is closed by `finally`."""
         self._reading[user] += 1
         try:
             yield first
@@ -150,21 +171,21 @@ class RequestHandler:
             self._reading[user] -= 1
 
     def _events(self, query: Query, waits: Iterator[Waits | None]) -> Generator[Mapping[str, Any] | None, None, None]:
-        """The lines of the history, once it is known who is still to get what waits."""
+        """Return the lines of the history, once the recipients of waiting mails are known."""
         from device_ui.mail.ipc import history
 
-        for found in waits:
-            if found is None:
+        for recipients in waits:
+            if recipients is None:
                 yield None
             else:
-                yield from history.answer(query, self._outbox, self._catalog, found, self._postman.warns, self._problem)
+                yield from history.answer(query, self._outbox, self._catalog, recipients, self._worker.warns)
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
         for code in sorted(self._catalog.kinds):
             kind = self._catalog[code]
-            told = {"code": code, "type": kind.type, "name": kind.name, "description": kind.description}
-            yield {"kind": {**told, "mail": kind.mail}}
-        yield {"end": {"problem": self._problem}}
+            texts = {"name": kind.name, "description": kind.description}
+            yield {"kind": {"code": code, "type": kind.type, **texts, "mail": kind.mail}}
+        yield {"end": {"problem": self._catalog.problem}}
 
     def _content(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         code = request.get("code")
@@ -179,9 +200,9 @@ def _revision(given: object) -> str:
 
 
 def _address(given: object) -> str:
-    """An address of the network in its usual spelling; ``""`` for anything else: it is told to a person.
+    """Return a network address in its canonical form, ``""`` for anything else: a person reads it.
 
-    Its scope (RFC 4007: the device's own interface) is left out: `ipaddress` takes any text for one.
+    The scope (RFC 4007, an interface of this device) is removed, since `ipaddress` takes any text for one.
     """
     # Imported here: events need none of it.
     import ipaddress
@@ -192,8 +213,8 @@ def _address(given: object) -> str:
         return ""
 
 
-def seconds(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 time, which has a zone. Raises `RequestError`."""
+def parse_time(text: str) -> float:
+    """Return the seconds since 1970 of an RFC 3339 time with a zone. Raises `RequestError`."""
     # Imported here: most events happen now.
     from datetime import datetime
 
@@ -210,17 +231,12 @@ def seconds(text: str) -> float:
         ) from None
 
 
-# C0 and C1 control characters (ISO/IEC 6429) but the line end, and what stands in their place.
+# The replacements of C0 and C1 control characters (ISO/IEC 6429), all but the line end.
 CONTROLS = {each: "\ufffd" for each in (*range(0x20), *range(0x7F, 0xA0)) if each != 0x0A} | {0x09: " "}
 
 
-def cleaned(text: str, maximum: int) -> str:
-    """A text that can be stored, shown and mailed: no control characters but the line end, not too long."""
+def clean(text: str, maximum: int) -> str:
+    """Return a text that can be stored, shown and mailed: cut, and without control characters but the line end."""
     if not (text.isascii() and text.isprintable()):
         text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode().translate(CONTROLS)
     return text if len(text) <= maximum else text[: maximum - len(CUT)] + CUT
-
-
-# What each kind of caller may ask for.
-EVENT_ONLY = frozenset({"event"})
-EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "test"})

@@ -1,238 +1,136 @@
-"""What the mail hook answers: one line in, one line or more out, ``accepted N`` only when the event is on flash.
+"""The server of the hook's socket: a request is one line, its answer one line or more; ``accepted N`` means on flash.
 
-Lines that arrive together share one commit. Whatever comes in is answered or refused: a line is bounded, and an unknown
-word is an error and not a crash. A long answer is sent as fast as its reader reads, between the lines of the others. Who
-is connected, and what each may leave unread, is the matter of `callers`.
+Lines that arrive together share one commit. Every line is answered: its length is bounded, and an unknown word is an error.
+A long answer is sent as fast as its client reads, between the answers of other clients.
 
-Two spellings of a line, so that a shell needs no JSON:
+A line has two spellings, so that a shell needs no JSON:
 
     event 303 text to the end of the line            accepted 1742  |  error WORD reason
     {"do": "event", "code": "303", "text": "…"}      {"accepted": 1742}  |  {"error": "WORD", "reason": "…"}
-
-Who asks for the state with ``"follow": true`` keeps the connection as long as that answer stands: it ends when the state
-changes.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from device_ui.errors import NotStored
-from device_ui.mail.delivery.worker import DeliveryWorker
+from device_ui.errors import NotStored, RequestError
 from device_ui.mail.events import Event
-from device_ui.mail.ipc.connection import UNREAD_MAXIMUM, ClientConnection, ClientConnections
+from device_ui.mail.ipc.connection import LINE_MAXIMUM, ClientConnection, ClientConnections
 from device_ui.mail.ipc.protocol import from_json, from_words, spelt
-from device_ui.mail.ipc.requests import Answer, RequestError, RequestHandler
+from device_ui.mail.ipc.requests import RequestHandler, Worker
 from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-# 4,000 characters that a JSON library spells in ASCII (12 bytes for one beyond the first plane) fit into a line.
-LINE_MAXIMUM = 64 * 1024
-# Lines after which the others wait for the next turn: a bound of memory.
+# Lines after which other connections wait for the next turn: a bound of memory.
 BATCH_MAXIMUM = 1000
-# Bytes of a long answer that wait for their reader, and its lines that are made in one turn.
-AHEAD_MAXIMUM, LINES_MAXIMUM = 16 * 1024, 50
-# What is answered when a request met a fault of ours. An event that is answered so was not accepted.
+# The answer to a request that failed by a fault of this program. An event with this answer was not accepted.
 FAULT = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A line whose answer is on its way: for an event it waits for the commit. `is_costly`: to make it took longer than that."""
+    """A line and its answer; an event is answered after its commit."""
 
-    caller: ClientConnection
+    connection: ClientConnection
     as_json: bool
-    answer: Answer
-    is_costly: bool = False
+    answer: Mapping[str, Any] | Event
 
 
 class IpcServer:
-    """The daemon's loop over its `callers`. Events go to `outbox`; `postman` is told of what concerns it."""
+    """The daemon's loop over its `connections`. Events are stored in `outbox`; then the `worker` is woken."""
 
     def __init__(
-        self, callers: ClientConnections, outbox: Outbox, requests: RequestHandler, postman: DeliveryWorker
+        self, connections: ClientConnections, outbox: Outbox, requests: RequestHandler, worker: Worker
     ) -> None:
-        self._callers, self._outbox, self._requests, self._postman = callers, outbox, requests, postman
-        self._has_followers = False
+        self._connections, self._outbox, self._requests, self._worker = connections, outbox, requests, worker
 
     def stop(self) -> None:
-        """Let `serve` come to its end. May be called from a signal handler or another thread."""
-        self._callers.stop()
+        """Make `serve` return. May be called from a signal handler or another thread."""
+        self._connections.stop()
 
     def wake(self) -> None:
-        """Look again: there is more of a long answer. May be called from any thread."""
-        self._callers.wake()
-
-    def state_changed(self) -> None:
-        """Look at the state for whoever follows it. May be called from any thread."""
-        if self._has_followers:
-            self.wake()
+        """Continue long answers: one has a new line. May be called from any thread."""
+        self._connections.wake()
 
     def serve(self, idle_seconds: float | None = None, is_idle: Callable[[], bool] = lambda: True) -> bool:
-        """Answer until `stop`; or until nobody has called for `idle_seconds` and `is_idle`: whether that was it.
+        """Answer until `stop`, or until `idle_seconds` without a connection while `is_idle`. Return whether it was idle.
 
-        Who only follows the state keeps nobody awake.
-
-        Who calls a moment later waits in the socket's queue, for whoever holds the socket to start a hook again.
+        Connections after that stay queued in the socket; its owner (systemd) starts a new process for them.
         """
         is_over = False
-        while not self._callers.is_stopping and not is_over:
-            is_over = not self.turn(idle_seconds) and not self._is_occupied() and is_idle()
-        self._callers.close()
+        while not self._connections.is_stopping and not is_over:
+            is_over = not self.turn(idle_seconds) and not self._connections and is_idle()
+        self._connections.close()
         return is_over
 
     def turn(self, seconds: float | None = None) -> bool:
-        """Wait for something to do and do it: one commit for all events that are there. False: nothing in `seconds`."""
+        """Wait for lines and answer them, with one commit for all events. Return False if none came in `seconds`."""
         pending: list[Pending] = []
 
-        def hear(caller: ClientConnection) -> None:
+        def receive(connection: ClientConnection) -> None:
             if len(pending) < BATCH_MAXIMUM:
-                pending.extend(self._hear(caller))
+                connection.receive()
+                pending.extend(self._take(connection))
 
-        has_more = any(each.later and each.rest is None for each in self._callers)
-        is_busy = self._callers.turn(0 if has_more else seconds, hear) or has_more
+        has_line = any(each.has_line for each in self._connections)
+        is_busy = self._connections.turn(0 if has_line else seconds, receive) or has_line
         self._answer(pending)
-        self._go_on()
+        self._continue()
         return is_busy
 
-    def _hear(self, caller: ClientConnection) -> list[Pending]:
-        chunk = self._callers.read(caller)
-        if chunk is None:
-            return []
-        caller.incoming += chunk
-        *lines, rest = bytes(caller.incoming).split(b"\n")
-        if not chunk and rest:
-            lines, rest = [*lines, rest], b""  # a shell's printf may end without a line end
-        caller.incoming = bytearray(rest)
-        pending = self._understand_all(caller, [line for line in lines if line.strip()])
-        if len(rest) > LINE_MAXIMUM:
-            answer = {"error": "bad-request", "reason": f"a line has {LINE_MAXIMUM} bytes at most"}
-            pending.append(Pending(caller, rest.lstrip().startswith(b"{"), answer))
-        if not chunk or len(rest) > LINE_MAXIMUM:
-            self._callers.dismiss(caller)
-        return pending
-
-    def _understand_all(self, caller: ClientConnection, lines: list[bytes]) -> list[Pending]:
-        """Lines in their order, up to one with a long answer, whose end the others wait for; or to a costly one.
-
-        What follows a costly one waits for the next turn: no caller delays the events of others by many of them.
-        """
+    def _take(self, connection: ClientConnection) -> list[Pending]:
+        """Take lines in order, up to a costly one: no client delays the events of others by many costly requests."""
         pending: list[Pending] = []
-        while lines and caller.rest is None:
-            pending.append(self._understand(caller, lines.pop(0)))
-            if isinstance(pending[-1].answer, Iterator):
-                caller.rest = pending[-1].answer
-            if pending[-1].is_costly:
-                break
-        caller.later = lines
+        is_costly = False
+        while not is_costly and (line := connection.take_line()) is not None:
+            as_json = line.lstrip().startswith(b"{")
+            try:
+                answer = self._obey(line, as_json, connection)
+                is_costly = not isinstance(answer, Event)
+            except Exception as error:  # a fault in one request must not keep others from raising events
+                answer = _error(error)
+            if isinstance(answer, Iterator):
+                connection.start(_spelled(answer))
+            else:
+                pending.append(Pending(connection, as_json, answer))
         return pending
 
-    def _is_occupied(self) -> bool:
-        return any(caller.told is None or caller.rest is not None for caller in self._callers)
-
-    def _understand(self, caller: ClientConnection, line: bytes) -> Pending:
-        as_json = line.lstrip().startswith(b"{")
-        try:
-            if len(line) > LINE_MAXIMUM:
-                raise RequestError("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
-            request = from_json(line) if as_json else from_words(line)
-            answer = self._requests.obey(request, caller.peer)
-            if request.get("follow") is True and isinstance(answer, dict) and "state" in answer:
-                caller.told, self._has_followers = answer, True
-            return Pending(caller, as_json, answer, is_costly=not isinstance(answer, Event))
-        except RequestError as refused:
-            return Pending(caller, as_json, refused.as_answer())
-        except NotStored as error:  # even the state needs a ledger that can be read
-            return Pending(caller, as_json, {"error": "not-stored", "reason": error.reason})
-        except Exception:  # a fault of ours in one request must not keep others from raising alarms
-            log.exception("a request stumbled")
-            return Pending(caller, as_json, FAULT)
+    def _obey(
+        self, line: bytes, as_json: bool, connection: ClientConnection
+    ) -> Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]:
+        if len(line) > LINE_MAXIMUM:
+            raise RequestError("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
+        return self._requests.obey(from_json(line) if as_json else from_words(line), connection.peer)
 
     def _answer(self, pending: list[Pending]) -> None:
-        events = [each.answer for each in pending if isinstance(each.answer, Event)]
-        accepted = self._accept(events)
+        accepted = self._accept([each.answer for each in pending if isinstance(each.answer, Event)])
         answers = iter(accepted)
-        self._end_followers(pending)  # before anybody hears of what may have changed the state
         for each in pending:
-            if isinstance(each.answer, Event):
-                each.caller.outgoing += spelt(next(answers), each.as_json)
-            elif isinstance(each.answer, Mapping):
-                each.caller.outgoing += spelt(each.answer, each.as_json)
-        for caller in {id(each.caller): each.caller for each in pending}.values():
-            self._callers.flush(caller)
-        # Only now: the postman would take the processor, and a caller's firmware waits for its answer.
+            answer = next(answers) if isinstance(each.answer, Event) else each.answer
+            each.connection.answer(spelt(answer, each.as_json))
+        for connection in {id(each.connection): each.connection for each in pending}.values():
+            self._connections.flush(connection)
+        # Not before the answers are sent: the worker takes the processor, and the firmware waits for its answer.
         if any("accepted" in each for each in accepted):
-            self._postman.wake()
+            self._worker.wake()
 
-    def _end_followers(self, pending: list[Pending]) -> None:
-        """Hang up on those whose state is none any more; on who is still to be told it, after that."""
-        followers = [each for each in self._callers if each.told is not None and not each.ending]
-        self._has_followers = bool(followers)
-        if not followers:
-            return
-        state = self._state()
-        asking = {id(each.caller) for each in pending}
-        for each in followers:
-            if each.told != state:
-                self._callers.dismiss(each)
-                if id(each) not in asking:
-                    self._callers.flush(each)
-
-    def _state(self) -> Mapping[str, Any] | None:
-        """The state; None when it cannot be told. Events of this turn are committed already: it never raises."""
-        try:
-            return self._requests.state()
-        except NotStored:
-            return None
-        except Exception:
-            log.exception("the state stumbled")
-            return None
-
-    def _go_on(self) -> None:
-        """Send the next lines of long answers to clients that have read the ones before, and answer requests that waited."""
-        for caller in [each for each in self._callers if each.rest is not None or each.later]:
-            lines = 0
-            while caller.rest is not None and len(caller.outgoing) < AHEAD_MAXIMUM and lines < LINES_MAXIMUM:
-                lines += 1
-                line = self._next_line(caller)
-                caller.is_waiting = line is None and caller.rest is not None
-                if not line:
-                    break  # nothing yet, or nothing before the others had their turn
-                caller.heard = time.monotonic()
-                caller.outgoing += spelt(line, as_json=True)
-                # One line may be longer than what a caller may leave unread of short answers.
-                caller.unread_maximum = max(caller.unread_maximum, len(caller.outgoing) + UNREAD_MAXIMUM)
-            self._callers.flush(caller)
-            if caller.rest is None and caller.later:
-                self._answer(self._understand_all(caller, caller.later))
-
-    def _next_line(self, caller: ClientConnection) -> Mapping[str, Any] | None:
-        """The next line of a long answer; None when there is none now, or none any more."""
-        try:
-            return next(caller.rest) if caller.rest is not None else None
-        except StopIteration:
-            caller.rest = None
-            return None
-        except RequestError as refused:
-            caller.rest = None
-            return refused.as_answer()
-        except NotStored as error:
-            caller.rest = None
-            return {"error": "not-stored", "reason": error.reason}
-        except Exception:
-            log.exception("a long answer stumbled")
-            caller.rest = None
-            return FAULT
+    def _continue(self) -> None:
+        """Send the next lines of long answers, and answer the lines that waited."""
+        for connection in self._connections:
+            if connection.is_answering:
+                connection.advance()
+                self._answer(self._take(connection))
+                self._connections.flush(connection)
 
     def _accept(self, events: list[Event]) -> list[Mapping[str, Any]]:
+        """Commit events. Return the answer to each, in order."""
         if not events:
             return []
-        leads = self._postman.plan.leads(events)
+        leads = self._worker.leads(events)
         try:
             numbers = self._outbox.accept(events, leads)
         except NotStored as error:
@@ -240,10 +138,32 @@ class IpcServer:
             if len(users) > 1:  # the reserve has a share for each
                 return self._accept_by_user(events, sorted(users))
             log.error("%d events not accepted: %s", len(events), error.reason)
-            return [{"error": "not-stored", "reason": error.reason}] * len(events)
-        self._postman.plan.learn(list(zip(numbers, events, leads, strict=True)))
+            return [_error(error)] * len(events)
+        self._worker.learn(list(zip(numbers, events, leads, strict=True)))
         return [{"accepted": number} for number in numbers]
 
     def _accept_by_user(self, events: list[Event], users: list[int]) -> list[Mapping[str, Any]]:
         answers = {user: iter(self._accept([each for each in events if each.user == user])) for user in users}
         return [next(answers[each.user]) for each in events]
+
+
+def _error(error: Exception) -> Mapping[str, Any]:
+    """Return the answer to a request that failed."""
+    if isinstance(error, RequestError):
+        return error.as_answer()
+    if isinstance(error, NotStored):  # even the state needs a ledger that can be read
+        return {"error": "not-stored", "reason": error.reason}
+    log.error("request failed", exc_info=error)
+    return FAULT
+
+
+def _spelled(answer: Iterator[Mapping[str, Any] | None]) -> Generator[bytes | None, None, None]:
+    """Return the lines of a long answer for `ClientConnection.start`; an error is its last line."""
+    try:
+        for line in answer:
+            yield spelt(line, as_json=True) if line else line if line is None else b""
+    except Exception as error:
+        yield spelt(_error(error), as_json=True)
+    finally:
+        if isinstance(answer, Generator):
+            answer.close()

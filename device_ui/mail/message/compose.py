@@ -25,7 +25,7 @@ from device_ui.errors import Message, Text
 from device_ui.i18n.translator import ENGLISH, PLAIN, Translator, translator_for
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.events import Digest, Event
-from device_ui.mail.message.format import (
+from device_ui.mail.format import (
     event_name,
     event_source,
     event_text,

@@ -1,8 +1,8 @@
-"""The ledger's file: opened, checked, written durably, and kept within its limit. What it holds is the outbox's business.
+"""The ledger: the SQLite file of the outbox, opened, checked and written durably.
 
 One process owns the file, with one connection that its threads share, so the lock is exclusive and no shared-memory
 file is needed. Every change is one transaction with ``synchronous=FULL``: when it returns, it is on flash. On a full
-disk a reserve that was set aside beforehand is given up, so that events are still accepted.
+disk the reserve is released part by part, so that events are still accepted.
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from device_ui.errors import ErrorConversion, NotReadable, NotStored
+from device_ui.mail import events
 from device_ui.mail.events import DEVICE
 from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.disk_reserve import Reserve
 from device_ui.storage import files
 
 VERSION = 3
-# Versions up to here are taken for a newer device-ui's; a higher number, or a negative one, can only be damage.
+# A version up to here was written by a newer device-ui; a higher number, or a negative one, is damage.
 VERSION_MAXIMUM = 1000
-# An event is one row in one table, so that accepting it touches as few blocks of flash as can be. The partial indexes
-# hold only what is still to be mailed, what is in a digest and is not its first, and what has no date yet. `mail` is the
-# mail that tells of an event, 0 while that is not decided; `clock` is what its date rests on (see `clock.Stamp`). `uid` is the
-# user who raised it, -1 for the device itself; it is written as ALTER TABLE writes it, so that an older ledger becomes this one
-# without a second copy of it on a small disk.
-SCHEMA = """
+# The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
+PENDING = f"clock >= '{events.PENDING}' AND clock < '{chr(ord(events.PENDING) + 1)}'"
+# An event is one row in one table, so that accepting it touches few blocks of flash. The partial indexes hold the events
+# that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that holds an
+# event, 0 while that is not decided; `clock` is the certainty of its date (see `events`). `uid` is the user who raised it,
+# -1 for the device itself; it is spelled as ALTER TABLE spells it, so that an older ledger becomes this one without a second
+# copy on a small disk.
+SCHEMA = f"""
 CREATE TABLE event (
     number INTEGER PRIMARY KEY,
     code TEXT NOT NULL,
@@ -46,7 +49,7 @@ CREATE TABLE event (
 , uid INTEGER NOT NULL DEFAULT -1) STRICT;
 CREATE INDEX waiting ON event (number) WHERE waiting;
 CREATE INDEX digest ON event (mail) WHERE mail <> number AND mail <> 0;
-CREATE INDEX pending ON event (number) WHERE clock >= '@' AND clock < 'A';
+CREATE INDEX pending ON event (number) WHERE {PENDING};
 CREATE TABLE delivery (
     number INTEGER NOT NULL,
     recipient TEXT NOT NULL,
@@ -60,7 +63,7 @@ CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT R
 """
 STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
 OLD_COLUMNS = "number, code, type, time, accepted, source, text, waiting"
-# By the version of an older ledger, what makes it this one: version 1 knew no digests and no clock, version 2 no users.
+# By the version of an older ledger, the statements that migrate it: version 1 had no digests and no clock, version 2 no users.
 MIGRATIONS = {
     1: (
         "ALTER TABLE event RENAME TO event_1",
@@ -73,30 +76,30 @@ MIGRATIONS = {
 }
 # The files that SQLite keeps beside its own.
 ENDINGS = ("-wal", "-shm", "-journal")
-# Facts: the name of this ledger, and what the reserve has given up for whom.
+# Metadata: the name of this ledger, and the parts of the reserve that each user has used.
 LEDGER_ID, GIVEN, NOTHING_GIVEN = "ledger_id", "reserve", "{}"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
-# Pages of the -wal after which SQLite takes them into the file and writes over them; few where room is short: the
-# reserve then holds ten thousand events and not a hundred.
+# Pages of the -wal after which SQLite copies them into the file and reuses it; few on a full disk: the reserve then holds
+# ten thousand events and not a hundred.
 WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
-# What SQLite says when the file itself is wrong. SQLITE_ERROR: a schema that is not ours. SQLITE_READONLY is a header
-# that forbids writing, or a disk that refused to: the header tells. All its other codes speak of the disk or of another
-# process, and a sound ledger must never be set aside for those.
+# The error codes for a damaged file. SQLITE_ERROR: a different schema. SQLITE_READONLY: a header that forbids writing, or
+# a read-only disk; the header decides. Every other code is about the disk or a second process, and a sound ledger must never
+# be set aside for those.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-# The file beside the ledger that says that one was made here: without a byte of it left, SQLite would take the ledger for
-# one that is still to be made, and remove the -wal beside it. SQLite reads a file of one byte as one of none.
+# The file beside the ledger that records that one was made here: SQLite takes an empty file for a new database and removes
+# the -wal beside it. It reads a file of one byte as an empty one.
 MADE, EMPTIED_BYTES = ".made", 1
 MADE_TEXT = b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and that is told.\n"
-# The SQLite file format, 1.3: the byte that says who may write, and its highest value that lets us.
+# The SQLite file format, 1.3: the write version, and the highest value that allows writing.
 WRITE_VERSION, WRITE_VERSION_MAXIMUM = 18, 2
 
 Result = TypeVar("Result")
 Values = Sequence[object] | Mapping[str, object]
-Facts = Mapping[str, str | None]
+Metadata = Mapping[str, str | None]
 
 
 class Database:
-    """The file of one device. Every method may be called from any thread. Errors of the disk are `NotStored`."""
+    """The ledger of one device. Any thread may call; every method raises `NotStored`."""
 
     def __init__(
         self,
@@ -106,10 +109,9 @@ class Database:
         bytes_maximum: int = retention.BYTES_MAXIMUM,
         reserve: Reserve | None = None,
     ) -> None:
-        """Open the ledger and make it when there is none; one that SQLite cannot read is set aside and kept, and so is what
-        is left of one that was made before and is empty or gone.
+        """Open the ledger; make a new one if there is none. A damaged or emptied one is kept at `set_aside`.
 
-        `set_aside` is where it is kept then. A ledger of a newer version is left as it is: `NotStored`.
+        A ledger of a newer version is left as it is: `NotStored`.
         """
         self.path = path
         self._made = path.with_name(path.name + MADE)
@@ -117,18 +119,18 @@ class Database:
         self._rows_maximum, self._bytes_maximum = rows_maximum, bytes_maximum
         self._reserve = reserve or Reserve(path.with_name("reserve"), 0)
         self._lock = threading.RLock()
-        with self._told():
+        with self._conversion():
             self._opened()
-        facts = self.facts()
-        self.id = facts[LEDGER_ID]
-        self._reserve.restore(facts.get(GIVEN, NOTHING_GIVEN))
+        metadata = self.metadata()
+        self.id = metadata[LEDGER_ID]
+        self._reserve.restore(metadata.get(GIVEN, NOTHING_GIVEN))
         self._keep_reserve()
         self._save_room()
 
     def _opened(self) -> None:
-        self._clear_places()
+        self._set_aside_non_files()
         if self._is_emptied():
-            self._touch()  # what is gone leaves an empty file, so that its loss has a name
+            self._touch()  # an empty file for a lost ledger, so that the loss has a name
             self._move_aside()
         self._open()
         try:
@@ -138,57 +140,57 @@ class Database:
                 self._connection.close()
                 self._opened()
                 return
-            # Closed after the renaming: before it, SQLite would put the -wal into the damaged file and remove it.
+            # Closed after the rename: before it, SQLite would copy the -wal into the damaged file and remove it.
             with contextlib.closing(self._connection):
                 if not (_is_damage(error) or self._forbids_writing(error)):
                     raise
                 self._move_aside()
             self._open()
             self._prepare()
-        with contextlib.suppress(NotStored):  # a full disk must not keep a ledger that is there from taking alarms
+        with contextlib.suppress(NotStored):  # on a full disk, too, the ledger accepts alarms
             files.replace(self._made, MADE_TEXT, 0o600)  # before the first event is accepted
         self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
         self._held = retention.held(self._connection)
         self._last = int(self._connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()[0])
 
     def close(self) -> None:
-        """Close the file. Nothing is pending: every change was committed when it was made."""
+        """Close the file. Every change is committed already."""
         with self._lock:
             self._connection.close()
 
     @property
     def is_reserve_used(self) -> bool:
-        """Whether the disk was so full that the reserve had to be given up."""
+        """Whether the disk was so full that a part of the reserve was released."""
         return self._reserve.is_released
 
     @property
     def earlier(self) -> list[str]:
-        """The names of the ledgers that were set aside, now or before, oldest first; until a person removes them."""
+        """The names of the ledgers that were set aside, oldest first, until a person removes them."""
         with contextlib.suppress(NotReadable):
             return [each.name for each in files.quarantined_files(self.path)]
         return []
 
     @property
     def count(self) -> int:
-        """How many events are kept."""
+        """The number of stored events."""
         return self._rows
 
     @property
     def last(self) -> int:
-        """The highest number that was given."""
+        """The highest event number."""
         return self._last
 
-    def facts(self) -> Mapping[str, str]:
-        """Small facts that must survive a restart, by name."""
+    def metadata(self) -> Mapping[str, str]:
+        """Return the small texts that survive a restart, by name."""
         return dict(self.read("SELECT name, value FROM fact", ()))
 
-    def keep_fact(self, name: str, value: str | None) -> None:
-        """Commit a fact; None forgets it. Nothing is written when it stands so already."""
-        if self.facts().get(name) != value:
-            self._write(lambda cursor: keep_facts(cursor, {name: value}))
+    def set_metadata(self, name: str, value: str | None) -> None:
+        """Commit one text; None deletes it. Writes only a change."""
+        if self.metadata().get(name) != value:
+            self._write(lambda cursor: write_metadata(cursor, {name: value}))
 
     def tidy(self) -> None:
-        """When the reserve was given up: make room, and set it aside again once the disk has room. Never raises."""
+        """After the reserve was used: make room, and restore the reserve once the disk has room. Never raises."""
         if self.is_reserve_used:
             with contextlib.suppress(sqlite3.Error), self._lock:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -197,24 +199,24 @@ class Database:
                 self._save_room()
 
     def read(self, query: str, values: Values) -> list[Any]:
-        """Rows of a query. Raises `NotStored`."""
-        with self._lock, self._told():
+        """Return the rows of a query."""
+        with self._lock, self._conversion():
             return self._connection.execute(query, values).fetchall()
 
     def numbers(self, query: str, values: Values) -> array[int]:
-        """The one column of whole numbers of a query, eight bytes each. Raises `NotStored`."""
-        with self._lock, self._told():
+        """Return the rows of a query of one whole number each, in eight bytes each."""
+        with self._lock, self._conversion():
             return array("q", (row[0] for row in self._connection.execute(query, values)))
 
     def _is_emptied(self) -> bool:
-        """Whether nothing is left of a ledger that was made before."""
+        """Whether a ledger was made before and is empty or gone."""
         try:
             return self.path.stat().st_size <= EMPTIED_BYTES and self._made.exists()
         except FileNotFoundError:
             return self._made.exists()
 
-    def _clear_places(self) -> None:
-        """Set aside what is no file and lies where SQLite looks for one: it would fail at each start."""
+    def _set_aside_non_files(self) -> None:
+        """Set aside folders, links and the like in the place of SQLite's files: with them each start would fail."""
         for path in (self.path, *(self.path.with_name(self.path.name + end) for end in ENDINGS)):
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(path.lstat().st_mode):
@@ -222,7 +224,7 @@ class Database:
                     self.set_aside = kept if path == self.path else self.set_aside
 
     def _touch(self) -> None:
-        # The file is the hook's alone from its first byte on: SQLite would take the umask's word.
+        # Only the hook may read the file, from its first byte on: SQLite would use the umask.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
@@ -232,12 +234,12 @@ class Database:
     def _open(self) -> None:
         self._touch()
         self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1)
-        # One flipped bit in a text must not hide every event that waits with it.
+        # One flipped bit in a text must not hide the other events of a query.
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
 
     def _prepare(self) -> None:
         execute = self._connection.execute
-        is_left = self._has_wal()
+        has_wal = self._has_wal()
         execute("PRAGMA locking_mode = EXCLUSIVE")
         version = execute("PRAGMA user_version").fetchone()[0]
         if VERSION < version <= VERSION_MAXIMUM:
@@ -247,34 +249,34 @@ class Database:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA cache_size = -512")
-        # What is deleted is written over where that costs no block more: a server's password that is kept no longer.
+        # Overwrite deleted content where that costs no further block, such as the sealed password of an earlier server.
         execute("PRAGMA secure_delete = FAST")
         if version == 0:
             self._create()
         if version in MIGRATIONS:
             self._migrate(MIGRATIONS[version])
-        # The ledger's name must be on flash before the first event is called accepted; after a crash of this
-        # process it may be in the cache only, so this is not left to the start that made the file.
+        # The file's name must be on flash before the first event is accepted. After a crash of the process that made it,
+        # it may be in the cache only: so every start does this.
         self._fsync_folder()
         self._check()
-        if is_left:
-            self._take_in()
+        if has_wal:
+            self._checkpoint()
 
     def _has_wal(self) -> bool:
-        """Whether a process that was killed left events that are not in the file itself yet."""
+        """Whether a killed process left events that are not in the file itself yet."""
         try:
             return self.path.with_name(self.path.name + "-wal").stat().st_size > 0
         except FileNotFoundError:
             return False
 
-    def _take_in(self) -> None:
-        # They may be in the cache only, and after a failed sync they stay there: they go into the file before anything
-        # is built on them. On a full disk they cannot, and wait.
+    def _checkpoint(self) -> None:
+        # They may be in the cache only, and after a failed sync they stay there: copy them into the file before they are
+        # used. On a full disk that fails, and is done later.
         with contextlib.suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _check(self) -> None:
-        # Damage in the middle of the file is found now, not when an alarm is to be accepted.
+        # Find damage in the middle of the file now, not when an alarm arrives.
         execute = self._connection.execute
         found = execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
@@ -285,7 +287,7 @@ class Database:
             or not execute("SELECT 1 FROM fact WHERE name = ?", (LEDGER_ID,)).fetchone()
         ):
             raise _damage("its tables are not ours")
-        # Whether it can be written to; nothing is.
+        # Fails for a file that cannot be written; writes nothing.
         execute("UPDATE fact SET value = value WHERE 0")
 
     def _create(self) -> None:
@@ -298,7 +300,7 @@ class Database:
         execute("COMMIT")
 
     def _migrate(self, statements: Sequence[str]) -> None:
-        """From an older version: no accepted alarm is lost for a newer program."""
+        """Migrate an older ledger with all its events."""
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         for statement in statements:
@@ -308,7 +310,7 @@ class Database:
 
     def _move_aside(self) -> None:
         self.set_aside = files.quarantine(self.path)
-        for ending in ENDINGS:  # they belong to the file that was set aside
+        for ending in ENDINGS:  # these belong to the file that was set aside
             with contextlib.suppress(FileNotFoundError):
                 beside = self.path.with_name(self.path.name + ending)
                 beside.rename(self.set_aside.with_name(self.set_aside.name + ending))
@@ -329,16 +331,16 @@ class Database:
     def _keep_reserve(self) -> None:
         self._reserve.keep()
         if not self.is_reserve_used:
-            with contextlib.suppress(NotStored):  # the next to use it writes it anew
-                self.keep_fact(GIVEN, None)
+            with contextlib.suppress(NotStored):  # the next use writes it again
+                self.set_metadata(GIVEN, None)
 
     def _write(self, work: Callable[[sqlite3.Cursor], Result], user: int | None = None) -> Result:
-        """Commit what `work` does; on a full disk again, with the room that the reserve gives up for this `user`, if one."""
+        """Commit `work`; on a full disk retry, with a part of the reserve that is released for this `user`, if given."""
 
         def counted(cursor: sqlite3.Cursor) -> Result:
             result = work(cursor)
             if (given := self._reserve.given) != NOTHING_GIVEN:
-                keep_facts(cursor, {GIVEN: given})  # with what used it: no further sync
+                write_metadata(cursor, {GIVEN: given})  # in the same transaction: no further sync
             return result
 
         attempt = work
@@ -351,7 +353,7 @@ class Database:
                     if not is_full or user is None or not self._reserve.release(user):
                         raise NotStored(self.path, OSError(str(error))) from error
                 attempt = counted
-                with self._told():
+                with self._conversion():
                     self._save_room()
 
     def _save_room(self) -> None:
@@ -365,23 +367,23 @@ class Database:
             result = work(cursor)
             cursor.execute("COMMIT")
         except BaseException:
-            # A full disk may have rolled it back already; what is left of it must not stay open.
+            # A full disk may have rolled back already; otherwise the transaction must not stay open.
             if self._connection.in_transaction:
                 cursor.execute("ROLLBACK")
             raise
         return result
 
-    def _told(self) -> ErrorConversion:
+    def _conversion(self) -> ErrorConversion:
         return ErrorConversion((sqlite3.Error, UnicodeDecodeError, OSError), self._not_stored)
 
     def _not_stored(self, error: Exception) -> NotStored:
         return NotStored(self.path, error if isinstance(error, OSError) else OSError(str(error)))
 
 
-def keep_facts(cursor: sqlite3.Cursor, facts: Facts) -> None:
-    """Keep small facts, by name, within a transaction that is under way; None forgets one."""
-    cursor.executemany("DELETE FROM fact WHERE name = ?", [(name,) for name in facts])
-    kept = [(name, value) for name, value in facts.items() if value is not None]
+def write_metadata(cursor: sqlite3.Cursor, metadata: Metadata) -> None:
+    """Write texts by name within a transaction under way; None deletes one."""
+    cursor.executemany("DELETE FROM fact WHERE name = ?", [(name,) for name in metadata])
+    kept = [(name, value) for name, value in metadata.items() if value is not None]
     cursor.executemany("INSERT INTO fact VALUES (?, ?)", kept)
 
 
@@ -392,5 +394,5 @@ def _damage(reason: str) -> sqlite3.DatabaseError:
 
 
 def _is_damage(error: Exception) -> bool:
-    # A message that is no UTF-8 quotes a schema that is no longer ours.
+    # A message that is not UTF-8 quotes a damaged schema.
     return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", None) in DAMAGE

@@ -1,4 +1,4 @@
-"""Room on flash that is set aside while there is some, so that alarms are still accepted when the disk is full."""
+"""The disk reserve: a file that is released part by part on a full disk, so that alarms are still accepted."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from device_ui.errors import NotStored
 from device_ui.mail.events import DEVICE
 from device_ui.storage import files
 
-# The disk must have this many times the reserve free before it is set aside again.
+# The disk must have this many times the reserve free before it is written again.
 ROOM = 2
-# It is given up in so many parts, one at a time: what is given up can be taken by every program that writes to this disk.
+# Released in so many parts, one at a time: every program that writes to this disk may take a released part.
 PARTS = 16
-# Who uses it up besides users, who are uids: the device itself, for its own events; the mails of events.
+# Users of the reserve are uids, `DEVICE` for its own events, and this one for the results of mails.
 MAIL = -2
-# How many parts each of them may use up. Root, who raises the alarms of most devices, finds a quarter, whatever mails and one
-# other user have used up.
+# The parts that each may use. A quarter is left for root, who raises the alarms of most devices, whatever mails and one
+# other user have used.
 SHARES = {0: PARTS, DEVICE: PARTS, MAIL: PARTS // 2}
 SHARE = PARTS // 4
 CHUNK, BLOCK = 64 * 1024, 4096
@@ -29,41 +29,41 @@ MODE = 0o600
 
 
 class Reserve:
-    """A file of `size` bytes at `path`, 0 for none. Nothing here raises.
+    """A file of `size` bytes at `path`; 0: no reserve. No method raises; any thread may call.
 
-    `is_released`: not all of the room is there, since some was given up or the disk never had it. Any thread may call.
+    `is_released`: the reserve is not complete, since a part was released or the disk never had the room.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._path, self._size = path, size
         self._new = path.with_name(f".{path.name}.new")
-        # What is given up while it is still being written would be called kept.
+        # A part that is released while `keep` writes the file must count as released.
         self._lock = threading.Lock()
         self._part = max(size // PARTS, BLOCK)
-        # How many parts were given up since it was whole, for each user who has a share of it only.
+        # The parts released since it was complete, for each user with a limited share.
         self._given: dict[int, int] = {}
         self.is_released = False
 
     @property
     def given(self) -> str:
-        """How many parts each user with a share has used up since it was whole, as a text for `restore`."""
+        """The parts that each user with a limited share has used since it was complete, as a text for `restore`."""
         with self._lock:
             return json.dumps(self._given)
 
     def restore(self, given: str) -> None:
-        """Take over what an earlier process has given up: a restart gives no user a new share."""
-        with self._lock, contextlib.suppress(ValueError, TypeError, AttributeError):  # damaged: as if nothing was
+        """Restore `given` of an earlier process: a restart gives no user a new share."""
+        with self._lock, contextlib.suppress(ValueError, TypeError, AttributeError):  # damaged: as if none was released
             self._given = {int(user): int(parts) for user, parts in json.loads(given).items()}
 
     def keep(self) -> None:
-        """Set the room aside if it is not, and the disk has enough beside it."""
+        """Write the reserve if it is not complete and the disk has enough room besides."""
         with self._lock:
-            self.is_released = bool(self._size) and not (self._is_whole() or self._is_set_aside())
+            self.is_released = bool(self._size) and not (self._is_whole() or self._is_written())
             if not self.is_released:
                 self._given.clear()
 
     def release(self, user: int) -> bool:
-        """Give up a part of the room for this user; whether there was any left for it."""
+        """Release a part for this user. Return False if its share or the reserve is used up."""
         with self._lock:
             self.is_released = bool(self._size)
             given, share = self._given.get(user, 0), SHARES.get(user, SHARE)
@@ -83,18 +83,18 @@ class Reserve:
 
     def _is_whole(self) -> bool:
         try:
-            found = self._path.lstat()
+            status = self._path.lstat()
         except OSError:
             return False
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             with contextlib.suppress(NotStored):
                 files.quarantine(self._path)
             return False
-        return found.st_size == self._size and stat.S_IMODE(found.st_mode) == MODE
+        return status.st_size == self._size and stat.S_IMODE(status.st_mode) == MODE
 
-    def _is_set_aside(self) -> bool:
+    def _is_written(self) -> bool:
         try:
-            self._new.unlink(missing_ok=True)  # of a power cut: it takes room
+            self._new.unlink(missing_ok=True)  # left by a power cut
             space = os.statvfs(self._path.parent)
             if space.f_bavail * space.f_frsize < ROOM * self._size:
                 return False
@@ -104,14 +104,14 @@ class Reserve:
         return True
 
     def _write(self) -> None:
-        """Write all of it anew, and keep what is left of it until that is on flash: the disk may become full meanwhile."""
-        # Written and not only allocated: some file systems of flash know no fallocate(2), and some compress zeros.
+        """Write a new file and replace the old one by it once it is on flash: the disk may become full meanwhile."""
+        # Random bytes, not fallocate(2), which some flash file systems do not have; others compress zeros.
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with open(os.open(self._new, flags, MODE), "wb", buffering=0) as file:
                 for start in range(0, self._size, CHUNK):
                     chunk = os.urandom(min(CHUNK, self._size - start))
-                    if file.write(chunk) != len(chunk):  # Python would go on for ever where a disk takes nothing
+                    if file.write(chunk) != len(chunk):  # Python would try for ever
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
             self._new.rename(self._path)

@@ -1,34 +1,38 @@
-"""The ledger: every event that was accepted, and per recipient what became of its mail. SQLite does the durable part.
+"""The outbox: every accepted event, and for each recipient the result of its mail.
 
-``accept`` returns only when the events are committed with ``synchronous=FULL``: on flash. One process owns the file,
-with one connection that its threads share, so the lock is exclusive and no shared-memory file is needed. A mail that
-is tried again writes nothing: only what became of it is written.
+`accept` returns only when the events are committed with ``synchronous=FULL``, so they are on flash. A retry of a mail writes
+nothing: only its results are written.
 
-A mail tells of one event, or of many (a digest), and its name is the number of the first. Which events a mail tells of
-is on flash before it goes out, so that after a power cut the same events go out under the same Message-ID.
+A mail holds one event or several (a digest); its number is that of its first event. Which events a mail holds is on flash
+before it is sent, so that after a power cut the same events are sent with the same Message-ID.
 
-The ledger has a limit: what is beyond it goes, of one user and in the order of `limit.REMOVED`, and is counted.
+The outbox has a limit: events beyond it are removed, of one user and in the order of `retention.REMOVED`, and counted.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from device_ui.errors import from_stored, to_json, to_stored
 from device_ui.mail.events import CodeCount, Delivery, Digest, Event
 from device_ui.mail.outbox import retention
-from device_ui.mail.outbox.database import Database, Facts, keep_facts
+from device_ui.mail.outbox.database import PENDING, Database, Metadata, write_metadata
 from device_ui.mail.outbox.disk_reserve import MAIL
 
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid"
-# The fact that says what the last mail lost: verdict, step and reply. By no date of the table: a clock may have been wrong.
+DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
+LISTED = "SELECT value FROM json_each(?1)"
+# The name of the metadata of the last loss: verdict, step and reply. Not found by a date of the table: the clock may have been wrong.
 LOSS = "last_loss"
-PENDING = "clock >= '@' AND clock < 'A'"
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
-# What waits up to a number (?1), but for a digest that tells of a later one; of that, what no other event shares a mail
-# with and nobody has a verdict on.
+# Waiting events up to a number (?1), without those of a digest that holds a later event; and of them, those that share no
+# mail with a different event and have no delivery.
 EXPIRED = (
     "waiting AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
     "(SELECT 1 FROM event AS other WHERE other.mail = event.mail AND other.mail <> other.number AND other.mail <> 0"
@@ -39,18 +43,77 @@ EXPIRED_ALONE = (
     "(SELECT 1 FROM delivery WHERE delivery.number = event.number) AND NOT EXISTS "
     "(SELECT 1 FROM event AS other WHERE other.mail = event.number AND other.mail <> other.number AND other.mail <> 0)"
 )
+# Events that one query of `find` reads. A sorted query over 100,000 events holds the ledger for 0.1 s, on a small processor
+# for 1 s, and an event that is raised meanwhile waits as long: so `find` makes many short queries and merges their results.
+PIECE = 2000
+# The first and the last verdict of an event's mail by the alphabet: sorted by both, the events of one state are neighbours.
+VERDICTS = "SELECT min(verdict) || max(verdict) FROM delivery WHERE delivery.number = iif(mail, mail, event.number)"
+# The orders of `find`; :names are the codes in the order of their names. Equal events are sorted by number.
+SORTS = {
+    "number": "number",
+    "time": "time",
+    "type": "type",
+    "code": "code",
+    "name": "instr(:names, ',' || code || ',')",
+    "source": "lower(source)",
+    "state": f"iif(waiting, 'waiting', coalesce(({VERDICTS}), ''))",
+}
+
+
+@dataclass(frozen=True)
+class Query:
+    """A page of events: `time` from `begin` up to but without `end` (seconds since 1970), exact `type` and `code`.
+
+    `sort` is a key of `SORTS`; `limit` 0: to the last.
+    """
+
+    begin: float | None = None
+    end: float | None = None
+    type: str = ""
+    code: str = ""
+    sort: str = "number"
+    descending: bool = True
+    offset: int = 0
+    limit: int = 50
+
+    @property
+    def where(self) -> str:
+        """The conditions within a piece, as SQL with the names of `values` and ``:first``, ``:last``."""
+        conditions = {
+            "time >= :begin": self.begin is not None,
+            "time > 0 AND time < :end": self.end is not None,
+            "type = :type": bool(self.type),
+            "code = :code": bool(self.code),
+        }
+        return " AND ".join(["number BETWEEN :first AND :last", *(text for text, given in conditions.items() if given)])
+
+    @property
+    def last(self) -> int | None:
+        """The place after the page's last event, None without a limit."""
+        return self.offset + self.limit if self.limit else None
+
+    @property
+    def order(self) -> str:
+        """The order as SQL."""
+        direction = "DESC" if self.descending else "ASC"
+        return f"ORDER BY {SORTS[self.sort]} {direction}, number {direction}"
+
+    def values(self, names: str) -> dict[str, object]:
+        """Return the values of `where` and `order`; `names`: the codes in the order of their names, between commas."""
+        page = {"most": -1 if self.last is None else self.last}
+        return {"begin": self.begin, "end": self.end, "type": self.type, "code": self.code, "names": names, **page}
 
 
 class Outbox(Database):
-    """The ledger of one device, and what is asked of it."""
+    """The events of one device and their deliveries. Any thread may call; every method raises `NotStored`."""
 
     def accept(
-        self, events: Sequence[Event], alone: Sequence[bool] = (), facts: Callable[[int], Facts] = lambda _: {}
+        self, events: Sequence[Event], alone: Sequence[bool] = (), metadata: Callable[[int], Metadata] = lambda _: {}
     ) -> list[int]:
-        """Commit events that arrived together in one transaction; their numbers, in order, without a gap.
+        """Commit events in one transaction. Return their numbers, in order and without a gap.
 
-        `alone` tells which of them are to be a mail of their own, `facts` (of the first one's number) what is kept of
-        them beside, all in the same breath.
+        `alone`: for each event, whether it is a mail of its own. `metadata` returns metadata for the same transaction; its
+        argument is the first event's number.
         """
         with self._lock:
             decided = [*alone, *[False] * (len(events) - len(alone))]
@@ -65,11 +128,11 @@ class Outbox(Database):
             def insert(cursor: sqlite3.Cursor) -> int:
                 nonlocal held
                 cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-                keep_facts(cursor, facts(self._last + 1))
+                write_metadata(cursor, metadata(self._last + 1))
                 held, removed = retention.keep(cursor, now, users, self._last, *limits)
                 return removed
 
-            # The reserve is given up for one user: the caller stores events of several users one user at a time.
+            # The reserve is released for one user: the caller stores events of several users one user at a time.
             user = users[0] if len(set(users)) == 1 else None
             self._rows += len(rows) - self._write(insert, user)
             self._held = held
@@ -77,24 +140,60 @@ class Outbox(Database):
         return [int(row[0]) for row in rows]
 
     def waiting(self, limit: int = 100, after: int = 0) -> list[Event]:
-        """Events whose mail is still to be sent, oldest first."""
+        """Return events whose mail is still to be sent, oldest first."""
         return self.select("waiting AND number > ? ORDER BY number LIMIT ?", (after, limit))
 
     def waiting_count(self) -> int:
-        """How many events still wait for their mail."""
+        """Return the number of events whose mail is still to be sent."""
         return int(self.read("SELECT count(*) FROM event WHERE waiting", ())[0][0])
 
     def newest_waiting(self) -> int:
-        """The highest number that still waits for its mail, 0 when none does."""
+        """Return the highest number whose mail is still to be sent, 0 for none."""
         return int(self.read("SELECT coalesce(max(number), 0) FROM event WHERE waiting", ())[0][0])
 
     def event(self, number: int) -> Event | None:
-        """One event; None when the limit took it."""
-        return next(iter(self.select("number = ?", (number,))), None)
+        """Return one event, None if the limit removed it."""
+        return self.events([number]).get(number)
 
-    def decide(self, numbers: Sequence[int]) -> int:
-        """Commit that one mail tells of these events: its name, the first that is left of them; 0 when none is."""
-        chosen = "waiting AND mail = 0 AND number IN (SELECT value FROM json_each(?1))"
+    def events(self, numbers: Iterable[int]) -> dict[int, Event]:
+        """Return these events by their numbers, without those that the limit removed."""
+        return {each.number: each for each in self.select(f"number IN ({LISTED})", (json.dumps(list(numbers)),))}
+
+    def find(self, query: Query, names: str) -> Generator[None, None, tuple[int, Iterable[int]]]:
+        """Return the count of all events that match, and the numbers of the page in order.
+
+        Yields between two short queries. `names`: the codes in the order of their names, between commas.
+        """
+        matched = 0
+        pieces: list[Any] = []
+        for first, last in self._pieces():
+            values = {**query.values(names), "first": first, "last": last}
+            matched += int(self.read(f"SELECT count(*) FROM event WHERE {query.where}", values)[0][0])
+            rest = f"number FROM event WHERE {query.where} {query.order} LIMIT :most"
+            is_by_number = query.sort == "number"  # then 8 bytes an event
+            pieces.append(
+                self.numbers(f"SELECT {rest}", values)
+                if is_by_number
+                else self.read(f"SELECT {SORTS[query.sort]}, {rest}", values)
+            )
+            yield
+        page = itertools.islice(heapq.merge(*pieces, reverse=query.descending), query.offset, query.last)
+        return matched, (each if isinstance(each, int) else each[1] for each in page)
+
+    def _pieces(self) -> Iterable[tuple[int, int]]:
+        """Return the first and last number of each piece; the limit may have removed some in between."""
+        after, last = 0, self.last
+        while after < last:
+            found = self.numbers(
+                "SELECT number FROM event WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?", (after, PIECE - 1)
+            )
+            until = found[0] if found else last
+            yield after + 1, until
+            after = until
+
+    def assign_to_mail(self, numbers: Sequence[int]) -> int:
+        """Commit that these events are one mail. Return its number, that of the first event left; 0 if none is left."""
+        chosen = f"waiting AND mail = 0 AND number IN ({LISTED})"
         values = (json.dumps(numbers),)
 
         def mark(cursor: sqlite3.Cursor) -> int:
@@ -106,14 +205,14 @@ class Outbox(Database):
         return self._write(mark, MAIL)
 
     def digest(self, number: int, most: int) -> Digest | None:
-        """What the mail called `number` tells of, with the `most` oldest events; None when the limit took them all."""
+        """Return the content of a mail, with its `most` oldest events; None if the limit removed all of its events."""
         events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, most))
         if not events:
             return None
         if len(events) == 1 < most:
             only = events[0]
-            kept, only_range = CodeCount(only.code, 1, only.time, only.time), (only.number, only.number)
-            return Digest(number, only.type, [kept], [only_range], events)
+            count, only_range = CodeCount(only.code, 1, only.time, only.time), (only.number, only.number)
+            return Digest(number, only.type, [count], [only_range], events)
         codes = self.read(
             "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "
             f"WHERE {OF_MAIL} GROUP BY code ORDER BY code",
@@ -123,11 +222,11 @@ class Outbox(Database):
         return Digest(number, events[0].type, [CodeCount(*row) for row in codes], _ranges(numbers), events)
 
     def pending(self) -> dict[int, str]:
-        """Events that have no date yet, by number, and the moment that each keeps instead (see `clock`)."""
+        """Return the events that have no date yet: by number, the pending moment of each (see `clock`)."""
         return dict(self.read(f"SELECT number, clock FROM event WHERE {PENDING} ORDER BY number", ()))
 
     def date(self, dated: Mapping[int, tuple[float, str]]) -> None:
-        """Commit the dates of events by number: seconds since 1970, and what the date rests on."""
+        """Commit the dates of events by number: seconds since 1970, and the certainty (see `clock.Stamp`)."""
         rows = [(time, time, clock, number) for number, (time, clock) in dated.items()]
         self._write(
             lambda cursor: cursor.executemany(
@@ -137,14 +236,14 @@ class Outbox(Database):
         )
 
     def newest_date(self) -> float:
-        """When the newest event with a sure date was accepted, seconds since 1970; 0 when there is none."""
+        """Return when the newest event with a sure date was accepted, seconds since 1970; 0 for none."""
         rows = self.read(
             "SELECT accepted FROM event WHERE clock = '' AND accepted > 0 ORDER BY number DESC LIMIT 1", ()
         )
         return float(rows[0][0]) if rows else 0.0
 
-    def settle(self, kind: str) -> int:
-        """Commit that nobody wants what waits of this type; how many these were. Writes nothing when there are none."""
+    def discard_waiting(self, kind: str) -> int:
+        """Commit that the waiting events of this type need no mail. Return their count; for 0 nothing is written."""
         query = "SELECT 1 FROM event WHERE waiting AND type = ? LIMIT 1"
         if not self.read(query, (kind,)):
             return 0
@@ -152,11 +251,11 @@ class Outbox(Database):
             lambda cursor: cursor.execute("UPDATE event SET waiting = 0 WHERE waiting AND type = ?", (kind,)).rowcount
         )
 
-    def give_up(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> int:
-        """Commit that every mail whose events are all up to `newest` is dropped; how many events these were.
+    def expire(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> int:
+        """Commit that every mail whose events are all up to `newest` is dropped. Return the count of these events.
 
-        `why`, by type, is what became of it for each recipient; what an earlier verdict says stands. Events that were
-        not in a digest yet become one of their type, so that a ledger full of them takes one row a recipient.
+        `why`, by type, has the result for each recipient; an earlier result stays. Events without a digest become one of
+        their type, so that a ledger full of them takes one row for each recipient.
         """
 
         def drop(cursor: sqlite3.Cursor) -> int:
@@ -176,12 +275,12 @@ class Outbox(Database):
         return self._write(drop, MAIL)
 
     def newest_sent(self) -> float:
-        """When the newest mail was delivered, seconds since 1970; 0 when none was."""
+        """Return when the newest mail was delivered, seconds since 1970; 0 for none."""
         rows = self.read("SELECT coalesce(max(time), 0) FROM delivery WHERE verdict = 'delivered'", ())
         return float(rows[0][0])
 
     def sent_since(self, moment: float, code: str = "") -> list[tuple[float, str]]:
-        """The mails that were delivered since a moment (seconds since 1970), of one code or all: when, and of which type."""
+        """Return the mails delivered since a moment (seconds since 1970), of one code or all: time and type of each."""
         return [
             (time, kind)
             for time, kind in self.read(
@@ -192,10 +291,17 @@ class Outbox(Database):
         ]
 
     def deliveries(self, number: int) -> list[Delivery]:
-        """What became of this mail, by recipient."""
-        query = "SELECT recipient, verdict, step, reply, time FROM delivery WHERE number = ? ORDER BY recipient"
-        rows = self.read(query, (number,))
-        return [Delivery(name, verdict, step, from_stored(reply), time) for name, verdict, step, reply, time in rows]
+        """Return the results of one mail, sorted by recipient."""
+        return self.deliveries_of([number]).get(number, [])
+
+    def deliveries_of(self, mails: Iterable[int]) -> dict[int, list[Delivery]]:
+        """Return the results of mails by their numbers, each sorted by recipient; mails without a result are left out."""
+        query = f"SELECT number, {DELIVERY_COLUMNS} FROM delivery WHERE number IN ({LISTED}) ORDER BY number, recipient"
+        found: dict[int, list[Delivery]] = {}
+        for number, name, verdict, step, reply, time in self.read(query, (json.dumps(list(mails)),)):
+            # No reply of a mail server looks like a stored message: it begins with a digit (RFC 5321, section 4.2).
+            found.setdefault(number, []).append(Delivery(name, verdict, step, from_stored(reply), time))
+        return found
 
     def record(
         self,
@@ -203,12 +309,15 @@ class Outbox(Database):
         deliveries: Sequence[Delivery],
         *,
         done: bool,
-        told: int = 0,
-        facts: Facts | None = None,
+        reported: int = 0,
+        metadata: Metadata | None = None,
         is_alarm: bool = True,
     ) -> None:
-        """Commit what became of a mail; `done` when nobody is left to send it to. `told`: events removed unmailed
-        that it told of; `facts` are kept in the same breath. Of an alarm, what was lost is kept as the fact `LOSS`."""
+        """Commit the results of a mail.
+
+        `done`: no recipient is left. `reported`: the count of events removed unmailed that the mail reports. `metadata`
+        is written in the same transaction; a loss of an alarm is written as `LOSS`.
+        """
 
         def keep(cursor: sqlite3.Cursor) -> None:
             cursor.executemany(
@@ -220,21 +329,21 @@ class Outbox(Database):
             )
             if done:
                 cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
-            if told:
-                retention.count(cursor, retention.UNTOLD, -told)
+            if reported:
+                retention.count(cursor, retention.UNTOLD, -reported)
             if is_alarm:
                 _keep_loss(cursor, deliveries)
-            keep_facts(cursor, facts or {})
+            write_metadata(cursor, metadata or {})
 
         self._write(keep, MAIL)
 
     def removed(self) -> dict[str, int]:
-        """How many events the limit took, by the names of `limit.REMOVED` and `limit.UNTOLD`."""
-        facts = self.facts()
-        return {name: int(facts.get(name, 0)) for name in (*dict(retention.REMOVED), retention.UNTOLD)}
+        """Return the counts of events that the limit removed, by the names of `retention.REMOVED` and `retention.UNTOLD`."""
+        metadata = self.metadata()
+        return {name: int(metadata.get(name, 0)) for name in (*dict(retention.REMOVED), retention.UNTOLD)}
 
     def select(self, where: str, values: Sequence[object]) -> list[Event]:
-        """Events by a condition that this room wrote; nothing that a person typed belongs into `where`."""
+        """Return events by a condition that is written in the program; a person's input belongs into `values`."""
         return [
             Event(code, kind, time, accepted, source, text, bool(waiting), number, mail, clock, user)
             for number, code, kind, time, accepted, source, text, waiting, mail, clock, user in self.read(
@@ -245,17 +354,18 @@ class Outbox(Database):
 
 
 def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
-    """Keep what the newest verdicts lost, until others lost nothing. Writes only when that is another."""
+    """Store the last failure; clear it after deliveries without one. Writes only a change."""
     if not deliveries:
         return
     lost = next((each for each in deliveries if each.verdict != "delivered"), None)
-    fact = json.dumps([lost.verdict, lost.step, lost.reply], default=to_json) if lost else None
-    kept = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
-    if fact != (kept[0] if kept else None):
-        keep_facts(cursor, {LOSS: fact})
+    loss = json.dumps([lost.verdict, lost.step, lost.reply], default=to_json) if lost else None
+    stored = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
+    if loss != (stored[0] if stored else None):
+        write_metadata(cursor, {LOSS: loss})
 
 
 def _gather(cursor: sqlite3.Cursor, newest: int, kind: str) -> None:
+    """Make one mail of the expired events of this type that are in no digest."""
     found = cursor.execute(f"SELECT min(number) FROM event WHERE {EXPIRED_ALONE} AND type = ?2", (newest, kind))
     first = found.fetchone()[0]
     if first is not None:
@@ -270,10 +380,11 @@ def _row(number: int, event: Event, alone: bool) -> tuple[int | float | str, ...
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+    """Return consecutive numbers as ranges, first and last of each."""
+    ranges: list[tuple[int, int]] = []
     for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
         else:
-            found.append((number, number))
-    return found
+            ranges.append((number, number))
+    return ranges

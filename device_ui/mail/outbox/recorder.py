@@ -26,5 +26,5 @@ class Recorder:
     def record(self) -> None:
         """Put it on flash. Raises `NotStored`."""
         for mail, (ended, done, told) in list(self._owed.items()):
-            self._outbox.record(mail, ended, done=done, told=told)
+            self._outbox.record(mail, ended, done=done, reported=told)
             del self._owed[mail]

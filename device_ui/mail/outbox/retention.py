@@ -1,8 +1,9 @@
-"""How much the ledger keeps, and of whom: what is beyond the limit goes, in one order, and is counted.
+"""The limit of the ledger: events beyond it are removed, in one order, and counted.
 
-A user is the uid that the kernel reports, the device itself is one of its own. Each has an eighth of the ledger: one who has
-more pays for its new events itself, and for one who has less the one with the most pays. So nobody pushes out what another
-raised, as long as that one holds no more than its share. It goes in the very transaction that went beyond it, so that the limit costs no sync of its own and holds at every instant.
+Each user (a uid that the kernel reports, or the device itself) has a share of an eighth. For new events of a user above its
+share, old events of the same user are removed; otherwise those of the user with the most. So no user displaces the events of
+a user within its share. Events are removed in the transaction that exceeds the limit: that costs no further sync, and the
+limit holds at every instant.
 """
 
 from __future__ import annotations
@@ -12,38 +13,38 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from device_ui.mail.catalog import SERVER_CHANGED
 
-# What the limit takes first, the oldest of each; the fact that counts it. An alarm that was not mailed goes last. Changes of
-# the mail server are evidence against callers who may raise any number of other events: the newest stay.
+# The order of removal, the oldest of each first, with the name of their count. Unmailed alarms are last. The newest changes
+# of the mail server stay: they are evidence against a client that raises many other events.
 REMOVED = (
     ("removed_info", f"NOT waiting AND type = 'info' AND (code <> '{SERVER_CHANGED.code}' OR number <= :changes)"),
     ("removed_fault", "NOT waiting AND type <> 'info'"),
     ("removed_waiting", "waiting AND type = 'info'"),
     ("removed_waiting", "waiting AND type <> 'info'"),
 )
-# How many of the events that were removed unmailed no mail has told of yet.
+# The name of the count of events removed unmailed that no mail has reported yet.
 UNTOLD = "removed_untold"
 ROWS_MAXIMUM, BYTES_MAXIMUM = 100_000, 32 * 1024 * 1024
-# One part of the rows that is kept for changes of the mail server, and at most one change for so many bytes.
+# The part of the rows for changes of the mail server, and at most one change for so many bytes.
 CHANGES_PART, CHANGE_BYTES = 100, 64 * 1024
-# One part in so many goes at once when the limit is reached: not a deletion for every event.
+# The part that is removed at once when the limit is reached, so that not every event costs a deletion.
 REMOVED_PART = 100
-# The share of one user is one part in so many.
+# A user's share is one part in so many.
 SHARES = 8
-# What an event takes besides its texts, about.
+# About the bytes of an event besides its texts.
 ROW_BYTES = 100
-# Of each user: its events, and about the bytes that they take.
+# Of each user: its events, and about their bytes.
 Held = Mapping[int, tuple[int, int]]
 SIZE = f"{ROW_BYTES} + length(CAST(source AS BLOB)) + length(CAST(text AS BLOB))"
 
 
 def held(connection: sqlite3.Connection) -> Held:
-    """Return what the ledger holds of each user."""
+    """Return the events and bytes of each user."""
     query = f"SELECT uid, count(*), sum({SIZE}) FROM event GROUP BY uid"
     return {user: (rows, size) for user, rows, size in connection.execute(query)}
 
 
 def more(before: Held, events: Iterable[tuple[int, str, str]]) -> Held:
-    """Return what is held with these events, each a user and two texts."""
+    """Return `before` with these events added, each a user and two texts."""
     after = dict(before)
     for user, *texts in events:
         rows, size = after.get(user, (0, 0))
@@ -54,7 +55,7 @@ def more(before: Held, events: Iterable[tuple[int, str, str]]) -> Held:
 def keep(
     cursor: sqlite3.Cursor, now: Held, fresh: Sequence[int], newest: int, rows_maximum: int, bytes_maximum: int
 ) -> tuple[Held, int]:
-    """Remove what is beyond the limit of rows and bytes. Return what is held then, and how many events these were.
+    """Remove the events beyond the limit of rows and bytes. Return what is held then, and the number removed.
 
     `now` counts the `fresh` events of this transaction, given by their users; `newest` is the highest number before them.
     """
@@ -68,7 +69,7 @@ def keep(
     is_by_bytes = by_bytes > by_rows
     changes = _oldest_kept(cursor, max(1, min(rows_maximum // CHANGES_PART, bytes_maximum // CHANGE_BYTES))) - 1
     after = dict(now)
-    for user in _payers(now, set(fresh), which=int(is_by_bytes)):
+    for user in _losers(now, set(fresh), which=int(is_by_bytes)):
         # By bytes, one long event is worth many short ones.
         worth, of = _worth(now, user) if is_by_bytes else (1, 1)
         most = -(-left * of // worth)
@@ -80,10 +81,10 @@ def keep(
     return {user: each for user, each in after.items() if each[0]}, rows - sum(each for each, _ in after.values())
 
 
-def _payers(now: Held, fresh: set[int], which: int) -> list[int]:
-    """Return who loses events, in this order: those of the `fresh` users who have more than a share, then who has the most.
+def _losers(now: Held, fresh: set[int], which: int) -> list[int]:
+    """Return the users who lose events, in order: `fresh` users above their share, then the users with the most.
 
-    Where the fresh events are all of the former, nobody else loses any, even if the ledger is beyond its limit for a moment.
+    If all fresh events are of the former, no other user loses any, even if the ledger exceeds its limit for a moment.
     """
     total = sum(each[which] for each in now.values())
     by_most = sorted(now, key=lambda user: -now[user][which])
@@ -92,13 +93,13 @@ def _payers(now: Held, fresh: set[int], which: int) -> list[int]:
 
 
 def _worth(now: Held, user: int) -> tuple[int, int]:
-    """Return the bytes of an average event of this user as a part of those of any average event: a numerator and a denominator."""
+    """Return the average event of this user divided by the average event, in bytes: a numerator and a denominator."""
     rows, size = (sum(each[which] for each in now.values()) for which in (0, 1))
     return max(1, now[user][1]) * rows, max(1, size) * now[user][0]
 
 
 def count(cursor: sqlite3.Cursor, fact: str, more: int) -> None:
-    """Add to a number among the facts, which never falls below 0."""
+    """Add to a fact that is a number, never below 0."""
     query = (
         "INSERT INTO fact VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = max(0, CAST(value AS INTEGER) + ?2)"
     )
@@ -106,7 +107,7 @@ def count(cursor: sqlite3.Cursor, fact: str, more: int) -> None:
 
 
 def _beyond(cursor: sqlite3.Cursor, rows: int, bytes_maximum: int) -> int:
-    """About how many rows the pages beyond the limit hold."""
+    """Return about how many rows the pages beyond the limit hold."""
     pages, free, size = (
         cursor.execute(f"PRAGMA {each}").fetchone()[0] for each in ("page_count", "freelist_count", "page_size")
     )
@@ -122,7 +123,7 @@ def _oldest_kept(cursor: sqlite3.Cursor, count: int) -> int:
 
 
 def _remove_oldest(cursor: sqlite3.Cursor, values: Mapping[str, int], most: int) -> tuple[int, int]:
-    """Remove so many events of a `user` in the order of `REMOVED`. Return how many there were, and about their bytes."""
+    """Remove so many events of a `user` in the order of `REMOVED`. Return the number removed, and about their bytes."""
     gone = freed = 0
     for fact, which in REMOVED:
         rows, size = _remove(cursor, fact, which, {**values, "most": most - gone})
@@ -135,12 +136,12 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
     if values["most"] <= 0:
         return 0, 0
     rows: Sequence[tuple[int, int, int]] = cursor.execute(
-        # What is being accepted stays, so that the highest number is never given twice.
+        # The events of this transaction stay, so that the highest number is never used twice.
         f"SELECT number, mail, {SIZE} FROM event WHERE {which} AND number <= :newest AND uid = :user "
         "ORDER BY number LIMIT :most",
         values,
     ).fetchall()
-    unmailed = sum(not _reached_somebody(cursor, mail or number) for number, mail, _ in rows)
+    unmailed = sum(not _is_delivered(cursor, mail or number) for number, mail, _ in rows)
     cursor.executemany("DELETE FROM event WHERE number = ?", [(number,) for number, _, _ in rows])
     cursor.executemany(
         "DELETE FROM delivery WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE number = ?1) AND NOT EXISTS "
@@ -154,6 +155,6 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
     return len(rows), sum(size for _, _, size in rows)
 
 
-def _reached_somebody(cursor: sqlite3.Cursor, mail: int) -> bool:
+def _is_delivered(cursor: sqlite3.Cursor, mail: int) -> bool:
     query = "SELECT 1 FROM delivery WHERE number = ? AND verdict = 'delivered' LIMIT 1"
     return cursor.execute(query, (mail,)).fetchone() is not None

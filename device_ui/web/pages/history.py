@@ -6,6 +6,7 @@ import itertools
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -36,10 +37,6 @@ COLUMNS = {
     "source": "Source",
     "state": "What became of it",
 }
-# As `telling.moment` spells a time.
-MOMENT = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2}) ([+-][0-9]{2}:[0-9]{2}) \([^()]{1,12}\)"
-)
 # A message of the system, which has its subject for a name, and the name of one without (`mail.catalog.MESSAGE`).
 MESSAGE_CODE, MESSAGE_NAME = "901", "Message from the system"
 NOT_SHOWN = "The history cannot be shown. {reason}"
@@ -147,8 +144,9 @@ def _shown(query: Query, end: Mapping[str, Any], words: Translator) -> dict[str,
         "typed": query.filters,
         "types": TYPES,
         "columns": COLUMNS,
-        "ends": csv_export.ends,
-        "moment": moment,
+        "deliveries": csv_export.deliveries,
+        "result": partial(_result, words),
+        "moment": partial(moment, words),
         "own": lambda text: words(text) if isinstance(text, Message) else text,
         "named": partial(_named, words),
         "first": (query.page - 1) * PAGE_EVENTS + 1,
@@ -167,9 +165,19 @@ def _named(words: Translator, event: Mapping[str, Any]) -> str:
     return str(event["name"]) if is_said else words(event["name"])
 
 
-def moment(told: str) -> str:
-    """A text as HTML, with each time in it as the browser reads one (HTML, 2.3.5.7), so that it can add its own zone's."""
-    return MOMENT.sub(r'<time datetime="\1T\2\3">\g<0></time>', html_escape(told))
+def moment(words: Translator, event: Mapping[str, Any]) -> str:
+    """Return the time of an event or a delivery as HTML, with its date for the browser (HTML, 2.3.5.7) if there is one."""
+    text: str = html_escape(words(event["time"]))
+    try:
+        when = datetime.fromtimestamp(int(event["seconds"]), UTC)
+    except (TypeError, ValueError, OverflowError, OSError):  # no date yet, or a damaged one
+        return text
+    return f'<time datetime="{when:%Y-%m-%dT%H:%M:%SZ}">{text}</time>'
+
+
+def _result(words: Translator, delivery: Mapping[str, Any]) -> str:
+    """Return one recipient's result as HTML."""
+    return ", ".join(filter(None, (html_escape(csv_export.result(delivery, words)), moment(words, delivery))))
 
 
 def _status(error: HookError) -> int:

@@ -62,7 +62,7 @@ def show(site: AppContext, session: Session) -> str:
     notice = session.take_notice()
     if notice:
         return page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
-    return site.render_once("smtp", (stored, problem), lambda: _told(site, stored, problem=problem))
+    return page(site, session, stored, _values(stored.settings), problem=problem)
 
 
 def update(site: AppContext, session: Session) -> str | HTTPResponse:

@@ -68,7 +68,7 @@ def test_a_clock_that_runs_backwards_locks_nobody_out(desk):
     "fact", ["", "{", "[]", "1", '{"full": 1}', '{"full": {"tests 33": "x"}}', '{"full": {"x": 1}}']
 )
 def test_a_damaged_count_is_none(desk, fact):
-    desk.outbox.keep_fact(FACT, fact)
+    desk.outbox.set_metadata(FACT, fact)
     desk.restart()
     assert desk.taken() == [0, 0, 0, 30]
 
@@ -77,4 +77,4 @@ def test_what_is_whole_again_is_not_kept(desk):
     desk.taken()
     desk.booted += 3600
     desk.taken(ROOT, tries=1)
-    assert "tests 33" not in desk.outbox.facts()[FACT]
+    assert "tests 33" not in desk.outbox.metadata()[FACT]

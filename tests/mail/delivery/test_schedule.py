@@ -32,9 +32,9 @@ class WeakOutbox(Outbox):
 
     full = False
 
-    def decide(self, numbers: Sequence[int]) -> int:
+    def assign_to_mail(self, numbers: Sequence[int]) -> int:
         self._refuse()
-        return super().decide(numbers)
+        return super().assign_to_mail(numbers)
 
     def date(self, dated: dict[int, tuple[float, str]]) -> None:
         self._refuse()

@@ -273,13 +273,13 @@ def test_it_is_announced_once_and_the_old_password_is_forgotten_a_day_after(desk
         desk.work()
         desk.restart()
     assert (len(desk.sessions), desk.outbox.last) == (1, 1)
-    assert '"old"' in desk.outbox.facts()[CHANGES]
+    assert '"old"' in desk.outbox.metadata()[CHANGES]
     desk.proved(NEW, by_alarm=True)
-    assert '"old"' in desk.outbox.facts()[CHANGES]
+    assert '"old"' in desk.outbox.metadata()[CHANGES]
     desk.restart()
     desk.now += KEPT_SECONDS
     desk.announcer.look(NEW, "")
-    assert '"old"' not in "".join(desk.outbox.facts().values())
+    assert '"old"' not in "".join(desk.outbox.metadata().values())
 
 
 def test_an_alarm_that_got_through_first_keeps_the_old_password_until_its_readers_are_warned(desk):
@@ -293,7 +293,7 @@ def test_an_alarm_that_got_through_first_keeps_the_old_password_until_its_reader
     desk.stops = None
     desk.work()
     assert desk.told == [ONE, TWO, ACCOUNT]
-    assert '"old"' not in "".join(desk.outbox.facts().values())
+    assert '"old"' not in "".join(desk.outbox.metadata().values())
 
 
 def test_a_test_mail_does_not_make_the_old_password_forgotten(desk):
@@ -302,7 +302,7 @@ def test_a_test_mail_does_not_make_the_old_password_forgotten(desk):
     desk.proved(NEW, by_alarm=False)
     desk.now += KEPT_SECONDS
     desk.announcer.look(NEW, "")
-    assert '"old"' in desk.outbox.facts()[CHANGES]
+    assert '"old"' in desk.outbox.metadata()[CHANGES]
 
 
 def test_what_is_forgotten_is_not_in_the_file_any_more(desk):
@@ -352,7 +352,7 @@ def test_a_refused_login_is_tried_twice_more_an_hour_apart_and_then_forgotten(de
     assert desk.work() == 2 * REFUSED_SECONDS
     assert len(desk.sessions) == REFUSALS_MAXIMUM == 3
     assert desk.became == dict.fromkeys((ONE, TWO, ACCOUNT), "dropped")
-    assert '"old"' not in "".join(desk.outbox.facts().values())
+    assert '"old"' not in "".join(desk.outbox.metadata().values())
 
 
 def test_an_account_that_was_locked_for_an_hour_is_told_after_it(desk):
@@ -420,7 +420,7 @@ def test_a_server_that_is_gone_is_tried_some_hours_and_retries_write_nothing(des
     assert len(desk.sessions) == TRIES_MAXIMUM
     assert 3 * 3600 < desk.now - 1000 < 4 * 3600
     assert desk.became == dict.fromkeys((ONE, TWO, ACCOUNT), "dropped")
-    assert '"old"' not in "".join(desk.outbox.facts().values())
+    assert '"old"' not in "".join(desk.outbox.metadata().values())
 
 
 def files(desk: Desk) -> dict[str, bytes]:
@@ -455,7 +455,7 @@ def test_a_fault_of_ours_does_not_keep_the_password_for_ever(desk):
     desk.change()
     desk.work()
     assert len(desk.sessions) == TRIES_MAXIMUM
-    assert '"old"' not in "".join(desk.outbox.facts().values())
+    assert '"old"' not in "".join(desk.outbox.metadata().values())
     assert {each.reply for each in desk.outbox.deliveries(1)} == {FAULT}
 
 
@@ -614,7 +614,7 @@ def test_there_is_an_end_to_what_waits_and_history_says_who_is_not_warned(desk):
         desk.announcer.look(settings, "")
         settle()
         desk.proved(settings, by_alarm=True)
-    assert len(json.loads(desk.outbox.facts()[CHANGES])) == CHANGES_MAXIMUM
+    assert len(json.loads(desk.outbox.metadata()[CHANGES])) == CHANGES_MAXIMUM
     assert TOO_MANY in {each.reply for each in desk.outbox.deliveries(desk.outbox.last)}
     desk.sessions.clear()
     desk.stops = None
@@ -639,7 +639,7 @@ def test_after_a_rotation_the_password_as_it_is_sealed_now_is_kept(desk):
 )
 @pytest.mark.parametrize("name", [PROVED, CHANGES])
 def test_a_damaged_fact_is_as_good_as_none(desk, name, fact):
-    desk.outbox.keep_fact(name, fact)
+    desk.outbox.set_metadata(name, fact)
     desk.restart()
     desk.announcer.look(NEW, "")
     assert (desk.announcer.is_idle(), desk.outbox.last) == (True, 0)
@@ -709,7 +709,7 @@ def test_a_login_that_is_refused_meanwhile_counts(desk):
     desk.announcer.look(EVIL_SERVER, "192.0.2.66")
     desk.hold.set()
     settle()
-    (left,) = json.loads(desk.outbox.facts()[CHANGES])
+    (left,) = json.loads(desk.outbox.metadata()[CHANGES])
     assert left["refusals"] == 1
     assert desk.announcer.round() == REFUSED_SECONDS
 
@@ -734,7 +734,7 @@ def test_a_login_that_was_refused_before_it_worked_delays_no_warning_of_after(de
     desk.announcer.look(EVIL_SERVER, "192.0.2.66")
     desk.hold.set()
     settle()
-    (left,) = json.loads(desk.outbox.facts()[CHANGES])
+    (left,) = json.loads(desk.outbox.metadata()[CHANGES])
     assert left["refusals"] == 0
     desk.stops = None
     assert desk.work() == 0
@@ -789,7 +789,7 @@ def test_a_reader_has_one_name_in_the_history_though_the_other_servers_are_gone_
     desk.refusing, desk.answers = {EVIL_SERVER.host}, {TWO: LATER}
     desk.announcer.look(changed(EVIL_SERVER, port=26), "")
     settle()
-    while len(json.loads(desk.outbox.facts()[CHANGES])) == 2:
+    while len(json.loads(desk.outbox.metadata()[CHANGES])) == 2:
         desk.now += desk.announcer.round() or 0
         settle()
     assert [each.recipient for each in desk.announcer.waiting(2)] == [f"{TWO} (mail.example.com:587)"]
@@ -897,10 +897,10 @@ def test_a_clock_that_is_set_takes_no_server_away(desk, before):
     desk.work()
     desk.wall = WALL
     desk.proved(NEW, by_alarm=True)
-    assert '"old"' in desk.outbox.facts()[CHANGES]
+    assert '"old"' in desk.outbox.metadata()[CHANGES]
     desk.now += KEPT_SECONDS
     desk.announcer.look(NEW, "")
-    assert '"old"' not in "".join(desk.outbox.facts().values())
+    assert '"old"' not in "".join(desk.outbox.metadata().values())
 
 
 def test_a_reader_who_was_taken_off_the_list_is_not_warned_for_ever(desk):
@@ -939,7 +939,7 @@ def test_a_change_that_the_ledger_cannot_take_is_no_change_that_is_known(desk):
 def test_an_announcement_of_an_earlier_version_that_still_waits_is_sent_anew(desk):
     """It did not say what it named, so what alarms go through now is reported."""
     left = {"settings": OLD.__dict__, "recipients": [ONE], "number": 7, "refusals": 1, "earlier": []}
-    desk.outbox.keep_fact(CHANGES, json.dumps([left]))
+    desk.outbox.set_metadata(CHANGES, json.dumps([left]))
     desk.restart()
     desk.now += REFUSED_SECONDS
     desk.announcer.look(EVIL_SERVER, "")
@@ -949,8 +949,8 @@ def test_an_announcement_of_an_earlier_version_that_still_waits_is_sent_anew(des
 
 def test_an_announcement_of_an_earlier_version_is_sent_though_mail_goes_to_the_new_server_already(desk):
     left = {"settings": OLD.__dict__, "recipients": [ONE], "number": 7, "refusals": 0, "earlier": []}
-    desk.outbox.keep_fact(CHANGES, json.dumps([left]))
-    desk.outbox.keep_fact(PROVED, json.dumps({**left, "settings": NEW.__dict__, "number": 0}))
+    desk.outbox.set_metadata(CHANGES, json.dumps([left]))
+    desk.outbox.set_metadata(PROVED, json.dumps({**left, "settings": NEW.__dict__, "number": 0}))
     desk.restart()
     desk.announcer.look(NEW, "")
     desk.work()
@@ -961,7 +961,7 @@ def test_an_announcement_of_an_earlier_version_is_sent_though_mail_goes_to_the_n
 def test_a_server_that_an_earlier_version_kept_twice_warns_once(desk):
     left = {"settings": OLD.__dict__, "recipients": [ONE], "number": 7, "refusals": 0, "earlier": []}
     other = {**left, "settings": NEW.__dict__, "recipients": [], "number": 8}
-    desk.outbox.keep_fact(CHANGES, json.dumps([left, other, {**left, "recipients": [TWO], "number": 9}]))
+    desk.outbox.set_metadata(CHANGES, json.dumps([left, other, {**left, "recipients": [TWO], "number": 9}]))
     desk.restart()
     desk.announcer.look(EVIL_SERVER, "")
     desk.work()
@@ -971,7 +971,7 @@ def test_a_server_that_an_earlier_version_kept_twice_warns_once(desk):
 
 def test_what_an_earlier_version_knows_of_the_server_is_taken_over(desk):
     proved = {"settings": OLD.__dict__, "recipients": [ONE], "number": 0, "refusals": 0, "earlier": [TWO]}
-    desk.outbox.keep_fact(PROVED, json.dumps(proved))
+    desk.outbox.set_metadata(PROVED, json.dumps(proved))
     desk.restart()
     desk.announcer.look(EVIL_SERVER, "")
     desk.work()

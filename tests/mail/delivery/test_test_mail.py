@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from device_ui.errors import to_json
+from device_ui.errors import RequestError, to_json
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery import test_mail
 from device_ui.mail.delivery.quota import LOGIN_SECONDS, LOGINS, Quota
-from device_ui.mail.delivery.test_mail import RequestError
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.client import ClientOptions, SmtpClient
 from device_ui.mail.smtp.connection import Timeouts

@@ -143,10 +143,10 @@ class FullOutbox(Outbox):
             self._refuse()
         return super().accept(events, *more, **facts)
 
-    def keep_fact(self, name: str, value: str | None) -> None:
-        if self.facts().get(name) != value:
+    def set_metadata(self, name: str, value: str | None) -> None:
+        if self.metadata().get(name) != value:
             self._refuse()
-        super().keep_fact(name, value)
+        super().set_metadata(name, value)
 
     def _refuse(self) -> None:
         if self.full:
@@ -164,7 +164,7 @@ class Desk:
         self.outbox = FullOutbox(folder / "ledger.sqlite3")
         self.fits: Callable[[SmtpSettings], bool] = lambda settings: True
         self.show: Callable[[Mapping[str, object]], None] = lambda state: None
-        self.kinds, self.news = catalog.built_in(), 0
+        self.kinds = catalog.built_in()
         self.postman = self.hire()
 
     def hire(self) -> DeliveryWorker:
@@ -182,11 +182,7 @@ class Desk:
             listed=lambda: self.listed,
             fits=lambda settings: self.fits(settings),
             show=lambda state: self.show(state),
-            news=self.hear,
         )
-
-    def hear(self) -> None:
-        self.news += 1
 
     def restart(self) -> None:
         """The process ends and starts again."""
@@ -279,16 +275,6 @@ def test_settings_are_read_when_mail_is_sent(set_up):
     settings, password = set_up.server.connects[0]
     assert (settings.host, password) == ("new.example.com", "opened two")
     assert b'From: "New name" <alarm@mail.example.com>' in set_up.server.mails[0]
-
-
-def test_a_problem_is_news_within_the_round(set_up):
-    """A round lasts as long as the mail server makes it, and a page must not tell of what was before."""
-    set_up.server.stops = UNREACHABLE
-    set_up.raise_events()
-    before = set_up.news
-    set_up.postman.round()
-    assert set_up.problem[0] == "server"
-    assert set_up.news > before
 
 
 def test_new_settings_are_seen_even_if_nobody_tells(set_up):
@@ -562,7 +548,7 @@ def test_a_test_proves_the_settings_that_it_was_made_with_and_no_others(exhauste
 
 @pytest.mark.parametrize("fact", ["", "{", "[]", "7", '"x"', "{}", '{"reply": "535"}', "\ufffd"])
 def test_a_damaged_note_of_a_refusal_does_not_stop_mail(set_up, fact):
-    set_up.outbox.keep_fact("login_refused", fact)
+    set_up.outbox.set_metadata("login_refused", fact)
     set_up.raise_events()
     set_up.work()
     assert set_up.waiting == []
@@ -1580,7 +1566,7 @@ def test_the_note_of_a_refusal_holds_no_secret(real):
         real.raise_events()
         real.work()
     with closing(real.outbox):
-        note = real.outbox.facts()["login_refused"]
+        note = real.outbox.metadata()["login_refused"]
     assert "opened one" not in note
     assert json.loads(note)["reply"] == "535 […] is wrong"
 
@@ -1642,6 +1628,6 @@ def test_what_was_given_up_is_told_after_a_restart(set_up):
 
 @pytest.mark.parametrize("fact", ["", "nonsense", "7", "[]", '["dropped"]'])
 def test_what_is_damaged_of_a_loss_is_told_of_nobody(set_up, fact):
-    set_up.outbox.keep_fact("last_loss", fact)
+    set_up.outbox.set_metadata("last_loss", fact)
     set_up.restart()
     assert set_up.problem == ("", "", "")

@@ -63,7 +63,7 @@ def unwarned(number):
 
 def lines(outbox, waits=nobody, **request):
     query = history.read_query({name.rstrip("_"): value for name, value in request.items()})
-    return [line for line in history.answer(query, outbox, KINDS, waits, unwarned, "") if line]
+    return [line for line in history.answer(query, outbox, KINDS, waits, unwarned) if line]
 
 
 def events(outbox, **request):
@@ -105,6 +105,7 @@ def test_an_event_is_told_whole(outbox):
                     "step": "recipient",
                     "reply": "550 no such user",
                     "time": "2026-11-22 12:00:01 +00:00 (UTC)",
+                    "seconds": NOON + 1,
                 }
             ],
         }
@@ -132,7 +133,8 @@ def test_a_ledger_that_was_set_aside_is_told_at_the_end(tmp_path):
 
 def test_the_catalogs_problem_is_at_the_end(outbox):
     query = history.read_query({})
-    told = list(history.answer(query, outbox, KINDS, nobody, unwarned, "events.toml: line 3"))
+    kinds = catalog.built_in("events.toml: line 3")
+    told = list(history.answer(query, outbox, kinds, nobody, unwarned))
     assert told[-1]["end"]["catalog_problem"] == "events.toml: line 3"
 
 
@@ -183,7 +185,7 @@ def test_one_word_for_what_became_of_it(waiting, verdicts, told):
 
 def test_each_event_of_a_digest_has_the_digests_deliveries(outbox):
     outbox.accept([event(waiting=True) for _ in range(3)])
-    outbox.decide([1, 3])
+    outbox.assign_to_mail([1, 3])
     outbox.record(1, [Delivery(ONE, "delivered", "content", "250 ok", NOON)], done=True)
     found = [(each["number"], each["mail"], each["state"]) for each in events(outbox, descending=False)]
     assert found == [(1, 1, "delivered"), (2, 0, "waiting"), (3, 1, "delivered")]
@@ -204,12 +206,13 @@ def test_what_waits_tells_what_is_final_and_the_last_answer(outbox):
         (ONE, "delivered", "content", "250 ok"),
         (TWO, "waiting", "recipient", "450 busy for fault 1"),
     ]
-    assert (told["state"], told["deliveries"][1]["time"]) == ("waiting", "")
+    waiting = told["deliveries"][1]
+    assert (told["state"], waiting["time"], waiting["seconds"]) == ("waiting", "", None)
 
 
 def test_the_last_answer_of_a_digest_is_asked_by_its_name(outbox):
     outbox.accept([event(waiting=True), event(waiting=True)])
-    outbox.decide([1, 2])
+    outbox.assign_to_mail([1, 2])
     asked = []
     lines(outbox, lambda mail, kind: (asked.append(mail) or [], "", ""))
     assert asked == [1, 1]
@@ -217,7 +220,7 @@ def test_the_last_answer_of_a_digest_is_asked_by_its_name(outbox):
 
 def test_an_event_that_the_limit_takes_while_it_is_read_is_left_out(outbox):
     outbox.accept([event() for _ in range(120)])
-    answer = history.answer(history.read_query({"limit": 0}), outbox, KINDS, nobody, unwarned, "")
+    answer = history.answer(history.read_query({"limit": 0}), outbox, KINDS, nobody, unwarned)
     first = next(line for line in answer if line)
     outbox._write(lambda cursor: cursor.execute("DELETE FROM event WHERE number < 60"))
     assert [first["event"]["number"], *(line["event"]["number"] for line in answer if "event" in line)] == [
@@ -437,7 +440,7 @@ def test_a_page_of_a_hundred_thousand_is_read_in_small_pieces(many, sort, asked)
 
 
 def test_all_of_a_hundred_thousand_come_a_few_rows_at_a_time(many):
-    answer = history.answer(history.read_query({"limit": 0, "sort": "code"}), many, KINDS, nobody, unwarned, "")
+    answer = history.answer(history.read_query({"limit": 0, "sort": "code"}), many, KINDS, nobody, unwarned)
     for _ in range(MANY // 2000 + 200):
         many.largest = 0
         assert next(answer) or many.largest <= 2000

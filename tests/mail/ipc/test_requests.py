@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device_ui.errors import NotStored
+from device_ui.errors import NotStored, RequestError
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.clock import Clock
@@ -19,7 +19,8 @@ from device_ui.mail.delivery import test_mail
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.events import Event
 from device_ui.mail.ipc import protocol
-from device_ui.mail.ipc.requests import EVENT_ONLY, EVERYTHING, Peer, RequestError, RequestHandler
+from device_ui.mail.ipc.peer_credentials import EVENT_ONLY, EVERYTHING, Peer
+from device_ui.mail.ipc.requests import RequestHandler
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.store import Store
@@ -59,7 +60,7 @@ def unreachable(*_: object) -> None:
 class Room:
     """The words of one device, its ledger and its postman."""
 
-    def __init__(self, folder, kinds=KINDS, problem="") -> None:
+    def __init__(self, folder, kinds=KINDS) -> None:
         self.outbox, self.bell, self.woken = Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event()
         clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         names = {"name": "Storage", "model": "", "serial": ""}
@@ -75,7 +76,7 @@ class Room:
             wake=self.woken.set,
             proved=unreachable,
         )
-        self.requests = RequestHandler(self.outbox, kinds, self.bell, made, clock, problem, wake=self.woken.set)
+        self.requests = RequestHandler(self.outbox, kinds, self.bell, made, clock, self.woken.set)
 
     def ask(self, may=EVERYTHING, **request):
         """The answer, a long one as a list."""
@@ -160,8 +161,8 @@ def test_a_kind_is_told_whole(room):
 
 
 def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
-    kinds = Catalog({"700": Kind("700", "info", "Ours", "d")})
-    room = Room(tmp_path, kinds, "events.toml: it is broken (at line 3, column 7)")
+    problem = "events.toml: it is broken (at line 3, column 7)"
+    room = Room(tmp_path, Catalog({"700": Kind("700", "info", "Ours", "d")}, problem))
     *found, end = room.ask(do="catalog")
     room.outbox.close()
     assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902"]
@@ -169,7 +170,7 @@ def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
 
 
 def test_the_state_tells_the_catalogs_problem(tmp_path):
-    room = Room(tmp_path, problem="events.toml: broken")
+    room = Room(tmp_path, catalog.built_in("events.toml: broken"))
     assert room.ask(do="state") == {"state": {"problem": "", "waiting": 3, "catalog": "events.toml: broken"}}
     room.outbox.close()
 
@@ -217,7 +218,7 @@ def test_a_word_of_another_kind_is_refused_and_no_crash(room, name, value):
 
 
 def test_the_history_comes_with_the_catalogs_problem(tmp_path):
-    room = Room(tmp_path, problem="events.toml: broken")
+    room = Room(tmp_path, catalog.built_in("events.toml: broken"))
     room.outbox.accept([room.ask(do="event", code="303", text="full")])
     first, end = filter(None, room.ask(do="history", limit=1))
     room.outbox.close()

@@ -249,10 +249,10 @@ def test_a_whole_reserve_leaves_no_count_for_the_next_start(disk, opened):
     outbox = opened()
     filled = fill(disk)
     accept_all(outbox, dataclasses.replace(EVENT, user=33))
-    assert json.loads(outbox.facts()["reserve"]) == {"33": PARTS // 4}
+    assert json.loads(outbox.metadata()["reserve"]) == {"33": PARTS // 4}
     filled.unlink()
     outbox.tidy()
-    assert "reserve" not in outbox.facts()
+    assert "reserve" not in outbox.metadata()
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"root": 1}', '{"33": "x"}', '{"33": null}', "9" * 5000])
@@ -299,7 +299,7 @@ def test_a_fact_is_not_kept_from_the_reserve(disk, opened):
     fill(disk)
     with pytest.raises(NotStored):
         for number in range(1000):
-            outbox.keep_fact("anything", str(number) * 1000)
+            outbox.set_metadata("anything", str(number) * 1000)
     assert used(disk / "reserve") == SIZE
     assert outbox.accept([EVENT]) == [1]
 

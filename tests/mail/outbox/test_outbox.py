@@ -241,10 +241,10 @@ def test_what_was_lost_is_written_only_when_it_is_another(path, opened):
         changes.append(outbox.read("SELECT total_changes()", ())[0][0] - before)
     assert changes == [1, 1, 2, 1, 2, 1]
     outbox.record(7, [delivery(verdict="refused"), delivery("b@example.com")], done=False)
-    assert "last_loss" in outbox.facts()
+    assert "last_loss" in outbox.metadata()
     outbox.record(8, [delivery()], done=False, is_alarm=False)
     outbox.record(8, [], done=True)
-    assert "last_loss" in outbox.facts()
+    assert "last_loss" in outbox.metadata()
 
 
 # Giving up
@@ -257,7 +257,7 @@ def test_a_ledger_full_of_what_is_given_up_takes_a_row_a_recipient(path, opened,
     outbox = opened(path)
     outbox.accept([Event("303", ("fault", "info")[number % 2], 1.0, 1.0) for number in range(1000)], [alone] * 1000)
     size = outbox.read("PRAGMA page_count", ())[0][0]
-    assert outbox.give_up(900, {"fault": WHY, "info": WHY[:1]}) == 900
+    assert outbox.expire(900, {"fault": WHY, "info": WHY[:1]}) == 900
     assert outbox.read("SELECT number, count(*) FROM delivery GROUP BY 1", ()) == [(1, 20), (2, 1)]
     assert outbox.read("PRAGMA page_count", ())[0][0] <= size + 8  # 4 KiB each: the index of digests, and these rows
     assert [each.number for each in outbox.waiting(1000)] == [*range(901, 1001)]
@@ -270,10 +270,10 @@ def test_a_ledger_full_of_what_is_given_up_takes_a_row_a_recipient(path, opened,
 def test_what_is_given_up_stays_in_the_mail_that_somebody_has_a_verdict_on(path, opened):
     outbox = opened(path)
     outbox.accept([event() for _ in range(8)], [False, True])
-    assert outbox.decide([3, 4]) == 3
-    assert outbox.decide([5, 8]) == 5
+    assert outbox.assign_to_mail([3, 4]) == 3
+    assert outbox.assign_to_mail([5, 8]) == 5
     outbox.record(2, [delivery("0@example.com")], done=False)
-    assert outbox.give_up(7, {"fault": WHY[:2]}) == 6
+    assert outbox.expire(7, {"fault": WHY[:2]}) == 6
     assert [outbox.event(number).mail for number in range(1, 9)] == [1, 2, 3, 3, 5, 1, 1, 5]
     assert [each.number for each in outbox.waiting()] == [5, 8]
     assert [[each.verdict for each in outbox.deliveries(mail)] for mail in (1, 2, 3, 5)] == [
@@ -284,29 +284,29 @@ def test_what_is_given_up_stays_in_the_mail_that_somebody_has_a_verdict_on(path,
     ]
 
 
-# Facts, and reading
+# Metadata, and reading
 
 
 def test_a_fact_outlives_a_restart(path, opened):
     first = opened(path)
-    first.keep_fact("refused", "yes")
+    first.set_metadata("refused", "yes")
     first.close()
-    assert opened(path).facts()["refused"] == "yes"
+    assert opened(path).metadata()["refused"] == "yes"
 
 
 def test_a_fact_is_replaced_and_forgotten(outbox):
-    outbox.keep_fact("refused", "yes")
-    outbox.keep_fact("refused", "no")
-    assert outbox.facts()["refused"] == "no"
-    outbox.keep_fact("refused", None)
-    assert "refused" not in outbox.facts()
+    outbox.set_metadata("refused", "yes")
+    outbox.set_metadata("refused", "no")
+    assert outbox.metadata()["refused"] == "no"
+    outbox.set_metadata("refused", None)
+    assert "refused" not in outbox.metadata()
 
 
 def test_a_fact_that_stands_writes_nothing(outbox, path):
-    outbox.keep_fact("refused", "yes")
+    outbox.set_metadata("refused", "yes")
     before = on_disk(path)
-    outbox.keep_fact("refused", "yes")
-    outbox.keep_fact("never said", None)
+    outbox.set_metadata("refused", "yes")
+    outbox.set_metadata("never said", None)
     assert on_disk(path) == before
 
 
@@ -318,7 +318,7 @@ def test_reading_writes_nothing(outbox, path):
         outbox.waiting_count()
         outbox.newest_waiting()
         outbox.deliveries(1)
-        outbox.facts()
+        outbox.metadata()
     assert on_disk(path) == before
 
 
@@ -686,7 +686,7 @@ def test_threads_that_accept_and_record_at_once_lose_nothing(outbox):
                 mine = outbox.accept([event(), event()])
                 numbers.extend(mine)
                 outbox.record(mine[0], [delivery()], done=True)
-                outbox.keep_fact("last", str(mine[0]))
+                outbox.set_metadata("last", str(mine[0]))
                 outbox.waiting()
         except BaseException as error:
             failures.append(error)

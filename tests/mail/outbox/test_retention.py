@@ -156,7 +156,7 @@ def test_what_became_of_an_event_goes_with_it(small):
 
 def test_what_became_of_a_digest_stays_while_it_tells_of_something_that_is_kept(small):
     small.accept([INFO] * 3)
-    small.decide([1, 2, 3])
+    small.assign_to_mail([1, 2, 3])
     small.record(1, [OK], done=True)
     small.accept([FAULT] * 7)
     for left in ([2, 3], [3]):
@@ -169,7 +169,7 @@ def test_what_became_of_a_digest_stays_while_it_tells_of_something_that_is_kept(
 
 def test_the_last_of_a_digest_to_go_need_not_be_its_last_number(small):
     small.accept([INFO, FAULT])
-    small.decide([1, 2])
+    small.assign_to_mail([1, 2])
     small.record(1, [OK], done=True)
     small.accept([*[FAULT] * 8, FAULT])
     assert kept(small)[0] == 2
@@ -228,7 +228,7 @@ def obey(model: Model, outbox: Outbox, what: str, value: object) -> None:
         outbox.accept(value)
     elif what == "decide":
         model.decide([value, value + 1, value + 2])
-        outbox.decide([value, value + 1, value + 2])
+        outbox.assign_to_mail([value, value + 1, value + 2])
     else:
         model.record(value)
         outbox.record(value, [OK], done=True)

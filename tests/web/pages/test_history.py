@@ -37,12 +37,13 @@ DELIVERY = {
     "step": "content",
     "reply": "250 ok",
     "time": "2026-11-23 14:03:24 +09:00 (KST)",
+    "seconds": 1795410204.5,
 }
 REFUSED = {**DELIVERY, "recipient": "b@example.com", "verdict": "refused", "step": "recipient", "reply": "550 no"}
 EVENT = {
     "number": 1742,
     "time": "2026-11-23 14:03:22 +09:00 (KST)",
-    "seconds": 1795400602.0,
+    "seconds": 1795410202.25,
     "type": "fault",
     "code": "303",
     "name": "Audit log space: minor threshold exceeded",
@@ -198,7 +199,7 @@ def test_an_event_is_a_row_with_what_became_of_it(pages):
     ]
 
 
-WAITING = {"recipient": "", "verdict": "waiting", "step": "login", "reply": "535 no", "time": ""}
+WAITING = {"recipient": "", "verdict": "waiting", "step": "login", "reply": "535 no", "time": "", "seconds": None}
 
 
 @pytest.mark.parametrize(
@@ -299,6 +300,32 @@ def test_an_empty_history_is_told(pages, hook, query, told):
     answer = pages.get("/history", query)
     assert told in said(answer)
     assert document.read(answer.text).all("table") == []
+
+
+def times(answer):
+    return [(each.attributes["datetime"], each.text) for each in document.read(answer.text).all("time")]
+
+
+def test_each_time_has_its_date_for_the_browser(pages):
+    assert times(pages.get("/history")) == [
+        ("2026-11-23T05:03:22Z", "2026-11-23 14:03:22 +09:00 (KST)"),
+        ("2026-11-23T05:03:24Z", "2026-11-23 14:03:24 +09:00 (KST)"),
+        ("2026-11-23T05:03:24Z", "2026-11-23 14:03:24 +09:00 (KST)"),
+    ]
+
+
+@pytest.mark.parametrize("seconds", [None, 1e18, -1e18, float("inf"), float("nan"), "x", [], {}])
+def test_a_time_without_a_date_is_text(pages, hook, seconds):
+    time = "not known (the device's clock was not set)"
+    hook.answers["history"] = [event(time=time, seconds=seconds, deliveries=[]), end()]
+    answer = pages.get("/history")
+    assert (table(answer)[1][1], times(answer)) == (time, [])
+
+
+def test_a_time_in_an_answer_of_the_mail_server_is_text(pages, hook):
+    reply = "450 try again after 2026-11-23 14:03:22 +09:00 (KST)"
+    hook.answers["history"] = [event(deliveries=[{**DELIVERY, "reply": reply}]), end()]
+    assert len(times(pages.get("/history"))) == 2
 
 
 def test_the_table_can_be_scrolled_with_the_keyboard(pages):

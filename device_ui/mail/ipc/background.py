@@ -1,6 +1,6 @@
-"""A thread that does for the hook's loop what the loop must not: it reads what other users can write, and composes sample mails.
+"""A thread that reads files of other users and composes sample mails for the hook's loop.
 
-The loop takes alarms. It opens no file of another user, whatever that file is and however long its reading takes.
+The loop accepts alarms, so it never opens a file that a different user can write: reading that may take any time.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from device_ui.mail.delivery.test_mail import RequestError
+from device_ui.errors import RequestError
 
 log = logging.getLogger(__name__)
 
-# Requests of one user that wait for the thread. A caller that asks and leaves must not fill the memory, nor the places of others.
+# Requests of one user that wait for the thread: a client that requests and leaves must not fill the memory.
 WAITING_MAXIMUM = 4
 
 Result = TypeVar("Result")
 
 
 class Job(Generic[Result]):
-    """A piece of work for a user, and what it returned or raised."""
+    """A piece of work for a user, and its result or error."""
 
     def __init__(self, work: Callable[[], Result], user: int) -> None:
         self._work, self.user = work, user
@@ -40,25 +40,25 @@ class Job(Generic[Result]):
         self.is_done = True
 
     def result(self) -> Result | None:
-        """Return what the work returned, None while it is not done. Raises what it raised."""
+        """Return the result of the work, None while it is not done. Raises the error of the work."""
         if self._error is not None:
             raise self._error
         return self._result
 
 
 class Background:
-    """One thread, started with the first job; jobs are done in their order. `wake` is called after each."""
+    """One thread, started with the first job, that does the jobs in order. `wake` is called after each."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._jobs: queue.SimpleQueue[Job[Any]] = queue.SimpleQueue()
-        # Of each user; the loop adds, the thread takes away.
+        # The waiting jobs of each user; the loop adds, the thread removes.
         self._waiting: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def begin(self, work: Callable[[], Result], user: int) -> Iterator[Result | None]:
-        """Begin `work`; yields None until it is done, then what it returned. Raises `RequestError`, and what the work raises."""
+        """Start `work`; yield None until it is done, then its result. Raises `RequestError`, and the errors of the work."""
         if self._waiting[user] >= WAITING_MAXIMUM:
             raise RequestError("busy", "this user asks for too much already")
         self._start()
@@ -75,7 +75,7 @@ class Background:
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no thread (TasksMax)
-            log.error("a request is refused: %s", error)
+            log.error("request refused: %s", error)
             raise RequestError("exhausted", "the system has no room for this now; try again later") from error
         self._thread = thread
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from device_ui.mail.catalog import Kind
 from device_ui.mail.events import Event
-from device_ui.mail.message.format import event_name, event_text, format_numbers, format_span, format_time
+from device_ui.mail.format import event_name, event_text, format_numbers, format_span, format_time
 
 MESSAGE = Kind("901", "fault", "Message from the system", "")
 ALARM = Kind("303", "fault", "Audit log space: minor threshold exceeded", "")

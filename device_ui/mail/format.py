@@ -1,4 +1,4 @@
-"""Format events for a person, in mails and on pages alike: their names, texts, numbers and times. Pure."""
+"""Format events for a person, in mails and in the history: their names, texts, numbers and times. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import datetime
 from device_ui.errors import Message, Text, from_stored
 from device_ui.i18n.translator import PLAIN, Translator
 from device_ui.mail.catalog import MESSAGE, SERVER_CHANGED, Kind
-from device_ui.mail.clock import BEFORE, PENDING
-from device_ui.mail.events import Event
+from device_ui.mail.events import BEFORE, PENDING, Event
 
 # Ranges of numbers that are listed; the rest is counted.
 RANGES_MAXIMUM = 500
@@ -48,7 +47,7 @@ def format_numbers(ranges: Sequence[tuple[int, int]], words: Translator = PLAIN)
 
 
 def format_time(seconds: float, clock: str = "") -> Text:
-    """Format a time with its zone: ``2026-11-23 14:03:22 +09:00 (KST)``; `clock` is that of the event (see `mail.clock`)."""
+    """Format a time with its zone: ``2026-11-23 14:03:22 +09:00 (KST)``; `clock` is that of the event (see `events`)."""
     if clock.startswith(PENDING) and not seconds:
         return NOT_KNOWN
     try:
