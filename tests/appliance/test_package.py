@@ -19,8 +19,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 import device_ui
 from device_ui.cli.check import MINIMUM_VERSIONS
 from tests.appliance.test_two_devices import SECRET
+from tests.docs.documents import example
 from tests.helpers.product import ROOT, Product, free_port
-from tests.test_readme import block
 
 APPLIANCE = ROOT / "device_ui" / "appliance"
 RECIPE = APPLIANCE / "yocto" / f"device-ui_{device_ui.__version__}.bb"
@@ -161,7 +161,7 @@ def used(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 packages["bundled"],
                 ROOT / "tests" / "helpers" / "installed.py",
                 str(free_port()),
-                block("python"),
+                example("README.md", "python"),
             )
         )
     )
@@ -352,7 +352,7 @@ def test_the_sbom_lists_the_product_and_each_package_that_is_inside(packages: di
 def test_every_python_that_is_named_is_one_that_was_seen_to_pass() -> None:
     """`make versions` runs the unit tests with each; the README tells with which they passed, and this run is one of them."""
     named = re.findall(r"Language :: Python :: ([0-9.]+)", (ROOT / "setup.cfg").read_text())
-    (seen,) = re.findall(r"they pass with Python ([0-9., and]+)", (ROOT / "README.md").read_text())
+    (seen,) = re.findall(r"pass with Python ([0-9., and]+)\. Libraries", (ROOT / "README.md").read_text())
     assert re.findall(r"([0-9]+\.[0-9]+)\.[0-9]+", seen) == named
     assert f"python_requires = >={named[0]}\n" in (ROOT / "setup.cfg").read_text()
     assert told(sys.version_info[:2]) in named

@@ -1,0 +1,10 @@
+"""``python -m tests.docs``: write the tables of the documents anew; with ``pictures``, take the README's pictures."""
+
+import sys
+
+from tests.docs import pictures, tables
+
+if "pictures" in sys.argv[1:]:
+    pictures.take()
+else:
+    tables.write()
