@@ -197,12 +197,12 @@ def test_what_was_recorded_stays_until_the_package_is_purged(used: dict[str, obj
 
 
 def test_a_purge_names_the_configuration_that_keeps_the_proxy_from_starting(used: dict[str, object]) -> None:
-    told = "device-ui: /etc/nginx/conf.d/nas.conf names a certificate that is gone: remove it, or the proxy does not start\n"
+    told = "device-ui: /etc/nginx/conf.d/nas.conf names a certificate that was removed: remove this file, or the proxy does not start\n"
     assert told in str(used["purge"])
 
 
 def test_a_purge_goes_on_where_something_is_mounted_and_says_so(used: dict[str, object]) -> None:
-    assert "device-ui: something is mounted in /var/lib/device-ui: remove what is left of it\n" in str(used["purge"])
+    assert "device-ui: something is mounted in /var/lib/device-ui: remove the rest by hand\n" in str(used["purge"])
     assert used["mounted"] == []
 
 
