@@ -102,7 +102,7 @@ def test_run_prints_what_the_readme_shows(tmp_path: Path):
         f'#!/bin/sh\nexec {sys.executable} -c "import sys; from device_ui.cli.entry import main; sys.argv[0] = \'.venv/bin/device-ui\'; sys.exit(main())" "$@"\n'
     )
     command.chmod(0o755)
-    shown = tables.between("README.md", "run").split("\n", 2)[2].removesuffix("```\n")
+    shown = tables.between("README.md", "run").split("\n", 2)[2].removesuffix("```\n").strip("\n")
     pattern = re.escape(shown)
     for text, any_other in [
         ("V6W2-4FVF-RT6Q-T49V-CKPX", "[A-Z2-9]{4}(-[A-Z2-9]{4}){4}"),
@@ -120,8 +120,8 @@ def test_run_prints_what_the_readme_shows(tmp_path: Path):
             words, cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, stdout=file, stderr=subprocess.DEVNULL
         )
     try:
-        wait_for(lambda: "Ctrl-C ends both" in out.read_text() or process.poll() is not None, what="make run")
-        assert re.fullmatch(pattern, out.read_text()), out.read_text()
+        wait_for(lambda: "Ctrl-C ends both." in out.read_text() or process.poll() is not None, 100.0, "make run")
+        assert re.fullmatch(pattern, out.read_text().strip("\n")), out.read_text()
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
