@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -71,7 +72,7 @@ def run_output() -> list[str]:
         "server": SimpleNamespace(port=2525),
         "mailbox": SimpleNamespace(account="operator@mail.demo.example", password="eF52&BIEnVUpDx5*"),
         "command": ".venv/bin/device-ui",
-        "data": "demo-data",
+        "data": "/home/you/device_ui/demo-data",
     }
     return ["```console", "$ make run", *cli_commands.DEMO.format(**values).rstrip("\n").split("\n"), "```"]
 
@@ -88,6 +89,23 @@ def components() -> list[str]:
     return rows
 
 
+LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error, with trace"}
+
+
+def log_lines() -> list[str]:
+    """Return the table of everything that the product logs. Raises ValueError for a line that is not a constant."""
+    rows = set()
+    for path in (ROOT / "device_ui").rglob("*.py"):
+        component = ".".join(path.relative_to(ROOT).parent.parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and re.fullmatch(
+                r"log\.(info|warning|error|exception)", ast.unparse(node.func)
+            ):
+                line = ast.literal_eval(node.args[0])
+                rows.add(f"| `{component}` | {LEVELS[ast.unparse(node.func)[4:]]} | `{escaped(line)}` |")
+    return ["| component | level | line |", "| --- | --- | --- |", *sorted(rows)]
+
+
 def escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -96,6 +114,7 @@ def escaped(text: str) -> str:
 TABLES: dict[tuple[str, str], Callable[[], list[str]]] = {
     ("README.md", "run"): run_output,
     ("docs/operator.md", "fields"): fields,
+    ("docs/operator.md", "log"): log_lines,
     ("docs/configuration.md", "settings"): settings,
     ("docs/configuration.md", "commands"): commands,
     ("docs/architecture.md", "components"): components,

@@ -95,7 +95,7 @@ def test_every_command_of_make_in_a_document_exists(path):
 
 
 def test_run_prints_what_the_readme_shows(tmp_path: Path):
-    """The link's code and port, the demo server's port and its password differ from run to run."""
+    """The folder, the link's code and port, the demo server's port and its password differ from run to run."""
     command = tmp_path / ".venv" / "bin" / "device-ui"
     command.parent.mkdir(parents=True)
     command.write_text(
@@ -109,6 +109,7 @@ def test_run_prints_what_the_readme_shows(tmp_path: Path):
         ("8080", "[0-9]+"),
         ("2525", "[0-9]+"),
         ("eF52&BIEnVUpDx5*", r"\S+"),
+        ("/home/you/device_ui", re.escape(str(tmp_path))),
     ]:
         assert re.escape(text) in pattern
         pattern = pattern.replace(re.escape(text), any_other)

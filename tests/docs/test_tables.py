@@ -21,6 +21,10 @@ def test_the_field_table_is_the_table_of_fields():
     check("docs/operator.md", "fields")
 
 
+def test_the_table_of_log_lines_is_all_that_is_logged():
+    check("docs/operator.md", "log")
+
+
 def test_the_settings_table_is_the_table_of_settings():
     check("docs/configuration.md", "settings")
 
@@ -41,7 +45,12 @@ def test_each_component_is_described():
 
 
 def test_every_table_is_checked():
-    names = {("README.md", "run"), ("docs/operator.md", "fields"), ("docs/architecture.md", "components")}
+    names = {
+        ("README.md", "run"),
+        ("docs/operator.md", "fields"),
+        ("docs/operator.md", "log"),
+        ("docs/architecture.md", "components"),
+    }
     names |= {("docs/configuration.md", "settings"), ("docs/configuration.md", "commands")}
     assert set(tables.TABLES) == names
 
