@@ -27,6 +27,7 @@ from device_ui.web.http import parser as http_parser
 from device_ui.web.http.connection import Limits
 from device_ui.web.pages import language, login
 from tests.docs import tables
+from tests.docs.citations import CITED
 from tests.docs.documents import PATHS
 from tests.helpers import document
 from tests.helpers.product import ADMIN_PASSWORD, ROOT, Product, settings_form
@@ -94,7 +95,7 @@ def names_in(path: str) -> frozenset[str]:
 def named() -> list[tuple[str, str]]:
     """Return every test that the documents cite."""
     documents = "".join(path.read_text() for path in PATHS)
-    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", documents)
+    return CITED.findall(documents)
 
 
 # The checklists
