@@ -1,24 +1,24 @@
-# Every command does its own set-up: a virtual environment in .venv, and, as root, what it needs from Debian.
+# Every command does its own set-up: a virtual environment in .venv, and as root the Debian packages it needs.
 PYTHON ?= python3
 PREFIX ?= /usr
 DESTDIR ?=
 INTERPRETER ?= /usr/bin/env python3
 LISTEN ?= 127.0.0.1:8080
-# A Python that was asked for replaces the one that made .venv; the default one does not.
+# A Python given on the command line replaces the one of .venv; the default one does not.
 ENVIRONMENT := ASKED=$(if $(filter file,$(origin PYTHON)),no,yes) sh .ci/environment .venv "$(PYTHON)"
 LINT := --line-length 120
 RULES := --select A,ARG,B,C4,DTZ,E,F,I,N,PIE,PLC,PLE,PLW,RET,RUF,S,SIM,UP,W --ignore E501,N818,PLC0415,RUF001,RUF002,RUF003,S105,S603
-# The ledger's queries are put together of its own constants; what a person types is always a value (tests/mail/ipc/test_history.py).
+# The database's queries are built from its own constants; input is always a parameter (tests/mail/ipc/test_history.py).
 RULES += --per-file-ignores 'device_ui/mail/*/*.py:S608'
 VERSIONS := $(shell sed -n 's/.*Language :: Python :: \([0-9.]*\)/\1/p' setup.cfg)
 SCANNERS := sslyze bandit
-# The bounds of make audit: inputs of hypothesis and seconds of atheris for each reader, cases for each form, seconds of wapiti.
+# Limits of make audit: inputs of hypothesis and seconds of atheris for each reader, cases for each form, seconds of wapiti.
 EXAMPLES ?= 400
 FUZZ_SECONDS ?= 20
 CASES ?= 100
 SCAN_SECONDS ?= 150
 
-help: ## say what each command does
+help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 .venv/product .venv/tests:
@@ -27,7 +27,7 @@ help: ## say what each command does
 run: .venv/product ## start the product with its demo mail server, ready for a browser
 	@.venv/bin/device-ui run --demo --data demo-data --listen "$(LISTEN)"
 
-test: ## run everything: unit tests, real mail servers, a real browser; print the coverage
+test: ## run all tests, with real mail servers and a real browser; print the coverage
 	@sh .ci/needs tests
 	@$(ENVIRONMENT) tests
 	@rm -f .coverage .coverage.*
@@ -36,24 +36,24 @@ test: ## run everything: unit tests, real mail servers, a real browser; print th
 		.venv/bin/python -m coverage combine --quiet; exit $$result
 	@.venv/bin/python -m coverage report $(if $(TESTS),--fail-under 0)
 
-boot: ## boot the Debian package in a virtual machine and use it; cut its power; takes twenty minutes
+boot: ## boot the Debian package in a virtual machine, use it, cut its power; takes 20 minutes
 	@sh .ci/needs boot
 	@$(ENVIRONMENT) tests
 	@.venv/bin/python -m pytest --numprocesses 2 $(or $(TESTS),tests/boot)
 
-versions: ## run the unit tests with every Python that setup.cfg names
+versions: ## run the unit tests with each Python that setup.cfg names
 	@for version in $(VERSIONS); do sh .ci/environment .venv/versions/$$version python$$version tests || exit 1; done
 	@for version in $(VERSIONS); do echo "Python $$version"; \
 		".venv/versions/$$version/bin/python" -m pytest $(addprefix --ignore=tests/,browser servers power bench test_make.py) $(TESTS) || exit 1; done
 
-power: ## cut the power everywhere: start on every disk that a cut could leave; takes an hour
+power: ## cut the power at every point and start on every disk that it can leave; takes an hour
 	@sh .ci/needs tests
 	@$(ENVIRONMENT) tests
 	@.venv/bin/python -m tests.power
 	@DEVICE_UI_POWER=all .venv/bin/python -m pytest --numprocesses 0 --capture no --timeout 0 tests/power
 
-# The scanners that are programs: by themselves, since sslyze needs an older cryptography than the product does, and wapiti
-# other versions of what both need.
+# The scanners have environments of their own: sslyze needs an older cryptography than the product, and wapiti different versions
+# of shared packages.
 .venv/audit: setup.cfg
 	@$(ENVIRONMENT) audit
 	@.venv/bin/python -m venv .venv/wapiti
@@ -62,12 +62,12 @@ power: ## cut the power everywhere: start on every disk that a cut could leave; 
 	@.venv/audit/bin/pip install --quiet --disable-pip-version-check $(SCANNERS)
 	@touch $@
 
-audit: .venv/audit ## let fuzzers and scanners at all of it, on loopback alone; takes ten minutes
+audit: .venv/audit ## run fuzzers and scanners on loopback alone; takes 10 minutes
 	@sh .ci/needs audit
 	@AUDIT_EXAMPLES=$(EXAMPLES) AUDIT_FUZZ_SECONDS=$(FUZZ_SECONDS) AUDIT_CASES=$(CASES) AUDIT_SCAN_SECONDS=$(SCAN_SECONDS) \
 		.venv/bin/python -m pytest --timeout 0 $(or $(TESTS),tests/audit)
 
-bench: ## measure every figure beside its floor, and what is written to flash; takes some minutes
+bench: ## measure each figure beside its floor, and the writes to flash; takes some minutes
 	@sh .ci/needs tests
 	@$(ENVIRONMENT) tests
 	@.venv/bin/python -m tests.bench
@@ -78,11 +78,11 @@ check: .venv/tests ## check format, lint and types
 	@.venv/bin/python -m ruff check $(LINT) --select B,E,F,I,UP,W --ignore E501 tests
 	@.venv/bin/python -m mypy
 
-format: .venv/tests ## put the source into its format
+format: .venv/tests ## format the source
 	@.venv/bin/python -m ruff format $(LINT) device_ui tests
 	@.venv/bin/python -m ruff check $(LINT) --select I --fix device_ui tests
 
-install: ## install under DESTDIR and PREFIX, without dependencies and without pip, as a packager expects
+install: ## install under DESTDIR and PREFIX, without dependencies and pip, for packagers
 	@install -d -m 755 "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/device-ui"
 	@tar -c --exclude=__pycache__ --exclude=appliance --mode=u+rwX,go=rX device_ui static views | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/lib/device-ui"
 	@$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s "$(DESTDIR)" -p / "$(DESTDIR)$(PREFIX)/lib/device-ui"
@@ -97,11 +97,11 @@ install: ## install under DESTDIR and PREFIX, without dependencies and without p
 	@install -m 644 device_ui/appliance/tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/device-ui.conf"
 	@install -m 644 device_ui/appliance/nginx.conf device_ui/appliance/stunnel.conf "$(DESTDIR)$(PREFIX)/share/device-ui"
 
-deb: .venv/product ## build Debian packages in dist: with the three dependencies inside, and one that names them
+deb: .venv/product ## build two Debian packages in dist: with the three dependencies, and without
 	@sh .ci/deb dist bundled
 	@sh .ci/deb dist plain
 
-clean: ## remove what the other commands made, but not the demo's data
+clean: ## remove the files of the other commands, except the demo's data
 	@rm -rf .venv build dist device_ui.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: .venv/product .venv/tests help run test boot versions power audit bench check format install deb clean

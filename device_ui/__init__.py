@@ -1,18 +1,22 @@
-"""The page on which an operator sets up e-mail, and the hook that mails every event.
+"""The page on which an operator sets up e-mail, and the process that mails the appliance's events.
 
-Flow 1, Update: ``web.pages.smtp.update`` asks ``web.guard`` who is calling, ``settings.smtp.parse`` what
-was typed, ``settings.seal`` to close the password, ``settings.store`` to put it on flash, and
-``mail.client`` to tell the mail hook. Only then does the browser read ``Saved.``
+Two processes share one folder of flash. The web process faces the network; it can write the mail password and cannot read
+it. The mail hook can read it; it faces only the firmware and the mail server. ``tests/test_imports.py`` holds which component
+may import which, and docs/architecture.md shows it.
 
-Flow 2, an alarm: the firmware writes one line to ``mail.hook``; ``mail.outbox`` commits it and the answer
-``accepted N`` goes back; ``mail.postman`` wakes and decides that it is time, ``mail.dispatcher`` lets
-``mail.message`` compose and ``mail.courier`` make one attempt, whose verdict ``mail.outbox`` keeps, and ``mail.state``
-is told how the mail path is now.
+Flow 1, an Update: ``web.pages.smtp`` gets the form after ``web.auth.guard`` has checked session, origin and host.
+``settings.fields.parse`` checks every field; with a broken rule the same page is sent with all sentences and status 422, and
+nothing is written. ``settings.seal`` seals a password that was typed. ``settings.store`` writes the file through
+``storage.files``, ``mail.client`` notifies the mail hook, and the answer is a redirect to the page that shows ``Saved.``
 
-Two processes share one folder of flash. The one that faces the network can write the password and cannot
-read it; the one that can read it faces nobody.
+Flow 2, an event: the firmware writes one line to the socket of ``mail.ipc``. ``mail.outbox`` commits it, together with the lines
+that arrived at the same time, and the answer ``accepted 1742`` is sent. ``mail.delivery.worker`` wakes up;
+``mail.delivery.batching`` decides which events go into the next mail; ``mail.message`` composes it; ``mail.smtp.client`` makes one
+attempt and returns one outcome, which ``mail.outbox`` commits and the History shows.
+
+To start reading: ``web.pages.smtp`` for a page, ``mail.delivery.worker`` for the mail, ``storage.files`` for what is durable.
 """
 
 __version__ = "0.1.0"
-# A clock that says an earlier day is wrong: nothing can happen before the program that records it was there.
+# A clock before this day is wrong: no event is older than the program that records it.
 RELEASED = "2026-11-01"

@@ -22,7 +22,7 @@ NOT_NEEDED = 1
 
 
 def run(device: Device, options: argparse.Namespace) -> int:
-    """Both processes on a desk; prints the address and the set-up link."""
+    """Run both processes until Ctrl-C; print the address and the set-up link."""
     from device_ui.cli import demo_server
     from device_ui.cli.run import Supervisor
 
@@ -64,17 +64,17 @@ Ctrl-C ends both.
 
 
 def web(_device: Device, options: argparse.Namespace) -> int:
-    """The pages alone, as systemd starts them."""
+    """Serve the pages, as systemd starts them."""
     return launch.web(options.data, options.listen)
 
 
 def mailhook(_device: Device, options: argparse.Namespace) -> int:
-    """The mail hook alone, as systemd starts it."""
+    """Accept and mail events, as systemd starts it."""
     return launch.mailhook(options.data, options.ca_file, allow_loopback=options.allow_loopback)
 
 
 def event(device: Device, options: argparse.Namespace) -> int:
-    """Raise an event; prints "accepted N" and exits 0 only when it is on flash."""
+    """Raise an event; print "accepted N" and exit with 0 once it is on flash."""
     from device_ui.mail import client
 
     number = client.raise_event(device.folders.socket, options.code, options.text, options.source, options.time)
@@ -83,7 +83,7 @@ def event(device: Device, options: argparse.Namespace) -> int:
 
 
 def test(device: Device, options: argparse.Namespace) -> int:
-    """Send a test mail with the stored settings, step by step; 0 when the server took it for every recipient."""
+    """Send a test mail with the stored settings and print each step; exit with 0 if the server accepted it for every recipient."""
     from device_ui.mail import client
 
     lines = client.test(device.folders.socket, None, [options.to] if options.to else [])
@@ -92,7 +92,7 @@ def test(device: Device, options: argparse.Namespace) -> int:
 
 
 def history(device: Device, options: argparse.Namespace) -> int:
-    """The ledger: every event and what became of its mail, newest first."""
+    """Print every event and the delivery of its mail, newest first."""
     from device_ui.mail import client
 
     names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
@@ -104,7 +104,7 @@ def history(device: Device, options: argparse.Namespace) -> int:
 
 
 def sendmail(device: Device, options: argparse.Namespace) -> int:
-    """What cron, mdadm, smartd and fail2ban expect of /usr/sbin/sendmail: the message becomes an event."""
+    """Raise an event from a message to root, as /usr/sbin/sendmail for cron, mdadm, smartd and fail2ban."""
     from device_ui.mail import sendmail as door
 
     with open(0, "rb", closefd=False) as stream:
@@ -112,7 +112,7 @@ def sendmail(device: Device, options: argparse.Namespace) -> int:
 
 
 def settings(device: Device, options: argparse.Namespace) -> int:
-    """The validated settings, for a mailer of the maker's own; the password only with --reveal."""
+    """Print the validated settings, for a mailer of the maker's own; the password only with --reveal."""
     from device_ui.settings import export, keys
     from device_ui.settings.store import Store
 
@@ -129,7 +129,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
 
 
 def set_password(device: Device, _options: argparse.Namespace) -> int:
-    """Choose the administrator's password: one line from standard input."""
+    """Set the administrator's password: one line from standard input."""
     from device_ui.web.auth.administrator import Administrator, password_problem
 
     password = sys.stdin.readline().rstrip("\n")
@@ -143,7 +143,7 @@ def set_password(device: Device, _options: argparse.Namespace) -> int:
 
 
 def setup_code(device: Device, _options: argparse.Namespace) -> int:
-    """Print the setup code of a device that is not set up yet; makes it on a new one."""
+    """Print the setup code of a device that is not set up yet; make it on a new device."""
     from device_ui.web.server import prepare
 
     found = prepare(device, quiet=True)
@@ -157,7 +157,7 @@ def setup_code(device: Device, _options: argparse.Namespace) -> int:
 
 
 def rotate_key(device: Device, _options: argparse.Namespace) -> int:
-    """Change the key that mail passwords are sealed to; the stored password stays readable at every instant."""
+    """Change the key that mail passwords are sealed to; the stored password stays usable throughout."""
     from device_ui.mail import client
     from device_ui.settings import rotation
     from device_ui.settings.store import Store
@@ -176,7 +176,7 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
 
 
 def factory_reset(device: Device, options: argparse.Namespace) -> int:
-    """Destroy the key, then everything else that was set and recorded; asks for --yes. Under systemd stops and starts the units."""
+    """Erase the key, then all settings and records; needs --yes. Under systemd, stop and start the units."""
     from device_ui.cli import factory_reset as cli_factory_reset
     from device_ui.mail import client
 
@@ -226,7 +226,7 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
 
 
 def check(device: Device, _options: argparse.Namespace) -> int:
-    """Say what is wrong with this installation, line by line; 0 when nothing is."""
+    """Report the problems of this installation, one a line; exit with 0 if there are none."""
     from device_ui.cli.check import OK, findings
 
     wrong = 0

@@ -23,8 +23,7 @@ from device_ui.web.branding import load
 from tests.helpers import document
 from tests.helpers.product import PASSWORD, ROOT, SECONDS, Product, free_port, settings_form, wait_for
 
-GUIDE = (ROOT / "device_ui" / "appliance" / "MAKER.md").read_text()
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "appliance.md").read_text().partition("## The maker's guide\n")[2]
 FIRMWARE = ROOT / "device_ui" / "firmware"
 # A path of a device, which the tests put under a folder of theirs.
 DEVICE_PATH = re.compile(r"(?<![\w.])/(?:etc|run|sys|usr|var)/[\w./-]+")
@@ -52,7 +51,7 @@ class Example:
 def examples(guide: str) -> list[Example]:
     """Every one, in its order."""
     found, heading = [], ""
-    for match in re.finditer(r"^## ([^\n]*)$|^```(\w*)\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL):
+    for match in re.finditer(r"^### ([^\n]*)$|^```(\w*)\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL):
         heading = match[1] or heading
         if match[1] is None:
             found.append(Example(heading, match[2], match[3]))
@@ -312,22 +311,3 @@ def test_each_part_of_device_toml_is_right_by_itself(product, example):
 def test_check_finds_nothing_wrong_with_all_of_them_together(maker):
     done = maker.command("check")
     assert [line for line in done.stdout.splitlines() if line.startswith(("WARN", "FAIL"))] == []
-
-
-def test_every_setting_stands_in_one_table_alone():
-    documents = README + GUIDE + (ROOT / "SECURITY.md").read_text()
-    assert [
-        each for each, _, _ in SETTINGS if len(re.findall(rf"^\| `{re.escape(each)}` ", documents, re.M)) != 1
-    ] == []
-
-
-def headings(text: str) -> set[str]:
-    """The places of a document that a link can lead to."""
-    return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in re.findall("^#+ (.*)$", text, re.M)}
-
-
-def test_every_place_that_the_guide_and_the_readme_link_in_each_other_is_there():
-    there = re.findall(r"\]\(\.\./\.\./README\.md#([^)]+)\)", GUIDE)
-    back = re.findall(r"\]\(device_ui/appliance/MAKER\.md#([^)]+)\)", README)
-    assert set(there) <= headings(README) and set(back) <= headings(GUIDE)
-    assert len(there) == GUIDE.count("](") > 3 and back

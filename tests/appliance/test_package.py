@@ -19,8 +19,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 import device_ui
 from device_ui.cli.check import MINIMUM_VERSIONS
 from tests.appliance.test_two_devices import SECRET
+from tests.docs.documents import example
 from tests.helpers.product import ROOT, Product, free_port
-from tests.test_readme import block
 
 APPLIANCE = ROOT / "device_ui" / "appliance"
 RECIPE = APPLIANCE / "yocto" / f"device-ui_{device_ui.__version__}.bb"
@@ -161,7 +161,7 @@ def used(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 packages["bundled"],
                 ROOT / "tests" / "helpers" / "installed.py",
                 str(free_port()),
-                block("python"),
+                example("README.md", "python"),
             )
         )
     )
@@ -197,12 +197,12 @@ def test_what_was_recorded_stays_until_the_package_is_purged(used: dict[str, obj
 
 
 def test_a_purge_names_the_configuration_that_keeps_the_proxy_from_starting(used: dict[str, object]) -> None:
-    told = "device-ui: /etc/nginx/conf.d/nas.conf names a certificate that is gone: remove it, or the proxy does not start\n"
+    told = "device-ui: /etc/nginx/conf.d/nas.conf names a certificate that was removed: remove this file, or the proxy does not start\n"
     assert told in str(used["purge"])
 
 
 def test_a_purge_goes_on_where_something_is_mounted_and_says_so(used: dict[str, object]) -> None:
-    assert "device-ui: something is mounted in /var/lib/device-ui: remove what is left of it\n" in str(used["purge"])
+    assert "device-ui: something is mounted in /var/lib/device-ui: remove the rest by hand\n" in str(used["purge"])
     assert used["mounted"] == []
 
 
@@ -352,7 +352,7 @@ def test_the_sbom_lists_the_product_and_each_package_that_is_inside(packages: di
 def test_every_python_that_is_named_is_one_that_was_seen_to_pass() -> None:
     """`make versions` runs the unit tests with each; the README tells with which they passed, and this run is one of them."""
     named = re.findall(r"Language :: Python :: ([0-9.]+)", (ROOT / "setup.cfg").read_text())
-    (seen,) = re.findall(r"they pass with Python ([0-9., and]+)", (ROOT / "README.md").read_text())
+    (seen,) = re.findall(r"pass with Python ([0-9., and]+)\. Libraries", (ROOT / "README.md").read_text())
     assert re.findall(r"([0-9]+\.[0-9]+)\.[0-9]+", seen) == named
     assert f"python_requires = >={named[0]}\n" in (ROOT / "setup.cfg").read_text()
     assert told(sys.version_info[:2]) in named

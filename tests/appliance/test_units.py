@@ -85,8 +85,8 @@ def test_a_service_with_one_seal_less_is_found(tmp_path):
     assert exposure(tmp_path / name) > EXPOSURES[name]
 
 
-def test_the_readme_names_the_exposure_of_each_service():
-    named = re.findall(r"`(device-ui-[a-z-]+)` ([0-9]\.[0-9])\b", (ROOT / "README.md").read_text())
+def test_the_documents_name_the_exposure_of_each_service():
+    named = re.findall(r"`(device-ui-[a-z-]+)` ([0-9]\.[0-9])\b", (ROOT / "docs" / "appliance.md").read_text())
     assert {f"{name}.service": float(figure) for name, figure in named} == EXPOSURES
 
 

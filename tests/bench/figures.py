@@ -1,4 +1,4 @@
-"""Every figure of the product beside its floor in the same run, as a table for the README."""
+"""Every figure of the product beside its floor in the same run, as a table for docs/benchmarks.md."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Tree:
         return name
 
     def configure(self, files: Mapping[str, bytes]) -> None:
-        """Write the maker's files, and put nginx in front of the pages, as the README has it."""
+        """Write the maker's files, and put nginx in front of the pages, as docs/appliance.md has it."""
         for name, content in files.items():
             (self.path / name.lstrip("/")).write_bytes(content)
         shutil.copy(self.path / "usr/share/device-ui/nginx.conf", self.path / "etc/nginx/conf.d/device-ui.conf")

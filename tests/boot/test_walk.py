@@ -1,4 +1,4 @@
-"""A maker installs the package by the README's lines, an operator uses the page, and the device lives on: one story.
+"""A maker installs the package by the lines of docs/appliance.md, an operator uses the page, and the device lives on: one story.
 
 The tests run in their order, on one machine: each begins where the one before has ended.
 """
@@ -109,7 +109,7 @@ def test_the_readme_s_lines_install_it(device: Machine, package: Path, site: Sit
 
 
 def by_hand() -> tuple[list[str], list[str]]:
-    """The README's commands before and after what is done in a browser."""
+    """The documented commands before and after what is done in a browser."""
     steps = deb_steps()
     browser = steps.index("")
     return steps[:browser], steps[browser + 1 :]

@@ -117,7 +117,7 @@ def main(package: str, port: str, example: str) -> None:
     found["abort"] = kept_after_all()
     os.makedirs("/etc/credstore.encrypted", exist_ok=True)
     with open(CREDENTIAL, "w") as file:
-        file.write("as MAKER.md has it made")
+        file.write("as docs/appliance.md has it made")
     told("dpkg", "--remove", "device-ui")
     found["kept"] = os.path.exists("/var/lib/device-ui/mail/ledger.sqlite3") and os.path.exists(CREDENTIAL)
     # What systemd and an operator leave.

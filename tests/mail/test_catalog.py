@@ -152,7 +152,7 @@ def test_a_maker_decides_the_type_of_what_the_firmware_raises_and_no_other(tmp_p
 
 
 def test_the_makers_manual_has_no_catalogue_that_mails_about_mail():
-    text = (ROOT / "device_ui/appliance/MAKER.md").read_text()
+    text = (ROOT / "docs/appliance.md").read_text()
     example = re.search(r"```toml\n# /etc/device-ui/events.toml\n(.*?)```", text, re.DOTALL)
     found = catalog.parse(Path("events.toml"), example[1])
     assert (found["153"].mail, found["306"].mail, found["703"].mail) == (False, False, True)

@@ -52,7 +52,7 @@ def device(fresh: Installed) -> Installed:  # noqa: F811
     return fresh.start_hook(**HOOK)
 
 
-# What root hands to msmtp and to a shell (MAKER.md, "A mailer of your own").
+# What root hands to msmtp and to a shell (docs/appliance.md, "A mailer of your own").
 
 
 @pytest.mark.parametrize("line", ['eval touch "{mark}"', 'passwordeval "touch {mark}"'])

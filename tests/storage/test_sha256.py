@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.events import CodeCount, Digest, Event
-from device_ui.mail.ipc.requests import cleaned
+from device_ui.mail.ipc.requests import clean
 from device_ui.mail.message.compose import Envelope, compose_digest, compose_test
 from device_ui.settings.fields import SmtpSettings
 
@@ -260,7 +260,7 @@ def test_no_text_adds_a_header_or_markup(hostile, code):
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_name_adds_a_header_or_markup(hostile):
-    name = cleaned(hostile.replace("\n", " "), 100)
+    name = clean(hostile.replace("\n", " "), 100)
     kinds = Catalog({"303": Kind("303", "fault", name, name)})
     raw = composed(digest_of(event(1), event(2)), kinds, sender=name, device={**DEVICE, "name": name})
     assert_sound(raw)
@@ -295,9 +295,7 @@ ANY = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
 
 
 @settings(deadline=None, max_examples=100)
-@given(
-    text=ANY.map(lambda text: cleaned(text, 4000)), source=ANY.map(lambda text: cleaned(text.replace("\n", " "), 100))
-)
+@given(text=ANY.map(lambda text: clean(text, 4000)), source=ANY.map(lambda text: clean(text.replace("\n", " "), 100)))
 def test_any_text_makes_a_sound_mail_and_arrives(text, source):
     raw = composed(digest_of(event(1, text=text, source=source), event(2)))
     assert_sound(raw)
@@ -335,7 +333,7 @@ def test_the_test_mail_leaves_out_what_the_device_does_not_know():
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_name_adds_to_the_test_mail(hostile):
-    name = cleaned(hostile.replace("\n", " "), 100)
+    name = clean(hostile.replace("\n", " "), 100)
     raw = compose_test(envelope({**DEVICE, "name": name, "model": name}, sender=name), "f00d")
     assert_sound(raw)
     assert "<script" not in html_of(raw)

@@ -1,6 +1,6 @@
-# For a layer of the maker's own. The source beside it: git archive --prefix=device-ui-0.1.0/ -o device-ui-0.1.0.tar.gz HEAD
-SUMMARY = "The e-mail page of an appliance, and the hook that mails its events"
-DESCRIPTION = "A web page on which an operator sets up e-mail, and a daemon that keeps and mails every event of the firmware."
+# For a layer of the maker. The source beside it: git archive --prefix=device-ui-0.1.0/ -o device-ui-0.1.0.tar.gz HEAD
+SUMMARY = "The e-mail page of a small appliance, and the process that mails its events"
+DESCRIPTION = "A web page on which an operator sets up e-mail, and a daemon that stores and mails every event of the firmware."
 SECTION = "net"
 LICENSE = "MIT"
 LIC_FILES_CHKSUM = "file://LICENSE;md5=eb45b2b3e8680f8574be808eb221c8b2"
@@ -11,7 +11,7 @@ inherit python3native systemd useradd
 
 FILES:${PN} += "${prefix}/lib ${systemd_system_unitdir}"
 
-# Older ones have known holes, or lack HPKE (device-ui check says so on the device); later ones were not tested.
+# Older ones have known vulnerabilities, or lack HPKE (device-ui check reports it on the device); later ones were not tested.
 RDEPENDS:${PN} = "\
     python3-bottle (>= 0.12.20) python3-bottle (< 0.14) \
     python3-cryptography (>= 47) python3-cryptography (< 51) \

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from device_ui.mail.catalog import Kind
 from device_ui.mail.events import Event
-from device_ui.mail.ipc.requests import cleaned
+from device_ui.mail.ipc.requests import clean
 from device_ui.mail.message.compose import Envelope, compose, message_id
 from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings
@@ -113,8 +113,8 @@ UNHURRIED = settings(deadline=None)
 
 ANY = st.characters(exclude_categories=("Cs",))
 NAMES = st.text(ANY, min_size=1, max_size=100).map(rules.sender_name).filter(lambda name: isinstance(name, str))
-TEXTS = st.text(ANY, max_size=300).map(lambda text: cleaned(text, 4000))
-SOURCES = st.text(ANY, max_size=120).map(lambda text: cleaned(text.replace("\n", " "), 100))
+TEXTS = st.text(ANY, max_size=300).map(lambda text: clean(text, 4000))
+SOURCES = st.text(ANY, max_size=120).map(lambda text: clean(text.replace("\n", " "), 100))
 PRINTABLE = st.text(ANY, min_size=1, max_size=100).filter(str.isprintable)
 NASTY = [
     "a\\",
@@ -325,7 +325,7 @@ def test_lines_of_a_text_stay_lines_in_both_parts():
 @example("a\u2028b\u0085c")
 def test_any_text_arrives_as_it_was_raised(text):
     assume(text.strip("\n"))
-    text = cleaned(text, 4000)
+    text = clean(text, 4000)
     plain, page = parts(mail_of(event_with(text=text)))
     assert text.replace("\n", "\n" + " " * 15) in plain
     assert text in html.unescape(page.replace("<br>\n", "\n"))
