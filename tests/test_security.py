@@ -18,7 +18,7 @@ from device_ui.cli import check
 from device_ui.cli import parser as cli_parser
 from device_ui.config import SETTINGS, Device
 from device_ui.mail.delivery import proof, quota, server_change, worker
-from device_ui.mail.ipc import requests
+from device_ui.mail.ipc.peer_credentials import EVERYTHING
 from device_ui.settings import recipients
 from device_ui.storage import files as storage_files
 from device_ui.web import app, branding, forms, picture, server
@@ -217,7 +217,7 @@ def test_the_open_routes_are_those_of_the_program():
 # Files of the data folder that one user writes and reads, and no other: the hook.
 OWN = {"mail/ledger.sqlite3", "mail/reserve"}
 CROSSINGS = {
-    "socket": set(requests.EVERYTHING),
+    "socket": set(EVERYTHING),
     "file": {cells[0].strip("`").removeprefix("DATA/").replace("*", "") for cells in rows(between("data"))} - OWN,
 }
 

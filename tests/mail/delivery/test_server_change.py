@@ -37,7 +37,7 @@ from device_ui.mail.delivery.server_change import (
     ServerChangeNotifier,
 )
 from device_ui.mail.events import Delivery, Event
-from device_ui.mail.message import format
+from device_ui.mail.format import event_source, event_text
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient
@@ -404,7 +404,7 @@ def test_changes_give_a_refused_login_no_further_try_and_none_sooner(desk):
         desk.now += REFUSED_SECONDS / 2
     desk.work()
     assert len(desk.sessions) == REFUSALS_MAXIMUM
-    assert str(format.text(desk.outbox.event(desk.outbox.last))).endswith(NOBODY)
+    assert str(event_text(desk.outbox.event(desk.outbox.last))).endswith(NOBODY)
 
 
 def test_a_server_that_is_gone_is_tried_some_hours_and_retries_write_nothing(desk):
@@ -685,7 +685,7 @@ def test_a_harmless_server_that_takes_no_mail_hides_no_other_one(desk, between):
     assert [now_of(message) for _, message in desk.mails] == ["mail.example.com", "evil.example.net"]
     assert desk.told == [ONE, TWO, ACCOUNT] * 2
     assert [
-        str(format.text(event)).rpartition("Now: ")[2].partition(",")[0]
+        str(event_text(event)).rpartition("Now: ")[2].partition(",")[0]
         for event in desk.outbox.select("code = '902'", ())
     ] == [
         "mail.example.com port 588",
@@ -1058,7 +1058,7 @@ class Changes(RuleBasedStateMachine):
     def check(self, left: SmtpSettings, readers: Sequence[str]) -> None:
         desk = self.desk
         (event,) = desk.outbox.select("code = '902' ORDER BY number DESC LIMIT 1", ())
-        assert f"Now: {self.settings.host} " in str(format.text(event))
+        assert f"Now: {self.settings.host} " in str(event_text(event))
         warned = {
             each
             for server, (recipients, mail) in zip(desk.through, desk.mails, strict=True)
@@ -1067,7 +1067,7 @@ class Changes(RuleBasedStateMachine):
         }
         rows = [*desk.outbox.deliveries(event.number), *desk.announcer.waiting(event.number)]
         excused = {each.recipient.partition(" ")[0] for each in rows if each.verdict != "delivered" and each.reply}
-        assert NOBODY in str(format.text(event)) or set(readers) <= warned | excused
+        assert NOBODY in str(event_text(event)) or set(readers) <= warned | excused
 
 
 def test_after_any_changes_the_readers_before_are_warned_or_history_says_why_not():
@@ -1106,7 +1106,7 @@ def test_an_alarm_that_got_through_proves_the_server_and_update_announces_the_ch
     office.save(host="new.example.com")
     office.postman.settings_changed(office.store.read()[1], "192.0.2.7")
     assert announced(office) == ["mail.example.com"]
-    assert [(each.code, str(format.source(each))) for each in office.outbox.select("number = 2", ())] == [
+    assert [(each.code, str(event_source(each))) for each in office.outbox.select("number = 2", ())] == [
         ("902", "SMTP tab, from 192.0.2.7")
     ]
 
