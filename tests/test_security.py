@@ -17,7 +17,7 @@ import pytest
 from device_ui.cli import check
 from device_ui.cli import parser as cli_parser
 from device_ui.config import SETTINGS, Device
-from device_ui.mail.delivery import proof, quota, server_change, worker
+from device_ui.mail.delivery import quota, server_change, worker
 from device_ui.mail.ipc.peer_credentials import EVERYTHING
 from device_ui.settings import recipients
 from device_ui.storage import files as storage_files
@@ -183,8 +183,8 @@ def limit_rows() -> list[str]:
         "test mails of one user (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {quota.TEST_SECONDS:g} s",
         "refused logins in tests of one user, and in mail after changes of the settings; one more after": f"{quota.LOGINS}, {quota.LOGINS}, {quota.LOGIN_SECONDS:g} s",
         "changes of the settings that are tried at once; one more after": f"{worker.RETRIES}, {worker.RETRY_SECONDS:g} s",
-        "attempts for a warning of a changed server, with a refused login; earlier servers that are kept; warnings an hour": f"{server_change.TRIES_MAXIMUM}, {server_change.REFUSALS_MAXIMUM}, {server_change.CHANGES_MAXIMUM}, {server_change.HOURLY_MAXIMUM}",
-        "seconds between warnings while mail goes to the new server; for which an earlier server is kept; for which a removed reader is warned": f"{server_change.USED_SECONDS:g}, {server_change.KEPT_SECONDS:g}, {proof.GONE_SECONDS:g}",
+        "attempts for a warning of a changed server, with a refused login; earlier servers that are kept; warnings an hour": f"{server_change.TRIES_MAXIMUM}, {server_change.REFUSALS_MAXIMUM}, {server_change.PREVIOUS_MAXIMUM}, {server_change.HOURLY_MAXIMUM}",
+        "seconds between warnings while mail goes to the new server; for which an earlier server is kept; for which a removed reader is warned": f"{server_change.USED_SECONDS:g}, {server_change.KEPT_SECONDS:g}, {server_change.GONE_SECONDS:g}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{storage_files.SIZE_MAXIMUM // kib} KiB",
         "the maker's logo": f"{branding.LOGO_MAXIMUM // kib} KiB, {picture.SIDE_MAXIMUM} pixels of a side",

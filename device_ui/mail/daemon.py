@@ -1,4 +1,4 @@
-"""The mail hook's process: its parts put together, and how it starts and ends."""
+"""The mail hook's process: builds its components, starts them and ends them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,11 @@ from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
 from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
+from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.quota import Quota
+from device_ui.mail.delivery.retry import random_fraction
+from device_ui.mail.delivery.schedule import Schedule
+from device_ui.mail.delivery.sender import Sender
 from device_ui.mail.delivery.state_command import StateCommand
 from device_ui.mail.delivery.test_mail import Tester
 from device_ui.mail.delivery.worker import DeliveryWorker
@@ -36,32 +41,107 @@ from device_ui.storage import files
 if TYPE_CHECKING:
     import ssl
 
+    from device_ui.config import Folders
     from device_ui.mail.smtp.client import ClientOptions, SmtpClient
     from device_ui.mail.smtp.connection import OnStep
 
 log = logging.getLogger(__name__)
 
-# Seconds without a call and without mail after which a hook that can be started again ends; longer than a storm's window,
-# which lives in memory.
+# Seconds without a call and without mail after which a hook that systemd can start again ends. Longer than the window of a
+# digest, which is in memory only.
 IDLE_SECONDS = 60.0
 
 
+class PasswordKeys:
+    """The keys that open the stored passwords."""
+
+    def __init__(self, folders: Folders) -> None:
+        """Load the key, make it when there is none, and finish an interrupted rotation.
+
+        A damaged credential opens no password: alarms are accepted all the same, and wait. Raises `NotStored`, `NotReadable`.
+        """
+        self._folders = folders
+        self._ids: frozenset[str] = frozenset()
+        try:
+            keys.load_pair(folders.private_key, folders.public_key, is_credential=folders.credential is not None)
+        except (NoKey, Damaged, NotReadable) as error:
+            if folders.credential is None:
+                raise
+            log.error("credential not loaded: %s; mail waits until it is repaired, or removed and saved again", error)
+            return
+        try:
+            rotation.finish(Store(folders.settings), folders.private_key, folders.public_key)
+        except (Damaged, NotReadable, NotStored) as error:
+            log.error("previous key kept: %s", error)
+        self._ids = keys.public_ids(folders.public_key)
+
+    def can_unseal(self, settings: SmtpSettings) -> bool:
+        """Return whether the password was sealed to a key of this device; True without a password."""
+        if settings.sealed is None:
+            return True
+        key_id = seal.sealed_for(settings.sealed)
+        if key_id not in self._ids:  # the key may have been rotated since
+            with contextlib.suppress(NoKey, Damaged, NotReadable):
+                self._ids = keys.public_ids(self._folders.public_key)
+        return key_id in self._ids
+
+    def unseal(self, settings: SmtpSettings) -> str:
+        """Return the password. Raises `CannotOpen`, `Damaged`, `NoKey`, `NotReadable`."""
+        return keys.load_password(self._folders.private_key, settings)
+
+
+class SmtpClients:
+    """Makes the SMTP clients of one device: one TLS context, one HELO name."""
+
+    def __init__(self, device: Device, *, allow_loopback: bool, ca_file: str = "") -> None:
+        self._device = device
+        self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
+        self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
+
+    def for_queue(self, settings: SmtpSettings, password: str) -> SmtpClient:
+        """Return a client for the mails of the queue."""
+        # Imported here: ssl and smtplib are loaded with the first mail, not before.
+        from device_ui.mail.smtp.client import SmtpClient
+
+        return SmtpClient(settings, password, self._options())
+
+    def for_test(self, settings: SmtpSettings, password: str, on_step: OnStep) -> SmtpClient:
+        """Return a client for a test mail, with shorter timeouts: a person waits."""
+        from device_ui.mail.smtp.client import SmtpClient
+        from device_ui.mail.smtp.test_run import TIMEOUTS
+
+        return SmtpClient(settings, password, self._options(), TIMEOUTS, on_step)
+
+    def _options(self) -> ClientOptions:
+        from device_ui.mail.smtp.client import ClientOptions
+
+        name = host_name()
+        helo_name = self._device["mail.helo_name"] or (name if "." in name else "")
+        return ClientOptions(self._tls_context, helo_name, self._allow_loopback)
+
+    @cached_property
+    def _tls_context(self) -> ssl.SSLContext:
+        from device_ui.mail.smtp.tls import trusted
+
+        return trusted(self._ca_files)
+
+
 class Daemon:
-    """The hook of one device: socket, ledger, postman. `run` returns after SIGTERM or SIGINT, when nothing is left to do,
-    or when no mail would be sent any more."""
+    """The hook of one device. `run` returns after SIGTERM or SIGINT, when idle, or when the worker failed."""
 
     def __init__(
         self, device: Device, *, allow_loopback: bool = False, ca_file: str = "", idle_seconds: float = IDLE_SECONDS
     ) -> None:
-        self._device, self._idle_least = device, idle_seconds
-        self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
-        self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
+        self._device, self._idle_minimum = device, idle_seconds
+        self._clients = SmtpClients(device, allow_loopback=allow_loopback, ca_file=ca_file)
+        # None: the process was not started by a socket, so it does not end when idle.
         self._idle_seconds: float | None = None
         # No core dump may hold the key or a password.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
             files.make_folder(*folder)
-        self._key_ids = self._load_key()
+        self._passwords = PasswordKeys(device.folders)
+        self._recipients = RecipientStore(device.folders.recipients)
         self._outbox = Outbox(
             device.folders.ledger,
             rows_maximum=device["ledger.rows"],
@@ -69,160 +149,86 @@ class Daemon:
             reserve=Reserve(device.folders.ledger.with_name("reserve"), device["ledger.reserve"]),
         )
         if self._outbox.set_aside:
-            log.error("the ledger was damaged; it is kept as %s", self._outbox.set_aside.name)
-        self._lamp = StateCommand(device["mail.state_command"])
-        self._hook = self._made()
-        self._is_broken = False
+            log.error("ledger damaged; it is kept as %s", self._outbox.set_aside.name)
+        self._state_command = StateCommand(device["mail.state_command"])
+        self._has_failed = False
+        self._build()
 
-    def _made(self) -> server.IpcServer:
+    def _build(self) -> None:
         device, store = self._device, Store(self._device.folders.settings)
         names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial", "language")}
         names["etc"] = str(device.folders.etc)
         kinds = self._catalog()
-        calendar = Clock(self._outbox.newest_date())
-        quota = Quota(self._outbox, calendar, device["web.tests"])
-        self._postman = DeliveryWorker(
-            self._outbox,
-            kinds,
-            store,
-            names,
-            self._client,
-            self._unseal,
-            calendar=calendar,
-            quota=quota,
-            storm=Batcher(device["mail.digest_window"], device["mail.hourly_budget"]),
-            fits=self._fits,
-            listed=self._listed,
-            show=self._lamp.show,
-        )
-        tester = Tester(
-            store,
-            names,
-            self._test_client,
-            self._unseal,
-            self._listed,
-            self._outbox.id,
-            calendar,
-            quota,
-            wake=self._wake,
-            proved=self._postman.settings_proved,
-        )
-        requests = RequestHandler(self._outbox, kinds, self._postman, tester, calendar, self._wake)
+        clock = Clock(self._outbox.newest_date())
+        environment = Environment(names, self._list_recipients, self._passwords, clock, time.monotonic, random_fraction)
+        quota = Quota(self._outbox, clock, device["web.tests"])
+        batcher = Batcher(device["mail.digest_window"], device["mail.hourly_budget"])
+        schedule = Schedule(self._outbox, batcher, environment)
+        sender = Sender(self._outbox, kinds, self._clients.for_queue, environment)
+        self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)
+        verified = self._worker.settings_verified
+        tester = Tester(store, sender, self._clients.for_test, quota, wake=self._wake, verified=verified)
+        requests = RequestHandler(self._outbox, kinds, self._worker, tester, clock, self._wake)
         permissions = Permissions(device["users.web"], device["users.event_group"])
-        callers = ClientConnections(self._listener(), permissions)
-        return server.IpcServer(callers, self._outbox, requests, self._postman)
+        connections = ClientConnections(self._listener(), permissions)
+        self._server = server.IpcServer(connections, self._outbox, requests, self._worker)
 
     def run(self) -> bool:
         """Serve until a signal or until idle; then finish the mail under way and close the ledger.
 
-        False: the postman broke down, and this process must be started anew.
+        Return False when the worker failed: then this process must be started anew.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._hook.stop())
-        thread = threading.Thread(target=self._mail, name="postman", daemon=True)
+            signal.signal(number, lambda *_: self.stop())
+        thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()
-        log.info("the mail hook listens at %s", self._device.folders.socket)
-        is_idle = self._hook.serve(self._idle_seconds, self._postman.is_idle)
-        self._postman.stop()
-        # A mail under way, or an announcement, gets a moment; after that it is tried again at the next start, with its
-        # Message-ID.
+        log.info("listening at %s", self._device.folders.socket)
+        is_idle = self._server.serve(self._idle_seconds, self._worker.is_idle)
+        self._worker.stop()
+        # A mail or a notification under way gets a moment. Otherwise the next start tries it again, with its Message-ID.
         thread.join(timeout=5)
         if is_idle:
-            log.info("nothing is left to do; the next line to the socket starts the mail hook again")
+            log.info("idle, exiting; the next line to the socket starts the mail hook again")
         else:
-            self._lamp.end()
+            self._state_command.end()
         self._outbox.close()
-        return not self._is_broken
+        return not self._has_failed
 
-    def _mail(self) -> None:
+    def stop(self) -> None:
+        """Let `run` end. Any thread and a signal handler may call it."""
+        self._server.stop()
+
+    def _work(self) -> None:
         try:
-            self._postman.run()
+            self._worker.run()
         except BaseException:
-            # Events would be accepted and none mailed: whoever started the hook must notice.
-            log.exception("the postman broke down; the mail hook ends")
-            self._is_broken = True
-            self._hook.stop()
+            # Events would be accepted and never mailed: the process that started the hook must notice.
+            log.exception("worker failed; the mail hook ends")
+            self._has_failed = True
+            self._server.stop()
 
     def _wake(self) -> None:
-        self._hook.wake()
+        self._server.wake()
 
     def _catalog(self) -> catalog.Catalog:
         try:
             return catalog.load(self._device.folders.etc)
         except MakerFile as error:
-            # Alarms are worth more than their names: the built-in catalogue serves; `check` and the pages tell.
+            # Alarms are worth more than their names: the built-in catalogue serves. `check` and the pages report it.
             log.error("%s; the built-in catalogue is used", error)
             return catalog.built_in(str(error))
 
     def _listener(self) -> socket.socket:
-        handed = listen_fds(os.environ)
-        if handed:  # whoever holds the socket starts us again
-            self._idle_seconds = max(self._idle_least, 2.0 * self._device["mail.digest_window"])
-            return handed[0]
+        inherited = listen_fds(os.environ)
+        if inherited:  # systemd holds the socket and starts the hook again
+            self._idle_seconds = max(self._idle_minimum, 2.0 * self._device["mail.digest_window"])
+            return inherited[0]
         return listen(self._device.folders.socket)
 
-    @cached_property
-    def _context(self) -> ssl.SSLContext:
-        from device_ui.mail.smtp.tls import trusted
-
-        return trusted(self._ca_files)
-
-    def _client_options(self) -> ClientOptions:
-        from device_ui.mail.smtp.client import ClientOptions
-
-        name = host_name()
-        helo_name = self._device["mail.helo_name"] or (name if "." in name else "")
-        return ClientOptions(self._context, helo_name, self._allow_loopback)
-
-    def _client(self, settings: SmtpSettings, password: str) -> SmtpClient:
-        # Imported here: ssl and smtplib are loaded with the first mail, not before.
-        from device_ui.mail.smtp.client import SmtpClient
-
-        return SmtpClient(settings, password, self._client_options())
-
-    def _test_client(self, settings: SmtpSettings, password: str, on_step: OnStep) -> SmtpClient:
-        from device_ui.mail.smtp.client import SmtpClient
-        from device_ui.mail.smtp.test_run import TIMEOUTS
-
-        return SmtpClient(settings, password, self._client_options(), TIMEOUTS, on_step)
-
-    def _listed(self) -> Recipients:
+    def _list_recipients(self) -> Recipients:
         try:
-            return RecipientStore(self._device.folders.recipients).read()[0] or ()
+            return self._recipients.read()[0] or ()
         except (Damaged, NotReadable) as error:
-            # The page tells; meanwhile the alarm reaches the account, as it does while nobody is listed.
+            # The page reports it. Meanwhile alarms go to the account, as they do with an empty list.
             log.error("%s; mail goes to the SMTP account", error)
             return ()
-
-    def _fits(self, settings: SmtpSettings) -> bool:
-        if settings.sealed is None:
-            return True
-        key_id = seal.sealed_for(settings.sealed)
-        if key_id not in self._key_ids:  # the key may have been rotated since
-            with contextlib.suppress(NoKey, Damaged, NotReadable):
-                self._key_ids = keys.public_ids(self._device.folders.public_key)
-        return key_id in self._key_ids
-
-    def _unseal(self, settings: SmtpSettings) -> str:
-        return keys.load_password(self._device.folders.private_key, settings)
-
-    def _load_key(self) -> frozenset[str]:
-        """The ids of the keys that open passwords; none of a credential that is damaged: alarms are accepted all the
-        same, and wait for whoever mends it. Raises `NotStored`, `NotReadable`."""
-        folders = self._device.folders
-        try:
-            keys.load_pair(folders.private_key, folders.public_key, is_credential=folders.credential is not None)
-        except (NoKey, Damaged, NotReadable) as error:
-            if folders.credential is None:
-                raise
-            log.error("%s; mail waits until it is mended, or removed and the password typed again", error)
-            return frozenset()
-        self._finish_rotation()
-        return keys.public_ids(folders.public_key)
-
-    def _finish_rotation(self) -> None:
-        folders = self._device.folders
-        try:
-            rotation.finish(Store(folders.settings), folders.private_key, folders.public_key)
-        except (Damaged, NotReadable, NotStored) as error:
-            log.error("the key before stays for now: %s", error)

@@ -16,6 +16,7 @@ import re
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +28,12 @@ from device_ui.config import RANGES, SETTINGS, Device, Folders
 from device_ui.errors import Damaged, MakerFile
 from device_ui.mail import catalog, sendmail
 from device_ui.mail.clock import Clock
+from device_ui.mail.delivery.batching import Batcher
+from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.quota import Quota
+from device_ui.mail.delivery.retry import random_fraction
+from device_ui.mail.delivery.schedule import Schedule
+from device_ui.mail.delivery.sender import Sender
 from device_ui.mail.delivery.test_mail import Tester
 from device_ui.mail.delivery.worker import DeliveryWorker
 from device_ui.mail.ipc import requests, server
@@ -338,30 +344,27 @@ class Hooked:
         self.store.save(STORED, "")
         self.outbox = Outbox(folder / "ledger.sqlite3", rows_maximum=100)
         device = {"name": "Lamp", "model": "", "serial": ""}
-        kinds, calendar = catalog.built_in(), Clock(self.outbox.newest_date())
-        postman = DeliveryWorker(self.outbox, kinds, self.store, device, self._nobody, self._unseal, calendar=calendar)
-        tester = Tester(
-            self.store,
-            device,
-            self._nobody,
-            self._unseal,
-            tuple,
-            self.outbox.id,
-            calendar,
-            Quota(self.outbox, calendar, 1_000_000),
-            wake=lambda: self.hook.wake(),
-            proved=postman.settings_proved,
-        )
-        asked = requests.RequestHandler(self.outbox, kinds, postman, tester, calendar, lambda: self.hook.wake())
+        kinds, clock = catalog.built_in(), Clock(self.outbox.newest_date())
+        environment = Environment(device, tuple, self, clock, time.monotonic, random_fraction)
+        sender = Sender(self.outbox, kinds, self._nobody, environment)
+        quota = Quota(self.outbox, clock, 1_000_000)
+        schedule = Schedule(self.outbox, Batcher(), environment)
+        worker = DeliveryWorker(self.outbox, self.store, schedule, sender, quota, lambda _: None)
+        verified = worker.settings_verified
+        tester = Tester(self.store, sender, self._nobody, quota, wake=lambda: self.hook.wake(), verified=verified)
+        asked = requests.RequestHandler(self.outbox, kinds, worker, tester, clock, lambda: self.hook.wake())
         self.path = folder / "hook.sock"
         callers = ClientConnections(listen(self.path), Permissions("", ""))
-        self.hook = server.IpcServer(callers, self.outbox, asked, postman)
+        self.hook = server.IpcServer(callers, self.outbox, asked, worker)
         self.number = 0
 
     def _nobody(self, *_: object) -> SmtpClient:
         raise SessionError("connect", "refused", "nobody listens")
 
-    def _unseal(self, _: SmtpSettings) -> str:
+    def can_unseal(self, _: SmtpSettings) -> bool:
+        return True
+
+    def unseal(self, _: SmtpSettings) -> str:
         return PASSWORD
 
     def answers(self, raw: bytes) -> list[bytes]:

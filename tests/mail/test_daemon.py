@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
 import socket
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from device_ui.settings import keys, seal
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.store import Store
 from tests.helpers.product import PASSWORD, SECONDS, Product, listens, wait_for
+from tests.servers import activation
 from tests.servers.scripted import ScriptedServer
 
 
@@ -103,8 +104,8 @@ def test_a_hook_without_mail_has_no_mail_library(product):
 
 def test_it_says_where_it_listens(product):
     product.start_hook()
-    wait_for(lambda: "the mail hook listens at" in product.log("mailhook"))
-    assert f"the mail hook listens at {product.folders.socket}" in product.log("mailhook")
+    wait_for(lambda: "listening at" in product.log("mailhook"))
+    assert f"listening at {product.folders.socket}" in product.log("mailhook")
 
 
 def test_a_broken_catalogue_falls_back_to_the_built_in_one_and_is_told(product):
@@ -129,7 +130,7 @@ def test_a_damaged_ledger_is_kept_told_and_replaced(product):
     product.folders.ledger.parent.mkdir(parents=True)
     product.folders.ledger.write_bytes(bytes(8192))
     product.start_hook()
-    assert "the ledger was damaged; it is kept as ledger.sqlite3.damaged-1" in product.log("mailhook")
+    assert "ledger damaged; it is kept as ledger.sqlite3.damaged-1" in product.log("mailhook")
     assert state(product)["set_aside"] == "ledger.sqlite3.damaged-1"
     assert raise_event(product) == 1
     assert product.folders.ledger.with_name("ledger.sqlite3.damaged-1").read_bytes() == bytes(8192)
@@ -301,36 +302,26 @@ def test_a_hook_that_somebody_else_starts_answers_the_line_that_started_it(produ
         assert raise_event(product) == 2
 
 
-def test_a_hook_that_was_handed_its_socket_ends_when_nothing_is_left_to_do(product, tmp_path):
-    """Not the minute of the product: the daemon's own parts with a shorter one."""
-    from device_ui.config import Device
-    from device_ui.mail import daemon
-
-    made = daemon.Daemon(Device.load(product.folders))
-    began = time.monotonic()
-    thread = threading.Thread(target=made._postman.run)
-    thread.start()
-    assert made._hook.serve(0.3, made._postman.is_idle)
-    assert 0.3 <= time.monotonic() - began < SECONDS
-    made._postman.stop()
-    thread.join(SECONDS)
-    made._outbox.close()
+# As systemd starts it, with less than the product's minute of idle time.
+IDLE = """
+from device_ui.config import Device, Folders
+from device_ui.mail.daemon import Daemon
+Daemon(Device.load(Folders.find(None, os.environ)), idle_seconds=0.1).run()
+"""
 
 
 def test_a_hook_with_mail_that_waits_does_not_end(product):
-    from device_ui.config import Device
-    from device_ui.mail import daemon
-
-    made = daemon.Daemon(Device.load(product.folders))
-    threading.Timer(1.5, made._hook.stop).start()
-    callers = threading.Thread(target=lambda: raise_event(product))
-    callers.start()
-    assert not made._hook.serve(0.3, made._postman.is_idle)
-    callers.join(SECONDS)
-    made._outbox.close()
+    product.maker("[mail]\ndigest_window = 0\n").folders.run.mkdir()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(product.folders.socket))
+    listener.listen()
+    with activation.Activated(listener, IDLE, product.environment, product.folder / "hook.log") as hook:
+        raise_event(product)
+        with pytest.raises(AssertionError):
+            wait_for(lambda: hook.codes, 1)
 
 
-def test_a_hook_whose_postman_breaks_down_ends_as_a_failure(product):
+def test_a_hook_whose_worker_fails_ends_as_a_failure(product):
     code = (
         "import sys\nfrom device_ui.cli.parser import main\nfrom device_ui.mail.delivery.worker import DeliveryWorker\n"
     )
@@ -338,7 +329,7 @@ def test_a_hook_whose_postman_breaks_down_ends_as_a_failure(product):
     run = {"env": product.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": SECONDS}
     done = subprocess.run([sys.executable, "-c", code], **run)
     assert done.returncode == 70, done.stderr
-    assert "the postman broke down; the mail hook ends" in done.stderr
+    assert "worker failed; the mail hook ends" in done.stderr
     assert "SystemExit: 0\n" in done.stderr
 
 
@@ -421,24 +412,20 @@ def test_the_device_tells_its_name_where_it_has_one(product):
 
 @pytest.mark.parametrize(("is_test", "verdict"), [(False, "delivered"), (True, "try later")])
 def test_a_server_may_be_slow_with_its_word_about_an_alarm_and_not_about_a_test(product, is_test, verdict):
-    """The daemon's own couriers, with half a second for an attempt in the place of a minute."""
+    """The daemon's SMTP clients, with half a second for an attempt instead of a minute."""
     from device_ui.config import Device
-    from device_ui.mail import daemon
+    from device_ui.mail.daemon import SmtpClients
 
     def slow(session, _line):
         session.server.stopping.wait(0.8)
         session.say("250 taken")
 
-    made = daemon.Daemon(Device.load(product.folders), allow_loopback=True)
+    clients = SmtpClients(Device.load(product.folders), allow_loopback=True)
     with ScriptedServer({"content": slow}) as server:
         settings = SmtpSettings("127.0.0.1", server.port, "Alarms", "a@example.com", security="none", sign_in="none")
-        make = partial(made._testing_courier, watch=lambda *_: None) if is_test else made._courier
-        courier = make(settings, "")
-        courier._attempt_seconds = 0.5
-        courier.open()
-        outcome = courier.deliver(["b@example.com"], b"Subject: one\r\n\r\nhello\r\n")["b@example.com"]
-        courier.close()
-    made._hook.stop()
-    made._hook.serve()  # closes what it listens with
-    made._outbox.close()
+        client = clients.for_test(settings, "", lambda *_: None) if is_test else clients.for_queue(settings, "")
+        client._timeouts = dataclasses.replace(client._timeouts, attempt=0.5)
+        client.open()
+        outcome = client.deliver(["b@example.com"], b"Subject: one\r\n\r\nhello\r\n")["b@example.com"]
+        client.close()
     assert outcome.verdict == verdict

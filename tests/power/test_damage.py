@@ -229,7 +229,7 @@ TOLD = {
     "recipients": ("/recipients", "It was set aside as recipients.toml.damaged-1"),
     "private_key": ("/smtp", "The stored password can no longer be opened: the device&#039;s key has changed."),
     "administrator": ("/login", "The administrator&#039;s record of this device is damaged."),
-    "ledger": ("mailhook", "the ledger was damaged; it is kept as ledger.sqlite3.damaged-1"),
+    "ledger": ("mailhook", "ledger damaged; it is kept as ledger.sqlite3.damaged-1"),
 }
 
 

@@ -1,18 +1,18 @@
-"""What goes out now, what waits for a digest, what the budget holds back. Pure: time is passed in.
+"""Decide which mail goes out now, which events wait for a digest, and what the hourly budget holds back. Pure.
 
-A thousand alarms must reach a person as something that can be read, and the first of them at once. So:
+A thousand alarms must reach a person as something readable, and the first of them at once. So:
 
-1. The first event of a kind (a code) goes out by itself and opens a window.
-2. What follows of that kind waits until the window ends; then everything of its type that waits becomes one digest,
-   and the windows open anew: a storm that lasts is one digest a window. What has waited for a whole window, since the
-   server could not be reached or the budget was used up, is gathered in the same way.
-3. A budget of mails an hour holds whatever happens. What it held back is in the next digest. Infos may use two thirds
-   of it, so that a fault is never held behind them; and faults are always looked at first. What was never tried may use
-   five sixths while something else waits, so that faults that never end leave room for an info and for a second try.
-4. A mail that was decided on keeps its events until it is done: its Message-ID must mean the same in every retry. It
-   comes after what was never tried, or a few mails that a server defers for days would hold up all the others.
+1. The first event of a code goes out alone and opens a window.
+2. Later events of that code wait until the window ends. Then every waiting event of its type becomes one digest, and the
+   windows open anew: a storm that lasts is one digest a window. Events that have waited for a whole window, because the
+   server could not be reached or the budget was used up, are gathered in the same way.
+3. A budget limits the mails of an hour. What it held back is in the next digest. Infos may use two thirds of it, so that
+   no fault waits behind them, and faults always come first. New faults may use five sixths while something else waits:
+   endless faults leave room for an info and for a second try.
+4. A mail keeps its events until it is done: its Message-ID must mean the same in every retry. It comes after mails that
+   were never tried, or a few mails that a server defers for days would hold up all others.
 
-The thread that accepts events tells of them, another asks what to send: every method may be called from any thread.
+The thread that accepts events adds them and the worker asks what to send: any thread may call any method.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from device_ui.errors import Text
 from device_ui.mail.catalog import TYPES
+from device_ui.mail.delivery.retry import RetryState
+from device_ui.mail.events import Delivery
 
 WINDOW_SECONDS, HOUR = 60, 3600.0
 BUDGET = 60
@@ -31,253 +34,307 @@ BUDGET = 60
 FAULT_SHARE = 3
 # The part that new faults leave to everything else while there is something else.
 OTHER_SHARE = 6
-# Since when a mail, by its id, may be tried again: 0 when it never was, None when it may not yet.
-Tried = Callable[[int], float | None]
+FAULT, INFO = TYPES
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One mail: the events it tells of, by number, all of one `type`; more than one make a digest.
+@dataclass
+class QueuedMail:
+    """One mail in the queue, with its state. Only its methods change the state.
 
-    `name` is the number of its first event, also when the ledger's limit has taken that one since; 0: as it stands.
+    `events` are the numbers of its events, all of one `type`; more than one make a digest. `number` names the mail: it is
+    the number of the first event, also after retention has removed that one.
+
+    `recipients` are the addresses that the mail names, and `ended` those with a final result on flash, as of the last try.
+    `tries` counts the failed ones. `results` are final results that are not on flash yet; `is_done`: no try follows.
+    `removed` is how many removed events a delivered mail has reported.
     """
 
     type: str
-    numbers: tuple[int, ...]
-    name: int = field(default=0, compare=False)
+    events: tuple[int, ...]
+    number: int = 0
+    recipients: Sequence[str] = field(default=(), compare=False)
+    ended: Collection[str] = field(default=(), compare=False)
+    tries: RetryState = field(default_factory=RetryState, compare=False)
+    results: list[Delivery] = field(default_factory=list, compare=False)
+    is_done: bool = field(default=False, compare=False)
+    removed: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        self.number = self.number or self.events[0]
 
     @property
-    def id(self) -> int:
-        """The mail's name."""
-        return self.name or self.numbers[0]
+    def open_recipients(self) -> list[str]:
+        """The recipients without a final result."""
+        ended = {*self.ended, *(result.recipient for result in self.results)}
+        return [address for address in self.recipients if address not in ended]
 
-    @property
-    def is_digest(self) -> bool:
-        """Whether it tells of more than one event."""
-        return len(self.numbers) > 1
+    def begin_try(self, recipients: Sequence[str], ended: Collection[str]) -> None:
+        """Set who the mail is for now, and who has a final result on flash."""
+        self.recipients, self.ended = recipients, ended
+
+    def defer(self, now: float, random: float, step: str, reply: Text) -> None:
+        """Count a failed try, which ended at this step and reply; `now` and `random` as in `RetryState.failed`."""
+        self.tries.failed(now, random, step, reply)
+
+    def postpone(self, until: float) -> None:
+        """Delay the next try without counting a failed one (monotonic seconds)."""
+        self.tries.next = until
+
+    def conclude(self, results: Sequence[Delivery], *, is_done: bool, removed: int = 0) -> None:
+        """Add final results that are not on flash yet."""
+        self.results = [*self.results, *results]
+        self.is_done, self.removed = is_done, removed
+
+    def stored(self) -> None:
+        """Note that the results are on flash."""
+        self.results, self.removed = [], 0
 
 
 @dataclass
 class Held:
-    """What waits of one code: the numbers in the order of arrival, and since when the oldest of them does."""
+    """The waiting events of one code: their numbers in order, and since when the oldest of them waits."""
 
     since: float
     numbers: array[int] = field(default_factory=lambda: array("q"))
 
 
 class Batcher:
-    """The plan of one device. `window` in seconds (0: every event by itself), `budget` in mails an hour."""
+    """The events and mails that wait. `window` in seconds (0: every event is a mail), `budget` in mails an hour.
+
+    `now` is monotonic seconds everywhere.
+    """
 
     def __init__(self, window: float = WINDOW_SECONDS, budget: int = BUDGET) -> None:
         self.window, self.budget = window, budget
         self._lock = threading.RLock()
         self._sent: deque[tuple[float, str]] = deque()
-        # Those of this start; the others were restored, and may be again when the clock is right.
-        self._own: deque[tuple[float, str]] = deque(maxlen=budget)
+        # The mails sent since this start; `restore_sent` replaces all others, again when the clock gets right.
+        self._sent_since_start: deque[tuple[float, str]] = deque(maxlen=budget)
         self._windows: dict[str, float] = {}
-        self.forget()
+        self._clear()
 
-    def forget(self) -> None:
-        """Forget what waits, to learn it anew from the ledger; the windows and the budget stand."""
-        with self._lock:
-            self._held: dict[str, dict[str, Held]] = {kind: {} for kind in TYPES}
-            self._decided: dict[int, Batch] = {}
-            self._pending: dict[int, tuple[str, str]] = {}
-            self.last = 0
+    def _clear(self) -> None:
+        self._held: dict[str, dict[str, Held]] = {event_type: {} for event_type in TYPES}
+        self._mails: dict[int, QueuedMail] = {}
+        self._pending: dict[int, tuple[str, str]] = {}
+        self.last = 0
 
-    def relearn(self, waiting: Iterable[tuple[int, str, str, int, bool]], since: float) -> None:
-        """Forget what waits, then learn all of it: number, code, type, mail, and whether it waits for the clock."""
-        with self._lock:  # whoever accepts events meanwhile must not tell of newer ones first
-            self.forget()
-            digests: dict[int, tuple[str, array[int]]] = {}
-            for number, code, kind, mail, pending in waiting:
+    def reload(self, waiting: Iterable[tuple[int, str, str, int, bool]], since: float) -> None:
+        """Replace all waiting events: number, code, type, mail (0: none yet), and whether it waits for the clock.
+
+        Mails keep their tries, and the windows and the budget stay.
+        """
+        with self._lock:  # the thread that accepts events must not add newer numbers first
+            tries = {number: mail.tries for number, mail in self._mails.items()}
+            self._clear()
+            mails: dict[int, tuple[str, array[int]]] = {}
+            for number, code, event_type, mail, pending in waiting:
                 if mail:
-                    digests.setdefault(mail, (kind, array("q")))[1].append(number)
+                    mails.setdefault(mail, (event_type, array("q")))[1].append(number)
                     self.last = number
                 else:
-                    self.learn(number, code, kind, since, pending=pending)
-            for mail, (kind, numbers) in digests.items():
-                self._decided[mail] = Batch(kind, tuple(numbers), mail)
+                    self.learn(number, code, event_type, since, pending=pending)
+            for number, (event_type, numbers) in mails.items():
+                mail_tries = tries.get(number, RetryState())
+                self._mails[number] = QueuedMail(event_type, tuple(numbers), number, tries=mail_tries)
 
     def leads(self, arrivals: Sequence[tuple[str, str]], now: float) -> list[bool]:
-        """Which of some events (code and type) that arrive together can be a mail of their own at once.
+        """Return which of some events (code and type) that arrive together become a mail of their own at once.
 
-        Only where nothing else of their type waits: so it takes no other commit than the one that accepts them, and a
-        server that cannot be reached meets one such mail and not one for every kind.
+        Only where nothing else of their type waits. Then it takes no other commit than the one that accepts them, and a
+        server that cannot be reached meets one such mail and not one for every code.
         """
         if not self.window:
             return [True] * len(arrivals)
-        first = {kind: place for place, (_, kind) in reversed([*enumerate(arrivals)])}
+        first = {event_type: place for place, (_, event_type) in reversed([*enumerate(arrivals)])}
         with self._lock:
             return [
-                place == first[kind] and self._is_free(code, kind, now) for place, (code, kind) in enumerate(arrivals)
+                place == first[event_type] and self._is_free(code, event_type, now)
+                for place, (code, event_type) in enumerate(arrivals)
             ]
 
-    def learn(self, number: int, code: str, kind: str, now: float, mail: int = 0, *, pending: bool = False) -> None:
-        """An event that waits for its mail since `now`; `mail` is its own number where it led, else 0.
+    def learn(
+        self, number: int, code: str, event_type: str, now: float, mail: int = 0, *, pending: bool = False
+    ) -> None:
+        """Add an event that waits since `now`. `mail` is its own number where it leads, else 0.
 
-        Numbers come in their order; one that is not higher than the last is known already. A `pending` one waits for
-        the clock first, until it is `released`.
+        Numbers come in their order; one that is not higher than the last is known already. A `pending` event waits for
+        the wall clock first, until `release`.
         """
         with self._lock:
             if number <= self.last:
                 return
             self.last = number
             if mail:
-                self._decided[mail] = Batch(kind, (number,), mail)
+                self._mails[mail] = QueuedMail(event_type, (number,), mail)
                 self._open_window(code, now)
             elif pending:
-                self._pending[number] = (code, kind)
+                self._pending[number] = (code, event_type)
             else:
-                self._held[kind].setdefault(code, Held(now)).numbers.append(number)
+                self._held[event_type].setdefault(code, Held(now)).numbers.append(number)
 
     def release(self, pending: Collection[int], now: float) -> None:
-        """Only these numbers still wait for the clock."""
+        """Let every event go whose number is not `pending` any more."""
         with self._lock:
-            for number in [each for each in self._pending if each not in pending]:
-                code, kind = self._pending.pop(number)
-                self._held[kind].setdefault(code, Held(now)).numbers.append(number)
+            for number in [number for number in self._pending if number not in pending]:
+                code, event_type = self._pending.pop(number)
+                self._held[event_type].setdefault(code, Held(now)).numbers.append(number)
 
-    def settled(self, kind: str) -> None:
-        """Nobody wants what waits of this type."""
+    def discard(self, event_type: str) -> None:
+        """Remove all waiting events of this type: no recipient wants them."""
         with self._lock:
-            self._held[kind] = {}
-            self._decided = {name: mail for name, mail in self._decided.items() if mail.type != kind}
-            self._pending = {number: each for number, each in self._pending.items() if each[1] != kind}
+            self._held[event_type] = {}
+            self._mails = {number: mail for number, mail in self._mails.items() if mail.type != event_type}
+            self._pending = {number: event for number, event in self._pending.items() if event[1] != event_type}
 
-    def went_out(self, now: float, kind: str) -> None:
-        """A mail that counts towards the budget."""
+    def count_sent(self, now: float, event_type: str) -> None:
+        """Count a mail towards the budget."""
         with self._lock:
-            self._own.append((now, kind))
-            self._sent.append((now, kind))
+            self._sent_since_start.append((now, event_type))
+            self._sent.append((now, event_type))
 
-    def restore(self, before: Sequence[tuple[float, str]]) -> None:
-        """The mails of before this start that count towards the budget, in the place of those told before."""
+    def restore_sent(self, before: Sequence[tuple[float, str]]) -> None:
+        """Set the mails before this start that count towards the budget."""
         with self._lock:
-            self._sent = deque(sorted([*before, *self._own]))
+            self._sent = deque(sorted([*before, *self._sent_since_start]))
 
-    def next(self, now: float, tried: Tried = lambda _: 0.0) -> tuple[Batch, bool] | None:
-        """The mail to send now, and whether it was only decided now, so that the ledger must be told first."""
+    def next(self, now: float) -> tuple[QueuedMail, bool] | None:
+        """Return the mail to send now, and whether it is new: then the ledger has to store its events first."""
         with self._lock:
-            return self._fresh(now, tried) or self._again(now, tried)
+            return self._never_tried(now) or self._deferred(now)
 
-    def following(self, mail: Batch, tried: Tried) -> Batch | None:
-        """The mail that `next` will probably give when this one is done, if it is decided already."""
-        with self._lock:
-            others = (each for each in self._decided.values() if each.type == mail.type and each.id != mail.id)
-            return next((each for each in others if tried(each.id) == 0), None)
-
-    def is_ready(self, now: float, tried: Tried) -> bool:
-        """Whether `next` would give a mail."""
+    def is_ready(self, now: float) -> bool:
+        """Return whether `next` would return a mail."""
         with self._lock:
             return any(
-                self._release(kind, now) <= now
-                and (self._is_due(kind, now) or any(tried(mail.id) is not None for mail in self._of(kind)))
-                for kind in TYPES
+                self._budget_free_at(event_type, now) <= now
+                and (
+                    self._is_due(event_type, now) or any(mail.tries.is_due(now) for mail in self._mails_of(event_type))
+                )
+                for event_type in TYPES
             )
 
-    def done(self, mail: Batch) -> None:
-        """The mail needs no other try."""
+    def wait(self, now: float) -> float | None:
+        """Return seconds until there may be a mail to send; None when nothing waits."""
         with self._lock:
-            self._decided.pop(mail.id, None)
-
-    def wait(self, now: float, again: Callable[[int], float]) -> float | None:
-        """Seconds until there may be a mail to send; None when nothing waits.
-
-        `again` says of a mail, by its id, when it may be tried.
-        """
-        with self._lock:
-            moments = [max(self._release(kind, now), self._moment(kind, now)) for kind in TYPES if self._held[kind]]
-            moments += [max(self._release(mail.type, now), again(mail.id)) for mail in self._decided.values()]
+            moments = [
+                max(self._budget_free_at(event_type, now), self._window_end(event_type, now))
+                for event_type in TYPES
+                if self._held[event_type]
+            ]
+            moments += [max(self._budget_free_at(mail.type, now), mail.tries.next) for mail in self._mails.values()]
             return max(0.0, min(moments) - now) if moments else None
 
-    def _is_free(self, code: str, kind: str, now: float) -> bool:
+    def mail(self, number: int) -> QueuedMail | None:
+        """Return a mail that waits, by its number."""
+        return self._mails.get(number)
+
+    def expired(self, now: float) -> list[QueuedMail]:
+        """Return the mails whose tries have failed for five days while the server took others."""
+        with self._lock:
+            return [mail for mail in self._mails.values() if mail.tries.has_expired(now)]
+
+    def remove(self, mail: QueuedMail) -> None:
+        """Remove a mail that is done."""
+        with self._lock:
+            self._mails.pop(mail.number, None)
+
+    def reset_tries(self) -> None:
+        """Make every mail due at once, as if it was never tried."""
+        with self._lock:
+            for mail in self._mails.values():
+                mail.tries = RetryState()
+
+    def _is_free(self, code: str, event_type: str, now: float) -> bool:
         return (
-            not self._held[kind]
-            and not self._of(kind)
+            not self._held[event_type]
+            and not self._mails_of(event_type)
             and self._windows.get(code, now) <= now
-            and self._release(kind, now) <= now
+            and self._budget_free_at(event_type, now) <= now
         )
 
-    def _fresh(self, now: float, tried: Tried) -> tuple[Batch, bool] | None:
-        for kind in TYPES:
-            if self._release(kind, now) > now or (kind == TYPES[0] and self._is_others_turn(now, tried)):
+    def _never_tried(self, now: float) -> tuple[QueuedMail, bool] | None:
+        for event_type in TYPES:
+            if self._budget_free_at(event_type, now) > now or (event_type == FAULT and self._must_leave_room(now)):
                 continue
-            first = next((mail for mail in self._decided.values() if mail.type == kind and tried(mail.id) == 0), None)
+            mails = (mail for mail in self._mails.values() if mail.type == event_type)
+            first = next((mail for mail in mails if not mail.tries.count), None)
             if first:
                 return first, False
-            if self._is_due(kind, now):
-                mail = self._decide(kind, now)
-                self._decided[mail.id] = mail
+            if self._is_due(event_type, now):
+                mail = self._take(event_type, now)
+                self._mails[mail.number] = mail
                 return mail, True
         return None
 
-    def _again(self, now: float, tried: Tried) -> tuple[Batch, bool] | None:
-        for kind in TYPES:
-            again = [(moment, mail) for mail in self._of(kind) if (moment := tried(mail.id)) is not None]
-            if again and self._release(kind, now) <= now:
-                return min(again, key=lambda pair: pair[0])[1], False
+    def _deferred(self, now: float) -> tuple[QueuedMail, bool] | None:
+        for event_type in TYPES:
+            due = [mail for mail in self._mails_of(event_type) if mail.tries.is_due(now)]
+            if due and self._budget_free_at(event_type, now) <= now:
+                return min(due, key=lambda mail: mail.tries.next), False
         return None
 
-    def _of(self, kind: str) -> list[Batch]:
-        return [mail for mail in self._decided.values() if mail.type == kind]
+    def _mails_of(self, event_type: str) -> list[QueuedMail]:
+        return [mail for mail in self._mails.values() if mail.type == event_type]
 
-    def _is_others_turn(self, now: float, tried: Tried) -> bool:
-        """Whether new faults have used up their part of the hour, and something else waits and could go now."""
-        info, fault = TYPES[1], TYPES[0]
+    def _must_leave_room(self, now: float) -> bool:
+        """Return whether new faults have used up their part of the hour, and something else waits and could go now."""
         if len(self._sent) < self.budget - max(1, self.budget // OTHER_SHARE):
             return False
-        infos = self._is_due(info, now) or any(tried(mail.id) is not None for mail in self._of(info))
-        return (infos and self._release(info, now) <= now) or any(tried(mail.id) for mail in self._of(fault))
+        has_info = self._is_due(INFO, now) or any(mail.tries.is_due(now) for mail in self._mails_of(INFO))
+        return (has_info and self._budget_free_at(INFO, now) <= now) or any(
+            mail.tries.count and mail.tries.is_due(now) for mail in self._mails_of(FAULT)
+        )
 
-    def _is_due(self, kind: str, now: float) -> bool:
-        return bool(self._held[kind]) and self._moment(kind, now) <= now
+    def _is_due(self, event_type: str, now: float) -> bool:
+        return bool(self._held[event_type]) and self._window_end(event_type, now) <= now
 
-    def _moment(self, kind: str, now: float) -> float:
-        """When something that is held of this type may be decided on: at once where no window is open for its code."""
-        return min(self._windows.get(code, now) for code in self._held[kind])
+    def _window_end(self, event_type: str, now: float) -> float:
+        """Return when held events of this type may become a mail: at once where no window is open for their code."""
+        return min(self._windows.get(code, now) for code in self._held[event_type])
 
-    def _decide(self, kind: str, now: float) -> Batch:
-        held = self._held[kind]
+    def _take(self, event_type: str, now: float) -> QueuedMail:
+        held = self._held[event_type]
         if self.window and self._is_digest_due(held, now):
-            return self._digest(kind, now)
-        fresh = [code for code in held if self._windows.get(code, now) <= now]
-        return self._single(kind, min(fresh, key=lambda code: held[code].numbers[0]), now)
+            return self._take_digest(event_type, now)
+        free = [code for code in held if self._windows.get(code, now) <= now]
+        return self._take_single(event_type, min(free, key=lambda code: held[code].numbers[0]), now)
 
     def _is_digest_due(self, held: dict[str, Held], now: float) -> bool:
         return any(
-            self._windows.get(code, now + 1) <= now or each.since <= now - self.window for code, each in held.items()
+            self._windows.get(code, now + 1) <= now or events.since <= now - self.window
+            for code, events in held.items()
         )
 
-    def _digest(self, kind: str, now: float) -> Batch:
-        held, self._held[kind] = self._held[kind], {}
+    def _take_digest(self, event_type: str, now: float) -> QueuedMail:
+        held, self._held[event_type] = self._held[event_type], {}
         for code in held:
             self._open_window(code, now)
-        return Batch(kind, tuple(sorted(number for each in held.values() for number in each.numbers)))
+        return QueuedMail(event_type, tuple(sorted(number for events in held.values() for number in events.numbers)))
 
-    def _single(self, kind: str, code: str, now: float) -> Batch:
-        numbers = self._held[kind][code].numbers
-        mail = Batch(kind, (numbers.pop(0),))
+    def _take_single(self, event_type: str, code: str, now: float) -> QueuedMail:
+        numbers = self._held[event_type][code].numbers
+        mail = QueuedMail(event_type, (numbers.pop(0),))
         if not numbers:
-            del self._held[kind][code]
+            del self._held[event_type][code]
         self._open_window(code, now)
         return mail
 
     def _open_window(self, code: str, now: float) -> None:
         if self.window:
-            held = {each for kind in TYPES for each in self._held[kind]}
-            self._windows = {each: end for each, end in self._windows.items() if end > now or each in held}
+            held = {code for event_type in TYPES for code in self._held[event_type]}
+            self._windows = {code: end for code, end in self._windows.items() if end > now or code in held}
             self._windows[code] = now + self.window
 
-    def _release(self, kind: str, now: float) -> float:
-        """When the budget lets a mail of this type go: now, or the moment at which enough of them are an hour old."""
+    def _budget_free_at(self, event_type: str, now: float) -> float:
+        """Return when the budget admits a mail of this type: now, or when enough of the sent ones are an hour old."""
         while self._sent and self._sent[0][0] <= now - HOUR:
             self._sent.popleft()
         moments = [now]
         if len(self._sent) >= self.budget:
             moments.append(self._sent[len(self._sent) - self.budget][0] + HOUR)
-        if kind == "info":
-            infos = [moment for moment, each in self._sent if each == "info"]
+        if event_type == INFO:
+            infos = [moment for moment, sent_type in self._sent if sent_type == INFO]
             most = max(1, self.budget - max(1, self.budget // FAULT_SHARE))
             if len(infos) >= most:
                 moments.append(infos[len(infos) - most] + HOUR)

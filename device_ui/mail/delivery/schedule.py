@@ -1,159 +1,190 @@
-"""Which mail goes next: the storm's plan over the ledger and the clock. What it decides is on flash before it goes out."""
+"""The queue of mails: which one goes next, and what became of it. The ledger stores both before anything depends on it."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from device_ui.mail.clock import LOOK_SECONDS, Clock
-from device_ui.mail.delivery.batching import HOUR, Batch, Batcher, Tried
-from device_ui.mail.events import PENDING, Delivery, Event
+from device_ui.errors import Text
+from device_ui.mail.clock import LOOK_SECONDS
+from device_ui.mail.delivery.batching import HOUR, Batcher, QueuedMail
+from device_ui.mail.delivery.environment import Environment
+from device_ui.mail.events import PENDING, Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
 # Events read from the ledger at a time.
-BATCH = 1000
+CHUNK = 1000
 
 
 class Schedule:
-    """The plan of one device. `monotonic` is in seconds; it has nothing to do with the `clock` that dates events."""
+    """The queue of one device. Any thread may call `leads`, `learn` and `mail`; the worker alone calls the others."""
 
-    def __init__(
-        self, outbox: Outbox, storm: Batcher, clock: Clock, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._outbox, self._storm, self.clock, self._monotonic = outbox, storm, clock, monotonic
-        self._is_known = False
-        # Whether events are held for the clock, and when the ledger is asked for them again while it is wrong.
+    def __init__(self, outbox: Outbox, batcher: Batcher, environment: Environment) -> None:
+        self._outbox, self._batcher, self._environment = outbox, batcher, environment
+        self._clock = environment.wall_clock
+        # Mails with results that are not on flash yet.
+        self._unstored: list[QueuedMail] = []
+        # Whether the batcher knows all that waits in the ledger.
+        self._is_loaded = False
+        # Whether events are held for the wall clock, and when the ledger is asked for them again while it is wrong.
         self._holds, self._date_again = False, 0.0
         # Whether the ledger has events without a date, mailed or not.
         self.has_undated = False
         self._restore_budget()
 
+    @property
+    def has_unstored(self) -> bool:
+        """Whether results of mails are not on flash yet."""
+        return bool(self._unstored)
+
     def leads(self, events: Sequence[Event]) -> list[bool]:
-        """Which of some events that arrive together are a mail of their own at once."""
-        arrivals = [(each.code, each.type) for each in events if _is_plain(each)]
-        answers = iter(self._storm.leads(arrivals, self._monotonic()))
-        return [_is_plain(each) and next(answers) for each in events]
+        """Return which of some events that arrive together become a mail of their own at once."""
+        arrivals = [(event.code, event.type) for event in events if _is_plain(event)]
+        answers = iter(self._batcher.leads(arrivals, self._environment.monotonic()))
+        return [_is_plain(event) and next(answers) for event in events]
 
     def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
-        """Events that were accepted: their numbers, and whether they lead."""
-        now = self._monotonic()
+        """Add events that were accepted: their numbers, and whether they lead."""
+        now = self._environment.monotonic()
         for number, event, leads in events:
             if event.waiting:
                 mail = number if leads else 0
-                self._storm.learn(number, event.code, event.type, now, mail, pending=_is_pending(event))
+                self._batcher.learn(number, event.code, event.type, now, mail, pending=_is_pending(event))
 
-    def look(self) -> None:
-        """Learn what the ledger knows and we do not, and date what waits for the clock. Raises `NotStored`."""
-        if not self._is_known:
-            self._storm.relearn(self._waiting(), self._monotonic() - self._storm.window)
-            self._is_known = True
+    def mail(self, number: int) -> QueuedMail | None:
+        """Return a mail that waits, by its number."""
+        return self._batcher.mail(number)
+
+    def update(self) -> None:
+        """Add what the ledger has and the batcher lacks, and date events that wait for the clock. Raises `NotStored`."""
+        if not self._is_loaded:
+            self._batcher.reload(self._waiting(), self._environment.monotonic() - self._batcher.window)
+            self._is_loaded = True
         self.learn_late()
         self._date()
-        if not self._is_restored and self.clock.is_right():
+        if not self._is_budget_restored and self._clock.is_right():
             self._restore_budget()
 
     def learn_late(self) -> None:
-        """Learn what was accepted and not told to us. Raises `NotStored`."""
-        now = self._monotonic()
-        for number, code, kind, mail, pending in self._waiting(self._storm.last):
-            self._storm.learn(number, code, kind, now, mail, pending=pending)
+        """Add events that were accepted and have not been passed to `learn` yet. Raises `NotStored`."""
+        now = self._environment.monotonic()
+        for number, code, event_type, mail, pending in self._waiting(self._batcher.last):
+            self._batcher.learn(number, code, event_type, now, mail, pending=pending)
 
-    def forget(self) -> None:
-        """What the plan knows is no longer what the ledger says: read it anew."""
-        self._is_known = False
-
-    def next(self, tried: Tried, settle: Callable[[], None] = lambda: None) -> Batch | None:
-        """The mail to send now, as `Batcher.next` says. Raises `NotStored`: then nothing is decided.
-
-        `settle` is called before the ledger is asked for what waits.
-        """
-        while found := self._storm.next(self._monotonic(), tried):
-            mail, is_fresh = found
-            if not is_fresh or not self._storm.window:
+    def next(self) -> QueuedMail | None:
+        """Return the mail to send now. Raises `NotStored`: then no new mail was made."""
+        while found := self._batcher.next(self._environment.monotonic()):
+            mail, is_new = found
+            if not is_new or not self._batcher.window:
                 return mail
-            # First of all: whatever fails from here on, the ledger says what waits, and not this decision.
-            self.forget()
-            settle()
-            if self._decided(mail):
+            # First of all: on any error from here on, the ledger decides what waits, not this mail.
+            self._is_loaded = False
+            self._is_loaded = self._outbox.assign_to_mail(mail.events) == mail.number
+            if self._is_loaded:
                 return mail
-            self.look()  # the ledger's limit took its first event, or all of them
+            self.update()  # retention removed its first event, or all of them
         return None
 
-    def following(self, mail: Batch, tried: Tried) -> Batch | None:
-        """The mail that probably comes after this one, where nothing is left to decide for it."""
-        return self._storm.following(mail, tried)
+    def is_ready(self) -> bool:
+        """Return whether there is a mail to send now."""
+        return self._batcher.is_ready(self._environment.monotonic())
 
-    def is_ready(self, tried: Tried) -> bool:
-        """Whether there is a mail to send now."""
-        return self._storm.is_ready(self._monotonic(), tried)
+    def wait(self) -> float | None:
+        """Return seconds until there may be a mail to send; None while nothing waits."""
+        waits = [self._batcher.wait(self._environment.monotonic()), LOOK_SECONDS if self._holds else None]
+        return min((wait for wait in waits if wait is not None), default=None)
 
-    def wait(self, again: Callable[[int], float]) -> float | None:
-        """Seconds until there may be a mail to send; None while nothing waits. `again` as in `Batcher.wait`."""
-        waits = [self._storm.wait(self._monotonic(), again), LOOK_SECONDS if self._holds else None]
-        return min((each for each in waits if each is not None), default=None)
+    def defer(self, mail: QueuedMail, step: str, reply: Text) -> None:
+        """Count a failed try of a mail, which ended at this step and reply."""
+        mail.defer(self._environment.monotonic(), self._environment.random(), step, reply)
 
-    def done(self, mail: Batch) -> None:
-        """The mail needs no other try."""
-        self._storm.done(mail)
+    def conclude(self, mail: QueuedMail, results: Sequence[Delivery], *, is_done: bool, removed: int = 0) -> None:
+        """Add final results of a mail, which `store_results` writes. `is_done`: no recipient is left to send it to.
 
-    def went_out(self, mail: Batch) -> None:
-        """The server took the mail, at least for somebody."""
-        self._storm.went_out(self._monotonic(), mail.type)
+        `removed` is how many removed events it reported. A mail that a server took counts towards the budget.
+        """
+        if not results and not is_done:
+            return  # a retry writes nothing
+        is_delivered = any(result.verdict == Verdict.DELIVERED for result in results)
+        if is_delivered:
+            self.count_sent(mail.type)
+        mail.conclude(results, is_done=is_done, removed=removed if is_delivered else 0)
+        if is_done:
+            self._batcher.remove(mail)
+        self._unstored.append(mail)
 
-    def settle(self, kind: str) -> None:
-        """Nobody wants events of this type: they are done. Raises `NotStored`."""
-        if self._outbox.discard_waiting(kind):
-            self._storm.settled(kind)
+    def store_results(self) -> None:
+        """Write results to flash. Raises `NotStored`; then they stay in memory, so that no mail goes out twice."""
+        while self._unstored:
+            mail = self._unstored[0]
+            self._outbox.record(mail.number, mail.results, done=mail.is_done, reported=mail.removed)
+            mail.stored()
+            del self._unstored[0]
 
-    def give_up(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> bool:
-        """Drop what is up to this number, by type `why`; whether there was anything. Raises `NotStored`."""
-        if not self._outbox.expire(newest, why):
+    def count_sent(self, event_type: str) -> None:
+        """Count a mail towards the hourly budget."""
+        self._batcher.count_sent(self._environment.monotonic(), event_type)
+
+    def reset_tries(self) -> None:
+        """Make every mail due at once, as if it was never tried."""
+        self._batcher.reset_tries()
+
+    def discard_waiting(self, event_type: str) -> None:
+        """End events of this type, which no recipient wants. Raises `NotStored`."""
+        if self._outbox.discard_waiting(event_type):
+            self._batcher.discard(event_type)
+
+    def expired(self) -> list[QueuedMail]:
+        """Return the mails whose tries have failed for five days while the server took others."""
+        return self._batcher.expired(self._environment.monotonic())
+
+    def expire(self, newest: int, results: Mapping[str, Sequence[Delivery]]) -> bool:
+        """Give up every event up to this number; return whether there was any. Raises `NotStored`.
+
+        `results` holds, by event type, the final result of each recipient.
+        """
+        if not self._outbox.expire(newest, results):
             return False
-        self.forget()
-        self.look()
+        self._is_loaded = False
+        self.update()
         return True
 
-    def _decided(self, mail: Batch) -> bool:
-        self._is_known = self._outbox.assign_to_mail(mail.numbers) == mail.id
-        return self._is_known
-
     def _waiting(self, after: int = 0) -> Iterator[tuple[int, str, str, int, bool]]:
-        while batch := self._outbox.waiting(BATCH, after):
-            yield from ((each.number, each.code, each.type, each.mail, _is_pending(each)) for each in batch)
-            after = batch[-1].number
+        while chunk := self._outbox.waiting(CHUNK, after):
+            yield from ((event.number, event.code, event.type, event.mail, _is_pending(event)) for event in chunk)
+            after = chunk[-1].number
 
     def _date(self) -> None:
-        """Date what waits for the clock once it is right; what has waited for too long goes out without."""
-        now = self._monotonic()
-        if now < self._date_again and not self.clock.is_right():
-            # Perhaps: a storm must not make us read all that waits with each of its events.
+        """Date events that wait for the wall clock once it is right; after ten minutes they go out without a date."""
+        now = self._environment.monotonic()
+        if now < self._date_again and not self._clock.is_right():
+            # Assume that there still are: otherwise each event of a storm would read all that waits.
             self._holds = self.has_undated = True
             return
         self._date_again = now + LOOK_SECONDS
         pending = self._outbox.pending()
-        stamps = {number: stamp for number, moment in pending.items() if (stamp := self.clock.date(moment))}
+        stamps = {number: stamp for number, moment in pending.items() if (stamp := self._clock.date(moment))}
         if stamps:
             self._outbox.date({number: (stamp.time, stamp.clock) for number, stamp in stamps.items()})
-            log.info("the clock is right now; %d events are dated", len(stamps))
-        held = {number for number, moment in pending.items() if number not in stamps and self.clock.hold(moment)}
-        # Not by `pending`: an event may be told to us only after it was dated.
-        self._storm.release(held, now)
+            log.info("clock right: %d events dated", len(stamps))
+        held = {number for number, moment in pending.items() if number not in stamps and self._clock.hold(moment)}
+        # All but the held ones, not those of `pending`: an event may be passed to `learn` after it was dated.
+        self._batcher.release(held, now)
         self._holds, self.has_undated = bool(held), len(stamps) < len(pending)
 
     def _restore_budget(self) -> None:
-        """Count the mails of the hour before this start, which the ledger knows by the wall clock.
+        """Count the mails of the hour before this start, which the ledger has by the wall clock.
 
         While that is wrong, the newest mail counts as sent just now, and no time is taken to have passed since.
         """
-        self._is_restored = self.clock.is_right()
-        now, newest = self._monotonic(), self._outbox.newest_sent()
-        today = self.clock.now() if self._is_restored else newest
-        # A clock that was set back since must not give the budget out twice: what lies in the future was just now.
+        self._is_budget_restored = self._clock.is_right()
+        now, newest = self._environment.monotonic(), self._outbox.newest_sent()
+        today = self._clock.now() if self._is_budget_restored else newest
+        # A clock that was set back must not give out the budget twice: mails dated in the future count as sent just now.
         sent = self._outbox.sent_since(min(today, newest) - HOUR)
-        self._storm.restore([(min(now, now - (today - moment)), kind) for moment, kind in sent])
+        self._batcher.restore_sent([(min(now, now - (today - moment)), event_type) for moment, event_type in sent])
 
 
 def _is_pending(event: Event) -> bool:

@@ -1,206 +1,274 @@
-"""One session's work: a courier is sent with one mail after another, and what the server says of each is learned."""
+"""Compose a mail and send it in an SMTP session. Every route sends by `Sender`; `DeliverySession` sends the queue."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from device_ui.errors import NotStored, Text
-from device_ui.mail.clock import Clock, clock_text
-from device_ui.mail.delivery.batching import Batch
-from device_ui.mail.delivery.composer import Composer
-from device_ui.mail.delivery.problem import Problem
-from device_ui.mail.delivery.refusal import LoginLockout
+from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored, Text
+from device_ui.mail.catalog import SERVER_CHANGED, Catalog
+from device_ui.mail.clock import clock_text
+from device_ui.mail.delivery.batching import QueuedMail
+from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.retry import Backoff
 from device_ui.mail.delivery.schedule import Schedule
-from device_ui.mail.delivery.server_change import Messenger
-from device_ui.mail.delivery.status import DeliveryStatus
-from device_ui.mail.events import Delivery
+from device_ui.mail.delivery.status import DeliveryStatus, Problem
+from device_ui.mail.events import Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
-from device_ui.mail.outbox.recorder import Recorder
 from device_ui.mail.outbox.retention import UNTOLD
+from device_ui.mail.smtp.outcome import Outcome, SmtpProblem, Step
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient, addresses
 
+if TYPE_CHECKING:
+    from device_ui.mail.message.compose import Envelope
+
 log = logging.getLogger(__name__)
 
-# Mails in a row that a server defers for everybody before the session is given up: it means them all.
+# Events that a digest lists one by one; it counts the others.
+LISTED_MAXIMUM = 100
+# Mails in a row that a server defers for every recipient before the session ends: the server means them all.
 DEFERRALS_MAXIMUM = 5
-# Seconds of a server's silence after which a person should hear of it.
+# Seconds of a server's silence after which the state reports it.
 SILENT_SECONDS, SILENT = 60.0, "the server does not answer in time"
+# Why a stored password cannot be opened.
+UNSEAL_ERRORS = (NoKey, CannotOpen, Damaged, NotReadable)
 
 
-class Transport(Messenger, Protocol):
-    """What a session needs of `courier.SmtpClient`."""
+class Transport(Protocol):
+    """What delivery uses of `smtp.client.SmtpClient`."""
 
     @property
+    def local_address(self) -> str: ...
+    @property
     def is_open(self) -> bool: ...
+    def open(self) -> None: ...
+    def deliver(
+        self,
+        recipients: Sequence[str],
+        message: bytes,
+        *,
+        on_wait: Callable[[float], None] = ...,
+    ) -> dict[str, Outcome]: ...
     def end_wait(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Attempt:
+    """What one attempt of a mail came to: the final `results`, and by recipient the outcomes that defer it."""
+
+    def __init__(self, outcomes: Mapping[str, Outcome], date: float) -> None:
+        self._date = date
+        self.deferred = {name: outcome for name, outcome in outcomes.items() if outcome.verdict == Verdict.TRY_LATER}
+        self.results = [
+            Delivery(name, outcome.verdict, outcome.step, outcome.reply, date)
+            for name, outcome in outcomes.items()
+            if name not in self.deferred
+        ]
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the server took the mail for any recipient."""
+        return any(result.verdict == Verdict.DELIVERED for result in self.results)
+
+    @property
+    def lost(self) -> Delivery | None:
+        """The first final result that is no delivery."""
+        return next((result for result in self.results if result.verdict != Verdict.DELIVERED), None)
+
+    def given_up(self) -> list[Delivery]:
+        """Return the results of the deferred recipients when no further attempt follows."""
+        return [
+            Delivery(name, Verdict.DROPPED, outcome.step, outcome.reply, self._date)
+            for name, outcome in self.deferred.items()
+        ]
+
+
+class Sender:
+    """Composes and sends the mails of one device. `connect` makes a transport of settings and a password."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        catalog: Catalog,
+        connect: Callable[[SmtpSettings, str], Transport],
+        environment: Environment,
+    ) -> None:
+        self._outbox, self._catalog, self._connect = outbox, catalog, connect
+        self.environment = environment
+
+    def connect(self, settings: SmtpSettings) -> Transport:
+        """Return a transport that is not open yet. Raises `UNSEAL_ERRORS`."""
+        return self._connect(settings, self.environment.passwords.unseal(settings) if settings.sealed else "")
+
+    def attempt(
+        self,
+        transport: Transport,
+        mail: QueuedMail,
+        settings: SmtpSettings,
+        listed: Sequence[Recipient],
+        *,
+        removed: int = 0,
+        notice: Event | None = None,
+        on_wait: Callable[[float], None] = lambda _seconds: None,
+    ) -> Attempt:
+        """Compose the mail and send it to its open recipients.
+
+        `listed` gives each recipient's language. `removed`: events that retention removed unmailed, which the mail reports.
+        `notice`: the mail notifies of this server change, of which the ledger may have no event any more. `on_wait` is called
+        every few seconds while the server has the mail and has not replied, with the seconds so far. Raises `NotStored`.
+        """
+        recipients = mail.open_recipients
+        envelope = self.envelope(settings, mail.recipients, listed, transport.local_address, removed)
+        content = self._content(mail, envelope, notice) if recipients else None
+        outcomes = transport.deliver(recipients, content, on_wait=on_wait) if content is not None else {}
+        return Attempt(outcomes, self.environment.date())
+
+    def envelope(
+        self,
+        settings: SmtpSettings,
+        recipients: Sequence[str],
+        listed: Sequence[Recipient],
+        address: str,
+        removed: int = 0,
+    ) -> Envelope:
+        """Return what the mails to these recipients have in common; `address` is the device's own in this session."""
+        # Imported here: a process that sends nothing does not load `email`.
+        from device_ui.mail.message.compose import Envelope, languages
+
+        device = {**self.environment.device, "address": address}
+        spoken = languages(recipients, listed, device)
+        now = self.environment.wall_clock.now()
+        return Envelope(settings, recipients, device, self._outbox.id, now, removed, spoken)
+
+    def advise(self, step: str, problem: str, reply: Text, settings: SmtpSettings) -> Text:
+        """Return one sentence on what a person can change."""
+        # Imported here: only a mail that does not go out needs it.
+        from device_ui.mail.smtp.advice import advise
+
+        return advise(step, problem, reply, settings, clock_text(self.environment.wall_clock.told)).sentence
+
+    def _content(self, mail: QueuedMail, envelope: Envelope, notice: Event | None) -> bytes | None:
+        """Return the mail's bytes; None when retention removed all its events."""
+        from device_ui.mail.message import compose
+
+        if notice:  # the ledger's event may have got its date since
+            return compose.compose(self._outbox.event(mail.number) or notice, SERVER_CHANGED, envelope)
+        digest = self._outbox.digest(mail.number, LISTED_MAXIMUM)
+        if digest is None:
+            return None
+        if digest.count > 1 or digest.events[0].number != mail.number:
+            return compose.compose_digest(digest, self._catalog, envelope)
+        return compose.compose(digest.events[0], self._catalog[digest.events[0].code], envelope)
 
 
 class DeliverySession:
-    """The sessions of one device, one at a time. `connect` makes a courier from settings and password.
+    """Sends the queue of one device in a session, mail after mail.
 
-    `proved` hears with which settings, and to whom, an alarm got through. `called_back` tells whether
-    a session must come to its end for something else: no other mail is begun then, and a silent server is hurried.
+    `verified` is called with the settings and the listed recipients once an alarm got through.
     """
 
     def __init__(
         self,
         outbox: Outbox,
-        plan: Schedule,
-        composer: Composer,
-        recorder: Recorder,
-        refusal: LoginLockout,
+        schedule: Schedule,
+        sender: Sender,
+        status: DeliveryStatus,
         backoff: Backoff,
-        state: DeliveryStatus,
-        connect: Callable[[SmtpSettings, str], Transport],
-        calendar: Clock,
-        *,
-        listed: Callable[[], Sequence[Recipient]],
-        proved: Callable[[SmtpSettings, Sequence[Recipient]], None],
-        called_back: Callable[[], bool],
+        verified: Callable[[SmtpSettings, Sequence[Recipient]], None],
     ) -> None:
-        self._outbox, self._plan, self._composer, self._recorder = outbox, plan, composer, recorder
-        self._refusal, self._backoff, self._state = refusal, backoff, state
-        self._connect, self._listed = connect, listed
-        self._proved, self._called_back, self._calendar = proved, called_back, calendar
+        self._outbox, self._schedule, self._sender = outbox, schedule, sender
+        self._status, self._backoff, self._verified = status, backoff, verified
+        self._environment = sender.environment
 
-    def send(self, settings: SmtpSettings, revision: str, password: str) -> None:
-        """Send in one session what the plan says, by the settings of this `revision`.
+    def send_queue(self, transport: Transport, settings: SmtpSettings, is_interrupted: Callable[[], bool]) -> None:
+        """Send every mail that is due, until `is_interrupted`, which a silent server does not delay either.
 
-        What keeps mail back is on the mail path afterwards, and when to try again in the back-off. Raises `NotStored`.
+        `transport` is open. The problem is in the status afterwards, and the next try in the back-off. Raises `NotStored`.
         """
-        # Imported here: a hook that has no mail to send needs neither ssl nor smtplib.
-        from device_ui.mail.smtp.outcome import SessionError
-
-        courier = self._connect(settings, password)
-        try:
-            courier.open()
-            self._deliver_all(courier, settings)
-        except SessionError as stopped:
-            log.warning("no mail: %s", stopped)
-            if stopped.login_refused:
-                self._refusal.stands(revision, stopped.reply)  # first of all
-            advice = self._advice(stopped.step, stopped.problem, stopped.reply, settings)
-            if stopped.login_refused:
-                self._refusal.stands(revision, stopped.reply, advice)
-                self._state.interrupted(Problem("login refused", stopped.step, stopped.reply, advice))
-                self._refusal.keep()
-            else:
-                self._failed(Problem("server", stopped.step, stopped.reply or stopped.problem, advice))
-        finally:
-            courier.close()
-
-    def _deliver_all(self, courier: Transport, settings: SmtpSettings) -> None:
         deferrals = 0
-        try:
-            while courier.is_open and not self._called_back():
-                mail = self._plan.next(self._backoff.tried, self._recorder.record)
-                if mail is None:
-                    return
-                later, moved = self._tried_now(courier, mail, settings)
-                deferrals = deferrals + 1 if later and not moved else 0
-                if later and (deferrals >= DEFERRALS_MAXIMUM or later.step == "sender" or not courier.is_open):
-                    self._failed(later)
-                    return
-                self._plan.learn_late()
-        finally:
-            self._recorder.record()
+        while transport.is_open and not is_interrupted():
+            mail = self._schedule.next()
+            if mail is None:
+                return
+            problem, has_results = self._try(transport, mail, settings, is_interrupted)
+            deferrals = deferrals + 1 if problem and not has_results else 0
+            if problem and (deferrals >= DEFERRALS_MAXIMUM or problem.step == Step.SENDER or not transport.is_open):
+                self._backoff.server_failed()
+                self._status.problem = problem
+                return
+            self._schedule.learn_late()
 
-    def _tried_now(self, courier: Transport, mail: Batch, settings: SmtpSettings) -> tuple[Problem | None, bool]:
+    def _try(
+        self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
+    ) -> tuple[Problem | None, bool]:
+        """Return why the mail is deferred, if it is, and whether any recipient got a final result."""
         try:
-            return self._deliver(courier, mail, settings)
+            return self._deliver(transport, mail, settings, is_interrupted)
         except NotStored:
             raise
         except Exception:  # one mail that cannot be composed must not hold back the others
-            log.exception("mail %d could not be made; it is tried again later", mail.id)
-            return self._put_off(mail, Problem("fault")), False
+            log.exception("mail %d failed; it is tried again later", mail.number)
+            return self._defer(mail, Problem("fault")), False
 
-    def _deliver(self, courier: Transport, mail: Batch, settings: SmtpSettings) -> tuple[Problem | None, bool]:
-        """Send one mail to whoever has no final verdict yet: what kept it back, and whether anybody got one now."""
-        # The outcome of the mail before is on flash before this one is sent: a power cut repeats one mail at most.
-        self._recorder.record()
-        listed = self._listed()
-        everybody = addresses(mail.type, listed, settings)
-        final = {each.recipient for each in self._outbox.deliveries(mail.id)}
-        open_ = [each for each in everybody if each not in final]
-        told, address = self._outbox.removed()[UNTOLD], courier.local_address
-        content = self._composer.content(mail, settings, listed, address, told) if open_ else None
-        outcomes: Mapping[str, Any] = {}
-        if content:
-            outcomes = courier.deliver(open_, content, on_wait=partial(self._wait_for_word, courier, settings))
-        later = [each for each in outcomes.values() if each.verdict == "try later"]
-        now = self._calendar.now() if self._calendar.is_right() else 0.0
-        ended = [
-            Delivery(recipient, each.verdict, each.step, each.reply, now)
-            for recipient, each in outcomes.items()
-            if each not in later
-        ]
-        if any(each.verdict == "delivered" for each in ended):
-            self._plan.went_out(mail)
-        else:
-            told = 0
-        self._ended(mail, ended, done=not later, told=told)
-        self._learned(mail, ended, settings)  # whatever flash takes: it says nothing of the server
-        if told or self._plan.following(mail, self._backoff.tried) is None:
-            self._recorder.record()
-        if any(each.verdict == "delivered" for each in ended):
-            self._proved(settings, listed)
-        if not later:
-            return None, True
-        advice = self._advice(later[0].step, later[0].problem, later[0].reply, settings)
-        return self._put_off(mail, Problem("server", later[0].step, later[0].reply, advice)), bool(ended)
+    def _deliver(
+        self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
+    ) -> tuple[Problem | None, bool]:
+        listed = self._environment.recipients()
+        ended = [delivery.recipient for delivery in self._outbox.deliveries(mail.number)]
+        mail.begin_try(addresses(mail.type, listed, settings), ended)
+        removed = self._outbox.removed()[UNTOLD]
 
-    def _wait_for_word(self, courier: Transport, settings: SmtpSettings, waited: float) -> None:
-        """A server is slow to say what becomes of a mail: after a minute it is told, and holds no Update back.
+        def on_wait(seconds: float) -> None:
+            self._report_silence(seconds, transport, settings, is_interrupted)
 
-        Never raises: the server has the mail, and its word must be heard.
-        """
-        if waited < SILENT_SECONDS:
-            return
-        if self._called_back():
-            courier.end_wait()
+        attempt = self._sender.attempt(transport, mail, settings, listed, removed=removed, on_wait=on_wait)
         try:
-            if (self._state.problem.word, self._state.problem.step) != ("server", "content"):
-                self._state.problem = Problem(
-                    "server", "content", SILENT, self._advice("content", "silent", "", settings)
-                )
-                self._state.tell()
+            self._schedule.conclude(mail, attempt.results, is_done=not attempt.deferred, removed=removed)
+            self._learn(mail, attempt, settings)  # first of all: a full flash says nothing about the server
+        finally:
+            # Before the next mail begins: after a power cut one mail at most goes out twice.
+            self._schedule.store_results()
+        if attempt.is_delivered:
+            self._verified(settings, listed)
+        if not attempt.deferred:
+            return None, True
+        first = next(iter(attempt.deferred.values()))
+        advice = self._sender.advise(first.step, first.problem, first.reply, settings)
+        return self._defer(mail, Problem("server", first.step, first.reply, advice)), bool(attempt.results)
+
+    def _report_silence(
+        self, seconds: float, transport: Transport, settings: SmtpSettings, is_interrupted: Callable[[], bool]
+    ) -> None:
+        """Report a server that has the mail and gives no answer for a minute; then end the wait for an Update.
+
+        Never raises: the server has the mail, and its answer must be read.
+        """
+        if seconds < SILENT_SECONDS:
+            return
+        if is_interrupted():
+            transport.end_wait()
+        try:
+            if (self._status.problem.word, self._status.problem.step) != ("server", Step.CONTENT):
+                advice = self._sender.advise(Step.CONTENT, SmtpProblem.SILENT, "", settings)
+                self._status.problem = Problem("server", Step.CONTENT, SILENT, advice)
+                self._status.publish()
         except Exception:
-            log.exception("a silent server could not be told of")
+            log.exception("silent server not reported")
 
-    def _learned(self, mail: Batch, ended: Sequence[Delivery], settings: SmtpSettings) -> None:
-        """What final verdicts say about the mail path."""
-        if ended:
-            lost = [each for each in ended if each.verdict != "delivered"]
-            self._backoff.server_works()
-            advice = self._advice(lost[0].step, "answer", lost[0].reply, settings) if lost else ""
-            self._state.problem = Problem("refused", lost[0].step, lost[0].reply, advice) if lost else Problem()
-        for each in ended:
-            log.info("mail %d for %s: %s %s", mail.id, each.recipient, each.verdict, each.reply)
+    def _learn(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> None:
+        """Set the state of the mail path by final results."""
+        if not attempt.results:
+            return
+        self._backoff.reset()
+        lost = attempt.lost
+        advice = self._sender.advise(lost.step, SmtpProblem.ANSWER, lost.reply, settings) if lost else ""
+        self._status.problem = Problem("refused", lost.step, lost.reply, advice) if lost else Problem()
+        for result in attempt.results:
+            log.info("mail %d for %s: %s %s", mail.number, result.recipient, result.verdict, result.reply)
 
-    def _advice(self, step: str, problem: str, reply: Text, settings: SmtpSettings) -> Text:
-        # Imported here: only a mail that does not go out needs it.
-        from device_ui.mail.smtp.advice import advise
-
-        return advise(step, problem, reply, settings, clock_text(self._calendar.told)).sentence
-
-    def _put_off(self, mail: Batch, problem: Problem) -> Problem:
-        self._backoff.mail_failed(mail.id, problem.step, problem.reply)
-        self._state.problem = problem
+    def _defer(self, mail: QueuedMail, problem: Problem) -> Problem:
+        self._schedule.defer(mail, problem.step, problem.reply)
+        self._status.problem = problem
         return problem
-
-    def _ended(self, mail: Batch, ended: list[Delivery], *, done: bool, told: int) -> None:
-        if not ended and not done:
-            return  # a retry writes nothing
-        if done:
-            self._backoff.mail_done(mail.id)
-            self._plan.done(mail)
-        self._recorder.keep(mail.id, ended, done=done, told=told)
-
-    def _failed(self, problem: Problem) -> None:
-        self._backoff.server_failed()
-        self._state.problem = problem

@@ -1,6 +1,6 @@
-"""``Send test email`` inside the hook: one test of a user at a time, in a thread of its own, line by line; and sample mails.
+"""``Send test email``: one test of a user at a time, in a thread of its own, answered line by line; and sample mails.
 
-The web process hands over what was typed with the password sealed; it is opened here and nowhere else, and only for the
+The web process passes the typed settings with the password sealed. It is opened here and nowhere else, and only for the
 server that it was sealed for.
 """
 
@@ -15,23 +15,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_ui.errors import (
-    CannotOpen,
-    Damaged,
-    DeviceUIError,
-    Message,
-    NoKey,
-    NotReadable,
-    NotStored,
-    RequestError,
-)
+from device_ui.errors import Damaged, DeviceUIError, Message, NotReadable, NotStored, RequestError
 from device_ui.mail.catalog import MESSAGE, Kind
-from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.quota import Quota
-from device_ui.mail.events import Event
+from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Sender
+from device_ui.mail.events import Event, Verdict
 from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings, validate_stored
-from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient, addresses
+from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, addresses
 from device_ui.settings.store import Store
 
 if TYPE_CHECKING:
@@ -42,38 +33,36 @@ log = logging.getLogger(__name__)
 
 SAMPLE_TEXT, SAMPLE_SOURCE = "What happened, in the firmware's words.", "what raised it"
 SAMPLE_MESSAGE = "Subject of the message\n\nThe text of the message."
-SAMPLE_ACCOUNT = "alarm@mail.example.com"
+SAMPLE_ACCOUNT, SAMPLE_ADDRESS = "alarm@mail.example.com", "192.0.2.1"
 
 
 class Tester:
-    """Tests and sample mails of one device. `wake` is called when there is a new line; `proved` when the stored
-    settings got through."""
+    """Tests and sample mails of one device. `connect` makes the SMTP client of a test, which reports each step.
+
+    `wake` is called when there is a new line, `verified` when a test got through with the stored settings.
+    """
 
     def __init__(
         self,
         store: Store,
-        device: Mapping[str, str],
+        sender: Sender,
         connect: Callable[[SmtpSettings, str, OnStep], SmtpClient],
-        unseal: Callable[[SmtpSettings], str],
-        listed: Callable[[], Sequence[Recipient]],
-        ledger_id: str,
-        clock: Clock,
         quota: Quota,
         *,
         wake: Callable[[], None],
-        proved: Callable[[SmtpSettings], None],
+        verified: Callable[[SmtpSettings], None],
     ) -> None:
-        self._store, self._device, self._connect, self._unseal = store, device, connect, unseal
-        self._listed, self._ledger_id, self._clock = listed, ledger_id, clock
-        self._wake, self._proved = wake, proved
-        self._quota = quota
-        # The users whose test is under way. A test that one user never ends must not keep others from theirs.
+        self._store, self._sender, self._connect, self._quota = store, sender, connect, quota
+        self._environment = sender.environment
+        self._wake, self._verified = wake, verified
+        # The users whose test is under way. A test of one user that never ends must not hold up those of others.
         self._busy: set[int] = set()
 
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
-        """Begin a test for the user of this uid; its lines, None while the next is not there. Raises `RequestError`.
+        """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`.
 
-        What is not given is read, and the test is counted, in the thread of the test: the caller is the loop that takes alarms.
+        The thread of the test reads settings and recipients that are not given, and counts the test: the caller is the
+        loop that accepts alarms.
         """
         settings, recipients = _settings(request.get("settings")), _recipients(request.get("to"))
         if user in self._busy:
@@ -81,29 +70,29 @@ class Tester:
         self._busy.add(user)
         lines: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
 
-        def tell(line: Mapping[str, Any]) -> None:
+        def send(line: Mapping[str, Any]) -> None:
             lines.put(line)
             self._wake()
 
-        self._start(
-            user, threading.Thread(target=self._work, args=(settings, recipients, user, tell), name="test", daemon=True)
-        )
-        return _taken(lines)
+        arguments = (settings, recipients, user, send)
+        self._start(user, threading.Thread(target=self._work, args=arguments, name="test", daemon=True))
+        return _received(lines)
 
     def sample(self, kind: Kind) -> Mapping[str, str]:
-        """The mail that an event of this kind sends, in its parts."""
+        """Return the parts of the mail that an event of this kind sends."""
         from email import message_from_bytes, policy
 
         from device_ui.mail.message import compose
 
-        settings = self._stored_or_sample()
-        envelope = self._envelope(settings, addresses(kind.type, self._listed(), settings), "192.0.2.1")
-        words, now = envelope.languages[0], self._clock.now()
+        sample = SmtpSettings("mail.example.com", 587, self._environment.device["name"], SAMPLE_ACCOUNT)
+        settings, listed = self._readable() or sample, self._environment.recipients()
+        envelope = self._sender.envelope(settings, addresses(kind.type, listed, settings), listed, SAMPLE_ADDRESS)
+        words, now = envelope.languages[0], self._environment.wall_clock.now()
         text = words(SAMPLE_MESSAGE if kind.code == MESSAGE.code else SAMPLE_TEXT)
         event = Event(kind.code, kind.type, now, now, words(SAMPLE_SOURCE), text)
         raw = compose.compose(event, kind, envelope)
         mail = message_from_bytes(raw, policy=policy.default)
-        plain, html = (mail.get_body((each,)) for each in ("plain", "html"))
+        plain, html = (mail.get_body((subtype,)) for subtype in ("plain", "html"))
         return {
             **{name: str(mail[name] or "") for name in ("subject", "from", "to", "date")},
             "headers": raw.partition(b"\r\n\r\n")[0].decode("ascii", "replace").replace("\r\n", "\n"),
@@ -112,15 +101,15 @@ class Tester:
         }
 
     def _count(self, settings: SmtpSettings, user: int) -> None:
-        """Count one test more. Raises `RequestError` for one that comes too early, `NotStored` when it cannot be counted."""
+        """Count a test. Raises `RequestError` for one that comes too early, `NotStored` when it cannot be counted."""
         has_login = settings.sign_in != "none"
         if has_login and (wait := self._quota.wait("logins", user)):
-            log.warning("no test for user %d: too many logins were refused", user)
+            log.warning("test of user %d refused: too many refused logins", user)
             raise RequestError(
                 "too-many-logins", Message("too many logins were refused; wait {seconds} seconds", seconds=wait), wait
             )
         if wait := self._quota.take("tests", user):
-            log.warning("no test for user %d: too many one after another", user)
+            log.warning("test of user %d refused: too many tests", user)
             raise RequestError(
                 "too-many", Message("too many tests one after another; wait {seconds} seconds", seconds=wait), wait
             )
@@ -129,7 +118,7 @@ class Tester:
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no thread (TasksMax)
-            log.error("no test now: %s", error)
+            log.error("test not started: %s", error)
             self._busy.discard(user)
             raise RequestError("exhausted", "the system has no room for a test now; try again later") from error
 
@@ -138,53 +127,51 @@ class Tester:
         given: SmtpSettings | None,
         recipients: Sequence[str],
         user: int,
-        tell: Callable[[Mapping[str, Any]], None],
+        send: Callable[[Mapping[str, Any]], None],
     ) -> None:
         try:
             settings = given or self._stored()
             self._count(settings, user)
-            last = self._tested(settings, recipients or self._everybody(settings), user, tell)
-        except RequestError as refused:
-            last = refused.as_answer()
+            last = self._test(settings, recipients, user, send)
+        except RequestError as error:
+            last = error.as_answer()
         except NotStored as error:
             last = {"error": "not-stored", "reason": error.message}
-        except (NoKey, CannotOpen, Damaged, NotReadable) as error:
+        except UNSEAL_ERRORS as error:
             last = {"error": "password", "reason": error.message}
         except Exception:
-            log.exception("the test stumbled")
+            log.exception("test failed")
             last = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
         finally:
             self._busy.discard(user)
-        tell(last)
+        send(last)
 
-    def _tested(
-        self, settings: SmtpSettings, recipients: Sequence[str], user: int, tell: Callable[[Mapping[str, Any]], None]
+    def _test(
+        self, settings: SmtpSettings, given: Sequence[str], user: int, send: Callable[[Mapping[str, Any]], None]
     ) -> Mapping[str, Any]:
-        # Imported here: a hook that tests nothing needs neither ssl nor smtplib for it.
+        # Imported here: a process that tests nothing loads neither ssl nor smtplib.
         from device_ui.mail.message import compose
         from device_ui.mail.smtp import test_run
         from device_ui.mail.smtp.outcome import SmtpProblem
 
-        token = os.urandom(8).hex()
-        password = "" if settings.sealed is None else self._unseal(settings)
+        listed, token = self._environment.recipients(), os.urandom(8).hex()
+        recipients = given or [recipient.address for recipient in listed] or [settings.default_recipient]
+        password = "" if settings.sealed is None else self._environment.passwords.unseal(settings)
         result = test_run.run(
             lambda on_step: self._connect(settings, password, on_step),
             settings,
             recipients,
-            lambda address: compose.compose_test(self._envelope(settings, recipients, address), token),
-            report=tell,
-            wall_clock=lambda: self._clock.told,
+            lambda address: compose.compose_test(self._sender.envelope(settings, recipients, listed, address), token),
+            report=send,
+            wall_clock=lambda: self._environment.wall_clock.told,
         )
         if result.problem == SmtpProblem.LOGIN_REFUSED:
             with contextlib.suppress(NotStored):  # it counts in memory, and the answer is worth more
                 self._quota.take("logins", user)
-        if result.verdict == "delivered" and settings == self._readable():
-            self._proved(settings)
-        log.info("a test ended: %s %s %s", result.verdict, result.step, result.problem)
+        if result.verdict == Verdict.DELIVERED and settings == self._readable():
+            self._verified(settings)
+        log.info("test ended: %s %s %s", result.verdict, result.step, result.problem)
         return {"result": result.as_json()}
-
-    def _everybody(self, settings: SmtpSettings) -> list[str]:
-        return [each.address for each in self._listed()] or [settings.default_recipient]
 
     def _stored(self) -> SmtpSettings:
         try:
@@ -195,30 +182,19 @@ class Tester:
             raise RequestError("unset", "no settings are stored yet")
         return stored
 
-    def _stored_or_sample(self) -> SmtpSettings:
-        sample = SmtpSettings("mail.example.com", 587, self._device["name"], SAMPLE_ACCOUNT)
-        return self._readable() or sample
-
     def _readable(self) -> SmtpSettings | None:
-        """The stored settings; None where there are none that can be read."""
+        """Return the stored settings; None where there are none that can be read."""
         try:
             return self._store.read()[0]
         except DeviceUIError:
             return None
-
-    def _envelope(self, settings: SmtpSettings, recipients: Sequence[str], address: str) -> Any:
-        from device_ui.mail.message.compose import Envelope, languages
-
-        device = {**self._device, "address": address}
-        spoken = languages(recipients, self._listed(), device)
-        return Envelope(settings, recipients, device, self._ledger_id, self._clock.now(), languages=spoken)
 
 
 def _settings(given: object) -> SmtpSettings | None:
     """Return the settings of a request, None for the stored ones. Raises `RequestError`."""
     if given is None:
         return None
-    names = {each.name for each in dataclasses.fields(SmtpSettings)}
+    names = {field.name for field in dataclasses.fields(SmtpSettings)}
     if not isinstance(given, dict) or not set(given) <= names:
         raise RequestError("bad-request", "the settings are not those of the tab")
     try:
@@ -238,13 +214,13 @@ def _recipients(given: object) -> list[str]:
         raise RequestError(
             "bad-request", Message("a test goes to 1 to {maximum} addresses", maximum=RECIPIENTS_MAXIMUM)
         )
-    if not all(isinstance(each, str) and rules.address(each) == each for each in given):
+    if not all(isinstance(address, str) and rules.address(address) == address for address in given):
         raise RequestError("bad-request", "this is no e-mail address")
     return given
 
 
-def _taken(lines: queue.SimpleQueue[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
-    """Lines as they come, up to the one that ends a test."""
+def _received(lines: queue.SimpleQueue[Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | None]:
+    """Yield the lines of a test as they come, up to the last one."""
     while True:
         try:
             line = lines.get_nowait()

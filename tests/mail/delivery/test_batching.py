@@ -6,44 +6,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_ui.mail.delivery.batching import Batch, Batcher
+from device_ui.mail.delivery.batching import Batcher, QueuedMail
 
 HOUR = 3600
 
 
-def run(storm: Batcher, arrivals: dict[int, list[tuple[str, str]]], seconds: int) -> list[tuple[int, Batch]]:
+def run(batcher: Batcher, arrivals: dict[int, list[tuple[str, str]]], seconds: int) -> list[tuple[int, QueuedMail]]:
     """Let events arrive second by second and send whatever the plan says; (second, mail) in order."""
-    sent: list[tuple[int, Batch]] = []
+    sent: list[tuple[int, QueuedMail]] = []
     number = 0
     for now in range(seconds):
         for code, kind in arrivals.get(now, []):
             number += 1
-            storm.learn(number, code, kind, now)
-        while found := storm.next(now):
+            batcher.learn(number, code, kind, now)
+        while found := batcher.next(now):
             mail = found[0]
-            storm.done(mail)
-            storm.went_out(now, mail.type)
+            batcher.remove(mail)
+            batcher.count_sent(now, mail.type)
             sent.append((now, mail))
     return sent
 
 
-def numbers(sent: list[tuple[int, Batch]]) -> list[int]:
-    return sorted(number for _, mail in sent for number in mail.numbers)
+def numbers(sent: list[tuple[int, QueuedMail]]) -> list[int]:
+    return sorted(number for _, mail in sent for number in mail.events)
 
 
 def test_the_first_event_of_a_kind_goes_out_at_once_and_alone():
-    assert run(Batcher(), {5: [("303", "fault")]}, 10) == [(5, Batch("fault", (1,)))]
+    assert run(Batcher(), {5: [("303", "fault")]}, 10) == [(5, QueuedMail("fault", (1,)))]
 
 
 def test_what_follows_within_the_window_is_one_digest_at_its_end():
     sent = run(Batcher(), {0: [("303", "fault")] * 3, 30: [("303", "fault")] * 2}, 200)
-    assert sent == [(0, Batch("fault", (1,))), (60, Batch("fault", (2, 3, 4, 5)))]
+    assert sent == [(0, QueuedMail("fault", (1,))), (60, QueuedMail("fault", (2, 3, 4, 5)))]
 
 
 def test_a_digest_gathers_every_kind_of_its_type_but_no_other():
     arrivals = {0: [("303", "fault"), ("304", "fault"), ("101", "info")] * 2}
     sent = run(Batcher(), arrivals, 100)
-    assert [mail for second, mail in sent if second] == [Batch("fault", (4, 5)), Batch("info", (6,))]
+    assert [mail for second, mail in sent if second] == [QueuedMail("fault", (4, 5)), QueuedMail("info", (6,))]
 
 
 def test_a_storm_that_lasts_is_one_digest_a_window():
@@ -58,7 +58,7 @@ def test_a_kind_that_was_quiet_for_a_window_goes_out_at_once_again():
 
 def test_without_a_window_every_event_is_a_mail():
     sent = run(Batcher(window=0), {0: [("303", "fault")] * 50}, 2)
-    assert [mail.numbers for _, mail in sent] == [(number,) for number in range(1, 51)]
+    assert [mail.events for _, mail in sent] == [(number,) for number in range(1, 51)]
 
 
 def test_faults_go_before_infos():
@@ -70,64 +70,75 @@ def test_infos_leave_a_third_of_the_budget_to_faults():
     infos = [(f"{code:03}", "info") for code in range(200)]
     sent = run(Batcher(budget=60), {0: infos, 10: [("900", "fault")]}, 20)
     assert sum(mail.type == "info" for _, mail in sent) == 40
-    assert (10, Batch("fault", (201,))) in sent
+    assert (10, QueuedMail("fault", (201,))) in sent
 
 
 def test_what_the_budget_held_back_is_in_the_next_digest():
     faults = {second: [(f"{second % 100:03}", "fault")] for second in range(100)}
     sent = run(Batcher(budget=5), faults, HOUR + 100)
     assert len([second for second, _ in sent if second < HOUR]) == 5
-    assert sent[5] == (HOUR, Batch("fault", tuple(range(6, 101))))
+    assert sent[5] == (HOUR, QueuedMail("fault", tuple(range(6, 101))))
 
 
 def test_the_budget_of_the_hour_before_a_restart_still_counts():
-    storm = Batcher(budget=3)
+    batcher = Batcher(budget=3)
     for moment in (-10, -5, -1):
-        storm.went_out(moment, "fault")
-    sent = run(storm, {0: [("303", "fault")]}, HOUR)
+        batcher.count_sent(moment, "fault")
+    sent = run(batcher, {0: [("303", "fault")]}, HOUR)
     assert [second for second, _ in sent] == [HOUR - 10]
 
 
-def test_a_mail_that_was_decided_keeps_its_events_and_is_tried_when_it_may_be():
-    storm = Batcher()
-    storm.learn(1, "303", "fault", 0)
-    assert storm.next(0) == (Batch("fault", (1,)), True)
-    storm.learn(2, "303", "fault", 0)
-    assert storm.next(1, lambda _: None) is None
-    assert storm.next(2, lambda _: 1.5) == (Batch("fault", (1,)), False)
+def test_a_deferred_mail_keeps_its_events_and_is_tried_when_it_is_due():
+    batcher = Batcher()
+    batcher.learn(1, "303", "fault", 0)
+    assert batcher.next(0) == (QueuedMail("fault", (1,)), True)
+    batcher.learn(2, "303", "fault", 0)
+    batcher.mail(1).defer(0, 0.0, "", "")
+    assert batcher.next(39) is None
+    assert batcher.next(40) == (QueuedMail("fault", (1,)), False)
 
 
-def test_what_was_decided_before_a_restart_comes_back_as_it_was():
-    storm = Batcher()
-    storm.relearn([(5, "303", "fault", 5, False), (6, "304", "fault", 5, False), (8, "303", "fault", 0, False)], -60)
-    assert storm.next(0) == (Batch("fault", (5, 6)), False)
-    assert storm.last == 8
+def test_a_mail_of_before_a_restart_keeps_its_events():
+    batcher = Batcher()
+    batcher.reload([(5, "303", "fault", 5, False), (6, "304", "fault", 5, False), (8, "303", "fault", 0, False)], -60)
+    assert batcher.next(0) == (QueuedMail("fault", (5, 6)), False)
+    assert batcher.last == 8
 
 
 def test_a_mail_keeps_its_name_when_the_limit_took_its_first_event():
-    storm = Batcher()
-    storm.relearn([(6, "303", "fault", 5, False)], 0)
-    mail, _ = storm.next(0)
-    assert (mail.id, mail.numbers) == (5, (6,))
-    storm.done(mail)
-    assert storm.next(0) is None
+    batcher = Batcher()
+    batcher.reload([(6, "303", "fault", 5, False)], 0)
+    mail, _ = batcher.next(0)
+    assert (mail.number, mail.events) == (5, (6,))
+    batcher.remove(mail)
+    assert batcher.next(0) is None
+
+
+def test_a_mail_keeps_its_tries_when_the_ledger_is_read_again():
+    batcher, waiting = Batcher(), [(1, "303", "fault", 1, False)]
+    batcher.reload(waiting, 0)
+    batcher.mail(1).defer(0, 0.0, "recipient", "450 busy")
+    batcher.reload(waiting, 0)
+    assert batcher.next(39) is None
+    assert batcher.mail(1).tries.reply == "450 busy"
 
 
 def test_what_waited_through_a_restart_is_one_digest():
-    storm = Batcher()
-    storm.relearn([(number, f"{number:03}", "fault", 0, False) for number in range(1, 31)], -60)
-    assert storm.next(0) == (Batch("fault", tuple(range(1, 31))), True)
+    batcher = Batcher()
+    batcher.reload([(number, f"{number:03}", "fault", 0, False) for number in range(1, 31)], -60)
+    assert batcher.next(0) == (QueuedMail("fault", tuple(range(1, 31))), True)
 
 
 def test_what_was_never_tried_goes_before_what_the_server_deferred():
-    storm = Batcher()
-    storm.relearn([(1, "303", "fault", 1, False), (2, "304", "fault", 2, False)], 0)
-    storm.learn(3, "101", "info", 0)
-    tried = {1: 30.0, 2: 20.0}
+    batcher = Batcher()
+    batcher.reload([(1, "303", "fault", 1, False), (2, "304", "fault", 2, False)], 0)
+    batcher.mail(1).defer(2, 0.0, "", "")
+    batcher.mail(2).defer(1, 0.0, "", "")
+    batcher.learn(3, "101", "info", 0)
     order = []
-    while found := storm.next(40, lambda mail: tried.get(mail, 0.0)):
-        order.append(found[0].id)
-        storm.done(found[0])
+    while found := batcher.next(50):
+        order.append(found[0].number)
+        batcher.remove(found[0])
     assert order == [3, 2, 1]
 
 
@@ -143,26 +154,26 @@ def test_what_was_never_tried_goes_before_what_the_server_deferred():
     ids=["idle", "one of a type", "one is held", "one is under way", "another type is held"],
 )
 def test_an_event_leads_only_where_nothing_of_its_type_waits(before, arrivals, leads):
-    storm = Batcher()
+    batcher = Batcher()
     for each in before:
-        storm.learn(each[0], each[1], each[2], 0, each[3])
-    assert storm.leads(arrivals, 0) == leads
+        batcher.learn(each[0], each[1], each[2], 0, each[3])
+    assert batcher.leads(arrivals, 0) == leads
 
 
 def test_an_event_within_the_window_does_not_lead():
-    storm = Batcher()
-    storm.learn(1, "303", "fault", 0, 1)
-    storm.done(Batch("fault", (1,)))
-    assert storm.leads([("303", "fault"), ("304", "fault")], 59) == [False, False]
-    assert storm.leads([("304", "fault")], 59) == [True]
-    assert storm.leads([("303", "fault")], 60) == [True]
+    batcher = Batcher()
+    batcher.learn(1, "303", "fault", 0, 1)
+    batcher.remove(QueuedMail("fault", (1,)))
+    assert batcher.leads([("303", "fault"), ("304", "fault")], 59) == [False, False]
+    assert batcher.leads([("304", "fault")], 59) == [True]
+    assert batcher.leads([("303", "fault")], 60) == [True]
 
 
 def test_an_event_beyond_the_budget_does_not_lead():
-    storm = Batcher(budget=1)
-    storm.went_out(0, "fault")
-    assert storm.leads([("303", "fault")], HOUR - 1) == [False]
-    assert storm.leads([("303", "fault")], HOUR) == [True]
+    batcher = Batcher(budget=1)
+    batcher.count_sent(0, "fault")
+    assert batcher.leads([("303", "fault")], HOUR - 1) == [False]
+    assert batcher.leads([("303", "fault")], HOUR) == [True]
 
 
 def test_without_a_window_every_event_leads():
@@ -170,65 +181,66 @@ def test_without_a_window_every_event_leads():
 
 
 def test_what_waits_for_the_clock_goes_out_once_it_is_released():
-    storm = Batcher()
-    storm.learn(1, "303", "fault", 0, pending=True)
-    storm.learn(2, "304", "fault", 0)
-    assert storm.next(0) == (Batch("fault", (2,)), True)
-    storm.done(Batch("fault", (2,)))
-    assert (storm.next(300), storm.wait(300, lambda _: 0)) == (None, None)
-    storm.release({1}, 300)
-    assert storm.next(300) is None
-    storm.release(set(), 300)
-    storm.release(set(), 300)
-    assert storm.next(300) == (Batch("fault", (1,)), True)
+    batcher = Batcher()
+    batcher.learn(1, "303", "fault", 0, pending=True)
+    batcher.learn(2, "304", "fault", 0)
+    assert batcher.next(0) == (QueuedMail("fault", (2,)), True)
+    batcher.remove(QueuedMail("fault", (2,)))
+    assert (batcher.next(300), batcher.wait(300)) == (None, None)
+    batcher.release({1}, 300)
+    assert batcher.next(300) is None
+    batcher.release(set(), 300)
+    batcher.release(set(), 300)
+    assert batcher.next(300) == (QueuedMail("fault", (1,)), True)
 
 
-def test_an_event_that_is_told_twice_is_mailed_once():
-    storm = Batcher(window=0)
+def test_an_event_that_is_learnt_twice_is_mailed_once():
+    batcher = Batcher(window=0)
     for number in (1, 2, 1, 2):
-        storm.learn(number, "303", "fault", 0)
-    storm.learn(2, "303", "fault", 0, 2)
+        batcher.learn(number, "303", "fault", 0)
+    batcher.learn(2, "303", "fault", 0, 2)
     sent = []
-    while found := storm.next(0):
-        sent.append(found[0].id)
-        storm.done(found[0])
+    while found := batcher.next(0):
+        sent.append(found[0].number)
+        batcher.remove(found[0])
     assert sent == [1, 2]
 
 
-def test_the_budget_holds_what_was_decided_too():
-    storm = Batcher(budget=1)
-    storm.learn(1, "303", "fault", 0, 1)
-    storm.went_out(0, "fault")
-    assert storm.next(HOUR - 1) is None
-    assert storm.next(HOUR) == (Batch("fault", (1,)), False)
+def test_the_budget_holds_waiting_mails_too():
+    batcher = Batcher(budget=1)
+    batcher.learn(1, "303", "fault", 0, 1)
+    batcher.count_sent(0, "fault")
+    assert batcher.next(HOUR - 1) is None
+    assert batcher.next(HOUR) == (QueuedMail("fault", (1,)), False)
 
 
 @pytest.mark.parametrize(
     ("arrive", "now", "wait"), [([], 0, None), ([("303", "fault")] * 2, 10, 50), ([("303", "fault")], 0, None)]
 )
 def test_the_wait_ends_when_something_may_go(arrive, now, wait):
-    storm = Batcher()
+    batcher = Batcher()
     for number, (code, kind) in enumerate(arrive, 1):
-        storm.learn(number, code, kind, 0)
-    while found := storm.next(0):
-        storm.done(found[0])
-    assert storm.wait(now, lambda _: now) == wait
+        batcher.learn(number, code, kind, 0)
+    while found := batcher.next(0):
+        batcher.remove(found[0])
+    assert batcher.wait(now) == wait
 
 
 def test_the_wait_ends_when_a_deferred_mail_may_be_tried():
-    storm = Batcher()
-    storm.learn(1, "303", "fault", 0, 1)
-    assert storm.wait(10, lambda _: 40.0) == 30
-    assert not storm.is_ready(10, lambda _: None)
-    assert storm.is_ready(40, lambda _: 40.0)
+    batcher = Batcher()
+    batcher.learn(1, "303", "fault", 0, 1)
+    batcher.mail(1).defer(0, 0.0, "", "")
+    assert batcher.wait(10) == 30
+    assert not batcher.is_ready(10)
+    assert batcher.is_ready(40)
 
 
 def test_the_wait_ends_when_the_budget_does():
-    storm = Batcher(budget=1)
-    storm.went_out(0, "fault")
-    storm.learn(1, "303", "fault", 0)
-    assert storm.next(100) is None
-    assert storm.wait(100, lambda _: 100) == HOUR - 100
+    batcher = Batcher(budget=1)
+    batcher.count_sent(0, "fault")
+    batcher.learn(1, "303", "fault", 0)
+    assert batcher.next(100) is None
+    assert batcher.wait(100) == HOUR - 100
 
 
 def test_ten_thousand_alarms_in_a_minute_are_a_handful_of_mails_in_exact_balance():
@@ -249,17 +261,17 @@ def test_every_number_goes_out_once_and_the_budget_holds(arrivals, budget, windo
     # Enough hours for what a budget of three can carry by digests; without a window every event is a mail.
     total = sum(map(len, arrivals.values()))
     hours = 4 if window else 2 + 3 * total // budget
-    storm = Batcher(window, budget)
-    sent: list[tuple[int, Batch]] = []
+    batcher = Batcher(window, budget)
+    sent: list[tuple[int, QueuedMail]] = []
     number = 0
     for now in sorted({*range(0, 420, 5), *arrivals, *range(420, hours * HOUR, 60)}):
         for code, kind in arrivals.get(now, []):
             number += 1
-            storm.learn(number, code, kind, now)
-        while found := storm.next(now):
+            batcher.learn(number, code, kind, now)
+        while found := batcher.next(now):
             mail = found[0]
-            storm.done(mail)
-            storm.went_out(now, mail.type)
+            batcher.remove(mail)
+            batcher.count_sent(now, mail.type)
             sent.append((now, mail))
     assert numbers(sent) == list(range(1, number + 1))
     moments = [second for second, _ in sent]
@@ -267,49 +279,49 @@ def test_every_number_goes_out_once_and_the_budget_holds(arrivals, budget, windo
 
 
 def test_faults_that_never_end_leave_room_for_an_info():
-    storm, sent = Batcher(), []
-    storm.learn(1, "101", "info", 0)
+    batcher, sent = Batcher(), []
+    batcher.learn(1, "101", "info", 0)
     for number, now in enumerate(range(0, 2 * HOUR, 10), 2):
-        storm.learn(number, "303", "fault", now)
-        while found := storm.next(now):
-            storm.done(found[0])
-            storm.went_out(now, found[0].type)
+        batcher.learn(number, "303", "fault", now)
+        while found := batcher.next(now):
+            batcher.remove(found[0])
+            batcher.count_sent(now, found[0].type)
             sent.append(found[0].type)
     assert sent.index("info") < 60
 
 
 def test_faults_that_never_end_leave_room_for_a_second_try():
-    storm, tried, again = Batcher(budget=12), {}, []
+    batcher, again = Batcher(budget=12), []
     for number, now in enumerate(range(0, 3 * HOUR, 10), 1):
-        storm.learn(number, "303", "fault", now)
-        while found := storm.next(now, lambda mail: tried.get(mail, 0.0)):
-            storm.went_out(now, "fault")
-            if found[0].id == 1:
+        batcher.learn(number, "303", "fault", now)
+        while found := batcher.next(now):
+            batcher.count_sent(now, "fault")
+            if found[0].number == 1:
                 again.append(now)
-                tried[1] = now + 1.0  # deferred
+                found[0].defer(now, 0.0, "", "")
                 break
-            storm.done(found[0])
+            batcher.remove(found[0])
     assert len(again) >= 3
 
 
 @pytest.mark.parametrize("budget", [2, 3, 4])
 def test_a_fault_is_not_held_behind_infos_by_a_small_budget(budget):
-    storm = Batcher(budget=budget)
+    batcher = Batcher(budget=budget)
     for number in range(1, 11):
-        storm.learn(number, f"{number:03}", "info", 0)
-        while found := storm.next(0):
-            storm.done(found[0])
-            storm.went_out(0, found[0].type)
-    storm.learn(99, "303", "fault", 1)
-    assert storm.next(1) == (Batch("fault", (99,)), True)
+        batcher.learn(number, f"{number:03}", "info", 0)
+        while found := batcher.next(0):
+            batcher.remove(found[0])
+            batcher.count_sent(0, found[0].type)
+    batcher.learn(99, "303", "fault", 1)
+    assert batcher.next(1) == (QueuedMail("fault", (99,)), True)
 
 
-def test_what_nobody_wants_is_forgotten():
-    storm = Batcher(window=0)
-    storm.learn(1, "101", "info", 0, 1)
-    storm.learn(2, "102", "info", 0)
-    storm.learn(3, "103", "info", 0, pending=True)
-    storm.learn(4, "303", "fault", 0)
-    storm.settled("info")
-    storm.release(set(), 0)
-    assert [storm.next(0)[0].numbers, storm.done(Batch("fault", (4,))), storm.next(0)] == [(4,), None, None]
+def test_events_that_no_recipient_wants_are_discarded():
+    batcher = Batcher(window=0)
+    batcher.learn(1, "101", "info", 0, 1)
+    batcher.learn(2, "102", "info", 0)
+    batcher.learn(3, "103", "info", 0, pending=True)
+    batcher.learn(4, "303", "fault", 0)
+    batcher.discard("info")
+    batcher.release(set(), 0)
+    assert [batcher.next(0)[0].events, batcher.remove(QueuedMail("fault", (4,))), batcher.next(0)] == [(4,), None, None]

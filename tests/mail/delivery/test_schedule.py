@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
 from device_ui.mail.clock import Clock
-from device_ui.mail.delivery.batching import Batch, Batcher
+from device_ui.mail.delivery.batching import Batcher, QueuedMail
+from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
@@ -21,10 +22,6 @@ from device_ui.mail.outbox.outbox import Outbox
 MEMORY = Path("/dev/shm")
 NOW, MINUTE, HOUR = 1_800_000_000.0, 60.0, 3600.0  # 2027-01-15
 OK = Delivery("a@example.com", "delivered", "content", "250 ok", NOW)
-
-
-def fails() -> None:
-    raise NotStored(Path("ledger.sqlite3"), OSError("database or disk is full"))
 
 
 class WeakOutbox(Outbox):
@@ -63,8 +60,9 @@ class Desk:
             boot_id=self.boot_id,
             synchronized=lambda: False,
         )
-        self.plan = Schedule(self.outbox, Batcher(self.windows, self.budget), self.clock, lambda: self.now)
-        self.plan.look()
+        environment = Environment({}, tuple, None, self.clock, lambda: self.now, lambda: 0.0)
+        self.schedule = Schedule(self.outbox, Batcher(self.windows, self.budget), environment)
+        self.schedule.update()
 
     def restart(self) -> None:
         self.outbox.close()
@@ -81,30 +79,29 @@ class Desk:
             Event(code, "info" if code[0] == "1" else "fault", stamp.time, stamp.time, clock=stamp.clock)
             for code, stamp in zip(kinds, stamps, strict=True)
         ]
-        leads = self.plan.leads(events)
+        leads = self.schedule.leads(events)
         numbers = self.outbox.accept(events, leads)
         if told:
-            self.plan.learn(list(zip(numbers, events, leads, strict=True)))
+            self.schedule.learn(list(zip(numbers, events, leads, strict=True)))
         return numbers
 
     def mail(self) -> tuple[int, ...]:
         """The numbers of the next mail, as the ledger tells them; () when there is none."""
-        mail = self.plan.next(lambda _: 0.0)
+        mail = self.schedule.next()
         return self.told(mail) if mail else ()
 
-    def told(self, mail: Batch) -> tuple[int, ...]:
-        digest = self.outbox.digest(mail.id, 10_000)
+    def told(self, mail: QueuedMail) -> tuple[int, ...]:
+        digest = self.outbox.digest(mail.number, 10_000)
         assert digest is not None
         return tuple(number for first, last in digest.ranges for number in range(first, last + 1))
 
     def sends(self) -> list[tuple[int, ...]]:
         """Send all that may go now; the numbers of each mail."""
         sent = []
-        while mail := self.plan.next(lambda _: 0.0):
+        while mail := self.schedule.next():
             sent.append(self.told(mail))
-            self.outbox.record(mail.id, [OK], done=True)
-            self.plan.went_out(mail)
-            self.plan.done(mail)
+            self.schedule.conclude(mail, [OK], is_done=True)
+            self.schedule.store_results()
         return sent
 
     def decided(self) -> dict[int, int]:
@@ -151,27 +148,27 @@ def test_a_digest_is_on_flash_before_it_is_given_out(desk):
 def test_an_event_that_nobody_told_the_plan_of_is_mailed(desk):
     desk.happens("303", told=False)
     assert desk.mail() == ()
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.mail() == (1,)
 
 
 def test_an_event_that_is_learnt_twice_is_mailed_once(desk):
     desk.happens("303", "404")
-    desk.plan.learn_late()
-    desk.plan.look()
+    desk.schedule.learn_late()
+    desk.schedule.update()
     assert desk.sends() == [(1,), (2,)]
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.sends() == []
 
 
 def test_an_event_that_is_kept_only_is_never_planned(desk):
     event = Event("153", "info", NOW, NOW, waiting=False)
-    assert desk.plan.leads([event, Event("303", "fault", NOW, NOW)]) == [False, True]
+    assert desk.schedule.leads([event, Event("303", "fault", NOW, NOW)]) == [False, True]
     numbers = desk.outbox.accept([event], [False])
-    desk.plan.learn([(numbers[0], event, False)])
-    desk.plan.look()
+    desk.schedule.learn([(numbers[0], event, False)])
+    desk.schedule.update()
     assert desk.mail() == ()
-    assert desk.plan.wait(lambda _: 0.0) is None
+    assert desk.schedule.wait() is None
 
 
 # A disk that takes nothing
@@ -186,20 +183,7 @@ def test_a_digest_that_cannot_be_decided_is_given_out_later_whole_and_once(desk)
         desk.mail()
     assert desk.decided() == {2: 0, 3: 0}
     desk.outbox.full = False
-    desk.plan.look()
-    desk.passes(MINUTE)
-    assert desk.sends() == [(2, 3)]
-    assert desk.outbox.waiting_count() == 0
-
-
-def test_a_digest_that_comes_when_what_was_before_cannot_be_recorded_is_given_out_later_whole(desk):
-    desk.happens("303", "303", "303")
-    desk.sends()
-    desk.passes(MINUTE)
-    with pytest.raises(NotStored):
-        desk.plan.next(lambda _: 0.0, fails)
-    assert desk.decided() == {2: 0, 3: 0}
-    desk.plan.look()
+    desk.schedule.update()
     desk.passes(MINUTE)
     assert desk.sends() == [(2, 3)]
     assert desk.outbox.waiting_count() == 0
@@ -211,10 +195,10 @@ def test_a_date_that_cannot_be_stored_is_stored_later(desk):
     desk.passes(10)
     desk.wall, desk.outbox.full = NOW, True
     with pytest.raises(NotStored):
-        desk.plan.look()
+        desk.schedule.update()
     assert desk.mail() == ()
     desk.outbox.full = False
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.sends() == [(1,)]
     assert desk.outbox.event(1).time == NOW - 10
 
@@ -226,7 +210,7 @@ def test_a_date_that_cannot_be_stored_is_stored_later(desk):
 def test_after_a_restart_the_same_mails_go_out_under_the_same_names(desk, tried):
     desk.happens("303", "303", "304", "101")
     if tried:
-        desk.plan.next(lambda _: 0.0)
+        desk.schedule.next()
     desk.restart()
     assert desk.sends() == [(1,), (2, 3), (4,)]
 
@@ -274,13 +258,13 @@ def obey(desk: Desk, step: tuple[str, object], named: dict[int, int], sent: list
     elif what == "restart":
         desk.restart()
     elif what == "look":
-        desk.plan.look()
-    elif mail := desk.plan.next(lambda _: 0.0):
+        desk.schedule.update()
+    elif mail := desk.schedule.next():
         numbers = desk.told(mail)
-        assert all(named.setdefault(number, mail.id) == mail.id for number in numbers)
+        assert all(named.setdefault(number, mail.number) == mail.number for number in numbers)
         if what == "send":
-            desk.outbox.record(mail.id, [OK], done=True)
-            desk.plan.done(mail)
+            desk.schedule.conclude(mail, [OK], is_done=True)
+            desk.schedule.store_results()
             sent += numbers
 
 
@@ -300,7 +284,7 @@ def test_whatever_happens_every_number_is_in_one_mail_and_sent_once(steps):
             desk.outbox.full, desk.wall = False, NOW
             for _ in range(4):
                 desk.passes(20 * MINUTE)
-                desk.plan.look()
+                desk.schedule.update()
                 for mail in desk.sends():
                     assert all(named.setdefault(number, mail[0]) == mail[0] for number in mail)
                     sent += mail
@@ -315,14 +299,14 @@ def test_whatever_happens_every_number_is_in_one_mail_and_sent_once(steps):
 def test_an_event_under_a_wrong_clock_waits_and_those_after_it_are_dated(desk):
     desk.wall = 100.0
     desk.happens("303")
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.decided() == {1: 0}
     assert desk.mail() == ()
-    assert desk.plan.wait(lambda _: 0.0) == 5
+    assert desk.schedule.wait() == 5
     desk.passes(42)
     desk.wall = NOW
     desk.happens("404")
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.sends() == [(2,), (1,)]
     kept = desk.outbox.event(1)
     assert (kept.time, kept.accepted, kept.clock) == (NOW - 42, NOW - 42, "later")
@@ -332,10 +316,10 @@ def test_after_ten_minutes_an_event_goes_out_without_a_date(desk):
     desk.wall = 100.0
     desk.happens("303")
     desk.passes(599)
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.mail() == ()
     desk.passes(5)
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.sends() == [(1,)]
     assert desk.outbox.event(1).time == 0
     assert desk.outbox.event(1).clock.startswith("@boot ")
@@ -345,10 +329,10 @@ def test_an_event_that_went_out_without_a_date_gets_one_when_the_clock_is_right(
     desk.wall = 100.0
     desk.happens("303")
     desk.passes(700)
-    desk.plan.look()
+    desk.schedule.update()
     desk.sends()
     desk.wall = NOW
-    desk.plan.look()
+    desk.schedule.update()
     kept = desk.outbox.event(1)
     assert (kept.time, kept.clock, kept.waiting) == (NOW - 700, "later", False)
 
@@ -360,7 +344,7 @@ def test_an_event_of_an_earlier_start_is_released_ten_minutes_after_this_one(des
     desk.restart()
     assert desk.mail() == ()
     desk.now = 601.0
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.sends() == [(1,)]
 
 
@@ -375,7 +359,7 @@ def test_an_event_of_an_earlier_start_is_dated_before_this_one(desk):
 
 def test_a_caller_who_knows_the_time_keeps_it_when_the_clock_is_dated(desk):
     desk.outbox.accept([Event("303", "fault", NOW - 5, 0.0, clock="@boot 5000.000")])
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.outbox.event(1).time == NOW - 5
 
 
@@ -385,18 +369,18 @@ def test_a_storm_under_a_wrong_clock_does_not_read_the_ledger_with_each_event(de
     desk.outbox._connection.set_trace_callback(read.append)
     for _ in range(20):
         desk.happens("303")
-        desk.plan.look()
+        desk.schedule.update()
     assert len([query for query in read if query.startswith("SELECT number, clock")]) <= 1
-    assert desk.plan.wait(lambda _: 0.0) == 5
+    assert desk.schedule.wait() == 5
 
 
 def test_a_clock_that_is_set_between_two_looks_is_seen_with_the_next_event(desk):
     desk.wall = 100.0
     desk.happens("303")
-    desk.plan.look()
-    desk.plan.look()
+    desk.schedule.update()
+    desk.schedule.update()
     desk.wall = NOW
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.sends() == [(1,)]
 
 
@@ -420,7 +404,7 @@ def test_the_budget_of_the_last_hour_outlives_a_restart(folder, minutes, set_bac
     desk.restart()
     desk.happens("306")
     assert desk.mail() == ()
-    assert round(desk.plan.wait(lambda _: 0.0)) == wait
+    assert round(desk.schedule.wait()) == wait
     desk.outbox.close()
 
 
@@ -466,7 +450,7 @@ def test_a_digest_that_the_limit_took_something_of_is_what_is_left(desk, taken, 
             lambda cursor, number=number: cursor.execute("DELETE FROM event WHERE number = ?", (number,))
         )
     assert desk.sends() == mails
-    assert desk.plan.wait(lambda _: 0.0) is None
+    assert desk.schedule.wait() is None
 
 
 def test_a_decided_digest_keeps_its_name_when_the_limit_takes_its_first_event(desk):
@@ -476,8 +460,8 @@ def test_a_decided_digest_keeps_its_name_when_the_limit_takes_its_first_event(de
     assert desk.mail() == (2, 3)
     desk.outbox._write(lambda cursor: cursor.execute("DELETE FROM event WHERE number = 2"))
     desk.restart()
-    mail = desk.plan.next(lambda _: 0.0)
-    assert (mail.id, desk.told(mail)) == (2, (3,))
+    mail = desk.schedule.next()
+    assert (mail.number, desk.told(mail)) == (2, (3,))
 
 
 # Nobody wants it, or it was tried for too long
@@ -485,7 +469,7 @@ def test_a_decided_digest_keeps_its_name_when_the_limit_takes_its_first_event(de
 
 def test_what_nobody_wants_leaves_the_plan(desk):
     desk.happens("101", "101", "303")
-    desk.plan.settle("info")
+    desk.schedule.discard_waiting("info")
     desk.passes(MINUTE)
     assert desk.sends() == [(3,)]
 
@@ -493,10 +477,10 @@ def test_what_nobody_wants_leaves_the_plan(desk):
 def test_what_is_given_up_leaves_the_plan_and_the_rest_does_not(desk):
     desk.happens("303", "303", "303")
     why = {"fault": [dataclasses.replace(OK, verdict="dropped")], "info": []}
-    assert desk.plan.give_up(2, why)
+    assert desk.schedule.expire(2, why)
     desk.passes(MINUTE)
     assert desk.sends() == [(3,)]
-    assert not desk.plan.give_up(2, why)
+    assert not desk.schedule.expire(2, why)
     assert [desk.outbox.event(number).mail for number in (1, 2, 3)] == [1, 1, 3]
     assert [each.verdict for each in desk.outbox.deliveries(1)] == ["dropped"]
 
@@ -506,8 +490,8 @@ def test_a_moment_that_is_told_to_the_plan_only_after_it_was_dated_goes_out_too(
     numbers = desk.happens("303", told=False)
     pending = desk.outbox.event(numbers[0])
     desk.wall = NOW
-    desk.plan.look()
-    desk.plan.learn([(numbers[0], pending, False)])
+    desk.schedule.update()
+    desk.schedule.learn([(numbers[0], pending, False)])
     desk.passes(MINUTE)
     assert desk.sends() == [tuple(numbers)]
 
@@ -517,7 +501,7 @@ def spent(desk: Desk, count: int, every: float) -> None:
     for number in range(1, count + 1):
         desk.happens(f"{300 + number}")
         desk.passes(every)
-        desk.plan.look()
+        desk.schedule.update()
         desk.outbox.record(number, [dataclasses.replace(OK, time=desk.wall)], done=True)
     desk.now, desk.boot_id, desk.wall = 30.0, "another", 60.0
     desk.restart()
@@ -527,7 +511,7 @@ def test_mails_of_long_before_a_lost_clock_hold_no_alarm_back(folder):
     desk = Desk(folder)
     spent(desk, 60, 20 * MINUTE)
     desk.wall = NOW + 22 * HOUR
-    desk.plan.look()
+    desk.schedule.update()
     desk.happens("777")
     assert desk.mail() == (61,)
 
@@ -541,5 +525,5 @@ def test_a_lost_clock_does_not_give_the_budget_of_the_last_hour_out_twice(folder
     desk.passes(601)
     assert desk.mail() == ()
     desk.passes(HOUR)
-    desk.plan.look()
+    desk.schedule.update()
     assert desk.mail() == (4,)

@@ -19,21 +19,25 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from device_ui.errors import CannotOpen, NoKey, NotStored
 from device_ui.mail.catalog import built_in
 from device_ui.mail.clock import Clock
-from device_ui.mail.delivery.proof import EARLIER_MAXIMUM, GONE_SECONDS, READERS_MAXIMUM
+from device_ui.mail.delivery.environment import Environment
+from device_ui.mail.delivery.sender import Sender
 from device_ui.mail.delivery.server_change import (
-    CHANGES,
-    CHANGES_MAXIMUM,
+    EARLIER_MAXIMUM,
     FAULT,
+    GONE_SECONDS,
     HELD,
     HOURLY_MAXIMUM,
     KEPT_SECONDS,
-    NOBODY,
-    PROVED,
+    NO_PREVIOUS,
+    PREVIOUS,
+    PREVIOUS_MAXIMUM,
+    READERS_MAXIMUM,
     REFUSALS_MAXIMUM,
     REFUSED_SECONDS,
     TOO_MANY,
     TRIES_MAXIMUM,
     USED_SECONDS,
+    VERIFIED,
     ServerChangeNotifier,
 )
 from device_ui.mail.events import Delivery, Event
@@ -41,9 +45,9 @@ from device_ui.mail.format import event_source, event_text
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient
+from tests.helpers.delivery import MEMORY, NAMES, FullOutbox
+from tests.helpers.delivery import Desk as PostOffice
 from tests.helpers.product import SECONDS, wait_for
-from tests.mail.delivery.test_worker import MEMORY, FullOutbox
-from tests.mail.delivery.test_worker import Desk as PostOffice
 
 WALL = 1.8e9
 ONE, TWO, EVIL = "one@example.com", "two@example.com", "evil@example.net"
@@ -59,13 +63,13 @@ WRONG_LOGIN = SessionError("login", "login refused", "535 no")
 def settle() -> None:
     """Wait until no attempt is under way."""
     for thread in threading.enumerate():
-        if thread.name == "warning":
+        if thread.name == "notification":
             thread.join(SECONDS)
             assert not thread.is_alive()
 
 
 class Desk:
-    """One device's announcer. `stops` ends every session, `answers` are for a recipient, else the mail is taken."""
+    """One device's notifier. `stops` ends every session, `answers` are for a recipient, else the mail is taken."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.now, self.wall = folder, 1000.0, WALL
@@ -79,30 +83,27 @@ class Desk:
         self.sessions: list[tuple[str, str]] = []
         self.mails: list[tuple[Sequence[str], bytes]] = []
         self.through: list[str] = []
-        self.counted: list[int] = []
+        self.counted: list[str] = []
         self.lost: set[str | None] = set()
         self.begin()
 
     def begin(self) -> None:
         """The process starts."""
         self.outbox = FullOutbox(self.folder / "ledger.sqlite3")
-        self.announcer = ServerChangeNotifier(
-            self.outbox,
-            {"name": "Storage", "model": "S1", "serial": "7"},
-            lambda settings, password: Session(self, settings, password),
-            self.unseal,
-            lambda: self.listed,
-            Clock(wall=lambda: self.wall + self.now, boot=lambda: self.now, boot_id="boot", synchronized=lambda: True),
-            clock=lambda: self.now,
-            chance=lambda: 0.0,
-            fits=lambda settings: settings.sealed not in self.lost,
-            sent=self.counted.append,
+        clock = Clock(
+            wall=lambda: self.wall + self.now, boot=lambda: self.now, boot_id="boot", synchronized=lambda: True
         )
+        environment = Environment(NAMES, lambda: self.listed, self, clock, lambda: self.now, lambda: 0.0)
+        sender = Sender(self.outbox, built_in(), lambda *arguments: Session(self, *arguments), environment)
+        self.notifier = ServerChangeNotifier(self.outbox, sender, self.counted.append)
 
     def restart(self) -> None:
         """The power is cut, and comes back."""
         self.outbox.close()
         self.begin()
+
+    def can_unseal(self, settings: SmtpSettings) -> bool:
+        return settings.sealed not in self.lost
 
     def unseal(self, settings: SmtpSettings) -> str:
         if self.unopened:
@@ -111,14 +112,14 @@ class Desk:
 
     def proved(self, settings: SmtpSettings, *, by_alarm: bool) -> None:
         """An alarm to those who are listed got through, or a test."""
-        self.announcer.proved(settings, self.listed if by_alarm else None)
+        self.notifier.mark_verified(settings, self.listed if by_alarm else None)
 
     def work(self) -> float:
         """Whatever there is to do, to its end; the seconds that it took."""
         begun = self.now
-        while not self.announcer.is_idle():
+        while not self.notifier.is_idle():
             assert self.now - begun < 24 * 3600
-            wait = self.announcer.round()
+            wait = self.notifier.round()
             settle()
             self.now += wait or 0
         return self.now - begun
@@ -126,7 +127,7 @@ class Desk:
     def change(self, settings: SmtpSettings = NEW, by: str = "192.0.2.7") -> None:
         """Settings that mail got through with, then others."""
         self.proved(OLD, by_alarm=True)
-        self.announcer.look(settings, by)
+        self.notifier.check(settings, by)
 
     @property
     def told(self) -> list[str]:
@@ -145,7 +146,7 @@ def verdicts(desk: Desk, number: int) -> dict[str, str]:
 
 
 class Session:
-    """What the announcer needs of a courier."""
+    """What the notifier needs of a courier."""
 
     local_address = "192.0.2.1"
 
@@ -163,7 +164,7 @@ class Session:
         if self.server in self.desk.refusing:
             raise WRONG_LOGIN
 
-    def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Outcome]:
+    def deliver(self, recipients: Sequence[str], message: bytes, **_: object) -> dict[str, Outcome]:
         self.desk.mails.append((tuple(recipients), message))
         self.desk.through.append(self.server)
         return {each: self.desk.answers.get(each, TAKEN) for each in recipients}
@@ -202,7 +203,7 @@ def test_a_change_of_what_the_password_is_bound_to_is_announced_through_the_serv
     assert desk.sessions == [("mail.example.com", "opened old")]
     assert desk.told == [ONE, TWO, ACCOUNT]
     assert desk.became == dict.fromkeys((ONE, TWO, ACCOUNT), "delivered")
-    assert desk.counted == [1]
+    assert desk.counted == ["info"]
 
 
 UNBOUND = [{}, {"sender_name": "New name"}, {"sealed": "a new password"}, {"sender_name": "N", "sealed": "p"}]
@@ -212,20 +213,20 @@ UNBOUND += [{"sign_in": "provider", "from_address": "other@mail.example.com"}, {
 @pytest.mark.parametrize("change", UNBOUND, ids=str)
 def test_a_change_within_the_same_server_is_not_announced(desk, change):
     desk.change(changed(**change))
-    assert (desk.announcer.is_idle(), desk.outbox.last) == (True, 0)
+    assert (desk.notifier.is_idle(), desk.outbox.last) == (True, 0)
 
 
 def test_a_relay_without_login_is_told_too(desk):
     desk.proved(changed(sign_in="none", sealed=None), by_alarm=True)
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.sessions == [("mail.example.com", "")]
 
 
 def test_settings_that_nothing_got_through_with_announce_nothing(desk):
-    desk.announcer.look(OLD, "")
-    desk.announcer.look(NEW, "")
-    assert (desk.announcer.is_idle(), desk.outbox.last) == (True, 0)
+    desk.notifier.check(OLD, "")
+    desk.notifier.check(NEW, "")
+    assert (desk.notifier.is_idle(), desk.outbox.last) == (True, 0)
 
 
 def test_the_mail_says_what_when_and_from_where(desk):
@@ -269,16 +270,16 @@ def test_an_address_that_is_not_known_is_not_made_up(desk):
 def test_it_is_announced_once_and_the_old_password_is_forgotten_a_day_after(desk):
     desk.change()
     for _ in range(3):
-        desk.announcer.look(NEW, "192.0.2.7")
+        desk.notifier.check(NEW, "192.0.2.7")
         desk.work()
         desk.restart()
     assert (len(desk.sessions), desk.outbox.last) == (1, 1)
-    assert '"old"' in desk.outbox.metadata()[CHANGES]
+    assert '"old"' in desk.outbox.metadata()[PREVIOUS]
     desk.proved(NEW, by_alarm=True)
-    assert '"old"' in desk.outbox.metadata()[CHANGES]
+    assert '"old"' in desk.outbox.metadata()[PREVIOUS]
     desk.restart()
     desk.now += KEPT_SECONDS
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     assert '"old"' not in "".join(desk.outbox.metadata().values())
 
 
@@ -289,7 +290,7 @@ def test_an_alarm_that_got_through_first_keeps_the_old_password_until_its_reader
     desk.proved(NEW, by_alarm=True)
     desk.restart()
     desk.now += KEPT_SECONDS
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.stops = None
     desk.work()
     assert desk.told == [ONE, TWO, ACCOUNT]
@@ -301,13 +302,13 @@ def test_a_test_mail_does_not_make_the_old_password_forgotten(desk):
     desk.work()
     desk.proved(NEW, by_alarm=False)
     desk.now += KEPT_SECONDS
-    desk.announcer.look(NEW, "")
-    assert '"old"' in desk.outbox.metadata()[CHANGES]
+    desk.notifier.check(NEW, "")
+    assert '"old"' in desk.outbox.metadata()[PREVIOUS]
 
 
 def test_what_is_forgotten_is_not_in_the_file_any_more(desk):
     desk.proved(changed(sealed="hpke1.once"), by_alarm=True)
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.outbox.close()
     assert b"hpke1.once" in desk.outbox.path.read_bytes()
     desk.begin()
@@ -333,7 +334,7 @@ def test_a_power_cut_keeps_it_and_its_message_id(desk):
 def test_a_hook_that_was_not_running_notices_at_its_start(desk):
     desk.proved(OLD, by_alarm=True)
     desk.restart()
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.told == [ONE, TWO, ACCOUNT]
 
@@ -341,7 +342,7 @@ def test_a_hook_that_was_not_running_notices_at_its_start(desk):
 def attempt(desk: Desk) -> None:
     """One more try of a warning that is due."""
     before = len(desk.sessions)
-    assert desk.announcer.round() is None
+    assert desk.notifier.round() is None
     settle()
     assert len(desk.sessions) == before + 1
 
@@ -369,11 +370,11 @@ def test_restarts_and_a_full_disk_give_a_refused_login_no_further_try_and_none_s
     desk.change()
     settle()
     desk.restart()
-    assert desk.announcer.round() == REFUSED_SECONDS
+    assert desk.notifier.round() == REFUSED_SECONDS
     desk.now += REFUSED_SECONDS
     desk.outbox.full = True
     attempt(desk)
-    assert desk.announcer.round() == REFUSED_SECONDS
+    assert desk.notifier.round() == REFUSED_SECONDS
     desk.outbox.full = False
     desk.work()
     assert len(desk.sessions) == REFUSALS_MAXIMUM
@@ -383,12 +384,12 @@ def test_restarts_and_a_full_disk_give_a_refused_login_no_further_try_and_none_s
 def test_a_server_that_takes_no_warning_holds_no_others_back(desk, stops):
     desk.proved(NEW, by_alarm=True)
     desk.stops = stops
-    desk.announcer.look(OLD, "")
+    desk.notifier.check(OLD, "")
     settle()
     desk.proved(OLD, by_alarm=True)
     desk.stops = None
     desk.unreachable = {NEW.host}
-    desk.announcer.look(changed(host="evil.example.net"), "")
+    desk.notifier.check(changed(host="evil.example.net"), "")
     settle()
     assert desk.sessions[-1] == ("mail.example.com", "opened old")
     assert desk.told == [ONE, TWO, ACCOUNT]
@@ -399,12 +400,12 @@ def test_changes_give_a_refused_login_no_further_try_and_none_sooner(desk):
     desk.change()
     settle()
     for number in range(2 * REFUSALS_MAXIMUM):
-        desk.announcer.look(changed(host=f"mail{number}.example.net"), "")
+        desk.notifier.check(changed(host=f"mail{number}.example.net"), "")
         settle()
         desk.now += REFUSED_SECONDS / 2
     desk.work()
     assert len(desk.sessions) == REFUSALS_MAXIMUM
-    assert str(event_text(desk.outbox.event(desk.outbox.last))).endswith(NOBODY)
+    assert str(event_text(desk.outbox.event(desk.outbox.last))).endswith(NO_PREVIOUS)
 
 
 def test_a_server_that_is_gone_is_tried_some_hours_and_retries_write_nothing(desk):
@@ -413,7 +414,7 @@ def test_a_server_that_is_gone_is_tried_some_hours_and_retries_write_nothing(des
     before = files(desk)
     for _ in range(TRIES_MAXIMUM - 2):
         settle()
-        desk.now += desk.announcer.round()
+        desk.now += desk.notifier.round()
         attempt(desk)
     assert files(desk) == before
     desk.work()
@@ -443,7 +444,7 @@ def test_what_a_server_took_while_the_disk_was_full_does_not_go_out_twice(desk):
     desk.outbox.full = True
     desk.hold.set()
     settle()
-    assert not desk.announcer.is_idle()
+    assert not desk.notifier.is_idle()
     desk.outbox.full = False
     desk.work()
     assert len(desk.mails) == 1
@@ -471,10 +472,10 @@ def test_a_thread_that_the_system_does_not_give_is_asked_for_again(desk):
     before = threading.stack_size(2**47)  # more than there are addresses
     try:
         desk.change()
-        wait = desk.announcer.round()
+        wait = desk.notifier.round()
     finally:
         threading.stack_size(before)
-    assert wait and not desk.announcer.is_idle()
+    assert wait and not desk.notifier.is_idle()
     desk.work()
     assert desk.told == [ONE, TWO, ACCOUNT]
 
@@ -498,7 +499,7 @@ def test_whoever_got_the_mail_is_told_though_the_recipients_were_changed_too(des
     desk.proved(OLD, by_alarm=True)
     desk.listed = [Recipient(EVIL, "info")]
     desk.proved(changed(sender_name="New name"), by_alarm=False)
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.told == [ONE, TWO, ACCOUNT]
 
@@ -513,7 +514,7 @@ def test_where_the_login_is_no_address_every_from_address_before_is_told(desk, b
     for number in range(EARLIER_MAXIMUM + 2):
         desk.proved(changed(KEY, from_address=f"evil{number}@example.net"), by_alarm=by_alarm)
     desk.restart()
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.told[0] == "admin@example.com"
     assert len(desk.told) == EARLIER_MAXIMUM + 1
@@ -522,8 +523,8 @@ def test_where_the_login_is_no_address_every_from_address_before_is_told(desk, b
 def test_a_rotation_does_not_lose_the_from_address_before(desk):
     desk.proved(KEY, by_alarm=True)
     desk.lost = {"old"}
-    desk.announcer.look(changed(KEY, sealed="anew", from_address=EVIL), "")
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(changed(KEY, sealed="anew", from_address=EVIL), "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.told == [ONE, TWO, "admin@example.com", EVIL]
 
@@ -531,15 +532,15 @@ def test_a_rotation_does_not_lose_the_from_address_before(desk):
 def test_of_addresses_that_come_back_each_is_told_once(desk):
     for sender in ("one@x.example", "two@x.example", "one@x.example"):
         desk.proved(changed(KEY, from_address=sender), by_alarm=True)
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.told == [ONE, TWO, "one@x.example", "two@x.example"]
 
 
 def test_a_wrong_password_for_the_same_server_does_not_take_the_right_ones_place(desk):
     desk.proved(OLD, by_alarm=True)
-    desk.announcer.look(changed(sealed="wrong"), "")
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(changed(sealed="wrong"), "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.sessions == [("mail.example.com", "opened old")]
 
@@ -548,7 +549,7 @@ def test_a_second_change_does_not_take_the_first_ones_place(desk):
     desk.change()
     desk.proved(NEW, by_alarm=False)
     settle()
-    desk.announcer.look(OLD, "")
+    desk.notifier.check(OLD, "")
     desk.work()
     assert sorted(desk.sessions) == [("mail.example.com", "opened old")] * 2 + [("mail.example.net", "opened new")]
     assert desk.outbox.last == 2
@@ -558,7 +559,7 @@ def many_changes(desk: Desk) -> None:
     """So many changes that the hour has no room for the last one's warning, a minute apart, and no mail between them."""
     desk.proved(OLD, by_alarm=True)
     for number in range(HOURLY_MAXIMUM + 1):
-        desk.announcer.look(changed(host=f"mail{number}.example.net"), "")
+        desk.notifier.check(changed(host=f"mail{number}.example.net"), "")
         settle()
         desk.now += 60
 
@@ -567,7 +568,7 @@ def test_an_hour_has_so_many_warnings_and_no_more_across_restarts(desk):
     many_changes(desk)
     desk.restart()
     assert len(desk.mails) == HOURLY_MAXIMUM
-    assert [each.reply for each in desk.announcer.waiting(desk.outbox.last)] == [HELD] * 3
+    assert [each.reply for each in desk.notifier.pending(desk.outbox.last)] == [HELD] * 3
     assert desk.work() == 3600 - 60 * (HOURLY_MAXIMUM + 1)
     assert len(desk.sessions) == desk.outbox.last == HOURLY_MAXIMUM + 1
     assert b"Now: mail4.example.net" in desk.mails[-1][1]
@@ -601,7 +602,7 @@ def test_alarms_do_not_count_as_announcements(desk):
 def test_a_change_that_is_not_noticed_yet_is_not_forgotten(desk):
     desk.proved(OLD, by_alarm=True)
     desk.proved(NEW, by_alarm=True)
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.sessions == [("mail.example.com", "opened old")]
 
@@ -609,27 +610,27 @@ def test_a_change_that_is_not_noticed_yet_is_not_forgotten(desk):
 def test_there_is_an_end_to_what_waits_and_history_says_who_is_not_warned(desk):
     desk.stops = UNREACHABLE
     desk.proved(OLD, by_alarm=True)
-    for number in range(CHANGES_MAXIMUM + 2):
+    for number in range(PREVIOUS_MAXIMUM + 2):
         settings = changed(host=f"mail{number}.example.net")
-        desk.announcer.look(settings, "")
+        desk.notifier.check(settings, "")
         settle()
         desk.proved(settings, by_alarm=True)
-    assert len(json.loads(desk.outbox.metadata()[CHANGES])) == CHANGES_MAXIMUM
+    assert len(json.loads(desk.outbox.metadata()[PREVIOUS])) == PREVIOUS_MAXIMUM
     assert TOO_MANY in {each.reply for each in desk.outbox.deliveries(desk.outbox.last)}
     desk.sessions.clear()
     desk.stops = None
     desk.work()
     servers = {server for server, _ in desk.sessions}
     # The one that alarms went through for long, and the last one before the present: neither was pushed out.
-    assert {"mail.example.com", f"mail{CHANGES_MAXIMUM}.example.net"} <= servers
-    assert len(servers) == CHANGES_MAXIMUM
+    assert {"mail.example.com", f"mail{PREVIOUS_MAXIMUM}.example.net"} <= servers
+    assert len(servers) == PREVIOUS_MAXIMUM
 
 
 def test_after_a_rotation_the_password_as_it_is_sealed_now_is_kept(desk):
     desk.proved(OLD, by_alarm=True)
     desk.lost = {"old"}
-    desk.announcer.look(changed(sealed="anew"), "")
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(changed(sealed="anew"), "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.sessions == [("mail.example.com", "opened anew")]
 
@@ -637,19 +638,19 @@ def test_after_a_rotation_the_password_as_it_is_sealed_now_is_kept(desk):
 @pytest.mark.parametrize(
     "fact", ["", "x", "[]", "{}", "7", '{"settings": {}}', '{"settings": {"host": 7}, "recipients": [], "number": 0}']
 )
-@pytest.mark.parametrize("name", [PROVED, CHANGES])
+@pytest.mark.parametrize("name", [VERIFIED, PREVIOUS])
 def test_a_damaged_fact_is_as_good_as_none(desk, name, fact):
     desk.outbox.set_metadata(name, fact)
     desk.restart()
-    desk.announcer.look(NEW, "")
-    assert (desk.announcer.is_idle(), desk.outbox.last) == (True, 0)
+    desk.notifier.check(NEW, "")
+    assert (desk.notifier.is_idle(), desk.outbox.last) == (True, 0)
 
 
 def test_a_known_server_writes_nothing(desk):
     desk.proved(OLD, by_alarm=True)
     before = files(desk)
     desk.proved(changed(), by_alarm=True)
-    desk.announcer.look(OLD, "")
+    desk.notifier.check(OLD, "")
     assert files(desk) == before
 
 
@@ -668,7 +669,7 @@ def test_a_server_of_the_attackers_that_takes_alarms_hides_no_other_one(desk):
     desk.change(EVIL_SERVER)
     desk.work()
     desk.proved(EVIL_SERVER, by_alarm=True)
-    desk.announcer.look(changed(EVIL_SERVER, host="worse.example.net"), "")
+    desk.notifier.check(changed(EVIL_SERVER, host="worse.example.net"), "")
     desk.work()
     assert sorted(desk.through) == ["evil.example.net", "mail.example.com", "mail.example.com"]
     assert [now_of(mail) for _, mail in desk.mails[1:]] == ["worse.example.net"] * 2
@@ -680,7 +681,7 @@ def test_a_harmless_server_that_takes_no_mail_hides_no_other_one(desk, between):
     desk.work()
     desk.now += between
     desk.restart()
-    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.notifier.check(EVIL_SERVER, "192.0.2.66")
     settle()
     assert [now_of(message) for _, message in desk.mails] == ["mail.example.com", "evil.example.net"]
     assert desk.told == [ONE, TWO, ACCOUNT] * 2
@@ -696,7 +697,7 @@ def test_a_harmless_server_that_takes_no_mail_hides_no_other_one(desk, between):
 def test_a_warning_under_way_does_not_take_the_next_ones_place(desk):
     desk.hold = threading.Event()
     desk.change(changed(port=588))
-    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.notifier.check(EVIL_SERVER, "192.0.2.66")
     desk.hold.set()
     desk.work()
     assert [now_of(message) for _, message in desk.mails] == ["mail.example.com", "evil.example.net"]
@@ -706,19 +707,19 @@ def test_a_warning_under_way_does_not_take_the_next_ones_place(desk):
 def test_a_login_that_is_refused_meanwhile_counts(desk):
     desk.hold, desk.stops = threading.Event(), WRONG_LOGIN
     desk.change(changed(port=588))
-    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.notifier.check(EVIL_SERVER, "192.0.2.66")
     desk.hold.set()
     settle()
-    (left,) = json.loads(desk.outbox.metadata()[CHANGES])
+    (left,) = json.loads(desk.outbox.metadata()[PREVIOUS])
     assert left["refusals"] == 1
-    assert desk.announcer.round() == REFUSED_SECONDS
+    assert desk.notifier.round() == REFUSED_SECONDS
 
 
 @pytest.mark.parametrize("stops", [UNREACHABLE, ValueError("a fault of ours")], ids=str)
 def test_what_an_attempt_for_an_earlier_warning_ends_at_delays_no_newer_one(desk, stops):
     desk.hold, desk.stops = threading.Event(), stops
     desk.change(changed(port=588))
-    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.notifier.check(EVIL_SERVER, "192.0.2.66")
     desk.hold.set()
     settle()
     desk.stops = None
@@ -729,12 +730,12 @@ def test_what_an_attempt_for_an_earlier_warning_ends_at_delays_no_newer_one(desk
 def test_a_login_that_was_refused_before_it_worked_delays_no_warning_of_after(desk):
     desk.hold, desk.stops = threading.Event(), WRONG_LOGIN
     desk.change(changed(port=588))
-    desk.announcer.look(OLD, "192.0.2.66")
+    desk.notifier.check(OLD, "192.0.2.66")
     desk.proved(OLD, by_alarm=True)
-    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.notifier.check(EVIL_SERVER, "192.0.2.66")
     desk.hold.set()
     settle()
-    (left,) = json.loads(desk.outbox.metadata()[CHANGES])
+    (left,) = json.loads(desk.outbox.metadata()[PREVIOUS])
     assert left["refusals"] == 0
     desk.stops = None
     assert desk.work() == 0
@@ -746,7 +747,7 @@ def test_a_warning_that_a_newer_one_replaces_says_so_in_the_history(desk):
     desk.change(changed(port=588))
     settle()
     desk.stops = None
-    desk.announcer.look(EVIL_SERVER, "192.0.2.66")
+    desk.notifier.check(EVIL_SERVER, "192.0.2.66")
     desk.work()
     assert {str(each.reply) for each in desk.outbox.deliveries(1)} == {"the warning of event 2 takes its place"}
     assert verdicts(desk, 2) == dict.fromkeys((ONE, TWO, ACCOUNT), "delivered")
@@ -756,7 +757,7 @@ def test_a_server_that_was_there_for_a_moment_is_reported_and_so_is_the_way_back
     desk.change(EVIL_SERVER)
     settle()
     desk.proved(EVIL_SERVER, by_alarm=True)
-    desk.announcer.look(OLD, "192.0.2.66")
+    desk.notifier.check(OLD, "192.0.2.66")
     desk.work()
     warnings = [(server, now_of(mail)) for server, (_, mail) in zip(desk.through, desk.mails, strict=True)]
     assert warnings[0] == ("mail.example.com", "evil.example.net")
@@ -770,7 +771,7 @@ def test_what_another_server_took_is_no_warning_through_this_one(desk):
     desk.work()
     desk.proved(EVIL_SERVER, by_alarm=False)
     desk.unreachable = {OLD.host}
-    desk.announcer.look(changed(EVIL_SERVER, port=26), "")
+    desk.notifier.check(changed(EVIL_SERVER, port=26), "")
     settle()
     desk.unreachable.clear()
     desk.work()
@@ -787,12 +788,12 @@ def test_a_reader_has_one_name_in_the_history_though_the_other_servers_are_gone_
     desk.work()
     desk.proved(EVIL_SERVER, by_alarm=False)
     desk.refusing, desk.answers = {EVIL_SERVER.host}, {TWO: LATER}
-    desk.announcer.look(changed(EVIL_SERVER, port=26), "")
+    desk.notifier.check(changed(EVIL_SERVER, port=26), "")
     settle()
-    while len(json.loads(desk.outbox.metadata()[CHANGES])) == 2:
-        desk.now += desk.announcer.round() or 0
+    while len(json.loads(desk.outbox.metadata()[PREVIOUS])) == 2:
+        desk.now += desk.notifier.round() or 0
         settle()
-    assert [each.recipient for each in desk.announcer.waiting(2)] == [f"{TWO} (mail.example.com:587)"]
+    assert [each.recipient for each in desk.notifier.pending(2)] == [f"{TWO} (mail.example.com:587)"]
     desk.answers.clear()
     desk.work()
     delivered = {name for name, verdict in verdicts(desk, 2).items() if verdict == "delivered"}
@@ -804,27 +805,27 @@ def test_the_history_reads_the_ledger_once_for_all_who_wait_for_a_warning(desk):
     many_changes(desk)
     asked: list[str] = []
     desk.outbox._connection.set_trace_callback(asked.append)
-    assert len(desk.announcer.waiting(desk.outbox.last)) == RECIPIENTS_MAXIMUM + 1
+    assert len(desk.notifier.pending(desk.outbox.last)) == RECIPIENTS_MAXIMUM + 1
     assert len([each for each in asked if "FROM delivery" in each]) == 1
 
 
 def test_harmless_changes_that_use_up_the_hour_delay_no_warning_once_mail_goes_there(desk):
     many_changes(desk)
-    desk.announcer.look(EVIL_SERVER, "")
-    assert desk.announcer.round() > 3000
-    desk.announcer.use()
+    desk.notifier.check(EVIL_SERVER, "")
+    assert desk.notifier.round() > 3000
+    desk.notifier.session_begins()
     settle()
     assert desk.work() == 0
     assert now_of(desk.mails[-1][1]) == "evil.example.net"
-    desk.announcer.look(changed(EVIL_SERVER, port=26), "")
-    desk.announcer.use()
+    desk.notifier.check(changed(EVIL_SERVER, port=26), "")
+    desk.notifier.session_begins()
     assert desk.work() == USED_SECONDS
 
 
 def test_a_test_mail_through_the_new_server_ends_the_wait_for_the_hour_too(desk):
     many_changes(desk)
-    desk.announcer.look(EVIL_SERVER, "")
-    assert desk.announcer.round() > 3000
+    desk.notifier.check(EVIL_SERVER, "")
+    assert desk.notifier.round() > 3000
     desk.proved(EVIL_SERVER, by_alarm=False)
     settle()
     assert now_of(desk.mails[-1][1]) == "evil.example.net"
@@ -834,7 +835,7 @@ def test_a_test_without_a_login_does_not_take_the_logins_place(desk):
     """The server of the account may take mail for its own domain from anybody, and for no other reader."""
     desk.proved(OLD, by_alarm=True)
     desk.proved(changed(sign_in="none", sealed=None), by_alarm=False)
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert desk.sessions == [("mail.example.com", "opened old")]
 
@@ -843,10 +844,10 @@ def test_a_test_without_a_login_on_the_way_back_does_not_take_it_either(desk):
     desk.change(NEW)
     desk.work()
     back = changed(sign_in="none", sealed=None)
-    desk.announcer.look(back, "")
+    desk.notifier.check(back, "")
     desk.work()
     desk.proved(back, by_alarm=False)
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert desk.sessions == [("mail.example.com", "opened old")] * 3
 
@@ -855,10 +856,10 @@ def test_a_login_that_worked_since_has_all_its_tries(desk):
     desk.stops = WRONG_LOGIN
     desk.change(NEW)
     settle()
-    desk.announcer.look(OLD, "")
+    desk.notifier.check(OLD, "")
     desk.stops = None
     desk.proved(OLD, by_alarm=True)
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     settle()
     assert now_of(desk.mails[-1][1]) == "evil.example.net"
 
@@ -870,7 +871,7 @@ def test_a_reader_who_was_taken_off_the_list_is_warned_for_a_day_whatever_alarms
     desk.restart()
     desk.now += GONE_SECONDS - 1
     desk.proved(changed(), by_alarm=True)
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert desk.told == [ONE, TWO, EVIL, ACCOUNT]
 
@@ -885,7 +886,7 @@ def test_a_clock_that_is_set_takes_no_reader_away(desk, before):
     desk.listed = [Recipient(EVIL, "info")]
     desk.proved(changed(), by_alarm=True)
     desk.wall = WALL
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert desk.told == [ONE, TWO, EVIL, ACCOUNT]
 
@@ -897,9 +898,9 @@ def test_a_clock_that_is_set_takes_no_server_away(desk, before):
     desk.work()
     desk.wall = WALL
     desk.proved(NEW, by_alarm=True)
-    assert '"old"' in desk.outbox.metadata()[CHANGES]
+    assert '"old"' in desk.outbox.metadata()[PREVIOUS]
     desk.now += KEPT_SECONDS
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     assert '"old"' not in "".join(desk.outbox.metadata().values())
 
 
@@ -909,7 +910,7 @@ def test_a_reader_who_was_taken_off_the_list_is_not_warned_for_ever(desk):
     desk.proved(changed(), by_alarm=True)
     desk.now += GONE_SECONDS
     desk.proved(changed(), by_alarm=True)
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert desk.told == [TWO, ACCOUNT]
 
@@ -919,7 +920,7 @@ def test_strangers_on_the_list_push_no_reader_out(desk):
     for number in range(4):
         desk.listed = [Recipient(f"evil{number}-{each}@example.net", "info") for each in range(RECIPIENTS_MAXIMUM)]
         desk.proved(changed(), by_alarm=True)
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert desk.told[:2] == [ONE, TWO]
     assert len(desk.told) == READERS_MAXIMUM + 1
@@ -929,9 +930,9 @@ def test_a_change_that_the_ledger_cannot_take_is_no_change_that_is_known(desk):
     desk.proved(OLD, by_alarm=True)
     desk.outbox.full = True
     with pytest.raises(NotStored):
-        desk.announcer.look(EVIL_SERVER, "")
+        desk.notifier.check(EVIL_SERVER, "")
     desk.outbox.full = False
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert (desk.told, desk.outbox.last) == ([ONE, TWO, ACCOUNT], 1)
 
@@ -939,20 +940,20 @@ def test_a_change_that_the_ledger_cannot_take_is_no_change_that_is_known(desk):
 def test_an_announcement_of_an_earlier_version_that_still_waits_is_sent_anew(desk):
     """It did not say what it named, so what alarms go through now is reported."""
     left = {"settings": OLD.__dict__, "recipients": [ONE], "number": 7, "refusals": 1, "earlier": []}
-    desk.outbox.set_metadata(CHANGES, json.dumps([left]))
+    desk.outbox.set_metadata(PREVIOUS, json.dumps([left]))
     desk.restart()
     desk.now += REFUSED_SECONDS
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert (desk.told, now_of(desk.mails[0][1])) == ([ONE, ACCOUNT], "evil.example.net")
 
 
 def test_an_announcement_of_an_earlier_version_is_sent_though_mail_goes_to_the_new_server_already(desk):
     left = {"settings": OLD.__dict__, "recipients": [ONE], "number": 7, "refusals": 0, "earlier": []}
-    desk.outbox.set_metadata(CHANGES, json.dumps([left]))
-    desk.outbox.set_metadata(PROVED, json.dumps({**left, "settings": NEW.__dict__, "number": 0}))
+    desk.outbox.set_metadata(PREVIOUS, json.dumps([left]))
+    desk.outbox.set_metadata(VERIFIED, json.dumps({**left, "settings": NEW.__dict__, "number": 0}))
     desk.restart()
-    desk.announcer.look(NEW, "")
+    desk.notifier.check(NEW, "")
     desk.work()
     assert (desk.told, desk.sessions) == ([ONE, ACCOUNT], [("mail.example.com", "opened old")])
     assert now_of(desk.mails[0][1]) == "mail.example.net"
@@ -961,9 +962,9 @@ def test_an_announcement_of_an_earlier_version_is_sent_though_mail_goes_to_the_n
 def test_a_server_that_an_earlier_version_kept_twice_warns_once(desk):
     left = {"settings": OLD.__dict__, "recipients": [ONE], "number": 7, "refusals": 0, "earlier": []}
     other = {**left, "settings": NEW.__dict__, "recipients": [], "number": 8}
-    desk.outbox.set_metadata(CHANGES, json.dumps([left, other, {**left, "recipients": [TWO], "number": 9}]))
+    desk.outbox.set_metadata(PREVIOUS, json.dumps([left, other, {**left, "recipients": [TWO], "number": 9}]))
     desk.restart()
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert sorted(desk.sessions) == [("mail.example.com", "opened old"), ("mail.example.net", "opened new")]
     assert sorted(desk.told) == sorted([ONE, TWO, ACCOUNT, NEW.account])
@@ -971,9 +972,9 @@ def test_a_server_that_an_earlier_version_kept_twice_warns_once(desk):
 
 def test_what_an_earlier_version_knows_of_the_server_is_taken_over(desk):
     proved = {"settings": OLD.__dict__, "recipients": [ONE], "number": 0, "refusals": 0, "earlier": [TWO]}
-    desk.outbox.set_metadata(PROVED, json.dumps(proved))
+    desk.outbox.set_metadata(VERIFIED, json.dumps(proved))
     desk.restart()
-    desk.announcer.look(EVIL_SERVER, "")
+    desk.notifier.check(EVIL_SERVER, "")
     desk.work()
     assert desk.told == [ONE, TWO, ACCOUNT]
 
@@ -1022,10 +1023,10 @@ class Changes(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         end = self.desk.now + seconds
         while self.desk.now < end:
-            wait = self.desk.announcer.round()
+            wait = self.desk.notifier.round()
             settle()
             self.desk.now = min(end, self.desk.now + (seconds if wait is None else wait))
-        self.desk.announcer.round()
+        self.desk.notifier.round()
         settle()
 
     @rule()
@@ -1042,7 +1043,7 @@ class Changes(RuleBasedStateMachine):
             if is_noticed:
                 self.look()
         self.look()
-        self.desk.announcer.use()
+        self.desk.notifier.session_begins()
         settle()
         self.pass_time(60.0)
         if self.before and self.before[0].bound_to != self.settings.bound_to:
@@ -1052,7 +1053,7 @@ class Changes(RuleBasedStateMachine):
             self.before = (self.settings, [*(each.address for each in self.desk.listed), self.settings.account])
 
     def look(self) -> None:
-        self.desk.announcer.look(self.settings, "")
+        self.desk.notifier.check(self.settings, "")
         settle()
 
     def check(self, left: SmtpSettings, readers: Sequence[str]) -> None:
@@ -1065,9 +1066,9 @@ class Changes(RuleBasedStateMachine):
             if server == left.host and now_of(mail) == self.settings.host and f"<{event.number}.".encode() in mail
             for each in recipients
         }
-        rows = [*desk.outbox.deliveries(event.number), *desk.announcer.waiting(event.number)]
+        rows = [*desk.outbox.deliveries(event.number), *desk.notifier.pending(event.number)]
         excused = {each.recipient.partition(" ")[0] for each in rows if each.verdict != "delivered" and each.reply}
-        assert NOBODY in str(event_text(event)) or set(readers) <= warned | excused
+        assert NO_PREVIOUS in str(event_text(event)) or set(readers) <= warned | excused
 
 
 def test_after_any_changes_the_readers_before_are_warned_or_history_says_why_not():
@@ -1075,7 +1076,7 @@ def test_after_any_changes_the_readers_before_are_warned_or_history_says_why_not
     run_state_machine_as_test(Changes, settings=few)
 
 
-# The postman's part.
+# The worker's part.
 
 
 @pytest.fixture
@@ -1094,9 +1095,9 @@ def announced(office: PostOffice) -> list[str]:
 
     def is_over() -> bool:
         office.work(60)
-        office.postman.announcer.round()
+        office.worker.notifier.round()
         settle()
-        return office.postman.is_idle()
+        return office.worker.is_idle()
 
     wait_for(is_over, what="the warning")
     return [settings.host for settings, _ in office.server.connects[before:]]
@@ -1104,7 +1105,7 @@ def announced(office: PostOffice) -> list[str]:
 
 def test_an_alarm_that_got_through_proves_the_server_and_update_announces_the_change(office):
     office.save(host="new.example.com")
-    office.postman.settings_changed(office.store.read()[1], "192.0.2.7")
+    office.worker.settings_changed(office.store.read()[1], "192.0.2.7")
     assert announced(office) == ["mail.example.com"]
     assert [(each.code, str(event_source(each))) for each in office.outbox.select("number = 2", ())] == [
         ("902", "SMTP tab, from 192.0.2.7")
@@ -1112,7 +1113,7 @@ def test_an_alarm_that_got_through_proves_the_server_and_update_announces_the_ch
 
 
 def test_an_address_of_another_revision_is_not_told(office):
-    office.postman.settings_changed(office.store.read()[1], "192.0.2.7")
+    office.worker.settings_changed(office.store.read()[1], "192.0.2.7")
     office.work()
     office.save(host="new.example.com")
     announced(office)
@@ -1143,7 +1144,7 @@ def test_a_server_before_that_is_silent_delays_no_alarm(office):
     office.work()
     assert asked.wait(SECONDS)
     office.raise_events()
-    office.postman.wake()
+    office.worker.wake()
     office.work()
     came = (office.waiting, office.server.numbers, over.is_set())
     answer.set()
@@ -1152,7 +1153,7 @@ def test_a_server_before_that_is_silent_delays_no_alarm(office):
     assert came == ([], [1, 3], False)
 
 
-def test_a_warning_goes_out_while_the_new_server_keeps_the_postman(office):
+def test_a_warning_goes_out_while_the_new_server_keeps_the_worker(office):
     """However long: what a session waits for here is the warning."""
     warned = threading.Event()
     connect = office.server.connect
@@ -1163,7 +1164,7 @@ def test_a_warning_goes_out_while_the_new_server_keeps_the_postman(office):
             session.open = lambda: waited_for(warned)
         else:
             deliver = session.deliver
-            session.deliver = lambda *mail: (deliver(*mail), warned.set())[0]
+            session.deliver = lambda *mail, **hooks: (deliver(*mail, **hooks), warned.set())[0]
         return session
 
     office.server.connect = connected
@@ -1179,7 +1180,7 @@ def waited_for(event: threading.Event) -> None:
     raise UNREACHABLE
 
 
-def test_a_warning_is_tried_again_while_the_new_server_keeps_the_postman(office):
+def test_a_warning_is_tried_again_while_the_new_server_keeps_the_worker(office):
     """By the thread that `run` starts: its own clock stands still here, so only a try that is due at once goes out."""
     tried, answer = threading.Event(), threading.Event()
     connect = office.server.connect
@@ -1194,17 +1195,17 @@ def test_a_warning_is_tried_again_while_the_new_server_keeps_the_postman(office)
     office.server.stops = UNREACHABLE
     office.raise_events()
     office.save(host="new.example.com")
-    thread = threading.Thread(target=office.postman.run)
+    thread = threading.Thread(target=office.worker.run)
     thread.start()
     assert tried.wait(SECONDS)
     settle()
     office.server.stops = None
     office.now += 60
-    office.postman.announcer.use()
-    office.postman.announcer.look(office.store.read()[0], "")
-    wait_for(lambda: office.outbox.deliveries(3) or office.postman.announcer.round(), what="the second try")
+    office.worker.notifier.session_begins()
+    office.worker.notifier.check(office.store.read()[0], "")
+    wait_for(lambda: office.outbox.deliveries(3) or office.worker.notifier.round(), what="the second try")
     answer.set()
-    office.postman.stop()
+    office.worker.stop()
     thread.join(SECONDS)
     assert {each.verdict for each in office.outbox.deliveries(3)} == {"delivered"}
 
@@ -1221,22 +1222,22 @@ def test_mail_goes_to_no_server_that_history_could_not_report(office):
     assert office.waiting == []
 
 
-def test_a_postman_that_is_stopped_ends_after_the_announcement_under_way(office):
+def test_a_worker_that_is_stopped_ends_after_the_announcement_under_way(office):
     asked, answer = threading.Event(), threading.Event()
     connect = office.server.connect
 
     def slow(settings: SmtpSettings, password: str) -> object:
         session = connect(settings, password)
         deliver = session.deliver
-        session.deliver = lambda *mail: (asked.set(), answer.wait(SECONDS), deliver(*mail))[-1]
+        session.deliver = lambda *mail, **hooks: (asked.set(), answer.wait(SECONDS), deliver(*mail, **hooks))[-1]
         return session
 
     office.server.connect = slow
     office.update(host="new.example.com")
-    thread = threading.Thread(target=office.postman.run)
+    thread = threading.Thread(target=office.worker.run)
     thread.start()
     assert asked.wait(SECONDS)
-    office.postman.stop()
+    office.worker.stop()
     thread.join(0.3)
     is_waiting = thread.is_alive()
     answer.set()
@@ -1248,7 +1249,7 @@ def test_a_postman_that_is_stopped_ends_after_the_announcement_under_way(office)
 def test_a_test_that_got_through_proves_the_server(office):
     office.update(host="new.example.com")
     assert announced(office) == ["mail.example.com"]
-    office.postman.settings_proved(office.store.read()[0])
+    office.worker.settings_verified(office.store.read()[0])
     office.update(host="newer.example.com")
     assert sorted(announced(office)) == ["mail.example.com", "new.example.com"]
 

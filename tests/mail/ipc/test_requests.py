@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,10 @@ from device_ui.mail import catalog
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery import test_mail
+from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.quota import Quota
+from device_ui.mail.delivery.retry import random_fraction
+from device_ui.mail.delivery.sender import Sender
 from device_ui.mail.events import Event
 from device_ui.mail.ipc import protocol
 from device_ui.mail.ipc.peer_credentials import EVENT_ONLY, EVERYTHING, Peer
@@ -64,17 +68,11 @@ class Room:
         self.outbox, self.bell, self.woken = Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event()
         clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         names = {"name": "Storage", "model": "", "serial": ""}
+        environment = Environment(names, tuple, None, clock, time.monotonic, random_fraction)
+        sender = Sender(self.outbox, kinds, unreachable, environment)
+        quota = Quota(self.outbox, clock)
         made = test_mail.Tester(
-            Store(folder / "smtp.toml"),
-            names,
-            unreachable,
-            unreachable,
-            tuple,
-            "id",
-            clock,
-            Quota(self.outbox, clock),
-            wake=self.woken.set,
-            proved=unreachable,
+            Store(folder / "smtp.toml"), sender, unreachable, quota, wake=self.woken.set, verified=unreachable
         )
         self.requests = RequestHandler(self.outbox, kinds, self.bell, made, clock, self.woken.set)
 

@@ -19,6 +19,10 @@ from hypothesis import strategies as st
 from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
+from device_ui.mail.delivery.environment import Environment
+from device_ui.mail.delivery.quota import Quota
+from device_ui.mail.delivery.schedule import Schedule
+from device_ui.mail.delivery.sender import Sender
 from device_ui.mail.delivery.worker import DeliveryWorker
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox import retention
@@ -335,24 +339,25 @@ class Courier:
         return {each: outcome for each in recipients}
 
 
+class NoPasswords:
+    """Settings without a login."""
+
+    def can_unseal(self, _: SmtpSettings) -> bool:
+        return True
+
+
 @pytest.fixture
 def post(folder, small):
     """A postman over the small ledger, its courier, and a clock that we move."""
     store, courier, now = Store(folder / "smtp.toml"), Courier(), [1000.0]
     store.save(SmtpSettings("mail.example.com", 587, "Alarms", "alarm@mail.example.com", sign_in="none"), "")
     clock = Clock(wall=lambda: NOW, boot=lambda: now[0], boot_id="boot", synchronized=lambda: False)
-    postman = DeliveryWorker(
-        small,
-        catalog.built_in(),
-        store,
-        {"name": "NAS", "model": "", "serial": ""},
-        lambda *_: courier,
-        lambda _: "",
-        clock=lambda: now[0],
-        calendar=clock,
-        storm=Batcher(window=0),
-    )
-    return postman, courier, now
+    names = {"name": "NAS", "model": "", "serial": ""}
+    environment = Environment(names, tuple, NoPasswords(), clock, lambda: now[0], lambda: 0.0)
+    schedule = Schedule(small, Batcher(window=0), environment)
+    sender = Sender(small, catalog.built_in(), lambda *_: courier, environment)
+    worker = DeliveryWorker(small, store, schedule, sender, Quota(small, clock), lambda _: None)
+    return worker, courier, now
 
 
 def untold(mails: list[bytes]) -> list[int]:

@@ -1,0 +1,42 @@
+"""What every part of delivery needs of the device: its names, its recipients, its passwords and its clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from device_ui.mail.clock import Clock
+from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.recipients import Recipient
+
+
+class Passwords(Protocol):
+    """The stored passwords and the keys that open them."""
+
+    def can_unseal(self, settings: SmtpSettings) -> bool:
+        """Return whether the password was sealed to a key of this device, without opening it; True without a password."""
+
+    def unseal(self, settings: SmtpSettings) -> str:
+        """Return the password. Raises `CannotOpen`, `Damaged`, `NoKey`, `NotReadable`."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The device as delivery sees it.
+
+    `device` holds ``name``, ``model``, ``serial``, ``language`` and ``etc`` (the maker's folder). `recipients` returns the
+    current list. `wall_clock` dates events and mails; `monotonic` (seconds) times every wait. `random` returns a number
+    from 0 to 1.
+    """
+
+    device: Mapping[str, str]
+    recipients: Callable[[], Sequence[Recipient]]
+    passwords: Passwords
+    wall_clock: Clock
+    monotonic: Callable[[], float]
+    random: Callable[[], float]
+
+    def date(self) -> float:
+        """Return seconds since 1970 for a record, 0 while the wall clock is not right."""
+        return self.wall_clock.now() if self.wall_clock.is_right() else 0.0

@@ -1,0 +1,164 @@
+"""The state of the mail path: what it reports, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from device_ui.mail.events import Delivery, Event
+from tests.helpers.delivery import (
+    DELIVERED,
+    HOUR,
+    LATER,
+    LOGIN_REFUSED,
+    MINUTE,
+    REFUSED,
+    UNREACHABLE,
+)
+
+
+def test_the_problem_is_cleared_by_the_first_success(set_up):
+    answers = iter([LATER, DELIVERED])
+    set_up.server.answer = lambda number, recipient: next(answers)
+    set_up.raise_events()
+    set_up.work()
+    assert set_up.problem == ("server", "recipient", "450 mailbox busy")
+    set_up.work(MINUTE)
+    assert set_up.problem == ("", "", "")
+
+
+def test_a_mail_that_was_refused_is_told_until_one_is_delivered_across_a_restart_too(set_up):
+    set_up.server.answer = lambda number, recipient: REFUSED
+    set_up.raise_events()
+    set_up.work()
+    set_up.restart()
+    assert set_up.problem == ("refused", "recipient", REFUSED.reply)
+    set_up.server.answer = lambda number, recipient: DELIVERED
+    set_up.raise_events()
+    set_up.work()
+    assert set_up.problem == ("", "", "")
+
+
+def test_an_update_takes_back_what_was_told_of_the_server_before(set_up):
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    set_up.server.stops = None
+    set_up.worker.settings_changed()
+    set_up.work()
+    assert set_up.problem == ("", "", "")
+    assert set_up.waiting == []
+
+
+def test_a_password_for_another_key_is_told_before_an_alarm_needs_it(desk):
+    desk.save()
+    desk.can_unseal = lambda settings: False
+    desk.work()
+    assert desk.problem[0] == "password"
+
+
+def test_the_state_counts_what_waits(set_up):
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events(7)
+    set_up.work()
+    state = set_up.worker.state()
+    assert {**state, "advice": str(state["advice"])} == {
+        "problem": "server",
+        "step": "connect",
+        "reply": "nothing listens at this port",
+        "waiting": 7,
+        "advice": "Nothing listens at port 587 of mail.example.com: change SMTP Port, usually to 587, or to 465.",
+        "set_aside": "",
+        "removed": 0,
+        "clock": "",
+    }
+
+
+def test_the_state_tells_of_a_damaged_ledger(set_up):
+    set_up.outbox.close()
+    set_up.outbox.path.write_bytes(bytes(8192))
+    set_up.restart()
+    assert set_up.worker.state()["set_aside"] == "ledger.sqlite3.damaged-1"
+
+
+def test_a_problem_that_is_over_does_not_come_back_after_something_passing(set_up):
+    raw = set_up.store.path.read_bytes()
+    told = []
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    for _ in range(2):
+        told.append(set_up.problem[0])
+        set_up.store.path.write_bytes(b"x")
+        set_up.work(HOUR)
+        told.append(set_up.problem[0])
+        set_up.store.path.write_bytes(raw)
+        set_up.server.stops = None
+        set_up.work(HOUR)
+    assert told == ["server", "damaged", "", "damaged"]
+    assert set_up.problem[0] == ""
+
+
+def test_nothing_comes_back_from_beneath_a_refused_login(set_up):
+    raw = set_up.store.path.read_bytes()
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    set_up.store.path.write_bytes(b"x")
+    set_up.work(HOUR)
+    set_up.store.path.write_bytes(raw)
+    set_up.server.stops = None
+    set_up.work(HOUR)
+    set_up.server.stops = LOGIN_REFUSED
+    set_up.raise_events()
+    set_up.work(HOUR)
+    assert set_up.problem[0] == "login refused"
+    set_up.server.stops = None
+    set_up.worker.settings_verified(set_up.store.read()[0])
+    set_up.work(HOUR)
+    assert (set_up.problem[0], set_up.waiting) == ("", [])
+
+
+def test_an_update_does_not_take_back_that_a_mail_was_lost(set_up):
+    set_up.server.answer = lambda number, recipient: REFUSED
+    set_up.raise_events()
+    set_up.work()
+    set_up.worker.settings_changed()
+    set_up.work(HOUR)
+    assert set_up.problem == ("refused", "recipient", REFUSED.reply)
+
+
+def test_what_passes_does_not_hide_what_lasts(set_up):
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    told, whole = set_up.problem, set_up.store.path.read_bytes()
+    set_up.store.path.write_bytes(b"nonsense")
+    set_up.worker.round()
+    assert set_up.problem[0] == "damaged"
+    set_up.store.path.write_bytes(whole)
+    set_up.worker.round()
+    assert set_up.problem == told
+
+
+# Of two verdicts, what the clock said: one is not set, goes on, is set back.
+@pytest.mark.parametrize("moments", [(0.0, 0.0), (100.0, 0.0), (100.0, 200.0), (4.0e9, 200.0)])
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("verdicts", "told"),
+    [(("delivered", "refused"), "refused"), (("refused", "dropped"), "dropped"), (("dropped", "delivered"), "")],
+)
+def test_the_newest_verdict_is_told_after_a_restart_whatever_its_number_and_the_clock(
+    set_up, verdicts, told, numbers, moments
+):
+    set_up.outbox.accept([Event("303", "fault", 0.0, 0.0), Event("303", "fault", 0.0, 0.0)])
+    for number, verdict, moment in zip(numbers, verdicts, moments, strict=True):
+        set_up.outbox.record(number, [Delivery("a@b.c", verdict, "recipient", "550 no", moment)], done=False)
+    set_up.restart()
+    assert set_up.problem == ((told, "recipient", "550 no") if told else ("", "", ""))
+
+
+@pytest.mark.parametrize("fact", ["", "nonsense", "7", "[]", '["dropped"]'])
+def test_what_is_damaged_of_a_loss_is_told_of_nobody(set_up, fact):
+    set_up.outbox.set_metadata("last_loss", fact)
+    set_up.restart()
+    assert set_up.problem == ("", "", "")
