@@ -1,0 +1,25 @@
+"""Mail the events of the ledger: decide when, send, and record what became of each mail.
+
+What this component promises:
+
+- Every event that waits in the ledger is mailed at least once, whatever the server, the flash or the power does. A second
+  copy is possible only when a server's 250 does not reach the ledger; it has the same Message-ID.
+- Which events a mail holds is on flash before it goes out, and its results before the next mail begins.
+- A refused login stops every attempt until the settings change: retries lock accounts.
+- A deferred mail is tried again after 30 s to an hour, and given up after five days of trying. A retry writes nothing.
+- An hourly budget of mails holds, and a storm of events becomes a few digests.
+- A change of the mail server is reported in the History, and through the previous server to its recipients.
+
+`QueuedMail` (`batching`) is the one record of a mail in the queue: number, events, recipients, tries and results.
+`Schedule` alone changes it: `defer` counts a failed try, `conclude` ends recipients or the mail.
+
+A route is a set of settings with a session and tries of its own, and no route waits for another. `worker` serves the
+stored settings; `server_change` serves each previous server, in a thread of its own. Both send by `Sender`.
+
+Where to read: `worker` first (when is what tried), then `schedule` and `batching` (which mail is next), `sender` (one
+session), `retry` (how long to wait), `status` (what the page and the LED report). `test_mail`, `quota` and
+`state_command` depend on none of them. `environment` is what they all share.
+
+It depends on `outbox` (the ledger), `message` (the mail's bytes), `smtp` (one session, which knows no retries) and the
+settings. It does not know `ipc`, which calls `DeliveryWorker` and `Tester`.
+"""

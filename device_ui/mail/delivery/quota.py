@@ -1,7 +1,7 @@
-"""How much of the network each user of the socket may cause: counted by the hook, which a page that was taken over cannot bend.
+"""Limit the tests and the refused logins of each user. The hook counts them: a taken-over web process cannot change that.
 
-A user is the uid that the kernel vouches for, so that the tests of one never use up those of another. The counts are in
-the ledger, on the clock that runs since the device's start: a hook that ends and starts again gives nothing back.
+A user is the uid of SO_PEERCRED, so the tests of one user never use up those of another. The counts are in the ledger, on
+the clock that runs since boot: a restart of the hook gives nothing back.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from device_ui.mail.outbox.outbox import Outbox
 from device_ui.rate_limit import TokenBucket
 
 FACT = "quota"
-# Seconds that make up for one test mail: as many as a person tries, and too few to try ports or passwords by the thousand.
+# Tests at hand, and seconds until one more: as many as a person needs, too few to try ports or passwords by the thousand.
 TESTS, TEST_SECONDS = 10, 30.0
-# Logins that a server refused, and the seconds that make up for one. With as many for the mail of new settings these are
-# fewer than the ten after which Microsoft locks an account, and further apart than the quarter of an hour in which its
-# baseline counts them.
+# Refused logins at hand, and seconds until one more. Together with as many for the mail of new settings they are fewer than
+# the ten after which Microsoft locks an account, and further apart than the 15 minutes in which its baseline counts them.
 LOGINS, LOGIN_SECONDS = 4, 1200.0
-# The user of mail that goes out by itself, after no request.
+# The user of mail that no request caused.
 MAIL = "mail"
 User = int | str
 
 
 class Quota:
-    """The counts of one device. Any thread may call. `tests` are those that one user may make one after another."""
+    """The counts of one device. Any thread may call. `tests` is how many one user may make one after another."""
 
     def __init__(self, outbox: Outbox, clock: Clock, tests: int = TESTS) -> None:
         self._outbox, self._clock = outbox, clock
@@ -45,35 +44,35 @@ class Quota:
         with self._lock:
             wait = self._bucket(what, user).take()
             if not wait:
-                self._keep()
+                self._store()
             return wait
 
     def _bucket(self, what: str, user: User) -> TokenBucket:
         if self._buckets is None:
-            self._buckets = self._stored()
-        return self._buckets.setdefault(f"{what} {user}", self._made(what))
+            self._buckets = self._read()
+        return self._buckets.setdefault(f"{what} {user}", self._new(what))
 
-    def _made(self, what: str, full: float = 0.0) -> TokenBucket:
+    def _new(self, what: str, full: float = 0.0) -> TokenBucket:
         return TokenBucket(*self._limits[what], self._since_boot, full)
 
     def _since_boot(self) -> float:
         return self._clock.since_boot[1]
 
-    def _stored(self) -> dict[str, TokenBucket]:
-        """Return the buckets that the ledger holds; after another start of the device no time is taken to have passed."""
+    def _read(self) -> dict[str, TokenBucket]:
+        """Return the buckets of the ledger; after a reboot no time is taken to have passed."""
         boot_id, now = self._clock.since_boot
         try:
-            found = json.loads(self._outbox.metadata().get(FACT, "{}"))
-            ahead = 0.0 if found.get("boot") == boot_id else now - float(found.get("now", now))
-            full = {str(name): float(each) + ahead for name, each in found.get("full", {}).items()}
-        except (ValueError, TypeError, AttributeError):  # damaged: as if nothing was used up
+            fact = json.loads(self._outbox.metadata().get(FACT, "{}"))
+            ahead = 0.0 if fact.get("boot") == boot_id else now - float(fact.get("now", now))
+            full = {str(name): float(moment) + ahead for name, moment in fact.get("full", {}).items()}
+        except (ValueError, TypeError, AttributeError):  # damaged: as if nothing was used
             return {}
         known = {name: name.partition(" ")[0] for name in full}
-        return {name: self._made(what, full[name]) for name, what in known.items() if what in self._limits}
+        return {name: self._new(what, full[name]) for name, what in known.items() if what in self._limits}
 
-    def _keep(self) -> None:
+    def _store(self) -> None:
         boot_id, now = self._clock.since_boot
         used: Mapping[str, float] = {
-            name: each.full for name, each in (self._buckets or {}).items() if not each.is_full()
+            name: bucket.full for name, bucket in (self._buckets or {}).items() if not bucket.is_full()
         }
         self._outbox.set_metadata(FACT, json.dumps({"boot": boot_id, "now": now, "full": used}))

@@ -1,7 +1,8 @@
-"""The mail path's state for the firmware, outside mail: a program of the maker's that lights an LED or pulls a relay.
+"""Run the maker's program when the state of the mail path changes: it may light an LED or switch a relay.
 
-It runs when the state changes and when the hook starts or ends, as the hook's user, without a shell, one at a time; when
-it failed, once more after a minute, until it shows what is so. Its environment holds nothing but what stands in `show`: no text that a mail server chose.
+It runs when the state changes and when the hook starts or ends, as the hook's user, without a shell, one at a time. A
+failed run is repeated after a minute until it succeeds. Its environment holds the values of `show` alone: no text that a
+mail server chose.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds that the program may take; that the end of the hook waits for it; after which one that failed runs again.
+# Seconds that the program may take; that the end of the hook waits for it; after which a failed one runs again.
 RUN_SECONDS, END_SECONDS, AGAIN_SECONDS = 10.0, 3.0, 60.0
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 OK, DOWN = "ok", "down"
 
 
 class StateCommand:
-    """Runs `command` (a path; ``""``: nothing) with each new state. No method waits for it but `end`.
+    """Runs `command` (a path; ``""``: nothing) with each new state. Only `end` waits for it.
 
-    It may take `seconds`; then it is killed, with whatever it started. After a failure it runs `again` seconds later.
+    After `seconds` it is killed, with all that it started. After a failure it runs again `again` seconds later.
     """
 
     def __init__(self, command: str, seconds: float = RUN_SECONDS, again: float = AGAIN_SECONDS) -> None:
@@ -41,11 +42,11 @@ class StateCommand:
         self._program: Popen[bytes] | None = None
 
     def show(self, state: Mapping[str, Any]) -> None:
-        """Show a state of `DeliveryWorker.state`: its word (``ok`` when well), step, and how many events wait."""
+        """Pass a state of `DeliveryWorker.state`: its word (``ok`` without a problem), step, and how many events wait."""
         self._want(str(state["problem"] or OK).replace(" ", "-"), str(state["step"]), int(state["waiting"]))
 
     def end(self) -> None:
-        """Show that there is no hook any more; a program that hangs is not left behind."""
+        """Pass that the hook has ended; a program that hangs is killed."""
         self._want(DOWN, "", 0)
         with self._condition:
             is_shown = self._condition.wait_for(lambda: self._shown == self._wanted, END_SECONDS)
@@ -70,12 +71,12 @@ class StateCommand:
     def _begin(self) -> None:
         if self._thread is not None:
             return
-        thread = threading.Thread(target=self._work, name="lamp", daemon=True)
+        thread = threading.Thread(target=self._work, name="state command", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no thread (TasksMax)
             log.error("%s was not run: %s", self._command, error)
-            self._wanted = {}  # so that the next state is shown, though it is the same
+            self._wanted = {}  # so that the next state is passed though it is the same
             return
         self._thread = thread
 
@@ -86,7 +87,7 @@ class StateCommand:
                 self._condition.wait_for(lambda: self._shown != self._wanted, again)
                 wanted = self._wanted
             failure = self._run(wanted)
-            if failure and failure != self._failure:  # told once, and not with every try
+            if failure and failure != self._failure:  # logged once, not with every try
                 log.error("%s %s", self._command, failure)
             self._failure = failure
             with self._condition:
@@ -94,7 +95,7 @@ class StateCommand:
                 self._condition.notify_all()
 
     def _run(self, environment: Mapping[str, str]) -> str:
-        """Run the program once; why it failed, ``""`` when it did not."""
+        """Run the program once. Return why it failed, ``""`` when it did not."""
         # Imported here: most devices have no such program.
         import subprocess
 
