@@ -177,7 +177,7 @@ def limit_rows() -> list[str]:
         "sessions at once; the longest idle goes": sessions.SESSIONS_MAXIMUM,
         "wrong passwords before a delay; the longest delay": f"{throttle.FREE_FAILURES}, {throttle.DELAY_MAXIMUM:g} s",
         "visitors whose failures are remembered; for": f"{throttle.VISITORS_MAXIMUM}, {failure_log.REMEMBERED:g} s",
-        "passwords computed at once under attack": throttle.COMPUTED_MAXIMUM,
+        "passwords checked at once under attack; of those, of the Internet": f"{throttle.CHECKS_MAXIMUM}, {throttle.REMOTE_CHECKS}",
         "a request's header, its lines, its body": f"{server.HEADER_MAXIMUM // kib} KiB, {http_parser.LINES_MAXIMUM}, {forms.BODY_MAXIMUM // kib} KiB",
         "fields of a form": forms.FIELDS_MAXIMUM,
         "seconds for a header, a body, between requests": f"{limits.header:g}, {limits.body:g}, {limits.idle:g}",
@@ -346,7 +346,7 @@ def test_no_library_is_used_that_is_not_told():
 
 # The pages of a form that came too late are those of a table; the page that another language was chosen on has a pattern.
 REDIRECTS = (
-    r"'/[a-z/-]*'|wanted\.entrance\(self\.entrance\(\)\)|page or wanted\.checked\(text\(form, wanted\.FIELD\)\) or '/smtp'"
+    r"'/[a-z/-]*'|return_path\.entrance\(self\.entrance\(\)\)|page or return_path\.checked\(text\(form, return_path\.FIELD\)\) or '/smtp'"
     r"|page if PAGE_PATTERN\.fullmatch\(page\) else '/'"
 )
 

@@ -30,6 +30,7 @@ from tests.helpers.product import (
     wait_for,
 )
 from tests.web.auth.test_sessions import Clock
+from tests.web.auth.test_throttle import attacked
 
 STRANGER = "This device does not go by that name. Use its address."
 FOREIGN = "This form was not sent by a page of this device."
@@ -535,12 +536,12 @@ def test_a_wait_is_told_in_whole_seconds_never_too_short(tmp_path):
 
 
 def test_a_try_is_over_with_its_request(tmp_path):
-    guard, _ = guarded(tmp_path)
-    guard.attempt()
-    assert guard.throttle._computed == 1
+    guard, clock = guarded(tmp_path)
+    guard.throttle = attacked(clock)
+    assert [guard.attempt(), guard.throttle.attempt("192.0.2.2")] == [0, 1]
     guard.finish_request()
     guard.finish_request()
-    assert guard.throttle._computed == 0
+    assert [guard.throttle.attempt(f"192.0.2.{number}") for number in (2, 3)] == [0, 1]
 
 
 @pytest.mark.parametrize("content", [b"damaged", None])
