@@ -21,7 +21,7 @@ from device_ui.mail.delivery import proof, quota, server_change, worker
 from device_ui.mail.ipc import requests
 from device_ui.settings import recipients
 from device_ui.storage import files as storage_files
-from device_ui.web import app, branding, forms, picture, server
+from device_ui.web import app, branding, forms, server
 from device_ui.web.auth import administrator, failure_log, guard, return_path, sessions, throttle
 from device_ui.web.http import parser as http_parser
 from device_ui.web.http.connection import Limits
@@ -189,7 +189,7 @@ def limit_rows() -> list[str]:
         "seconds between warnings while mail goes to the new server; for which a server before is kept, a reader off the list is warned": f"{server_change.USED_SECONDS:g}, {server_change.KEPT_SECONDS:g}, {proof.GONE_SECONDS:g}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{storage_files.SIZE_MAXIMUM // kib} KiB",
-        "the maker's logo": f"{branding.LOGO_MAXIMUM // kib} KiB, {picture.SIDE_MAXIMUM} pixels of a side",
+        "the maker's logo": f"{branding.LOGO_MAXIMUM // kib} KiB",
         "lines about refusals at once; one more after": f"{guard.NOTED_AT_HAND}, {guard.NOTED_SECONDS:g} s",
     }
     return [f"| {what} | {value} |" for what, value in told.items()]

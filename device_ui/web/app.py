@@ -55,7 +55,7 @@ def site(device: Device, clock: Callable[[], float] = time.monotonic) -> AppCont
     )
     stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
     looks = brand(device)
-    shelf = looks.shelf() if looks else static_files.PLAIN
+    shelf = looks.static_files() if looks else static_files.PLAIN
     return AppContext(device, *stores, guard, Following(device.folders.socket), looks, shelf)
 
 
