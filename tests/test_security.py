@@ -391,7 +391,7 @@ def test_password_fields_tell_a_password_manager_what_they_are(used: Product):
 def test_every_page_behind_the_login_has_a_sign_out(used: Product):
     browser = used.browser()
     browser.post("/login", password=ADMIN_PASSWORD)
-    paths = {route.rule for route in app.pages(Device.load(used.folders)).routes if route.method == "GET"}
+    paths = {route.rule for route in app.routes(app.site(Device.load(used.folders))).routes if route.method == "GET"}
     behind = sorted(
         path for path in paths if path.count("/") and ("GET", path) not in OPEN and not re.search("<|csv", path)
     )

@@ -1,15 +1,15 @@
-"""The web process's pages put together: routes, headers, plain error pages, static files.
+"""The pages of the web process put together: routes, plain error pages, static files, health.
 
-Headers are added around bottle and not by it, so that no status is without them: bottle's own error pages too.
+`web.http.response` adds the security headers to every response, bottle's own error pages included.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bottle import Bottle, HTTPError, request, response
 
@@ -22,7 +22,6 @@ from device_ui.web.auth.sessions import Sessions
 from device_ui.web.auth.throttle import Throttle
 from device_ui.web.context import AppContext
 from device_ui.web.hook_state import Following
-from device_ui.web.http.headers import HEADERS, NO_STORE
 from device_ui.web.pages import event_codes, history, language, login, recipients, smtp, test_mail
 
 if TYPE_CHECKING:
@@ -33,16 +32,6 @@ log = logging.getLogger(__name__)
 # What is told in the place of bottle's own words, which repeat the path: nothing that a stranger typed is looked up among our
 # sentences.
 SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log tells more."}
-
-
-def make(device: Device, clock: Callable[[], float] = time.monotonic) -> Callable[..., Iterable[bytes]]:
-    """The WSGI application of one device."""
-    return with_headers(pages(device, clock))
-
-
-def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle:
-    """Every route of one device."""
-    return routes(site(device, clock))
 
 
 def site(device: Device, clock: Callable[[], float] = time.monotonic) -> AppContext:
@@ -135,17 +124,3 @@ def error_page(site: AppContext, error: HTTPError) -> str:
         _allow(found)
     sentence = SENTENCES.get(error.status_code, error.body)
     return site.render("error", title=error.status_line, sentence=sentence)
-
-
-def with_headers(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """The application with `HEADERS` on every answer, and nothing kept by a cache unless the page says so."""
-
-    def wrapped(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            given = {name.lower() for name, _ in headers}
-            extra = [pair for pair in (*HEADERS, NO_STORE) if pair[0].lower() not in given]
-            return start_response(status, headers + extra, exc_info)
-
-        return app(environ, start)
-
-    return wrapped

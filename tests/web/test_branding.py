@@ -158,14 +158,14 @@ def test_check_tells_the_brand(running):
 def test_without_a_brand_the_pages_are_what_they_were(product):
     plain = app.site(Device.load(product.folders))
     assert (plain.brand, plain.shelf) == (None, static_files.PLAIN)
-    page = wsgi(app.make(Device.load(product.maker('[device]\nname = "NAS"\n').folders)), "GET", "/nowhere")
+    page = wsgi(app.routes(app.site(Device.load(product.maker('[device]\nname = "NAS"\n').folders))), "GET", "/nowhere")
     assert '<p class="brand">NAS</p>\n' in page.text and "<title>404 Not Found · NAS</title>" in page.text
 
 
 def test_without_a_brand_nothing_of_it_is_loaded(product):
     code = (
         "import sys; from pathlib import Path; from device_ui.config import *; from device_ui.web import app;"
-        "app.make(Device.load(Folders(*map(Path, sys.argv[1:])))); print('device_ui.web.branding' in sys.modules)"
+        "app.site(Device.load(Folders(*map(Path, sys.argv[1:])))); print('device_ui.web.branding' in sys.modules)"
     )
     at = product.folders
     for text, expected in (("[device]\nname='x'\n", "False\n"), ("[brand]\nname='x'\n", "True\n")):

@@ -246,7 +246,10 @@ def test_every_method_that_may_change_something_needs_our_origin(product, browse
 
 def routes(device: Device) -> list[tuple[str, str]]:
     """Every route of the application, a new one too, with something for its wildcards."""
-    found = [(each.method, re.sub(r"<name:[^>]*\]\*>", "style.css", each.rule)) for each in app.pages(device).routes]
+    found = [
+        (each.method, re.sub(r"<name:[^>]*\]\*>", "style.css", each.rule))
+        for each in app.routes(app.site(device)).routes
+    ]
     return [each for each in found if each != ("OPTIONS", "*")]
 
 
