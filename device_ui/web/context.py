@@ -81,9 +81,9 @@ class AppContext:
         """The file of the key that passwords are sealed to; the tab looks there each time."""
         return self.device.folders.public_key
 
-    def may_rest(self) -> bool:
-        """Whether a process started anew would be no other than this one."""
-        return self.guard.may_rest()
+    def may_exit(self) -> bool:
+        """Return whether the process can exit without losing state."""
+        return self.guard.may_exit()
 
     def mail_state(self) -> State:
         """The word for the mail path, ``""`` when well, and what the hook says beside it."""

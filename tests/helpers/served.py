@@ -15,7 +15,7 @@ from tests.helpers.product import SECONDS, free_port
 def served(application: Callable[..., Iterable[bytes]], **options: Any) -> Iterator[int]:
     """Serve an application on loopback; the port. `options` are those of `server.open_listeners`."""
     port = free_port()
-    listeners = server.open_doors(application, f"127.0.0.1:{port}", **options)
+    listeners = server.open_listeners(application, f"127.0.0.1:{port}", **options)
     thread = threading.Thread(target=listeners.run)
     thread.start()
     try:
