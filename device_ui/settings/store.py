@@ -83,8 +83,8 @@ class RecordStore(Generic[Content]):
             known = self._known = raw, Stored(self._decode(raw), _revision(raw))
         return known[1]
 
-    def save(self, settings: Content, revision: str) -> bool:
-        """Put `settings` on flash if `revision` still stands; whether anything had to be written.
+    def save(self, settings: Content, revision: str) -> str:
+        """Put `settings` on flash if `revision` is still the stored one; return their own revision.
 
         What is damaged is set aside first, and nothing is written where it cannot be. Raises `Conflict` when somebody else
         saved since, `NotStored`, `NotReadable`.
@@ -98,11 +98,9 @@ class RecordStore(Generic[Content]):
         if revision and revision == self._damaged_revision():
             files.set_aside(self.path, still_stands)
             revision = ""
-        return files.replace(self.path, self._encode(settings), agree=still_stands)
-
-    def revision_of(self, settings: Content) -> str:
-        """The revision that these settings have once they are stored."""
-        return _revision(self._encode(settings))
+        raw = self._encode(settings)
+        files.replace(self.path, raw, agree=still_stands)
+        return _revision(raw)
 
     def _damaged_revision(self) -> str:
         """The revision of a damaged file, ``""`` when none stands."""

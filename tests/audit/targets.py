@@ -106,8 +106,8 @@ def _parsed(fields: Mapping[str, str], current: SmtpSettings | None, locked: fro
     assert settings_fields.parse(shown, settings).settings == settings, "what the page shows is saved as it stands"
     store = Store(scratch() / "smtp.toml")
     store.path.unlink(missing_ok=True)
-    store.save(settings, "")
-    assert store.read() == (settings, store.revision_of(settings))
+    saved = store.save(settings, "")
+    assert store.read() == (settings, saved)
 
 
 def _told(field: settings_fields.Field, broken: Invalid) -> None:
@@ -133,8 +133,8 @@ def _reread(store: RecordStore[object], content: bytes) -> None:
     except Damaged as damage:
         assert is_line(damage.reason), damage.reason
         return
-    store.save(settings, revision)
-    assert store.read() == (settings, store.revision_of(settings))
+    saved = store.save(settings, revision)
+    assert store.read() == (settings, saved)
 
 
 def device_file(raw: bytes) -> None:

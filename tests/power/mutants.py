@@ -114,7 +114,7 @@ MUTANTS: Sequence[Mutant] = (
         [
             (
                 PAGE,
-                "        site.store.save(settings, revision)\n",
+                "        revision = site.store.save(settings, revision)\n",
                 f"        {LATER}site.store.save, (settings, revision)).start()\n",
             )
         ],

@@ -64,7 +64,7 @@ def _update(site: AppContext, session: Session, form: dict[str, str], stored: St
         response.status = 422
         return _page(site, session, stored, broken=listed, typed=form)
     try:
-        site.recipients.save(listed, text(form, "revision"))
+        revision = site.recipients.save(listed, text(form, "revision"))
     except Conflict:
         return _conflict(site, session, form)
     except (NotStored, NotReadable) as error:
@@ -73,7 +73,7 @@ def _update(site: AppContext, session: Session, form: dict[str, str], stored: St
         sentence = IN_DOUBT if getattr(error, "in_doubt", False) else NOT_SAVED
         return _page(site, session, _load(site)[0], problem=sentence.format(reason=told(error)), typed=form)
     log.info("the recipients were changed from %s", address())
-    session.remember(form, site.recipients.revision_of(listed))
+    session.remember(form, revision)
     session.notice, session.undo = done, _undoing(form, stored.settings or ())
     return see_other("/recipients")
 

@@ -93,7 +93,7 @@ def _update(
         return page(site, session, stored, form, broken=draft.broken)
     try:
         settings = sealed(site, draft, draft.settings)
-        site.store.save(settings, revision)
+        revision = site.store.save(settings, revision)
     except Conflict:  # saved by another thread, or at the console, since it was read
         return _conflict(site, session, form)
     except (NotStored, NoKey, Damaged, NotReadable) as error:
@@ -103,7 +103,6 @@ def _update(
             return page(site, session, load(site)[0], form, problem=IN_DOUBT.format(reason=told(error)))
         return page(site, session, stored, form, problem=NOT_SAVED.format(reason=told(error)))
     log.info("the SMTP settings were saved from %s", address())
-    revision = site.store.revision_of(settings)
     session.remember(form, revision)
     session.notice = _tell_hook(site, revision)
     return see_other("/smtp")
