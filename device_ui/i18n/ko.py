@@ -25,7 +25,7 @@ SENTENCES = {
     "15 to 128 characters. A sentence is easier to remember than a riddle, and harder to guess.": "15~128자입니다. 복잡한 암호보다 문장이 기억하기 쉽고 추측하기 어렵습니다.",
     "The same password again": "암호 다시 입력",
     "Set password": "암호 설정",
-    "Nothing was done here for a while. In a minute you will be signed out; what you typed stays.": "한동안 사용하지 않았습니다. 1분 후 로그아웃되며, 입력한 내용은 유지됩니다.",
+    "You will be signed out in 1 minute. Your input is kept.": "1분 후에 로그아웃됩니다. 입력한 내용은 유지됩니다.",
     "Stay signed in": "로그인 유지",
     "To the SMTP tab": "SMTP 탭으로 이동",
     "This is not the setup code of this device.": "이 장치의 설정 코드가 아닙니다.",
