@@ -355,7 +355,7 @@ def test_every_redirect_is_a_path_of_this_device():
     calls_of = (call for path in SOURCES for call in calls(path) if ast.unparse(call.func) == "see_other")
     targets = [ast.unparse(call.args[0]) for call in calls_of]
     assert [each for each in targets if not re.fullmatch(REDIRECTS, each)] == []
-    assert all(re.fullmatch(r"/[a-z/-]*", page) for page, _ in login.KEPT.values())
+    assert all(re.fullmatch(r"/[a-z/-]*", page) for page, _ in login.SAVED_FORMS.values())
     assert not any(
         map(language.PAGE_PATTERN.fullmatch, ("//evil.example", "/\\evil.example", "https://evil.example", "/."))
     )

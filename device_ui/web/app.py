@@ -29,17 +29,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What is told in the place of bottle's own words, which repeat the path: nothing that a stranger typed is looked up among our
-# sentences.
+# Instead of bottle's own sentences, which quote the path.
 SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log tells more."}
 
 
-def site(device: Device, clock: Callable[[], float] = time.monotonic) -> AppContext:
-    """What the pages of one device share; `clock` ends sessions and delays guesses."""
+def site(device: Device, monotonic: Callable[[], float] = time.monotonic) -> AppContext:
+    """Return what the pages of one device share; the `monotonic` clock ends sessions and delays guesses."""
     guard = Guard(
         Administrator(device.folders.administrator),
-        Sessions(clock),
-        Throttle(clock, device.folders.administrator.with_name("throttle.toml")),
+        Sessions(monotonic),
+        Throttle(monotonic, device.folders.administrator.with_name("throttle.toml")),
         own_names(device["web.names"]),
     )
     stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
@@ -49,7 +48,7 @@ def site(device: Device, clock: Callable[[], float] = time.monotonic) -> AppCont
 
 
 def brand(device: Device) -> Brand | None:
-    """How the maker wants the pages to look, None where he says nothing of it. What is wrong with it is in the log."""
+    """Return the maker's brand, None without one. What is wrong with it is logged."""
     if not device.is_branded:
         return None
     # Imported here: most devices have no brand of their own.
@@ -62,9 +61,9 @@ def brand(device: Device) -> Brand | None:
 
 
 def routes(site: AppContext) -> Bottle:
-    """Every route over what they share."""
+    """Return the application: every route of the pages."""
     guard, app = site.guard, Bottle()
-    late = partial(login.come_late, site)
+    expired = partial(login.session_expired, site)
     app.default_error_handler = partial(error_page, site)
     app.add_hook("before_request", guard.check_request)
     app.add_hook("after_request", guard.finish_request)
@@ -75,18 +74,18 @@ def routes(site: AppContext) -> Bottle:
     app.route("/login", "GET", partial(login.show_login, site))
     app.route("/login", "POST", partial(login.log_in, site))
     app.route("/logout", "POST", partial(login.log_out, site))
-    app.route("/smtp", "GET", guard.page(partial(smtp.show, site)))
-    app.route("/smtp", "POST", guard.page(partial(smtp.update, site), late))
-    app.route("/smtp/test", "GET", guard.page(lambda _: see_other("/smtp")))
-    app.route("/smtp/test", "POST", guard.page(partial(test_mail.run, site), late))
-    app.route("/recipients", "GET", guard.page(partial(recipients.show, site)))
-    app.route("/recipients", "POST", guard.page(partial(recipients.update, site), late))
-    app.route("/history", "GET", guard.page(partial(history.show, site)))
-    app.route("/history.csv", "GET", guard.page(partial(history.export, site)))
-    app.route("/others", "GET", guard.page(lambda _: see_other("/others/event-codes")))
-    app.route("/others/event-codes", "GET", guard.page(partial(event_codes.show_codes, site)))
-    app.route("/others/email-content", "GET", guard.page(partial(event_codes.show_content, site)))
-    app.route("/language", "GET", guard.page(lambda _: see_other("/smtp")))
+    app.route("/smtp", "GET", guard.require_session(partial(smtp.show, site)))
+    app.route("/smtp", "POST", guard.require_session(partial(smtp.update, site), expired))
+    app.route("/smtp/test", "GET", guard.require_session(lambda _: see_other("/smtp")))
+    app.route("/smtp/test", "POST", guard.require_session(partial(test_mail.run, site), expired))
+    app.route("/recipients", "GET", guard.require_session(partial(recipients.show, site)))
+    app.route("/recipients", "POST", guard.require_session(partial(recipients.update, site), expired))
+    app.route("/history", "GET", guard.require_session(partial(history.show, site)))
+    app.route("/history.csv", "GET", guard.require_session(partial(history.export, site)))
+    app.route("/others", "GET", guard.require_session(lambda _: see_other("/others/event-codes")))
+    app.route("/others/event-codes", "GET", guard.require_session(partial(event_codes.show_codes, site)))
+    app.route("/others/email-content", "GET", guard.require_session(partial(event_codes.show_content, site)))
+    app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route("/health", "GET", partial(health, site))
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.shelf.serve)
@@ -94,7 +93,7 @@ def routes(site: AppContext) -> Bottle:
 
 
 def health(site: AppContext) -> str:
-    """``ok`` or one word for what is wrong with the mail path; no login, nothing else told."""
+    """Return ``ok`` or one word for the problem of the mail path; without a login, and nothing else."""
     response.content_type = "text/plain; charset=UTF-8"
     word, _ = site.mail_state()
     if word:
@@ -103,20 +102,20 @@ def health(site: AppContext) -> str:
 
 
 def methods(allowed: str = "GET,POST") -> str:
-    """What may be asked of a page, or of the whole device (RFC 9110, 9.3.7): 204, and nothing but headers."""
+    """Answer OPTIONS for a page, or for the whole device (RFC 9110, 9.3.7)."""
     response.status = 204
     _allow(allowed)
     return ""
 
 
-def _allow(found: str) -> None:
-    # bottle answers HEAD wherever it answers GET, and does not say so.
-    served = {"OPTIONS", *found.split(","), *(["HEAD"] if "GET" in found else [])}
+def _allow(methods: str) -> None:
+    # bottle answers HEAD wherever it answers GET, and does not list it.
+    served = {"OPTIONS", *methods.split(","), *(["HEAD"] if "GET" in methods else [])}
     response.set_header("Allow", ", ".join(sorted(served)))
 
 
 def error_page(site: AppContext, error: HTTPError) -> str:
-    """A plain page: what happened, and no more. A fault of ours is in the log (bottle writes it), never on the page."""
+    """Return the page of an error: its status and one sentence. bottle logs the traceback of a fault."""
     if error.status_code == 405:
         found = str(error.get_header("Allow"))
         if request.method == "OPTIONS":

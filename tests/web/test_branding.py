@@ -187,7 +187,7 @@ def test_one_colour_leaves_the_other_as_it_is(product):
 
 def test_the_brands_names_are_no_password(product):
     device = Device.load(branded(product).folders)
-    assert {"한빛 <b>& Co</b>", 'A "star"'} < set(device.own_words)
+    assert {"한빛 <b>& Co</b>", 'A "star"'} < set(device.guessable_names)
 
 
 # What is wrong

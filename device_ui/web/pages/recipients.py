@@ -34,7 +34,7 @@ def show(site: AppContext, session: Session) -> str:
     stored, problem = _load(site)
     if request.method != "GET":
         return _page(site, session, stored, problem=problem)
-    kept = session.take_kept("/recipients")
+    kept = session.take_saved_form("/recipients")
     if kept:
         return _page(site, session, stored, problem=problem or KEPT, typed=kept)
     undo = session.take_undo()
@@ -50,7 +50,7 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
             log.error("the recipients were not saved: %s", problem)
             response.status = 503
             return _page(site, session, stored, problem=problem)
-        if session.is_repeated(form, stored.revision):
+        if session.is_duplicate_submit(form, stored.revision):
             session.notice = _changed(form, ())[1]
             return see_other("/recipients")
         return _update(site, session, form, stored)

@@ -56,7 +56,7 @@ def show(site: AppContext, session: Session) -> str:
     stored, problem = load(site)
     if request.method != "GET":
         return page(site, session, stored, _values(stored.settings), problem=problem)
-    kept = session.take_kept("/smtp")
+    kept = session.take_saved_form("/smtp")
     if kept:
         return page(site, session, stored, kept, problem=problem or KEPT, revision=kept["revision"], unsaved=True)
     notice = session.take_notice()
@@ -70,7 +70,7 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
     form = posted()
     with session.lock:  # a double click sends the form twice at once
         stored, problem = load(site)
-        if session.is_repeated(form, stored.revision):
+        if session.is_duplicate_submit(form, stored.revision):
             session.notice = _tell_hook(site, stored.revision)
             return see_other("/smtp")
         return _update(site, session, form, stored, problem)

@@ -533,15 +533,15 @@ def test_a_login_that_is_pushed_out_at_once_is_told(tmp_path):
 
 def test_a_wait_is_told_in_whole_seconds_never_too_short(tmp_path):
     guard, clock = guarded(tmp_path)
-    assert [guard.attempt() for _ in range(4)] == [0, 0, 0, 1]
+    assert [guard.attempt(guard.record()) for _ in range(4)] == [0, 0, 0, 1]
     clock.now += 0.3
-    assert guard.attempt() == 1
+    assert guard.attempt(guard.record()) == 1
 
 
 def test_a_try_is_over_with_its_request(tmp_path):
     guard, clock = guarded(tmp_path)
     guard.throttle = attacked(clock)
-    assert [guard.attempt(), guard.throttle.attempt("192.0.2.2")] == [0, 1]
+    assert [guard.attempt(guard.record()), guard.throttle.attempt("192.0.2.2")] == [0, 1]
     guard.finish_request()
     guard.finish_request()
     assert [guard.throttle.attempt(f"192.0.2.{number}") for number in (2, 3)] == [0, 1]
