@@ -15,7 +15,6 @@ from bottle import Bottle, HTTPError, request, response
 
 from device_ui.config import Device
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.web import static_files
 from device_ui.web.auth.administrator import Administrator
 from device_ui.web.auth.guard import Guard, own_names, see_other
 from device_ui.web.auth.sessions import Sessions
@@ -42,9 +41,7 @@ def site(device: Device, monotonic: Callable[[], float] = time.monotonic) -> App
         own_names(device["web.names"]),
     )
     stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
-    looks = brand(device)
-    shelf = looks.static_files() if looks else static_files.PLAIN
-    return AppContext(device, *stores, guard, Following(device.folders.socket), looks, shelf)
+    return AppContext(device, *stores, guard, Following(device.folders.socket), brand(device))
 
 
 def brand(device: Device) -> Brand | None:
@@ -88,7 +85,7 @@ def routes(site: AppContext) -> Bottle:
     app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route("/health", "GET", partial(health, site))
-    app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.shelf.serve)
+    app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.static_files.serve)
     return app
 
 

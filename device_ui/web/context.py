@@ -1,4 +1,4 @@
-"""What the pages share: the device, its settings, its guard, the templates, and what is told of the mail path."""
+"""What the pages share: the device, its stores, its guard, rendering, and the state of the mail path."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, spoken
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.web import static_files
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS
 from device_ui.web.hook_state import Following
 from device_ui.web.pages import language
+from device_ui.web.static_files import PLAIN as PLAIN_FILES
+from device_ui.web.static_files import StaticFiles
 from device_ui.web.templates import template
 
 if TYPE_CHECKING:
@@ -60,10 +61,7 @@ REMOVED_UNMAILED = "{count} events were removed before they could be mailed, sin
 
 @dataclass
 class AppContext:
-    """What the pages share. `testing` is held while a test mail is under way: each ties up a thread for a minute.
-
-    `brand` is how the maker wants the pages to look, `shelf` what they load.
-    """
+    """What the pages share. `testing` is held during a test mail: each occupies a thread for up to a minute."""
 
     device: Device
     store: Store
@@ -71,14 +69,18 @@ class AppContext:
     guard: Guard
     following: Following
     brand: Brand | None = None
-    shelf: static_files.StaticFiles = static_files.PLAIN
-    testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    testing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     # The page that `render_once` made last, and all that it was made of.
-    _made_last: tuple[object, str] = field(default=(None, ""), repr=False)
+    _made_last: tuple[object, str] = field(default=(None, ""), init=False, repr=False)
+
+    @cached_property
+    def static_files(self) -> StaticFiles:
+        """The files that the pages load: with the maker's brand, if there is one."""
+        return self.brand.static_files() if self.brand else PLAIN_FILES
 
     @cached_property
     def public_key(self) -> Path:
-        """The file of the key that passwords are sealed to; the tab looks there each time."""
+        """The file of the key that passwords are sealed to; each page reads it anew."""
         return self.device.folders.public_key
 
     def may_exit(self) -> bool:
@@ -86,7 +88,7 @@ class AppContext:
         return self.guard.may_exit()
 
     def mail_state(self) -> State:
-        """The word for the mail path, ``""`` when well, and what the hook says beside it."""
+        """Return the word for the mail path, ``""`` when well, and the hook's details."""
         try:
             details = self.following.state()
         except HookError as error:
@@ -95,11 +97,11 @@ class AppContext:
         return str(details.get("problem", "")), details
 
     def words(self) -> Translator:
-        """The words of this request's language."""
+        """Return the translator of this request's language."""
         return spoken(language.code(self.device["device.language"]), self.device.folders.etc)
 
     def render(self, name: str, session: Session | None = None, **values: Any) -> str:
-        """A page of `views/` in the layout."""
+        """Return a page of `views/` in the layout."""
         return self._made(name, self._begun(), self.mail_state() if session else None, values)
 
     def render_once(self, name: str, made_of: object, values: Callable[[], dict[str, Any]]) -> str:
@@ -131,7 +133,7 @@ class AppContext:
             "here": language.here(),
             "device": self.device,
             "brand": self.brand,
-            "asset": self.shelf.url,
+            "asset": self.static_files.url,
             "idle": int(IDLE_SECONDS),
             "page": "smtp",
             "session": state is not None,

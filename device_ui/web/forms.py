@@ -1,4 +1,4 @@
-"""A posted form, read strictly: one size, one encoding, every field once."""
+"""A posted form, read strictly: a size limit, one encoding, every field once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from bottle import HTTPError, request
 
-# Bytes. The tab filled to its last character takes a tenth of it.
+# Bytes; ten times the tab with every field full.
 BODY_MAXIMUM = 64 * 1024
 FIELDS_MAXIMUM = 50
 CONTENT_TYPE = "application/x-www-form-urlencoded"
@@ -15,7 +15,7 @@ NOT_A_FORM = f"A form is sent as {CONTENT_TYPE}."
 
 
 def posted() -> dict[str, str]:
-    """The fields of the form in this request. Raises HTTPError 400, 413 or 415, in words."""
+    """Return the fields of this request's form. Raises HTTPError 400, 413 or 415, with a sentence."""
     if request.content_type.partition(";")[0].strip().lower() != CONTENT_TYPE:
         raise HTTPError(415, NOT_A_FORM)
     if request.content_length > BODY_MAXIMUM:
@@ -27,7 +27,7 @@ def posted() -> dict[str, str]:
 
 
 def read(body: bytes) -> dict[str, str]:
-    """The fields of a form's bytes. Raises HTTPError 400 for what no form of ours can send."""
+    """Return the fields of a form's bytes. Raises HTTPError 400 for bytes that no form of ours sends."""
     try:
         pairs = parse_qsl(
             body.decode("ascii"),
@@ -46,5 +46,5 @@ def read(body: bytes) -> dict[str, str]:
 
 
 def text(fields: Mapping[str, str], name: str) -> str:
-    """A field, empty when it is missing."""
+    """Return a field, empty when it is missing."""
     return fields.get(name, "")

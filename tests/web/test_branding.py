@@ -157,7 +157,7 @@ def test_check_tells_the_brand(running):
 
 def test_without_a_brand_the_pages_are_what_they_were(product):
     plain = app.site(Device.load(product.folders))
-    assert (plain.brand, plain.shelf) == (None, static_files.PLAIN)
+    assert (plain.brand, plain.static_files) == (None, static_files.PLAIN)
     page = wsgi(app.routes(app.site(Device.load(product.maker('[device]\nname = "NAS"\n').folders))), "GET", "/nowhere")
     assert '<p class="brand">NAS</p>\n' in page.text and "<title>404 Not Found · NAS</title>" in page.text
 

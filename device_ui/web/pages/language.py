@@ -1,4 +1,4 @@
-"""The language of the pages: what the browser asks for, unless somebody chose one by hand; the cookie says which."""
+"""The language of the pages: the cookie's, if one was chosen by hand, else the browser's Accept-Language."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from device_ui.web.auth import return_path
 from device_ui.web.auth.guard import cookie, is_tls, see_other
 from device_ui.web.forms import posted, text
 
-# It holds the language and nothing else, so that it tells nobody apart; scripts do not need it.
+# It holds the language alone, so that it identifies no user; scripts do not need it.
 COOKIE, COOKIE_SECONDS = "language", 365 * 24 * 3600
-# Where the choice leads back to: a page of ours, and never a stranger's ("//evil.example"), however it is spelt.
+# The page that the choice returns to: a path of this device, never of another host ("//evil.example").
 PAGE_PATTERN = re.compile(r"/[a-z][a-z/-]{0,40}(?:\?[A-Za-z0-9%&=+._*~-]{0,1000})?")
-# Pages that their query makes another one.
+# Pages whose query is part of the return path.
 QUERIED = frozenset({"/setup", "/login", *return_path.QUERIED})
-# A page that differs by both; whatever stands in front must not hand one reader's to another.
+# A page depends on both; a cache in front must not serve one client's page to another.
 VARIES = "Accept-Language, Cookie"
 
 
 def code(default: str) -> str:
-    """The language of this request, of `LANGUAGES`."""
+    """Return the language of this request, one of `LANGUAGES`."""
     chosen = cookie(COOKIE)
     return chosen if chosen in LANGUAGES else accepted(request.environ.get("HTTP_ACCEPT_LANGUAGE", ""), default)
 
 
 @lru_cache(maxsize=16)
 def spelt(address: str) -> str:
-    """An address, spelt for the query of the form that leads back to it."""
+    """Return an address quoted for the query of the form that returns to it."""
     return quote(address, safe="/")
 
 
 def here() -> str:
-    """This page's address, likewise."""
+    """Return this page's address, quoted likewise."""
     query = request.environ.get("QUERY_STRING", "") if request.path in QUERIED else ""
     return spelt(f"{request.path}?{query}" if query else request.path)
 
 
 def choose() -> HTTPResponse:
-    """Keep the choice, and back to the page it was made on. No login: the login page has it, too. Raises HTTPError 400."""
+    """Store the choice in a cookie and return to its page. Without a login: the login page offers it. Raises HTTPError 400."""
     chosen, page = text(posted(), "language"), request.query.getunicode("page", "")
     if chosen not in LANGUAGES:
         raise HTTPError(400, "This device does not speak that language.")
