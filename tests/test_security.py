@@ -190,7 +190,7 @@ def limit_rows() -> list[str]:
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{storage_files.SIZE_MAXIMUM // kib} KiB",
         "the maker's logo": f"{branding.LOGO_MAXIMUM // kib} KiB",
-        "lines about refusals at once; one more after": f"{guard.NOTED_AT_HAND}, {guard.NOTED_SECONDS:g} s",
+        "lines about refusals at once; one more after": f"{guard.LINES_AT_ONCE}, {guard.LINE_SECONDS:g} s",
     }
     return [f"| {what} | {value} |" for what, value in told.items()]
 
