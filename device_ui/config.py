@@ -186,7 +186,7 @@ class Device:
         return str(self["device.name"])
 
     @property
-    def own_words(self) -> tuple[str, ...]:
+    def guessable_names(self) -> tuple[str, ...]:
         """What the device is called by whoever guesses a password."""
         brand = (self["brand.name"], self["brand.logo_text"])
         return (self.name, self["device.model"], self["device.serial"], host_name(), *self["web.names"], *brand)

@@ -69,13 +69,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     "web": set(),
     "web.client_address": set(),
-    "web.contrast": set(),
     "web.forms": {"errors"},
-    "web.picture": set(),
     "web.static_files": {"device_ui"},
     "web.templates": {"web.static_files"},
     "web.unavailable": {"i18n"},
-    "web.branding": {"config", "errors", "web.contrast", "web.picture", "web.static_files"},
+    "web.branding": {"config", "errors", "web.static_files"},
     "web.http": {"logging_setup", "rate_limit", "web.client_address"},
     "web.auth": {"config", "errors", "rate_limit", "settings", "storage", "web.client_address"},
     "web.locale": {"i18n", "web.auth"},
@@ -88,7 +86,7 @@ ALLOWED: dict[str, set[str]] = {
         *("csv_export", "errors", "i18n", "settings"),
     },
     "web.app": {
-        *("web.auth", "web.branding", "web.context", "web.http", "web.pages", "web.static_files"),
+        *("web.auth", "web.branding", "web.context", "web.pages"),
         *("config", "settings"),
     },
     "web.server": {

@@ -21,7 +21,7 @@ from device_ui.mail.delivery import quota, server_change, worker
 from device_ui.mail.ipc.peer_credentials import EVERYTHING
 from device_ui.settings import recipients
 from device_ui.storage import files as storage_files
-from device_ui.web import app, branding, forms, picture, server
+from device_ui.web import app, branding, forms, server
 from device_ui.web.auth import administrator, failure_log, guard, return_path, sessions, throttle
 from device_ui.web.http import parser as http_parser
 from device_ui.web.http.connection import Limits
@@ -175,7 +175,7 @@ def limit_rows() -> list[str]:
         "sessions; the longest idle is ended": sessions.SESSIONS_MAXIMUM,
         "wrong passwords before a delay; the longest delay": f"{throttle.FREE_FAILURES}, {throttle.DELAY_MAXIMUM:g} s",
         "clients whose failures are stored; for": f"{throttle.VISITORS_MAXIMUM}, {failure_log.REMEMBERED:g} s",
-        "passwords computed at once under attack": throttle.COMPUTED_MAXIMUM,
+        "passwords checked at once under attack; of those, of the Internet": f"{throttle.CHECKS_MAXIMUM}, {throttle.REMOTE_CHECKS}",
         "a request's header, its lines, its body": f"{server.HEADER_MAXIMUM // kib} KiB, {http_parser.LINES_MAXIMUM}, {forms.BODY_MAXIMUM // kib} KiB",
         "fields of a form": forms.FIELDS_MAXIMUM,
         "seconds for a header, a body, between requests": f"{limits.header:g}, {limits.body:g}, {limits.idle:g}",
@@ -187,8 +187,8 @@ def limit_rows() -> list[str]:
         "seconds between warnings while mail goes to the new server; for which an earlier server is kept; for which a removed reader is warned": f"{server_change.USED_SECONDS:g}, {server_change.KEPT_SECONDS:g}, {server_change.GONE_SECONDS:g}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,
         "a file of settings": f"{storage_files.SIZE_MAXIMUM // kib} KiB",
-        "the maker's logo": f"{branding.LOGO_MAXIMUM // kib} KiB, {picture.SIDE_MAXIMUM} pixels of a side",
-        "log lines about refusals; one more after": f"{guard.NOTED_AT_HAND}, {guard.NOTED_SECONDS:g} s",
+        "the maker's logo": f"{branding.LOGO_MAXIMUM // kib} KiB",
+        "log lines about refusals; one more after": f"{guard.LINES_AT_ONCE}, {guard.LINE_SECONDS:g} s",
     }
     return [f"| {what} | {value} |" for what, value in told.items()]
 
@@ -354,7 +354,7 @@ def test_every_redirect_is_a_path_of_this_device():
     calls_of = (call for path in SOURCES for call in calls(path) if ast.unparse(call.func) == "see_other")
     targets = [ast.unparse(call.args[0]) for call in calls_of]
     assert [each for each in targets if not re.fullmatch(REDIRECTS, each)] == []
-    assert all(re.fullmatch(r"/[a-z/-]*", page) for page, _ in login.KEPT.values())
+    assert all(re.fullmatch(r"/[a-z/-]*", page) for page, _ in login.SAVED_FORMS.values())
     assert not any(
         map(language.PAGE_PATTERN.fullmatch, ("//evil.example", "/\\evil.example", "https://evil.example", "/."))
     )
@@ -390,7 +390,7 @@ def test_password_fields_tell_a_password_manager_what_they_are(used: Product):
 def test_every_page_behind_the_login_has_a_sign_out(used: Product):
     browser = used.browser()
     browser.post("/login", password=ADMIN_PASSWORD)
-    paths = {route.rule for route in app.pages(Device.load(used.folders)).routes if route.method == "GET"}
+    paths = {route.rule for route in app.routes(app.site(Device.load(used.folders))).routes if route.method == "GET"}
     behind = sorted(
         path for path in paths if path.count("/") and ("GET", path) not in OPEN and not re.search("<|csv", path)
     )

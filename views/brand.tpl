@@ -2,9 +2,9 @@
 % if brand.logo:
 <picture>
 %   if brand.logo_dark:
-<source media="(prefers-color-scheme:dark)" srcset="{{asset(brand.logo_dark.asset.name)}}" width="{{brand.logo_dark.width}}" height="{{brand.logo_dark.height}}">
+<source media="(prefers-color-scheme:dark)" srcset="{{asset(brand.logo_dark.name)}}">
 %   end
-<img class="logo" src="{{asset(brand.logo.asset.name)}}" alt="{{brand.logo_text}}" width="{{brand.logo.width}}" height="{{brand.logo.height}}">
+<img class="logo" src="{{asset(brand.logo.name)}}" alt="{{brand.logo_text}}">
 </picture>
 % end
 % if brand.name:

@@ -48,7 +48,7 @@
 % end
 % if session:
 <div class="toast" role="alert" data-idle="{{idle}}" hidden>
-<p>{{_('Nothing was done here for a while. In a minute you will be signed out; what you typed stays.')}}</p>
+<p>{{_('You will be signed out in 1 minute. Your input is kept.')}}</p>
 <button type="button">{{_('Stay signed in')}}</button>
 </div>
 % end

@@ -133,7 +133,7 @@ def set_password(device: Device, _options: argparse.Namespace) -> int:
     from device_ui.web.auth.administrator import Administrator, password_problem
 
     password = sys.stdin.readline().rstrip("\n")
-    problem = password_problem(password, device.own_words)
+    problem = password_problem(password, device.guessable_names)
     if problem:
         output.say(f"device-ui: {problem}", is_error=True)
         return EX_DATAERR

@@ -84,7 +84,7 @@ class RecordStore(Generic[Content]):
         return known[1]
 
     def save(self, settings: Content, revision: str) -> str:
-        """Put `settings` on flash if `revision` is still the present one; return their own revision.
+        """Put `settings` on flash if `revision` is still the stored one; return their own revision.
 
         A damaged file is quarantined first; if that fails, nothing is written. Raises `Conflict` after a change by a
         different writer, `NotStored`, `NotReadable`.

@@ -1,27 +1,25 @@
-"""The web process's pages put together: routes, headers, plain error pages, static files.
+"""The pages of the web process put together: routes, plain error pages, static files, health.
 
-Headers are added around bottle and not by it, so that no status is without them: bottle's own error pages too.
+`web.http.response` adds the security headers to every response, bottle's own error pages included.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bottle import Bottle, HTTPError, request, response
 
 from device_ui.config import Device
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.web import static_files
 from device_ui.web.auth.administrator import Administrator
 from device_ui.web.auth.guard import Guard, own_names, see_other
 from device_ui.web.auth.sessions import Sessions
 from device_ui.web.auth.throttle import Throttle
 from device_ui.web.context import AppContext
-from device_ui.web.http.headers import HEADERS, NO_STORE
 from device_ui.web.pages import event_codes, history, language, login, recipients, smtp, test_mail
 
 if TYPE_CHECKING:
@@ -29,37 +27,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What is told in the place of bottle's own words, which repeat the path: nothing that a stranger typed is looked up among our
-# sentences.
+# Instead of bottle's own sentences, which quote the path.
 SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log tells more."}
 
 
-def make(device: Device, clock: Callable[[], float] = time.monotonic) -> Callable[..., Iterable[bytes]]:
-    """The WSGI application of one device."""
-    return with_headers(pages(device, clock))
-
-
-def pages(device: Device, clock: Callable[[], float] = time.monotonic) -> Bottle:
-    """Every route of one device."""
-    return routes(site(device, clock))
-
-
-def site(device: Device, clock: Callable[[], float] = time.monotonic) -> AppContext:
-    """What the pages of one device share; `clock` ends sessions and delays guesses."""
+def site(device: Device, monotonic: Callable[[], float] = time.monotonic) -> AppContext:
+    """Return what the pages of one device share; the `monotonic` clock ends sessions and delays guesses."""
     guard = Guard(
         Administrator(device.folders.administrator),
-        Sessions(clock),
-        Throttle(clock, device.folders.administrator.with_name("throttle.toml")),
+        Sessions(monotonic),
+        Throttle(monotonic, device.folders.administrator.with_name("throttle.toml")),
         own_names(device["web.names"]),
     )
     stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
-    looks = brand(device)
-    shelf = looks.shelf() if looks else static_files.PLAIN
-    return AppContext(device, *stores, guard, looks, shelf)
+    return AppContext(device, *stores, guard, brand(device))
 
 
 def brand(device: Device) -> Brand | None:
-    """How the maker wants the pages to look, None where he says nothing of it. What is wrong with it is in the log."""
+    """Return the maker's brand, None without one. What is wrong with it is logged."""
     if not device.is_branded:
         return None
     # Imported here: most devices have no brand of their own.
@@ -72,9 +57,9 @@ def brand(device: Device) -> Brand | None:
 
 
 def routes(site: AppContext) -> Bottle:
-    """Every route over what they share."""
+    """Return the application: every route of the pages."""
     guard, app = site.guard, Bottle()
-    late = partial(login.come_late, site)
+    expired = partial(login.session_expired, site)
     app.default_error_handler = partial(error_page, site)
     app.add_hook("before_request", guard.check_request)
     app.add_hook("after_request", guard.finish_request)
@@ -85,26 +70,26 @@ def routes(site: AppContext) -> Bottle:
     app.route("/login", "GET", partial(login.show_login, site))
     app.route("/login", "POST", partial(login.log_in, site))
     app.route("/logout", "POST", partial(login.log_out, site))
-    app.route("/smtp", "GET", guard.page(partial(smtp.show, site)))
-    app.route("/smtp", "POST", guard.page(partial(smtp.update, site), late))
-    app.route("/smtp/test", "GET", guard.page(lambda _: see_other("/smtp")))
-    app.route("/smtp/test", "POST", guard.page(partial(test_mail.run, site), late))
-    app.route("/recipients", "GET", guard.page(partial(recipients.show, site)))
-    app.route("/recipients", "POST", guard.page(partial(recipients.update, site), late))
-    app.route("/history", "GET", guard.page(partial(history.show, site)))
-    app.route("/history.csv", "GET", guard.page(partial(history.export, site)))
-    app.route("/others", "GET", guard.page(lambda _: see_other("/others/event-codes")))
-    app.route("/others/event-codes", "GET", guard.page(partial(event_codes.show_codes, site)))
-    app.route("/others/email-content", "GET", guard.page(partial(event_codes.show_content, site)))
-    app.route("/language", "GET", guard.page(lambda _: see_other("/smtp")))
+    app.route("/smtp", "GET", guard.require_session(partial(smtp.show, site)))
+    app.route("/smtp", "POST", guard.require_session(partial(smtp.update, site), expired))
+    app.route("/smtp/test", "GET", guard.require_session(lambda _: see_other("/smtp")))
+    app.route("/smtp/test", "POST", guard.require_session(partial(test_mail.run, site), expired))
+    app.route("/recipients", "GET", guard.require_session(partial(recipients.show, site)))
+    app.route("/recipients", "POST", guard.require_session(partial(recipients.update, site), expired))
+    app.route("/history", "GET", guard.require_session(partial(history.show, site)))
+    app.route("/history.csv", "GET", guard.require_session(partial(history.export, site)))
+    app.route("/others", "GET", guard.require_session(lambda _: see_other("/others/event-codes")))
+    app.route("/others/event-codes", "GET", guard.require_session(partial(event_codes.show_codes, site)))
+    app.route("/others/email-content", "GET", guard.require_session(partial(event_codes.show_content, site)))
+    app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route("/health", "GET", partial(health, site))
-    app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.shelf.serve)
+    app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.static_files.serve)
     return app
 
 
 def health(site: AppContext) -> str:
-    """``ok`` or one word for what is wrong with the mail path; no login, nothing else told."""
+    """Return ``ok`` or one word for the problem of the mail path; without a login, and nothing else."""
     response.content_type = "text/plain; charset=UTF-8"
     word, _ = site.mail_state()
     if word:
@@ -113,20 +98,20 @@ def health(site: AppContext) -> str:
 
 
 def methods(allowed: str = "GET,POST") -> str:
-    """What may be asked of a page, or of the whole device (RFC 9110, 9.3.7): 204, and nothing but headers."""
+    """Answer OPTIONS for a page, or for the whole device (RFC 9110, 9.3.7)."""
     response.status = 204
     _allow(allowed)
     return ""
 
 
-def _allow(found: str) -> None:
-    # bottle answers HEAD wherever it answers GET, and does not say so.
-    served = {"OPTIONS", *found.split(","), *(["HEAD"] if "GET" in found else [])}
+def _allow(methods: str) -> None:
+    # bottle answers HEAD wherever it answers GET, and does not list it.
+    served = {"OPTIONS", *methods.split(","), *(["HEAD"] if "GET" in methods else [])}
     response.set_header("Allow", ", ".join(sorted(served)))
 
 
 def error_page(site: AppContext, error: HTTPError) -> str:
-    """A plain page: what happened, and no more. A fault of ours is in the log (bottle writes it), never on the page."""
+    """Return the page of an error: its status and one sentence. bottle logs the traceback of a fault."""
     if error.status_code == 405:
         found = str(error.get_header("Allow"))
         if request.method == "OPTIONS":
@@ -134,17 +119,3 @@ def error_page(site: AppContext, error: HTTPError) -> str:
         _allow(found)
     sentence = SENTENCES.get(error.status_code, error.body)
     return site.render("error", title=error.status_line, sentence=sentence)
-
-
-def with_headers(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """The application with `HEADERS` on every answer, and nothing kept by a cache unless the page says so."""
-
-    def wrapped(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            given = {name.lower() for name, _ in headers}
-            extra = [pair for pair in (*HEADERS, NO_STORE) if pair[0].lower() not in given]
-            return start_response(status, headers + extra, exc_info)
-
-        return app(environ, start)
-
-    return wrapped

@@ -1,8 +1,8 @@
-"""How the maker wants the pages to look: name, logo and colours, each used only where it is right.
+"""The maker's brand on the pages: name, logo and accent colours from ``brand.*`` of device.toml, each checked by itself.
 
-Loaded for a device whose device.toml says something of it. What is wrong is left out, and told by `device-ui check` and in the
-log; it stops nothing. The colours become the end of the one stylesheet, so that the pages need no style of their own and no
-browser asks for another file.
+Imported only for a device that has a brand. A wrong setting is left out, logged and reported by `device-ui check`; it
+stops no process. The colours are appended to the one style sheet: the pages need no style of their own, and a browser
+requests no further file.
 """
 
 from __future__ import annotations
@@ -14,91 +14,129 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from device_ui.config import BRAND, Device
 from device_ui.errors import MakerFile
-from device_ui.web import contrast, picture
 from device_ui.web.static_files import ASSETS, Asset, StaticFiles, packed
 
 NAME_MAXIMUM = 40
 LOGO_MAXIMUM = 32 * 1024
+# A browser draws what its Content-Type says (nosniff), so that the suffix decides.
+LOGO_KINDS = (".svg", ".png", ".webp")
 COLOUR = re.compile("#[0-9A-Fa-f]{6}")
-# The colour of the icon in `static/`, which the accent takes the place of.
+# The colour in `static/icon.svg` that the accent replaces.
 ICON_COLOUR = b"#175cd3"
-# What the logo and the name look like; nothing of it is in the style of a device without them. A long name breaks, so that
-# the state of the mail path and the button stay beside it.
+# Styles of logo and name; a device without them does not send these. A long name breaks, so that the state of the mail
+# path and the button stay beside it.
 HEAD_STYLE = (
     ".brand{display:flex;flex-wrap:wrap;align-items:center;gap:0 .75rem}.device{font-weight:400;color:var(--soft)}"
     "@media(min-width:26rem){.brand{flex:1}}"
     ".logo{display:block;height:2rem;width:auto;max-width:min(100%,16rem);object-fit:contain;object-position:left}"
 )
-# On paper the program's own colours stand. A brighter button under the pointer could be too weak: it is underlined.
+# Printed pages keep the program's own colours. A brighter button under the pointer could be too weak: it is underlined.
 ACCENT_STYLE = "@media screen and (prefers-color-scheme:{scheme}){{:root{{--blue:{accent};--on-blue:{label}}}}}"
 HOVER_STYLE = "button:hover{filter:none;text-decoration:underline}"
-SCHEMES = {"accent": ("light", contrast.LIGHT), "accent_dark": ("dark", contrast.DARK)}
 
 
-@dataclass(frozen=True)
-class Logo:
-    """A picture of the maker's: its file, and its size in pixels of CSS."""
+class Scheme(NamedTuple):
+    """A colour scheme of `static/style.css`: the `label` on an accent-coloured button, and backgrounds by variable."""
 
-    asset: Asset
-    width: int
-    height: int
+    name: str
+    label: str
+    backgrounds: Mapping[str, str]
+
+
+# Backgrounds of the accent, and the contrast that WCAG 2.2 requires at level AA: 4.5 for text (1.4.3), 3 for the focus
+# ring (1.4.11). `label` is the other way round: a button's label on the accent.
+USES = (
+    ("label", "the label on a button", 4.5),
+    ("page", "text on the page", 4.5),
+    ("card", "text on a card", 4.5),
+    ("input", "text in a field", 4.5),
+    ("green-page", "text in a notice", 4.5),
+    ("amber-page", "a ring in a banner", 3.0),
+    ("red-page", "a ring in a list of errors", 3.0),
+)
+SCHEMES = {
+    "accent": Scheme(
+        "light",
+        "#ffffff",
+        {
+            "page": "#f4f5f7",
+            "card": "#ffffff",
+            "input": "#ffffff",
+            "green-page": "#e3f4e8",
+            "amber-page": "#fff3d6",
+            "red-page": "#fdecea",
+        },
+    ),
+    "accent_dark": Scheme(
+        "dark",
+        "#14171a",
+        {
+            "page": "#14171a",
+            "card": "#1e2327",
+            "input": "#14171a",
+            "green-page": "#143021",
+            "amber-page": "#3a2c0a",
+            "red-page": "#3c1a18",
+        },
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Brand:
-    """What is right of ``brand.*``, and in `problems` what is not. `accents` are by the names of `SCHEMES`."""
+    """The valid settings of ``brand.*``; `problems` are the others. `accents` are colours by the names of `SCHEMES`."""
 
     name: str
-    logo: Logo | None
-    logo_dark: Logo | None
+    logo: Asset | None
+    logo_dark: Asset | None
     logo_text: str
     accents: Mapping[str, str]
     problems: Sequence[MakerFile]
 
     @property
     def title(self) -> str:
-        """What a page's title ends with."""
+        """The end of every page's title."""
         return self.name or self.logo_text
 
-    def shelf(self) -> StaticFiles:
-        """The files of the pages: with the colours in style and icon, and with the logo."""
+    def static_files(self) -> StaticFiles:
+        """Return the files of the pages: the logo, and style and icon with the accents."""
         return StaticFiles(self._assets())
 
     def _assets(self) -> Iterator[Asset]:
         yield packed("style.css", ASSETS["style.css"].plain + self._style().encode())
-        yield from (each.asset for each in (self.logo, self.logo_dark) if each)
+        yield from (each for each in (self.logo, self.logo_dark) if each)
         if "accent" in self.accents:
             icon = ASSETS["icon.svg"].plain.replace(ICON_COLOUR, self.accents["accent"].encode())
             yield packed("icon.svg", icon)
 
     def _style(self) -> str:
         colours = [
-            ACCENT_STYLE.format(scheme=SCHEMES[name][0], accent=accent, label=SCHEMES[name][1].label)
+            ACCENT_STYLE.format(scheme=SCHEMES[name].name, accent=accent, label=SCHEMES[name].label)
             for name, accent in self.accents.items()
         ]
         return "".join([HEAD_STYLE if self.title else "", *colours, HOVER_STYLE if colours else ""])
 
 
 def load(device: Device) -> Brand:
-    """The looks of a device. Nothing is raised for what is wrong with them, or with what else is told with them."""
+    """Return the brand of a device. Raises nothing for a wrong setting: it is one of the brand's `problems`."""
     path, problems = device.folders.etc / "device.toml", list(device.left_out)
 
-    def right(name: str, judge: Callable[[str], Any]) -> Any:
-        """What `judge` makes of a setting; None when the maker does not say it, or says it wrongly."""
+    def valid(name: str, check: Callable[[str], Any]) -> Any:
+        """Return the checked setting; None when it is empty or wrong."""
         value = device[f"{BRAND}{name}"]
         try:
-            return judge(value) if value else None
+            return check(value) if value else None
         except ValueError as error:
             problems.append(MakerFile(path, f"{BRAND}{name}: {error}"))
             return None
 
-    name, text = right("name", _short) or "", right("logo_text", _short) or ""
-    logos = {each: right(each, partial(_logo, device, each, name or text)) for each in ("logo", "logo_dark")}
-    accents = {each: right(each, partial(_accent, scheme)) for each, (_, scheme) in SCHEMES.items()}
+    name, text = valid("name", _short) or "", valid("logo_text", _short) or ""
+    logos = {each: valid(each, partial(_logo, device, each, name or text)) for each in ("logo", "logo_dark")}
+    accents = {each: valid(each, partial(_accent, scheme)) for each, scheme in SCHEMES.items()}
     return Brand(
         name,
         logos["logo"],
@@ -107,6 +145,29 @@ def load(device: Device) -> Brand:
         {each: accent for each, accent in accents.items() if accent},
         problems,
     )
+
+
+def weakness(accent: str, scheme: Scheme) -> str:
+    """Return where an accent has too little contrast (WCAG 2.2, level AA), at its weakest; ``""`` when nowhere."""
+    colours = {"label": scheme.label, **scheme.backgrounds}
+    ratios = [(_contrast(accent, colours[variable]), least, variable, place) for variable, place, least in USES]
+    ratio, least, variable, place = min(ratios, key=lambda use: use[0] / use[1])
+    if ratio >= least:
+        return ""
+    # Truncated, not rounded: 4.497 is less than 4.5.
+    return f"{accent} has a contrast of {int(ratio * 100) / 100:.2f}:1 to {colours[variable]} ({place}); {least}:1 is needed"
+
+
+def _contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colours such as ``#175cd3``, from 1 to 21 (WCAG 2.2, "contrast ratio")."""
+
+    def luminance(colour: str) -> float:
+        levels = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in levels)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def _short(text: str) -> str:
@@ -118,24 +179,26 @@ def _short(text: str) -> str:
     return text
 
 
-def _accent(scheme: contrast.Scheme, colour: str) -> str:
+def _accent(scheme: Scheme, colour: str) -> str:
     if not COLOUR.fullmatch(colour):
         raise ValueError(f"{colour} is no colour such as #175cd3")
-    weakness = contrast.weakness(colour, scheme)
-    if weakness:
-        raise ValueError(weakness)
+    problem = weakness(colour, scheme)
+    if problem:
+        raise ValueError(problem)
     return colour.lower()
 
 
-def _logo(device: Device, setting: str, told: str, name: str) -> Logo:
-    """A picture in ETC, served under a name of ours. `told` is what stands for it where nobody sees it."""
-    if not told:
+def _logo(device: Device, setting: str, alternative: str, name: str) -> Asset:
+    """Read a logo in ETC, to be served as ``logo`` or ``logo-dark``. `alternative` is its text for screen readers."""
+    if not alternative:
         raise ValueError("brand.name or brand.logo_text must say what it shows")
     if setting != "logo" and not device["brand.logo"]:
         raise ValueError("there is no brand.logo beside it")
     raw = _read(device.folders.etc, name)
-    found = picture.look(raw)
-    return Logo(packed(f"{setting.replace('_', '-')}{found.ending}", raw), found.width, found.height)
+    kind = Path(name).suffix.lower()
+    if kind not in LOGO_KINDS:
+        raise ValueError(f"{name} does not end in .svg, .png or .webp")
+    return packed(f"{setting.replace('_', '-')}{kind}", raw)
 
 
 def _read(etc: Path, name: str) -> bytes:

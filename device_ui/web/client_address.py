@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection: one address, and the network that counts as one visitor. Pure."""
+"""A client's address, and the network that counts as one client. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import lru_cache
 
 # The client address when the proxy reports none.
 UNKNOWN = "unknown"
-# Whoever has one IPv6 address has its whole /64 (RFC 4291, 2.5.4).
+# A host can use any address of its /64 (RFC 4291, 2.5.4).
 IPV6_PREFIX = 64
-# By IP version: bits of an address beyond the networks that one owner may have, the inner and the outer: what a provider
-# gives a customer, and about what a provider has.
+# By IP version: host bits of the inner and the outer network, for evictions: about what a provider assigns to a customer, and
+# what a provider has.
 OWNED = {4: (8, 16), 6: (80, 96)}
 
-# Where no stranger on the Internet sends from: RFC 1918, 3927, 4193, 4291, and the device itself.
+# Networks that no host on the Internet sends from: RFC 1918, 3927, 4193, 4291, and the device itself.
 LOCAL = tuple(
     map(
         ipaddress.ip_network,
@@ -50,16 +50,16 @@ Network = tuple[int, int]
 
 
 def plain(text: str) -> str:
-    """The address in its one usual spelling, `UNKNOWN` for anything that is none: nothing else gets into a log line.
+    """Return the address in its canonical spelling, `UNKNOWN` for anything else: nothing else gets into a log line.
 
-    An IPv4 address that is written as IPv6 (RFC 4291, 2.5.5.2: a dual-stack socket, a proxy) is IPv4: all of them share one /64.
+    An IPv4 address mapped to IPv6 (RFC 4291, 2.5.5.2: a dual-stack socket, a proxy) is IPv4: all of those share one /64.
     """
     found = _read(text)
     return UNKNOWN if found is None else str(found)
 
 
 def forwarded(value: str) -> str:
-    """The address that a trusted proxy added last to X-Forwarded-For; `UNKNOWN` when that is not one address.
+    """Return the address that a trusted proxy added last to X-Forwarded-For; `UNKNOWN` when that is no address.
 
     `value` holds the values of all lines of that name, in their order, between commas (RFC 9110, 5.3).
     """
@@ -78,9 +78,9 @@ def forwarded(value: str) -> str:
 
 
 def network(text: str) -> str:
-    """What counts as one visitor: an IPv4 address, the /64 of an IPv6 address, or `UNKNOWN`.
+    """Return what counts as one client: an IPv4 address, the /64 of an IPv6 address, or `UNKNOWN`.
 
-    Of an IPv6 address that stands for an IPv4 address: all that its owner has, and nobody else.
+    For an IPv6 address that embeds an IPv4 address: all addresses that the owner of that one can use, and no others.
     """
     found = _read(text)
     if found is None:
@@ -93,25 +93,25 @@ def network(text: str) -> str:
     return str(ipaddress.ip_network((int(found), prefix), strict=False))
 
 
-@lru_cache(maxsize=256)  # under siege the same ones are asked for again and again
-def networks(visitor: str) -> tuple[Network, Network]:
-    """The inner and the outer network around a visitor, as IP version and leading bits; `UNKNOWN` has one of its own."""
-    found = _read(visitor.partition("/")[0])
+@lru_cache(maxsize=256)  # an attack repeats the same addresses
+def networks(client: str) -> tuple[Network, Network]:
+    """Return the inner and the outer network of a client, as IP version and leading bits; `UNKNOWN` has its own."""
+    found = _read(client.partition("/")[0])
     if found is None:
         return (0, 0), (0, 0)
     inner, outer = OWNED[found.version]
     return (found.version, int(found) >> inner), (found.version, int(found) >> outer)
 
 
-def is_local(visitor: str) -> bool:
-    """Whether a visitor is in one of `LOCAL`."""
-    found = _read(visitor.partition("/")[0])
+def is_local(client: str) -> bool:
+    """Return whether a client is in one of `LOCAL`."""
+    found = _read(client.partition("/")[0])
     return found is not None and any(found in each for each in LOCAL)
 
 
 def _read(text: str) -> Address | None:
     try:
-        # A link-local address comes with its interface's name, which says nothing about the visitor.
+        # A link-local address comes with its interface's name, which says nothing about the client.
         found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None

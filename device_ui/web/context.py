@@ -1,4 +1,4 @@
-"""What the pages share: the device, its settings, its guard, the templates, and what is told of the mail path."""
+"""What the pages share: the device, its stores, its guard, rendering, and the state of the mail path."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, translator_for
 from device_ui.mail import client
 from device_ui.settings.store import RecipientStore, Store
-from device_ui.web import locale, static_files
+from device_ui.web import locale
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS
+from device_ui.web.static_files import PLAIN as PLAIN_FILES
+from device_ui.web.static_files import StaticFiles
 from device_ui.web.templates import template
 
 if TYPE_CHECKING:
@@ -59,30 +61,31 @@ REMOVED_UNMAILED = "{count} events were removed before they could be mailed, sin
 
 @dataclass
 class AppContext:
-    """What the pages share. `testing` is held while a test mail is under way: each ties up a thread for a minute.
-
-    `brand` is how the maker wants the pages to look, `shelf` what they load.
-    """
+    """What the pages share. `testing` is held during a test mail: each occupies a thread for up to a minute."""
 
     device: Device
     store: Store
     recipients: RecipientStore
     guard: Guard
     brand: Brand | None = None
-    shelf: static_files.StaticFiles = static_files.PLAIN
-    testing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    testing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    @cached_property
+    def static_files(self) -> StaticFiles:
+        """The files that the pages load: with the maker's brand, if there is one."""
+        return self.brand.static_files() if self.brand else PLAIN_FILES
 
     @cached_property
     def public_key(self) -> Path:
-        """The file of the key that passwords are sealed to; the tab looks there each time."""
+        """The file of the key that passwords are sealed to; each page reads it anew."""
         return self.device.folders.public_key
 
-    def may_rest(self) -> bool:
-        """Whether a process started anew would be no other than this one."""
-        return self.guard.may_rest()
+    def may_exit(self) -> bool:
+        """Return whether the process can exit without losing state."""
+        return self.guard.may_exit()
 
     def mail_state(self) -> State:
-        """The word for the mail path, ``""`` when well, and what the hook says beside it."""
+        """Return the word for the mail path, ``""`` when well, and the hook's details."""
         try:
             details = client.state(self.device.folders.socket)
         except HookError as error:
@@ -91,11 +94,11 @@ class AppContext:
         return str(details.get("problem", "")), details
 
     def words(self) -> Translator:
-        """The words of this request's language."""
+        """Return the translator of this request's language."""
         return translator_for(locale.code(self.device["device.language"]), self.device.folders.etc)
 
     def render(self, name: str, session: Session | None = None, **values: Any) -> str:
-        """A page of `views/` in the layout."""
+        """Return a page of `views/` in the layout."""
         words, state = self.words(), self.mail_state() if session else None
         response.content_type = "text/html; charset=UTF-8"
         response.set_header("Content-Language", words.code)
@@ -106,7 +109,7 @@ class AppContext:
             "here": locale.here(),
             "device": self.device,
             "brand": self.brand,
-            "asset": self.shelf.url,
+            "asset": self.static_files.url,
             "idle": int(IDLE_SECONDS),
             "page": "smtp",
             "session": state is not None,

@@ -1,4 +1,4 @@
-"""A posted form, read strictly: one size, one encoding, every field once."""
+"""A posted form, read strictly: a size limit, one encoding, every field once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bottle import HTTPError, request
 
 from device_ui.errors import Message
 
-# Bytes. The tab filled to its last character takes a tenth of it.
+# Bytes; ten times the tab with every field full.
 BODY_MAXIMUM = 64 * 1024
 FIELDS_MAXIMUM = 50
 CONTENT_TYPE = "application/x-www-form-urlencoded"
@@ -17,7 +17,7 @@ NOT_A_FORM = Message("A form is sent as {content_type}.", content_type=CONTENT_T
 
 
 def posted() -> dict[str, str]:
-    """The fields of the form in this request. Raises HTTPError 400, 413 or 415, in words."""
+    """Return the fields of this request's form. Raises HTTPError 400, 413 or 415, with a sentence."""
     if request.content_type.partition(";")[0].strip().lower() != CONTENT_TYPE:
         raise HTTPError(415, NOT_A_FORM)
     if request.content_length > BODY_MAXIMUM:
@@ -29,7 +29,7 @@ def posted() -> dict[str, str]:
 
 
 def read(body: bytes) -> dict[str, str]:
-    """The fields of a form's bytes. Raises HTTPError 400 for what no form of ours can send."""
+    """Return the fields of a form's bytes. Raises HTTPError 400 for bytes that no form of ours sends."""
     try:
         pairs = parse_qsl(
             body.decode("ascii"),
@@ -48,5 +48,5 @@ def read(body: bytes) -> dict[str, str]:
 
 
 def text(fields: Mapping[str, str], name: str) -> str:
-    """A field, empty when it is missing."""
+    """Return a field, empty when it is missing."""
     return fields.get(name, "")

@@ -1,4 +1,4 @@
-"""The web process: waitress around the pages, on an address or on the socket that systemd hands over."""
+"""The web process: the pages behind the HTTP listeners, on an address or on the sockets of systemd."""
 
 from __future__ import annotations
 
@@ -28,126 +28,132 @@ log = logging.getLogger(__name__)
 # A page takes a millisecond; only a login computes. Four threads serve an appliance and cost little memory.
 THREADS = 4
 HEADER_MAXIMUM = 8 * 1024
-# Bytes of an answer that wait in memory for a slow reader, and in the kernel.
+# Bytes of a response that wait for a slow client: in this process, and in the kernel.
 WAITING_MAXIMUM, SENDING_MAXIMUM = 256 * 1024, 256 * 1024
-# Descriptors that are no connections: files, the hook's socket, connections taken at once.
+# Descriptors beside connections: files, the hook's socket, connections that were just accepted.
 DESCRIPTORS_BESIDES = 64
-# Without a visitor for so long the pages rest: longer than a browser keeps its connection, or reads the login page.
-REST_SECONDS = 60.0
-# Between two looks at files that do not let the pages start.
-LOOK_SECONDS = 1.0
-# Within which connections that are open get their 503 before the pages start.
+# Idle seconds before the process exits: longer than a browser keeps its connection, or an operator reads the login page.
+IDLE_SECONDS = 60.0
+# Between two checks of files that do not let the pages start.
+CHECK_SECONDS = 1.0
+# In which open connections get their 503 before the pages start.
 DRAIN_SECONDS = 2.0
 UNIX = "unix:"
 PORT_MAXIMUM = 65535
-# Whoever is in the socket's group may be the proxy, and nobody else.
+# The proxy is in the socket's group; no other user may connect.
 SOCKET_MODE = "660"
 
 
-def serve(device: Device, listen: str, trusted_proxy: str = "", rest_seconds: float = REST_SECONDS) -> None:
-    """Serve `listen` (``host:port`` or ``unix:PATH``) or what systemd hands over, until SIGTERM or SIGINT.
+def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: float = IDLE_SECONDS) -> None:
+    """Serve `listen` (``host:port`` or ``unix:PATH``) or the sockets of systemd, until SIGTERM or SIGINT.
 
-    Handed sockets are served until nobody is logged in and nobody came for `rest_seconds`: the next connection
-    starts the pages again.
+    On sockets of systemd the process exits after `idle_seconds` without a connection, a session or a failed login that
+    is not stored; the next connection starts it again.
 
-    X-Forwarded-For and X-Forwarded-Proto are believed of the other end of a Unix socket, and of the address
-    `trusted_proxy`. Raises OSError when the address cannot be had, `DeviceUIError` when it is none.
+    X-Forwarded-For and X-Forwarded-Proto are believed on a Unix socket and from the address `trusted_proxy`. Raises
+    OSError when the address cannot be bound, `DeviceUIError` when it is none.
     """
-    # No core dump may hold a password that somebody is just typing.
+    # No core dump may hold a password that is just being typed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prepare(device)
-    handed = listen_fds(os.environ)
+    sockets = listen_fds(os.environ)
     site = app.site(device)
-    server = open_doors(app.routes(site), listen, handed, trusted_proxy, Limits(connections=_connections()))
-    if handed:
-        server.rest_after(rest_seconds, site.may_rest)
+    limits = Limits(connections=_connections())
+    listeners = open_listeners(app.routes(site), listen, sockets, trusted_proxy, limits)
+    if sockets:
+        listeners.exit_when_idle(idle_seconds, site.may_exit)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-    log.info("the pages are served at %s", "systemd's socket" if handed else _shown(listen))
-    if server.run():
-        log.info("the pages rest; the next connection starts them again")
+        signal.signal(number, _exit)
+    log.info("pages served at %s", "systemd's socket" if sockets else _shown(listen))
+    if listeners.run():
+        log.info("idle, exiting; the next connection starts the pages again")
     site.guard.throttle.settle()
 
 
-def serve_unavailable(is_startable: Callable[[], bool], rest_seconds: float = REST_SECONDS) -> None:
-    """Answer what systemd hands over with `unavailable` until the pages can start, or until they rest.
+def serve_unavailable(is_startable: Callable[[], bool], idle_seconds: float = IDLE_SECONDS) -> None:
+    """Answer connections of systemd's sockets with `unavailable`, until the pages can start or for `idle_seconds`.
 
-    `is_startable` is called every `LOOK_SECONDS`. The next connection starts a new process.
+    `is_startable` is called every `CHECK_SECONDS`. The next connection starts a new process.
     """
-    server = open_doors(unavailable.answer, "", listen_fds(os.environ), limits=Limits(connections=_connections()))
-    server.rest_after(rest_seconds, lambda: True)
+    limits = Limits(connections=_connections())
+    listeners = open_listeners(unavailable.answer, "", listen_fds(os.environ), limits=limits)
+    listeners.exit_when_idle(idle_seconds, lambda: True)
 
-    def look(*_: object) -> None:
+    def check(*_: object) -> None:
         if is_startable():
-            server.drain(DRAIN_SECONDS)
+            listeners.drain(DRAIN_SECONDS)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-    signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
-    server.run()
+        signal.signal(number, _exit)
+    signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, CHECK_SECONDS, CHECK_SECONDS)
+    listeners.run()
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def prepare(device: Device, *, quiet: bool = False) -> Record | None:
-    """Make the folders and, on a new device, the setup code, which is printed for the console and the journal."""
+    """Make the folders and, on a new device, the setup code; print the code unless `quiet`.
+
+    Return the administrator's record, None when it is damaged. Raises `NotStored`, `NotReadable`.
+    """
     for folder in device.layout("web"):
         files.make_folder(*folder)
     is_new = not device.folders.settings.exists() and not files.quarantined_files(device.folders.settings)
     try:
-        found = Administrator(device.folders.administrator).begin(is_new=is_new)
+        record = Administrator(device.folders.administrator).begin(is_new=is_new)
     except Damaged as damage:
         log.error("%s; device-ui admin set-password chooses a new password", damage)
         return None
-    if found and not found.is_set_up and not quiet:
-        print(f"setup code: {found.code}", file=sys.stderr, flush=True)
-    return found
+    if record and not record.is_set_up and not quiet:
+        print(f"setup code: {record.code}", file=sys.stderr, flush=True)
+    return record
 
 
-def open_doors(
+def open_listeners(
     application: Callable[..., Iterable[bytes]],
     listen: str,
-    handed: Sequence[socket.socket] = (),
+    sockets: Sequence[socket.socket] = (),
     trusted_proxy: str = "",
     limits: Limits = Limits(),  # noqa: B008  # frozen
 ) -> Listeners:
-    """waitress with our doors, listening; ``run()`` serves until SystemExit. Raises as `serve` does."""
+    """Return listeners at `listen`, or on `sockets` of systemd; ``run()`` serves. Raises as `serve` does."""
     dispatcher = ThreadedTaskDispatcher()
     dispatcher.set_thread_count(THREADS)
     channels: dict[int, Any] = {}
     shared = {"map": channels, "dispatcher": dispatcher}
-    adjustments = _adjustments(listen, handed)
-    doors = [kind(application, adj=adjustments, **shared, **where) for kind, where in _places(adjustments, handed)]
-    # Beside a Unix socket an address is not believed.
-    is_unix = any(isinstance(each, UnixListener) for each in doors)
-    for door in doors:
-        door.limits = limits
-        door.trusted_proxy = client_address.plain(trusted_proxy) if trusted_proxy and not is_unix else ""
+    adjustments = _adjustments(listen, sockets)
+    listeners = [kind(application, adj=adjustments, **shared, **where) for kind, where in _kinds(adjustments, sockets)]
+    # With a Unix socket the proxy is there, and no address is trusted.
+    is_unix = any(isinstance(each, UnixListener) for each in listeners)
+    for listener in listeners:
+        listener.limits = limits
+        listener.trusted_proxy = client_address.plain(trusted_proxy) if trusted_proxy and not is_unix else ""
     return Listeners(channels, adjustments, [], dispatcher)
 
 
-def _where(listen: str, handed: Sequence[socket.socket]) -> dict[str, Any]:
-    """Where waitress listens. It believes no proxy: its reader lets more than one address pass (see `answers`). Raises ValueError."""
-    if handed:  # waitress would not have both kinds; it is told of neither
+def _address(listen: str, sockets: Sequence[socket.socket]) -> dict[str, Any]:
+    """Return waitress's settings of where to listen. Raises ValueError."""
+    if sockets:  # waitress refuses two kinds of sockets in one process; it gets neither
         return {}
     if listen.startswith(UNIX):
         return {"unix_socket": listen.removeprefix(UNIX), "unix_socket_perms": SOCKET_MODE}
     port = listen.rpartition(":")[2]
-    if port.isdecimal() and int(port) > PORT_MAXIMUM:  # getaddrinfo(3) takes it, and cuts it to 16 bits
+    if port.isdecimal() and int(port) > PORT_MAXIMUM:  # getaddrinfo(3) accepts it, and truncates it to 16 bits
         raise ValueError(f"{port} is no port")
     return {"listen": listen}
 
 
-def _adjustments(listen: str, handed: Sequence[socket.socket]) -> Adjustments:
+def _adjustments(listen: str, sockets: Sequence[socket.socket]) -> Adjustments:
     try:
         found = Adjustments(
-            **_where(listen, handed),
+            **_address(listen, sockets),
             ident="",
             server_name="device",
-            asyncore_use_poll=True,  # select() ends at descriptor 1023
+            asyncore_use_poll=True,  # select() fails beyond descriptor 1023
             outbuf_high_watermark=WAITING_MAXIMUM,
             max_request_body_size=BODY_MAXIMUM + 1,  # waitress refuses this size itself
             max_request_header_size=HEADER_MAXIMUM,
+            # waitress's own reader of proxy headers accepts more than one address; `http.response` reads them.
             clear_untrusted_proxy_headers=True,
         )
     except ValueError as error:
@@ -156,33 +162,33 @@ def _adjustments(listen: str, handed: Sequence[socket.socket]) -> Adjustments:
     return found
 
 
-def _places(
-    adjustments: Adjustments, handed: Sequence[socket.socket]
+def _kinds(
+    adjustments: Adjustments, sockets: Sequence[socket.socket]
 ) -> Iterator[tuple[type[Listener], dict[str, Any]]]:
-    """The kind of each door, and where it opens."""
+    """Yield the kind of each listener, and waitress's parameters of its socket."""
     if adjustments.unix_socket:
         yield UnixListener, {}
-    elif not handed:
+    elif not sockets:
         yield from ((TcpListener, {"sockinfo": each}) for each in adjustments.listen)
-    for each in handed:
+    for each in sockets:
         kind = UnixListener if each.family == socket.AF_UNIX else TcpListener
-        told = (each.family, each.type, each.proto, each.getsockname())
-        yield kind, {"_sock": each, "bind_socket": False, "sockinfo": told}
+        info = (each.family, each.type, each.proto, each.getsockname())
+        yield kind, {"_sock": each, "bind_socket": False, "sockinfo": info}
 
 
 def _connections() -> int:
-    """As many connections as the limit of open files has room for, `Limits` at most."""
+    """Return the connections that the limit of open files has room for, `Limits` at most; raise that limit if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = Limits.connections + DESCRIPTORS_BESIDES
-    if soft < wanted <= hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return max(1, min(wanted, soft) - DESCRIPTORS_BESIDES)
+    needed = Limits.connections + DESCRIPTORS_BESIDES
+    if soft < needed <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        soft = needed
+    return max(1, min(needed, soft) - DESCRIPTORS_BESIDES)
 
 
 def _shown(listen: str) -> str:
     return listen if listen.startswith(UNIX) else f"http://{listen}/"
 
 
-def _leave(*_: object) -> None:
+def _exit(*_: object) -> None:
     raise SystemExit(0)

@@ -1,13 +1,13 @@
-"""The files of `static/`, and the maker's in their place: read, named by their content and compressed once, at the start.
+"""The files of `static/` and of the maker's brand: read, made small, named by their content and compressed at the start.
 
-A page names each file with a part of its hash (`url`), so that a browser keeps it for ever and asks for nothing again;
-the plain name works too and is asked for again. Pages themselves are never compressed: their length would tell of what
-they hold (BREACH), and they are small.
+A page names each file with a part of its hash (`url`), so that a browser keeps it for ever without a request; the plain
+name works too, with a request each time. Pages are never compressed: the length would reveal what they hold (BREACH).
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,17 +27,21 @@ KINDS = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-# An SVG that is opened by itself is a document: it may draw with its own style, and run, load and send nothing.
+# An SVG that is opened by itself is a document: it may use its own style, and neither run, load nor send anything.
 ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 # Hexadecimal digits of the SHA-256 in a name: enough that no two versions share one.
 HASH_DIGITS = 10
-# RFC 8246: not even a reload asks again. A plain name is asked for each time, and answered with 304.
+# RFC 8246: no request, not even at a reload. A plain name is requested each time, and answered with 304.
 FOR_EVER, ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
-# Bytes that it must save: the headers that tell of it take some 50.
+# Bytes that compression must save: its header fields take some 50.
 WORTH_IT = 100
 # RFC 1952, without name and time: the same bytes at every start. Files of less than 8 KiB need no larger window, and the
 # usual one takes a quarter of a MiB.
 LEVEL, WINDOW, MEMORY = 9, 16 + 13, 5
+TEXT_IN_QUOTES = re.compile(rb'("[^"]*")')
+# A blank beside a bracket, a semicolon, a comma or a child combinator, or after the colon of a declaration. One before a
+# colon separates a descendant (`.list :focus`).
+CSS_BLANK = re.compile(rb" ?([{};,>]) ?|(:) ")
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,17 @@ class Asset:
 
     @property
     def unique(self) -> str:
-        """The name that no other content has."""
+        """The name with a part of the content's hash."""
         stem, dot, ending = self.name.rpartition(".")
         return f"{stem}-{self.digest}{dot}{ending}"
 
     def answer(self, cached: str) -> HTTPResponse:
-        """The answer to this request, 304 where the browser has it already."""
+        """Return the response to this request, 304 where the browser has the content."""
         zipped = self.zipped if _takes_gzip(request.environ.get("HTTP_ACCEPT_ENCODING", "")) else None
         # RFC 9110, 8.8.3.3: two codings of one content have two tags.
         tag = f'"{self.digest}-gzip"' if zipped else f'"{self.digest}"'
         headers = {"Cache-Control": cached, "ETag": tag, **({"Vary": "Accept-Encoding"} if self.zipped else {})}
-        # Of a 304, too: its headers take the place of those that are kept (RFC 9111, 4.3.4).
+        # Of a 304, too: its header fields replace the stored ones (RFC 9111, 4.3.4).
         if self.name.endswith(".svg"):
             headers["Content-Security-Policy"] = ALONE
         if _has(tag, request.environ.get("HTTP_IF_NONE_MATCH", "")):
@@ -73,26 +77,38 @@ class Asset:
 
 
 def find(name: str) -> Path:
-    """The folder `static` or `views`."""
+    """Return the folder `static` or `views`."""
     return next(root / name for root in ROOTS if (root / name).is_dir())
 
 
-def squeezed(script: bytes) -> bytes:
-    """A script without its whole-line comments, empty lines and indentation, a fifth of what it takes on the wire.
+def minify_js(script: bytes) -> bytes:
+    """Return a script without whole-line comments, empty lines and indentation.
 
-    No text of ours spans lines (tests/web/test_static_files.py), so that no line is anything else.
+    No text in `static/app.js` spans lines (tests/web/test_static_files.py), so that no other line is changed.
     """
     lines = (line.strip() for line in script.splitlines())
     return b"\n".join(line for line in lines if line and not line.startswith(b"//")) + b"\n"
 
 
+def minify_css(style: bytes) -> bytes:
+    """Return a style sheet without comments and needless blanks; texts in quotes stay as they are."""
+    parts = TEXT_IN_QUOTES.split(re.sub(rb"/\*.*?\*/", b"", style, flags=re.DOTALL))
+    for place in range(0, len(parts), 2):
+        parts[place] = CSS_BLANK.sub(lambda match: match[1] or match[2], re.sub(rb"\s+", b" ", parts[place]))
+    return b"".join(parts).replace(b";}", b"}").strip()
+
+
+MINIFIERS = {".js": minify_js, ".css": minify_css}
+
+
 def read(path: Path) -> Asset:
-    """A file as it is served from now on."""
-    return packed(path.name, squeezed(path.read_bytes()) if path.suffix == ".js" else path.read_bytes())
+    """Return a file as it is served, made small if it is a script or a style sheet."""
+    raw = path.read_bytes()
+    return packed(path.name, MINIFIERS[path.suffix](raw) if path.suffix in MINIFIERS else raw)
 
 
 def packed(name: str, plain: bytes) -> Asset:
-    """These bytes, likewise."""
+    """Return an asset with these bytes, and compressed if that saves `WORTH_IT` bytes."""
     packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW, MEMORY)
     zipped = packer.compress(plain) + packer.flush()
     digest = hashlib.sha256(plain).hexdigest()[:HASH_DIGITS]
@@ -100,7 +116,7 @@ def packed(name: str, plain: bytes) -> Asset:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    """Whether an Accept-Encoding names gzip, with any weight but 0 (RFC 9110, 12.5.3)."""
+    """Return whether Accept-Encoding names gzip, with any weight but 0 (RFC 9110, 12.5.3)."""
     for each in accepted.lower().split(","):
         coding, _, weight = each.partition(";")
         if coding.strip() in ("gzip", "x-gzip"):
@@ -109,7 +125,7 @@ def _takes_gzip(accepted: str) -> bool:
 
 
 def _has(tag: str, known: str) -> bool:
-    """Whether an If-None-Match names this tag (RFC 9110, 13.1.2, weak comparison)."""
+    """Return whether If-None-Match names this tag (RFC 9110, 13.1.2, weak comparison)."""
     tags = [each.strip().removeprefix("W/") for each in known.split(",")]
     return tag in tags or tags == ["*"]
 
@@ -122,18 +138,18 @@ ASSETS = _every()
 
 
 class StaticFiles:
-    """The files that the pages of one device load: those of `static/`, with `more` beside them or in their place."""
+    """The files that the pages of one device load: those of `static/`, and `more` beside or instead of them."""
 
     def __init__(self, more: Iterable[Asset] = ()) -> None:
         self._named = {**ASSETS, **{each.name: each for each in more}}
         self._unique = {each.unique: each for each in self._named.values()}
 
     def url(self, name: str) -> str:
-        """The path that a page gives for a file."""
+        """Return the path of a file for a page."""
         return f"/static/{self._named[name].unique}"
 
     def serve(self, name: str) -> HTTPResponse:
-        """A file, by either name. Raises HTTPError 404."""
+        """Return a file by either name. Raises HTTPError 404."""
         if name in self._unique:
             return self._unique[name].answer(FOR_EVER)
         if name in self._named:

@@ -11,20 +11,20 @@ from bottle import SimpleTemplate, html_escape
 from device_ui.web import static_files
 
 SPECIAL = re.compile("[&<>\"']")
-# What everybody sees who comes to set up mail.
+# The templates of the SMTP tab's first visit.
 USUAL = ("layout", "login", "smtp", "rules", "reveal")
 
 
 def escaped(text: str) -> str:
-    """The text as HTML, in an attribute, too. bottle looks for each special character; most texts of a page have none."""
+    """Return the text as HTML, also for an attribute. One search first: most texts have no special character."""
     return str(html_escape(text)) if SPECIAL.search(text) else text
 
 
 class Template(SimpleTemplate):  # type: ignore[misc]  # bottle has no types
-    """bottle's, with our way to escape; what a template includes is of its kind, and the same for every page."""
+    """bottle's template with `escaped`; included templates are of this class and compiled once for all pages."""
 
     def prepare(self, escape_func: Callable[[str], str] = escaped, **settings: Any) -> None:
-        """Called by bottle, once."""
+        """Set up the template; called by bottle, once."""
         super().prepare(escape_func, **settings)
         self.cache = _templates
 
@@ -33,7 +33,7 @@ _templates: dict[str, Template] = {}
 
 
 def template(name: str) -> Template:
-    """A template of `views/`, compiled once."""
+    """Return a template of `views/`, compiled once."""
     file = f"{name}.tpl"
     if file not in _templates:
         _templates[file] = Template(name=file, lookup=[str(static_files.find("views"))])
@@ -41,6 +41,6 @@ def template(name: str) -> Template:
 
 
 def compile_usual() -> None:
-    """Compile what is surely asked for. Early: the memory that it takes for a moment is used again by what is loaded after."""
+    """Compile `USUAL`. Early in the start: later imports reuse the memory that compiling takes for a moment."""
     for name in USUAL:
         template(name).co  # noqa: B018  # made when it is first asked for

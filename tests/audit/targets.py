@@ -111,8 +111,8 @@ def _parsed(fields: Mapping[str, str], current: SmtpSettings | None, locked: fro
     assert settings_fields.parse(shown, settings).settings == settings, "what the page shows is saved as it stands"
     store = Store(scratch() / "smtp.toml")
     store.path.unlink(missing_ok=True)
-    assert store.save(settings, "") == store.read()[1]
-    assert store.read()[0] == settings
+    saved = store.save(settings, "")
+    assert store.read() == (settings, saved)
 
 
 def _told(field: settings_fields.Field, broken: Invalid) -> None:
@@ -138,8 +138,8 @@ def _reread(store: RecordStore[object], content: bytes) -> None:
     except Damaged as damage:
         assert is_line(damage.reason), damage.reason
         return
-    assert store.save(settings, revision) == store.read()[1]
-    assert store.read()[0] == settings
+    saved = store.save(settings, revision)
+    assert store.read() == (settings, saved)
 
 
 def device_file(raw: bytes) -> None:

@@ -10,8 +10,7 @@ import pytest
 from tests.browser.conftest import Running, give_cookie
 from tests.browser.test_access import TAGS, found, look_everywhere
 from tests.helpers.product import Product, settings_form
-from tests.web.test_branding import branded
-from tests.web.test_picture import SVG
+from tests.web.test_branding import SVG, branded
 
 # Words, style and, for whoever opens it by itself, a script and a form.
 LOGO = (
@@ -75,19 +74,18 @@ def test_a_button_under_the_pointer_is_no_weaker(visit, signed):
     assert button.evaluate("button => getComputedStyle(button).filter") == "none"
 
 
-def test_the_logo_is_drawn_and_moves_nothing(visit, signed):
-    """Where the name stands before the logo is there, it stands afterwards."""
-    visitor, held = visit(signed.product, viewport={"width": 320, "height": 640}), []
+def test_the_logo_is_drawn_and_moves_nothing_below_it(visit, signed):
+    visitor, held = visit(signed.product), []
     visitor.page.route("**/logo-*", lambda route: held.append(route))
     with visitor.page.expect_request("**/logo-*"):
         visitor.page.goto(f"http://127.0.0.1:{visitor.port}/login", wait_until="domcontentloaded")
-    name, logo = visitor.page.locator(".device"), visitor.page.get_by_role("banner").locator("img")
+    main, logo = visitor.page.locator("main"), visitor.page.get_by_role("banner").locator("img")
     assert not logo.evaluate(SIZE)[0]
-    before = name.bounding_box()
+    before = main.bounding_box()
     held[0].continue_()
     visitor.page.wait_for_load_state("load")
     assert logo.evaluate(SIZE) == [True, 3, 32]
-    assert name.bounding_box() == before
+    assert main.bounding_box() == before
 
 
 def test_a_logo_with_a_script_runs_nothing(visit, signed):
@@ -104,7 +102,8 @@ def test_a_logo_with_a_script_runs_nothing(visit, signed):
 def test_a_picture_that_a_program_wrote_is_drawn(visit, product, kind):
     visitor = visit(product)
     raw = base64.b64decode(visitor.page.evaluate(DRAWN, kind))  # on the empty page that a browser opens with
-    branded(product, TEXT, **{"logo.svg": raw}).start_web()
+    name = f"logo.{kind.partition('/')[2]}"
+    branded(product, TEXT.replace("logo.svg", name), **{name: raw}).start_web()
     visitor.open("/setup")
     logo = visitor.page.get_by_role("banner").locator("img")
     assert logo.evaluate(SIZE) == [True, 3, 32]

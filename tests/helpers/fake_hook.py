@@ -112,7 +112,7 @@ def signed_in(folders: Folders, clock: Callable[[], float] = time.monotonic) -> 
     files.make_folder(folders.settings.parent, 0o755)
     files.make_folder(folders.administrator.parent, 0o755)
     choose_password(folders.administrator)
-    made = Pages(app.make(Device.load(folders), clock), folders)
+    made = Pages(app.routes(app.site(Device.load(folders), clock)), folders)
     answer = made.post("/login", {"password": ADMIN_PASSWORD})
     made.cookie = answer.headers["set-cookie"].partition(";")[0]
     return made

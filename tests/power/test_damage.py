@@ -243,7 +243,7 @@ def test_both_processes_start_on_a_damaged_file_and_say_so(name, filler, tmp_pat
         path = getattr(product.folders, name)
         path.write_bytes(filler * path.stat().st_size)
         product.start_hook().spawn("web", "--listen", f"127.0.0.1:{product.port}")
-        wait_for(lambda: "the pages are served" in product.log("web"), what="the pages' start")
+        wait_for(lambda: "pages served" in product.log("web"), what="the pages' start")
         assert product.event("303", "new")
         browser = product.browser() if where == "/login" else product.logged_in()
         told = product.log(where) if where == "mailhook" else browser.get(where).text

@@ -26,7 +26,7 @@ import logging
 from device_ui.config import Device, Folders
 from device_ui.web import server
 logging.basicConfig(level=logging.INFO)
-server.serve(Device.load(Folders.find(None, os.environ)), "", rest_seconds={seconds})
+server.serve(Device.load(Folders.find(None, os.environ)), "", idle_seconds={seconds})
 """
 HOOK = """
 import logging
@@ -77,7 +77,7 @@ def test_no_process_is_left_and_a_request_and_an_event_bring_both_back(set_up, r
             wait_for(is_gone(web, times), what="the pages' rest")
             wait_for(is_gone(hook, times), what="the hook's rest")
     assert (web.codes, hook.codes) == ([0, 0], [0, 0])
-    assert web.log.count("the pages rest; the next connection starts them again") == 2
+    assert web.log.count("idle, exiting; the next connection starts the pages again") == 2
 
 
 def test_while_somebody_is_logged_in_the_pages_stay(set_up, resting):
@@ -118,14 +118,14 @@ def test_whoever_comes_at_the_moment_of_rest_is_answered(set_up, resting):
 def test_whoever_comes_after_the_last_look_waits_in_the_queue():
     """The instant itself: the decision is made, and only then the request comes."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as visitor:
-        doors = server.open_doors(lambda *_: pytest.fail("taken in"), "", [listener.dup()])
+        doors = server.open_listeners(lambda *_: pytest.fail("taken in"), "", [listener.dup()])
 
         def may_rest() -> bool:
             visitor.connect(listener.getsockname())
             visitor.sendall(GET)
             return True
 
-        doors.rest_after(0, may_rest)
+        doors.exit_when_idle(0, may_rest)
         assert doors.run()
         taken, _ = listener.accept()
         with taken:
@@ -154,10 +154,10 @@ def test_what_is_being_done_for_somebody_who_has_gone_is_finished():
         gone.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        doors = server.open_doors(application, "", [listener.dup()])
+        doors = server.open_listeners(application, "", [listener.dup()])
         visitor = threading.Thread(target=visit)
         visitor.start()
-        doors.rest_after(0, lambda: begun.is_set() and not steps.append("rest"))
+        doors.exit_when_idle(0, lambda: begun.is_set() and not steps.append("rest"))
         assert doors.run()
         visitor.join(SECONDS)
     assert steps == ["done", "rest"]
@@ -172,9 +172,9 @@ def test_the_pages_rest_so_long_after_the_last_visitor_has_left():
             left.append(time.monotonic())
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        doors = server.open_doors(lambda *_: pytest.fail("asked"), "", [listener.dup()])
+        doors = server.open_listeners(lambda *_: pytest.fail("asked"), "", [listener.dup()])
         visitor = threading.Thread(target=visit)
-        doors.rest_after(0.4, lambda: bool(left))
+        doors.exit_when_idle(0.4, lambda: bool(left))
         visitor.start()
         assert doors.run()
         visitor.join(SECONDS)
@@ -200,19 +200,19 @@ def test_who_is_logged_in_and_what_was_guessed_decide_with_the_clock(tmp_path):
     device = Device.plain(product.folders)
     server.prepare(device, quiet=True)
     site = app.site(device, clock)
-    assert site.may_rest()
+    assert site.may_exit()
     site.guard.sessions.begin()
-    assert not site.may_rest()
+    assert not site.may_exit()
     clock.now += 599
-    assert not site.may_rest()
+    assert not site.may_exit()
     clock.now += 1
-    assert site.may_rest()
+    assert site.may_exit()
     for wait in (0, 600):  # noted at once, and then not before ten minutes are over
         site.guard.throttle.attempt("192.0.2.1")
         site.guard.throttle.finished()
-        assert site.may_rest() == (not wait)
+        assert site.may_exit() == (not wait)
         clock.now += wait
-    assert site.may_rest()
+    assert site.may_exit()
 
 
 def test_the_pages_take_their_socket_from_systemd_itself(product):
@@ -228,7 +228,7 @@ def test_the_pages_take_their_socket_from_systemd_itself(product):
         finally:
             process.terminate()
             assert process.wait(SECONDS) == 0
-    assert "the pages are served at systemd's socket" in (product.folder / "log").read_text()
+    assert "pages served at systemd's socket" in (product.folder / "log").read_text()
 
 
 def knocks(port: int) -> bool:
@@ -248,7 +248,7 @@ def test_a_connection_that_was_accepted_before_a_drain_is_answered_and_a_later_o
 
     with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
         early, idle, late = (stack.enter_context(socket.socket()) for _ in range(3))
-        doors = server.open_doors(application, "", [listener.dup()])
+        doors = server.open_listeners(application, "", [listener.dup()])
 
         def visit() -> None:
             idle.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")  # and stays connected
@@ -276,7 +276,7 @@ def test_a_connection_that_was_accepted_before_a_drain_is_answered_and_a_later_o
 
 def test_a_drain_ends_although_a_connection_sends_nothing():
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as silent:
-        doors = server.open_doors(lambda *_: pytest.fail("asked"), "", [listener.dup()])
+        doors = server.open_listeners(lambda *_: pytest.fail("asked"), "", [listener.dup()])
         silent.connect(listener.getsockname())
         threading.Timer(0.3, doors.drain, [0.3]).start()
         assert doors.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import os
@@ -12,6 +11,7 @@ import resource
 import socket
 import sys
 import threading
+import urllib.parse
 from collections.abc import Callable
 
 import pytest
@@ -23,7 +23,8 @@ from device_ui.settings import keys
 from device_ui.web import app, static_files
 from device_ui.web.context import MAIL_PROBLEMS, AppContext, mail_path
 from tests.helpers import document
-from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form, wsgi
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, raw, settings_form
+from tests.helpers.served import served
 
 # OWASP Secure Headers; spelled out here, so that a header that is dropped there is missed here.
 HEADERS = {
@@ -58,12 +59,13 @@ def session(product):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The application of a device with one page more, which has a fault; asked without a server."""
+    """A client of a device whose page `/fault` raises an exception."""
     product = Product(tmp_path_factory.mktemp("site"))
     product.folders.settings.parent.mkdir(parents=True)
-    pages = app.pages(Device.load(product.folders))
+    pages = app.routes(app.site(Device.load(product.folders)))
     pages.route("/fault", "GET", lambda: {}[PASSWORD])
-    return app.with_headers(pages)
+    with served(pages) as port:
+        yield Browser(port)
 
 
 def parsed(answer: bytes) -> Page:
@@ -119,10 +121,21 @@ def large(product: Product) -> Page:
     return sent(product, "POST /smtp HTTP/1.1", "Content-Length: 10000000")
 
 
+def streamed(product: Product, session: Browser) -> Page:
+    """A test mail, whose steps come as lines."""
+    form = urllib.parse.urlencode(settings_form(2525)).encode()
+    lines = {"Origin": session.origin, "Accept": "application/x-ndjson"}
+    return session.request("POST", "/smtp/test", form, lines)
+
+
 FILES = ("the style", "the script", "the icon", "an old file")
 ANSWERS: list[tuple[str, int, Callable[[Product, Browser], Page]]] = [
     ("the tab", 200, lambda product, session: session.get("/smtp")),
     ("the login", 200, lambda product, session: Browser(product.port).get("/login")),
+    ("history", 200, lambda product, session: session.get("/history")),
+    ("the history's file", 200, lambda product, session: session.get("/history.csv")),
+    ("event codes", 200, lambda product, session: session.get("/others/event-codes")),
+    ("a test, step by step", 200, lambda product, session: streamed(product, session)),
     ("health", 200, lambda product, session: Browser(product.port).get("/health")),
     ("the style", 200, lambda product, session: Browser(product.port).get("/static/style.css")),
     ("the script", 200, lambda product, session: Browser(product.port).get("/static/app.js")),
@@ -143,6 +156,7 @@ ANSWERS: list[tuple[str, int, Callable[[Product, Browser], Page]]] = [
     ("too large", 413, lambda product, session: large(product)),
     ("wrong type", 415, lambda product, session: session.request("POST", "/smtp", b"{}", {"Origin": f"http://127.0.0.1:{product.port}", "Content-Type": "application/json"})),
     ("wrong host", 421, lambda product, session: session.get("/smtp", Host="evil.example")),
+    ("no date", 422, lambda product, session: session.get("/history?from=yesterday")),
     ("broken", 422, lambda product, session: session.update(host="")),
     ("too many", 429, lambda product, session: guessed(product)),
     ("large header", 431, lambda product, session: parsed(raw(product.port, b"GET /smtp HTTP/1.1\r\nX: ".ljust(8192, b"x")))),
@@ -167,7 +181,7 @@ def test_every_answer_carries_every_header_once(product, session, name, status, 
 
 
 def test_a_fault_of_ours_carries_every_header_too(site):
-    page = wsgi(site, "GET", "/fault", **{"wsgi.errors": io.StringIO()})
+    page = site.get("/fault")
     assert page.status == 500
     assert {header: page.headers.get(header) for header in HEADERS} == HEADERS
 
@@ -183,7 +197,8 @@ def test_a_page_may_set_a_header_of_its_own():
         start_response("200 OK", [("cache-control", "max-age=60")])
         return [b""]
 
-    page = wsgi(app.with_headers(own), "GET", "/")
+    with served(own) as port:
+        page = Browser(port).get("/")
     assert page.headers["cache-control"] == "max-age=60"
     assert page.headers["x-frame-options"] == "DENY"
 
@@ -197,6 +212,8 @@ def test_every_page_is_sound_html_without_inline_code_and_other_hosts(product, s
         assert document.problems(page.text) == []
     else:
         assert name in (
+            "the history's file",
+            "a test, step by step",
             "health",
             "the style",
             "the script",
@@ -244,20 +261,18 @@ def test_a_style_loads_nothing(product):
 # Faults
 
 
-def test_a_fault_is_a_plain_page_and_the_trace_is_in_the_log(site):
-    log = io.StringIO()
-    page = wsgi(site, "GET", "/fault", **{"wsgi.errors": log})
+def test_a_fault_is_a_plain_page_and_the_trace_is_in_the_log(site, caplog):
+    page = site.get("/fault")
     root = document.read(page.text)
     (main,) = root.all("main")
     assert main.text == "500 Internal Server Error The device had a fault. Its log tells more. To the SMTP tab"
     for word in ("Traceback", "KeyError", "bottle", ".py", PASSWORD):
         assert word not in page.text
-    assert "Traceback" in log.getvalue()
+    assert "| Traceback (most recent call last):" in caplog.messages
 
 
 def test_a_fault_leaves_the_next_page_well(site):
-    wsgi(site, "GET", "/fault", **{"wsgi.errors": io.StringIO()})
-    assert wsgi(site, "GET", "/static/style.css").status == 200
+    assert [site.get(path).status for path in ("/fault", "/static/style.css")] == [500, 200]
 
 
 FORGED = "device_ui.web.pages.login: a login from 192.0.2.9 succeeded"

@@ -11,13 +11,13 @@ import pytest
 
 from device_ui.config import Device
 from device_ui.web import app, static_files
-from device_ui.web.branding import Brand, load
+from device_ui.web.branding import SCHEMES, USES, Brand, load, weakness
 from tests.helpers import document
 from tests.helpers.product import Product, settings_form, wsgi
 from tests.web.test_app import ALONE, HEADERS
-from tests.web.test_picture import LOSSLESS, SVG, png
 from tests.web.test_static_files import WINDOW, wire
 
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" '
 LOGO = (
     SVG
     + b'viewBox="0 0 96 32"><style>path{fill:#0a6b3c}</style><path d="M0 0h96v32H0z"/><script>alert(1)</script></svg>\n'
@@ -33,7 +33,7 @@ logo_text = 'A "star"'
 accent = "#0A6B3C"
 accent_dark = "#6fd3a0"
 """
-DARK_LOGO = png(60, 20)
+DARK_LOGO = b"\x89PNG\r\n\x1a\n"
 
 
 def branded(product: Product, text: str = WHOLE, **files: bytes) -> Product:
@@ -83,10 +83,9 @@ def test_the_name_stands_in_head_and_title_as_text(page):
     assert page.all("b") == []
 
 
-def test_the_logo_has_its_words_and_room_from_the_start(page):
+def test_the_logo_has_its_words_and_a_variant_for_the_dark(page):
     logo, dark = page.all("img")[0].attributes, page.all("source")[0].attributes
-    assert (logo["alt"], logo["width"], logo["height"]) == ('A "star"', "96", "32")
-    assert (dark["media"], dark["width"], dark["height"]) == ("(prefers-color-scheme:dark)", "60", "20")
+    assert (logo["alt"], dark["media"]) == ('A "star"', "(prefers-color-scheme:dark)")
 
 
 @pytest.mark.parametrize(
@@ -158,15 +157,15 @@ def test_check_tells_the_brand(running):
 
 def test_without_a_brand_the_pages_are_what_they_were(product):
     plain = app.site(Device.load(product.folders))
-    assert (plain.brand, plain.shelf) == (None, static_files.PLAIN)
-    page = wsgi(app.make(Device.load(product.maker('[device]\nname = "NAS"\n').folders)), "GET", "/nowhere")
+    assert (plain.brand, plain.static_files) == (None, static_files.PLAIN)
+    page = wsgi(app.routes(app.site(Device.load(product.maker('[device]\nname = "NAS"\n').folders))), "GET", "/nowhere")
     assert '<p class="brand">NAS</p>\n' in page.text and "<title>404 Not Found · NAS</title>" in page.text
 
 
 def test_without_a_brand_nothing_of_it_is_loaded(product):
     code = (
         "import sys; from pathlib import Path; from device_ui.config import *; from device_ui.web import app;"
-        "app.make(Device.load(Folders(*map(Path, sys.argv[1:])))); print('device_ui.web.branding' in sys.modules)"
+        "app.site(Device.load(Folders(*map(Path, sys.argv[1:])))); print('device_ui.web.branding' in sys.modules)"
     )
     at = product.folders
     for text, expected in (("[device]\nname='x'\n", "False\n"), ("[brand]\nname='x'\n", "True\n")):
@@ -181,14 +180,14 @@ def test_a_logo_with_words_needs_no_name(product):
 
 def test_one_colour_leaves_the_other_as_it_is(product):
     found = looks(product, '[brand]\naccent = "#0a6b3c"\n')
-    style = found.shelf().serve("style.css").body.decode()
+    style = found.static_files().serve("style.css").body.decode()
     assert style.count("prefers-color-scheme:light") == 1 and style.count("prefers-color-scheme:dark") == 1
     assert ".logo" not in style
 
 
 def test_the_brands_names_are_no_password(product):
     device = Device.load(branded(product).folders)
-    assert {"한빛 <b>& Co</b>", 'A "star"'} < set(device.own_words)
+    assert {"한빛 <b>& Co</b>", 'A "star"'} < set(device.guessable_names)
 
 
 # What is wrong
@@ -212,7 +211,7 @@ WRONG = {
     'logo = "folder"': "brand.logo: folder is no file",
     'logo = "pipe"': "brand.logo: pipe is no file",
     'logo = "large.svg"': "brand.logo: large.svg has more than 32 KiB",
-    'logo = "device.toml"': "brand.logo: it is no SVG, PNG or WebP",
+    'logo = "device.toml"': "brand.logo: device.toml does not end in .svg, .png or .webp",
     'logo_dark = "logo.svg"': "brand.logo_dark: there is no brand.logo beside it",
 }
 
@@ -255,11 +254,11 @@ def test_without_a_logo_for_the_light_there_is_none_for_the_dark(product):
     assert (len(found.problems), found.logo, found.logo_dark) == (1, None, None)
 
 
-def test_a_logo_of_the_largest_size_is_taken_whatever_it_is_called(product):
-    branded(product, AT + 'logo = "logo"\n', logo=LOSSLESS.ljust(32 * 1024, b"\0"))
+def test_a_logo_of_the_largest_size_is_taken(product):
+    branded(product, AT + 'logo = "Hanbit.WEBP"\n', **{"Hanbit.WEBP": bytes(32 * 1024)})
     found = load(Device.load(product.folders))
     assert found.problems == []
-    assert found.logo and found.logo.asset.name == "logo.webp"
+    assert found.logo and found.logo.name == "logo.webp"
 
 
 def test_no_alarm_waits_for_a_wrong_brand(product):
@@ -279,3 +278,62 @@ def test_no_alarm_waits_for_a_wrong_brand(product):
     assert [each.removesuffix("; not used") for each in told] == expected
     logged = [line.partition(": ")[2] for line in product.log("web").splitlines() if "brand." in line]
     assert logged == told
+
+
+# Contrast: the accent on every background of the style
+
+STYLE = static_files.ASSETS["style.css"].plain.decode()
+# The variables of the two colour schemes, as the style has them: the light, and what the dark changes.
+VARIABLES = [dict(re.findall(r"--([\w-]+):(#[0-9a-f]+)", block)) for block in re.findall(r":root\{(.*?)\}", STYLE)[:2]]
+LIGHT, DARK = SCHEMES["accent"], SCHEMES["accent_dark"]
+IN_BOTH = pytest.mark.parametrize(
+    ("scheme", "variables"), [(LIGHT, VARIABLES[0]), (DARK, VARIABLES[1])], ids=["light", "dark"]
+)
+
+
+def long(colour: str) -> str:
+    """#fff as #ffffff."""
+    return colour if len(colour) == 7 else "#" + "".join(digit * 2 for digit in colour[1:])
+
+
+@IN_BOTH
+def test_backgrounds_are_those_of_the_style(scheme, variables):
+    assert {
+        name: long(colour) for name, colour in variables.items() if name in scheme.backgrounds
+    } == scheme.backgrounds
+
+
+def test_every_background_of_the_style_is_checked():
+    used = set(re.findall(r"background:var\(--([\w-]+)\)", STYLE)) - {"blue"}
+    assert {"label", *used} == {variable for variable, _, _ in USES}
+    assert used == set(LIGHT.backgrounds) == set(DARK.backgrounds)
+
+
+@IN_BOTH
+def test_the_programs_own_accent_is_strong_enough(scheme, variables):
+    assert weakness(long(variables["blue"]), scheme) == ""
+
+
+@pytest.mark.parametrize(
+    ("accent", "scheme", "problem"),
+    [
+        ("#0a6b3c", LIGHT, ""),
+        ("#6fd3a0", DARK, ""),
+        # The ratios of the contrast checkers of WebAIM and TPGi.
+        ("#ff8800", LIGHT, "#ff8800 has a contrast of 2.09:1 to #e3f4e8 (text in a notice); 4.5:1 is needed"),
+        ("#0a6b3c", DARK, "#0a6b3c has a contrast of 2.15:1 to #143021 (text in a notice); 4.5:1 is needed"),
+        ("#ffffff", LIGHT, "#ffffff has a contrast of 1.00:1 to #ffffff (the label on a button); 4.5:1 is needed"),
+        ("#3a2c0a", DARK, "#3a2c0a has a contrast of 1.04:1 to #143021 (text in a notice); 4.5:1 is needed"),
+        ("#777777", LIGHT._replace(backgrounds=dict.fromkeys(LIGHT.backgrounds, "#ffffff")), "#777777 has a contrast of 4.47:1 to #ffffff (the label on a button); 4.5:1 is needed"),
+        ("#767676", LIGHT._replace(backgrounds=dict.fromkeys(LIGHT.backgrounds, "#ffffff")), ""),
+    ],
+)  # fmt: skip
+def test_a_weak_accent_is_refused_with_the_place_where_it_is_weakest(accent, scheme, problem):
+    assert weakness(accent, scheme) == problem
+
+
+def test_a_contrast_just_too_weak_is_not_rounded_up():
+    problems = [weakness(f"#{level:02x}{level:02x}{level:02x}", LIGHT) for level in range(256)]
+    first = next(place for place, problem in enumerate(problems) if problem)
+    assert all(problems[first:])
+    assert "has a contrast of 4.4" in problems[first]

@@ -64,7 +64,7 @@ def test_whoever_takes_gzip_gets_it(product, name, accepted):
 @pytest.mark.parametrize("accepted", ["", "identity", "br", "gzip;q=0", "gzip; q=0.000", "br;q=1, gzip;q=0.0, *"])
 def test_whoever_does_not_gets_it_plain(product, accepted):
     head, _, body = wire(product, STYLE, f"Accept-Encoding: {accepted}").partition(b"\r\n\r\n")
-    assert body == (static_files.find("static") / "style.css").read_bytes()
+    assert body == static_files.ASSETS["style.css"].plain
     assert b"Content-Encoding" not in head and b"Vary: Accept-Encoding\r\n" in head
 
 
@@ -111,7 +111,23 @@ def test_the_name_changes_with_the_content(tmp_path):
 
 def test_script_keeps_every_line_that_does_something():
     source = b'// why\n"use strict";\n\n  // because\nlet a = 1;  // one\n    a += 2;\n'
-    assert static_files.squeezed(source) == b'"use strict";\nlet a = 1;  // one\na += 2;\n'
+    assert static_files.minify_js(source) == b'"use strict";\nlet a = 1;  // one\na += 2;\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "small"),
+    [
+        ("/* why */\na,\nb {\n  color: red;\n  margin: 0 1px;\n}\n", "a,b{color:red;margin:0 1px}"),
+        ('a > b :focus { content: " { ; } " }', 'a>b :focus{content:" { ; } "}'),
+        (
+            "a { color: red }\n\n/* two\nlines */\nb { margin: calc(1px + 2px) }",
+            "a{color:red}b{margin:calc(1px + 2px)}",
+        ),
+        ("@media (max-width: 9rem) {\n  a { top: 0; }\n}\n", "@media (max-width:9rem){a{top:0}}"),
+    ],
+)
+def test_style_loses_comments_and_blanks_alone(source, small):
+    assert static_files.minify_css(source.encode()).decode() == small
 
 
 def test_no_text_or_comment_of_the_script_spans_lines():

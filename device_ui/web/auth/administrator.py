@@ -1,8 +1,8 @@
-"""The administrator of the device: first a setup code, then a password's hash, in one file.
+"""The administrator's record: first a setup code, then the hash of a password, in one file.
 
-One file, so that choosing the password and using up the code are the same instant on flash. No default password: the
-code is made at the first start, from the system's generator, and printed on the console. A damaged file never opens
-the set-up again: then only the console helps (``device-ui admin set-password``).
+One file, so that storing the password and using up the code are one atomic write. There is no default password: the code
+is random, made at the first start and printed on the console. A damaged file never allows a second set-up: only the
+console repairs it (``device-ui admin set-password``).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ CODE_GROUPS, CODE_GROUP = 5, 4
 CODE_PATTERN = re.compile(
     rf"[{CODE_ALPHABET}]{{{CODE_GROUP}}}(?:-[{CODE_ALPHABET}]{{{CODE_GROUP}}}){{{CODE_GROUPS - 1}}}"
 )
-# NIST SP 800-63B-4, 3.1.1.2: 15 characters where a password is all there is. Long ones need no list of common
-# passwords on flash; what is left of those is caught by counting characters and looking for plain runs.
+# NIST SP 800-63B-4, 3.1.1.2: 15 characters where a password is the only factor. Long ones need no list of common
+# passwords on flash: counting characters and looking for keyboard rows finds those of 15 characters.
 PASSWORD_LENGTHS = range(15, 129)
 DISTINCT_MINIMUM = 6
-# Usual words of such a place, besides the device's own names: without them as much must be left to guess.
+# Words that are guessed first, besides the device's names: `DISTINCT_MINIMUM` characters must remain without them.
 USUAL_WORDS = (
     "administrator",
     "appliance",
@@ -58,13 +58,13 @@ SCRYPT = {"n": 2**13, "r": 8, "p": 10}
 SCRYPT_MEMORY = 32 * 1024 * 1024
 SALT_BYTES, HASH_BYTES = 16, 32
 
-# One hash at a time: eight logins at once must not take eight times the memory.
+# One hash at a time: eight logins at once must not take eight times 8 MiB.
 _hashing = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of the administrator: a setup `code` still to be used, or a `salt` and `hash` (hexadecimal)."""
+    """A setup `code` that is not used yet, or `salt` and `hash` (hexadecimal) and the cost of scrypt."""
 
     code: str = ""
     salt: str = ""
@@ -75,59 +75,60 @@ class Record:
 
     @property
     def is_set_up(self) -> bool:
-        """Whether a password has been chosen."""
+        """Whether a password has been set."""
         return self.code == ""
 
 
 class Administrator:
-    """The administrator's record of one device."""
+    """The record of one device, at `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> Record | None:
-        """The record; None on a device that never started. Raises `Damaged`, `NotReadable`."""
+        """Return the record; None on a device that never started. Raises `Damaged`, `NotReadable`."""
         raw = files.read(self.path)
         return None if raw is None else self._decode(raw)
 
     def begin(self, *, is_new: bool) -> Record | None:
-        """Called at every start: makes a setup code on a device that is new. Raises `Damaged`, `NotStored`, `NotReadable`.
+        """Return the record, after making a setup code on a new device; called at every start.
 
-        `is_new` is false when the device has settings already: then a missing record is damage, not a first start.
+        `is_new` is false when the device has settings: a missing record is then damage, not a first start. Raises
+        `Damaged`, `NotStored`, `NotReadable`.
         """
         found = self.load()
         if found or not is_new:
             return found
         files.make_folder(self.path.parent, 0o700)
-        with contextlib.suppress(Conflict):  # the console was quicker: its code is printed already
+        with contextlib.suppress(Conflict):  # another process was first; its code is printed already
             self._store(Record(code=new_code()), instead_of=None)
         return self.load()
 
     def set_up(self, code: str, password: str) -> Record | None:
-        """Choose the password with the setup code: the record that stands then; None when the code is wrong or used up."""
+        """Store the password if the setup code is right; return the new record, None when the code is wrong or used up."""
         found = self.load()
         if found is None or found.is_set_up or not hmac.compare_digest(plain_code(code), plain_code(found.code)):
             return None
         chosen = _hashed(password)
         try:
             self._store(chosen, instead_of=found)
-        except Conflict:  # used up while this one was being hashed
+        except Conflict:  # the code was used up during the hash
             return None
         return chosen
 
     def set_password(self, password: str) -> None:
-        """Replace whatever the record says with this password's hash. Raises `NotStored`."""
+        """Replace the record, damaged or not, with this password's hash. Raises `NotStored`."""
         files.make_folder(self.path.parent, 0o700)
         self._store(_hashed(password))
 
     def settle(self) -> None:
-        """Make sure of a record that was not certain to be on flash. Raises `NotStored`, `NotReadable`."""
+        """Rewrite the file if its last write may not be durable. Raises `NotStored`, `NotReadable`."""
         files.settle(self.path, 0o600)
 
     def verify(self, password: str) -> Record | None:
-        """The record that this password was right for, else None; takes the same time when there is none.
+        """Return the record if this is its password, else None; a missing record takes the same time.
 
-        Another may stand by then (`Guard.sign_in` looks). Raises `Damaged`, `NotReadable`.
+        The stored record may have changed during the check (`Guard.sign_in` compares). Raises `Damaged`, `NotReadable`.
         """
         found = self.load()
         known = found if found and found.is_set_up else Record(salt="00" * SALT_BYTES, hash="00" * HASH_BYTES)
@@ -135,7 +136,7 @@ class Administrator:
         return found if same and found is not None and found.is_set_up else None
 
     def _store(self, fresh: Record, instead_of: Record | EllipsisType | None = ...) -> None:
-        """Put `fresh` on flash; raises `Conflict` if anything else than `instead_of` stands there by then."""
+        """Store `fresh`. Raises `Conflict` when the stored record is not `instead_of`."""
 
         def still_stands(raw: bytes | None) -> None:
             if (None if raw is None else self._decode(raw)) != instead_of:
@@ -154,8 +155,8 @@ class Administrator:
             values = toml_file.decode(raw)
             if set(values) not in ({"code"}, set(HASH_NAMES)):
                 raise ValueError("it holds neither a code nor a hash")
-            found = Record(**values)  # type: ignore[arg-type]  # the names were just looked at
-            # Root's console prints the code.
+            found = Record(**values)  # type: ignore[arg-type]  # the names were just checked
+            # Only a code of our alphabet: root's console prints it.
             if "code" in values and not CODE_PATTERN.fullmatch(found.code):
                 raise ValueError("its setup code is none of ours")
             if not found.code and len(bytes.fromhex(found.hash)) != HASH_BYTES:
@@ -169,20 +170,20 @@ HASH_NAMES = ("salt", "hash", "n", "r", "p")
 
 
 def new_code() -> str:
-    """A setup code: five groups of four characters that cannot be mistaken for one another."""
+    """Return a random setup code: five groups of four characters, none of which looks like another."""
     groups = ("".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_GROUP)) for _ in range(CODE_GROUPS))
     return "-".join(groups)
 
 
 def plain_code(code: str) -> bytes:
-    """A code as it is compared: without case, blanks and hyphens."""
+    """Return a code as it is compared: without case, blanks and hyphens."""
     return re.sub(r"[\s-]", "", code).upper().encode("utf-8", "replace")
 
 
 def password_problem(password: str, names: Iterable[str] = ()) -> str | None:
-    """Why this cannot be the administrator's password, in one sentence; None when it can.
+    """Return why this cannot be the administrator's password, in one sentence; None when it can.
 
-    `names` are what the device is called: words of them count no more than `USUAL_WORDS`.
+    `names` are those of the device: their words count no more than `USUAL_WORDS`.
     """
     password = _composed(password)
     if len(password) not in PASSWORD_LENGTHS:
@@ -196,7 +197,7 @@ def password_problem(password: str, names: Iterable[str] = ()) -> str | None:
 
 
 def _guessed_away(text: str, names: Iterable[str]) -> str:
-    """What is left of a text without the words that are guessed first, the longest first."""
+    """Return the text without the words that are guessed first, the longest first."""
     own = {
         word
         for name in names
@@ -209,12 +210,12 @@ def _guessed_away(text: str, names: Iterable[str]) -> str:
 
 
 def _is_run(text: str, row: str) -> bool:
-    """Whether a text is nothing but a row read round and round, forwards or backwards."""
+    """Return whether a text is one row repeated, forwards or backwards, from any place."""
     return any(text in each * (len(text) // len(each) + 2) for each in (row, row[::-1]))
 
 
 def _composed(password: str) -> str:
-    # One keyboard sends a Korean syllable as one character, another as three: both count and open alike.
+    # Some keyboards send a Korean syllable as one character, others as three: NFC makes them equal.
     return unicodedata.normalize("NFC", password)
 
 

@@ -1,9 +1,9 @@
-"""Browsers that the owner got in with before, so that others' guesses cost them nothing, wherever they are now. Pure.
+"""Device cookies: a browser that logged in before is throttled by its own failures alone, wherever it is now. Pure.
 
-Such a browser keeps a cookie that opens no page: it says who guesses, in place of the address, and its own wrong passwords
-make it wait as they would make an address wait (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"). The device
-keeps nothing of it: the cookie is signed with what only the administrator's record holds, and a new password ends them all.
-Every login gives a new one, so that whoever copied the last cannot use up the tries of the browser that has this one.
+The cookie grants no access. It identifies the client in place of the address, and its own wrong passwords delay it as they
+delay an address (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"). The device stores nothing of it: it is
+signed with a key from the administrator's record, so that a new password revokes all of them. Every login issues a new
+one, so that a copy of the last does not use up the tries of the browser.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import secrets
 
 from device_ui.web.auth.administrator import Record
 
-# Of our own name: cookies know no ports (RFC 6265, 8.5), and another program on this host has its own.
+# With the product's name: cookies are shared among the ports of a host (RFC 6265, 8.5).
 COOKIE, COOKIE_UNDER_TLS = "device-ui-browser", "__Host-device-ui-browser"
 # Seconds: a year.
 COOKIE_SECONDS = 31_536_000
@@ -23,21 +23,21 @@ PURPOSE = b"device-ui: a browser that the owner got in with\0"
 TOKEN_PATTERN = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})")
 
 
-def introduced(record: Record) -> str:
-    """A new browser's token: 16 random bytes and their HMAC-SHA256 (RFC 2104), in hexadecimal."""
+def issue(record: Record) -> str:
+    """Return a new signed token: 16 random bytes and their HMAC-SHA256 (RFC 2104), in hexadecimal."""
     name = secrets.token_hex(16)
     return f"{name}.{_signature(name, record)}"
 
 
-def recognized(token: str, record: Record | None) -> str:
-    """The browser's name, 32 characters, if this device gave it this token since the last new password; else ``""``."""
+def verify(token: str, record: Record) -> str:
+    """Return the browser's name, 32 characters, if this device issued the token under this password; else ``""``."""
     match = TOKEN_PATTERN.fullmatch(token)
-    if not match or record is None or not record.hash:
+    if not match or not record.hash:
         return ""
     return match[1] if hmac.compare_digest(match[2], _signature(match[1], record)) else ""
 
 
 def _signature(name: str, record: Record) -> str:
-    # The salt is as secret as the hash: without it nobody can try passwords on a token that he got hold of.
+    # With the secret salt in the key, a copied token does not allow passwords to be tried offline.
     key = hashlib.sha256(PURPOSE + bytes.fromhex(record.salt) + bytes.fromhex(record.hash)).digest()
     return hmac.new(key, name.encode(), hashlib.sha256).hexdigest()

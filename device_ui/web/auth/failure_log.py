@@ -1,7 +1,7 @@
-"""Failed logins in a file, so that whoever guesses gains nothing by a restart, nor by waiting until the pages rest.
+"""Failed logins in a file, so that neither a restart nor an idle exit resets the delays of a guesser.
 
-Times are those of the monotonic clock, which all processes since the system's start share; the wall clock, which
-jumps, is never asked. After another start of the system they mean nothing, and everything counts as having just been.
+Times are those of the monotonic clock, which all processes since the system's start share; the wall clock, which can
+jump, is never read. After a reboot they mean nothing, and every failure counts as having happened at the load.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from device_ui.storage import files, toml_file
 
 log = logging.getLogger(__name__)
 
-# For how long (seconds) a visitor is remembered after its last failure, and how many are noted.
+# Seconds after its last failure for which a client is remembered, and the most clients in the file.
 REMEMBERED, NOTED_MAXIMUM = 3600.0, 64
-# Visitors that got in, the latest last.
+# Addresses that logged in before, the latest last.
 KNOWN_MAXIMUM = 16
 # Seconds between two writes: 144 a day at most.
 WRITE_SECONDS = 600.0
@@ -27,7 +27,7 @@ COMMENT = "device-ui: failed logins, and where logins came from, so that a resta
 
 @dataclass
 class Guesses:
-    """One visitor's failures, and when (monotonic seconds) the last was."""
+    """One client's failures: their `count`, and when the last was (monotonic seconds)."""
 
     count: int
     last: float
@@ -35,58 +35,58 @@ class Guesses:
 
 @dataclass
 class Failures:
-    """What is known of tries to get in: by visitor, latest last; of everybody together, as of `counted`; who got in."""
+    """Failed logins: by client, the latest last; in all (`total`, as of `counted`); and the addresses that logged in."""
 
     visitors: dict[str, Guesses] = field(default_factory=dict)
     total: float = 0.0
     counted: float = 0.0
     known: dict[str, None] = field(default_factory=dict)
 
-    def of(self, visitor: str, now: float) -> Guesses:
-        """A visitor's failures, none when they are forgotten."""
-        found = self.visitors.get(visitor)
+    def of(self, client: str, now: float) -> Guesses:
+        """Return a client's failures, none when they are too old."""
+        found = self.visitors.get(client)
         return found if found and now - found.last < REMEMBERED else Guesses(0, now)
 
     def remembered(self, now: float) -> dict[str, int]:
-        """The visitors that are not forgotten, with the numbers of their failures."""
+        """Return the number of failures of each client whose failures are not too old."""
         return {name: each.count for name, each in self.visitors.items() if now - each.last < REMEMBERED}
 
 
 class FailureStore:
-    """The file of `Failures`; without a path nothing is noted. What cannot be read or written is a line in the log."""
+    """The file of `Failures`; without a path nothing is stored. A file that cannot be read or written is logged."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._written = float("-inf")
-        self._noted = Failures()
+        self._stored = Failures()
 
     def load(self, now: float) -> Failures:
-        """What was noted, as of `now`; nobody's failure is later than that."""
+        """Return the stored failures as of `now`; none of them is later than that."""
         try:
             raw = files.read(self._path) if self._path else None
             values = toml_file.decode(raw) if raw is not None else {}
         except (DeviceUIError, ValueError) as error:
-            log.warning("the failed logins of before are forgotten: %s", error)
+            log.warning("failed logins not read, earlier ones are forgotten: %s", error)
             return Failures()
         written = _time(values.get("written"), now)
         if "written" in values and _count(values["written"]) <= now:
             self._written = written
-        self._noted = Failures(_visitors(values, now), _total(values), written, _known(values))
+        self._stored = Failures(_visitors(values, now), _total(values), written, _known(values))
         return Failures(_visitors(values, now), _total(values), written, _known(values))
 
-    def hold(self, failures: Failures, now: float) -> bool:
-        """Whether a process that loads the file would know as much; a path that is none forgets nothing."""
-        same = failures.remembered(now) == self._noted.remembered(now) and set(failures.known) == set(self._noted.known)
-        return self._path is None or same
+    def is_current(self, failures: Failures, now: float) -> bool:
+        """Return whether the file is up to date; without a path there is nothing to store."""
+        are_same = failures.remembered(now) == self._stored.remembered(now)
+        return self._path is None or (are_same and set(failures.known) == set(self._stored.known))
 
     def draft(self, failures: Failures, now: float) -> bytes:
-        """What is to be written now, the worst first; empty when the last time was too short ago."""
+        """Return the file's next bytes, with the clients of the most failures; empty while the last write is too new."""
         if self._path is None or now - self._written < WRITE_SECONDS:
             return b""
         self._written = now
         worst = sorted(failures.remembered(now), key=lambda name: -failures.visitors[name].count)[:NOTED_MAXIMUM]
         visitors = {name: replace(failures.visitors[name]) for name in worst}
-        self._noted = Failures(visitors, known=dict(failures.known))
+        self._stored = Failures(visitors, known=dict(failures.known))
         values: Mapping[str, str | int] = {
             "written": int(now),
             "failures": int(failures.total),
@@ -96,20 +96,20 @@ class FailureStore:
         return toml_file.encode(COMMENT, values)
 
     def write(self, draft: bytes) -> bool:
-        """Put a draft on flash; False when it could not be: then the file holds nothing that is known of."""
+        """Store a draft and return True; on failure treat the file as empty and return False."""
         try:
             files.replace(self._path or Path(), draft, 0o600)
         except DeviceUIError as error:
-            log.warning("the failed logins are not noted: %s", error)
-            self._noted = Failures()
+            log.warning("failed logins not stored: %s", error)
+            self._stored = Failures()
             return False
         return True
 
 
 def _visitors(values: Mapping[str, object], now: float) -> dict[str, Guesses]:
     words = (each.rpartition("=") for each in str(values.get("visitors", "")).split()[:NOTED_MAXIMUM])
-    told = ((name, *told.partition("@")[::2]) for name, _, told in words)
-    return {name: Guesses(int(count), _time(last, now)) for name, count, last in told if _is_count(count)}
+    fields = ((name, *field.partition("@")[::2]) for name, _, field in words)
+    return {name: Guesses(int(count), _time(last, now)) for name, count, last in fields if _is_count(count)}
 
 
 def _known(values: Mapping[str, object]) -> dict[str, None]:
@@ -120,13 +120,13 @@ def _total(values: Mapping[str, object]) -> float:
     return float(_count(values.get("failures")))
 
 
-def _time(told: object, now: float) -> float:
-    """A moment of this start of the system; `now` for one that has not come yet, or is none."""
-    return min(float(_count(told)), now) if _is_count(str(told)) else now
+def _time(value: object, now: float) -> float:
+    """Return a stored time of this system start; `now` for one in the future (from before a reboot), or no number."""
+    return min(float(_count(value)), now) if _is_count(str(value)) else now
 
 
-def _count(told: object) -> int:
-    return int(str(told)) if _is_count(str(told)) else 0
+def _count(value: object) -> int:
+    return int(str(value)) if _is_count(str(value)) else 0
 
 
 def _is_count(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""The page that was asked for without a session: the login leads back to it, and never to a stranger's.
+"""The page that was requested without a session: the login returns to it, and to no other site (no open redirect).
 
-It travels through the login's address and form, where anybody can write what they like. So it is taken only when it is
-one of the pages that stand here, to the letter, with a query of the plain characters that this device itself writes.
+It is a parameter of the login's address and form, which any site can fill in. So it is accepted only if it is one of
+`PAGES`, with a query of the plain characters that this device itself writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bottle import request
 
 # The field of the login's address and form.
 FIELD = "to"
-# Each page, and what leads back to it. A file would be saved beside the login page, which then stays: its page instead.
+# Each page and its return path. A redirect to a file would download it and leave the login page open: its page instead.
 PAGES = {
     "/recipients": "/recipients",
     "/history": "/history",
@@ -22,13 +22,13 @@ PAGES = {
     "/others/event-codes": "/others/event-codes",
     "/others/email-content": "/others/email-content",
 }
-# Pages that their query makes another one.
+# Pages whose query is part of the path.
 QUERIED = frozenset({"/history", "/others/email-content"})
 QUERY_PATTERN = re.compile(r"[A-Za-z0-9%&=+._*~-]{1,1000}")
 
 
 def checked(address: str) -> str:
-    """The address when it is one of ours, else ``""``: then the login leads to the SMTP tab."""
+    """Return the address if it is one of ours, else ``""``: the login then leads to the SMTP tab."""
     path, mark, query = address.partition("?")
     page = PAGES.get(path, "")
     if not page or not mark:
@@ -36,13 +36,13 @@ def checked(address: str) -> str:
     return f"{page}?{query}" if page in QUERIED and QUERY_PATTERN.fullmatch(query) else ""
 
 
-def entrance(door: str) -> str:
-    """The address of the login, with the page that this request asks for, if it is one to lead back to."""
+def entrance(path: str) -> str:
+    """Return the path of login or set-up; the login's with the page that this request asked for, if it is in `PAGES`."""
     query = request.environ.get("QUERY_STRING", "")
     page = checked(f"{request.path}?{query}" if query else request.path) or checked(request.path)
-    return leading(page) if page and door == "/login" else door
+    return leading(page) if page and path == "/login" else path
 
 
 def leading(page: str) -> str:
-    """The address of the login that leads to this page."""
+    """Return the address of the login that returns to this page."""
     return f"/login?{FIELD}={quote(page, safe='')}"

@@ -1,8 +1,8 @@
-"""Who is logged in: sessions in memory, one random token each, of which only the hash is kept.
+"""Sessions, in memory, by the hash of a random token.
 
-They live in memory on purpose: nothing on flash can be stolen, and a restart signs everybody out. Time is the
-monotonic clock, so that no jump of the wall clock lengthens a session. bottle's signed cookies are pickles and are
-not used; the cookie holds the token and nothing else.
+In memory on purpose: nothing on flash can be stolen, and a restart ends every session. Time is the monotonic clock, so
+that no jump of the wall clock lengthens a session. bottle's signed cookies are pickles and are not used; the cookie holds
+the token alone.
 """
 
 from __future__ import annotations
@@ -18,68 +18,69 @@ from dataclasses import dataclass, field
 from device_ui.errors import Text
 
 IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
-# Enough for every tab of every operator; the oldest goes when a new one comes.
+# Enough for every browser of every operator; at the limit a login ends the session that was used least recently.
 SESSIONS_MAXIMUM = 32
 TOKEN_BYTES = 32
-NOTHING_KEPT: tuple[str, Mapping[str, str]] = ("", {})
+NO_FORM: tuple[str, Mapping[str, str]] = ("", {})
 FINGERPRINT_KEY = secrets.token_bytes(32)
 
 
 @dataclass
 class Session:
-    """One login. `notice` is what the next page tells once, such as ``Saved.``; `undo` are the fields of the form that
-    takes back what it tells of, if that can be.
+    """One login. `notice` is shown once by the next page, such as ``Saved.``; `undo` are the fields of the form that
+    undoes it, if there is one.
 
-    `kept` is the page and the fields of a form that was sent when no session stood, until that page shows them. `saved` is the form that was saved last, as a fingerprint, and the revision that it made; `lock` is held while one
-    of its forms is being saved.
+    `saved_form` is the page and the fields of a form that was sent after the last session expired, until that page shows
+    them. `last_saved` is the fingerprint of the last form that was saved, and the revision it made. `lock` is held while
+    a form of this session is being saved.
     """
 
     begun: float
     used: float
     notice: Text = ""
     undo: Mapping[str, str] = field(default_factory=dict)
-    kept: tuple[str, Mapping[str, str]] = NOTHING_KEPT
-    saved: tuple[bytes, str] = (b"", "")
+    saved_form: tuple[str, Mapping[str, str]] = NO_FORM
+    last_saved: tuple[bytes, str] = (b"", "")
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def remember(self, form: Mapping[str, str], revision: str) -> None:
-        """This form was saved, and made `revision`."""
-        self.saved = (_fingerprint(form), revision)
+        """Remember that this form was saved and made `revision`."""
+        self.last_saved = (_fingerprint(form), revision)
 
-    def is_repeated(self, form: Mapping[str, str], revision: str) -> bool:
-        """Whether this very form was saved last, and what it made still stands: the second half of a double click."""
-        return self.saved == (_fingerprint(form), revision) and form.get("revision", "") != revision
+    def is_duplicate_submit(self, form: Mapping[str, str], revision: str) -> bool:
+        """Return whether this form was the last to be saved and its revision is still stored: a double click."""
+        return self.last_saved == (_fingerprint(form), revision) and form.get("revision", "") != revision
 
     def take_notice(self) -> Text:
-        """The notice, once."""
+        """Return the notice, once."""
         notice, self.notice = self.notice, ""
         return notice
 
     def take_undo(self) -> Mapping[str, str]:
-        """The form that takes back what the notice tells, once."""
+        """Return the form that undoes what the notice reports, once."""
         undo, self.undo = self.undo, {}
         return undo
 
-    def take_kept(self, page: str) -> Mapping[str, str]:
-        """What was typed on this page before the login, once; empty when nothing was."""
-        if self.kept[0] != page:
+    def take_saved_form(self, page: str) -> Mapping[str, str]:
+        """Return the fields that were typed on this page before the login, once; empty without any."""
+        if self.saved_form[0] != page:
             return {}
-        (_, fields), self.kept = self.kept, NOTHING_KEPT
+        (_, fields), self.saved_form = self.saved_form, NO_FORM
         return fields
 
 
 class Sessions:
-    """The sessions of this process, by the hash of their token. Any thread may call."""
+    """The sessions of this process. Thread-safe."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._sessions: dict[bytes, Session] = {}
 
     def begin(self) -> str:
-        """A new session's token, for the cookie. A token that a browser brought along is never taken over."""
+        """Begin a session and return its new token, for the cookie. A token from a request is never adopted."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        now = self._clock()
+        now = self._monotonic()
         with self._lock:
             self._expire(now)
             while len(self._sessions) >= SESSIONS_MAXIMUM:
@@ -88,8 +89,8 @@ class Sessions:
         return token
 
     def find(self, token: str) -> Session | None:
-        """The session of a token, used once more; None when there is none or its time is over."""
-        now = self._clock()
+        """Return the session of a token, and mark it as used; None when there is none or it has expired."""
+        now = self._monotonic()
         with self._lock:
             self._expire(now)
             session = self._sessions.get(_key(token))
@@ -98,33 +99,33 @@ class Sessions:
             return session
 
     def is_empty(self) -> bool:
-        """Whether nobody is logged in."""
+        """Return whether there is no session."""
         with self._lock:
-            self._expire(self._clock())
+            self._expire(self._monotonic())
             return not self._sessions
 
     def end(self, token: str) -> bool:
-        """Sign out; whether a session was ended by it."""
+        """End a session; return whether there was one."""
         with self._lock:
             return self._sessions.pop(_key(token), None) is not None
 
     def end_all(self) -> None:
-        """Sign everybody out, for a new password."""
+        """End every session, after a new password."""
         with self._lock:
             self._sessions.clear()
 
     def _expire(self, now: float) -> None:
-        over = [
+        expired = [
             key
             for key, session in self._sessions.items()
             if now - session.used >= IDLE_SECONDS or now - session.begun >= ABSOLUTE_SECONDS
         ]
-        for key in over:
+        for key in expired:
             del self._sessions[key]
 
 
 def _fingerprint(form: Mapping[str, str]) -> bytes:
-    # Keyed by the process, so that nothing can be told from it about a password.
+    # Keyed by a secret of the process: the form may hold a password.
     return hmac.digest(FINGERPRINT_KEY, repr(sorted(form.items())).encode("utf-8", "replace"), "sha256")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# No inline code anywhere; "same-origin" and not "no-referrer", since with the latter browsers
-# send "Origin: null" with our own forms (Fetch, 3.1).
+# No inline code anywhere. "same-origin" instead of "no-referrer": with the latter, browsers send "Origin: null" with our
+# own forms (Fetch, 3.1).
 HEADERS = (
     (
         "Content-Security-Policy",
@@ -17,5 +17,5 @@ HEADERS = (
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 )
-# Unless the page says otherwise.
+# Unless the page sets its own.
 NO_STORE = ("Cache-Control", "no-store")

@@ -1,8 +1,8 @@
-"""Who is let in to speak: room for every newcomer, on waitress.
+"""Listening sockets that always accept: when the limits are reached, a connection is evicted for the new one.
 
-At its limit waitress lets nobody in, so that a few hundred connections which drip a byte a second shut everybody out.
-Here a newcomer always finds room: the network with the most connections, and in it the visitor with the most, loses the
-oldest that is not being served.
+At its limit waitress stops accepting, so that a few hundred connections that send a byte a second keep every other
+client out. Here the network with the most connections, and in it the client with the most, loses the oldest connection
+that is not being served.
 """
 
 from __future__ import annotations
@@ -18,28 +18,27 @@ from typing import TYPE_CHECKING, Any
 from waitress.server import MultiSocketServer, TcpWSGIServer, UnixWSGIServer
 
 from device_ui.web import client_address
-from device_ui.web.http.connection import EXPENDABLE, IDLE, SEND, WORK, Channel, Limits
+from device_ui.web.http.connection import EVICTABLE, IDLE, SEND, WORK, Channel, Limits
 from device_ui.web.http.proxy_protocol import UnixChannel
 
 log = logging.getLogger(__name__)
 
-# Connections that are taken before those that are there get their turn again.
+# Connections accepted in a row before the open ones are served again.
 ACCEPTED_AT_ONCE = 32
-# Connections that go when the system has no descriptor left.
+# Connections evicted when the system has no descriptor left.
 FREED_AT_ONCE = 8
 
 
 class Listener:
-    """What a listening socket of waitress has besides: mixed into its two kinds. Doors of one process share their room.
-
-    `clock` is monotonic, in seconds."""
+    """A mixin of waitress's two kinds of listening sockets. The listeners of one process share its limits."""
 
     channel_class = Channel
     limits = Limits()
-    clock: Callable[[], float] = staticmethod(time.monotonic)
-    # The address of the proxy in front that ends TLS, if it is the maker's wish.
+    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    # The address of the proxy that terminates TLS, if there is one.
     trusted_proxy = ""
-    _look = _rest = 0.0
+    # Monotonic seconds of the next check of deadlines, and until which no connection is accepted.
+    _next_check = _paused_until = 0.0
     # Of waitress.
     accepting: bool
     adj: Any
@@ -49,145 +48,159 @@ class Listener:
 
         def __init__(self, application: object, **settings: object) -> None: ...
 
-    def visitor(self, addr: Any) -> str:
-        """Whose connection this is; ``""`` when it is the trusted proxy's, who speaks for many."""
-        is_of_proxy = bool(self.trusted_proxy) and client_address.plain(addr[0]) == self.trusted_proxy
-        return "" if is_of_proxy else client_address.network(addr[0])
+    def client(self, addr: Any) -> str:
+        """Return the network that a connection counts for; ``""`` for the trusted proxy, which serves many clients."""
+        is_from_proxy = bool(self.trusted_proxy) and client_address.plain(addr[0]) == self.trusted_proxy
+        return "" if is_from_proxy else client_address.network(addr[0])
 
     def readable(self) -> bool:
-        """Whether to look for newcomers. Called before every wait for something to happen, so here and only here
-        connections are closed: no event that is still to be handled can then meet another with the same number."""
-        now = self.clock()
-        looks = now >= self._look
-        if looks:
-            self._look = now + self.limits.look
-        for channel in [each for each in self._map.values() if isinstance(each, Channel) and each.server is self]:
-            if self._is_over(channel, now, looks):
-                channel.handle_close()
-        return self.accepting and now >= self._rest
+        """Return whether to wait for new connections.
 
-    def _is_over(self, channel: Channel, now: float, looks: bool) -> bool:
-        # Its request may have been completed since it was chosen to go.
-        channel.is_doomed = channel.is_doomed and channel.phase != WORK
-        return channel.is_doomed or (looks and channel.is_overdue(now))
+        waitress calls this before every poll, when no event is pending. Connections are closed only here: a pending
+        event could otherwise reach a new connection with the same descriptor.
+        """
+        now = self.monotonic()
+        is_check = now >= self._next_check
+        if is_check:
+            self._next_check = now + self.limits.check_interval
+        for channel in [each for each in self._map.values() if isinstance(each, Channel) and each.server is self]:
+            if self._is_over(channel, now, is_check):
+                channel.handle_close()
+        return self.accepting and now >= self._paused_until
+
+    def _is_over(self, channel: Channel, now: float, is_check: bool) -> bool:
+        # Its request may have been completed since it was evicted.
+        channel.is_evicted = channel.is_evicted and channel.phase != WORK
+        return channel.is_evicted or (is_check and channel.is_overdue(now))
 
     def handle_accept(self) -> None:
-        """Newcomers: several at once, or the owner waits behind hundreds for as many turns."""
-        for _ in range(0 if math.isinf(self._rest) else ACCEPTED_AT_ONCE):  # it may have closed during the wait
+        """Accept several connections at once: one a round would keep the owner waiting behind hundreds."""
+        for _ in range(0 if math.isinf(self._paused_until) else ACCEPTED_AT_ONCE):  # closed during the poll
             try:
                 accepted = self.accept()  # type: ignore[attr-defined]
             except OSError as error:
-                self._make_do(error)
+                self._free_descriptors(error)
                 return
             if accepted is None:
                 return
             self._admit(*accepted)
 
-    def _make_do(self, error: OSError) -> None:
-        """No descriptor, no memory: some go, since pages need them too; without any to go it is tried again later."""
-        gone = [self._doom(self._channels()) for _ in range(FREED_AT_ONCE)]
-        if not any(gone):
-            log.warning("a connection could not be taken: %s", error.strerror)
-            self._rest = self.clock() + self.limits.look
+    def _free_descriptors(self, error: OSError) -> None:
+        """Out of descriptors or memory: evict connections, since pages need descriptors too, else pause accepting."""
+        evicted = [self._evict(self._channels()) for _ in range(FREED_AT_ONCE)]
+        if not any(evicted):
+            log.warning("connection not accepted: %s", error.strerror)
+            self._paused_until = self.monotonic() + self.limits.check_interval
 
     def _admit(self, sock: socket.socket, addr: Any) -> None:
         addr = self.fix_addr(addr)  # type: ignore[attr-defined]
         try:
             self.set_socket_options(sock)  # type: ignore[attr-defined]
-        except OSError:  # gone already
+        except OSError:  # closed by the client
             sock.close()
             return
-        if self.has_room(self.visitor(addr)):
+        if self.make_room(self.client(addr)):
             self.channel_class(self, sock, addr, self.adj, map=self._map)
         else:
             sock.close()
 
-    def close_entrance(self) -> None:
+    def stop_accepting(self) -> None:
         """Accept no further connection; those accepted are served."""
-        self._rest = math.inf
+        self._paused_until = math.inf
 
-    def has_room(self, visitor: str) -> bool:
-        """Whether one more of this visitor's connections may stay; another may have to go for it."""
-        here = self._channels()
-        own = [each for each in here if each.visitor == visitor]
-        if visitor and len(own) >= self.limits.connections_each:
-            return self._doom(own)
-        return len(here) < self.limits.connections or self._doom(here)
+    def make_room(self, client: str) -> bool:
+        """Return whether this client may have one more connection, after an eviction if one is needed."""
+        channels = self._channels()
+        own = [each for each in channels if each.client == client]
+        if client and len(own) >= self.limits.connections_each:
+            return self._evict(own)
+        return len(channels) < self.limits.connections or self._evict(channels)
 
-    def _doom(self, channels: Iterable[Channel]) -> bool:
-        """Choose who goes: of the visitor with the most connections, the oldest that is not being served.
+    def _evict(self, channels: Iterable[Channel]) -> bool:
+        """Evict the oldest connection, not being served, of the client with the most; return False when there is none.
 
-        A hundred addresses that come again and again would else push out whoever has one connection and a slow line.
+        Networks count before clients: a hundred addresses that reconnect would else evict a client that has one
+        connection on a slow line.
         """
-        candidates = [each for each in channels if each.phase in EXPENDABLE]
+        candidates = [each for each in channels if each.phase in EVICTABLE]
         if not candidates:
             return False
-        counts = Counter(name for each in candidates for name in each.crowds)
+        counts = Counter(name for each in candidates for name in each.network_keys)
 
         def rank(each: Channel) -> tuple[int, int, int, int, float]:
-            outer, inner, visitor = each.crowds
-            return -counts[outer], -counts[inner], -counts[visitor], EXPENDABLE.index(each.phase), each.begun
+            outer, inner, client = each.network_keys
+            return -counts[outer], -counts[inner], -counts[client], EVICTABLE.index(each.phase), each.begun
 
-        min(candidates, key=rank).is_doomed = True
+        min(candidates, key=rank).is_evicted = True
         return True
 
     def _channels(self) -> list[Channel]:
-        return [each for each in self._map.values() if isinstance(each, Channel) and not each.is_doomed]
+        return [each for each in self._map.values() if isinstance(each, Channel) and not each.is_evicted]
 
 
 class TcpListener(Listener, TcpWSGIServer):  # type: ignore[misc]
-    """A door on an address."""
+    """A listener on an address."""
+
+
+class UnixListener(Listener, UnixWSGIServer):  # type: ignore[misc]
+    """A listener for the proxy that terminates TLS."""
+
+    channel_class = UnixChannel
+
+    def client(self, addr: Any) -> str:  # noqa: ARG002
+        """Return ``""``: the proxy serves many clients."""
+        return ""
 
 
 class Listeners(MultiSocketServer):  # type: ignore[misc]
-    """All doors of one process. Once `rest_after` was called, they rest while nobody comes."""
+    """All listeners of one process, and their loop. It ends by itself when idle (`exit_when_idle`) or drained."""
 
-    _rest_seconds: float | None = None
+    _idle_seconds: float | None = None
     # When `run` ends although a connection is open; monotonic seconds.
     _drained_at: float | None = None
 
-    def rest_after(self, seconds: float, may_rest: Callable[[], bool]) -> None:
-        """Let `run` come to its end when there was no connection and no page in the making for so long, and `may_rest`.
+    def exit_when_idle(self, seconds: float, may_exit: Callable[[], bool]) -> None:
+        """Let `run` end after `seconds` without a connection or a page being made, if `may_exit` returns True.
 
-        For sockets that somebody else holds open: whoever comes from then on waits in their queue and is taken in by
-        the process that is started for him. This one takes nobody in that it does not answer.
+        For sockets that systemd holds open: later connections stay in their queue, and systemd starts a new process
+        for them. This process accepts no connection that it does not answer.
         """
-        self._rest_seconds, self._may_rest, self._quiet_since = seconds, may_rest, time.monotonic()
+        self._idle_seconds, self._may_exit, self._idle_since = seconds, may_exit, time.monotonic()
 
     def drain(self, seconds: float) -> None:
         """Accept no further connection, and let `run` end when those accepted are answered, or after `seconds`.
 
         Safe in a signal handler. Later connections stay in the socket's queue; systemd starts a new process for them.
         """
-        for door in [each for each in self.map.values() if isinstance(each, Listener)]:
-            door.close_entrance()
+        for listener in [each for each in self.map.values() if isinstance(each, Listener)]:
+            listener.stop_accepting()
         if self._drained_at is None:
             self._drained_at = time.monotonic() + seconds
 
     def run(self) -> bool:
-        """Serve until SystemExit, or until it is time to rest: whether that was it."""
-        is_resting = False
-        seconds = min(self.adj.asyncore_loop_timeout, self._rest_seconds or math.inf)
+        """Serve until SystemExit or until idle or drained; return whether it was the latter."""
+        is_over = False
+        seconds = min(self.adj.asyncore_loop_timeout, self._idle_seconds or math.inf)
         try:
-            while not is_resting:
+            while not is_over:
                 self.asyncore.loop(seconds, self.adj.asyncore_use_poll, self.map, count=1)
-                is_resting = self._is_time_to_rest()
+                is_over = self._is_over()
         except (SystemExit, KeyboardInterrupt):
-            is_resting = False
+            is_over = False
         self.close()
-        return is_resting
+        return is_over
 
-    def _is_time_to_rest(self) -> bool:
-        # Asked between two turns of the loop, by the only thread that takes connections in.
+    def _is_over(self) -> bool:
+        # Between two rounds of the loop, in the only thread that accepts connections.
         now = time.monotonic()
         if self._drained_at is not None:
             return now >= self._drained_at or not self._is_busy(ignored=IDLE)
-        if self._rest_seconds is None:
+        if self._idle_seconds is None:
             return False
         if self._is_busy():
-            self._quiet_since = now
+            self._idle_since = now
             return False
-        return now - self._quiet_since >= self._rest_seconds and self._may_rest()
+        return now - self._idle_since >= self._idle_seconds and self._may_exit()
 
     def _is_busy(self, ignored: str = "") -> bool:
         """Return whether a connection in a phase that is not `ignored` is open, or a page is being made.
@@ -200,17 +213,7 @@ class Listeners(MultiSocketServer):  # type: ignore[misc]
         return is_working or any(isinstance(each, Channel) and each.phase != ignored for each in self.map.values())
 
     def close(self) -> None:
-        """Wait for pages that are being made, for seconds at most, and for no reader."""
+        """Wait a few seconds for pages that are being made; close connections whose response is unread at once."""
         for channel in [each for each in self.map.values() if isinstance(each, Channel) and each.phase == SEND]:
             channel.handle_close()
         super().close()
-
-
-class UnixListener(Listener, UnixWSGIServer):  # type: ignore[misc]
-    """A door for the proxy that ends TLS."""
-
-    channel_class = UnixChannel
-
-    def visitor(self, addr: Any) -> str:  # noqa: ARG002
-        """The proxy speaks for many."""
-        return ""

@@ -1,4 +1,4 @@
-"""What waitress sends, with our headers: pages, and its own refusals, which are plain sentences."""
+"""Responses of waitress with the security headers: the application's, and refusals in one plain sentence."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from device_ui.web.http.headers import HEADERS, NO_STORE
 
 log = logging.getLogger(__name__)
 ERRORS = logging_setup.ErrorStream()
-# Log lines at hand about a proxy that reports no client address, and the seconds until one more.
+# Log lines about a proxy that reports no client address: 20 at once, and one more a minute.
 UNREADABLE = TokenBucket(20, 60.0)
 FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
 
 
-# As they go out; a page may say something else of the last.
+# The header lines as they are sent; the application may set one of its own instead.
 LINES = {name.lower(): f"{name}: {value}\r\n".encode() for name, value in (*HEADERS, NO_STORE)}
 ALL = (b"".join(LINES.values()),)
 
 
 class SecurityHeaders:
-    """`HEADERS` on every status, whoever made the answer: a page, waitress, or its reader of proxy headers."""
+    """`HEADERS` on every status, from the application, from waitress or from its parser. A mixin of waitress's tasks."""
 
     # Of waitress.
     response_headers: list[tuple[str, str]]
@@ -44,18 +44,18 @@ class SecurityHeaders:
     version: str
 
     def build_response_header(self) -> bytes:
-        """The answer's header, complete."""
+        """Return the response's header, complete."""
         given = {name.lower() for name, _ in self.response_headers}
         lines = ALL if LINES.keys().isdisjoint(given) else [line for name, line in LINES.items() if name not in given]
-        if self._is_usual(given):
-            told = [*self.response_headers, ("Date", build_http_date(self.start_time))]
-            first = "".join([f"HTTP/1.1 {self.status}\r\n", *[f"{name}: {value}\r\n" for name, value in told]])
+        if self._needs_only_a_date(given):
+            fields = [*self.response_headers, ("Date", build_http_date(self.start_time))]
+            first = "".join([f"HTTP/1.1 {self.status}\r\n", *[f"{name}: {value}\r\n" for name, value in fields]])
             return b"".join((first.encode("latin-1"), *lines, b"\r\n"))
         header: bytes = super().build_response_header()  # type: ignore[misc]  # of the task that it is mixed into
         return b"".join((header[:-2], *lines, header[-2:]))
 
-    def _is_usual(self, given: set[str]) -> bool:
-        """Whether waitress would add nothing but a date: a page of known length on a connection that stays."""
+    def _needs_only_a_date(self, given: set[str]) -> bool:
+        """Whether waitress would add a date alone: a page of known length on a connection that stays open."""
         stays = self.version == "1.1" and not self.close_on_finish and "CONNECTION" not in self.request.headers
         return stays and self.has_body and "content-length" in given and given.isdisjoint(("date", "server"))
 
@@ -71,38 +71,41 @@ class SecurityHeaders:
 
 
 class Response(SecurityHeaders, WSGITask):  # type: ignore[misc]  # waitress has no types
-    """One request for the application."""
+    """The application's response to one request."""
 
     def get_environment(self) -> dict[str, Any]:
-        """The WSGI environment."""
+        """Return the WSGI environment."""
         environ: dict[str, Any] = super().get_environment()
         environ["wsgi.errors"] = ERRORS
-        # Each file that waitress sends by itself stays open until the slowest reader has read it.
+        # A file that waitress sends by itself would stay open until the slowest client has read it.
         environ.pop("wsgi.file_wrapper", None)
         environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = self._client(environ.get(FORWARDED_FOR))
-        is_tls = environ.get(FORWARDED_PROTO, "").lower() == "https" if self._is_of_proxy else self.channel.is_tls
+        is_tls = environ.get(FORWARDED_PROTO, "").lower() == "https" if self._is_from_proxy else self.channel.is_tls
         environ["wsgi.url_scheme"] = "https" if is_tls else "http"
         return environ
 
     @property
-    def _is_of_proxy(self) -> bool:
-        return not self.channel.visitor
+    def _is_from_proxy(self) -> bool:
+        return not self.channel.client
 
-    def _client(self, told: str | None) -> str:
-        """The client's address; `peer.UNKNOWN` where the proxy in front does not give one. What others claim is ignored."""
-        if not self._is_of_proxy:
+    def _client(self, forwarded: str | None) -> str:
+        """Return the client's address, `client_address.UNKNOWN` where the proxy gives none.
+
+        X-Forwarded-For of any other connection is ignored.
+        """
+        if not self._is_from_proxy:
             return client_address.plain(self.channel.addr[0])
-        found = client_address.forwarded(told or "")
+        found = client_address.forwarded(forwarded or "")
         if found == client_address.UNKNOWN and not UNREADABLE.take():
-            shown = "missing" if told is None else ascii(told[-client_address.HOP_MAXIMUM :])
+            shown = "missing" if forwarded is None else ascii(forwarded[-client_address.HOP_MAXIMUM :])
             log.warning("client address unknown: X-Forwarded-For of the proxy is %s", shown)
         return found
 
 
 class ErrorResponse(SecurityHeaders, ErrorTask):  # type: ignore[misc]
-    """One request that was not read."""
+    """The response to a request that was refused by the parser."""
 
     def execute(self) -> None:
-        """Write the answer; the connection is closed after it."""
-        self.request.error = parser.answered(self.request)
+        """Write the response; the connection is closed after it."""
+        self.request.error = parser.error_response(self.request)
         super().execute()

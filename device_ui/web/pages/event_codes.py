@@ -1,4 +1,4 @@
-"""The Others pages: the catalogue of event codes, and the mail that each code sends, as it is read."""
+"""The Others pages: the catalogue of event codes, and a sample of the mail of each code."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CONTENT_PROBLEMS = {"unset": "The mail cannot be shown before the SMTP tab is sa
 
 
 def show_codes(site: AppContext, session: Session) -> str:
-    """The catalogue as a table."""
+    """Show the catalogue as a table."""
     kinds, catalog_problem, problem = _catalog(site)
     return _page(site, session, "codes", kinds=kinds, catalog_problem=catalog_problem, problem=problem)
 
 
 def show_content(site: AppContext, session: Session) -> str:
-    """The mail of the code that the address asks for, or of the first that is mailed."""
+    """Show the mail of the code in the query, or of the first code that is mailed."""
     kinds, catalog_problem, problem = _catalog(site)
     mailed = [kind for kind in kinds if kind["mail"]]
     code = asked().get("code", "").strip() or (str(mailed[0]["code"]) if mailed else "")
@@ -49,7 +49,7 @@ def show_content(site: AppContext, session: Session) -> str:
 
 
 def _catalog(site: AppContext) -> tuple[Kinds, str, Text]:
-    """Every kind, why the maker's file is not used, and why nothing can be told."""
+    """Return every kind, why the maker's file is not used, and why the catalogue cannot be shown."""
     kinds: Kinds = []
     end: Mapping[str, Any] = {}
     try:

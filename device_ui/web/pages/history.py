@@ -1,4 +1,4 @@
-"""The History page: what became of every event, filtered, sorted, page by page; and all of it as one CSV file."""
+"""The History page: every event with its deliveries, filtered, sorted and paged; and all of it as a CSV file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from device_ui.web.context import AppContext
 log = logging.getLogger(__name__)
 
 PAGE_EVENTS = 50
-# A page is so many events further on; SQLite counts them one by one.
+# Bounded: SQLite steps over the events of all earlier pages.
 PAGE_PATTERN = re.compile(r"[1-9][0-9]{0,5}")
 FILTERS = ("from", "to", "type", "code")
 TYPES = {"": "All", "info": "info", "fault": "fault"}
@@ -50,7 +50,7 @@ REMOVED = {"info": "{count} infos", "fault": "{count} faults", "waiting": "{coun
 
 
 class Query:
-    """What a History address asks for: `filters` (without the empty ones), `sort`, `descending`, `page` (from 1)."""
+    """The query of a History address: `filters` (without empty ones), `sort`, `descending`, `page` (from 1)."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self.filters = {name: given[name].strip() for name in FILTERS if given.get(name, "").strip()}
@@ -69,18 +69,18 @@ class Query:
         return {**self.asked, "offset": (self.page - 1) * PAGE_EVENTS, "limit": PAGE_EVENTS}
 
     def link(self, path: str = "/history", **changes: object) -> str:
-        """The address of the same with `changes` (``sort``, ``order``, ``page``)."""
+        """Return the address of this query with `changes` (``sort``, ``order``, ``page``)."""
         same = {**self.filters, "sort": self.sort, "order": "down" if self.descending else "up"}
         return f"{path}?{urlencode({**same, **changes})}"
 
     def sorted_by(self, column: str) -> str:
-        """The address of the first page, by this column; the other way round when it is the one already."""
+        """Return the address of the first page, sorted by this column; reversed if it already is."""
         turned = column == self.sort and self.descending
         return self.link(sort=column, order="up" if turned else "down")
 
 
 def asked() -> dict[str, str]:
-    """The query of this request's address; of a name that is there twice, the last. Raises HTTPError 400."""
+    """Return the query of this request; of a repeated name, the last value. Raises HTTPError 400."""
     try:
         return dict(parse_qsl(request.query_string, errors="replace", max_num_fields=QUERY_FIELDS_MAXIMUM))
     except ValueError:
@@ -88,7 +88,7 @@ def asked() -> dict[str, str]:
 
 
 def show(site: AppContext, session: Session) -> str:
-    """One page of the events that the address asks for."""
+    """Show one page of the events that the query selects."""
     query = Query(asked())
     problem: Text = ""
     wrong: Text = ""
@@ -104,7 +104,7 @@ def show(site: AppContext, session: Session) -> str:
 
 
 def export(site: AppContext, _session: Session) -> Iterator[bytes]:
-    """Everything that the address asks for, as a file. Raises HTTPError 422 or 503 when not even its first line is had."""
+    """Return all events that the query selects, as a file. Raises HTTPError 422 or 503 when the first line fails."""
     lines = client.history(site.device.folders.socket, Query(asked()).asked)
     try:
         first = next(lines)
@@ -116,7 +116,7 @@ def export(site: AppContext, _session: Session) -> Iterator[bytes]:
 
 
 def rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """The file's rows; when the lines break off, the last one says so."""
+    """Yield the file's rows; the last one says so if the hook's answer breaks off."""
     try:
         yield from csv_export.rows(lines)
     except HookError as error:
@@ -124,7 +124,7 @@ def rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
 
 
 def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of `CSV_PIECE` or a little more."""
+    """Yield the same bytes in pieces of `CSV_PIECE` or a little more."""
     gathered = bytearray()
     for part in parts:
         gathered += part

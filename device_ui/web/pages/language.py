@@ -12,12 +12,12 @@ from device_ui.web.forms import posted, text
 from device_ui.web.locale import COOKIE
 
 COOKIE_SECONDS = 365 * 24 * 3600
-# A page of this site, never one of another ("//evil.example"), however it is spelled.
+# The page that the choice returns to: a path of this device, never of another host ("//evil.example").
 PAGE_PATTERN = re.compile(r"/[a-z][a-z/-]{0,40}(?:\?[A-Za-z0-9%&=+._*~-]{0,1000})?")
 
 
 def choose() -> HTTPResponse:
-    """Set the cookie and redirect to the page. Needs no session: the login page has the form, too. Raises HTTPError 400."""
+    """Store the choice in a cookie and return to its page. Without a login: the login page offers it. Raises HTTPError 400."""
     chosen, page = text(posted(), "language"), request.query.getunicode("page", "")
     if chosen not in LANGUAGES:
         raise HTTPError(400, "This device does not speak that language.")

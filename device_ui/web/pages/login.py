@@ -1,4 +1,4 @@
-"""Getting in and out: the set-up with the setup code, the login, the logout."""
+"""The set-up with the setup code, the login and the logout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from device_ui.errors import Message, NotReadable, NotStored, Text
 from device_ui.settings.fields import FIELDS
 from device_ui.web import locale
 from device_ui.web.auth import administrator, return_path
+from device_ui.web.auth.administrator import Record
 from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
@@ -24,18 +25,23 @@ NOT_THE_SAME = "The two passwords are not the same."
 SESSION_OVER = (
     "Your session had ended, so nothing was saved. Sign in, and what you typed is there again, passwords excepted."
 )
-# Of a form that nobody typed anything in, such as the removal of an address.
+# For a form without typed fields, such as the removal of an address.
 SESSION_OVER_AGAIN = "Your session had ended, so nothing was changed. Sign in, and do it again."
 WAIT = "Too many attempts. Please wait {seconds} s."
-# What a form that came too late keeps, by its path: the page that shows it again, and the fields. Never a secret.
+# For a form that was sent after the session expired, by its path: the page that shows it again, and the fields that the
+# login carries along. Never a secret.
 _TAB = ("/smtp", ("revision", *(each.name for each in FIELDS if not each.secret)))
-KEPT = {"/smtp": _TAB, "/smtp/test": _TAB, "/recipients": ("/recipients", ("do", "address", "lowest", "language"))}
-# The fields of the login that carry it along.
+SAVED_FORMS = {
+    "/smtp": _TAB,
+    "/smtp/test": _TAB,
+    "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
+}
+# The login's hidden fields for these.
 PAGE, PREFIX = "kept", "kept-"
 
 
 def show_setup(site: AppContext) -> str | HTTPResponse:
-    """The page that chooses the administrator's password; only on a device that has none."""
+    """Show the form that chooses the administrator's password; only on a device without one."""
     if site.guard.entrance() != "/setup":
         return see_other("/login")
     code = request.query.getunicode("code", "")
@@ -43,18 +49,19 @@ def show_setup(site: AppContext) -> str | HTTPResponse:
 
 
 def set_up(site: AppContext) -> str | HTTPResponse:
-    """Choose the password, with the code from the console; then in."""
-    if site.guard.entrance() != "/setup":
+    """Store the password, if the setup code is right, and begin a session."""
+    record = site.guard.record()
+    if record.is_set_up:
         return see_other("/login")
     form = posted()
     code, password = text(form, "code"), text(form, "password")
-    problem = administrator.password_problem(password, site.device.own_words)
+    problem = administrator.password_problem(password, site.device.guessable_names)
     if problem is None and password != text(form, "again"):
         problem = NOT_THE_SAME
     if problem:
         response.status = 422
         return _setup_page(site, code, problem)
-    seconds = _count_attempt(site)
+    seconds = _count_attempt(site, record)
     if seconds:
         return _setup_page(site, code, Message(WAIT, seconds=seconds))
     try:
@@ -69,42 +76,43 @@ def set_up(site: AppContext) -> str | HTTPResponse:
         return _setup_page(site, code, WRONG_CODE)
     log.warning("the administrator's password was chosen from %s", address())
     session = site.guard.sign_in(chosen)
-    # At the console another one was chosen meanwhile.
+    # None if the console set another password meanwhile.
     return _enter(site, session, {}) if session else see_other("/login")
 
 
 def show_login(site: AppContext) -> str | HTTPResponse:
-    """The page that asks for the password."""
+    """Show the form that asks for the password."""
     if site.guard.entrance() != "/login":
         return see_other("/setup")
     return _login_page(site, "", {return_path.FIELD: request.query.getunicode(return_path.FIELD, "")})
 
 
-def come_late(site: AppContext) -> str | HTTPResponse:
-    """A form that was sent when no session stood, such as after ten idle minutes: the login, which keeps what was typed."""
+def session_expired(site: AppContext) -> str | HTTPResponse:
+    """Answer a form that was sent without a session, such as after ten idle minutes: the login, which keeps its fields."""
     if site.guard.entrance() != "/login":
         return see_other("/setup")
-    page, names = KEPT[request.path]
+    page, names = SAVED_FORMS[request.path]
     form = posted()
     response.status = 403
     is_typed = page != "/recipients" or text(form, "do") == "add"
-    told = SESSION_OVER if is_typed else SESSION_OVER_AGAIN
-    return _login_page(site, told, {PAGE: page, **{PREFIX + name: text(form, name) for name in names}})
+    problem = SESSION_OVER if is_typed else SESSION_OVER_AGAIN
+    return _login_page(site, problem, {PAGE: page, **{PREFIX + name: text(form, name) for name in names}})
 
 
 def log_in(site: AppContext) -> str | HTTPResponse:
-    """Check the password; then in."""
-    if site.guard.entrance() != "/login":
+    """Check the password and begin a session."""
+    record = site.guard.record()
+    if not record.is_set_up:
         return see_other("/setup")
     form = posted()
-    password = text(form, "password")
-    seconds = _count_attempt(site)
+    seconds = _count_attempt(site, record)
     if seconds:
         return _login_page(site, Message(WAIT, seconds=seconds), form)
-    record = site.guard.administrator.verify(password)
-    if record:
+    # Read again: the console may set another password at any time.
+    verified = site.guard.administrator.verify(text(form, "password"))
+    if verified:
         _settle(site)
-    session = site.guard.sign_in(record) if record else None
+    session = site.guard.sign_in(verified) if verified else None
     if session is None:
         log.warning("a login from %s failed", address())
         response.status = 403
@@ -115,41 +123,41 @@ def log_in(site: AppContext) -> str | HTTPResponse:
 
 def log_out(site: AppContext) -> HTTPResponse:
     """End the session."""
-    if site.guard.sign_out():  # a stranger sends this as often as he likes, and must not fill the log
+    if site.guard.sign_out():  # only then: a client without a session must not fill the log
         log.info("a sign-out from %s", address())
     return see_other("/login")
 
 
 def _settle(site: AppContext) -> None:
-    """The set-up may have told that it was not certain; whoever gets in all the same takes it for done."""
+    """Make the record durable: the set-up may have failed to, and this login shows that the password counts."""
     try:
         site.guard.administrator.settle()
-    except (NotStored, NotReadable) as error:  # a full disk keeps nobody out
+    except (NotStored, NotReadable) as error:  # a full disk does not prevent a login
         log.error("the administrator's password is not certain to be on flash: %s", error)
 
 
 def _enter(site: AppContext, session: Session, form: Mapping[str, str]) -> HTTPResponse:
     site.guard.succeeded()
-    page, names = KEPT.get(text(form, PAGE), ("", ()))
-    session.kept = (page, {name: text(form, PREFIX + name) for name in names})
+    page, names = SAVED_FORMS.get(text(form, PAGE), ("", ()))
+    session.saved_form = (page, {name: text(form, PREFIX + name) for name in names})
     return see_other(page or return_path.checked(text(form, return_path.FIELD)) or "/smtp")
 
 
 def _login_page(site: AppContext, problem: Text, form: Mapping[str, str]) -> str:
-    """The login; what `form` keeps of another one, or the page that was asked for, goes along in hidden fields.
+    """Return the login page. Hidden fields carry the fields of an expired form, or the page that was requested.
 
-    Another language leads back here by an address, which tells the page and no fields: with these it cannot be chosen.
+    The choice of a language returns to an address, which holds the page and no fields: with these it is not offered.
     """
-    kept = {name: form[name] for name in form if name.startswith(PAGE)}
+    saved = {name: form[name] for name in form if name.startswith(PAGE)}
     page = return_path.checked(text(form, return_path.FIELD))
-    carried = {**kept, return_path.FIELD: page} if page else kept
+    hidden = {**saved, return_path.FIELD: page} if page else saved
     here = locale.quoted(return_path.leading(page) if page else "/login")
-    return site.render("login", problem=problem, kept=carried, here=here, offers_languages=not kept)
+    return site.render("login", problem=problem, hidden=hidden, here=here, offers_languages=not saved)
 
 
-def _count_attempt(site: AppContext) -> int:
-    """Seconds to wait, or 0 and the attempt counts as failed until it has succeeded: several at once are several."""
-    seconds = site.guard.attempt()
+def _count_attempt(site: AppContext, record: Record) -> int:
+    """Return the seconds to wait; at 0 the attempt counts as failed until it succeeds, so that parallel ones count."""
+    seconds = site.guard.attempt(record)
     if seconds:
         response.status = 429
         response.set_header("Retry-After", str(seconds))

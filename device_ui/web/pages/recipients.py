@@ -1,4 +1,4 @@
-"""The Recipients page: who gets the mail. Add, change and remove are one small form each, without JavaScript."""
+"""The Recipients page: addresses and the events that each gets. Add, change and remove are one small form each."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ CHANGED_MEANWHILE = (
 
 
 def show(site: AppContext, session: Session) -> str:
-    """The list, with a form for each address and one for a new one."""
+    """Show the list, with a form for each address and one for a new address."""
     stored, problem = _load(site)
     if request.method != "GET":
         return _page(site, session, stored, problem=problem)
-    kept = session.take_kept("/recipients")
+    kept = session.take_saved_form("/recipients")
     if kept:
         return _page(site, session, stored, problem=problem or KEPT, typed=kept)
     undo = session.take_undo()
@@ -42,7 +42,7 @@ def show(site: AppContext, session: Session) -> str:
 
 
 def update(site: AppContext, session: Session) -> str | HTTPResponse:
-    """One change of the list, on flash before it is told."""
+    """Change the list; it is durable before the page says so."""
     form = posted()
     with session.lock:  # a double click sends the form twice at once
         stored, problem = _load(site)
@@ -50,14 +50,14 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
             log.error("the recipients were not saved: %s", problem)
             response.status = 503
             return _page(site, session, stored, problem=problem)
-        if session.is_repeated(form, stored.revision):
+        if session.is_duplicate_submit(form, stored.revision):
             session.notice = _changed(form, ())[1]
             return see_other("/recipients")
         return _update(site, session, form, stored)
 
 
 def _update(site: AppContext, session: Session, form: dict[str, str], stored: Stored[Recipients]) -> str | HTTPResponse:
-    if text(form, "revision") != stored.revision:  # before the rules: they would judge a list that nobody has seen
+    if text(form, "revision") != stored.revision:  # before the rules: the form was made for a different list
         return _conflict(site, session, form)
     listed, done = _changed(form, stored.settings or ())
     if isinstance(listed, Invalid):
@@ -84,7 +84,7 @@ def _conflict(site: AppContext, session: Session, form: dict[str, str]) -> str:
 
 
 def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Invalid, Message]:
-    """The list as a form asks for it, and the words that tell so afterwards."""
+    """Return the list as a form changes it, and the sentence that reports the change."""
     who, lowest, spoken = text(form, "address"), text(form, "lowest"), text(form, "language")
     match text(form, "do"):
         case "add":
@@ -104,7 +104,7 @@ def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Inv
 
 
 def _undoing(form: Mapping[str, str], before: Recipients) -> Mapping[str, str]:
-    """The fields of the form that takes a removal back; none for anything else."""
+    """Return the fields of the form that undoes a removal; none for other changes."""
     for place, each in enumerate(before):
         if text(form, "do") == "remove" and each.address == text(form, "address"):
             kept = {"language": each.language} if each.language else {}
@@ -120,7 +120,7 @@ def _load(site: AppContext) -> tuple[Stored[Recipients], Text]:
 
 
 def _default(site: AppContext) -> str:
-    """Who gets the mail while nobody is listed; "" while no settings are stored."""
+    """Return the recipient while the list is empty; "" while no settings are stored."""
     try:
         settings, _ = site.store.read()
     except (Damaged, NotReadable):
@@ -139,7 +139,7 @@ def _page(
     broken: Invalid | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> str:
-    """The page. `typed` is a form that was not taken: its values are kept where it was a new address."""
+    """Return the page. `typed` is a form that was refused: the values of a new address are shown again."""
     kept = typed if typed and typed.get("do") == "add" else {}
     return site.render(
         "recipients",

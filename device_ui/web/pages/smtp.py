@@ -52,11 +52,11 @@ STEPS = {
 
 
 def show(site: AppContext, session: Session) -> str:
-    """The tab with the values set last."""
+    """Show the stored values."""
     stored, problem = load(site)
     if request.method != "GET":
         return page(site, session, stored, _values(stored.settings), problem=problem)
-    kept = session.take_kept("/smtp")
+    kept = session.take_saved_form("/smtp")
     if kept:
         return page(site, session, stored, kept, problem=problem or KEPT, revision=kept["revision"], unsaved=True)
     notice = session.take_notice()
@@ -66,11 +66,11 @@ def show(site: AppContext, session: Session) -> str:
 
 
 def update(site: AppContext, session: Session) -> str | HTTPResponse:
-    """Every rule, then the seal, then flash, then the hook, then 303: only then is it called saved."""
+    """Check every rule, seal, store, notify the hook, and redirect: only then is it called saved."""
     form = posted()
     with session.lock:  # a double click sends the form twice at once
         stored, problem = load(site)
-        if session.is_repeated(form, stored.revision):
+        if session.is_duplicate_submit(form, stored.revision):
             session.notice = _tell_hook(site, stored.revision)
             return see_other("/smtp")
         return _update(site, session, form, stored, problem)
@@ -85,7 +85,7 @@ def _update(
         response.status = 503
         return page(site, session, stored, form, problem=Message(NOT_SAVED, reason=problem), revision=revision)
     if revision != stored.revision:
-        # Before the rules: a blank password would be measured by settings that this person has never seen.
+        # Before the rules: an empty password would be checked against settings that this form did not show.
         return _conflict(site, session, form)
     draft = parse(form, stored.settings, site.device.locked)
     if draft.settings is None:
@@ -114,7 +114,7 @@ def _conflict(site: AppContext, session: Session, form: Mapping[str, str]) -> st
 
 
 def load(site: AppContext) -> tuple[Stored[SmtpSettings], Text]:
-    """What is stored, and why it cannot be told if it cannot. A password that nobody can open is none."""
+    """Return the stored settings, and why they cannot be read, else ``""``. A password that cannot be opened is omitted."""
     try:
         stored = site.store.load()
     except DeviceUIError as error:
@@ -126,7 +126,7 @@ def load(site: AppContext) -> tuple[Stored[SmtpSettings], Text]:
 
 
 def _is_lost(site: AppContext, settings: SmtpSettings) -> bool:
-    """Whether the stored password was sealed to a key that this device has no more."""
+    """Return whether the stored password was sealed to a key that this device no longer has."""
     if settings.sealed is None:
         return False
     with contextlib.suppress(NoKey, Damaged, NotReadable):  # then saving a new one says so
@@ -135,7 +135,7 @@ def _is_lost(site: AppContext, settings: SmtpSettings) -> bool:
 
 
 def sealed(site: AppContext, draft: ParsedForm, settings: SmtpSettings) -> SmtpSettings:
-    """The settings with a typed password sealed for their server. Raises `NoKey`, `Damaged`, `NotReadable`."""
+    """Return the settings with a typed password sealed for their server. Raises `NoKey`, `Damaged`, `NotReadable`."""
     if draft.password is None:
         return settings
     public = keys.load_public(site.public_key)
@@ -161,7 +161,7 @@ def _has_lost_password(stored: Stored[SmtpSettings]) -> bool:
 
 
 def _shown(values: Mapping[str, str]) -> dict[str, str]:
-    # A choice that is not there is the default: a locked one is not sent by the browser.
+    # A missing choice is the default: browsers do not send a locked field.
     return {each.name: values.get(each.name, "") or next(iter(each.choices), "") for each in FIELDS if not each.secret}
 
 

@@ -30,6 +30,7 @@ from tests.helpers.product import (
     wait_for,
 )
 from tests.web.auth.test_sessions import Clock
+from tests.web.auth.test_throttle import attacked
 
 STRANGER = "This device does not go by that name. Use its address."
 FOREIGN = "This form was not sent by a page of this device."
@@ -245,7 +246,10 @@ def test_every_method_that_may_change_something_needs_our_origin(product, browse
 
 def routes(device: Device) -> list[tuple[str, str]]:
     """Every route of the application, a new one too, with something for its wildcards."""
-    found = [(each.method, re.sub(r"<name:[^>]*\]\*>", "style.css", each.rule)) for each in app.pages(device).routes]
+    found = [
+        (each.method, re.sub(r"<name:[^>]*\]\*>", "style.css", each.rule))
+        for each in app.routes(app.site(device)).routes
+    ]
     return [each for each in found if each != ("OPTIONS", "*")]
 
 
@@ -529,18 +533,18 @@ def test_a_login_that_is_pushed_out_at_once_is_told(tmp_path):
 
 def test_a_wait_is_told_in_whole_seconds_never_too_short(tmp_path):
     guard, clock = guarded(tmp_path)
-    assert [guard.attempt() for _ in range(4)] == [0, 0, 0, 1]
+    assert [guard.attempt(guard.record()) for _ in range(4)] == [0, 0, 0, 1]
     clock.now += 0.3
-    assert guard.attempt() == 1
+    assert guard.attempt(guard.record()) == 1
 
 
 def test_a_try_is_over_with_its_request(tmp_path):
-    guard, _ = guarded(tmp_path)
-    guard.attempt()
-    assert guard.throttle._computed == 1
+    guard, clock = guarded(tmp_path)
+    guard.throttle = attacked(clock)
+    assert [guard.attempt(guard.record()), guard.throttle.attempt("192.0.2.2")] == [0, 1]
     guard.finish_request()
     guard.finish_request()
-    assert guard.throttle._computed == 0
+    assert [guard.throttle.attempt(f"192.0.2.{number}") for number in (2, 3)] == [0, 1]
 
 
 @pytest.mark.parametrize("content", [b"damaged", None])

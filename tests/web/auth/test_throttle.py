@@ -140,34 +140,36 @@ def tried(throttle: Throttle, address: str) -> float:
     return wait
 
 
-def test_newcomers_get_in_one_after_another_while_1000_guess(clock):
+def test_a_new_address_may_fail_twice_at_once_while_1000_guess(clock):
     throttle = attacked(clock)
-    assert tried(throttle, THERE) == 0
-    wait = tried(throttle, HERE)
-    assert 0 < wait < 1
-    clock.now += wait
-    assert tried(throttle, HERE) == 0
+    for _ in range(20):
+        tried(throttle, THERE)
+    assert [tried(throttle, HERE) for _ in range(2)] == [0, 0]
 
 
-def test_a_newcomer_may_mistype_once_while_1000_guess(clock):
-    throttle, waits = attacked(clock), []
-    for _ in range(3):
-        clock.now += 60
-        throttle._failures.total = 100
-        throttle._next = clock.now + 2
-        waits.append(tried(throttle, HERE))
-    assert waits == [0, 0, 2]
-
-
-def test_a_turn_is_a_try_whether_it_is_taken_or_not(clock):
+def test_a_new_address_that_found_every_check_taken_has_not_failed(clock):
     throttle = attacked(clock)
-    assert tried(throttle, THERE) == 0
-    assert tried(throttle, HERE) > 0
-    assert tried(throttle, HERE) > 0
-    assert throttle._failures.visitors[HERE].count == 1
-    clock.now += 1
-    assert tried(throttle, HERE) == 0
-    assert throttle._failures.visitors[HERE].count == 1
+    assert throttle.attempt(THERE) == 0
+    assert [throttle.attempt(HERE) for _ in range(9)] == [1] * 9
+    throttle.finished()
+    assert [tried(throttle, HERE) for _ in range(2)] == [0, 0]
+
+
+@pytest.mark.parametrize("local", ["192.168.1.7", "10.0.0.1", "169.254.3.4", "fd00::7", "fe80::7"])
+def test_the_local_network_does_not_wait_for_the_internet(clock, local):
+    throttle = attacked(clock)
+    assert [throttle.attempt(THERE), throttle.attempt(HERE)] == [0, 1]
+    assert throttle.attempt(local) == 0
+
+
+def test_local_addresses_that_failed_before_do_not_share_the_pause_of_the_internet(clock):
+    throttle = attacked(clock)
+    for _ in range(2):
+        tried(throttle, "192.168.1.7")
+    assert tried(throttle, "198.18.0.1") == 0
+    assert tried(throttle, "198.18.0.2") > 0
+    assert tried(throttle, "192.168.1.7") == 0
+    assert tried(throttle, "192.168.1.8") == 0
 
 
 def test_where_the_owner_got_in_before_nothing_changes_while_1000_guess(clock):
@@ -201,14 +203,17 @@ def test_the_failures_of_everybody_are_forgotten_in_time(clock):
 
 
 def test_under_attack_two_threads_stay_free_for_pages(clock):
-    throttle, waits = attacked(clock), []
-    for number in range(3):
-        clock.now += 1
-        waits.append(throttle.attempt(f"192.0.2.{number}"))
-    assert waits == [0, 0, 1]
+    throttle = attacked(clock)
+    assert [throttle.attempt(each) for each in (HERE, "10.0.0.1", "10.0.0.2")] == [0, 0, 1]
     throttle.finished()
-    clock.now += 1
-    assert throttle.attempt("192.0.2.2") == 0
+    assert throttle.attempt("10.0.0.2") == 0
+
+
+def test_under_attack_one_address_of_the_internet_is_checked_at_a_time(clock):
+    throttle = attacked(clock)
+    assert [throttle.attempt(HERE), throttle.attempt(THERE)] == [0, 1]
+    throttle.finished()
+    assert throttle.attempt(THERE) == 0
 
 
 def test_in_peace_all_may_log_in_at_once(throttle):
@@ -268,7 +273,7 @@ def test_a_damaged_file_keeps_nobody_out(clock, path, content):
 def test_a_file_that_cannot_be_written_keeps_nobody_out(clock, tmp_path, caplog):
     throttle = Throttle(clock, tmp_path / "nowhere" / "throttle.toml")
     assert guess(throttle, clock, 8) == [0, 0, 0, 1, 2, 4, 8, 16]
-    assert caplog.text.count("the failed logins are not noted") == 1
+    assert caplog.text.count("failed logins not stored") == 1
 
 
 def test_typing_writes_nothing(clock, path):
@@ -358,7 +363,7 @@ def test_the_pages_do_not_rest_while_nothing_can_be_noted(clock, tmp_path, caplo
     throttle = Throttle(clock, tmp_path / "nowhere" / "throttle.toml")
     tried(throttle, HERE)
     assert [throttle.settle(), throttle.settle()] == [False, False]
-    assert caplog.text.count("the failed logins are not noted") == 1
+    assert caplog.text.count("failed logins not stored") == 1
 
 
 def test_without_a_file_the_pages_may_rest(throttle):

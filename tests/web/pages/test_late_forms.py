@@ -128,7 +128,7 @@ def test_a_form_for_another_place_leads_to_the_tab(pages):
 
 
 def test_no_secret_is_ever_kept():
-    assert [names for _, names in pages_login.KEPT.values() if "password" in names] == []
+    assert [names for _, names in pages_login.SAVED_FORMS.values() if "password" in names] == []
 
 
 def test_the_login_with_what_it_carries_is_sound(pages):

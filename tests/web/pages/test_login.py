@@ -285,7 +285,7 @@ class Pages:
     clock: Clock
 
     def __post_init__(self) -> None:
-        self.app = app.with_headers(app.pages(self.device, self.clock))
+        self.app = app.routes(app.site(self.device, self.clock))
 
     def login(self, password: str, source: str = "192.0.2.1", **variables: str) -> Page:
         """A login from an address."""
@@ -424,7 +424,7 @@ def test_what_was_refused_at_the_door_is_in_the_log_and_does_not_fill_it(tmp_pat
     ],
 )
 def test_each_refusal_at_the_door_has_its_line(device, caplog, headers, told):
-    wsgi(app.make(device), "POST", "/login", b"password=x", REMOTE_ADDR="192.0.2.1", **headers)
+    wsgi(app.routes(app.site(device)), "POST", "/login", b"password=x", REMOTE_ADDR="192.0.2.1", **headers)
     assert caplog.messages == [told]
 
 
@@ -453,7 +453,7 @@ def test_a_password_that_is_replaced_while_it_is_checked_is_a_wrong_one(device):
     choose_password(device.folders.administrator)
     site = app.site(device, Clock())
     site.guard.administrator = Late(device.folders.administrator)
-    page = wsgi(app.with_headers(app.routes(site)), "POST", "/login", f"password={ADMIN_PASSWORD}".encode())
+    page = wsgi(app.routes(site), "POST", "/login", f"password={ADMIN_PASSWORD}".encode())
     assert (page.status, problem(page), "set-cookie" in page.headers) == (403, WRONG_PASSWORD, False)
 
 

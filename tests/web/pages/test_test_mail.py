@@ -18,7 +18,6 @@ from device_ui.settings import keys, seal
 from tests.helpers import document
 from tests.helpers.fake_hook import FakeHook, Pages, make_keys, signed_in
 from tests.helpers.product import PASSWORD, Browser, Page, Product, settings_form
-from tests.web.test_app import HEADERS
 
 BUSY = "Another test is running. Please wait a minute."
 TOO_MANY = "Too many tests one after another. Please wait 30 seconds and try again."
@@ -230,7 +229,7 @@ def test_the_settings_can_be_tested_before_they_are_saved_and_then_saved(tab):
 
 def test_an_accepted_mail_is_told_honestly(tab):
     answer = tab.post("/smtp/test", FORM)
-    assert (answer.status, {name: answer.headers.get(name) for name in HEADERS}) == (200, HEADERS)
+    assert answer.status == 200
     told = result(answer)
     assert told.by_id("test-result").text == "The mail server accepted the test mail for a@example.com."
     assert [each.text for each in told.all("li")] == ["✓ Connect 0.01 s 192.0.2.1 port 587", "✓ EHLO 1.50 s PIPELINING"]
@@ -324,7 +323,6 @@ def test_broken_fields_are_told_as_at_update_and_nothing_is_sent(tab, hook):
     assert (answer.status, hook.heard) == (422, [])
     (summary,) = document.read(answer.text).by_class("problem")
     assert summary.text == f"Nothing was sent. Please correct: Please enter an SMTP port between 1 and 49151. {LENGTH}"
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
 
 
 def test_settings_that_cannot_be_read_are_told(tab, hook):
@@ -363,7 +361,6 @@ def test_a_hook_that_does_not_test_is_told_in_a_sentence(tab, hook, said, senten
     hook.answers["test"] = said
     answer = tab.post("/smtp/test", FORM)
     assert (answer.status, answer.headers["retry-after"]) == (503, "60")
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
     root = document.read(answer.text)
     assert [each.text for each in root.by_class("problem")] == [sentence]
     assert root.by_id("test").text == ""
@@ -391,7 +388,6 @@ def test_markup_in_what_the_hook_says_stays_text(tab, hook):
 def test_the_script_gets_the_same_as_lines(tab):
     answer = stream(tab)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/x-ndjson")
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
     assert [list(line) for line in lines(answer)] == [["step"], ["step"], ["result"]]
     assert lines(answer)[0]["step"] == {"label": "Connect", "time": "0.01 s", "told": "192.0.2.1 port 587"}
     assert lines(answer)[2]["result"]["sentence"] == "The mail server accepted the test mail for a@example.com."
@@ -402,7 +398,6 @@ def test_the_script_gets_a_problem_as_a_line(tab, hook, said, sentence):
     hook.answers["test"] = said
     answer = stream(tab)
     assert (answer.status, lines(answer)) == (503, [{"problem": sentence}])
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
 
 
 def test_a_problem_in_the_middle_is_the_last_line(tab, hook):
