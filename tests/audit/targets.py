@@ -308,8 +308,8 @@ def replies(raw: bytes) -> None:
         assert outcome.verdict in Verdict
         assert outcome.verdict != Verdict.DELIVERED or (b"354" in raw and heard.endswith(b"\r\n.\r\nQUIT\r\n"))
         assert outcome.verdict != Verdict.REFUSED or FOR_GOOD.search(raw)
-        assert outcome.reply.isprintable()
-        assert len(outcome.reply) <= REPLY_MAXIMUM
+        assert str(outcome.reply).isprintable()
+        assert len(str(outcome.reply)) <= REPLY_MAXIMUM
     assert heard.upper().count(b"AUTH") <= 1
     assert told.isprintable()
     assert PASSWORD[:8] not in told + "".join(each.reply for each in outcomes.values())

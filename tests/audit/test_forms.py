@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_ui.settings.fields import FIELDS
-from device_ui.web.app import HEADERS
+from device_ui.web.http.headers import HEADERS
 from tests.audit.mutants import Mutant, Mutated, mutate
 from tests.helpers import document
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Browser, Product, free_port, settings_form

@@ -62,7 +62,7 @@ def mail(raw: bytes) -> object:
 
 def header_byte_by_byte(raw: bytes) -> None:
     for place in range(len(raw)):
-        parser.foreign(raw[:place], raw[place : place + 1])
+        parser.has_forbidden_bytes(raw[:place], raw[place : place + 1])
 
 
 def replies(raw: bytes) -> None:
@@ -147,22 +147,22 @@ CASES: dict[str, Case] = {
     "form: escapes": (forms.read, lambda size: b"a=" + fill(b"%4", size), FORM),
     "form: letters": (forms.read, lambda size: b"a=" + fill(b"%E3%85%8E", size // 9 * 9), FORM),
     "header: lines": (
-        parser.refusal,
+        parser.header_error,
         lambda size: b"GET / HTTP/1.1\r\nHost: a\r\n" + fill(b"X:  \t \r\n", size) + b"\r\n",
         HEADER_MAXIMUM,
     ),
     "header: blanks": (
-        parser.refusal,
+        parser.header_error,
         lambda size: b"GET / HTTP/1.1\r\nHost: a\r\nX: " + fill(b" \t", size) + b"\x00",
         HEADER_MAXIMUM,
     ),
     "header: ends": (
-        parser.refusal,
+        parser.header_error,
         lambda size: b"GET / HTTP/1.1\r\nHost: a\r\n" + fill(b"X: a\r\n", size - 30) + b"X\x01:" + b"\r\n\r\n",
         HEADER_MAXIMUM,
     ),
     "header: a target": (
-        parser.refusal,
+        parser.header_error,
         lambda size: b"GET http://" + fill(b"/?", size) + b"\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
         HEADER_MAXIMUM,
     ),
