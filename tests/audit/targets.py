@@ -25,7 +25,7 @@ from bottle import HTTPError
 from waitress.adjustments import Adjustments
 
 from device_ui.config import RANGES, SETTINGS, Device, Folders
-from device_ui.errors import Damaged, MakerFile
+from device_ui.errors import Damaged, MakerFile, Text
 from device_ui.mail import catalog, sendmail
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
@@ -289,8 +289,8 @@ class Wired(SmtpClient):
     def _connect(self) -> None:
         self._connection.attach(self._peer)  # type: ignore[arg-type]
 
-    def _seen(self, _step: str, told: str) -> None:
-        self.told += told
+    def _seen(self, _step: str, told: Text) -> None:
+        self.told += str(told)
 
 
 RECIPIENTS = ("one@example.com", "two@example.com")
@@ -312,7 +312,7 @@ def replies(raw: bytes) -> None:
         assert len(str(outcome.reply)) <= REPLY_MAXIMUM
     assert heard.upper().count(b"AUTH") <= 1
     assert told.isprintable()
-    assert PASSWORD[:8] not in told + "".join(each.reply for each in outcomes.values())
+    assert PASSWORD[:8] not in told + "".join(str(each.reply) for each in outcomes.values())
 
 
 def _session(raw: bytes, size: int) -> tuple[dict[str, Outcome], str, bytes]:
@@ -323,7 +323,7 @@ def _session(raw: bytes, size: int) -> tuple[dict[str, Outcome], str, bytes]:
         courier.open()
         outcomes = courier.deliver(RECIPIENTS, b"Subject: one\r\n\r\nhello\r\n")
     except SessionError as stopped:
-        courier.told += stopped.reply
+        courier.told += str(stopped.reply)
     courier.close()
     return outcomes, courier.told, peer.heard
 

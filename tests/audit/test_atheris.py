@@ -23,11 +23,11 @@ FAULTS = {
     "device": ("device_ui/config.py", "if kind is int and value not in RANGES[name]", "if False"),
     "catalog": ("device_ui/mail/catalog.py", "<= maximum or not value.isprintable()", "<= maximum"),
     "message": ("device_ui/mail/sendmail.py", "if not text.strip() or not any(", "if not any("),
-    "request": ("device_ui/web/http/parser.py", "FOREIGN_BYTE.search(raw + end,", "FOREIGN_BYTE.search(raw,"),
+    "request": ("device_ui/web/http/parser.py", "FORBIDDEN_BYTE.search(raw + end,", "FORBIDDEN_BYTE.search(raw,"),
     "replies": (
         "device_ui/mail/smtp/auth.py",
-        "sanitize_reply(f\"the server offers {' '.join(offered) or 'none'}\")",
-        "f\"the server offers {' '.join(offered)}\"",
+        'sanitize_reply(" ".join(offered) or "none")',
+        '" ".join(offered)',
     ),
     "line": ("device_ui/mail/ipc/protocol.py", 'if words[:1] != ["event"]', 'if words[0] != "event"'),
 }
