@@ -155,7 +155,7 @@ def assert_told_safely(tried, server):
     """No secret in anything that is told, one line each, and one login at most."""
     assert PASSWORD not in tried.everything
     assert all(line["step"]["told"].isprintable() for line in tried.lines)
-    assert tried.result.reply.isprintable() and len(tried.result.reply) <= 500
+    assert str(tried.result.reply).isprintable() and len(str(tried.result.reply)) <= 500
     assert tried.result.advice.endswith(".") and tried.result.advice.isprintable()
     assert server.verbs.count("AUTH") <= 1
 
