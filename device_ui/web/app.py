@@ -52,7 +52,7 @@ def brand(device: Device) -> Brand | None:
 
     found = load(device)
     for problem in found.problems:
-        log.error("%s; the pages do without it", problem)
+        log.error("%s; not used", problem)
     return found
 
 
