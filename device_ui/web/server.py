@@ -56,13 +56,14 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", rest_seconds: fl
     # No core dump may hold a password that somebody is just typing.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prepare(device)
+    # Before the first socket listens: a client that sees it may already end this process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     handed = listen_fds(os.environ)
     site = app.site(device)
     server = open_doors(app.routes(site), listen, handed, trusted_proxy, Limits(connections=_connections()))
     if handed:
         server.rest_after(rest_seconds, site.may_rest)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
     log.info("the pages are served at %s", "systemd's socket" if handed else _shown(listen))
     if server.run():
         log.info("the pages rest; the next connection starts them again")
