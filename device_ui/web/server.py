@@ -56,14 +56,15 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     # No core dump may hold a password that is just being typed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prepare(device)
+    # Before the first socket listens: a client that sees it may already end this process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
     sockets = listen_fds(os.environ)
     site = app.site(device)
     limits = Limits(connections=_connections())
     listeners = open_listeners(app.routes(site), listen, sockets, trusted_proxy, limits)
     if sockets:
         listeners.exit_when_idle(idle_seconds, site.may_exit)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)
     log.info("pages served at %s", "systemd's socket" if sockets else _shown(listen))
     if listeners.run():
         log.info("idle, exiting; the next connection starts the pages again")

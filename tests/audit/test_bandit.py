@@ -17,8 +17,8 @@ SENTENCE = "a sentence about a password"
 # What it finds, and why it stays.
 EXPECTED = {
     "B608": dict.fromkeys(("history.py", "database.py", "retention.py", "outbox.py", "search.py"), LEDGER),
-    "B404": {"check.py": PROGRAM, "run.py": PROGRAM, "state_command.py": PROGRAM},
-    "B603": {"check.py": PROGRAM, "run.py": PROGRAM, "state_command.py": PROGRAM},
+    "B404": dict.fromkeys(("check.py", "factory_reset.py", "run.py", "state_command.py"), PROGRAM),
+    "B603": dict.fromkeys(("check.py", "factory_reset.py", "run.py", "state_command.py"), PROGRAM),
     "B311": {"retry.py": "when a mail is tried again is no secret"},
     "B105": {"rules.py": SENTENCE, "login.py": SENTENCE, "smtp.py": SENTENCE, "context.py": SENTENCE},
 }

@@ -16,7 +16,7 @@ import pytest
 
 from device_ui.config import Device
 from device_ui.web import app, server
-from device_ui.web.http.connection import Channel
+from device_ui.web.http.connection import Channel, Limits
 from tests.helpers.product import ADMIN_PASSWORD, SECONDS, Browser, Product, free_port, raw, wait_for
 from tests.servers.activation import Activated
 from tests.web.auth.test_sessions import Clock
@@ -276,7 +276,7 @@ def test_a_connection_that_was_accepted_before_a_drain_is_answered_and_a_later_o
 
 def test_a_drain_ends_although_a_connection_sends_nothing():
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as silent:
-        doors = server.open_listeners(lambda *_: pytest.fail("asked"), "", [listener.dup()])
+        doors = server.open_listeners(lambda *_: pytest.fail("asked"), "", [listener.dup()], limits=Limits(header=3600))
         silent.connect(listener.getsockname())
         threading.Timer(0.3, doors.drain, [0.3]).start()
         assert doors.run()
