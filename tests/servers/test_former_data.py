@@ -1,0 +1,61 @@
+"""A data folder that commit 866d0f8 wrote, taken over by the processes of today.
+
+Its processes made `formats/866d0f8.tar.xz` on 2026-11-30: a set-up, an Update for a server at 127.0.0.1 port 24625 that did
+not listen, a recipient who reads Korean, three events that wait for their mail, and three logins with a wrong password.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from pathlib import Path
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from device_ui.web.auth.failure_log import FailureStore
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Product, wait_for
+from tests.servers.test_aiosmtpd import ACCOUNT, Handler
+
+FORMER = Path(__file__).with_name("formats") / "866d0f8.tar.xz"
+PORT, RECIPIENT = 24625, "operator@example.com"
+# When its failed logins were written, seconds since boot.
+WRITTEN = 24820.0
+TEXTS = ("Disk 4 failed", "Volume created", "디스크 5 고장")
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Product]:
+    with Product(tmp_path) as product:
+        with tarfile.open(FORMER) as archive:
+            archive.extractall(product.folders.data, filter="data")
+        yield product
+
+
+def test_settings_waiting_mail_administrator_key_and_failed_logins_of_866d0f8_are_taken_over(device):
+    handler = Handler()
+    controller = Controller(handler, "127.0.0.1", PORT, authenticator=handler.authenticate, auth_require_tls=False)
+    controller.start()
+    try:
+        failures = FailureStore(device.folders.data / "web" / "throttle.toml").load(WRITTEN)
+        device.start()
+        wait_for(lambda: not device.state()["waiting"], what="the delivery of the waiting events")
+    finally:
+        controller.stop()
+    mails = [message_from_bytes(raw, policy=policy.default) for _, raw in handler.mails]
+    bodies = [mail.get_body(("plain",)).get_content() for mail in mails]
+    assert {name for recipients, _ in handler.mails for name in recipients} == {RECIPIENT}
+    assert all(text in "\n".join(bodies) for text in TEXTS)
+    assert all(re.search("[가-힣]", body) for body in bodies)
+    assert {login[1:] for login in handler.logins} == {(ACCOUNT.encode(), PASSWORD.encode())}
+    browser = device.browser()
+    assert browser.post("/login", password=ADMIN_PASSWORD).status == 303
+    tab = browser.get("/smtp").text
+    assert all(f'value="{value}"' in tab for value in ("127.0.0.1", str(PORT), "Storage alarms", ACCOUNT))
+    assert RECIPIENT in browser.get("/recipients").text
+    history = device.command("history", "--json").stdout
+    assert all(text in history or text.encode("unicode_escape").decode() in history for text in TEXTS)
+    assert (failures.total, failures.visitors["127.0.0.1"].count) == (2, 3)
+    assert device.command("check").returncode == 0
