@@ -28,7 +28,7 @@ def parse(path: Path, text: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except RecursionError:
+    except RecursionError:  # some thousand brackets in a row; one line is reported, as for any other error
         raise MakerFile(path, "it is nested too deeply") from None
     except ValueError as error:
         raise MakerFile(path, str(error)) from error
