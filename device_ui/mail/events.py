@@ -16,12 +16,12 @@ DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 
 class Verdict(StrEnum):
-    """What became of a mail for one recipient. The ledger and the hook's socket carry these words."""
+    """The result of a mail for one recipient. The database and the hook's socket carry these words."""
 
     DELIVERED = "delivered"
     TRY_LATER = "try later"
     REFUSED = "refused"
-    DROPPED = "dropped"  # given up by the delivery, after days of *try later*
+    DROPPED = "dropped"  # by the delivery, after days of *try later*
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Event:
     """
 
     code: str
+    # Stored with the event: a later catalogue must not move an event that waits into a mail of the other type.
     type: str
     time: float
     accepted: float

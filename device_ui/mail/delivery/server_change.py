@@ -322,7 +322,7 @@ class ServerChangeNotifier:
             SERVER_CHANGED.code,
             SERVER_CHANGED.type,
             stamp.time,
-            self._clock.told if self._clock.is_right() else 0.0,
+            self._clock.raw if self._clock.is_right() else 0.0,
             to_stored(Message("SMTP tab, from {by}", by=by) if by else Message("not known")),
             to_stored(Message("{before}\n{now}" if previous else "{before}\n{now}\n{nobody}", **lines)),
             waiting=False,

@@ -132,7 +132,7 @@ class RequestHandler:
             code=kind.code,
             type=kind.type,
             time=happened.time,
-            accepted=self._clock.told if self._clock.is_right() else 0.0,
+            accepted=self._clock.raw if self._clock.is_right() else 0.0,
             source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
             text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
             waiting=kind.mail,
