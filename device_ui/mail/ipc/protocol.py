@@ -23,6 +23,7 @@ def from_json(line: bytes) -> Mapping[str, Any]:
 
 def from_words(line: bytes) -> Mapping[str, Any]:
     """Return the request of ``event 303 text to the end``. Raises `RequestError`."""
+    # Two splits only: the blanks within the text are part of it.
     words = line.decode("utf-8", "replace").strip().split(maxsplit=2)
     if words[:1] != ["event"]:  # perhaps []: Unicode has more blanks than bytes.strip knows
         raise RequestError("bad-request", "unknown word")

@@ -39,6 +39,7 @@ class Reserve:
         self._new = path.with_name(f".{path.name}.new")
         # A part that is released while `keep` writes the file must count as released.
         self._lock = threading.Lock()
+        # A file system frees whole blocks only.
         self._part = max(size // PARTS, BLOCK)
         # The parts released since it was complete, for each user with a limited share.
         self._given: dict[int, int] = {}
