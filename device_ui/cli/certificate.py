@@ -53,15 +53,18 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+    # 700 and root's: the proxy reads the key before it drops its privileges.
     files.make_folder(folder, 0o700)
     key = _key(folder / KEY)
     last = _load(folder / CERTIFICATE)
     if not (last and _is_own(last)):
         last = None
+        # Kept: it may be the maker's, and a person asked for a new one on purpose.
         if (folder / CERTIFICATE).exists():
             files.quarantine(folder / CERTIFICATE)
     begin = max(now - BACKDATED, _released())
     listed = sorted(set(_ascii(names)) | (_names(last) if last else set()))
+    # A browser reads the alternative names alone (RFC 9525); the common name is for people.
     common = next((name for name in listed if len(name) <= NAME_MAXIMUM and name != "localhost"), "localhost")
     subject = x509.Name(
         [x509.NameAttribute(NameOID.COMMON_NAME, common), x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION)]
@@ -93,6 +96,7 @@ def problem(folder: Path, names: Iterable[str], addresses: Iterable[str], now: d
     found = _load(folder / CERTIFICATE)
     if found is None:
         return "it cannot be read" if (folder / CERTIFICATE).exists() else "there is none"
+    # A device without a battery starts in 1970: every certificate would seem to be of the future, and be made anew.
     if now >= _released() and not found.not_valid_before_utc <= now:
         return f"it begins on {found.not_valid_before_utc:%Y-%m-%d}"
     if now >= _released() and found.not_valid_after_utc - now < RENEWED_BEFORE:
@@ -101,6 +105,8 @@ def problem(folder: Path, names: Iterable[str], addresses: Iterable[str], now: d
         return f"{KEY} is not its key"
     if not _is_own(found):
         return ""
+    # Not the reverse: a certificate with a former address still serves, and each new one is a new warning in the
+    # browser.
     missing = [*(set(_ascii(names)) - _names(found)), *(set(addresses) - _addresses(found))]
     return f"it is not for {', '.join(sorted(missing))}" if missing else ""
 
@@ -130,6 +136,7 @@ def _released() -> datetime.datetime:
 
 
 def _ascii(names: Iterable[str]) -> Iterator[str]:
+    # dNSName is an IA5String (RFC 5280, 4.2.1.6); a host name in Hangul has an ASCII form, which a browser compares.
     return (name for name in names if name.isascii())
 
 
@@ -155,6 +162,7 @@ def _load(path: Path) -> x509.Certificate | None:
         warnings.simplefilter("ignore", utils.CryptographyDeprecationWarning)
         found = x509.load_pem_x509_certificate(raw or b"")
         if _is_own(found):
+            # A bit that flipped in the middle of a certificate still parses; its signature finds it.
             found.verify_directly_issued_by(found)
             _alternatives(found)
         return found

@@ -91,7 +91,7 @@ def _version(package: str) -> Finding:
 
 
 def _makers_files(device: Device) -> str:
-    # Root can read any file; the users of the processes count.
+    # Root can read any file; the users of the processes may not, and would then go on without it.
     etc = device.folders.etc
     found = [each for each in sorted(etc.glob("*.toml")) if each.is_file()]
     logos = [
@@ -118,6 +118,7 @@ def can_read(user: str, path: Path) -> bool:
         known = pwd.getpwnam(user)
     except KeyError:
         return True
+    # As that user and not by the mode alone: a folder above, an ACL or a read-only group may decide.
     groups = os.getgrouplist(user, known.pw_gid)
     identity: dict[str, Any] = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
     return subprocess.run(["/bin/sh", "-c", 'test -r "$0"', path], check=False, **identity).returncode == 0
@@ -125,6 +126,7 @@ def can_read(user: str, path: Path) -> bool:
 
 def _catalogue(device: Device) -> str:
     found = catalog.load(device.folders.etc)
+    # A wrong entry of these codes is overruled without a word by the processes; here the maker can still change it.
     if found.bounded:
         raise DeviceUIError(f"{', '.join(found.bounded)}: never mailed as alarms, although events.toml lists them")
     return f"{len(found.kinds)} codes"
@@ -138,6 +140,7 @@ def _languages(device: Device) -> str:
 
 def _private_key(device: Device) -> str:
     path, credential = device.folders.private_key, device.folders.stored_credential
+    # Two keys: the one in the clear is the one that a thief of the flash would use.
     if credential and os.path.exists(device.folders.key_file):
         raise DeviceUIError(f"{path} is not used, since there is the credential {credential}; remove it")
     if credential:
@@ -145,7 +148,7 @@ def _private_key(device: Device) -> str:
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except PermissionError:
-        return "not readable by this user, as it should be"
+        return "not readable by this user, as it should be"  # the check may be run by any user
     except FileNotFoundError:
         raise DeviceUIError("missing; the mail hook makes it at its first start") from None
     if mode & 0o077:
@@ -168,6 +171,7 @@ def _administrator(device: Device) -> str:
 def _settings(device: Device) -> str:
     settings, _ = Store(device.folders.settings).read()
     known = keys.public_ids(device.folders.public_key) if settings and settings.sealed else frozenset()
+    # Known without the private key: a sealed password has the id of its key.
     if settings and settings.sealed and seal.sealed_for(settings.sealed) not in known:
         raise DeviceUIError("the password was sealed to another key; type it again on the page")
     return f"{settings.host} port {settings.port}" if settings else "none yet"
@@ -221,6 +225,7 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
         raise DeviceUIError(f"{state['removed']} events were removed unmailed: the ledger was full")
     if state["clock"]:
         raise DeviceUIError(f"the device's clock is not set, it says {state['clock']}")
+    # At the end of a production line there are no settings yet; with events that wait they are a problem.
     if state["problem"] == "unset" and not state["waiting"]:
         return "answers; no settings yet"
     if state["problem"]:

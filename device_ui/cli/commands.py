@@ -26,20 +26,26 @@ def run(device: Device, options: argparse.Namespace) -> int:
     from device_ui.cli import demo_server
     from device_ui.cli.run import Supervisor
 
-    desk = Supervisor(device, options.listen)
-    desk.check_is_free()
+    supervisor = Supervisor(device, options.listen)
+    # First of all: a second run would start a demo server before it found the port taken.
+    supervisor.check_is_free()
     if not options.demo:
-        desk.start()
-        output.say(f"device-ui is ready: {desk.setup_link()}")
-        return desk.wait()
+        supervisor.start()
+        output.say(f"device-ui is ready: {supervisor.setup_link()}")
+        return supervisor.wait()
     mailbox = demo_server.Mailbox(device.folders.data / "demo")
     server = demo_server.Server(mailbox)
     server.start()
-    desk.start("--ca-file", str(mailbox.ca_file))
-    values = {"link": desk.setup_link(), "command": _this_command(), "data": shlex.quote(str(device.folders.data))}
+    # The hook verifies the demo server as it does any other: only its authority is trusted in addition.
+    supervisor.start("--ca-file", str(mailbox.ca_file))
+    values = {
+        "link": supervisor.setup_link(),
+        "command": _this_command(),
+        "data": shlex.quote(str(device.folders.data)),
+    }
     for text in DEMO.format(server=server, mailbox=mailbox, **values).split("\n"):
         output.say(text)
-    return desk.wait()
+    return supervisor.wait()
 
 
 DEMO = """
@@ -105,10 +111,11 @@ def history(device: Device, options: argparse.Namespace) -> int:
 
 def sendmail(device: Device, options: argparse.Namespace) -> int:
     """Raise an event from a message to root, as /usr/sbin/sendmail for cron, mdadm, smartd and fail2ban."""
-    from device_ui.mail import sendmail as door
+    from device_ui.mail import sendmail as message_reader
 
+    # Bytes: a message may be in any character set.
     with open(0, "rb", closefd=False) as stream:
-        return door.deliver(device.folders.socket, options.words, stream)
+        return message_reader.deliver(device.folders.socket, options.words, stream)
 
 
 def settings(device: Device, options: argparse.Namespace) -> int:
@@ -120,6 +127,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     if found is None:
         raise DeviceUIError("no settings are stored yet")
     password = None
+    # The private key is read for --reveal alone: without it any reader of the settings can run this.
     if options.reveal and found.sealed:
         _require_key(device)
         password = keys.load_password(device.folders.private_key, found)
@@ -132,6 +140,7 @@ def set_password(device: Device, _options: argparse.Namespace) -> int:
     """Set the administrator's password: one line from standard input."""
     from device_ui.web.auth.administrator import Administrator, password_problem
 
+    # Not an argument: any user of the device can read those (proc(5), cmdline), and a shell stores them.
     password = sys.stdin.readline().rstrip("\n")
     problem = password_problem(password, device.guessable_names)
     if problem:
@@ -182,12 +191,14 @@ def factory_reset(device: Device, options: argparse.Namespace) -> int:
 
     folders = device.folders
     if options.resume:
+        # `parser` gave a device without finishing a reset; the unit at boot asks for exactly that.
         launch.finish_reset(folders)
         return EX_OK
     if not options.yes:
         output.say("device-ui: this erases every setting and the history; --yes says that you mean it", is_error=True)
         return EX_USAGE
     with cli_factory_reset.units_stopped(folders) as started_again:
+        # Without systemd it is still running: it would write its database into a folder that is being emptied.
         if client.is_answering(folders.socket):
             output.say("device-ui: the mail hook is running; stop both processes first", is_error=True)
             return EX_TEMPFAIL
@@ -213,6 +224,7 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
     wanted = (names, [*maker.own_addresses(), *options.address], datetime.datetime.now(datetime.UTC))
     if options.if_needed:
         problem = maker.problem(folder, *wanted)
+        # A certificate that the maker or the operator put there is never replaced, whatever is wrong with it.
         if not problem or not maker.is_own(folder):
             output.say(
                 f"The certificate in {folder} is left as it is{problem and ': it is not of this device, but '}{problem}."
@@ -249,5 +261,6 @@ def _require_key(device: Device) -> None:
 
 def _this_command() -> str:
     """Return the command of this program, for a line to copy into a shell."""
+    # A checkout has no installed command; the line that is printed must work as it is.
     called = Path(sys.argv[0])
     return shlex.join([str(called)] if called.name == "device-ui" else [sys.executable, "-m", "device_ui"])

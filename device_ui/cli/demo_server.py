@@ -1,7 +1,7 @@
 """A mail server on loopback for the demo: it keeps and prints each mail, and sends nothing.
 
-Like a careful provider, it offers STARTTLS with a certificate (of an authority made for this folder), a login only after it, and
-accepts mail only after that. Not for an appliance.
+It requires what a provider requires: STARTTLS first, with a certificate of an authority that was made for this folder, then a
+login, then mail. So the demo shows the product as it is, with no exception for it. Not for an appliance.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from device_ui.mail.smtp import tls
 from device_ui.settings import rules
 from device_ui.storage import files
 
+# Above 1024, so that it needs no root; like 587, the port of submission (RFC 6409).
 PORT, PORTS_TRIED = 2587, 100
 ACCOUNT = "operator@mail.demo.example"
+# Bytes and seconds. RFC 5321, 4.5.3.1 and 4.5.3.2.7: a command line has 512 bytes, AUTH more; a client may be silent for 5 min.
 LINE_MAXIMUM, MAIL_MAXIMUM, IDLE_SECONDS = 4096, 10 * 1024 * 1024, 300
 CERTIFICATE_DAYS = 3650
 # RFC 5280, 4.2.1.3: an authority signs certificates, a server signs handshakes.
@@ -62,6 +64,7 @@ class Mailbox:
         self.ca_file = folder / "authority.pem"
         self._chain = folder / "server.pem"
         files.make_folder(folder, 0o700)
+        # Made once: a new authority with each start would not be the one that a running hook trusts.
         if not self._chain.exists():
             _make_certificates(self.ca_file, self._chain)
         self.account, self.password = ACCOUNT, self._password()
@@ -180,6 +183,7 @@ class Session(socketserver.StreamRequestHandler):
             self.request.close()
 
     def _auth(self, rest: str) -> str:
+        # RFC 4954, 4: no PLAIN or LOGIN without TLS, so a hook that sent a password in the clear would be noticed here.
         if not self._secure:
             return "530 5.7.0 Must issue a STARTTLS command first"
         mechanism, _, initial = rest.partition(" ")
@@ -217,6 +221,7 @@ class Session(socketserver.StreamRequestHandler):
         while (line := self.rfile.readline(MAIL_MAXIMUM)) != b".\r\n":
             if not line or sum(map(len, lines)) > MAIL_MAXIMUM:
                 return "552 5.3.4 too large"
+            # RFC 5321, 4.5.2: the client doubles a dot at the start of a line.
             lines.append(line.removeprefix(b"."))
         path = self.server.mailbox.keep(b"".join(lines))
         self._reset()
@@ -234,7 +239,8 @@ class Session(socketserver.StreamRequestHandler):
 
 
 def new_password() -> str:
-    """A random password that the manual's rules accept."""
+    """Return a random password that the manual's rules accept."""
+    # Drawn again until one fits: neighbours and repetitions are rare, and no rule is written down twice.
     while True:
         found = "".join(secrets.choice(string.ascii_letters + string.digits + "$!@%*#?&") for _ in range(16))
         if isinstance(rules.password(found), str):

@@ -62,6 +62,7 @@ def reset(folders: Folders) -> None:
     """Erase all settings and records of this device. Raises `DeviceUIError`; the next start then continues."""
     mark = folders.data / MARK
     with _unfinished(mark):
+        # A link in its place is not followed, and a pipe is not waited for. Its name is made durable in `finish`.
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     finish(folders)
 
@@ -75,6 +76,7 @@ def finish(folders: Folders) -> bool:
         # The process that began may have ended at once: the mark must be on flash before anything is erased.
         _fsync(mark)
         _fsync(folders.data)
+    # Keys first, each synced: whatever happens then, the stored password can never be opened again.
     for path in _secrets(folders):
         with _unfinished(path):
             _destroy(path)
@@ -83,6 +85,7 @@ def finish(folders: Folders) -> bool:
         with _unfinished(path):
             _empty(path, end)
     with _unfinished(mark):
+        # Last: until then every start continues the reset.
         mark.unlink()
         _fsync(folders.data)
     return True
@@ -125,6 +128,7 @@ def _overwrite(name: str, folder: int) -> None:
     try:
         found = os.fstat(descriptor)
         if _is_ours_alone(found, folder):
+            # A key file has 1 KiB; a larger one was put there by its owner, to keep root busy.
             os.write(descriptor, os.urandom(min(found.st_size, 64 * 1024)))
             os.fsync(descriptor)
     finally:
@@ -158,9 +162,10 @@ def _remove(name: str, folder: int, end: float) -> None:
     except (IsADirectoryError, PermissionError):
         if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise
-        doomed = _free_name()
-        os.rename(name, doomed, src_dir_fd=folder, dst_dir_fd=folder)
-        _remove_folder(doomed, folder, end)
+        # A mount point cannot be renamed (EBUSY): what is mounted there is not this device's data.
+        renamed = _free_name()
+        os.rename(name, renamed, src_dir_fd=folder, dst_dir_fd=folder)
+        _remove_folder(renamed, folder, end)
 
 
 def _remove_folder(name: str, parent: int, end: float) -> None:

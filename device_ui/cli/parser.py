@@ -102,6 +102,7 @@ def _command(
     name: str,
     function: Callable[[Device, argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
+    # One text for --help, the documentation and the reader of the code.
     summary = (function.__doc__ or "").replace("\n", " ")
     one = words.add_parser(name, help=summary, description=summary)
     one.add_argument("--data", metavar="DIR", help="the data folder (DEVICE_UI_DATA, else /var/lib/device-ui)")
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.function is commands.sendmail:
             options.words = words[1:]
-        # No alarm is lost for a typing error in the maker's file: `event` needs only the socket. The processes read the file
+        # No event is lost by a typing error in the maker's file: `event` needs only the socket. The processes read the file
         # themselves, and a factory reset does not need it.
         if options.function in NEEDS_FOLDERS:
             device = Device.plain(Folders.find(options.data, os.environ))

@@ -56,6 +56,7 @@ class Supervisor:
     def stop(self) -> int:
         """Stop both; return 0 after a signal, and the code of an error when a process ended by itself."""
         is_requested = self._stop.is_set()
+        # The pages first: they ask the hook.
         for child in reversed(self._children):
             child.terminate()
         for child in self._children:
@@ -78,6 +79,8 @@ class Supervisor:
         try:
             host = host.removeprefix("[").removesuffix("]")
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            # Bound and closed at once. Between this and the start another process may take it; then the pages report
+            # it.
             socket.create_server((host, int(port)), family=family).close()
         except (OSError, OverflowError, ValueError) as error:
             raise DeviceUIError(f"the pages cannot be served at {self._listen}: {error}") from error
@@ -91,6 +94,7 @@ class Supervisor:
     def _await(self, name: str, answers: Callable[[], bool]) -> None:
         waited = 0.0
         while waited < START_SECONDS and not self._stop.is_set():
+            # It has printed why.
             if self._children[-1].poll() is not None:
                 break
             if answers():
@@ -124,5 +128,6 @@ class Supervisor:
 
 def _environment(folders: dict[str, Path]) -> dict[str, str]:
     package = str(Path(__file__).parents[2])
+    # From a checkout the package is not installed; the processes must run the same code.
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, **{name: str(folder) for name, folder in folders.items()}, "PYTHONPATH": path}

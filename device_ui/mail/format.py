@@ -62,7 +62,7 @@ def format_time(seconds: float, clock: str = "") -> Text:
     # The offset is unambiguous; a name such as IST is not.
     zone = f"{when:%z}"
     text = f"{when:%Y-%m-%d %H:%M:%S} {zone[:3]}:{zone[3:]} ({when.tzname()})"
-    return Message("before {told} (the device's clock was not set)", told=text) if clock == BEFORE else text
+    return Message("before {time} (the device's clock was not set)", time=text) if clock == BEFORE else text
 
 
 def format_span(first: float, last: float, words: Translator = PLAIN) -> str:

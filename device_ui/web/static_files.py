@@ -130,6 +130,7 @@ def _has(tag: str, known: str) -> bool:
     return tag in tags or tags == ["*"]
 
 
+# Read once at the import: a file that is replaced during an upgrade must not be served under the hash of the old one.
 def _every() -> Mapping[str, Asset]:
     return {path.name: read(path) for path in find("static").iterdir() if path.suffix in KINDS}
 

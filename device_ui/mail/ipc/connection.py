@@ -188,8 +188,7 @@ class ClientConnections:
         self._listener, self._permissions, self._monotonic = listener, permissions, monotonic
         self._connections: dict[int, ClientConnection] = {}
         self._selector = selectors.DefaultSelector()
-        # A byte in it ends a wait of the selector: a thread or a signal handler can do nothing else to a select(2)
-        # under way.
+        # A byte in it ends a wait of the selector, from any thread or signal handler.
         self._wakeup, self._stop = socket.socketpair()
         self.is_stopping = False
         self._stop.setblocking(False)

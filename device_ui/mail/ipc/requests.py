@@ -131,7 +131,7 @@ class RequestHandler:
         kind = self._catalog[values["code"]]
         # Any program could otherwise raise it with any text, and History would show a change that never was.
         if kind.code == SERVER_CHANGED.code:
-            raise RequestError("denied", "only the device itself tells of another mail server")
+            raise RequestError("denied", "only the device itself can report a change of the mail server")
         happened = self._clock.stamp(parse_time(values["time"]) if values["time"] else None)
         return Event(
             code=kind.code,

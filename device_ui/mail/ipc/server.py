@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 # Lines after which other connections wait for the next turn: a bound of memory.
 BATCH_MAXIMUM = 1000
 # The answer to a request that failed by a fault of this program. An event that is answered so was not accepted.
-FAULT = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
+FAULT = {"error": "fault", "reason": "the mail service had a fault; its log has the details"}
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,9 @@ DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 # The file beside the ledger that records that one was made here: SQLite takes an empty file for a new database and removes
 # the -wal beside it. It reads a file of one byte as an empty one.
 MADE, EMPTIED_BYTES = ".made", 1
-MADE_TEXT = b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and that is told.\n"
+MADE_TEXT = (
+    b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and the loss is reported.\n"
+)
 # The SQLite file format, 1.3: the write version, and the highest value that allows writing.
 WRITE_VERSION, WRITE_VERSION_MAXIMUM = 18, 2
 

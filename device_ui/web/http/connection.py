@@ -27,6 +27,7 @@ class Limits:
     """Deadlines in seconds, and numbers of connections. `header` counts from the connection's start or the request's first
     byte, `body` from the header's end, `idle` from a response to the next request's first byte."""
 
+    # A form on a slow line takes seconds; a client that drips a byte now and then is what these end ("slowloris").
     header: float = 10.0
     body: float = 30.0
     idle: float = 30.0

@@ -107,5 +107,6 @@ class ErrorResponse(SecurityHeaders, ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         """Write the response; the connection is closed after it."""
+        # waitress's own text quotes the request, and would bring text of a client into a page.
         self.request.error = parser.error_response(self.request)
         super().execute()
