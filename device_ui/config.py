@@ -163,6 +163,7 @@ class Folders:
     def find(cls, data: str | None, environment: Mapping[str, str]) -> Folders:
         """Return the folders of `paths.find`, and the credential that systemd passes to this process."""
         credential = os.path.join(environment.get("CREDENTIALS_DIRECTORY", ""), CREDENTIAL)
+        # Relative without systemd: the variable is not set then, and the name alone is no path.
         is_given = os.path.isabs(credential) and os.path.exists(credential)
         data_folder, run, etc = map(Path, paths.find(data, environment))
         return cls(data_folder, run, etc, Path(credential) if is_given else None)
@@ -291,6 +292,7 @@ def _checked(path: Path, sections: Mapping[str, Any]) -> tuple[dict[str, Any], t
 
 def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -> None:
     if name not in defaults:
+        # Not ignored: a mistyped name of a lock would leave open what the maker meant to lock.
         raise MakerFile(path, f"{name.rstrip('.')} is no setting")
     kind = type(defaults[name])
     # Not isinstance: True is an int, and would pass for the number 1.

@@ -78,6 +78,7 @@ class Sentence(Message):
 
     def render(self, translate: Callable[[str], str]) -> str:
         """Return the sentence, as `Message.render` does."""
+        # Korean has no capitals; its first character stays as it is.
         text = super().render(translate)
         return text[:1].upper() + text[1:] + "."
 

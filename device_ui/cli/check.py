@@ -67,6 +67,7 @@ def findings(device: Device) -> Iterator[Finding]:
         ("state program", _state_command),
         ("mail hook", lambda _: _hook(answer)),
     )
+    # Each part by itself: a damaged file must not hide the others from a maker's end-of-line test.
     for subject, look in looks:
         try:
             yield Finding(subject, OK, look(device))
@@ -134,6 +135,7 @@ def _catalogue(device: Device) -> str:
 
 def _languages(device: Device) -> str:
     for code in LANGUAGES:
+        # Not the cached translator of the pages, which goes on without a wrong file.
         load(code, device.folders.etc)
     return ", ".join(LANGUAGES)
 
@@ -200,6 +202,7 @@ def _state_command(device: Device) -> str:
 
 
 def _brand(device: Device) -> Iterator[Finding]:
+    # A wrong brand is a warning: it stops neither the pages nor the mail.
     found = branding.load(device)
     for problem in found.problems:
         subject = "brand" if f": {BRAND}" in str(problem) else "pages"
@@ -236,5 +239,6 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
 
 def _quarantined(device: Device) -> list[Path]:
     folders = device.folders
+    # The reserve and the throttle's file are left out: nothing in them is worth a person's look.
     files = (folders.settings, folders.recipients, folders.administrator, folders.key_file, folders.ledger)
     return [each for path in files for each in storage_files.quarantined_files(path)]

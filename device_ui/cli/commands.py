@@ -92,6 +92,7 @@ def test(device: Device, options: argparse.Namespace) -> int:
     """Send a test mail with the stored settings and print each step; exit with 0 if the server accepted it for every recipient."""
     from device_ui.mail import client
 
+    # The stored settings: typed ones, with their password, are for the page alone.
     lines = client.test(device.folders.socket, None, [options.to] if options.to else [])
     delivered = output.print_test(lines, output.output(for_program=options.json), is_json=options.json)
     return EX_OK if delivered else EX_UNAVAILABLE
@@ -123,6 +124,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     from device_ui.settings import export, keys
     from device_ui.settings.store import Store
 
+    # `read` and not `load`, which would quarantine a damaged file: this command changes nothing.
     found, _ = Store(device.folders.settings).read()
     if found is None:
         raise DeviceUIError("no settings are stored yet")
@@ -244,6 +246,7 @@ def check(device: Device, _options: argparse.Namespace) -> int:
     wrong = 0
     for finding in findings(device):
         wrong += finding.state != OK
+        # Every finding is printed as it comes: the hook may take seconds to start.
         output.say(str(finding))
     return EX_CONFIG if wrong else EX_OK
 

@@ -109,6 +109,7 @@ class Server(socketserver.ThreadingTCPServer):
     """The server; `port` is the given one, or the next free one."""
 
     daemon_threads = True
+    # Ctrl-C and a new start within a minute: the port would still be in TIME_WAIT.
     allow_reuse_address = True
 
     def __init__(self, mailbox: Mailbox, port: int = PORT) -> None:
@@ -159,6 +160,7 @@ class Session(socketserver.StreamRequestHandler):
         if verb.upper() == "QUIT":
             self._say("221 Bye")
             return False
+        # Verbs are not case-sensitive (RFC 5321, 2.4).
         answer = commands.get(verb.upper(), self._unknown)(rest)
         if answer:
             self._say(answer)
@@ -202,6 +204,7 @@ class Session(socketserver.StreamRequestHandler):
         return "235 2.7.0 Authentication successful" if self._signed_in else "535 5.7.8 Authentication failed"
 
     def _challenge(self, text: str) -> str:
+        # RFC 4954, 4: the challenge and the answer are base64.
         self._say(f"334 {text}")
         return self.rfile.readline(LINE_MAXIMUM).decode("ascii", "replace").strip()
 
@@ -219,6 +222,7 @@ class Session(socketserver.StreamRequestHandler):
         self._say("354 end with a dot on a line by itself")
         lines: list[bytes] = []
         while (line := self.rfile.readline(MAIL_MAXIMUM)) != b".\r\n":
+            # The end of the connection before the dot: the client did not finish the mail (RFC 5321, 4.1.1.4).
             if not line or sum(map(len, lines)) > MAIL_MAXIMUM:
                 return "552 5.3.4 too large"
             # RFC 5321, 4.5.2: the client doubles a dot at the start of a line.
@@ -290,5 +294,6 @@ def _make_certificates(ca_file: Path, chain: Path) -> None:
     server = builder(1).add_extension(x509.SubjectAlternativeName(local), critical=False)
     pem = serialization.Encoding.PEM
     private = keys[1].private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    # The authority's key is not stored: nothing else can ever be issued by it.
     files.replace(ca_file, builder(0).sign(keys[0], hashes.SHA256()).public_bytes(pem), 0o644)
     files.replace(chain, private + server.sign(keys[0], hashes.SHA256()).public_bytes(pem), 0o600)

@@ -52,6 +52,7 @@ def main() -> int:
         return command_line.main()
     try:
         return _event(arguments) if sys.argv[1] == "event" else _start(sys.argv[1], arguments)
+    # Imported for an error only; the exit codes and the sentence are those of `parser`.
     except (DeviceUIError, OSError) as error:
         from device_ui.cli import launch
 

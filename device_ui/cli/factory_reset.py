@@ -46,6 +46,7 @@ def units_stopped(folders: Folders) -> Iterator[list[str]]:
         yield []
         return
     active = [unit for unit in SOCKETS if _systemctl("is-active", "--quiet", unit) == 0]
+    # The sockets with the services: a connection would start a service again.
     _systemctl("stop", *SOCKETS, *SERVICES)
     try:
         yield active
@@ -78,6 +79,7 @@ def finish(folders: Folders) -> bool:
         _fsync(folders.data)
     # Keys first, each synced: whatever happens then, the stored password can never be opened again.
     for path in _secrets(folders):
+        # An error leaves the mark: the next start, or a person, continues the reset.
         with _unfinished(path):
             _destroy(path)
     end = time.monotonic() + EMPTY_SECONDS
@@ -147,6 +149,7 @@ def _empty(path: Path, end: float) -> None:
     removed, so one is open at a time, however deep they are.
     """
     with contextlib.suppress(FileNotFoundError), open_folder(path) as folder:
+        # Listed again until nothing is left: a process may have written since.
         while names := os.listdir(folder):
             for name in names:
                 if time.monotonic() >= end:

@@ -76,6 +76,7 @@ def print_history(lines: Lines, out: TextIO, form: Callable[[Lines], Iterator[st
 
 def in_english(value: Any) -> Any:
     """Return a line of the mail hook with every `Message` as its English sentence."""
+    # The answer of the hook has messages at any depth.
     if isinstance(value, Mapping):
         return {name: in_english(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -96,6 +97,7 @@ def _text(lines: Lines) -> Iterator[str]:
     for each in lines:
         if "event" in each:
             event = each["event"]
+            # Escaped as one line: an event's text must not look like the line of a different event.
             yield line("{number}  {time}  {type} {code}  {name}  [{state}]".format_map(event))
             yield from (line(f"    {text}") for text in filter(None, (event["source"], *event["text"].split("\n"))))
             yield from (line(f"    {text}") for text in csv_export.ends(event))
@@ -112,6 +114,7 @@ def _json(lines: Lines) -> Iterator[str]:
 
 
 def _csv(lines: Lines) -> Iterator[str]:
+    # Before the rows are made: the line ends between rows are ours.
     for row in csv_export.rows(map(_printable, lines)):
         yield row.decode()
 

@@ -26,6 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and a reference to the help."""
+        # argparse would print several lines and exit with 2, which a script takes for a failed command.
         self.exit(EX_USAGE, f"device-ui: {message} (see {self.prog} --help)\n")
 
 
@@ -120,9 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging_setup.for_command()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if Path(sys.argv[0]).name == "sendmail":  # as a link at /usr/sbin/sendmail
+        # The name of the link is the command, as with busybox: cron calls /usr/sbin/sendmail and nothing else.
         words.insert(0, "sendmail")
     try:
         options = parser().parse_args(_without_sendmail_flags(words))
+    # argparse ends the process by itself, with 0 after --help.
     except SystemExit as error:
         return EX_USAGE if error.code else EX_OK
     try:

@@ -29,6 +29,7 @@ class Supervisor:
     def __init__(self, device: Device, listen: str) -> None:
         self._device, self._listen = device, listen
         self._children: list[subprocess.Popen[bytes]] = []
+        # Set by a signal handler; `wait` returns at once, so that Ctrl-C ends both processes.
         self._stop = threading.Event()
 
     def check_is_free(self) -> None:
@@ -40,6 +41,7 @@ class Supervisor:
         """Start the hook, then the pages; return when both answer. Raises `DeviceUIError` when one does not."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stopped)
+        # Before any process is started: the one that holds the port would answer our look at /health.
         self._check_port()
         files.make_folder(self._device.folders.data, 0o755)
         self._spawn("mailhook", "--allow-loopback", *mailhook_options)
@@ -65,10 +67,12 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+        # 70 is EX_SOFTWARE (sysexits.h): a process that ends by itself has failed.
         return 0 if is_requested else 70
 
     def setup_link(self) -> str:
         """Return the address of the first page, with the setup code while there is one."""
+        # The code in the link saves typing it. The link is for this terminal, whose user can read the file at any rate.
         record = Administrator(self._device.folders.administrator).load()
         code = f"setup?code={record.code}" if record and not record.is_set_up else ""
         return f"http://{self._listen}/{code}"

@@ -18,6 +18,7 @@ from device_ui import maker_file
 from device_ui.errors import MakerFile
 
 BUILT_IN = Path(__file__).with_name("events.toml")
+# [0-9] and not \d, which matches digits of every script.
 CODE_PATTERN = re.compile(r"[0-9]{3}")
 # The types of events, the urgent one first.
 TYPES = ("fault", "info")
@@ -145,6 +146,7 @@ class _Wrong(Exception):
 
 
 def _kind(code: str, entries: Any) -> Kind:
+    # TOML allows any key, [7], [3O3] and [0xff] among them.
     if not CODE_PATTERN.fullmatch(code):
         raise _Wrong(code, "", "a code has three digits")
     unknown = set(entries) - {"type", "name", "description", "mail"} if isinstance(entries, dict) else {""}

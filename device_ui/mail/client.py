@@ -159,6 +159,7 @@ def _answers(
     """Return the lines of an answer: all until `end` (monotonic seconds), or each within `seconds`."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            # A timeout of 0 would make the socket non-blocking.
             sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
             _connect(sock, path, clock.monotonic() + seconds if end is None else end)
             # Not ensure_ascii: a Korean text would take twice the bytes. "replace": a lone surrogate is no UTF-8.
@@ -192,6 +193,7 @@ def _connect(sock: socket.socket, path: Path | str, end: float) -> None:
 def _understood(line: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(line, object_hook=from_json)
+    # A line without its end is no JSON: the hook ended while it wrote it.
     except (ValueError, RecursionError) as error:
         raise HookError("down", "the mail hook went away before it answered") from error
     if not isinstance(answer, dict):

@@ -96,6 +96,7 @@ class PasswordKeys:
 
     def unseal(self, settings: SmtpSettings) -> str:
         """Return the password. Raises `CannotOpen`, `Damaged`, `NoKey`, `NotReadable`."""
+        # Read from the file each time: the key is in memory only while a password is opened.
         return keys.load_password(self._folders.private_key, settings)
 
 
@@ -206,6 +207,7 @@ class Daemon:
         else:
             self._state_command.end()
         self._outbox.close()
+        # systemd starts a process again that ended with an error (Restart=on-failure).
         return not self._has_failed
 
     def stop(self) -> None:

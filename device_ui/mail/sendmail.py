@@ -40,6 +40,7 @@ HEADER_MAXIMUM = 1000
 # Characters of sender, subject and text.
 SENDER_MAXIMUM, SUBJECT_MAXIMUM, TEXT_MAXIMUM = 60, 200, 9_500
 FLAGS = "A:B:b:C:D:d:F:f:Gh:I:iL:mN:nO:o:p:R:r:sTtUV:vX:"
+# A message has at least one of these; a text whose first line happens to look like a field has none.
 HEADERS = ("From", "To", "Subject", "Date", "MIME-Version", "Content-Type")
 # The mode of ``-q``, which sends the queue and reads no message.
 QUEUE = "q"
@@ -99,6 +100,7 @@ def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
         code, call = 0, understand(arguments)
     except Usage as error:
         print(escaped(f"sendmail: {error}; the message is kept"), file=sys.stderr)
+        # A dot is no end then: whether -i was given is unknown, and a cut message is worse.
         code, call = EX_USAGE, Call(dot_ends=False)
     if call.mode == QUEUE:
         return 0  # the mail hook retries by itself
@@ -212,9 +214,11 @@ def _cut(text: str) -> str:
 
 def _words(page: str) -> str:
     """Return the text of an HTML page, one line for each stretch between tags."""
+    # The pattern has one group, so split() returns text and tag name in turn.
     first, *rest = TAG.split(page)
     lines, hidden = [first], ""
     for name, stretch in zip(rest[::2], rest[1::2], strict=True):
+        # The end tag of the same name ends it, as a browser reads raw text elements (HTML, 13.2.5).
         if not hidden and name.lower() in HIDDEN:
             hidden = f"/{name.lower()}"
         if name.lower() == hidden:

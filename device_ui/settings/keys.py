@@ -76,6 +76,7 @@ def load_public(path: Path) -> bytes:
     values = _values(path)
     if values is None:
         raise NoKey
+    # The previous key of a rotation is never sealed to.
     return _key(path, values[CURRENT])
 
 

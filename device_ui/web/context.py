@@ -94,6 +94,7 @@ class AppContext:
         try:
             details = client.state(self.device.folders.socket)
         except HookError as error:
+            # A hook that refuses this user is running: "down" would send the operator to the wrong place.
             word = {"not-stored": "storage", "denied": "denied"}.get(error.word, "down")
             return word, {"reply": error.reason}
         return str(details.get("problem", "")), details
@@ -108,6 +109,7 @@ class AppContext:
         response.content_type = "text/html; charset=UTF-8"
         response.set_header("Content-Language", words.code)
         response.set_header("Vary", locale.VARIES)
+        # The values that the layout needs on every page; a page's own replace them.
         given = {
             "_": words,
             "languages": LANGUAGES,

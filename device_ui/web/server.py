@@ -101,6 +101,7 @@ def prepare(device: Device, *, quiet: bool = False) -> Record | None:
 
     Return the administrator's record, None when it is damaged. Raises `NotStored`, `NotReadable`.
     """
+    # Also on a device without an installer, such as a checkout.
     for folder in device.layout("web"):
         files.make_folder(*folder)
     # A record that is gone on a used device must not open the set-up again to the first visitor.
@@ -108,9 +109,11 @@ def prepare(device: Device, *, quiet: bool = False) -> Record | None:
     try:
         record = Administrator(device.folders.administrator).begin(is_new=is_new)
     except Damaged as damage:
+        # The pages start all the same: their login says what to do at the console.
         log.error("%s; device-ui admin set-password chooses a new password", damage)
         return None
     if record and not record.is_set_up and not quiet:
+        # The console and the journal show it; both need physical access or root.
         print(f"setup code: {record.code}", file=sys.stderr, flush=True)
     return record
 

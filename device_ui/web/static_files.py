@@ -120,6 +120,7 @@ def _takes_gzip(accepted: str) -> bool:
     for each in accepted.lower().split(","):
         coding, _, weight = each.partition(";")
         if coding.strip() in ("gzip", "x-gzip"):
+            # q=0 means "not acceptable", in any number of zeros.
             return weight.replace(" ", "").strip("0.") != "q="
     return False
 

@@ -142,6 +142,7 @@ class Server:
         # An attacker could add addresses until a real recipient is dropped: those on the list the longest stay.
         room = READERS_MAXIMUM - len(listed)
         gone = dict([*gone.items()][: max(0, room)])
+        # New addresses come last, so that a limit drops these first.
         known = dict.fromkeys([*self.recipients, *listed])
         recipients = tuple(address for address in known if address in gone or address in listed)
         return dataclasses.replace(self, recipients=recipients, gone=tuple(gone.items()))
@@ -209,6 +210,7 @@ class ServerChangeNotifier:
         """
         is_alarm = listed is not None
         addresses = [recipient.address for recipient in (self._environment.recipients() if listed is None else listed)]
+        # Called after every mail: the usual case must cost neither a lock nor a query.
         if is_alarm and (settings, addresses) == self._known:
             return
         is_first_use = False
@@ -362,6 +364,7 @@ class ServerChangeNotifier:
             # A notification of its own; a refused login is not tried sooner for it.
             route = self._routes.setdefault(server.bound_to, Route(number))
             route.mail = QueuedMail(SERVER_CHANGED.type, (number,))
+        # History shows it: no silent loss of a warning.
         for server in dropped:
             self._record_dropped(number, server.notified, dataclasses.replace(server, is_only=False), TOO_MANY)
 
@@ -414,6 +417,7 @@ class ServerChangeNotifier:
 
     def _wait_for_room(self, number: int) -> float:
         """Return seconds until the hour has room for this event; 0 for one that a notification was delivered of already."""
+        # A second try for other recipients is the same notification.
         if number in dict(self._sent):
             return 0.0
         most, seconds = (1, USED_SECONDS) if self._is_used else (HOURLY_MAXIMUM, HOUR)
@@ -438,6 +442,7 @@ class ServerChangeNotifier:
             return None
         # The mail as it is now: the attempt must not delay the notification of a newer change.
         arguments = (server, route, route.mail, self._report.event)
+        # A thread for each route: a silent server takes minutes, and must delay neither mail nor other notifications.
         thread = threading.Thread(target=self._work, args=arguments, name="notification", daemon=True)
         route.is_busy, route.has_worked = True, False
         try:
@@ -468,6 +473,7 @@ class ServerChangeNotifier:
 
     def _notify(self, server: Server, route: Route, mail: QueuedMail, event: Event) -> None:
         mail.begin_try(server.notified, server.ended)
+        # Read from the database at the start: a restart gives no new tries, and locks no account.
         if server.refusals >= REFUSALS_MAXIMUM or mail.tries.count >= TRIES_MAXIMUM:
             # Stored counts: a restart of the hook gives no further try.
             step, reply = ("login", REFUSED) if server.refusals >= REFUSALS_MAXIMUM else ("", FAULT)
@@ -504,6 +510,7 @@ class ServerChangeNotifier:
             return Attempt({}, 0.0), True
         try:
             transport = self._sender.connect(server.settings)
+        # The key was rotated or erased: no later attempt can open this password.
         except UNSEAL_ERRORS as error:
             return all_deferred(Outcome(Verdict.TRY_LATER, Step.LOGIN, error.message)), True
         with closing(transport):
@@ -560,6 +567,7 @@ class ServerChangeNotifier:
     def _keep(self, verified: Server | None) -> None:
         """Store the server that accepted mail, and remove the previous servers that are not needed any more."""
         if verified and verified != self._verified:
+            # Written only when it differs: one write for a change of the server or the recipients, none for a mail.
             self._outbox.set_metadata(VERIFIED, encode(verified))
             self._verified = verified
         previous = [server for server in self._previous if self._is_needed(server, verified)]
@@ -613,6 +621,7 @@ def read_report(fact: str) -> Report | None:
 
 
 def _server(values: Mapping[str, Any]) -> Server:
+    # By the rules of the tab, as any stored settings: the file may be damaged or of an older version.
     settings = validate_stored(values["settings"])
     if isinstance(settings, Message) or not isinstance(values["number"], int):
         raise ValueError

@@ -76,6 +76,7 @@ class Tester:
             self._wake()
 
         arguments = (settings, recipients, user, send)
+        # A thread: the loop must go on to accept events while a server is silent.
         self._start(user, threading.Thread(target=self._work, args=arguments, name="test", daemon=True))
         return _received(lines)
 
@@ -147,6 +148,7 @@ class Tester:
             last = {"error": "fault", "reason": "the mail service had a fault; its log has the details"}
         finally:
             self._busy.discard(user)
+        # After the user is free again: the client may start the next test as soon as it reads this line.
         send(last)
 
     def _test(
@@ -157,6 +159,7 @@ class Tester:
         from device_ui.mail.smtp import test_run
         from device_ui.mail.smtp.outcome import SmtpProblem
 
+        # A random token: two tests must not look like copies of one mail.
         listed, token = self._environment.recipients(), os.urandom(8).hex()
         recipients = given or [recipient.address for recipient in listed] or [settings.default_recipient]
         # In this frame only: it ends with the test, and no attribute holds the password.

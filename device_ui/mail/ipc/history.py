@@ -42,6 +42,7 @@ def read_query(request: Mapping[str, Any]) -> Query:
     if words["code"] and not CODE_PATTERN.fullmatch(words["code"]):
         raise BadQuery("a code has three digits")
     sort, descending = _text(request, "sort") or "number", request.get("descending", True)
+    # SORTS has the SQL of each order: an unknown word never gets that far.
     if sort not in SORTS:
         raise BadQuery(f"it can be sorted by {', '.join(SORTS)}")
     if not isinstance(descending, bool):

@@ -137,9 +137,12 @@ class RequestHandler:
             code=kind.code,
             type=kind.type,
             time=happened.time,
+            # No date while the clock is in doubt: the next start takes the newest sure date for a lower bound of the
+            # clock.
             accepted=self._clock.raw if self._clock.is_right() else 0.0,
             source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
             text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
+            # An event that is never mailed does not wait, so that it cannot keep a mail hook from exiting.
             waiting=kind.mail,
             clock=happened.clock,
             user=user,
@@ -188,6 +191,7 @@ class RequestHandler:
                 yield from history.answer(query, self._outbox, self._catalog, recipients, self._worker.warns)
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
+        # A line for each: a catalogue of 1,000 codes with long descriptions is 1 MB.
         for code in sorted(self._catalog.kinds):
             kind = self._catalog[code]
             texts = {"name": kind.name, "description": kind.description}

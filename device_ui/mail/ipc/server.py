@@ -81,6 +81,7 @@ class IpcServer:
                 connection.receive()
                 pending.extend(self._take(connection))
 
+        # A line that was read waits already: no event of a socket will come for it.
         has_line = any(each.has_line for each in self._connections)
         is_busy = self._connections.turn(0 if has_line else seconds, receive) or has_line
         self._answer(pending)
@@ -99,6 +100,7 @@ class IpcServer:
             except Exception as error:  # a fault in one request must not keep others from raising events
                 answer = _error(error)
             if isinstance(answer, Iterator):
+                # Its first lines are made in `_continue`, after the events of this turn are committed.
                 connection.start(_spelled(answer))
             else:
                 pending.append(Pending(connection, as_json, answer))

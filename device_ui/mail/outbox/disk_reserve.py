@@ -67,6 +67,7 @@ class Reserve:
         """Release a part for this user. Return False if its share or the reserve is used up."""
         with self._lock:
             self.is_released = bool(self._size)
+            # A user who floods the device would otherwise use up what root's alarms need.
             given, share = self._given.get(user, 0), SHARES.get(user, SHARE)
             if given >= share:
                 return False

@@ -186,11 +186,13 @@ class Outbox(Database):
                 else self.read(f"SELECT {SORTS[query.sort]}, {rest}", values)
             )
             yield
+        # Each piece is sorted by SQLite already; a merge holds one row of each in memory.
         page = itertools.islice(heapq.merge(*pieces, reverse=query.descending), query.offset, query.last)
         return matched, (each if isinstance(each, int) else each[1] for each in page)
 
     def _pieces(self) -> Iterable[tuple[int, int]]:
         """Return the first and last number of each piece; the limit may have removed some in between."""
+        # By number and not by OFFSET alone, which reads all rows before it again.
         after, last = 0, self.last
         while after < last:
             found = self.numbers(
@@ -224,6 +226,7 @@ class Outbox(Database):
             only = events[0]
             count, only_range = CodeCount(only.code, 1, only.time, only.time), (only.number, only.number)
             return Digest(number, only.type, [count], [only_range], events)
+        # In SQL: a digest of a storm has thousands of events, of which `most` are read.
         codes = self.read(
             "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "
             f"WHERE {OF_MAIL} GROUP BY code ORDER BY code",
@@ -273,6 +276,7 @@ class Outbox(Database):
         def drop(cursor: sqlite3.Cursor) -> int:
             lost = []
             for kind, deliveries in why.items():
+                # 10,000 events to 20 recipients would be 200,000 rows, 25 MB, in one transaction.
                 _gather(cursor, newest, kind)
                 for each in deliveries:
                     rows = cursor.execute(

@@ -91,6 +91,7 @@ def _losers(now: Held, fresh: set[int], which: int) -> list[int]:
     """
     total = sum(each[which] for each in now.values())
     by_most = sorted(now, key=lambda user: -now[user][which])
+    # A user above its share pays for its own events; one within it takes from those with the most.
     own = [user for user in by_most if user in fresh and now[user][which] * SHARES > total]
     return own if fresh <= set(own) else [*own, *(user for user in by_most if user not in own)]
 
