@@ -63,6 +63,7 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
         if (folder / CERTIFICATE).exists():
             files.quarantine(folder / CERTIFICATE)
     begin = max(now - BACKDATED, _released())
+    # Sorted and merged: the same names give the same certificate, and a name that was added by hand stays.
     listed = sorted(set(_ascii(names)) | (_names(last) if last else set()))
     # A browser reads the alternative names alone (RFC 9525); the common name is for people.
     common = next((name for name in listed if len(name) <= NAME_MAXIMUM and name != "localhost"), "localhost")
@@ -74,9 +75,11 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
     public = key.public_key()
     extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (
         (x509.SubjectAlternativeName(others), False),
+        # Critical, so that a stolen key of a device is no authority (RFC 5280, 4.2.1.9).
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_signatures_only(), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        # Strict verifiers require both identifiers (RFC 5280, 4.2.1.1 and 4.2.1.2).
         (x509.SubjectKeyIdentifier.from_public_key(public), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
     )
@@ -220,6 +223,7 @@ def _key(path: Path) -> EllipticCurvePrivateKey:
     key = ec.generate_private_key(ec.SECP256R1())
     plain = serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    # On flash before the certificate: after a power cut there is never a certificate without its key.
     files.replace(path, pem, 0o600)
     return key
 

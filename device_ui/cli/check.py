@@ -224,6 +224,7 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
         if state.word == "denied":
             return "answers; this user may not read its state"
         raise state
+    # In the order of how much is lost: events first, then their dates, then delay.
     if state["removed"]:
         raise DeviceUIError(f"{state['removed']} events were removed unmailed: the ledger was full")
     if state["clock"]:

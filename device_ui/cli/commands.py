@@ -105,6 +105,7 @@ def history(device: Device, options: argparse.Namespace) -> int:
     names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
     query = {name: value for name, value in names.items() if value}
     lines = client.history(device.folders.socket, {**query, "limit": options.limit})
+    # JSON and CSV are UTF-8 whatever the terminal is; text for a person follows the terminal.
     out = output.output(for_program=options.format != "text")
     output.print_history(lines, out, output.FORMATS[options.format])
     return EX_OK
@@ -158,6 +159,7 @@ def setup_code(device: Device, _options: argparse.Namespace) -> int:
     from device_ui.web.server import prepare
 
     found = prepare(device, quiet=True)
+    # Never printed again once it is used: it would be worthless, and looks like a secret.
     if found is None or found.is_set_up:
         output.say(
             "device-ui: this device has no setup code; device-ui admin set-password sets a password", is_error=True
@@ -174,6 +176,7 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
     from device_ui.settings.store import Store
 
     folders = device.folders
+    # Only systemd can decrypt it, and only for a unit: root has to do these steps by hand.
     if folders.stored_credential:
         raise DeviceUIError(
             f"the private key is the credential {folders.stored_credential}: stop the mail hook, decrypt it to "

@@ -76,6 +76,7 @@ class Mailbox:
     def keep(self, raw: bytes) -> Path:
         """Keep a mail under the next free number and print it."""
         with self._lock:
+            # Counted from the folder: a later run of the demo continues the numbers.
             number = 1 + max((int(each.stem) for each in self.folder.glob("[0-9]*.eml")), default=0)
             path = self.folder / f"{number:04}.eml"
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -99,6 +100,7 @@ class Mailbox:
         print(shown.encode(encoding, "replace").decode(encoding), file=self._out, flush=True)
 
     def _password(self) -> str:
+        # Kept in the folder, so that the settings that were saved in a former run still work.
         path = self.folder / "password.json"
         if not path.exists():
             files.replace(path, json.dumps(new_password()).encode(), 0o600)

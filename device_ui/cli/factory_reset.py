@@ -45,6 +45,7 @@ def units_stopped(folders: Folders) -> Iterator[list[str]]:
     if os.fspath(folders.data) != paths.DATA or not os.path.isdir(BOOTED):
         yield []
         return
+    # Only what was active: the reset of a device that is made into an image must not start it.
     active = [unit for unit in SOCKETS if _systemctl("is-active", "--quiet", unit) == 0]
     # The sockets with the services: a connection would start a service again.
     _systemctl("stop", *SOCKETS, *SERVICES)
@@ -71,6 +72,7 @@ def reset(folders: Folders) -> None:
 def finish(folders: Folders) -> bool:
     """Continue a reset that has begun; return whether there was one. Raises `DeviceUIError`."""
     mark = folders.data / MARK
+    # A stat each start: no other file decides whether anything is erased.
     if not mark.exists():
         return False
     with _unfinished(mark):
@@ -108,6 +110,7 @@ def _folders(folders: Folders) -> list[Path]:
 
 def _siblings(path: Path) -> list[Path]:
     """Return a file, its quarantined versions, and the new version that a power cut left."""
+    # A quarantined key is a key: it may open an old backup of the settings.
     found = [*path.parent.glob(f"{path.name}*"), *path.parent.glob(f".{path.name}*")]
     return sorted(found, key=lambda each: (each != path, each.name))
 

@@ -45,6 +45,7 @@ def device(data: str | None, *, takes_defaults: bool = False) -> Device:
 
     With `takes_defaults` a wrong device.toml is reported, and the defaults of its settings are used.
     """
+    # Every command finishes an interrupted reset first: none may run on half of the data.
     folders = Folders.find(data, os.environ)
     finish_reset(folders)
     try:
@@ -92,6 +93,7 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
 
     Raises `DeviceUIError` when it cannot start; under systemd waits.
     """
+    # Imported here, so that the web process loads nothing that can unseal.
     from device_ui.mail.daemon import Daemon
 
     logging_setup.for_process()
@@ -109,6 +111,7 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
                 _report(error)
         # Not `threading.Event`: SIGTERM must end the process here, too.
         time.sleep(LOOK_SECONDS)
+    # The reason of an earlier failure must not stay in `systemctl status`.
     notify_status(os.environ, "")
     return EX_OK if daemon.run() else EX_SOFTWARE
 
@@ -131,6 +134,7 @@ def _is_startable(data: str | None) -> bool:
     from device_ui.web.server import prepare
 
     try:
+        # The folders, too: a read-only flash keeps the pages from starting as a wrong file does.
         prepare(device(data), quiet=True)
     except DeviceUIError:
         return False

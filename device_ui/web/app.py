@@ -85,6 +85,7 @@ def routes(site: AppContext) -> Bottle:
     app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route("/health", "GET", partial(health, site))
+    # A pattern without a slash or a leading dot: no name can lead to a different folder.
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.static_files.serve)
     return app
 

@@ -154,6 +154,7 @@ def weakness(accent: str, scheme: Scheme) -> str:
     """Return where an accent has too little contrast (WCAG 2.2, level AA), at its weakest; ``""`` when nowhere."""
     colours = {"label": scheme.label, **scheme.backgrounds}
     ratios = [(_contrast(accent, colours[variable]), least, variable, place) for variable, place, least in USES]
+    # The one that misses its own minimum by most: 4.5 for text, 3 for the focus ring.
     ratio, least, variable, place = min(ratios, key=lambda use: use[0] / use[1])
     if ratio >= least:
         return ""
@@ -215,6 +216,7 @@ def _read(etc: Path, name: str) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError(f"{name} is no file")
         with path.open("rb") as file:
+            # One byte more than allowed shows that it is too large, whatever its size.
             raw = file.read(LOGO_MAXIMUM + 1)
     except OSError as error:
         raise ValueError(f"{name}: {os.strerror(error.errno or 0)}") from error

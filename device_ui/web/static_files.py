@@ -111,6 +111,7 @@ def packed(name: str, plain: bytes) -> Asset:
     """Return an asset with these bytes, and compressed if that saves `WORTH_IT` bytes."""
     packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW, MEMORY)
     zipped = packer.compress(plain) + packer.flush()
+    # Of the plain bytes: a different level of compression is the same content.
     digest = hashlib.sha256(plain).hexdigest()[:HASH_DIGITS]
     return Asset(name, plain, zipped if len(zipped) + WORTH_IT <= len(plain) else None, digest)
 
@@ -152,6 +153,7 @@ class StaticFiles:
 
     def serve(self, name: str) -> HTTPResponse:
         """Return a file by either name. Raises HTTPError 404."""
+        # The name with the hash changes with the content, so it may be kept for ever; the plain one may not.
         if name in self._unique:
             return self._unique[name].answer(FOR_EVER)
         if name in self._named:

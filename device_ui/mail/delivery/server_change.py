@@ -123,6 +123,7 @@ class Server:
         address = self.settings.default_recipient
         # Without a login the from address can be changed without a password: the former one must still be notified.
         changed = () if address == settings.default_recipient else (address,)
+        # The first ones stay: an attacker who changes the address often must not displace the operator's.
         earlier = tuple(dict.fromkeys((*self.earlier, *changed)))[:EARLIER_MAXIMUM]
         return dataclasses.replace(self, settings=settings, earlier=earlier)
 
@@ -199,6 +200,7 @@ class ServerChangeNotifier:
             server.bound_to: Route(server.number, locked_until if server.refusals else 0.0) for server in self._previous
         }
         # Whether mail goes, or went, to the server that was reported last.
+        # Mail that was delivered before a restart was delivered to the server reported last.
         self._is_used = self._verified is not None
         # The settings and recipients of the last event's mail. A mail with the same ones verifies nothing new, and costs no query.
         self._known: tuple[SmtpSettings, list[str]] | None = None
@@ -241,6 +243,7 @@ class ServerChangeNotifier:
         """
         with self._lock:
             before = self._verified
+            # Nothing can be warned of: no server accepted mail before this one.
             if self._reported is None and not self._previous:
                 return  # a first server
             if self._reported == settings.bound_to:
@@ -327,6 +330,7 @@ class ServerChangeNotifier:
         lines = {"before": before, "now": _line("Now", settings)} | (
             {} if previous else {"nobody": Message(NO_PREVIOUS)}
         )
+        # As for any event: without a valid clock it is dated later.
         stamp = self._clock.stamp(None)
         event = Event(
             SERVER_CHANGED.code,
@@ -354,6 +358,7 @@ class ServerChangeNotifier:
         # its event.
         (number,) = self._outbox.accept([event], metadata=facts)
         log.warning("event %d: mail server changed", number)
+        # After the commit: the former notification must not end before the newer one is on flash.
         self._supersede(number)
         if self._verified:  # its login worked just now, whatever was refused before
             route = self._routes.setdefault(self._verified.bound_to, Route(number))
@@ -377,6 +382,7 @@ class ServerChangeNotifier:
         present = dataclasses.replace(present, left_at=now)
         same = next((server for server in self._previous if server.bound_to == present.bound_to), None)
         if same:
+            # A server that is left again has one notification, to the recipients of both times.
             merged = present.merged_with(same)
             return [merged if server is same else server for server in self._previous], []
         servers, dropped = [*self._previous, present], []
@@ -420,6 +426,7 @@ class ServerChangeNotifier:
         # A second try for other recipients is the same notification.
         if number in dict(self._sent):
             return 0.0
+        # An attacker could use up the hour by harmless changes, and then redirect mail without a warning for an hour.
         most, seconds = (1, USED_SECONDS) if self._is_used else (HOURLY_MAXIMUM, HOUR)
         now = self._clock.now()
         sent = [moment for moment, _ in self._outbox.sent_since(now - HOUR, SERVER_CHANGED.code)]
@@ -427,6 +434,7 @@ class ServerChangeNotifier:
         by_wall_clock = [moment for moment in sent if moment <= now], now
         by_monotonic = [moment for _, moment in self._sent], self._monotonic()
         clocks = (by_wall_clock, by_monotonic)
+        # The longer wait of both clocks: one that was set must not give more notifications.
         hourly = max(_until_room(moments, now, HOURLY_MAXIMUM, HOUR) for moments, now in clocks)
         return min(hourly, max(_until_room(moments, now, most, seconds) for moments, now in clocks))
 
@@ -444,6 +452,7 @@ class ServerChangeNotifier:
         arguments = (server, route, route.mail, self._report.event)
         # A thread for each route: a silent server takes minutes, and must delay neither mail nor other notifications.
         thread = threading.Thread(target=self._work, args=arguments, name="notification", daemon=True)
+        # Before the start: the thread may end before this one goes on.
         route.is_busy, route.has_worked = True, False
         try:
             thread.start()
@@ -482,6 +491,7 @@ class ServerChangeNotifier:
             self._conclude(server, route, mail, dropped, is_over=True)
             return
         attempt, is_last = self._attempt(server, mail, event)
+        # Counted and stored: the account may be locked by an attacker, and retries must not lock it further.
         if any(outcome.problem == SmtpProblem.LOGIN_REFUSED for outcome in attempt.deferred.values()):
             server = dataclasses.replace(server, refusals=server.refusals + 1)
             with self._lock:
@@ -493,6 +503,7 @@ class ServerChangeNotifier:
                 if server.number not in dict(self._sent):  # a second try for other recipients is the same notification
                     self._sent.append((server.number, self._monotonic()))
             self._count_sent(SERVER_CHANGED.type)
+        # Recipients with a result are not tried again, even if others are.
         if attempt.deferred and not is_last and mail.tries.count + 1 < TRIES_MAXIMUM:
             first = next(iter(attempt.deferred.values()))
             self._failed(mail, first.step, first.reply)

@@ -38,6 +38,7 @@ class StateCommand:
         self._condition = threading.Condition()
         self._wanted: dict[str, str] = {}
         self._shown: dict[str, str] = {}
+        # Started with the first state, so that a device without such a program has no thread for it.
         self._thread: threading.Thread | None = None
         self._program: Popen[bytes] | None = None
 
@@ -118,8 +119,10 @@ class StateCommand:
 
         return Popen(
             [self._command],
+            # No variable of this process: CREDENTIALS_DIRECTORY is the folder of the private key.
             env=environment,
             cwd="/",
+            # Its output could fill the journal; its input would be the hook's.
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=DEVNULL,

@@ -94,6 +94,7 @@ class Tester:
         text = words(SAMPLE_MESSAGE if kind.code == MESSAGE.code else SAMPLE_TEXT)
         event = Event(kind.code, kind.type, now, now, words(SAMPLE_SOURCE), text)
         raw = compose.compose(event, kind, envelope)
+        # Parsed back: the page shows what a mail reader would show of these very bytes.
         mail = message_from_bytes(raw, policy=policy.default)
         plain, html = (mail.get_body((subtype,)) for subtype in ("plain", "html"))
         return {

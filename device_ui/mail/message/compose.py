@@ -191,6 +191,7 @@ def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Tran
 
     The part in brackets is always English, since filter rules of mail readers match it.
     """
+    # dict.fromkeys: a name that two languages share is there once.
     names = " / ".join(dict.fromkeys(event_name(event, kind, words) for words in languages))
     return f"[{event.type} {event.code}] {names} · {device_name}"
 
