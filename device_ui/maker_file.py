@@ -18,6 +18,7 @@ def load(path: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise MakerFile(path, os.strerror(error.errno or 0)) from error
     except UnicodeDecodeError as error:
+        # TOML 1.0 is UTF-8; a file in a Korean 8-bit set must not show wrong names.
         raise MakerFile(path, "it is not UTF-8") from error
 
 

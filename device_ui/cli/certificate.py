@@ -130,6 +130,7 @@ def fingerprint(path: Path) -> str:
 
 def own_addresses() -> list[str]:
     """Return the addresses of this device's interfaces, IPv4 first, without link-local and temporary ones (RFC 8981)."""
+    # A link-local address needs the interface of the browser's own device, which no certificate can name.
     found = [ipaddress.ip_address(each) for each in (*_ipv4(), *_ipv6())]
     return [str(each) for each in dict.fromkeys(found) if not each.is_loopback and not each.is_link_local]
 
@@ -236,6 +237,7 @@ def _ipv4() -> Iterator[str]:
         found = array.array("B", bytes(needed + IFREQ_BYTES))
         place, room = found.buffer_info()
         filled, _ = struct.unpack("iP", fcntl.ioctl(sock, SIOCGIFCONF, struct.pack("iP", room, place)))
+    # struct sockaddr_in within the entry: family and port take 4 bytes after the 16 of the name.
     for begin in range(0, filled, IFREQ_BYTES):
         yield socket.inet_ntoa(found[begin + 20 : begin + 24].tobytes())
 

@@ -187,6 +187,7 @@ def _certificate(device: Device) -> str:
         return "not readable by this user, as it should be"
     if not is_there and not folder.is_dir():  # the installer makes the folder where a proxy needs it
         return "none; device-ui certificate makes one, for nginx or stunnel"
+    # The same names and addresses as `certificate` uses, so that both agree when a new one is needed.
     wanted = (own_names(device["web.names"]), certificate.own_addresses(), datetime.datetime.now(datetime.UTC))
     problem = certificate.problem(folder, *wanted)
     if problem:

@@ -202,6 +202,7 @@ class Session(socketserver.StreamRequestHandler):
         except ValueError:
             return "501 5.5.2 Cannot decode"
         mailbox = self.server.mailbox
+        # Not in constant time: a demo on loopback, with a password that it prints.
         self._signed_in = (account, password) == (mailbox.account, mailbox.password)
         return "235 2.7.0 Authentication successful" if self._signed_in else "535 5.7.8 Authentication failed"
 
@@ -275,6 +276,7 @@ def _make_certificates(ca_file: Path, chain: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     now = datetime.datetime.now(datetime.UTC)
+    # Two keys, since the authority's is thrown away: `ca_file` alone is trusted, by this one hook.
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     names = [
         x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("demo authority", "localhost")

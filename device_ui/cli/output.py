@@ -41,6 +41,7 @@ def say(text: str, *, is_error: bool = False) -> None:
 
 def line(text: str) -> str:
     """Return a text as one printable line."""
+    # One place for all commands; `tests/cli/test_output.py` fails for any other way to print.
     return f"{escaped(text)}\n"
 
 

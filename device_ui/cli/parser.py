@@ -129,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         return EX_USAGE if error.code else EX_OK
     try:
+        # argparse never saw them: sendmail's flags do not follow its rules.
         if options.function is commands.sendmail:
             options.words = words[1:]
         # No event is lost by a typing error in the maker's file: `event` needs only the socket. The processes read the file

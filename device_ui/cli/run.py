@@ -60,6 +60,7 @@ class Supervisor:
         is_requested = self._stop.is_set()
         # The pages first: they ask the hook.
         for child in reversed(self._children):
+            # SIGTERM first: the hook finishes the mail under way, and the pages store failed logins.
             child.terminate()
         for child in self._children:
             try:
@@ -92,6 +93,7 @@ class Supervisor:
     def _spawn(self, command: str, *options: str) -> None:
         folders = self._device.folders
         environment = {"DEVICE_UI_DATA": folders.data, "DEVICE_UI_RUN": folders.run, "DEVICE_UI_ETC": folders.etc}
+        # The same interpreter, and `-m`: a checkout has no installed command.
         words = [sys.executable, "-m", "device_ui", command, *options]
         self._children.append(subprocess.Popen(words, env=_environment(environment)))
 

@@ -109,6 +109,7 @@ class Clock:
             return Stamp(wall, BEFORE)  # the clock has been set since the client read it
         if wall is not None:
             return Stamp(wall if given is None else given)
+        # The client read the same wrong clock, so the difference is right.
         ago = 0.0 if given is None else self._wall() - given
         if given is not None and given >= self._floor:
             return Stamp(given)  # the client has a better source, such as GPS
@@ -136,6 +137,7 @@ class Clock:
         """Return the wall clock, None while it is invalid. It is read once, since it may be set between two reads."""
         wall = self._wall()
         offset = wall - self._boot()
+        # NTP slews by less than this; a person or a first synchronization moves it further.
         if abs(offset - self._offset) > STEP_SECONDS:
             self._offset, self._was_set = offset, True
         # In this order: asking the kernel comes last, since it imports ctypes.

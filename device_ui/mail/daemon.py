@@ -80,6 +80,7 @@ class PasswordKeys:
             return
         try:
             rotation.finish(Store(folders.settings), folders.private_key, folders.public_key)
+        # Both keys stay, so every password can be opened; the next start finishes the rotation.
         except (Damaged, NotReadable, NotStored) as error:
             log.error("previous key kept: %s", error)
         self._ids = keys.public_ids(folders.public_key)
@@ -106,6 +107,7 @@ class SmtpClients:
     def __init__(self, device: Device, *, allow_loopback: bool, ca_file: str = "") -> None:
         self._device = device
         self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
+        # The maker's certificates are added to the system's; nothing turns the verification off.
         self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
 
     def for_queue(self, settings: SmtpSettings, password: str) -> SmtpClient:
@@ -171,6 +173,7 @@ class Daemon:
         names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial", "language")}
         names["etc"] = str(device.folders.etc)
         kinds = self._catalog()
+        # A clock before the newest event of a sure date is wrong.
         clock = Clock(self._outbox.newest_date())
         environment = Environment(names, self._list_recipients, self._passwords, clock, time.monotonic, random_fraction)
         quota = Quota(self._outbox, clock, device["web.tests"])

@@ -64,6 +64,7 @@ class Digest:
     type: str
     codes: Sequence[CodeCount]
     ranges: Sequence[tuple[int, int]]
+    # The codes and ranges count all events of the mail; these are only as many as are shown in full.
     events: Sequence[Event]
 
     @property

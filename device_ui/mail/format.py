@@ -69,6 +69,7 @@ def format_span(first: float, last: float, words: Translator = PLAIN) -> str:
     """Format the time from `first` to `last`; a `last` of 0 is not known."""
     if not last:
         return words("time not known (the device's clock was not set)")
+    # Events of one second are shown with one time.
     if int(first) == int(last):
         return words(format_time(first))
     return words("{first} to {last}", first=words(format_time(first)), last=words(format_time(last)))

@@ -73,6 +73,7 @@ def to_msmtprc(values: Values) -> str:
         "user": "" if values["sign_in"] == "none" else _quoted(values["account"]),
         "password": _quoted(values["password"]) if "password" in values else "",
     }
+    # A line without a value is left out: msmtp would refuse the file.
     written = [_msmtp_line(name, value) for name, value in lines.items() if value != ""]
     return "\n".join([*written, "account default : device-ui"]) + "\n"
 

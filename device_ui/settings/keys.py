@@ -169,6 +169,7 @@ def _store_private(path: Path, pairs: list[KeyPair]) -> None:
 
 
 def _store_public(path: Path, pairs: list[KeyPair]) -> None:
+    # The id of the previous pair: the page accepts a password that is sealed to it, and seals none.
     values = {CURRENT: pairs[0].public.hex(), **({BEFORE: pairs[1].id} if len(pairs) > 1 else {})}
     files.replace(path, toml_file.encode(PUBLIC_COMMENT, values), 0o644)
 

@@ -182,6 +182,7 @@ def _kinds(
         yield from ((TcpListener, {"sockinfo": each}) for each in adjustments.listen)
     for each in sockets:
         kind = UnixListener if each.family == socket.AF_UNIX else TcpListener
+        # waitress wants the parameters of getaddrinfo(3), although the socket is open already.
         info = (each.family, each.type, each.proto, each.getsockname())
         yield kind, {"_sock": each, "bind_socket": False, "sockinfo": info}
 
@@ -190,6 +191,7 @@ def _connections() -> int:
     """Return the connections that the limit of open files has room for, `Limits` at most; raise that limit if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = Limits.connections + DESCRIPTORS_BESIDES
+    # A process may raise its own soft limit (setrlimit(2)); with less room fewer connections are accepted.
     if soft < needed <= hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
         soft = needed

@@ -236,6 +236,7 @@ def _received(lines: queue.SimpleQueue[Mapping[str, Any]]) -> Iterator[Mapping[s
         try:
             line = lines.get_nowait()
         except queue.Empty:
+            # The loop goes on with other clients, and is woken by `wake` for the next line.
             yield None
             continue
         yield line

@@ -166,6 +166,7 @@ def listen(path: Path) -> socket.socket:
     """Open the hook's socket for every user of the device; a socket of an earlier run is replaced. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
+        # A socket of a process that was killed stays in the file system, and bind(2) would fail.
         path.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with reachable(path) as address:
@@ -215,6 +216,7 @@ class ClientConnections:
     def turn(self, seconds: float | None, receive: Callable[[ClientConnection], None]) -> bool:
         """Wait for events and handle them: `receive` for a connection to read from. Return False if none came in `seconds`."""
         limit = self._next_deadline()
+        # The nearer of two times: the caller's, and that of a client that does not read.
         ready = self._selector.select(limit if seconds is None else seconds if limit is None else min(seconds, limit))
         is_overdue = limit is not None and self._close_overdue()
         for key, mask in sorted(ready, key=self._priority):
@@ -275,6 +277,7 @@ class ClientConnections:
             self._close(min(powerless, key=lambda each: each.last_active))
         elif len(self) >= CONNECTIONS_MAXIMUM:
             self._evict()
+        # A client that does not read would otherwise stop the loop, and with it the acceptance of events.
         sock.setblocking(False)
         self._connections[sock.fileno()] = ClientConnection(sock, peer, self._monotonic)
         self._selector.register(sock, selectors.EVENT_READ)

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 
 # What a client may request.
+# A new word must be put into one of these sets before any client may use it.
 EVENT_ONLY = frozenset({"event"})
 EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "test"})
 # asm-generic/socket.h; Python has no name for it.

@@ -34,6 +34,7 @@ def from_words(line: bytes) -> Mapping[str, Any]:
 def spelt(answer: Mapping[str, Any], as_json: bool) -> bytes:
     """Return the line of an answer; without JSON, of an accepted event or an error."""
     if as_json:
+        # ASCII, so that a client in any locale can read it, and a line end in a text is no line end here.
         return json.dumps(answer, default=to_json).encode() + b"\n"
     if "error" in answer:
         return f"error {answer['error']} {answer['reason']}\n".encode()

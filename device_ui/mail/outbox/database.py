@@ -307,6 +307,7 @@ class Database:
         execute("BEGIN IMMEDIATE")
         for statement in STATEMENTS:
             execute(statement)
+        # A part of every Message-ID: the same number in a new file must not look like an old mail.
         execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, os.urandom(8).hex()))
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
@@ -357,6 +358,7 @@ class Database:
 
         attempt = work
         with self._lock:
+            # Each turn releases one part, and ends when the share or the reserve is used up.
             while True:
                 try:
                     return self._committed(attempt)
@@ -365,6 +367,7 @@ class Database:
                     is_full = getattr(error, "sqlite_errorcode", None) in FULL
                     if not is_full or user is None or not self._reserve.release(user):
                         raise NotStored(self.path, OSError(str(error))) from error
+                # The count of used parts is stored with the event, so that a restart gives no new share.
                 attempt = counted
                 with self._conversion():
                     self._save_room()

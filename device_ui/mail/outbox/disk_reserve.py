@@ -74,6 +74,7 @@ class Reserve:
             try:
                 left = self._path.stat().st_size - self._part
                 if left > 0:
+                    # From the end, which a file system can free without a copy.
                     os.truncate(self._path, left)
                 else:
                     self._path.unlink()
@@ -98,6 +99,7 @@ class Reserve:
         try:
             self._new.unlink(missing_ok=True)  # left by a power cut
             space = os.statvfs(self._path.parent)
+            # Otherwise writing the reserve would fill the disk, and release itself with the next event.
             if space.f_bavail * space.f_frsize < ROOM * self._size:
                 return False
             self._write()

@@ -35,6 +35,7 @@ SHARES = 8
 ROW_BYTES = 100
 # Of each user: its events, and about their bytes.
 Held = Mapping[int, tuple[int, int]]
+# Bytes and not characters: length() of a text counts characters, and Hangul has three bytes each.
 SIZE = f"{ROW_BYTES} + length(CAST(source AS BLOB)) + length(CAST(text AS BLOB))"
 
 
@@ -116,6 +117,7 @@ def _beyond(cursor: sqlite3.Cursor, rows: int, bytes_maximum: int) -> int:
         cursor.execute(f"PRAGMA {each}").fetchone()[0] for each in ("page_count", "freelist_count", "page_size")
     )
     used = (pages - free) * size
+    # An estimate by the average row: the next commit removes what it left over.
     return int(rows * (1 - bytes_maximum / used)) + 1 if used > bytes_maximum else 0
 
 

@@ -62,6 +62,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     served = sent = 0
 
     def __init__(self, server: Server, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002
+        # From the connection on: a client that never sends a byte is overdue, too.
         self.begun = server.monotonic()
         self.set_client(server.client(addr))
         # When each phase of the current request was first seen; the current window of sending: its start, and the bytes
