@@ -173,7 +173,7 @@ def demo(product: Product, tmp_path: Path):
 def test_a_test_tells_every_step_and_the_end(demo: Product):
     done = demo.command("test")
     assert (done.returncode, done.stderr) == (0, "")
-    steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ok ")]
+    steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("OK ")]
     assert steps == "name address connect greeting ehlo tls certificate ehlo login sender recipient content".split()
     assert done.stdout.endswith("operator@mail.demo.example: delivered, 250 2.0.0 kept as 0001.eml\n")
 
