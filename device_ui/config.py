@@ -223,6 +223,7 @@ class Device:
             "web": [(at.settings.parent, 0o2750, "web", "mail"), (at.administrator.parent, 0o700, "web", "web")],
             "mail": [(at.key_file.parent, 0o700, "mail", "mail"), (at.public_key.parent, 0o755, "mail", "mail")],
         }
+        # A process makes only its own folders; it has no right to set the owner of the others.
         chosen = [*made["web"], *made["mail"]] if os.geteuid() == 0 else made[process]
         # Looking a name up loads the system's name service, half a MiB; so only for a folder that is missing.
         return [

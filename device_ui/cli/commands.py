@@ -225,6 +225,7 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
     from device_ui.web.auth.guard import own_names
 
     folder = Path(options.folder or device.folders.tls)
+    # Unlike web.names these are for this certificate alone; the pages answer to web.names.
     names = {*own_names(device["web.names"]), *options.name}
     wanted = (names, [*maker.own_addresses(), *options.address], datetime.datetime.now(datetime.UTC))
     if options.if_needed:

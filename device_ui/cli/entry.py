@@ -60,6 +60,7 @@ def main() -> int:
 
 
 def _event(arguments: dict[str, str]) -> int:
+    # Without device.toml: an event must not wait for a typing error of the maker.
     path = paths.hook_socket(arguments.get("data"), os.environ)
     number = client.raise_event(path, *(arguments.get(name, "") for name in ("code", "text", "source", "time")))
     print(f"accepted {number}")

@@ -84,6 +84,7 @@ def finish(folders: Folders) -> bool:
         # An error leaves the mark: the next start, or a person, continues the reset.
         with _unfinished(path):
             _destroy(path)
+    # One limit for all folders: a process that writes for ever must not keep root for ever.
     end = time.monotonic() + EMPTY_SECONDS
     for path in _folders(folders):
         with _unfinished(path):
@@ -127,6 +128,7 @@ def _destroy(path: Path) -> None:
 
 def _overwrite(name: str, folder: int) -> None:
     # Flash may keep the old blocks; on a plain disk overwriting helps.
+    # Before it is opened: opening a device or a pipe can have an effect of its own.
     if not _is_ours_alone(os.stat(name, dir_fd=folder, follow_symlinks=False), folder):
         return
     descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)

@@ -50,6 +50,7 @@ def device(data: str | None, *, takes_defaults: bool = False) -> Device:
     finish_reset(folders)
     try:
         return Device.load(folders)
+    # A wrong file must not keep nginx without a certificate: then the page that reports the file could not be opened.
     except MakerFile as error:
         if not takes_defaults:
             raise

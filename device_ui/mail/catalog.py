@@ -95,6 +95,7 @@ class Catalog:
 
 def _bounded(kind: Kind) -> Kind:
     """Return a kind as the maker describes it, without the entries that are overruled."""
+    # The maker may name and describe our codes. A mail about a mail would never end, and a change of the server is no fault.
     ours = OURS.get(kind.code)
     if ours is None or ours.mail:
         return kind

@@ -198,6 +198,7 @@ def _understood(line: bytes) -> dict[str, Any]:
         raise HookError("down", "the mail hook went away before it answered") from error
     if not isinstance(answer, dict):
         raise HookError("down", "the mail hook's answer is not understood")
+    # An error may come at any line: the history is made while it is sent.
     if "error" in answer:
         seconds = answer.get("seconds")
         wait = seconds if isinstance(seconds, int) else 0

@@ -84,6 +84,7 @@ class Bounded(email.policy.EmailPolicy):
     def header_source_parse(self, sourcelines: Iterable[str]) -> tuple[str, str]:
         """Return the field's name and its value, cut."""
         name, value = super().header_source_parse(list(sourcelines))
+        # A Subject of a megabyte took the parser a gigabyte of memory.
         return name, value[:HEADER_MAXIMUM]
 
 
@@ -137,6 +138,7 @@ def read(stream: BinaryIO, call: Call) -> bytes:
         ends = piece.endswith(b"\n")
         # A line beyond the limit is cut, so that an endless Subject leaves room for the text.
         part = piece if begins else b"\n" * ends  # the first piece of a long line
+        # The rest is still read: a caller whose pipe breaks would report a failure, or drop the message.
         message += part[: MESSAGE_MAXIMUM - len(message)]
         begins = ends
     return bytes(message)

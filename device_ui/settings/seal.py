@@ -66,6 +66,7 @@ def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
     match = SEALED_PATTERN.fullmatch(sealed)
     if not match:
         raise CannotOpen("it is no sealed password")
+    # An error of its own: the page asks for the password again, and names the reason.
     if match[1] != key_id(public_key(private)):
         raise NoKey(match[1])
     try:

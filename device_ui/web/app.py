@@ -120,5 +120,6 @@ def error_page(site: AppContext, error: HTTPError) -> str:
         if request.method == "OPTIONS":
             return methods(found)
         _allow(found)
+    # A page raises its own sentence as the body.
     sentence = SENTENCES.get(error.status_code, error.body)
     return site.render("error", title=error.status_line, sentence=sentence)

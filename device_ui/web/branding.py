@@ -133,6 +133,7 @@ def load(device: Device) -> Brand:
         try:
             return check(value) if value else None
         except ValueError as error:
+            # Each setting by itself: a weak colour must not hide the logo.
             problems.append(MakerFile(path, f"{BRAND}{name}: {error}"))
             return None
 

@@ -31,6 +31,7 @@ PAGE = """<!doctype html>
 
 def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer any request with 503 and the page in the client's language (WSGI)."""
+    # The cookie of the language is not read: this process loads as little as it can.
     code = accepted(environ.get("HTTP_ACCEPT_LANGUAGE", ""), ENGLISH)
     words = load(code)
     kind, page = (

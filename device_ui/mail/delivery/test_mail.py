@@ -113,6 +113,7 @@ class Tester:
             raise RequestError(
                 "too-many-logins", Message("too many logins were refused; wait {seconds} seconds", seconds=wait), wait
             )
+        # Counted before the test: one that is broken off has reached the server all the same.
         if wait := self._quota.take("tests", user):
             log.warning("test of user %d refused: too many tests", user)
             raise RequestError(

@@ -83,6 +83,7 @@ def _events(
     numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns
 ) -> Iterator[Mapping[str, Any]]:
     events = outbox.events(numbers)
+    # One query for all events of the piece; most of a storm share a mail.
     deliveries = outbox.deliveries_of(each.mail or each.number for each in events.values())
     for number in numbers:
         if event := events.get(number):  # the limit may have removed it since

@@ -149,6 +149,7 @@ class RequestHandler:
         )
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
+        # Both are from the web process: a wrong one costs a retry, or is left out of the notification.
         self._worker.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
         return {"ok": True}
 
@@ -204,6 +205,7 @@ class RequestHandler:
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise RequestError("bad-request", "a code has three digits")
         kind = self._catalog[code]
+        # Composing reads the settings and recipients, which are files of the web process.
         return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
 
 

@@ -67,6 +67,7 @@ class IpcServer:
         """
         is_over = False
         while not self._connections.is_stopping and not is_over:
+            # The worker is asked last: it may have begun a mail while this thread waited.
             is_over = not self.turn(idle_seconds) and not self._connections and is_idle()
         self._connections.close()
         return is_over
@@ -93,6 +94,7 @@ class IpcServer:
         pending: list[Pending] = []
         is_costly = False
         while not is_costly and (line := connection.take_line()) is not None:
+            # The first character decides, so that the answer has the spelling of the request.
             as_json = line.lstrip().startswith(b"{")
             try:
                 answer = self._obey(line, as_json, connection)

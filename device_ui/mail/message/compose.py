@@ -133,6 +133,7 @@ def compose_digest(digest: Digest, catalog: Catalog, envelope: Envelope) -> byte
     """Return the mail of several events: a line for each code with its count, all numbers, and the oldest in full."""
     title = digest_subject(digest, catalog, envelope.device["name"])
     parts = [_digest_part(digest, catalog, envelope, words) for words in envelope.languages]
+    # The first event with a date: the mail sorts in a mailbox by what happened, and not by its retry.
     dated = next((each.accepted for each in digest.events if each.accepted), 0.0)
     return _assemble(title, dated, message_id(envelope.ledger_id, digest.number), envelope, parts)
 
@@ -318,6 +319,7 @@ def _mime_part(subtype: str, content: str) -> MIMENonMultipart:
 def _text(part: Part) -> str:
     width = max(len(label) for label, _ in part.rows) + 1
     indent = "\n" + " " * (width + 1)
+    # A further line of a value is indented, so that it cannot look like a row of the table.
     lines = [f"{label + ':':<{width}} {value.replace(chr(10), indent)}" for label, value in part.rows]
     items = [each.replace("\n", "\n    ") for each in part.items]
     return "\n".join([part.name, "", *part.intro, "", *lines, "", *items, *([""] if items else [])])

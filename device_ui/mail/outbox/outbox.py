@@ -150,6 +150,7 @@ class Outbox(Database):
 
     def waiting(self, limit: int = 100, after: int = 0) -> list[Event]:
         """Return events whose mail is still to be sent, oldest first."""
+        # In pieces by number: 100,000 waiting events do not fit into the memory of the hook.
         return self.select("waiting AND number > ? ORDER BY number LIMIT ?", (after, limit))
 
     def waiting_count(self) -> int:
@@ -210,6 +211,7 @@ class Outbox(Database):
 
         def mark(cursor: sqlite3.Cursor) -> int:
             found = cursor.execute(f"SELECT coalesce(min(number), 0) FROM event WHERE {chosen}", values)
+            # The first event left is the mail's number, and so its Message-ID; it never changes afterwards.
             first = int(found.fetchone()[0])
             cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)
             return first
@@ -379,6 +381,7 @@ def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
     lost = next((each for each in deliveries if each.verdict != "delivered"), None)
     loss = json.dumps([lost.verdict, lost.step, lost.reply], default=to_json) if lost else None
     stored = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
+    # A device whose mail is delivered writes nothing here.
     if loss != (stored[0] if stored else None):
         write_metadata(cursor, {LOSS: loss})
 
