@@ -38,6 +38,7 @@ class StateCommand:
         self._condition = threading.Condition()
         self._wanted: dict[str, str] = {}
         self._shown: dict[str, str] = {}
+        # Started with the first state, so that a device without such a program has no thread for it.
         self._thread: threading.Thread | None = None
         self._program: Popen[bytes] | None = None
 
@@ -49,6 +50,7 @@ class StateCommand:
         """Pass that the hook has ended; a program that hangs is killed."""
         self._want(DOWN, "", 0)
         with self._condition:
+            # systemd kills a unit that does not stop in time; a program that hangs must not delay that of the hook.
             is_shown = self._condition.wait_for(lambda: self._shown == self._wanted, END_SECONDS)
         if not is_shown and self._program:
             _kill(self._program)
@@ -57,6 +59,7 @@ class StateCommand:
         if not self._command:
             return
         with self._condition:
+            # Not for a different number of waiting events: a storm would start it a thousand times.
             if self._wanted.get("DEVICE_UI_MAIL_STATE") == word and self._wanted.get("DEVICE_UI_MAIL_STEP") == step:
                 return
             self._wanted = {
@@ -116,8 +119,10 @@ class StateCommand:
 
         return Popen(
             [self._command],
+            # No variable of this process: CREDENTIALS_DIRECTORY is the folder of the private key.
             env=environment,
             cwd="/",
+            # Its output could fill the journal; its input would be the hook's.
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=DEVNULL,
