@@ -309,9 +309,7 @@ def session(product: Product, said: str | bytes, *words: str) -> tuple[list[str]
             ["backup failed\nTo: ops@example.com\n\ntwo files"],
             id="rset",
         ),
-        pytest.param(
-            f"RCPT TO:<a@b.c>\nDATA\nMAIL\nMAIL FROM:a@b.c\nQUIT\n", "220 503 503 501 501 221", [], id="order"
-        ),
+        pytest.param("RCPT TO:<a@b.c>\nDATA\nMAIL\nMAIL FROM:a@b.c\nQUIT\n", "220 503 503 501 501 221", [], id="order"),
         pytest.param(
             "MAIL FROM:<a@b.c>\nMAIL FROM:<a@b.c>\nRCPT TO:<>\nDATA\n", "220 250 503 501 503", [], id="no-quit"
         ),
