@@ -67,6 +67,12 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
         "seconds in which further events of a kind are collected into one mail; 0: a mail for each event",
     ),
     ("mail.hourly_budget", 60, "mails an hour at most; delayed events are in the next mail"),
+    (
+        "mail.start_spread",
+        20,
+        "seconds over which the devices of one site spread their first mail after a power cut: the mail hook waits a random "
+        "part of it; one second for each 20 devices",
+    ),
     ("mail.state_command", "", "a program to run when the state of the mail path changes, for an LED or a relay"),
     ("mail.allow_loopback", False, "allows a mail server on the device itself"),
     ("ledger.rows", 100_000, "events to keep; beyond that the oldest are removed, mailed infos first"),
@@ -82,6 +88,7 @@ RANGES: Mapping[str, range] = {
     "web.tests": range(1, 1001),
     "mail.digest_window": range(3601),
     "mail.hourly_budget": range(2, 1_000_001),
+    "mail.start_spread": range(601),
     "ledger.rows": range(100, 10_000_001),
     "ledger.bytes": range(1024 * 1024, 2**40),
     "ledger.reserve": range(2**30),

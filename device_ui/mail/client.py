@@ -39,8 +39,8 @@ TEST_SECONDS = 75.0
 LAST = frozenset({"end", "result"})
 # Seconds between two attempts to connect to a socket whose queue is full.
 CONNECT_AGAIN = 0.01
-# The hook stores fewer characters than these and marks the cut; more need not be sent.
-TEXT_SENT, SOURCE_SENT = 10_000, 200
+# The hook stores fewer characters than these and marks the cut; more need not be sent. The C client sends as many.
+TEXT_SENT, SOURCE_SENT = 10_001, 101
 # sun_path holds 108 bytes with its NUL (unix(7)).
 SUN_PATH_MAXIMUM = 107
 

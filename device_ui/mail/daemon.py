@@ -58,6 +58,8 @@ log = logging.getLogger(__name__)
 # Seconds without a connection and without mail after which a hook that systemd can start again exits. Longer than the window
 # of a digest, which is in memory only.
 IDLE_SECONDS = 60.0
+# Seconds after the device's boot in which a start of the hook may be one of many: the power of the site came back.
+BOOT_SECONDS = 300.0
 
 
 class PasswordKeys:
@@ -181,6 +183,8 @@ class Daemon:
         schedule = Schedule(self._outbox, batcher, environment)
         sender = Sender(self._outbox, kinds, self._clients.for_queue, environment)
         self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)
+        if clock.since_boot[1] < BOOT_SECONDS:
+            self._worker.spread_start(device["mail.start_spread"])
         verified = self._worker.settings_verified
         tester = Tester(store, sender, self._clients.for_test, quota, wake=self._wake, verified=verified)
         requests = RequestHandler(self._outbox, kinds, self._worker, tester, clock, self._wake)

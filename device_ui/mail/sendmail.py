@@ -5,7 +5,7 @@ the group that may raise events, and has no access to the mail account or its pa
 
 The flags are those of Sendmail and Postfix's sendmail(1); those that tune a queue are ignored, so that no caller fails on
 them. Known uses: cron ``-FCronDaemon -i -B8BITMIME -oem USER``, anacron ``-FAnacron -odi``, mdadm and logwatch
-``-t``, unattended-upgrades ``-oi -t``, fail2ban ``-f sender dest``, smartd through ``mail``.
+``-t``, unattended-upgrades ``-oi -t``, fail2ban ``-f sender dest``, smartd through ``mail``, Symfony and Laravel ``-bs``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pwd
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import EmailMessage, MIMEPart
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import BinaryIO, TypeVar, cast
 from device_ui.logging_setup import escaped
 from device_ui.mail import client
 from device_ui.mail.catalog import MESSAGE
+from device_ui.mail.submission import Session
 
 EX_USAGE = 64  # sysexits.h
 
@@ -44,6 +45,8 @@ FLAGS = "A:B:b:C:D:d:F:f:Gh:I:iL:mN:nO:o:p:R:r:sTtUV:vX:"
 HEADERS = ("From", "To", "Subject", "Date", "MIME-Version", "Content-Type")
 # The mode of ``-q``, which sends the queue and reads no message.
 QUEUE = "q"
+# The mode of ``-bs``.
+SESSION = "s"
 # A tag and its name; html.parser takes quadratic time for some broken pages.
 TAG = re.compile(r"<([/!]?[A-Za-z0-9-]*)[^<>]*>")
 # Elements whose content is not shown.
@@ -95,7 +98,7 @@ BOUNDED = cast("email.policy.EmailPolicy[EmailMessage]", Bounded())
 def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
     """Raise the message in `stream` as an event. Return the exit code. Raises `HookError`.
 
-    An unknown flag is `EX_USAGE`, but the event is raised: it may be an alarm.
+    With ``-bs`` `stream` and the standard output are an SMTP session, with any number of messages. An unknown flag is `EX_USAGE`, but the event is raised: it may be an alarm.
     """
     try:
         code, call = 0, understand(arguments)
@@ -105,12 +108,23 @@ def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
         code, call = EX_USAGE, Call(dot_ends=False)
     if call.mode == QUEUE:
         return 0  # the mail hook retries by itself
+    if call.mode == SESSION:
+        with open(1, "wb", closefd=False) as replies:
+            Session(
+                stream, replies, lambda named: raise_message(path, replace(call, recipients=tuple(named)), stream)
+            ).run()
+        return code
     if call.mode != "m":
         print(escaped(f"sendmail: -b{call.mode} is not for this device"), file=sys.stderr)
         return EX_USAGE
+    raise_message(path, call, stream)
+    return code
+
+
+def raise_message(path: Path, call: Call, stream: BinaryIO) -> None:
+    """Raise one message in `stream` as an event, after reading all of it. Raises `HookError`."""
     message = parse(read(stream, call), call)
     client.raise_event(path, MESSAGE.code, as_text(message), source(call, message))
-    return code
 
 
 def understand(arguments: Sequence[str]) -> Call:
@@ -130,14 +144,16 @@ def understand(arguments: Sequence[str]) -> Call:
 
 
 def read(stream: BinaryIO, call: Call) -> bytes:
-    """Return the message's bytes, up to `MESSAGE_MAXIMUM` or, unless the call says otherwise, a lone dot."""
+    """Return the message's bytes, up to `MESSAGE_MAXIMUM` or, unless the call says otherwise, a lone dot; without the dots of SMTP."""
     message, begins = bytearray(), True
     for piece in iter(lambda: stream.readline(LINE_MAXIMUM), b""):
-        if call.dot_ends and begins and piece.rstrip(b"\r\n") == b".":
+        if (call.dot_ends or call.mode == SESSION) and begins and piece.rstrip(b"\r\n") == b".":
             break
         ends = piece.endswith(b"\n")
         # A line beyond the limit is cut, so that an endless Subject leaves room for the text.
         part = piece if begins else b"\n" * ends  # the first piece of a long line
+        if call.mode == SESSION and begins:
+            part = part.removeprefix(b".")  # RFC 5321, 4.5.2
         # The rest is still read: a caller whose pipe breaks would report a failure, or drop the message.
         message += part[: MESSAGE_MAXIMUM - len(message)]
         begins = ends

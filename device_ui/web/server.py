@@ -17,7 +17,7 @@ from waitress.task import ThreadedTaskDispatcher
 from device_ui.config import Device, listen_fds
 from device_ui.errors import Damaged, DeviceUIError
 from device_ui.storage import files
-from device_ui.web import app, client_address, unavailable
+from device_ui.web import app, client_address, heap, unavailable
 from device_ui.web.auth.administrator import Administrator, Record
 from device_ui.web.forms import BODY_MAXIMUM
 from device_ui.web.http.connection import Limits
@@ -55,6 +55,7 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     """
     # No core dump may hold a password that is just being typed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    heap.bound()
     prepare(device)
     # Before the first socket listens: who sees the socket may already end this process, which must end in order.
     for number in (signal.SIGTERM, signal.SIGINT):

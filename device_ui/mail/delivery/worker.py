@@ -16,7 +16,7 @@ from typing import Any
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
 from device_ui.mail.catalog import TYPES
 from device_ui.mail.delivery.quota import Quota
-from device_ui.mail.delivery.retry import RETRY_FIRST, Backoff
+from device_ui.mail.delivery.retry import RETRY_FIRST, Backoff, StartSpread
 from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, DeliverySession, Sender, Transport
 from device_ui.mail.delivery.server_change import ServerChangeNotifier
@@ -58,6 +58,7 @@ class DeliveryWorker:
         self._status = DeliveryStatus(outbox, self._environment.wall_clock, show)
         self._lockout = LoginLockout(outbox, quota)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
+        self._start_spread = StartSpread()
         self.notifier = ServerChangeNotifier(outbox, sender, schedule.count_sent)
         self._session = DeliverySession(
             outbox, schedule, sender, self._status, self._backoff, self.notifier.mark_verified
@@ -76,6 +77,10 @@ class DeliveryWorker:
     def state(self) -> dict[str, Any]:
         """Return the state of the mail path, as `DeliveryStatus.report`. Raises `NotStored`."""
         return self._status.report()
+
+    def spread_start(self, seconds: float) -> None:
+        """Delay the first session by a random part of `seconds`, unless the settings change; called before `run`."""
+        self._start_spread = StartSpread(self._environment.random() * seconds)
 
     def wake(self) -> None:
         """Look for new events."""
@@ -277,7 +282,7 @@ class DeliveryWorker:
         """Return seconds until something may be tried."""
         server_wait = self._backoff.wait()
         if self._schedule.is_ready():
-            return server_wait
+            return max(server_wait, self._start_spread.wait(self._environment.monotonic()))
         wait = self._schedule.wait()
         return max(server_wait, LOOK_AGAIN if wait is None else wait)
 
@@ -290,6 +295,7 @@ class DeliveryWorker:
         if self._is_reset_due and not self._resets.take():
             self._is_reset_due = False
             self._backoff.reset()
+            self._start_spread = StartSpread()
             self._schedule.reset_tries()
             self._status.reset()
 
