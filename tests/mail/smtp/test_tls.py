@@ -61,7 +61,7 @@ def lax(certificates):
 def test_a_server_that_speaks_only_old_tls_gets_no_byte_of_the_login(security, old, certificates):
     with ScriptedServer(context=old, tls_first=security == "tls") as server:
         error = failure_of(client_for(server, certificates.context, security=security))
-    assert (error.step, error.problem) == ("tls", "no TLS agreed")
+    assert (error.step, error.problem) == ("tls", "TLS too old")
     assert not carries_login(server.received)
 
 
@@ -74,13 +74,13 @@ def test_such_a_server_gets_it_of_a_client_without_a_minimum(old, certificates):
 def test_the_minimum_alone_keeps_it_from_such_a_server(old, certificates):
     with ScriptedServer(context=old) as server:
         error = failure_of(client_for(server, tls.at_least_1_2(lax(certificates))))
-    assert (error.step, error.problem) == ("tls", "no TLS agreed")
+    assert (error.step, error.problem) == ("tls", "TLS too old")
     assert not carries_login(server.received)
 
 
 def test_the_closer_look_does_not_speak_old_tls_either(old):
     with ScriptedServer(context=old, tls_first=True) as server:
-        assert not probe.speaks_tls(address_of(server.port), HOST, SECONDS)
+        assert probe.first_line(address_of(server.port), HOST, SECONDS, tls=True) is None
     with ScriptedServer(context=old) as server:
         assert probe.certificate(address_of(server.port), HOST, SECONDS, starttls=True) is None
 
