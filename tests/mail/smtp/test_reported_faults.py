@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,79 @@ def test_a_port_with_tls_is_judged_by_what_is_inside(greeting, named, words, cer
         result = try_out(server, certificates.context, options=options).result
     assert (result.step, result.field) == ("greeting", named)
     assert words in str(result.advice)
+
+
+# Advice that is followed helps: the same server takes the mail once the named field, and nothing else, is changed.
+
+
+def only_after_a_login(session, _line):
+    logged_in = any(command.startswith("AUTH") for command in session.commands)
+    session.say("250 ok" if logged_in else "530 5.7.0 Authentication required")
+
+
+def only_from_the_account(session, line):
+    session.say("250 ok" if "<lamp@example.test>" in line else "553 5.7.1 Sender address rejected: not owned by user")
+
+
+def only_the_name_of_the_certificate(chain):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    refused = ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    context.sni_callback = lambda _sock, name, _context: None if name == "smtp.example.test" else refused
+    return {"context": context}
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A `server` (made of a chain), the `settings` that fail with it, and the one `change` that helps."""
+
+    settings: dict[str, Any]
+    change: dict[str, Any]
+    script: dict[str, Any] = field(default_factory=dict)
+    server: Any = lambda chain: {"chain": chain}
+
+
+FOLLOWED = {
+    "TLS on a port without": Followed({"security": "tls"}, {"security": "starttls"}),
+    "plain text on a port with TLS": Followed(
+        {"security": "starttls"}, {"security": "tls"}, server=lambda chain: {"chain": chain, "tls_first": True}
+    ),
+    "no login before TLS": Followed(
+        {"security": "none"}, {"security": "starttls"}, server=lambda chain: {"chain": chain, "features": ("STARTTLS",)}
+    ),
+    "a login is wanted": Followed(
+        {"security": "starttls", "sign_in": "none"}, {"sign_in": "manual"}, {"MAIL": only_after_a_login}
+    ),
+    "a login is offered nowhere": Followed(
+        {"security": "starttls"},
+        {"sign_in": "none"},
+        server=lambda chain: {"chain": chain, "features_in_tls": ("SIZE 100000",)},
+    ),
+    "a stranger's address": Followed(
+        {"security": "starttls", "sign_in": "provider", "from_address": "nas@example.test"},
+        {"from_address": "lamp@example.test"},
+        {"MAIL": only_from_the_account},
+    ),
+    "another name in the certificate": Followed({"security": "starttls", "host": "192.0.2.1"}, {"host": HOST}),
+    "a name that is not served": Followed(
+        {"security": "starttls"}, {"host": "smtp.example.test"}, server=only_the_name_of_the_certificate
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_advice_that_is_followed_helps(case, certificates):
+    followed = FOLLOWED[case]
+    server = followed.server(certificates.chain(HOST, "smtp.example.test"))
+    with ScriptedServer(followed.script, **server) as made:
+        options = {"options": {"greeting": 0.5}}
+        before = try_out(made, certificates.context, **options, **followed.settings).result
+        after = try_out(made, certificates.context, **options, **{**followed.settings, **followed.change}).result
+    assert [before.field] == list(followed.change)
+    assert after.verdict == "delivered"
+
+
+def test_another_port_helps_where_another_protocol_is_spoken():
+    with ScriptedServer({"greeting": "+OK POP3 ready"}) as wrong, ScriptedServer() as right:
+        before, after = try_out(wrong).result, try_out(wrong, port=right.port).result
+    assert (before.field, after.verdict) == ("port", "delivered")
