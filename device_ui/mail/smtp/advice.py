@@ -31,7 +31,7 @@ class Advice:
 
 
 class Row(NamedTuple):
-    """A row of `ADVICE`; ``""`` and ``()`` match everything.
+    """A row of `ADVICE`; ``""`` and ``()`` match everything, and the problem `REPLIED` matches `WITH_REPLY`.
 
     `reply` is the reply's class (``5``), code (``535``), enhanced code (``5.7.8``) or both codes (``535 5.7.8``), compared whole, or
     the beginning of a line that is no SMTP reply. One of `says`, in lower case, begins a word of the reply; names of hosts and
@@ -62,8 +62,9 @@ FIELD_OF: dict[str, Callable[[SmtpSettings], str]] = {
     "sender": lambda settings: "account" if settings.sign_in == "manual" else "from_address",
 }
 
-# The problems of which the server's reply says more.
-WITH_REPLY = (SmtpProblem.ANSWER, SmtpProblem.LOGIN_REFUSED, SmtpProblem.NO_TLS_SPOKEN, SmtpProblem.TLS_EXPECTED)
+# A problem that the server's reply explains, whether it judged the login or not.
+REPLIED = "replied"
+WITH_REPLY = (SmtpProblem.ANSWER, SmtpProblem.LOGIN_REFUSED)
 
 # How the servers of other protocols begin.
 PROTOCOLS = {
@@ -215,28 +216,28 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under Advanced the sign-in to none if it is a relay."),
     (S.LOGIN, P.NO_USABLE_LOGIN, "", (), "", "", "RFC 4954, 3", "{host} offers no sign-in that this device can use (PLAIN, LOGIN); it offers {offered}: ask its administrator to allow one of the two."),
     (S.LOGIN, P.NO_TLS, "", (), "", "security", "RFC 4954, 9", "A login is never sent in the clear: under Advanced, change the connection security to auto."),
-    (S.LOGIN, "", "5.7.30", (), "", "", "Microsoft, Exchange Online: basic authentication is removed", NO_PASSWORDS),
-    (S.LOGIN, "", "5.7.139", ("basic authentication is disabled",), "", "", "Microsoft, Exchange Online: authentication policies", NO_PASSWORDS),
-    (S.LOGIN, "", "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
-    (S.LOGIN, "", "5", APP, "", "password", "Gmail, Apple, QQ, Mail.ru: the reply's own words", APP_PASSWORD),
-    (S.LOGIN, "", "5", TOO_MANY, "", "", "Yahoo, AUTH005; Gmail, 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),
-    (S.LOGIN, "", "5.7.14", (), "", "", "Gmail, SMTP error codes", "The provider blocks this login until the owner of the account has signed in with a browser: do that once, then send the test again."),
-    (S.LOGIN, "", "5.7.13", (), "", "account", "RFC 5248, X.7.13", "This account is switched off: use another as SMTP Account Address, or ask the mail server's administrator."),
-    (S.LOGIN, "", "5.7.9", (), "", "", "RFC 4954, 6", "The server takes only stronger ways of signing in than this device has (PLAIN, LOGIN): ask its administrator."),
-    (S.LOGIN, "", "534", (), "", "", "RFC 4954, 6", "The server takes only stronger ways of signing in than this device has (PLAIN, LOGIN): ask its administrator."),
-    (S.LOGIN, "", "504", (), "", "", "RFC 4954, 4", "The server does not take the way of signing in that it offers: ask its administrator."),
-    (S.LOGIN, "", "530", STARTTLS, "clear", "security", "RFC 3207, 4", TLS_FIRST),
-    (S.LOGIN, "", "538", (), "clear", "security", "RFC 4954, 6", TLS_FIRST),
-    (S.LOGIN, "", "5.7.10", (), "clear", "security", "RFC 5248, X.7.10", TLS_FIRST),
-    (S.LOGIN, "", "5.7.11", (), "clear", "security", "RFC 5248, X.7.11", TLS_FIRST),
-    (S.LOGIN, "", "535", ("access rights", "not enabled", "disabled", "not allowed", "not permitted", "no permission"), "", "", "Yandex, Zoho, GMX: the reply's own words", NOT_ALLOWED),
-    (S.LOGIN, "", "535", ("connection lost to authentication", "temporar", "unavailable"), "", "", "Postfix with Dovecot: the reply's own words", BUSY),
-    (S.LOGIN, "", "5.7.8", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
-    (S.LOGIN, "", "535", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
-    (S.LOGIN, "", "432", (), "", "", "RFC 4954, 6", "The server wants this account's password to be set again before it takes a login: ask its administrator."),
-    (S.LOGIN, "", "4", TOO_MANY, "", "", "Gmail, SMTP error codes: 454 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),
-    (S.LOGIN, "", "4", (), "", "", "RFC 4954, 6", "The server cannot check logins right now: nothing is to be changed; try again in some minutes."),
-    (S.LOGIN, "", "5", (), "", "", "RFC 5321, 4.2.1", "The server refuses the login and does not judge the password: its answer says why. Ask its administrator."),
+    (S.LOGIN, REPLIED, "5.7.30", (), "", "", "Microsoft, Exchange Online: basic authentication is removed", NO_PASSWORDS),
+    (S.LOGIN, REPLIED, "5.7.139", ("basic authentication is disabled",), "", "", "Microsoft, Exchange Online: authentication policies", NO_PASSWORDS),
+    (S.LOGIN, REPLIED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
+    (S.LOGIN, REPLIED, "5", APP, "", "password", "Gmail, Apple, QQ, Mail.ru: the reply's own words", APP_PASSWORD),
+    (S.LOGIN, REPLIED, "5", TOO_MANY, "", "", "Yahoo, AUTH005; Gmail, 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),
+    (S.LOGIN, REPLIED, "5.7.14", (), "", "", "Gmail, SMTP error codes", "The provider blocks this login until the owner of the account has signed in with a browser: do that once, then send the test again."),
+    (S.LOGIN, REPLIED, "5.7.13", (), "", "account", "RFC 5248, X.7.13", "This account is switched off: use another as SMTP Account Address, or ask the mail server's administrator."),
+    (S.LOGIN, REPLIED, "5.7.9", (), "", "", "RFC 4954, 6", "The server takes only stronger ways of signing in than this device has (PLAIN, LOGIN): ask its administrator."),
+    (S.LOGIN, REPLIED, "534", (), "", "", "RFC 4954, 6", "The server takes only stronger ways of signing in than this device has (PLAIN, LOGIN): ask its administrator."),
+    (S.LOGIN, REPLIED, "504", (), "", "", "RFC 4954, 4", "The server does not take the way of signing in that it offers: ask its administrator."),
+    (S.LOGIN, REPLIED, "530", STARTTLS, "clear", "security", "RFC 3207, 4", TLS_FIRST),
+    (S.LOGIN, REPLIED, "538", (), "clear", "security", "RFC 4954, 6", TLS_FIRST),
+    (S.LOGIN, REPLIED, "5.7.10", (), "clear", "security", "RFC 5248, X.7.10", TLS_FIRST),
+    (S.LOGIN, REPLIED, "5.7.11", (), "clear", "security", "RFC 5248, X.7.11", TLS_FIRST),
+    (S.LOGIN, REPLIED, "535", ("access rights", "not enabled", "disabled", "not allowed", "not permitted", "no permission"), "", "", "Yandex, Zoho, GMX: the reply's own words", NOT_ALLOWED),
+    (S.LOGIN, REPLIED, "535", ("connection lost to authentication", "temporar", "unavailable"), "", "", "Postfix with Dovecot: the reply's own words", BUSY),
+    (S.LOGIN, REPLIED, "5.7.8", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
+    (S.LOGIN, REPLIED, "535", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
+    (S.LOGIN, REPLIED, "432", (), "", "", "RFC 4954, 6", "The server wants this account's password to be set again before it takes a login: ask its administrator."),
+    (S.LOGIN, REPLIED, "4", TOO_MANY, "", "", "Gmail, SMTP error codes: 454 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),
+    (S.LOGIN, REPLIED, "4", (), "", "", "RFC 4954, 6", "The server cannot check logins right now: nothing is to be changed; try again in some minutes."),
+    (S.LOGIN, REPLIED, "5", (), "", "", "RFC 5321, 4.2.1", "The server refuses the login and does not judge the password: its answer says why. Ask its administrator."),
     (S.LOGIN, P.SILENT, "", (), "", "", "", "The server fell silent at the login, as some do when they refuse it and others when they are busy: ask its administrator whether it allows this way of signing in (SMTP AUTH)."),
     (S.LOGIN, P.CLOSED, "", (), "", "", "", "The server closed the connection at the login, as some do when they refuse it and others when they are busy: ask its administrator whether it allows this way of signing in (SMTP AUTH)."),
     (S.LOGIN, "", "", (), "", "", "", "The connection with {host} broke at the login: the reason is above."),
@@ -289,8 +290,8 @@ CLOSER: dict[str, str] = {
 
 # Mail addresses and URLs, whose parts are no words of the server.
 ADDRESS = re.compile(r"<[^>]*>|\S*(?:@|://)\S*")
-# RFC 5321, section 4.2, and RFC 3463, section 2. Some servers put the enhanced code at the end, as "(#5.7.1)".
-REPLY = re.compile(r"([2-5][0-9]{2})(?![0-9])(?:.*?\b([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![.0-9]))?")
+# RFC 5321, section 4.2, and RFC 3463, section 2: both codes have the same class. Some servers put the enhanced code at the end, as "(#5.7.1)".
+REPLY = re.compile(r"(([2-5])[0-9]{2})(?![0-9])(?:.*?\b(\2\.[0-9]{1,3}\.[0-9]{1,3})(?![.0-9]))?")
 
 
 def advise(
@@ -318,16 +319,16 @@ def advise(
         # A change of the host cannot help when the certificate has no name at all.
         name = name if certificate.names else ""
     field = FIELD_OF[name](settings) if name in FIELD_OF else name
-    return Advice(field, Message(sentence, **values))
+    return Advice(field, Message(sentence, **{each: values[each] for each in values if f"{{{each}}}" in sentence}))
 
 
 def _row(step: str, problem: str, reply: str, settings: SmtpSettings) -> Row:
-    codes, words = _codes(reply) if problem in WITH_REPLY else (), ADDRESS.sub(" ", reply.lower().replace("_", " "))
+    codes, words = _codes(reply), ADDRESS.sub(" ", reply.lower().replace("_", " "))
     return next(
         row
         for row in ADVICE
         if row.step in ("", step)
-        and row.problem in ("", problem)
+        and (row.problem in ("", problem) or (row.problem == REPLIED and problem in WITH_REPLY))
         and (row.reply in codes or not row.reply[:1].isdecimal() and reply.startswith(row.reply))
         and (
             not row.says
@@ -345,7 +346,7 @@ def _codes(reply: str) -> tuple[str, ...]:
     found = REPLY.match(reply)
     if found is None:
         return ()
-    code, enhanced = found.groups()
+    code, _, enhanced = found.groups()
     return (code[0], code, enhanced, f"{code} {enhanced}") if enhanced else (code[0], code)
 
 

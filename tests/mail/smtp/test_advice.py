@@ -29,7 +29,7 @@ SETTINGS = SmtpSettings("mail.example.com", 25, "Alarms", "alarm@example.com", s
 CLOCK = "1970-01-01 00:05 +0000"
 LAST = ADVICE[-1].sentence
 # Problems in which the server says nothing, or says nothing that can be understood.
-WITHOUT_EVIDENCE = {"", "answer", "silent", "closed", "broken", "endless", "no reply code", "no TLS agreed"}
+WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endless", "no reply code", "no TLS agreed"}
 
 
 @pytest.mark.parametrize(
