@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 # What the settings must be for a row.
 GIVEN: dict[str, Callable[[SmtpSettings], bool]] = {
-    "": lambda settings: True,
+    "": lambda _: True,
     "relay": lambda settings: settings.sign_in == "none",
     "clear": lambda settings: settings.connection == "none",
 }
@@ -329,7 +329,7 @@ def _row(step: str, problem: str, reply: str, settings: SmtpSettings) -> Row:
         for row in ADVICE
         if row.step in ("", step)
         and (row.problem in ("", problem) or (row.problem == REPLIED and problem in WITH_REPLY))
-        and (row.reply in codes or not row.reply[:1].isdecimal() and reply.startswith(row.reply))
+        and (row.reply in codes or (not row.reply[:1].isdecimal() and reply.startswith(row.reply)))
         and (
             not row.says
             or re.search(

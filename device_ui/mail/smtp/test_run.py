@@ -155,9 +155,9 @@ def _look_closer(
         seconds = client.deadline.left(PROBE_SECONDS)
         if worst.step == Step.CERTIFICATE:
             return worst, probe.certificate(address, host, seconds, starttls=connection == "starttls")
-        if worst.problem in ENDS_TLS and worst.step in TLS_STEPS[connection]:
-            if probe.wants_certificate(address, host, seconds, starttls=connection == "starttls"):
-                return replace(worst, problem=SmtpProblem.CLIENT_CERTIFICATE), None
+        may_want = worst.problem in ENDS_TLS and worst.step in TLS_STEPS[connection]
+        if may_want and probe.wants_certificate(address, host, seconds, starttls=connection == "starttls"):
+            return replace(worst, problem=SmtpProblem.CLIENT_CERTIFICATE), None
         if worst.problem in SAYS_NOTHING and worst.step in FIRST_STEPS[connection]:
             return _listen(worst, client, in_tls=connection != "tls"), None
     except TimeoutError:
