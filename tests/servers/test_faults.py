@@ -248,7 +248,7 @@ def test_an_address_that_swallows_everything_is_silent():
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         with socket.create_connection(full.getsockname()):  # Linux drops what no longer fits
-            tried = try_out(Nowhere(full.getsockname()[1]), options={"connect_seconds": QUICK})
+            tried = try_out(Nowhere(full.getsockname()[1]), options={"connect": QUICK})
     assert (tried.result.step, tried.result.problem, tried.result.field) == ("connect", "silent", "")
     assert tried.seconds < QUICK + IN_TIME
 
