@@ -62,6 +62,7 @@ WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endl
         ("login", "no TLS", "", "security", "never sent in the clear"),
         ("login", "login refused", "535 5.7.8 no", "password", "type SMTP Account Password again"),
         ("login", "login refused", "535 5.7.80 no", "password", "type SMTP Account Password again"),
+        ("login", "login refused", "535 5.7.140 no", "password", "type SMTP Account Password again"),
         ("login", "silent", "", "", "fell silent at the login"),
         ("login", "closed", "", "", "closed the connection at the login"),
         ("login", "answer", "454 later", "", "try again in some minutes"),
