@@ -129,8 +129,8 @@ def open_password(settings: SmtpSettings, pair: KeyPair) -> str:
     kept for every sign-in (`fields.parse`), although a provider's rule allows fewer characters.
     """
     password = seal.unseal(settings.sealed or "", pair.private, settings.bound_to)
-    by_sign_in = BY_NAME["password"].by_sign_in
-    if password not in (by_sign_in[settings.sign_in](password), by_sign_in["manual"](password)):
+    field = BY_NAME["password"]
+    if field.by_sign_in[settings.sign_in](password) != password and not field.formerly(password):
         raise CannotOpen("it breaks the rules of a password")
     return password
 
