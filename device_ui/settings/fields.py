@@ -319,7 +319,7 @@ def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Inva
 
 def _led_on(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:
     """Return the broken addresses that a different sign-in takes, each with the hint that leads to it."""
-    hints = {}
+    hints: dict[str, Invalid] = {}
     for name in ("account", "from_address"):
         if name in broken and not broken[name].hints:
             text = rules.stripped(form.get(name, ""))
@@ -354,7 +354,8 @@ def is_loopback(host: str) -> bool:
     except ValueError:
         return False
     # Python 3.13 looks through a mapped address by itself, earlier versions do not.
-    return bool((isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped or found).is_loopback)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def _kept(values: Mapping[str, Any], current: SmtpSettings | None) -> tuple[str | None, str | Invalid]:

@@ -47,8 +47,8 @@ BREAKING = frozenset(("Cc", "Cs", "Zl", "Zp"))
 INVISIBLE = BREAKING | {"Cf", "Zs"}
 UNPRINTABLE = INVISIBLE | {"Cn", "Co"}
 NAMED_MAXIMUM = 3
-# Unicode has no names for control characters.
-CONTROL_NAMES = {"\0": "NULL", "\t": "TAB", "\n": "LINE FEED", "\r": "CARRIAGE RETURN"}
+# Control characters have no names, but these abbreviations (Unicode, NameAliases.txt).
+CONTROL_NAMES = {"\0": "NUL", "\t": "TAB", "\n": "LF", "\r": "CR"}
 
 # An IPv4 address of panels may have leading zeros. inet_aton(3) reads them as octal, hexadecimal numbers and fewer than
 # four, and so reaches a stranger. A name never ends in a number (WHATWG URL, 3.5, "ends in a number").
@@ -309,7 +309,7 @@ def _decimal(value: str) -> str | Invalid:
         return value
     if not colon or "." in last:
         numbers = [str(int(each)) for each in last.split(".")] if QUAD.fullmatch(last) else []
-        if not numbers or max(map(int, numbers)) > 255:  # noqa: PLR2004
+        if not numbers or max(map(int, numbers)) > 255:
             return Invalid(HOST_SENTENCE, (NUMBER_HINT,))
         last = ".".join(numbers)
     try:

@@ -240,8 +240,8 @@ def test_good_provider_login_is_taken_without_the_blanks_around_it(text):
     ("text", "hints"),
     [
         *((text, ()) for text in ("", " ", "\t", "x" * 257)),
-        ("a\nb", (unseen(2, "U+000A LINE FEED"),)),
-        ("a\0", (unseen(2, "U+0000 NULL"),)),
+        ("a\nb", (unseen(2, "U+000A LF"),)),
+        ("a\0", (unseen(2, "U+0000 NUL"),)),
         ("a\ud800", (unseen(2, "U+D800"),)),
         ("\ufeffa\u00adb", (unseen(3, "U+00AD SOFT HYPHEN"),)),
         ("a\u2028b", (unseen(2, "U+2028 LINE SEPARATOR"),)),
@@ -322,12 +322,12 @@ def test_password_of_another_length_has_the_sentence_with_the(text):
         ("Kp7!\U0001f4e7\U0001f4e7vRw2", (REPEATED_HINT,)),
         ("KK7!vRw2#p", (REPEATED_HINT,)),
         ("Kp7!vRw2##", (REPEATED_HINT,)),
-        ("Kp7!vRw2#\n", (unseen(10, "U+000A LINE FEED"),)),
-        ("\x00Kp7!vRw2#", (unseen(1, "U+0000 NULL"),)),
+        ("Kp7!vRw2#\n", (unseen(10, "U+000A LF"),)),
+        ("\x00Kp7!vRw2#", (unseen(1, "U+0000 NUL"),)),
         ("Kp7!\x7fvRw2#", (unseen(5, "U+007F"),)),
         ("Kp7!\x85vRw2#", (unseen(5, "U+0085"),)),
         ("Kp7!\ud800vRw2#", (unseen(5, "U+D800"),)),
-        ("Kp7!\n\nvRw2#", (REPEATED_HINT, unseen(5, "U+000A LINE FEED"), unseen(6, "U+000A LINE FEED"))),
+        ("Kp7!\n\nvRw2#", (REPEATED_HINT, unseen(5, "U+000A LF"), unseen(6, "U+000A LF"))),
         ("aaaaaaaaaa", (UPPER_HINT, DIGIT_HINT, SPECIAL_HINT, REPEATED_HINT)),
         ("1234567890", (UPPER_HINT, LOWER_HINT, SPECIAL_HINT, SEQUENTIAL_HINT)),
         (
@@ -374,8 +374,8 @@ def test_provider_password_of_another_length_has_the_sentence_with_the(text):
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("a\nb", unseen(2, "U+000A LINE FEED")),
-        ("a\0", unseen(2, "U+0000 NULL")),
+        ("a\nb", unseen(2, "U+000A LF")),
+        ("a\0", unseen(2, "U+0000 NUL")),
         ("\x7f", unseen(1, "U+007F")),
         ("a\u200b", unseen(2, "U+200B ZERO WIDTH SPACE")),
         ("a\u00ad", unseen(2, "U+00AD SOFT HYPHEN")),

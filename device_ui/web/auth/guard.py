@@ -52,7 +52,7 @@ TLS_PREFIX = "__Host-"
 COOKIE_PURPOSE, TOKEN_PURPOSE = b"device-ui: the cookies of a device\0", b"device-ui: the forms of a browser\0"
 COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 # The hidden field of every form.
-TOKEN = "token"  # noqa: S105
+TOKEN = "token"
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 PORT_PATTERN = re.compile(r":[0-9]{1,5}\Z")
 ORIGIN_PATTERN = re.compile(r"([A-Za-z]+)://([^/?#]+)")

@@ -213,6 +213,7 @@ def test_every_field_starts_with_the_value_set_last(saved):
         "sign_in": "manual",
         "from_address": "",
         "revision": shown["revision"],
+        "token": shown["token"],
     }
 
 
@@ -688,7 +689,7 @@ def test_a_conflict_in_the_advanced_choices_opens_them(saved):
     page = saved.post("/smtp", **GOOD, revision=second)
     (advanced,) = document.read(page.text).all("details")
     assert "open" in advanced.attributes
-    assert advanced.by_class("beside")[0].text == "Stored now: tls"
+    assert advanced.by_class("beside")[0].text == "Stored now: TLS from the first byte"
 
 
 @pytest.mark.parametrize("revision", [{}, {"revision": ""}, {"revision": "x"}, {"revision": "A" * 64}])
