@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from device_ui import maker_file, paths
 from device_ui.errors import MakerFile
 from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings.fields import LOCKABLE
+from device_ui.settings.rules import HOST_NAME_PATTERN
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
 SD_LISTEN_FDS_START = 3
@@ -96,9 +96,6 @@ RANGES: Mapping[str, range] = {
 # The values of a setting that has a choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
 
-# A name that a Host header and a certificate can hold: labels joined by dots, 253 characters at most (RFC 1035, 2.3.4).
-NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
-
 BRAND = "brand."
 # Settings that only the pages read. A wrong value is not used and is in `Device.left_out`; it delays no event.
 PAGES_ONLY = (BRAND, "web.names", "web.trusted_proxy")
@@ -123,6 +120,11 @@ class Folders:
     def recipients(self) -> Path:
         """The list of recipients, beside it."""
         return self.data / "settings" / "recipients.toml"
+
+    @property
+    def names(self) -> Path:
+        """The names that an administrator added; only the web process reads it."""
+        return self.data / "settings" / "names.toml"
 
     @property
     def administrator(self) -> Path:
@@ -312,7 +314,7 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
     if value not in CHOICES.get(name, (value,)):
         raise MakerFile(path, f"{name} must be {' or '.join(CHOICES[name])}")
     # No browser sends such a name in Host (RFC 9110, 7.2), so the page could never be opened by it.
-    if name == "web.names" and not all(map(NAME.fullmatch, value)):
+    if name == "web.names" and not all(map(HOST_NAME_PATTERN.fullmatch, value)):
         raise MakerFile(path, f"{name} must be names such as nas.example: no scheme, no port, no dot at the end")
     # One address, not "*": with that any client could claim any address, and that it speaks TLS.
     if name == "web.trusted_proxy" and value and not _is_address(value):

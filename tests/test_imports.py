@@ -77,7 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "web.unavailable": {"i18n"},
     "web.branding": {"config", "errors", "web.static_files"},
     "web.http": {"logging_setup", "rate_limit", "web.client_address"},
-    "web.auth": {"config", "errors", "rate_limit", "settings", "storage", "web.client_address"},
+    "web.auth": {"config", "errors", "rate_limit", "settings", "storage", "web.client_address", "web.forms"},
     "web.locale": {"i18n", "web.auth"},
     "web.context": {
         *("web.auth", "web.branding", "web.locale", "web.static_files", "web.templates"),

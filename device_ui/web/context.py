@@ -15,7 +15,7 @@ from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, translator_for
 from device_ui.mail import client
-from device_ui.settings.store import RecipientStore, Store
+from device_ui.settings.store import NameStore, RecipientStore, Store
 from device_ui.web import locale
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS
@@ -70,6 +70,7 @@ class AppContext:
     device: Device
     store: Store
     recipients: RecipientStore
+    names: NameStore
     guard: Guard
     brand: Brand | None = None
     testing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -119,6 +120,7 @@ class AppContext:
             "asset": self.static_files.url,
             "idle": int(IDLE_SECONDS),
             "page": "smtp",
+            "token": self.guard.form_token(),
             "session": state is not None,
             "path": mail_path(*state, words) if state else None,
         }

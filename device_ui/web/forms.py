@@ -12,12 +12,21 @@ from device_ui.errors import Message
 # Bytes; ten times the tab with every field full.
 BODY_MAXIMUM = 64 * 1024
 FIELDS_MAXIMUM = 50
+# In the environment of a request: its form, once it was read.
+FORM = "device_ui.form"
 CONTENT_TYPE = "application/x-www-form-urlencoded"
 NOT_A_FORM = Message("A form is sent as {content_type}.", content_type=CONTENT_TYPE)
 
 
 def posted() -> dict[str, str]:
     """Return the fields of this request's form. Raises HTTPError 400, 413 or 415, with a sentence."""
+    if FORM not in request.environ:
+        request.environ[FORM] = _posted()
+    found: dict[str, str] = request.environ[FORM]
+    return found
+
+
+def _posted() -> dict[str, str]:
     # No form of ours is sent as text/plain or multipart, so no reader for these is needed.
     if request.content_type.partition(";")[0].strip().lower() != CONTENT_TYPE:
         raise HTTPError(415, NOT_A_FORM)

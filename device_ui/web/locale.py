@@ -11,8 +11,9 @@ from device_ui.i18n.translator import LANGUAGES, accepted
 from device_ui.web.auth import return_path
 from device_ui.web.auth.guard import cookie
 
-# Holds the language and nothing else, so that it identifies no client.
-COOKIE = "language"
+# Holds the language and nothing else, so that it identifies no client. Scripts do not need it. With the product's name:
+# cookies are shared among the ports of a host (RFC 6265, 8.5).
+COOKIE = "device-ui-language"
 # Pages whose query is a part of what they show; after a change of the language it must not be lost.
 QUERIED = frozenset({"/setup", "/login", *return_path.QUERIED})
 # Every page depends on both: a cache in front must not answer one reader with the page of another.

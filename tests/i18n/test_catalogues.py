@@ -34,6 +34,7 @@ SHOWN = (
     "settings/rules.py",
     "settings/fields.py",
     "settings/recipients.py",
+    "settings/names.py",
     "mail/delivery/server_change.py",
     "mail/smtp/advice.py",
     "mail/smtp/connection.py",
@@ -48,6 +49,7 @@ SHOWN = (
     "web/pages/language.py",
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
+    "web/pages/access.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )
