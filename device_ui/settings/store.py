@@ -75,6 +75,13 @@ class RecordStore(Generic[Content]):
         quarantined = files.quarantined_files(self.path)
         return Stored(None, stored.revision, quarantined[-1] if quarantined else None)
 
+    def look(self) -> Stored[Content]:
+        """Return the content of the file; of a damaged one none, and its own revision. Raises `NotReadable`; writes nothing."""
+        try:
+            return self._read()
+        except Damaged as damage:
+            return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, quarantine_failed=True)
+
     def _read(self) -> Stored[Content]:
         raw, known = files.read(self.path), self._known
         if raw is None:
@@ -90,17 +97,21 @@ class RecordStore(Generic[Content]):
         different writer, `NotStored`, `NotReadable`.
         """
 
-        def is_unchanged(raw: bytes | None) -> None:
-            present = _revision(raw)
-            if present != revision:
-                raise Conflict(present)
-
         if revision and revision == self._damaged_revision():
-            files.quarantine(self.path, is_unchanged)
-            revision = ""
+            files.quarantine(self.path, lambda raw: _require(raw, revision))
+            expected = ""
+        else:
+            expected = revision
         content = self._encode(settings)
-        files.replace(self.path, content, precondition=is_unchanged)
+        files.replace(self.path, content, precondition=lambda raw: _require(raw, expected))
         return _revision(content)
+
+    def confirm(self, revision: str) -> None:
+        """Make durable what is stored: its writer may have ended before its sync. Writes no byte. Raises as `save` does."""
+        content = files.read_damaged(self.path)
+        if content is not None:
+            _require(content, revision)
+            files.replace(self.path, content, precondition=lambda raw: _require(raw, revision))
 
     def _damaged_revision(self) -> str:
         """Return the revision of a damaged file, ``""`` when the file is not damaged."""
@@ -146,6 +157,13 @@ def encode(settings: SmtpSettings) -> bytes:
     """Return the bytes of the file of the SMTP tab; a relay without login has no `sealed` line."""
     values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
     return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
+
+
+def _require(raw: bytes | None, revision: str) -> None:
+    """Raise `Conflict` unless these bytes have this revision."""
+    present = _revision(raw)
+    if present != revision:
+        raise Conflict(present)
 
 
 def _revision(raw: bytes | None) -> str:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_ui.errors import Damaged, DeviceUIError, Message, NotReadable, NotStored, RequestError
+from device_ui.errors import CannotOpen, Damaged, DeviceUIError, Message, NoKey, NotReadable, NotStored, RequestError, Text
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Sender
@@ -99,6 +99,21 @@ class Tester:
             "text": plain.get_content() if plain else "",
             "html": html.get_content() if html else "",
         }
+
+    def opens(self, request: Mapping[str, Any]) -> Text:
+        """Return ``ok`` if the sealed password of these settings opens, ``other-key``, or why not. Raises `RequestError`."""
+        settings = _settings(request.get("settings"))
+        if settings is None or settings.sealed is None:
+            raise RequestError("bad-request", "there is no sealed password")
+        try:
+            self._environment.passwords.unseal(settings)
+        except NoKey:
+            return "other-key"
+        except CannotOpen as error:
+            return error.reason
+        except (Damaged, NotReadable) as error:
+            raise RequestError("password", error.message) from error
+        return "ok"
 
     def _count(self, settings: SmtpSettings, user: int) -> None:
         """Count a test. Raises `RequestError` for one that comes too early, `NotStored` when it cannot be counted."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 # What a client may request.
 EVENT_ONLY = frozenset({"event"})
-EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "test"})
+EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "opens", "test"})
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
 # Python has buffers of 1024 bytes at most for this, and a group takes four.
