@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "mail.message": {"errors", "i18n", "mail.catalog", "mail.events", "mail.format", "settings"},
     "mail.outbox": {"errors", "mail.catalog", "mail.events", "storage"},
     "mail.delivery": {
-        *("mail.catalog", "mail.clock", "mail.events", "mail.message", "mail.outbox", "mail.smtp"),
+        *("mail.catalog", "mail.clock", "mail.events", "mail.format", "mail.message", "mail.outbox", "mail.smtp"),
         *("errors", "rate_limit", "settings"),
     },
     "mail.ipc": {

@@ -105,7 +105,7 @@ def _lines(answer: Mapping[str, Any]) -> list[str]:
 
 def _changes(name: str, value: Any) -> list[str]:
     match name, value:
-        case ("added" | "removed"), list():
+        case (("added" | "removed"), list()):
             return [f"{name} {each}" for each in value]
         case "changed", dict():
             return [f"{each}: {old} → {new}" for each, (old, new) in value.items()]

@@ -1,11 +1,11 @@
 """The text of a document, in TOML or JSON, and the error of one that is not applied. Pure.
 
-    device_ui = 1
-    [smtp]
-    host = "relay.example.com"
-    …
-    [recipients]
-    "noc@example.com" = "fault"
+device_ui = 1
+[smtp]
+host = "relay.example.com"
+…
+[recipients]
+"noc@example.com" = "fault"
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def to_json(content: Table) -> str:
 def _json(text: str) -> dict[str, Any]:
     found = json.loads(text, object_pairs_hook=_unique)
     if not isinstance(found, dict):
-        raise ValueError("it is no object")  # noqa: TRY004
+        raise ValueError("it is no object")
     return found
 
 

@@ -45,7 +45,9 @@ def changes(before: Recipients | None, after: Recipients) -> dict[str, Any]:
     found = {
         "added": [address for address in new if address not in old],
         "removed": [address for address in old if address not in new],
-        "changed": {address: [old[address], new[address]] for address in new if old.get(address, new[address]) != new[address]},
+        "changed": {
+            address: [old[address], new[address]] for address in new if old.get(address, new[address]) != new[address]
+        },
         "reordered": [each for each in old if each in new] != [each for each in new if each in old],
     }
     return {name: value for name, value in found.items() if value}

@@ -62,7 +62,9 @@ def unknown(content: Table) -> dict[str, Invalid]:
     known = {VERSION_NAME, *(each.name for each in SECTIONS)}
     broken = {name: Invalid(UNKNOWN_SENTENCE) for name in content if name not in known}
     version = content.get(VERSION_NAME)
-    return broken if version == VERSION and type(version) is int else {VERSION_NAME: Invalid(VERSION_SENTENCE), **broken}
+    return (
+        broken if version == VERSION and type(version) is int else {VERSION_NAME: Invalid(VERSION_SENTENCE), **broken}
+    )
 
 
 def schema() -> dict[str, Any]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
+import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
+from email import message_from_bytes, policy
 
+import jsonschema
 import pytest
 
-from device_ui.mail import client
 from device_ui.settings import keys
 from device_ui.settings.store import Store
-from tests.helpers.product import PASSWORD, ROOT, Product
+from tests.helpers.product import PASSWORD, ROOT, Product, free_port, read_only, wait_for
 from tests.provisioning.test_apply import SMTP, TAB, WHOLE
+from tests.security import test_separation
+from tests.security.test_separation import HOOK, MEMBER, STRANGER, WEB, Installed
+from tests.servers.scripted import ScriptedServer
+
+home, python = test_separation.home, test_separation.python
 
 DOCUMENT = f"""
 device_ui = 1
@@ -42,9 +47,16 @@ def sealed_document(device: Product, **changes: object) -> str:
     """A document that the controller, which has no folder of a device, has sealed for this device."""
     text = json.dumps({**WHOLE, "smtp": {**SMTP, **changes}})
     public = keys.load_public(device.folders.public_key).hex()
-    nowhere = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "DEVICE_UI_DATA": "/nonexistent", "HOME": "/nonexistent"}
+    nowhere = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "DEVICE_UI_DATA": "/nonexistent",
+        "HOME": "/nonexistent",
+    }
     words = [sys.executable, "-m", "device_ui", "seal", "--to", public, "-"]
-    done = subprocess.run(words, env=nowhere, cwd="/", input=text, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        words, env=nowhere, cwd="/", input=text, capture_output=True, text=True, timeout=60, check=True
+    )
     assert PASSWORD not in done.stdout
     return done.stdout
 
@@ -62,7 +74,11 @@ def test_changes_are_listed_for_a_person(hooked, tmp_path):
     (tmp_path / "document.toml").write_text(DOCUMENT.replace("587", "25"))
     hooked.command("apply", str(tmp_path / "document.toml"))
     done = hooked.command("apply", "-", input=DOCUMENT.replace('"noc@example.com" = "fault"\n', ""))
-    assert done.stdout.splitlines() == ["smtp: port: 25 → 587", "smtp: password replaced", "recipients: removed noc@example.com"]
+    assert done.stdout.splitlines() == [
+        "smtp: port: 25 → 587",
+        "smtp: password replaced",
+        "recipients: removed noc@example.com",
+    ]
 
 
 def test_dry_run_writes_nothing_and_exits_as_diff(hooked):
@@ -140,19 +156,31 @@ def test_device_without_a_key_is_75(product):
     assert done.returncode == 75 and "no key yet" in done.stderr
 
 
-def test_user_who_may_not_write_is_77(hooked):
-    hooked.command("apply", "-", input=DOCUMENT)
-    for folder in (hooked.folder, hooked.folders.data):
-        folder.chmod(0o755)
-    other = pwd.getpwnam("nobody")
-    words = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []}
-    done = hooked.command("apply", "-", input=DOCUMENT.replace("587", "25"), **words)
-    assert done.returncode == 77, done.stderr
+def test_root_and_the_pages_user_may_apply_and_nobody_else(home, python, tmp_path):
+    """The pages' user cannot open a sealed password: the mail hook does."""
+    folder = home / tmp_path.name
+    folder.mkdir()
+    with Installed(folder, python) as device:
+        device.start_hook(**HOOK)
+        text = sealed_document(device)
+        assert device.command("apply", "-", input=text).returncode == 0
+        files = [device.folders.settings, device.folders.recipients]
+        assert {(path.owner(), path.group(), path.stat().st_mode & 0o777) for path in files} == {
+            ("daemon", "bin", 0o640)
+        }
+        again, other = sealed_document(device), json.loads(text)
+        assert device.command("apply", "-", input=text, **WEB).stdout == "Nothing changed.\n"
+        assert device.command("apply", "-", input=again, **WEB).stdout == "smtp: password replaced\n"
+        other["smtp"]["host"] = "evil.example.com"
+        assert device.command("apply", "-", input=json.dumps(other), **WEB).returncode == 78
+        for who in (MEMBER, STRANGER):
+            done = device.command("apply", "-", input=text.replace("587", "25"), **who)
+            assert (done.returncode, done.stdout) == (77, ""), done.stderr
+        assert device.command("export", **STRANGER).returncode == 77
+        assert device.command("export", "--seal-to", str(device.folders.public_key), **WEB).returncode == 77
 
 
 def test_read_only_flash_is_75(hooked):
-    from tests.helpers.product import read_only
-
     hooked.command("apply", "-", input=DOCUMENT)
     with read_only(hooked.folders.settings.parent):
         done = hooked.command("apply", "-", input=DOCUMENT.replace("587", "25"))
@@ -200,18 +228,34 @@ def test_document_without_a_password_cannot_be_sealed(hooked):
 
 
 def test_schema_is_a_json_schema_that_these_documents_satisfy(product):
-    import jsonschema
-
     schema = json.loads(product.command("apply", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid(WHOLE) and validator.is_valid(tomllib.loads(DOCUMENT))
-    for wrong in ({}, {**WHOLE, "smpt": {}}, {**WHOLE, "smtp": {**SMTP, "prot": 1}}, {**WHOLE, "recipients": {"a@b.c": "all"}}):
+    for wrong in (
+        {},
+        {**WHOLE, "smpt": {}},
+        {**WHOLE, "smtp": {**SMTP, "prot": 1}},
+        {**WHOLE, "recipients": {"a@b.c": "all"}},
+    ):
         assert not validator.is_valid(wrong)
     assert not validator.is_valid({**WHOLE, "smtp": {**SMTP, "sealed": "hpke1." + "0" * 16 + "." + "A" * 64}})
 
 
-def test_history_says_that_apply_changed_the_server(hooked, tmp_path):
-    from tests.servers.test_server_change import proved
+def test_history_says_that_apply_changed_the_server(hooked):
+    with ScriptedServer(port=free_port()) as before, ScriptedServer(port=free_port()) as after:
+        relay = {"host": "127.0.0.1", "sender_name": "UPS 17", "account": "ups@example.com", "security": "none"}
 
-    raise NotImplementedError(proved, client, Path)
+        def apply(port: int) -> None:
+            content = {"device_ui": 1, "smtp": {**relay, "port": port, "sign_in": "none"}}
+            assert hooked.command("apply", "-", input=json.dumps(content)).returncode == 0
+
+        apply(before.port)
+        hooked.event("303", "the first")
+        wait_for(lambda: before.mails and not hooked.state()["waiting"], what="the first alarm")
+        apply(after.port)
+        wait_for(lambda: len(before.mails) == 2, what="the warning")
+        history = [json.loads(line) for line in hooked.command("history", "--json").stdout.splitlines()]
+        assert [each["source"] for each in history if each["code"] == "902"] == ["by apply"]
+        warning = message_from_bytes(before.mails[1], policy=policy.SMTP)
+        assert re.search("Source: +by apply", warning.get_body(("plain",)).get_content())

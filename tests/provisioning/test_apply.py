@@ -129,7 +129,9 @@ def test_password_that_the_controller_seals_anew_changes_nothing(target):
 def test_changes_are_named_with_old_and_new_values_and_never_a_password(target):
     run(WHOLE, target)
     changed = {**SMTP, "port": 465, "password": OTHER_PASSWORD}
-    answer = run({"device_ui": 1, "smtp": changed, "recipients": {"ops@example.com": "fault", "new@example.com": "info"}}, target)
+    answer = run(
+        {"device_ui": 1, "smtp": changed, "recipients": {"ops@example.com": "fault", "new@example.com": "info"}}, target
+    )
     assert answer == {
         "changed": True,
         "smtp": {"port": [587, 465], "password": "replaced"},
@@ -367,7 +369,9 @@ def test_export_of_every_state_applied_again_changes_nothing_and_writes_no_byte(
     assert state(shared) == before
 
 
-JUNK = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS, st.just(""), st.lists(st.text(max_size=2), max_size=2))
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), TEXTS, st.just(""), st.lists(st.text(max_size=2), max_size=2)
+)
 NAMES = [each.name for each in FIELDS]
 HALF_BROKEN = st.fixed_dictionaries(
     {"device_ui": st.sampled_from([1, 1, 1, 2, "1"])},
@@ -408,9 +412,13 @@ def test_any_document_is_applied_whole_or_refused_with_every_broken_field(shared
     exported = sections.export(shared)
     for name, value in content.get("smtp", {}).items():
         if name in ("host", "port", "sender_name", "account"):
-            assert str(exported["smtp"][name]) == str(fields.BY_NAME[name].by_sign_in[exported["smtp"]["sign_in"]](str(value)))
+            assert str(exported["smtp"][name]) == str(
+                fields.BY_NAME[name].by_sign_in[exported["smtp"]["sign_in"]](str(value))
+            )
     if "recipients" in content:
-        assert [each.lower() for each in exported["recipients"]] == [each.strip().lower() for each in content["recipients"]]
+        assert [each.lower() for each in exported["recipients"]] == [
+            each.strip().lower() for each in content["recipients"]
+        ]
 
 
 @given(st.dictionaries(TEXTS, st.one_of(TEXTS, st.integers(-(2**63), 2**63 - 1), st.booleans())))

@@ -15,7 +15,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_ui.errors import CannotOpen, Damaged, DeviceUIError, Message, NoKey, NotReadable, NotStored, RequestError, Text
+from device_ui.errors import (
+    CannotOpen,
+    Damaged,
+    DeviceUIError,
+    Message,
+    NoKey,
+    NotReadable,
+    NotStored,
+    RequestError,
+    Text,
+)
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Sender

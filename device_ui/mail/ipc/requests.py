@@ -199,7 +199,6 @@ class RequestHandler:
         kind = self._catalog[code]
         return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
 
-
     def _opens(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         return self._background.begin(lambda: {"opens": self._tester.opens(request)}, user)
 

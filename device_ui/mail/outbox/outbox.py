@@ -137,6 +137,7 @@ class Outbox(Database):
             self._rows += len(rows) - self._write(insert, user)
             self._held = held
             self._last += len(rows)
+        self.on_accept()
         return [int(row[0]) for row in rows]
 
     def waiting(self, limit: int = 100, after: int = 0) -> list[Event]:
