@@ -36,6 +36,7 @@ DEFAULTS = {
     "mail.digest_window": 60,
     "mail.hourly_budget": 60,
     "mail.state_command": "",
+    "mail.forward_command": "",
     "mail.allow_loopback": False,
     "ledger.rows": 100_000,
     "ledger.bytes": 33_554_432,

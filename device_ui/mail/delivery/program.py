@@ -30,16 +30,16 @@ class Program:
         from subprocess import TimeoutExpired
 
         try:
-            self._running = self._started({"PATH": PATH, **environment}, has_input=bool(given))
-            try:
-                self._running.communicate(given or None, self._seconds)
-            except TimeoutExpired:
-                _kill(self._running)
-                self._running.communicate()
-                return f"did not end within {self._seconds:g} s and was killed"
+            with self._started({"PATH": PATH, **environment}, has_input=bool(given)) as running:
+                self._running = running
+                try:
+                    running.communicate(given or None, self._seconds)
+                except TimeoutExpired:
+                    _kill(running)
+                    return f"did not end within {self._seconds:g} s and was killed"
         except OSError as error:
             return f"could not be run: {error.strerror}"
-        ended = self._running.returncode
+        ended = running.returncode
         return f"ended with {ended}" if ended else ""
 
     def kill(self) -> None:
