@@ -23,6 +23,7 @@ from device_ui.settings.fields import FIELDS, SmtpSettings
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.storage import files
+from tests.bench import fleet
 from tests.helpers.product import PASSWORD
 
 TAB = {"host": "relay.example.com", "port": 587, "sender_name": "UPS 17", "account": "ups@example.com"}
@@ -475,3 +476,10 @@ def _synced(work) -> set[str]:
 
 def test_changes_of_a_section_name_no_secret_field():
     assert "sealed" not in smtp.write(SmtpSettings("h", 25, "n", "a@b.c", sealed="x"))
+
+
+def test_fleet_is_provisioned_once_and_the_second_pass_writes_no_byte():
+    """`make bench` does the same with 2,000 devices."""
+    first, second = fleet.passes(40)
+    assert first.changed == 40 and first.written > 40 * 500
+    assert (second.changed, second.written) == (0, 0)

@@ -110,11 +110,17 @@ class Tester:
             "html": html.get_content() if html else "",
         }
 
-    def opens(self, request: Mapping[str, Any]) -> Text:
-        """Return ``ok`` if the sealed password of these settings opens, ``other-key``, or why not. Raises `RequestError`."""
+    def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
+        """Return a function that returns ``ok`` if the sealed password of these settings opens, ``other-key``, or why not.
+
+        Raises `RequestError`. The function loads the key and a library: it is not for the loop that accepts events.
+        """
         settings = _settings(request.get("settings"))
         if settings is None or settings.sealed is None:
             raise RequestError("bad-request", "there is no sealed password")
+        return lambda: self._opened(settings)
+
+    def _opened(self, settings: SmtpSettings) -> Text:
         try:
             self._environment.passwords.unseal(settings)
         except NoKey:
@@ -122,7 +128,7 @@ class Tester:
         except CannotOpen as error:
             return error.reason
         except (Damaged, NotReadable) as error:
-            raise RequestError("password", error.message) from error
+            return error.message
         return "ok"
 
     def _count(self, settings: SmtpSettings, user: int) -> None:

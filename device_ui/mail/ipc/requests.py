@@ -72,8 +72,8 @@ class Tester(Protocol):
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`."""
 
-    def opens(self, request: Mapping[str, Any]) -> Text:
-        """Return ``ok`` if the sealed password of these settings opens, ``other-key``, or why not. Raises `RequestError`."""
+    def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
+        """Return a function that returns ``ok`` if a sealed password opens, or why not. Raises `RequestError`."""
 
     def sample(self, kind: Kind) -> Mapping[str, str]:
         """Return the parts of the mail that an event of this kind sends."""
@@ -200,7 +200,8 @@ class RequestHandler:
         return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
 
     def _opens(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
-        return self._background.begin(lambda: {"opens": self._tester.opens(request)}, user)
+        opens = self._tester.opens(request)
+        return self._background.begin(lambda: {"opens": opens()}, user)
 
 
 def _revision(given: object) -> str:
