@@ -112,6 +112,7 @@ def test_every_setting_is_taken(folders):
         digest_window = 0
         hourly_budget = 2
         state_command = "/usr/lib/nas/led"
+        forward_command = "/usr/lib/nas/forward"
         allow_loopback = true
         [ledger]
         rows = 100
@@ -145,6 +146,7 @@ def test_every_setting_is_taken(folders):
         "mail.digest_window": 0,
         "mail.hourly_budget": 2,
         "mail.state_command": "/usr/lib/nas/led",
+        "mail.forward_command": "/usr/lib/nas/forward",
         "mail.allow_loopback": True,
         "ledger.rows": 100,
         "ledger.bytes": 1_048_576,
