@@ -33,6 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and a reference to the help."""
+        # argparse would print several lines and exit with 2, which a script takes for a failed command.
         self.exit(EX_USAGE, f"device-ui: {message} (see {self.prog} --help)\n")
 
 
@@ -128,6 +129,7 @@ def _command(
     name: str,
     function: Callable[[Device, argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
+    # One text for --help, the documentation and the reader of the code.
     summary = (function.__doc__ or "").replace("\n", " ")
     one = words.add_parser(name, help=summary, description=summary)
     one.add_argument("--data", metavar="DIR", help="the data folder (DEVICE_UI_DATA, else /var/lib/device-ui)")
@@ -145,15 +147,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging_setup.for_command()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if Path(sys.argv[0]).name == "sendmail":  # as a link at /usr/sbin/sendmail
+        # The name of the link is the command, as with busybox: cron calls /usr/sbin/sendmail and nothing else.
         words.insert(0, "sendmail")
     try:
         options = parser().parse_args(_without_sendmail_flags(words))
+    # argparse ends the process by itself, with 0 after --help.
     except SystemExit as error:
         return EX_USAGE if error.code else EX_OK
     try:
+        # argparse never saw them: sendmail's flags do not follow its rules.
         if options.function is commands.sendmail:
             options.words = words[1:]
-        # No alarm is lost for a typing error in the maker's file: `event` needs only the socket. The processes read the file
+        # No event is lost by a typing error in the maker's file: `event` needs only the socket. The processes read the file
         # themselves, and a factory reset does not need it.
         if options.function in NEEDS_FOLDERS:
             device = Device.plain(Folders.find(options.data, os.environ))

@@ -52,9 +52,11 @@ class Program:
 
         return Popen(
             [self.command],
+            # No variable of this process: CREDENTIALS_DIRECTORY is the folder of the private key.
             env=environment,
             cwd="/",
             stdin=PIPE if has_input else DEVNULL,
+            # It could fill the journal.
             stdout=DEVNULL,
             stderr=DEVNULL,
             start_new_session=True,  # so that it can be killed with what it started

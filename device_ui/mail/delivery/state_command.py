@@ -33,6 +33,7 @@ class StateCommand:
         self._condition = threading.Condition()
         self._wanted: dict[str, str] = {}
         self._shown: dict[str, str] = {}
+        # Started with the first state, so that a device without such a program has no thread for it.
         self._thread: threading.Thread | None = None
 
     def show(self, state: Mapping[str, Any]) -> None:
@@ -43,6 +44,7 @@ class StateCommand:
         """Pass that the hook has ended; a program that hangs is killed."""
         self._want(DOWN, "", 0)
         with self._condition:
+            # systemd kills a unit that does not stop in time; a program that hangs must not delay that of the hook.
             is_shown = self._condition.wait_for(lambda: self._shown == self._wanted, END_SECONDS)
         if not is_shown:
             self._program.kill()
@@ -51,6 +53,7 @@ class StateCommand:
         if not self._program.command:
             return
         with self._condition:
+            # Not for a different number of waiting events: a storm would start it a thousand times.
             if self._wanted.get("DEVICE_UI_MAIL_STATE") == word and self._wanted.get("DEVICE_UI_MAIL_STEP") == step:
                 return
             self._wanted = {

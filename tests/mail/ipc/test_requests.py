@@ -121,7 +121,7 @@ def test_a_stranger_may_ask_for_nothing(room, do):
 @pytest.mark.parametrize("may", [EVENT_ONLY, EVERYTHING])
 def test_nobody_can_pretend_that_the_mail_server_changed(room, may):
     forged = {"do": "event", "code": "902", "source": "SMTP tab, from 192.0.2.7", "text": "Now: mail.evil.example"}
-    assert room.refusal(may, **forged) == ("denied", "only the device itself tells of another mail server")
+    assert room.refusal(may, **forged) == ("denied", "only the device itself can report a change of the mail server")
     assert room.ask(may, do="event", code="901").code == "901"
 
 
