@@ -64,7 +64,8 @@ def findings(device: Device) -> Iterator[Finding]:
         ("administrator", _administrator),
         ("SMTP settings", _settings),
         ("TLS certificate", _certificate),
-        ("state program", _state_command),
+        ("state program", lambda device: _program(device, "mail.state_command")),
+        ("forward program", lambda device: _program(device, "mail.forward_command")),
         ("mail hook", lambda _: _hook(answer)),
     )
     # Each part by itself: a damaged file must not hide the others from a maker's end-of-line test.
@@ -195,10 +196,10 @@ def _certificate(device: Device) -> str:
     return f"SHA-256 {certificate.fingerprint(folder / certificate.CERTIFICATE)}"
 
 
-def _state_command(device: Device) -> str:
-    command = device["mail.state_command"]
+def _program(device: Device, setting: str) -> str:
+    command = str(device[setting])
     if command and not os.access(command, os.X_OK):
-        raise DeviceUIError(f"{command} cannot be run (mail.state_command in device.toml)")
+        raise DeviceUIError(f"{command} cannot be run ({setting} in device.toml)")
     return command or "none"
 
 

@@ -139,6 +139,37 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def apply(device: Device, options: argparse.Namespace) -> int:
+    """Apply a document: set the SMTP tab and the recipients as it says, and print what changed; see docs/appliance.md."""
+    from device_ui.cli import provision
+
+    if options.schema:
+        return provision.print_schema()
+    if not options.file:
+        output.say("device-ui: a document is missing: a file, or - for standard input", is_error=True)
+        return EX_USAGE
+    return provision.apply_document(device, options.file, dry_run=options.dry_run, is_json=options.json)
+
+
+def export(device: Device, options: argparse.Namespace) -> int:
+    """Print the settings as a document that apply takes, without the password, or with it sealed to a key."""
+    from device_ui.cli import provision
+
+    return provision.export(device, options.seal_to, is_json=options.json)
+
+
+def seal(_device: Device, options: argparse.Namespace) -> int:
+    """Print a document with its password sealed to the public key of a device; needs no device and no data folder."""
+    from device_ui.cli import provision
+
+    if options.new_key:
+        return provision.new_key(Path(options.new_key))
+    if not (options.to and options.file):
+        output.say("device-ui: a key and a document are missing: --to KEY FILE", is_error=True)
+        return EX_USAGE
+    return provision.seal(options.file, options.to, options.open)
+
+
 def set_password(device: Device, _options: argparse.Namespace) -> int:
     """Set the administrator's password: one line from standard input."""
     from device_ui.web.auth.administrator import Administrator, password_problem

@@ -37,6 +37,8 @@ SHORT_SECONDS = 2.0
 TEST_SECONDS = 75.0
 # The names in the last line of a long answer.
 LAST = frozenset({"end", "result"})
+# The source of settings that ``device-ui apply`` stored, in the place of a network address.
+BY_APPLY = "apply"
 # Seconds between two attempts to connect to a socket whose queue is full.
 CONNECT_AGAIN = 0.01
 # The hook stores fewer characters than these and marks the cut; more need not be sent. The C client sends as many.
@@ -57,10 +59,20 @@ def raise_event(
 def settings_changed(path: Path | str, revision: str = "", by: str = "", *, seconds: float = SHORT_SECONDS) -> None:
     """Notify the hook of new settings, so that it retries waiting mail now. Raises `HookError`.
 
-    `by` is the network address that `revision` was saved from, if known; the notification of a server change names it.
+    `by` is the network address that `revision` was saved from, or `BY_APPLY`, if known; the notification of a server change
+    names it.
     """
     source = {"revision": revision, "by": by} if by else {}
     _expected(ask(path, {"do": "settings-changed", **source}, seconds), "ok", bool)
+
+
+def opens(path: Path | str, settings: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS) -> Text:
+    """Return whether the sealed password of these settings opens: ``ok``, ``other-key``, or why not. Raises `HookError`.
+
+    `settings` as those of `test`.
+    """
+    answer = ask(path, {"do": "opens", "settings": dict(settings)}, seconds).get("opens")
+    return answer if isinstance(answer, Message) else str(answer)
 
 
 def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.delivery.environment import Environment
+from device_ui.mail.delivery.forward_command import ForwardCommand
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import random_fraction
 from device_ui.mail.delivery.schedule import Schedule
@@ -182,6 +183,8 @@ class Daemon:
         batcher = Batcher(device["mail.digest_window"], device["mail.hourly_budget"])
         schedule = Schedule(self._outbox, batcher, environment)
         sender = Sender(self._outbox, kinds, self._clients.for_queue, environment)
+        self._forward_command = ForwardCommand(device["mail.forward_command"], self._outbox, kinds, environment)
+        self._outbox.on_accept = self._forward_command.wake
         self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)
         if clock.since_boot[1] < BOOT_SECONDS:
             self._worker.spread_start(device["mail.start_spread"])
@@ -203,9 +206,11 @@ class Daemon:
         # A daemon thread: one that hangs in a name server's answer must not keep the process from ending.
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()
+        self._forward_command.start()
         log.info("listening at %s", self._device.folders.socket)
-        is_idle = self._server.serve(self._idle_seconds, self._worker.is_idle)
+        is_idle = self._server.serve(self._idle_seconds, self._is_idle)
         self._worker.stop()
+        self._forward_command.stop()
         # A mail or a notification under way gets a moment. Otherwise the next start tries it again, with its Message-ID.
         thread.join(timeout=5)
         if is_idle:
@@ -229,6 +234,9 @@ class Daemon:
             log.exception("worker failed; the mail hook ends")
             self._has_failed = True
             self._server.stop()
+
+    def _is_idle(self) -> bool:
+        return self._worker.is_idle() and self._forward_command.is_idle()
 
     def _wake(self) -> None:
         self._server.wake()

@@ -82,6 +82,13 @@ class RecordStore(Generic[Content]):
         quarantined = files.quarantined_files(self.path)
         return Stored(None, stored.revision, quarantined[-1] if quarantined else None)
 
+    def look(self) -> Stored[Content]:
+        """Return the content of the file; of a damaged one none, and its own revision. Raises `NotReadable`; writes nothing."""
+        try:
+            return self._read()
+        except Damaged as damage:
+            return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, quarantine_failed=True)
+
     def _read(self) -> Stored[Content]:
         raw, known = files.read(self.path), self._known
         if raw is None:
@@ -96,20 +103,23 @@ class RecordStore(Generic[Content]):
         A damaged file is quarantined first; if that fails, nothing is written. Raises `Conflict` after a change by a
         different writer, `NotStored`, `NotReadable`.
         """
-
-        # `storage.files` calls it right before the replacement: a check before that would leave time for a second writer.
-        def is_unchanged(raw: bytes | None) -> None:
-            present = _revision(raw)
-            if present != revision:
-                raise Conflict(present)
-
         # The page showed this very damaged file. Without the quarantine it would be overwritten.
         if revision and revision == self._damaged_revision():
-            files.quarantine(self.path, is_unchanged)
-            revision = ""
+            files.quarantine(self.path, lambda raw: _require(raw, revision))
+            expected = ""
+        else:
+            expected = revision
         content = self._encode(settings)
-        files.replace(self.path, content, precondition=is_unchanged)
+        # `storage.files` calls it right before the replacement: a check before that would leave time for a second writer.
+        files.replace(self.path, content, precondition=lambda raw: _require(raw, expected))
         return _revision(content)
+
+    def confirm(self, revision: str) -> None:
+        """Make durable what is stored: its writer may have ended before its sync. Writes no byte. Raises as `save` does."""
+        content = files.read_damaged(self.path)
+        if content is not None:
+            _require(content, revision)
+            files.replace(self.path, content, precondition=lambda raw: _require(raw, revision))
 
     def _damaged_revision(self) -> str:
         """Return the revision of a damaged file, ``""`` when the file is not damaged."""
@@ -166,6 +176,13 @@ def encode(settings: SmtpSettings) -> bytes:
     # In the order of the tab, so that equal settings are equal bytes.
     values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
     return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
+
+
+def _require(raw: bytes | None, revision: str) -> None:
+    """Raise `Conflict` unless these bytes have this revision."""
+    present = _revision(raw)
+    if present != revision:
+        raise Conflict(present)
 
 
 def _revision(raw: bytes | None) -> str:

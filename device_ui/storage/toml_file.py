@@ -27,7 +27,7 @@ def encode(comment: str, values: Mapping[str, Value]) -> bytes:
     A JSON string is a TOML basic string as long as control characters are escaped, which json.dumps does for all
     but DEL. Strings, whole numbers and booleans are written alike in both.
     """
-    lines = [f"# {comment}", *(f"{name} = {_written(value)}" for name, value in values.items())]
+    lines = [f"# {comment}", *(f"{name} = {literal(value)}" for name, value in values.items())]
     body = ("\n".join(lines) + "\n").encode()
     return body + f'{CHECKSUM} = "{sha256(body).hexdigest()}"\n'.encode()
 
@@ -72,10 +72,11 @@ def _is_written(text: str) -> bool:
     except ValueError:
         return False
     # One spelling for each value: equal settings are equal bytes, which `storage.files` does not write again.
-    return isinstance(value, Value) and _written(value) == text
+    return isinstance(value, Value) and literal(value) == text
 
 
-def _written(value: Value) -> str:
+def literal(value: Value) -> str:
+    """Return a value as TOML writes it; a text on one line."""
     # A person who opens the file can read a Korean sender name; TOML forbids DEL in a string as it is.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -21,7 +21,7 @@ from device_ui.cli.demo_server import Mailbox, Server
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
 COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password"]
-COMMANDS += ["setup-code", "certificate", "rotate-key", "factory-reset", "check"]
+COMMANDS += ["apply", "export", "seal", "setup-code", "certificate", "rotate-key", "factory-reset", "check"]
 
 
 @pytest.fixture

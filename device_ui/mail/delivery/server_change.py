@@ -236,10 +236,10 @@ class ServerChangeNotifier:
         """Return whether mail was last delivered by exactly these settings."""
         return self._verified is not None and self._verified.settings == settings
 
-    def check(self, settings: SmtpSettings, by: str) -> None:
+    def check(self, settings: SmtpSettings, source: Text) -> None:
         """Report that mail goes through these settings now, if History last reported others, and start the notifications.
 
-        `by` is the address they were changed from, if known. Raises `NotStored`: then no mail may be sent by them.
+        `source` is where they were changed, if known. Raises `NotStored`: then no mail may be sent by them.
         """
         with self._lock:
             before = self._verified
@@ -254,7 +254,7 @@ class ServerChangeNotifier:
                 with contextlib.suppress(NotStored):
                     self._keep(before.with_settings(settings) if before and is_rotated else before)
                 return
-            self._change(settings, by)
+            self._change(settings, source)
         self._start_due()
 
     def session_begins(self) -> None:
@@ -322,7 +322,7 @@ class ServerChangeNotifier:
     def _route(self, server: Server) -> Route:
         return self._routes[server.bound_to]
 
-    def _change(self, settings: SmtpSettings, by: str) -> None:
+    def _change(self, settings: SmtpSettings, source: Text) -> None:
         if self._verified and self._verified.bound_to == settings.bound_to:
             self._verified = None  # only the report is missing: this server accepted mail before
         previous, dropped = self._with_present()
@@ -337,7 +337,7 @@ class ServerChangeNotifier:
             SERVER_CHANGED.type,
             stamp.time,
             self._clock.raw if self._clock.is_right() else 0.0,
-            to_stored(Message("SMTP tab, from {by}", by=by) if by else Message("not known")),
+            to_stored(source or Message("not known")),
             to_stored(Message("{before}\n{now}" if previous else "{before}\n{now}\n{nobody}", **lines)),
             waiting=False,
             clock=stamp.clock,

@@ -15,7 +15,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_ui.errors import Damaged, DeviceUIError, Message, NotReadable, NotStored, RequestError
+from device_ui.errors import (
+    CannotOpen,
+    Damaged,
+    DeviceUIError,
+    Message,
+    NoKey,
+    NotReadable,
+    NotStored,
+    RequestError,
+    Text,
+)
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Sender
@@ -103,6 +113,27 @@ class Tester:
             "text": plain.get_content() if plain else "",
             "html": html.get_content() if html else "",
         }
+
+    def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
+        """Return a function that returns ``ok`` if the sealed password of these settings opens, ``other-key``, or why not.
+
+        Raises `RequestError`. The function loads the key and a library: it is not for the loop that accepts events.
+        """
+        settings = _settings(request.get("settings"))
+        if settings is None or settings.sealed is None:
+            raise RequestError("bad-request", "there is no sealed password")
+        return lambda: self._opened(settings)
+
+    def _opened(self, settings: SmtpSettings) -> Text:
+        try:
+            self._environment.passwords.unseal(settings)
+        except NoKey:
+            return "other-key"
+        except CannotOpen as error:
+            return error.reason
+        except (Damaged, NotReadable) as error:
+            return error.message
+        return "ok"
 
     def _count(self, settings: SmtpSettings, user: int) -> None:
         """Count a test. Raises `RequestError` for one that comes too early, `NotStored` when it cannot be counted."""

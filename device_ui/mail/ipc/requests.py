@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from device_ui.errors import RequestError
+from device_ui.errors import Message, RequestError, Text
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog, Kind
+from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.ipc.background import Background
@@ -52,8 +53,8 @@ class Worker(Protocol):
     def state(self) -> Mapping[str, Any]:
         """Return the state of the mail path. Raises `NotStored`."""
 
-    def settings_changed(self, revision: str = "", by: str = "") -> None:
-        """Retry with the new settings; `by`: the network address that `revision` was saved from."""
+    def settings_changed(self, revision: str = "", source: Text = "") -> None:
+        """Retry with the new settings; `source`: where `revision` was saved."""
 
     def waits(self) -> Waits:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
@@ -73,6 +74,9 @@ class Tester(Protocol):
 
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`."""
+
+    def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
+        """Return a function that returns ``ok`` if a sealed password opens, or why not. Raises `RequestError`."""
 
     def sample(self, kind: Kind) -> Mapping[str, str]:
         """Return the parts of the mail that an event of this kind sends."""
@@ -105,6 +109,7 @@ class RequestHandler:
             "history": self._history,
             "catalog": lambda *_: self._kinds(),
             "content": self._content,
+            "opens": self._opens,
             "test": self._tester.answer,
         }
 
@@ -150,7 +155,7 @@ class RequestHandler:
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
         # Both are from the web process: a wrong one costs a retry, or is left out of the notification.
-        self._worker.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
+        self._worker.settings_changed(_revision(request.get("revision")), _source(request.get("by")))
         return {"ok": True}
 
     def _history(self, request: Mapping[str, Any], user: int) -> Answer:
@@ -208,23 +213,30 @@ class RequestHandler:
         # Composing reads the settings and recipients, which are files of the web process.
         return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
 
+    def _opens(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
+        opens = self._tester.opens(request)
+        return self._background.begin(lambda: {"opens": opens()}, user)
+
 
 def _revision(given: object) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _address(given: object) -> str:
-    """Return a network address in its canonical form, ``""`` for anything else: a person reads it.
+def _source(given: object) -> Text:
+    """Return where settings were saved, ``""`` where that is neither a network address nor `BY_APPLY`: a person reads it.
 
-    The scope (RFC 4007, an interface of this device) is removed, since `ipaddress` takes any text for one.
+    An address is in its canonical form. The scope (RFC 4007, an interface of this device) is removed, since `ipaddress` takes any text for one.
     """
     # Imported here: events need none of it.
     import ipaddress
 
+    if given == BY_APPLY:
+        return Message("by apply")
     try:
-        return str(ipaddress.ip_address(given.partition("%")[0])) if isinstance(given, str) else ""
+        address = ipaddress.ip_address(given.partition("%")[0]) if isinstance(given, str) else None
     except ValueError:
         return ""
+    return Message("SMTP tab, from {by}", by=str(address)) if address else ""
 
 
 def parse_time(text: str) -> float:

@@ -118,6 +118,8 @@ class Database:
         self.path = path
         self._made = path.with_name(path.name + MADE)
         self.set_aside: Path | None = None
+        # Called after a commit of new events, by the thread that committed them.
+        self.on_accept: Callable[[], None] = lambda: None
         self._rows_maximum, self._bytes_maximum = rows_maximum, bytes_maximum
         self._reserve = reserve or Reserve(path.with_name("reserve"), 0)
         # Re-entrant: `Outbox.accept` holds it over its own counts and the write.

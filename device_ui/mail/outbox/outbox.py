@@ -146,6 +146,7 @@ class Outbox(Database):
             # After the commit only: a transaction that was rolled back changed no count.
             self._held = held
             self._last += len(rows)
+        self.on_accept()
         return [int(row[0]) for row in rows]
 
     def waiting(self, limit: int = 100, after: int = 0) -> list[Event]:

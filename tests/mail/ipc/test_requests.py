@@ -255,7 +255,12 @@ def test_new_settings_reach_the_postman(room):
 )
 def test_only_an_address_of_the_network_is_told_of_who_changed_the_settings(room, given, told):
     room.ask(do="settings-changed", revision="abc", by=given)
-    assert room.bell.told == ("abc", told)
+    assert room.bell.told[0] == "abc" and str(room.bell.told[1]) == (told and f"SMTP tab, from {told}")
+
+
+def test_apply_is_told_too(room):
+    room.ask(do="settings-changed", revision="abc", by="apply")
+    assert str(room.bell.told[1]) == "by apply"
 
 
 # Anything at all
