@@ -37,6 +37,7 @@ DEFAULTS = {
     "mail.hourly_budget": 60,
     "mail.start_spread": 20,
     "mail.state_command": "",
+    "mail.forward_command": "",
     "mail.allow_loopback": False,
     "ledger.rows": 100_000,
     "ledger.bytes": 33_554_432,
@@ -113,6 +114,7 @@ def test_every_setting_is_taken(folders):
         hourly_budget = 2
         start_spread = 600
         state_command = "/usr/lib/nas/led"
+        forward_command = "/usr/lib/nas/forward"
         allow_loopback = true
         [ledger]
         rows = 100
@@ -147,6 +149,7 @@ def test_every_setting_is_taken(folders):
         "mail.hourly_budget": 2,
         "mail.start_spread": 600,
         "mail.state_command": "/usr/lib/nas/led",
+        "mail.forward_command": "/usr/lib/nas/forward",
         "mail.allow_loopback": True,
         "ledger.rows": 100,
         "ledger.bytes": 1_048_576,

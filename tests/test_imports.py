@@ -21,7 +21,7 @@ from tests.helpers.product import ROOT
 
 PACKAGE = ROOT / "device_ui"
 # A folder of this list is a component with everything in it; any other module is one of its own.
-FOLDERS = ("cli", "i18n", "settings", "storage")
+FOLDERS = ("cli", "i18n", "provisioning", "settings", "storage")
 FOLDERS += (
     "mail.delivery",
     "mail.ipc",
@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "i18n": {"errors", "maker_file"},
     "settings": {"errors", "i18n", "storage"},
     "config": {"errors", "i18n", "maker_file", "paths", "settings"},
+    "provisioning": {"config", "errors", "i18n", "mail.client", "settings", "storage"},
     "mail": set(),
     "mail.client": {"errors"},
     "mail.events": {"errors"},
@@ -57,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "mail.message": {"errors", "i18n", "mail.catalog", "mail.events", "mail.format", "settings"},
     "mail.outbox": {"errors", "mail.catalog", "mail.events", "storage"},
     "mail.delivery": {
-        *("mail.catalog", "mail.clock", "mail.events", "mail.message", "mail.outbox", "mail.smtp"),
+        *("mail.catalog", "mail.clock", "mail.events", "mail.format", "mail.message", "mail.outbox", "mail.smtp"),
         *("errors", "rate_limit", "settings"),
     },
     "mail.ipc": {
@@ -77,7 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "web.unavailable": {"i18n"},
     "web.branding": {"config", "errors", "web.static_files"},
     "web.http": {"logging_setup", "rate_limit", "web.client_address"},
-    "web.auth": {"config", "errors", "rate_limit", "settings", "storage", "web.client_address"},
+    "web.auth": {"config", "errors", "rate_limit", "settings", "storage", "web.client_address", "web.forms"},
     "web.locale": {"i18n", "web.auth"},
     "web.context": {
         *("web.auth", "web.branding", "web.locale", "web.static_files", "web.templates"),

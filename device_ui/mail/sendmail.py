@@ -1,7 +1,7 @@
 """``/usr/sbin/sendmail`` for cron, mdadm, smartd and the like: the message becomes an event.
 
-This is no relay: the mail goes to the device's own recipients, and names those of the message. The caller must be in the
-group that may raise events, and has no access to the mail account or its password.
+It relays nothing: the mail goes to the device's own recipients, and its text names those of the message. The caller must be in
+the group that may raise events, and has no access to the mail account or its password.
 
 The flags are those of Sendmail and Postfix's sendmail(1); those that tune a queue are ignored, so that no caller fails on
 them. Known uses: cron ``-FCronDaemon -i -B8BITMIME -oem USER``, anacron ``-FAnacron -odi``, mdadm and logwatch
@@ -41,6 +41,7 @@ HEADER_MAXIMUM = 1000
 # Characters of sender, subject and text.
 SENDER_MAXIMUM, SUBJECT_MAXIMUM, TEXT_MAXIMUM = 60, 200, 9_500
 FLAGS = "A:B:b:C:D:d:F:f:Gh:I:iL:mN:nO:o:p:R:r:sTtUV:vX:"
+# A message has at least one of these; a text whose first line happens to look like a field has none.
 HEADERS = ("From", "To", "Subject", "Date", "MIME-Version", "Content-Type")
 # The mode of ``-q``, which sends the queue and reads no message.
 QUEUE = "q"
@@ -86,6 +87,7 @@ class Bounded(email.policy.EmailPolicy):
     def header_source_parse(self, sourcelines: Iterable[str]) -> tuple[str, str]:
         """Return the field's name and its value, cut."""
         name, value = super().header_source_parse(list(sourcelines))
+        # A Subject of a megabyte took the parser a gigabyte of memory.
         return name, value[:HEADER_MAXIMUM]
 
 
@@ -102,9 +104,10 @@ def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
         code, call = 0, understand(arguments)
     except Usage as error:
         print(escaped(f"sendmail: {error}; the message is kept"), file=sys.stderr)
+        # A dot is no end then: whether -i was given is unknown, and a cut message is worse.
         code, call = EX_USAGE, Call(dot_ends=False)
     if call.mode == QUEUE:
-        return 0  # the outbox empties itself
+        return 0  # the mail hook retries by itself
     if call.mode == SESSION:
         with open(1, "wb", closefd=False) as replies:
             Session(
@@ -126,6 +129,7 @@ def raise_message(path: Path, call: Call, stream: BinaryIO) -> None:
 
 def understand(arguments: Sequence[str]) -> Call:
     """Return the parsed command line. Raises `Usage`."""
+    # Before getopt, since -q may be followed by an interval in the same word (-q30m).
     if any(word.startswith("-q") for word in arguments):
         return Call(mode=QUEUE)
     try:
@@ -146,9 +150,11 @@ def read(stream: BinaryIO, call: Call) -> bytes:
         if (call.dot_ends or call.mode == SESSION) and begins and piece.rstrip(b"\r\n") == b".":
             break
         ends = piece.endswith(b"\n")
+        # A line beyond the limit is cut, so that an endless Subject leaves room for the text.
         part = piece if begins else b"\n" * ends  # the first piece of a long line
         if call.mode == SESSION and begins:
             part = part.removeprefix(b".")  # RFC 5321, 4.5.2
+        # The rest is still read: a caller whose pipe breaks would report a failure, or drop the message.
         message += part[: MESSAGE_MAXIMUM - len(message)]
         begins = ends
     return bytes(message)
@@ -156,6 +162,7 @@ def read(stream: BinaryIO, call: Call) -> bytes:
 
 def parse(raw: bytes, call: Call) -> Message:
     """Return the readable parts of a message, broken ones too."""
+    # An alarm in a broken message is still an alarm: whatever the parser does, the text is kept.
     mail = _or_default(lambda: email.message_from_bytes(raw, EmailMessage, policy=BOUNDED), EmailMessage())
     text = _or_default(lambda: _text(mail), "")
     if not text.strip() or not any(name in mail for name in HEADERS):
@@ -175,6 +182,7 @@ def as_text(message: Message) -> str:
 
 def source(call: Call, message: Message) -> str:
     """Return the event's source: the sender's name (-F, else From), and the user's."""
+    # The real user, since "From" is free text: History must show which program wrote this.
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -208,6 +216,7 @@ def _text(mail: EmailMessage) -> str:
 def _decoded(content: bytes, part: MIMEPart) -> str:
     charset = part.get_content_charset("utf-8")
     try:
+        # Many programs send UTF-8 without declaring it; by RFC 2045, 5.2 that is us-ascii.
         return content.decode("utf-8" if charset == "us-ascii" else charset, "replace")
     except (LookupError, ValueError):
         return content.decode("utf-8", "replace")
@@ -223,9 +232,11 @@ def _cut(text: str) -> str:
 
 def _words(page: str) -> str:
     """Return the text of an HTML page, one line for each stretch between tags."""
+    # The pattern has one group, so split() returns text and tag name in turn.
     first, *rest = TAG.split(page)
     lines, hidden = [first], ""
     for name, stretch in zip(rest[::2], rest[1::2], strict=True):
+        # The end tag of the same name ends it, as a browser reads raw text elements (HTML, 13.2.5).
         if not hidden and name.lower() in HIDDEN:
             hidden = f"/{name.lower()}"
         if name.lower() == hidden:

@@ -68,8 +68,8 @@ class DeliveryWorker:
         # The stored settings that a test got through with last, and whether no round has used that yet.
         self._verified: SmtpSettings | None = None
         self._is_verification_new = False
-        # A revision of the settings, and the network address that it was saved from.
-        self._saved_from = ("", "")
+        # A revision of the settings, and where it was saved.
+        self._saved_from: tuple[str, Text] = ("", "")
         self._revision: str | None = None
         # Whether the back-off is to be reset, and how often it may be.
         self._is_reset_due, self._resets = False, TokenBucket(RETRIES, RETRY_SECONDS, self._environment.monotonic)
@@ -86,9 +86,9 @@ class DeliveryWorker:
         """Look for new events."""
         self._wakeup.set()
 
-    def settings_changed(self, revision: str = "", by: str = "") -> None:
-        """Retry at once with the new settings; `by`: the network address that `revision` was saved from."""
-        self._saved_from = (revision, by)
+    def settings_changed(self, revision: str = "", source: Text = "") -> None:
+        """Retry at once with the new settings; `source`: where `revision` was saved."""
+        self._saved_from = (revision, source)
         self._is_settings_change_new = True
         self._wakeup.set()
 
@@ -188,8 +188,8 @@ class DeliveryWorker:
         settings, revision, problem = self._read_settings()
         self._lockout.store()
         if settings:
-            saved, address = self._saved_from
-            self.notifier.check(settings, address if saved == revision else "")
+            saved, source = self._saved_from
+            self.notifier.check(settings, source if saved == revision else "")
         if problem or settings is None:
             self._hold(problem or Problem("unset"))
             return LOOK_AGAIN
