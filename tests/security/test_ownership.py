@@ -363,6 +363,14 @@ def test_a_named_pipe_and_a_socket_keep_root_waiting_for_nothing(device: Install
     assert device.folders.key_file.stat().st_uid == BIN
 
 
+def test_a_name_controls_no_terminal(device: Installed) -> None:
+    path = device.folders.data / "web" / "\x1b[2J\nOK    all is well"
+    path.touch(mode=0o600)
+    assert "\x1b" not in data_folder(device)
+    done = device.command("fix-ownership")
+    assert (len(done.stdout.splitlines()), "\x1b" in done.stdout, path.stat().st_uid) == (1, False, DAEMON)
+
+
 def test_only_root_repairs(device: Installed) -> None:
     done = device.command("fix-ownership", **WEB)
     assert (done.returncode, done.stderr) == (78, "device-ui: only root can change the owner of a file\n")
