@@ -226,19 +226,23 @@ class Device:
 
         Root makes those of both: after a console command on a new device each process must find its own.
         """
-        at = self.folders
-        # 2750: a file of the web process belongs to the hook's group, so that the hook can read it. 700: no other user can
-        # open the folder, and so none can hold a lock on it (`storage.files`).
-        made = {
-            "web": [(at.settings.parent, 0o2750, "web", "mail"), (at.administrator.parent, 0o700, "web", "web")],
-            "mail": [(at.key_file.parent, 0o700, "mail", "mail"), (at.public_key.parent, 0o755, "mail", "mail")],
-        }
+        made = self.folder_owners()
         # A process makes only its own folders; it has no right to set the owner of the others.
         chosen = [*made["web"], *made["mail"]] if os.geteuid() == 0 else made[process]
         # Looking a name up loads the system's name service, half a MiB; so only for a folder that is missing.
         return [
             (path, mode, (-1, -1) if path.is_dir() else self.owner(user, group)) for path, mode, user, group in chosen
         ]
+
+    def folder_owners(self) -> dict[str, list[tuple[Path, int, str, str]]]:
+        """Return the folders of each process: path, mode, and the names of ``users`` (user, group) that own it."""
+        at = self.folders
+        # 2750: a file of the web process belongs to the hook's group, so that the hook can read it. 700: no other user can
+        # open the folder, and so none can hold a lock on it (`storage.files`).
+        return {
+            "web": [(at.settings.parent, 0o2750, "web", "mail"), (at.administrator.parent, 0o700, "web", "web")],
+            "mail": [(at.key_file.parent, 0o700, "mail", "mail"), (at.public_key.parent, 0o755, "mail", "mail")],
+        }
 
     @classmethod
     def plain(cls, folders: Folders) -> Device:

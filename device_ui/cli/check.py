@@ -9,12 +9,12 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_ui.cli import certificate
+from device_ui.cli import certificate, ownership
 from device_ui.config import BRAND, Device
 from device_ui.errors import Damaged, DeviceUIError, HookError, NotReadable
 from device_ui.i18n.translator import LANGUAGES, load
@@ -32,6 +32,13 @@ MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 2), "cryptography"
 # Seconds that a hook may take to start on slow flash, and to make its keys.
 START_SECONDS = 20.0
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
+
+# test(1) for pairs of an operator and a path; prints how many words are left at the first that fails.
+ACCESS = 'while [ $# -gt 0 ]; do test "$1" "$2" || { echo $#; exit; }; shift 2; done'
+# What a user cannot do with a path.
+RIGHTS = {"-r": "read", "-w": "written", "-x": "entered"}
+# Pairs of one run: the arguments of a program are limited.
+PAIRS_MAXIMUM = 1000
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ def findings(device: Device) -> Iterator[Finding]:
         yield _version(package)
     looks: tuple[tuple[str, Callable[[Device], str]], ...] = (
         ("maker's files", _makers_files),
+        ("data folder", _data_folder),
         ("event catalogue", _catalogue),
         ("languages", _languages),
         ("public key", lambda device: f"{len(keys.load_public(device.folders.public_key)) * 8} bits"),
@@ -101,29 +109,84 @@ def _makers_files(device: Device) -> str:
     ]
     for role, paths in (("mail", found), ("web", [*found, *logos])):
         user = device[f"users.{role}"]
-        for path in paths:
-            if not can_read(user, path):
-                raise DeviceUIError(
-                    f"{path} cannot be read by {user}; repair it with chmod 644, and 755 for its folder"
-                )
+        missing = missing_right(user, [("-r", path) for path in paths])
+        if missing:
+            raise DeviceUIError(
+                f"{missing[1]} cannot be read by {user}; repair it with chmod 644, and 755 for its folder"
+            )
     return ", ".join(each.name for each in (*found, *logos)) or "none"
 
 
-def can_read(user: str, path: Path) -> bool:
-    """Return whether this user can read a file; run by a user other than root, whether that user can.
+def _data_folder(device: Device) -> str:
+    for process, other in (("web", "mail"), ("mail", "web")):
+        user = device[f"users.{process}"]
+        if os.geteuid() not in (0, _user_id(user)):
+            continue
+        missing = missing_right(user, list(_needed(device, process, other)))
+        if missing:
+            raise DeviceUIError(_unusable(device, user, *missing))
+    return str(device.folders.data)
 
-    A user that the system does not know has no process, and passes.
-    """
-    if os.geteuid() != 0:
-        return os.access(path, os.R_OK)
+
+def _needed(device: Device, process: str, other: str) -> Iterator[tuple[str, Path]]:
+    """Yield the rights that a process needs: enter the data folder, read and write in its own folders, read in the shared ones."""
+    yield from (("-x", path) for path in (*reversed(device.folders.data.parents), device.folders.data))
+    owned = device.folder_owners()
+    for path, _, _, _ in owned[process]:
+        if path.is_dir():
+            yield from ((right, path) for right in ("-x", "-r", "-w"))
+            yield from ((right, file) for file in _regular_files(path) for right in ("-r", "-w"))
+    for path, mode, _, group in owned[other]:
+        if path.is_dir() and (group == process or mode & stat.S_IROTH):
+            yield from (("-x", path), ("-r", path), *(("-r", file) for file in _regular_files(path)))
+
+
+def _regular_files(folder: Path) -> list[Path]:
+    # The process sets aside all else. A folder that this user cannot list is found by its own rights.
     try:
-        known = pwd.getpwnam(user)
+        return [path for path in sorted(folder.iterdir()) if stat.S_ISREG(path.lstat().st_mode)]
+    except OSError:
+        return []
+
+
+def _unusable(device: Device, user: str, right: str, path: Path) -> str:
+    problem = f"{path} cannot be {RIGHTS[right]} by {user}"
+    if right == "-w" and os.statvfs(path).f_flag & os.ST_RDONLY:
+        return f"{problem}: its file system is read-only; repair it with mount -o remount,rw"
+    if path == device.folders.data or path in device.folders.data.parents:
+        return f"{problem}; repair it with chmod 755 {path}"
+    if path.is_file() and path.lstat().st_nlink > 1:
+        return f"{problem}: {ownership.SECOND_NAME}"
+    return f"{problem}; repair it with device-ui fix-ownership"
+
+
+def missing_right(user: str, needed: Sequence[tuple[str, Path]]) -> tuple[str, Path] | None:
+    """Return the first pair of a right (a key of `RIGHTS`) and a path that this user lacks; run by a user other than root, that
+    user. A user that the system does not know has no process, and lacks none.
+    """
+    identity: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        try:
+            known = pwd.getpwnam(user)
+        except KeyError:
+            return None
+        # As that user and not by the mode alone: a folder above, an ACL or a read-only group may decide.
+        groups = os.getgrouplist(user, known.pw_gid)
+        identity = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
+    for start in range(0, len(needed), PAIRS_MAXIMUM):
+        words = [str(word) for pair in needed[start : start + PAIRS_MAXIMUM] for word in pair]
+        command = ["/bin/sh", "-c", ACCESS, "sh", *words]
+        left = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **identity).stdout
+        if left:
+            return needed[start + (len(words) - int(left)) // 2]
+    return None
+
+
+def _user_id(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
     except KeyError:
-        return True
-    # As that user and not by the mode alone: a folder above, an ACL or a read-only group may decide.
-    groups = os.getgrouplist(user, known.pw_gid)
-    identity: dict[str, Any] = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
-    return subprocess.run(["/bin/sh", "-c", 'test -r "$0"', path], check=False, **identity).returncode == 0
+        return None
 
 
 def _catalogue(device: Device) -> str:

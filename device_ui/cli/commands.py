@@ -248,6 +248,15 @@ def factory_reset(device: Device, options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def fix_ownership(device: Device, _options: argparse.Namespace) -> int:
+    """Give the files in the data folder to the users of both processes; needs root."""
+    from device_ui.cli import ownership
+
+    for path in ownership.repair(device):
+        output.say(f"repaired: {path}")
+    return EX_OK
+
+
 def certificate(device: Device, options: argparse.Namespace) -> int:
     """Make the device's TLS key and self-signed certificate, for nginx or stunnel in front of the pages."""
     import datetime

@@ -113,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     one = _command(words, "factory-reset", commands.factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")
     one.add_argument("--resume", action="store_true", help="only finish an interrupted reset")
+    _command(words, "fix-ownership", commands.fix_ownership)
     _command(words, "check", commands.check)
     return root
 

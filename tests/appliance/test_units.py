@@ -25,6 +25,8 @@ EXPOSURES = {
     "device-ui-setup-code.service": 0.2,
     "device-ui-certificate-first.service": 0.7,
     "device-ui-reset.service": 0.9,
+    # No RestrictSUIDSGID=: the folder of the settings has the set-group-ID bit.
+    "device-ui-ownership.service": 1.4,
     "device-ui-certificate.service": 1.5,
     # systemd counts adjtimex(2) as setting the clock, which needs CAP_SYS_TIME besides.
     "device-ui-mailhook.service": 1.7,

@@ -24,6 +24,8 @@ from tests.helpers.product import ADMIN_PASSWORD, ROOT, Browser, Product, choose
 OWNER = "127.200.0.1"
 REQUEST = b"GET /login HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "
 MEMORY_MAXIMUM = 64 * 1024 * 1024
+# Seconds for a login whose hash waits for seven others on a busy machine.
+PATIENCE = 100
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -153,7 +155,7 @@ def test_the_owners_page_comes_while_1000_connections_say_nothing(product):
 def test_eight_log_in_at_once(product):
     """With the product's own hash, which takes 8 MiB."""
     Administrator(product.folders.administrator).set_password(ADMIN_PASSWORD)
-    browsers = [Browser(product.port, source=f"127.201.0.{number}") for number in range(1, 9)]
+    browsers = [Browser(product.port, source=f"127.201.0.{number}", seconds=PATIENCE) for number in range(1, 9)]
     statuses: list[int] = []
     threads = [
         threading.Thread(target=lambda each=each: statuses.append(each.post("/login", password=ADMIN_PASSWORD).status))
@@ -162,7 +164,7 @@ def test_eight_log_in_at_once(product):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join()
     choose_password(product.folders.administrator)
     assert statuses == [303] * 8
     assert memory(product) < MEMORY_MAXIMUM
