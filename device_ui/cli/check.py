@@ -64,9 +64,11 @@ def findings(device: Device) -> Iterator[Finding]:
         ("administrator", _administrator),
         ("SMTP settings", _settings),
         ("TLS certificate", _certificate),
-        ("state program", _state_command),
+        ("state program", lambda device: _program(device, "mail.state_command")),
+        ("forward program", lambda device: _program(device, "mail.forward_command")),
         ("mail hook", lambda _: _hook(answer)),
     )
+    # Each part by itself: a damaged file must not hide the others from a maker's end-of-line test.
     for subject, look in looks:
         try:
             yield Finding(subject, OK, look(device))
@@ -91,7 +93,7 @@ def _version(package: str) -> Finding:
 
 
 def _makers_files(device: Device) -> str:
-    # Root can read any file; the users of the processes count.
+    # Root can read any file; the users of the processes may not, and would then go on without it.
     etc = device.folders.etc
     found = [each for each in sorted(etc.glob("*.toml")) if each.is_file()]
     logos = [
@@ -118,6 +120,7 @@ def can_read(user: str, path: Path) -> bool:
         known = pwd.getpwnam(user)
     except KeyError:
         return True
+    # As that user and not by the mode alone: a folder above, an ACL or a read-only group may decide.
     groups = os.getgrouplist(user, known.pw_gid)
     identity: dict[str, Any] = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
     return subprocess.run(["/bin/sh", "-c", 'test -r "$0"', path], check=False, **identity).returncode == 0
@@ -125,6 +128,7 @@ def can_read(user: str, path: Path) -> bool:
 
 def _catalogue(device: Device) -> str:
     found = catalog.load(device.folders.etc)
+    # A wrong entry of these codes is overruled without a word by the processes; here the maker can still change it.
     if found.bounded:
         raise DeviceUIError(f"{', '.join(found.bounded)}: never mailed as alarms, although events.toml lists them")
     return f"{len(found.kinds)} codes"
@@ -132,12 +136,14 @@ def _catalogue(device: Device) -> str:
 
 def _languages(device: Device) -> str:
     for code in LANGUAGES:
+        # Not the cached translator of the pages, which goes on without a wrong file.
         load(code, device.folders.etc)
     return ", ".join(LANGUAGES)
 
 
 def _private_key(device: Device) -> str:
     path, credential = device.folders.private_key, device.folders.stored_credential
+    # Two keys: the one in the clear is the one that a thief of the flash would use.
     if credential and os.path.exists(device.folders.key_file):
         raise DeviceUIError(f"{path} is not used, since there is the credential {credential}; remove it")
     if credential:
@@ -145,7 +151,7 @@ def _private_key(device: Device) -> str:
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except PermissionError:
-        return "not readable by this user, as it should be"
+        return "not readable by this user, as it should be"  # the check may be run by any user
     except FileNotFoundError:
         raise DeviceUIError("missing; the mail hook makes it at its first start") from None
     if mode & 0o077:
@@ -168,6 +174,7 @@ def _administrator(device: Device) -> str:
 def _settings(device: Device) -> str:
     settings, _ = Store(device.folders.settings).read()
     known = keys.public_ids(device.folders.public_key) if settings and settings.sealed else frozenset()
+    # Known without the private key: a sealed password has the id of its key.
     if settings and settings.sealed and seal.sealed_for(settings.sealed) not in known:
         raise DeviceUIError("the password was sealed to another key; type it again on the page")
     return f"{settings.host} port {settings.port}" if settings else "none yet"
@@ -181,6 +188,7 @@ def _certificate(device: Device) -> str:
         return "not readable by this user, as it should be"
     if not is_there and not folder.is_dir():  # the installer makes the folder where a proxy needs it
         return "none; device-ui certificate makes one, for nginx or stunnel"
+    # The same names and addresses as `certificate` uses, so that both agree when a new one is needed.
     wanted = (own_names(device["web.names"]), certificate.own_addresses(), datetime.datetime.now(datetime.UTC))
     problem = certificate.problem(folder, *wanted)
     if problem:
@@ -188,14 +196,15 @@ def _certificate(device: Device) -> str:
     return f"SHA-256 {certificate.fingerprint(folder / certificate.CERTIFICATE)}"
 
 
-def _state_command(device: Device) -> str:
-    command = device["mail.state_command"]
+def _program(device: Device, setting: str) -> str:
+    command = str(device[setting])
     if command and not os.access(command, os.X_OK):
-        raise DeviceUIError(f"{command} cannot be run (mail.state_command in device.toml)")
+        raise DeviceUIError(f"{command} cannot be run ({setting} in device.toml)")
     return command or "none"
 
 
 def _brand(device: Device) -> Iterator[Finding]:
+    # A wrong brand is a warning: it stops neither the pages nor the mail.
     found = branding.load(device)
     for problem in found.problems:
         subject = "brand" if f": {BRAND}" in str(problem) else "pages"
@@ -217,10 +226,12 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
         if state.word == "denied":
             return "answers; this user may not read its state"
         raise state
+    # In the order of how much is lost: events first, then their dates, then delay.
     if state["removed"]:
         raise DeviceUIError(f"{state['removed']} events were removed unmailed: the ledger was full")
     if state["clock"]:
         raise DeviceUIError(f"the device's clock is not set, it says {state['clock']}")
+    # At the end of a production line there are no settings yet; with events that wait they are a problem.
     if state["problem"] == "unset" and not state["waiting"]:
         return "answers; no settings yet"
     if state["problem"]:
@@ -231,5 +242,6 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
 
 def _quarantined(device: Device) -> list[Path]:
     folders = device.folders
+    # The reserve and the throttle's file are left out: nothing in them is worth a person's look.
     files = (folders.settings, folders.recipients, folders.administrator, folders.key_file, folders.ledger)
     return [each for path in files for each in storage_files.quarantined_files(path)]

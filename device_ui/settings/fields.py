@@ -241,10 +241,16 @@ class ParsedForm:
     password: str | None = field(default=None, repr=False)
 
 
-def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozenset[str] = frozenset()) -> ParsedForm:
+def parse(
+    form: Mapping[str, str],
+    current: SmtpSettings | None,
+    locked: frozenset[str] = frozenset(),
+    sealed: str | None = None,
+) -> ParsedForm:
     """Read a form: apply each field's rule and report every broken one. A missing field is empty.
 
-    A blank password keeps that of the `current` settings; `locked` are the fields that the maker locked to their defaults.
+    A blank password is the `sealed` one, if given, else it keeps that of the `current` settings; `locked` are the fields that
+    the maker locked to their defaults.
     """
     sign_in = _sign_in(form, locked)
     values = {each.name: each.by_sign_in[sign_in](form.get(each.name, "")) for each in FIELDS}
@@ -255,7 +261,7 @@ def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozens
         values["security"] = Invalid(rules.CHOICE_SENTENCE, (CLEAR_TEXT_HINT,))
     kept = None
     if sign_in != "none" and form.get("password", "") == "":
-        kept, values["password"] = _kept(values, current)
+        kept, values["password"] = (sealed, "") if sealed else _kept(values, current)
     broken = {each.name: values[each.name] for each in FIELDS if isinstance(values[each.name], Invalid)}
     if broken and "sign_in" not in locked:
         broken |= _led_on(broken, form)

@@ -22,6 +22,7 @@ TRIES_MAXIMUM = 5
 def rotate(store: Store, private_path: Path, public_path: Path) -> str:
     """Rotate the pair and return the new id. Raises `NoKey`, `CannotOpen`, `Damaged`, `Conflict`, `NotStored`, `NotReadable`."""
     keys.begin_rotation(private_path, public_path)
+    # From here on the page seals to the new key, and either key opens.
     for left in reversed(range(TRIES_MAXIMUM)):
         try:
             _reseal(store, private_path)
@@ -29,6 +30,7 @@ def rotate(store: Store, private_path: Path, public_path: Path) -> str:
         except Conflict:
             if not left:
                 raise
+    # Only after the resealed file is on flash: the previous key is the only one that opens the old one.
     keys.end_rotation(private_path, public_path)
     return keys.load_private(private_path).id
 

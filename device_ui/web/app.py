@@ -1,4 +1,4 @@
-"""The pages of the web process put together: routes, plain error pages, static files, health.
+"""The routes of the web process: pages, static files, health, and plain error pages.
 
 `web.http.response` adds the security headers to every response, bottle's own error pages included.
 """
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Instead of bottle's own sentences, which quote the path.
-SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log tells more."}
+# Instead of bottle's own sentences, which quote the path: a page must not repeat the text of a stranger's link.
+SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log has the details."}
 
 
 def site(device: Device, monotonic: Callable[[], float] = time.monotonic) -> AppContext:
@@ -63,6 +63,7 @@ def routes(site: AppContext) -> Bottle:
     guard, app = site.guard, Bottle()
     expired = partial(login.session_expired, site)
     app.default_error_handler = partial(error_page, site)
+    # Before every route, so that no page can forget the checks of host, origin and session cookie.
     app.add_hook("before_request", guard.check_request)
     app.add_hook("after_request", guard.finish_request)
     app.route("*", "OPTIONS", methods)
@@ -88,6 +89,7 @@ def routes(site: AppContext) -> Bottle:
     app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route(HEALTH, "GET", partial(health, site))
+    # A pattern without a slash or a leading dot: no name can lead to a different folder.
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.static_files.serve)
     return app
 
@@ -95,6 +97,7 @@ def routes(site: AppContext) -> Bottle:
 def health(site: AppContext) -> str:
     """Return ``ok`` or one word for the problem of the mail path; without a login, and nothing else."""
     response.content_type = "text/plain; charset=UTF-8"
+    # For a monitoring program, which has no session: a word of a fixed list, and no address or answer of a server.
     word, _ = site.mail_state()
     if word:
         response.status = 503
@@ -121,5 +124,6 @@ def error_page(site: AppContext, error: HTTPError) -> str:
         if request.method == "OPTIONS":
             return methods(found)
         _allow(found)
+    # A page raises its own sentence as the body.
     sentence = SENTENCES.get(error.status_code, error.body)
     return site.render("error", title=error.status_line, sentence=sentence)

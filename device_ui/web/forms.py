@@ -27,10 +27,12 @@ def posted() -> dict[str, str]:
 
 
 def _posted() -> dict[str, str]:
+    # No form of ours is sent as text/plain or multipart, so no reader for these is needed.
     if request.content_type.partition(";")[0].strip().lower() != CONTENT_TYPE:
         raise HTTPError(415, NOT_A_FORM)
     if request.content_length > BODY_MAXIMUM:
         raise HTTPError(413, "The form is too large.")
+    # A chunked body has no length before it is read.
     body = request.environ["wsgi.input"].read(BODY_MAXIMUM + 1)
     if len(body) > BODY_MAXIMUM:
         raise HTTPError(413, "The form is too large.")
@@ -48,9 +50,11 @@ def read(body: bytes) -> dict[str, str]:
             errors="strict",
             max_num_fields=FIELDS_MAXIMUM,
         )
+    # Not "replace": a password with a replaced character would be stored, and never work.
     except ValueError:
         raise HTTPError(400, "The form is not in UTF-8, or not a form.") from None
     fields = dict(pairs)
+    # Two readers of a repeated field could take a different one each; no form of ours repeats one.
     if len(fields) != len(pairs):
         raise HTTPError(400, "The form holds a field twice.")
     return fields

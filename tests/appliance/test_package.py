@@ -177,7 +177,7 @@ def test_what_the_package_installs_serves_pages_and_takes_events(used: dict[str,
     assert used["event"] == "accepted 1"
     assert "Setup code" in str(used["page"])
     for name in MINIMUM_VERSIONS:
-        assert re.search(rf"^ok +{name}: ", str(used["check"]), re.MULTILINE), used["check"]
+        assert re.search(rf"^OK +{name}: ", str(used["check"]), re.MULTILINE), used["check"]
 
 
 def test_a_program_of_the_firmware_imports_the_client_as_the_readme_says(used: dict[str, object]) -> None:

@@ -71,9 +71,9 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="device-ui-fuzz-", dir=memory if memory.is_dir() else None)
 
 
-def is_line(text: str) -> bool:
+def is_line(text: Text) -> bool:
     """Whether this is one line that can be shown and logged."""
-    return text.isprintable() and bool(text)
+    return str(text).isprintable() and bool(str(text))
 
 
 # The form of the SMTP tab

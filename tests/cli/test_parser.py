@@ -21,7 +21,7 @@ from device_ui.cli.demo_server import Mailbox, Server
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
 COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password"]
-COMMANDS += ["setup-code", "certificate", "rotate-key", "factory-reset", "check"]
+COMMANDS += ["apply", "export", "seal", "setup-code", "certificate", "rotate-key", "factory-reset", "check"]
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def demo(product: Product, tmp_path: Path):
 def test_a_test_tells_every_step_and_the_end(demo: Product):
     done = demo.command("test")
     assert (done.returncode, done.stderr) == (0, "")
-    steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ok ")]
+    steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("OK ")]
     assert steps == "name address connect greeting ehlo tls certificate ehlo login sender recipient content".split()
     assert done.stdout.endswith("operator@mail.demo.example: delivered, 250 2.0.0 kept as 0001.eml\n")
 

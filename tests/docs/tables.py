@@ -68,7 +68,7 @@ def commands() -> list[str]:
 def run_output() -> list[str]:
     """Return what `make run` prints, with an example of each value that differs between runs."""
     values = {
-        "link": "http://127.0.0.1:8080/setup?code=V6W2-4FVF-RT6Q-T49V-CKPX",
+        "link": "http://127.0.0.1:8080/setup?code=ABCD-EFGH-IJKL-MNOP-QRST",
         "server": SimpleNamespace(port=2525),
         "mailbox": SimpleNamespace(account="operator@mail.demo.example", password="eF52&BIEnVUpDx5*"),
         "command": ".venv/bin/device-ui",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -198,23 +199,38 @@ def test_a_storm_beyond_the_budget_is_mailed_or_held_in_exact_balance(product):
 # Accepting, whatever the server does
 
 
-def percentile_99(path: Path) -> float:
-    """Seconds that 99 of 100 calls of `raise_event` took at most; the first round below the bound.
+def accepts_promptly(path: Path) -> bool:
+    """Whether 99 of 100 calls of `raise_event` take at most the bound, or ten times an echo of this machine, in a round.
 
-    A machine that runs a browser beside may be slow for a round; a hook that waits for a server is slow in all of them.
+    An echo over a socket pair, before each call, is what the machine's load costs: both wait for a processor twice. A machine
+    that runs a browser beside may be slow for a round; a hook that waits for a server is slow in all of them.
     """
-    rounds = []
-    for _ in range(ROUNDS):
-        taken = []
-        for _ in range(CALLS):
-            began = time.perf_counter()
-            client.raise_event(path, "303", "full")
-            taken.append(time.perf_counter() - began)
-        rounds.append(sorted(taken)[int(CALLS * 0.99)])
-        if rounds[-1] < BOUND_SECONDS:
-            break
-    print(f"99 of 100 calls: {1000 * min(rounds):.1f} ms")
-    return min(rounds)
+    here, there = socket.socketpair()
+    with here, there:
+        threading.Thread(target=echo, args=(there,), daemon=True).start()
+        for _ in range(ROUNDS):
+            echoes, calls = [], []
+            for _ in range(CALLS):
+                began = time.perf_counter()
+                here.sendall(b"x")
+                here.recv(1)
+                echoed = time.perf_counter()
+                client.raise_event(path, "303", "full")
+                echoes.append(echoed - began)
+                calls.append(time.perf_counter() - echoed)
+            floor, taken = (sorted(times)[int(CALLS * 0.99)] for times in (echoes, calls))
+            print(f"99 of 100 calls: {1000 * taken:.1f} ms, echoes: {1000 * floor:.1f} ms")
+            if taken < max(BOUND_SECONDS, 10 * floor):
+                return True
+        here.shutdown(socket.SHUT_WR)
+    return False
+
+
+def echo(sock: socket.socket) -> None:
+    """Send back each byte until the other end closes."""
+    with contextlib.suppress(OSError):
+        while byte := sock.recv(1):
+            sock.sendall(byte)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +254,7 @@ def test_accepting_waits_for_no_server(product, step, behaviour):
         product.save(**settings_form(relay.port, security="none"))
         client.raise_event(product.folders.socket, "303")
         wait_for(lambda: server.sessions, what="the first attempt")
-        assert percentile_99(product.folders.socket) < BOUND_SECONDS
+        assert accepts_promptly(product.folders.socket)
         assert product.state()["waiting"] >= CALLS
         product.stop("mailhook", signal.SIGKILL)
         server.stopping.set()
@@ -250,7 +266,7 @@ def test_accepting_waits_for_no_test(product):
         product.save(**settings_form(relay.port, security="none"))
         lines = client.test(product.folders.socket)
         assert next(lines)["step"]["name"] == "name"
-        assert percentile_99(product.folders.socket) < BOUND_SECONDS
+        assert accepts_promptly(product.folders.socket)
         lines.close()
         product.stop("mailhook", signal.SIGKILL)
 
@@ -340,7 +356,7 @@ def test_accepting_waits_for_no_history(archive):
     thread.start()
     try:
         wait_for(lambda: read, what="the first line")
-        assert percentile_99(archive.folders.socket) < BOUND_SECONDS
+        assert accepts_promptly(archive.folders.socket)
         assert thread.is_alive()
     finally:
         over.set()

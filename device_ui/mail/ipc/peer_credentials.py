@@ -11,8 +11,9 @@ import struct
 from dataclasses import dataclass
 
 # What a client may request.
+# A new word must be put into one of these sets before any client may use it.
 EVENT_ONLY = frozenset({"event"})
-EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "test"})
+EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "opens", "test"})
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
 # Python has buffers of 1024 bytes at most for this, and a group takes four.
@@ -31,6 +32,8 @@ class Permissions:
     """Root, the hook's own user and the web's user may request everything; members of the group may raise events."""
 
     def __init__(self, web_user: str, event_group: str) -> None:
+        # Looked up once: the name service may read a network directory, for which the loop must not wait. A name that this
+        # system does not have permits nothing.
         self._everything = {0, os.geteuid()}
         with contextlib.suppress(KeyError):
             self._everything.add(pwd.getpwnam(web_user).pw_uid)
@@ -40,6 +43,7 @@ class Permissions:
 
     def of(self, sock: socket.socket) -> Peer:
         """Return the process at the other end of a connection."""
+        # struct ucred: pid, uid, gid. Unsigned, as uid_t is: a signed uid from 2^31 on would be a different user.
         _, user, group = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user in self._everything:
             return Peer(user, EVERYTHING)
@@ -51,6 +55,7 @@ class Permissions:
 def peer_groups(sock: socket.socket) -> tuple[int, ...]:
     """Return the supplementary groups of the process at the other end; none where the kernel does not report them."""
     try:
+        # SO_PEERCRED has the primary group alone; the firmware's programs have the event group as a supplementary one.
         raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * GROUPS_MAXIMUM)
     except OSError:
         return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Callable
 
 from device_ui.errors import Message
@@ -20,13 +21,14 @@ Reply = tuple[int, bytes]
 def choose_mechanism(connection: Connection) -> str:
     """Return the first name of `MECHANISMS` that the server offers. Raises `SessionError` when it offers none.
 
-    Many servers offer no login before TLS (RFC 4954, section 4), so that is a problem of its own.
+    Many servers offer no login before TLS (RFC 4954, section 4), and some only mechanisms that this client does not know.
     """
     offered = connection.esmtp_features.get("auth", "").upper().split()
     mechanism = next((each for each in MECHANISMS if each in offered), None)
     if mechanism is None:
-        needs_tls = connection.has_extn("starttls")
-        problem = SmtpProblem.NO_LOGIN_WITHOUT_TLS if needs_tls else SmtpProblem.NO_LOGIN_OFFERED
+        needs_tls = connection.has_extn("starttls") and not isinstance(connection.sock, ssl.SSLSocket)
+        other = SmtpProblem.NO_USABLE_LOGIN if offered else SmtpProblem.NO_LOGIN_OFFERED
+        problem = SmtpProblem.NO_LOGIN_WITHOUT_TLS if needs_tls else other
         names = sanitize_reply(" ".join(offered) or "none")
         raise SessionError(Step.LOGIN, problem, Message("the server offers {offered}", offered=names))
     return mechanism
@@ -63,4 +65,7 @@ def _base64(text: str) -> str:
 
 
 # In the order of preference.
-MECHANISMS: dict[str, Callable[[Connection, str, str], Reply]] = {"PLAIN": _plain, "LOGIN": _login}
+MECHANISMS: dict[str, Callable[[Connection, str, str], Reply]] = {
+    "PLAIN": _plain,
+    "LOGIN": _login,
+}

@@ -14,6 +14,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest, Error
 
+# Field lines of a header; a browser sends some twenty.
 LINES_MAXIMUM = 100
 # RFC 9110, 9: the known methods. One that a page does not accept is answered 405, any other 501.
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
@@ -41,7 +42,7 @@ SENTENCES = {
     400: ("Bad Request", "This is no request that a browser sends."),
     413: ("Content Too Large", "The form is too large."),
     431: ("Request Header Fields Too Large", "The request's header is too large."),
-    500: ("Internal Server Error", "The device had a fault. Its log tells more."),
+    500: ("Internal Server Error", "The device had a fault. Its log has the details."),
     501: ("Not Implemented", "The device does not know this method."),
 }
 
