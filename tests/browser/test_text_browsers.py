@@ -1,4 +1,4 @@
-"""Text browsers log in, by keys at a terminal: NodeBB#3883, easychirp#205, nsupdate.info#493, SSOwat#48."""
+"""Text browsers log in and save, by keys at a terminal: NodeBB#3883, easychirp#205, nsupdate.info#493, SSOwat#48."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def test_lynx_logs_in_and_shows_the_page_that_was_asked_for(product, tmp_path, w
 
 
 @pytest.mark.parametrize("words", W3M, ids=["as-it-comes", "without-Referer"])
-def test_w3m_logs_in(product, tmp_path, words):
-    terminal = Terminal([*words, f"http://127.0.0.1:{product.port}/"], tmp_path)
+def test_w3m_logs_in_and_adds_a_recipient(product, tmp_path, words):
+    terminal = Terminal([*words, f"http://127.0.0.1:{product.port}/recipients"], tmp_path)
     try:
         terminal.wait("Viewing")
         terminal.type(TAB, ENTER)
@@ -97,5 +97,14 @@ def test_w3m_logs_in(product, tmp_path, words):
         terminal.wait("Viewing")
         terminal.type(TAB, ENTER)
         wait_for(lambda: logged_in(product), SECONDS * 2, "the login")
+        terminal.wait("<Recipients")
+        # Sign out and the four tabs come first; after the address its type and its language.
+        terminal.type(TAB * 6, ENTER)
+        terminal.wait("TEXT:")
+        terminal.type("ops@example.com", ENTER)
+        terminal.wait("Viewing")
+        terminal.type(TAB * 3, ENTER)
+        wait_for(product.folders.recipients.exists, SECONDS * 2, "the recipient")
     finally:
         terminal.end()
+    assert "ops@example.com" in product.folders.recipients.read_text()

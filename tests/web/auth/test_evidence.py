@@ -107,6 +107,12 @@ def test_a_token_without_its_cookie_is_none(silent):
     assert silent.send("/login", password=ADMIN_PASSWORD, token=token).status == 403
 
 
+def test_the_token_of_no_cookie_is_none(product, silent):
+    """The page for a name that is not the device's sets no cookie, and has a token that everybody can know."""
+    token = Silent(product, "evil.example").token()
+    assert silent.send("/login", password=ADMIN_PASSWORD, token=token).status == 403
+
+
 def test_the_cookie_of_the_login_page_is_no_session_and_none_later(silent):
     silent.token()
     before = dict(silent.jar)
