@@ -461,9 +461,7 @@ def test_first_visit_takes_one_window_of_tcp_and_the_next_only_the_page(tab, emp
     kinds: dict[str, str] = {}  # of request: not every request gets a response of its own, but each gets an end
     sizes: dict[str, float] = {}  # of request: as it came over the wire, headers included; 0 from the cache
     devtools.on("Network.responseReceived", lambda event: kinds.update({event["requestId"]: event["type"]}))
-    devtools.on(
-        "Network.loadingFinished", lambda event: sizes.update({event["requestId"]: event["encodedDataLength"]})
-    )
+    devtools.on("Network.loadingFinished", lambda event: sizes.update({event["requestId"]: event["encodedDataLength"]}))
     devtools.send("Network.enable")
     devtools.send("Network.clearBrowserCache")
     visitor.open("/smtp")
