@@ -17,8 +17,9 @@ A route is a set of settings with a session and tries of its own, and no route w
 stored settings; `server_change` serves each previous server, in a thread of its own. Both send by `Sender`.
 
 Where to read: `worker` first (its rounds), then `schedule` and `batching` (which mail is next), `sender` (one session),
-`retry` (when a deferred mail is tried again, and when it expires), `status` (the state on the page and the LED). `test_mail`, `quota` and
-`state_command` depend on none of them. `environment` is what they all share.
+`retry` (when a deferred mail is tried again, and when it expires), `status` (the state on the page and the LED). Beside them:
+`test_mail` and its `quota`; `state_command` and `forward_command`, which run a `program` of the maker. `environment` is what they
+all share.
 
 It depends on `outbox` (the database), `message` (the mail's bytes), `smtp` (one session, which knows no retries) and the
 settings. It does not know `ipc`, which calls `DeliveryWorker` and `Tester`.

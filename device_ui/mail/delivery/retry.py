@@ -1,4 +1,7 @@
-"""How long to wait before the next try. Monotonic clock and memory only: a retry writes nothing to flash."""
+"""When a deferred mail is tried again (`delay`), and when it expires. Monotonic clock and memory only: a retry writes nothing.
+
+A `RetryState` counts the failed tries of one mail; `Backoff` counts those of the server, which hold back every mail.
+"""
 
 from __future__ import annotations
 

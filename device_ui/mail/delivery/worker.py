@@ -1,4 +1,4 @@
-"""When to try, when to stop, when to wait: one thread that mails the events of the ledger.
+"""One thread that mails the events of the ledger, in rounds: read the settings, send what is due, wait for the next event or try.
 
 The settings are read when mail is sent, so that corrected settings release waiting mail. A refused login stops every
 attempt until the settings change, across restarts too: retries lock accounts. Waiting is on the monotonic clock and in
