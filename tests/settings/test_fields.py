@@ -427,9 +427,9 @@ def test_good_stored_values_are_settings_again():
         ({"security": "ssl"}, "security breaks its rule"),
         ({"security": ""}, "security breaks its rule"),
         ({"security": False}, "security breaks its rule"),
-        ({"sign_in": "x"}, "sign_in is none of the choices"),
-        ({"sign_in": ""}, "sign_in is none of the choices"),
-        ({"sign_in": True}, "sign_in is none of the choices"),
+        ({"sign_in": "x"}, "sign_in is not one of the choices"),
+        ({"sign_in": ""}, "sign_in is not one of the choices"),
+        ({"sign_in": True}, "sign_in is not one of the choices"),
         ({"from_address": "x@y"}, "from_address breaks its rule"),
         ({"from_address": 0}, "from_address breaks its rule"),
         ({"from_address": "x@y.z"}, "from_address breaks its rule"),
@@ -453,7 +453,7 @@ def test_stored_value_that_is_missing_breaks_its_rule(name):
 
 def test_file_without_sign_in_is_no_settings():
     without = {key: value for key, value in STORED_VALUES.items() if key != "sign_in"}
-    assert str(validate_stored(without)) == "sign_in is none of the choices"
+    assert str(validate_stored(without)) == "sign_in is not one of the choices"
 
 
 ODD = st.one_of(
