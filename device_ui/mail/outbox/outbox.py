@@ -31,7 +31,8 @@ from device_ui.mail.outbox.disk_reserve import MAIL
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid"
 DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
-# The name of the metadata of the last loss: verdict, step and reply. Not found by a date of the table: the clock may have been wrong.
+# The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
+# clock may have been wrong.
 LOSS = "last_loss"
 # The events of one mail. Both halves use an index: the row by its number, and the index "digest" for the other events.
 # `mail IN (0, ?1)`: a mail of one event that is not assigned yet has the event's number.
@@ -378,7 +379,6 @@ def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
     """Store the last failure; clear it after deliveries without one. Writes only a change."""
     if not deliveries:
         return
-    # Stored with the result and not looked up by date later: results of a time without a valid clock have none.
     lost = next((each for each in deliveries if each.verdict != "delivered"), None)
     loss = json.dumps([lost.verdict, lost.step, lost.reply], default=to_json) if lost else None
     stored = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
