@@ -337,7 +337,7 @@ def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Inva
     if isinstance(account, Invalid):
         return ""
     value = rules.from_address(account)
-    return Invalid(value.sentence, ("The account is no address to send from.",)) if isinstance(value, Invalid) else ""
+    return Invalid(value.sentence, ("The account is not an address that mail can be sent from.",)) if isinstance(value, Invalid) else ""
 
 
 def _with_sign_in_hints(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:

@@ -150,7 +150,7 @@ class PasswordRule:
         return (self.hint,) if bool(re.search(self.pattern, text, re.DOTALL)) == self.forbidden else ()
 
 
-SEQUENTIAL_HINT = "Three neighbours of the keyboard, the alphabet or the digits stand in a row."
+SEQUENTIAL_HINT = "Three neighbours of the keyboard, the alphabet or the digits are in a row."
 
 
 def neighbours(text: str) -> tuple[Text, ...]:
@@ -169,7 +169,7 @@ PASSWORD_RULES = (
     PasswordRule("a lower case letter", "It needs a lower case letter.", "[a-z]"),
     PasswordRule("a digit", "It needs a digit.", "[0-9]"),
     PasswordRule("one of $ ! @ % * # ? &", "It needs one of $!@%*#?&.", "[$!@%*#?&]"),
-    PasswordRule("no character twice in a row", "Two equal characters stand in a row.", r"(.)\1", forbidden=True),
+    PasswordRule("no character twice in a row", "Two equal characters are in a row.", r"(.)\1", forbidden=True),
     PasswordRule("no three neighbours, such as qwe, 321 or abc", forbidden=True, find=neighbours),
     PasswordRule("no invisible character", pattern=r"(?! )[\p{Cc}\p{Cs}\p{Cf}\p{Z}]", forbidden=True, find=unseen),
 )

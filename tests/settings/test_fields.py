@@ -31,7 +31,7 @@ AGAIN = Invalid(LENGTH, ("Type it again: the server, port, account or connection
 NOTHING_STORED = Invalid(LENGTH, ("No password is stored yet.",))
 LOCKED = Invalid(CHOICE, ("The maker of this device has fixed this choice.",))
 CLEAR_TEXT = Invalid(CHOICE, ("A login without TLS would send the password in the clear.",))
-NO_FROM = Invalid("Please enter a from address in email format.", ("The account is no address to send from.",))
+NO_FROM = Invalid("Please enter a from address in email format.", ("The account is not an address that mail can be sent from.",))
 
 
 def form(**changes: str) -> dict[str, str]:
@@ -171,7 +171,7 @@ def test_password_by_length_and_by_rule_has_its_own_sentence():
         "password": Invalid(LENGTH, ("It must have 10 to 20 characters.",))
     }
     assert parse(form(password="Kp7!vvRw2#"), STORED).broken == {
-        "password": Invalid("SMTP account password does not meet the rules.", ("Two equal characters stand in a row.",))
+        "password": Invalid("SMTP account password does not meet the rules.", ("Two equal characters are in a row.",))
     }
 
 
