@@ -182,6 +182,7 @@ SIGN_IN_HINT = "Type it again: the sign-in changed."
 NOTHING_STORED_HINT = "No password is stored yet."
 LOCKED_HINT = "The maker of this device has fixed this choice."
 CLEAR_TEXT_HINT = "A login without TLS would send the password in the clear."
+NO_SENDER_HINT = "The account is not an address that mail can be sent from."
 # For an account or a from address that a different sign-in accepts: that sign-in, by its words on the page.
 LOCAL_PART_HINT = Message(
     "With a dot or a hyphen before the @: under “Advanced”, choose the sign-in “{choice}”.",
@@ -337,7 +338,7 @@ def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Inva
     if isinstance(account, Invalid):
         return ""
     value = rules.from_address(account)
-    return Invalid(value.sentence, ("The account is not an address that mail can be sent from.",)) if isinstance(value, Invalid) else ""
+    return Invalid(value.sentence, (NO_SENDER_HINT,)) if isinstance(value, Invalid) else ""
 
 
 def _with_sign_in_hints(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:
