@@ -85,10 +85,6 @@ class AppContext:
         """The file of the key that passwords are sealed to; each page reads it anew."""
         return self.device.folders.public_key
 
-    def may_exit(self) -> bool:
-        """Return whether the process can exit without losing state."""
-        return self.guard.may_exit()
-
     def mail_state(self) -> State:
         """Return the word for the mail path, ``""`` when well, and the hook's details."""
         # Asked for every page, which costs 0.3 ms: a cached state would show a problem that is gone, or hide a new one.

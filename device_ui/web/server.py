@@ -66,7 +66,7 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     listeners = open_listeners(app.routes(site), listen, sockets, trusted_proxy, limits)
     if sockets:
         # Only with systemd: nothing else would start the process again.
-        listeners.exit_when_idle(idle_seconds, site.may_exit)
+        listeners.exit_when_idle(idle_seconds, site.guard.may_exit)
     log.info("pages served at %s", "systemd's socket" if sockets else _shown(listen))
     if listeners.run():
         log.info("idle, exiting; the next connection starts the pages again")

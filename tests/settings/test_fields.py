@@ -31,7 +31,9 @@ AGAIN = Invalid(LENGTH, ("Type it again: the server, port, account or connection
 NOTHING_STORED = Invalid(LENGTH, ("No password is stored yet.",))
 LOCKED = Invalid(CHOICE, ("The maker of this device has fixed this choice.",))
 CLEAR_TEXT = Invalid(CHOICE, ("A login without TLS would send the password in the clear.",))
-NO_FROM = Invalid("Please enter a from address in email format.", ("The account is not an address that mail can be sent from.",))
+NO_FROM = Invalid(
+    "Please enter a from address in email format.", ("The account is not an address that mail can be sent from.",)
+)
 
 
 def form(**changes: str) -> dict[str, str]:

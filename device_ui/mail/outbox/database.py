@@ -337,11 +337,8 @@ class Database:
             return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] > bytes([WRITE_VERSION_MAXIMUM])
 
     def _fsync_folder(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with files.open_folder(self.path.parent) as folder:
             os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _keep_reserve(self) -> None:
         self._reserve.keep()
