@@ -23,7 +23,7 @@ from device_ui.web.context import AppContext
 
 log = logging.getLogger(__name__)
 
-# Some 20 KiB of HTML, and one piece of the hook's reads (`mail.ipc.history.BATCH`).
+# One piece of the hook's reads (`mail.ipc.history.BATCH`).
 PAGE_EVENTS = 50
 # Bounded: SQLite steps over the events of all earlier pages.
 PAGE_PATTERN = re.compile(r"[1-9][0-9]{0,5}")
