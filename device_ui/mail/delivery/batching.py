@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from device_ui.errors import Text
@@ -244,6 +244,14 @@ class Batcher:
         """Return the first mail that was tried and still waits."""
         with self._lock:
             return min((mail for mail in self._mails.values() if mail.tries.count), key=_number, default=None)
+
+    def postpone(self, end: Callable[[Collection[str]], float]) -> None:
+        """Let the deferred mails all of whose recipients wait do so, as `Schedule.postpone`."""
+        with self._lock:
+            for mail in self._mails.values():
+                until = end(mail.open_recipients) if mail.tries.count else 0.0
+                if until:
+                    mail.postpone(until)
 
     def split(self, mail: QueuedMail, middle: int, number: int) -> None:
         """Make a mail of its own of the events from `middle` on, with its `number` (0: retention removed these events).

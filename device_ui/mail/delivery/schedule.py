@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from device_ui.errors import Text
 from device_ui.mail.clock import LOOK_SECONDS
@@ -103,6 +103,10 @@ class Schedule:
     def defer(self, mail: QueuedMail, step: str, reply: Text, advice: Text = "") -> None:
         """Count a failed try of a mail, which ended at this step and reply."""
         mail.defer(self._environment.monotonic(), self._environment.random(), step, reply, advice)
+
+    def postpone(self, end: Callable[[Collection[str]], float]) -> None:
+        """Let the deferred mails all of whose recipients wait do so; `end` returns until when (monotonic seconds), 0 for not."""
+        self._batcher.postpone(end)
 
     def split(self, mail: QueuedMail) -> None:
         """Make two mails of a digest that no recipient has got yet. Raises `NotStored`."""

@@ -13,7 +13,7 @@ from device_ui.mail.clock import clock_text
 from device_ui.mail.delivery.batching import QueuedMail
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.problem import Problem
-from device_ui.mail.delivery.retry import Backoff
+from device_ui.mail.delivery.retry import DEFERRALS_MAXIMUM, Backoff, RecipientBackoff
 from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.status import DeliveryStatus
 from device_ui.mail.events import Delivery, Event, Verdict
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 # Events that a digest lists one by one; it counts the others.
 LISTED_MAXIMUM = 100
-# Mails in a row that a server defers for every recipient before the session ends: the server means them all.
-DEFERRALS_MAXIMUM = 5
 # Seconds of a server's silence after which the state reports it.
 SILENT_SECONDS, SILENT = 60.0, "the server does not answer in time"
 # Characters of an event's text that a mail too large for the server starts to be cut from; what marks the cut.
@@ -68,7 +66,7 @@ class Transport(Protocol):
 class Attempt:
     """What one attempt of a mail came to: the final `results`, and by recipient the outcomes that defer it.
 
-    `is_too_large`: it was not sent, since the server does not take a mail of this size.
+    `is_too_large`: the server does not take a mail of this size, and no recipient has got it, so that it may be split.
     """
 
     def __init__(self, outcomes: Mapping[str, Outcome], date: float, *, is_too_large: bool = False) -> None:
@@ -146,6 +144,10 @@ class Sender:
         A mail that is larger than the server takes is shortened (RFC 1870), unless it may be split. Raises `NotStored`.
         """
         recipients = [each for each in mail.open_recipients if each not in mail.held]
+        if options.most == 1 and recipients:
+            # A different one first with each try: a server that always hangs up at one must not keep the mail from the others.
+            first = mail.tries.count % len(recipients)
+            recipients = recipients[first:] + recipients[:first]
         envelope = self.envelope(settings, mail.recipients, listed, transport.local_address, options.removed)
         compose = self._composer(mail, envelope, options.notice) if recipients else None
         if compose is None:
@@ -153,29 +155,33 @@ class Sender:
         raw, size = _fitting(compose, transport.size_maximum), transport.size_maximum
         if options.may_split and len(compose(None)) > size > 0:
             return Attempt({}, 0.0, is_too_large=True)
+        outcomes: dict[str, Outcome] = {}
         while True:
-            attempt = self._deliver(transport, recipients, raw, options)
-            if not attempt.is_too_large or options.may_split:
-                return attempt
-            shorter = _fitting(compose, len(raw) // 2)
+            outcomes |= self._deliver(transport, recipients, raw, options)
+            attempt = Attempt(outcomes, self.environment.date())
+            # Others may have been refused or deferred before the server saw the size.
+            recipients = [name for name, outcome in outcomes.items() if _is_too_large(outcome)]
+            if recipients and options.may_split and not attempt.is_delivered:
+                return Attempt({}, 0.0, is_too_large=True)
+            shorter = _fitting(compose, len(raw) // 2) if recipients else raw
             if len(shorter) >= len(raw) or not transport.is_open:
-                options.on_results(attempt.results)
+                options.on_results([result for result in attempt.results if result.recipient in recipients])
                 return attempt
             raw = shorter
 
-    def _deliver(self, transport: Transport, recipients: Sequence[str], raw: bytes, options: AttemptOptions) -> Attempt:
+    def _deliver(
+        self, transport: Transport, recipients: Sequence[str], raw: bytes, options: AttemptOptions
+    ) -> dict[str, Outcome]:
         # Imported here, as `advise`: a process that sends nothing loads neither ssl nor smtplib.
         from device_ui.mail.smtp.transaction import deliver_to_all
 
         def on_outcomes(outcomes: Mapping[str, Outcome]) -> None:
-            if not all(outcome.problem == SmtpProblem.TOO_LARGE for outcome in outcomes.values()):
-                options.on_results(Attempt(outcomes, self.environment.date()).results)
+            final = {name: outcome for name, outcome in outcomes.items() if not _is_too_large(outcome)}
+            options.on_results(Attempt(final, self.environment.date()).results)
 
-        outcomes = deliver_to_all(
+        return deliver_to_all(
             transport, recipients, raw, options.most, on_wait=options.on_wait, on_outcomes=on_outcomes
         )
-        is_too_large = all(outcome.problem == SmtpProblem.TOO_LARGE for outcome in outcomes.values())
-        return Attempt(outcomes, self.environment.date(), is_too_large=is_too_large)
 
     def envelope(
         self,
@@ -221,6 +227,10 @@ class Sender:
         return lambda most: compose.compose(_cut(only, most), self._catalog[only.code], envelope)
 
 
+def _is_too_large(outcome: Outcome) -> bool:
+    return outcome.problem == SmtpProblem.TOO_LARGE
+
+
 def _cut(event: Event, most: int | None) -> Event:
     """Return the event with its text cut at `most` characters, which shows."""
     return event if most is None or len(event.text) <= most else replace(event, text=event.text[:most] + CUT)
@@ -261,13 +271,15 @@ class DeliverySession:
     ) -> None:
         self._outbox, self._schedule, self._sender = outbox, schedule, sender
         self._status, self._backoff, self._verified = status, backoff, verified
-        self._environment = sender.environment
+        self._environment = environment = sender.environment
+        self._recipients = RecipientBackoff(environment.monotonic, environment.random)
         # Recipients in a transaction at most, 0 for all: learned from sessions that ended at one more.
         self._recipients_maximum = 0
 
     def reset(self) -> None:
         """Forget what sessions with an earlier server taught."""
         self._recipients_maximum = 0
+        self._recipients.reset()
 
     def send_queue(self, transport: Transport, settings: SmtpSettings, is_interrupted: Callable[[], bool]) -> None:
         """Send every mail that is due, until `is_interrupted`, which a silent server does not delay either.
@@ -275,6 +287,12 @@ class DeliverySession:
         `transport` is open. The problem is in the status afterwards, and the next try in the back-off: a session that
         delivered something and then ended may be opened again at once. Raises `NotStored`.
         """
+        try:
+            self._send_queue(transport, settings, is_interrupted)
+        finally:
+            self._schedule.postpone(self._recipients.end)
+
+    def _send_queue(self, transport: Transport, settings: SmtpSettings, is_interrupted: Callable[[], bool]) -> None:
         deferrals, is_serving = 0, False
         while transport.is_open and not is_interrupted():
             mail = self._schedule.next()
@@ -285,7 +303,10 @@ class DeliverySession:
             self._status.publish_change()
             if fate.scope in (Scope.TRANSACTION, Scope.SESSION):
                 return  # the same mail goes on in the next session
-            deferrals = deferrals + 1 if fate.problem and not fate.is_served else 0
+            if fate.is_served or not fate.problem:
+                deferrals = 0
+            elif fate.scope != Scope.RECIPIENT:
+                deferrals += 1
             if fate.problem and (fate.scope == Scope.SERVER or deferrals >= DEFERRALS_MAXIMUM or not transport.is_open):
                 if not is_serving:
                     self._backoff.server_failed()
@@ -310,6 +331,7 @@ class DeliverySession:
         listed = self._environment.recipients()
         before = self._outbox.deliveries(mail.number)
         mail.begin_try(addresses(mail.type, listed, settings), [delivery.recipient for delivery in before])
+        mail.held |= {name: why for name in mail.open_recipients if (why := self._recipients.problem(name))}
         results, removed = list(before), self._outbox.removed()[UNTOLD]
 
         def on_results(final: Sequence[Delivery]) -> None:
@@ -324,7 +346,7 @@ class DeliverySession:
             on_results=on_results,
         )
         attempt = self._sender.attempt(transport, mail, settings, listed, options)
-        if attempt.is_too_large and options.may_split:
+        if attempt.is_too_large:
             self._schedule.split(mail)
             return Fate()
         if any(result.verdict == Verdict.DELIVERED for result in attempt.results):
@@ -334,9 +356,11 @@ class DeliverySession:
     def _settle(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> Fate:
         """Decide how a mail goes on whose results are on flash."""
         is_served = bool(attempt.results)
-        for name, outcome in attempt.deferred.items():
-            if outcome.scope == Scope.RECIPIENT:
-                mail.held[name] = self._problem(outcome, settings)
+        held = {name: outcome for name, outcome in attempt.deferred.items() if outcome.scope == Scope.RECIPIENT}
+        for name, outcome in held.items():
+            mail.held[name] = self._problem(outcome, settings)
+            if outcome.step == Step.RECIPIENT:  # a deferred content may be the mail's
+                self._recipients.deferred(name, mail.held[name])
         deciding = attempt.deciding
         if deciding is None and not mail.held:
             if not mail.is_done:  # no recipient is left, or no event
@@ -345,8 +369,8 @@ class DeliverySession:
             return Fate(is_served=is_served)
         problem = self._problem(deciding, settings) if deciding else next(iter(mail.held.values()))
         scope = deciding.scope if deciding else Scope.RECIPIENT
-        if scope == Scope.TRANSACTION and not is_served and not mail.held:
-            # The session ended at a recipient that was one too many: half of them next time.
+        if scope == Scope.TRANSACTION and not is_served and not held:
+            # The session ended at a recipient that was one too many, and nothing else was learned: half of them next time.
             together = len(attempt.deferred)
             most = min(together, self._recipients_maximum or together)
             self._recipients_maximum = max(1, most // 2)
@@ -354,6 +378,8 @@ class DeliverySession:
             return Fate(problem, scope, is_served)
         if scope != Scope.SERVER:
             self._status.server_works()
+        if scope == Scope.RECIPIENT and self._recipients.are_deferred(mail.recipients):
+            scope = Scope.MAIL
         return self._defer(mail, problem, scope, is_served=is_served)
 
     def _problem(self, outcome: Outcome, settings: SmtpSettings) -> Problem:
@@ -422,6 +448,7 @@ class DeliverySession:
         elif is_done and not lost:  # the next transaction of this mail may lose a recipient
             self._status.delivered()
         for result in final:
+            self._recipients.ended(result.recipient)
             log.info("mail %d for %s: %s %s", mail.number, result.recipient, result.verdict, result.reply)
 
     def _defer(self, mail: QueuedMail, problem: Problem, scope: Scope, *, is_served: bool = False) -> Fate:

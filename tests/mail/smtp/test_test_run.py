@@ -238,9 +238,9 @@ def test_each_recipient_has_an_entry_of_its_own():
     with ScriptedServer({"RCPT": ["250 a", "550 b", "450 c"]}) as server:
         result = try_out(server, recipients=(FIRST, SECOND, THIRD)).result
     assert result.recipients == (
+        RecipientResult(FIRST, "delivered", "content", "250 2.0.0 queued"),
         RecipientResult(SECOND, "refused", "recipient", "550 b"),
         RecipientResult(THIRD, "try later", "recipient", "450 c"),
-        RecipientResult(FIRST, "delivered", "content", "250 2.0.0 queued"),
     )
 
 
