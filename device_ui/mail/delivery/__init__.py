@@ -5,8 +5,11 @@ What this component promises:
 - Every event that waits in the database is mailed at least once, whatever the server, the flash or the power does. A second
   copy is possible only when a server's 250 does not reach the database; it has the same Message-ID.
 - Which events a mail holds is on flash before it goes out, and its results before the next mail begins.
-- A refused login stops every attempt until the settings change: retries lock accounts.
-- A deferred mail is tried again after 30 s to an hour, and given up after five days of trying. A retry writes nothing.
+- A refused login stops every attempt until the settings change: retries lock accounts. One that worked before is tried again
+  a few times a day.
+- A deferred mail is tried again after 30 s to an hour, and given up after five days of trying. A retry writes nothing. The wait
+  does not grow while some recipient is served, and a session that served one is opened again at once.
+- The state is well only when no alarm that was tried still waits.
 - An hourly budget of mails holds, and a storm of events becomes a few digests.
 - A change of the mail server is reported in the History, and through the previous server to its recipients.
 
