@@ -20,8 +20,8 @@ A route is a set of settings with a session and tries of its own, and no route w
 stored settings; `server_change` serves each previous server, in a thread of its own. Both send by `Sender`.
 
 Where to read: `worker` first (its rounds), then `schedule` and `batching` (which mail is next), `sender` (one session),
-`retry` (when a deferred mail is tried again, and when it expires), `status` (the state on the page and the LED) and its
-`problem`. Beside them:
+`retry` (when a deferred mail is tried again, and when it expires), `status` (the state on the page and the LED) and `problem` (the
+reason why no mail goes out, as data). Beside them:
 `test_mail` and its `quota`; `state_command` and `forward_command`, which run a `program` of the maker. `environment` is what they
 all share.
 
