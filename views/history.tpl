@@ -52,7 +52,7 @@
 <td{{!more}} data-label="{{_(columns[name])}}">\\
 %   end
 %   for event in events:
-<tr>
+<tr id="event-{{event['number']}}">
 % cell('number')
 {{event['number']}}</td>
 % cell('time', ' class="mid"')

@@ -76,7 +76,7 @@ def web(_device: Device, options: argparse.Namespace) -> int:
 
 def mailhook(_device: Device, options: argparse.Namespace) -> int:
     """Accept and mail events, as systemd starts it."""
-    return launch.mailhook(options.data, options.ca_file, allow_loopback=options.allow_loopback)
+    return launch.mailhook(options.data, options.ca_file, options.url, allow_loopback=options.allow_loopback)
 
 
 def event(device: Device, options: argparse.Namespace) -> int:

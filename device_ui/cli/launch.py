@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from dataclasses import replace
 
 from device_ui import logging_setup
 from device_ui.config import Device, Folders, is_activated, notify_status
@@ -90,10 +91,11 @@ def web(data: str | None, listen: str = LISTEN) -> int:
     return EX_OK
 
 
-def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = False) -> int:
+def mailhook(data: str | None, ca_file: str = "", url: str = "", *, allow_loopback: bool = False) -> int:
     """Accept and mail events until a signal, or until idle; return `EX_SOFTWARE` after an internal error.
 
-    Raises `DeviceUIError` when it cannot start; under systemd waits.
+    `url` is the address of the pages for links in mails, instead of the maker's. Raises `DeviceUIError` when it cannot start;
+    under systemd waits.
     """
     # Imported here, so that the web process loads nothing that can unseal.
     from device_ui.mail.daemon import Daemon
@@ -102,7 +104,9 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
     reason = ""
     while True:
         try:
-            daemon = Daemon(device(data), allow_loopback=allow_loopback, ca_file=ca_file)
+            found = device(data)
+            found = replace(found, settings={**found.settings, "web.url": url}) if url else found
+            daemon = Daemon(found, allow_loopback=allow_loopback, ca_file=ca_file)
             break
         except DeviceUIError as error:
             if not is_activated(os.environ):

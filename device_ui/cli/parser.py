@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     one = _command(words, "mailhook", commands.mailhook)
     one.add_argument("--allow-loopback", action="store_true", help="allow a mail server on this device itself")
     one.add_argument("--ca-file", default="", metavar="PEM", help="trust these certificates for the mail server, too")
+    one.add_argument("--url", default="", help="the address of the pages for links in mails, instead of web.url")
     one = _command(words, "event", commands.event)
     one.add_argument("code", help="three digits of the catalogue")
     one.add_argument("--text", default="", help="the text of the mail")

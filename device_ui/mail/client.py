@@ -101,9 +101,13 @@ def kinds(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Iterator[Mappi
     return lines(path, {"do": "catalog"}, seconds)
 
 
-def content(path: Path | str, code: str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
-    """Return the mail of this code: ``subject``, ``from``, ``to``, ``date``, ``headers``, ``text``, ``html``. Raises `HookError`."""
-    answer: Mapping[str, Any] = _expected(ask(path, {"do": "content", "code": code}, seconds), "content", dict)
+def content(path: Path | str, code: str, count: int = 1, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+    """Return the mail of this code, or of a digest of `count` of its events. Raises `HookError`.
+
+    It has ``subject``, ``from``, ``to``, ``date``, ``headers``, ``text``, ``html``.
+    """
+    request = {"do": "content", "code": code, "count": count}
+    answer: Mapping[str, Any] = _expected(ask(path, request, seconds), "content", dict)
     return answer
 
 

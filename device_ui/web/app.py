@@ -84,6 +84,7 @@ def routes(site: AppContext) -> Bottle:
     app.route("/others", "GET", guard.require_session(lambda _: see_other("/others/event-codes")))
     app.route("/others/event-codes", "GET", guard.require_session(partial(event_codes.show_codes, site)))
     app.route("/others/email-content", "GET", guard.require_session(partial(event_codes.show_content, site)))
+    app.route("/others/email-content/html", "GET", guard.require_session(partial(event_codes.show_html, site)))
     app.route("/others/access", "GET", guard.require_session(partial(access.PAGE.show, site)))
     app.route("/others/access", "POST", guard.require_session(partial(access.PAGE.update, site), expired))
     app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))

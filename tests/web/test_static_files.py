@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from device_ui.resources import find
 from device_ui.web import static_files
 from tests.helpers.product import SECONDS, Browser, Product, settings_form
 
@@ -131,7 +132,7 @@ def test_style_loses_comments_and_blanks_alone(source, small):
 
 
 def test_no_text_or_comment_of_the_script_spans_lines():
-    script = (static_files.find("static") / "app.js").read_text()
+    script = (find("static") / "app.js").read_text()
     assert [line for line in script.splitlines() if line.count("`") % 2 or line.endswith("\\") or "/*" in line] == []
 
 

@@ -29,6 +29,8 @@ Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 # Characters of an event that are stored; a longer text is cut and marked: no length is a reason to lose an alarm.
 TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
+# Events of a sample digest.
+SAMPLE_MAXIMUM = 10
 # Concurrent history queries of one user.
 READING_MAXIMUM = 4
 # A mail can be dated in any of these years, in any zone.
@@ -75,11 +77,11 @@ class Tester(Protocol):
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`."""
 
+    def sample(self, kind: Kind, count: int) -> Mapping[str, str]:
+        """Return the parts of the mail that an event of this kind sends, or a digest of `count` of them."""
+
     def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
         """Return a function that returns ``ok`` if a sealed password opens, or why not. Raises `RequestError`."""
-
-    def sample(self, kind: Kind) -> Mapping[str, str]:
-        """Return the parts of the mail that an event of this kind sends."""
 
 
 class RequestHandler:
@@ -211,9 +213,11 @@ class RequestHandler:
         # Also a code that is not in the catalogue: its mail is that of an unknown event.
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise RequestError("bad-request", "a code has three digits")
-        kind = self._catalog[code]
+        kind, count = self._catalog[code], request.get("count", 1)
+        if type(count) is not int or not 1 <= count <= SAMPLE_MAXIMUM:
+            raise RequestError("bad-request", Message("a sample has 1 to {maximum} events", maximum=SAMPLE_MAXIMUM))
         # Composing reads the settings and recipients, which are files of the web process.
-        return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
+        return self._background.begin(lambda: {"content": self._tester.sample(kind, count)}, user)
 
     def _opens(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         opens = self._tester.opens(request)

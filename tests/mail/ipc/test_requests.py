@@ -65,7 +65,7 @@ class Room:
     """The words of one device, its ledger and its postman."""
 
     def __init__(self, folder, kinds=KINDS) -> None:
-        self.outbox, self.bell, self.woken = Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event()
+        self.outbox, self.bell, self.woken = (Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event())
         clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         names = {"name": "Storage", "model": "", "serial": ""}
         environment = Environment(names, tuple, None, clock, time.monotonic, random_fraction)
@@ -184,6 +184,16 @@ def test_any_code_has_its_mail(room, code):
 @pytest.mark.parametrize("code", [None, "", "30", "3033", "303\n", " 303", 303, [], {}, "٣٠٣", "\ud800", "../"])
 def test_a_code_that_is_none_has_no_mail(room, code):
     assert room.refusal(do="content", code=code) == ("bad-request", "a code has three digits")
+
+
+def test_a_digest_of_a_code_has_its_mail(room):
+    assert "2 faults" in room.ask(do="content", code="303", count=2)[0]["content"]["subject"]
+
+
+@pytest.mark.parametrize("count", [0, 11, -1, 1.5, True, None, "2", [2]])
+def test_a_count_that_is_none_has_no_mail(room, count):
+    refused = room.refusal(do="content", code="303", count=count)
+    assert (refused[0], str(refused[1])) == ("bad-request", "a sample has 1 to 10 events")
 
 
 def test_without_a_thread_a_request_is_refused_and_the_next_one_served(room):

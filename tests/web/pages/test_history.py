@@ -100,6 +100,11 @@ def table(page: Page) -> list[list[str]]:
     return [[cell.text for cell in row.all("th") + row.all("td")] for row in found]
 
 
+def test_a_link_in_a_mail_leads_to_the_row_of_its_event(pages, hook):
+    hook.answers["history"] = [event(number=1741), end()]
+    assert document.read(pages.get("/history").text).by_id("event-1741").name == "tr"
+
+
 def test_an_answer_without_an_end_is_told_and_not_kept(pages, hook):
     hook.answers["history"] = (event(text="x" * 10_000) for _ in itertools.count())
     page = pages.get("/history")
