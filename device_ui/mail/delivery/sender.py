@@ -158,6 +158,9 @@ class Sender:
         digest = self._outbox.digest(mail.number, LISTED_MAXIMUM)
         if digest is None:
             return None
+        if again := digest.events[0].about:
+            event = self._outbox.event(again)  # None when retention removed it
+            return compose.compose(event, self._catalog[event.code], envelope, mail.number) if event else None
         if digest.count > 1 or digest.events[0].number != mail.number:
             return compose.compose_digest(digest, self._catalog, envelope)
         return compose.compose(digest.events[0], self._catalog[digest.events[0].code], envelope)
@@ -216,8 +219,7 @@ class DeliverySession:
         self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
     ) -> tuple[Problem | None, bool]:
         listed = self._environment.recipients()
-        ended = [delivery.recipient for delivery in self._outbox.deliveries(mail.number)]
-        mail.begin_try(addresses(mail.type, listed, settings), ended)
+        mail.begin_try(addresses(mail.type, listed, settings), self._outbox.ended(mail.number))
         removed = self._outbox.removed()[UNTOLD]
 
         def on_wait(seconds: float) -> None:

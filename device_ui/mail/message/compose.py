@@ -114,8 +114,12 @@ def languages(
     return tuple(translator_for(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
 
 
-def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
-    """Return the mail of one event, its lines ended by CRLF, ready for DATA but for dot-stuffing."""
+def compose(event: Event, kind: Kind, envelope: Envelope, mail: int = 0) -> bytes:
+    """Return the mail of one event, its lines ended by CRLF, ready for DATA but for dot-stuffing.
+
+    `mail` is the number of the mail where it is not the event's: an event that is sent again has a Message-ID of its own, since
+    mail servers and readers drop a second mail with the same one.
+    """
     parts = [
         Part(
             words,
@@ -126,7 +130,7 @@ def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
         for words in envelope.languages
     ]
     title = subject(event, kind, envelope.device["name"], envelope.languages)
-    return _assemble(title, event.accepted, message_id(envelope.ledger_id, event.number), envelope, parts)
+    return _assemble(title, event.accepted, message_id(envelope.ledger_id, mail or event.number), envelope, parts)
 
 
 def compose_digest(digest: Digest, catalog: Catalog, envelope: Envelope) -> bytes:
