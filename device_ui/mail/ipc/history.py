@@ -198,7 +198,15 @@ def _row(
         "mail": event.mail,
         "deliveries": [*map(_result, results), *pending],
         "again": later,
+        "can": _possible(event, later, catalog[event.code].mail and bool(results)),
     }
+
+
+def _possible(event: Event, later: Sequence[Mapping[str, Any]], is_mailed: bool) -> str:
+    """Return what a person may ask for an event, as the word of the request; ``""`` for nothing."""
+    if event.waiting or any(each["waiting"] for each in later):
+        return "try-now"
+    return "send-again" if is_mailed else ""
 
 
 def _result(each: Delivery) -> Mapping[str, Any]:

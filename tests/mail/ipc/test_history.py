@@ -115,6 +115,7 @@ def test_an_event_is_told_whole(outbox):
                 }
             ],
             "again": [],
+            "can": "send-again",
         }
     ]
 
