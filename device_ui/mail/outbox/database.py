@@ -333,6 +333,10 @@ class Database:
         execute("BEGIN IMMEDIATE")
         for statement in statements:
             execute(statement)
+        # Imported here: a ledger is migrated once in its life.
+        from device_ui.mail.outbox import former
+
+        former.convert(self._connection.cursor())
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 
