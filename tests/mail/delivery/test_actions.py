@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui.mail.delivery.batching import Batcher
-from device_ui.mail.events import Action
+from device_ui.mail.events import Action, Event
 from device_ui.settings.recipients import Recipient
 from tests.helpers.delivery import DELIVERED, HOUR, LATER, LOGIN_REFUSED, REFUSED, UNREACHABLE, Desk
 
@@ -85,6 +85,15 @@ def test_a_new_event_of_the_code_does_not_wait_for_one_that_is_sent_again():
     batcher.learn(3, "303", "fault", 1.0, mail=3)
     batcher.remove(batcher.mail(3))
     assert batcher.leads([("303", "fault")], 2.0) == [False]
+
+
+def test_what_is_sent_again_is_never_part_of_a_digest(set_up):
+    """Also while other mail of its type waits, and before the clock is right."""
+    schedule = set_up.worker._schedule
+    schedule._batcher.window = 60.0
+    schedule._batcher.learn(1, "303", "fault", set_up.now)
+    event = Event("303", "fault", 0.0, 0.0, clock="@boot 5.000")
+    assert schedule.leads([event, replace(event, about=1)]) == [False, True]
 
 
 @settings(max_examples=40, deadline=None)

@@ -377,6 +377,12 @@ def test_outcome_source_and_text_filter_as_a_list_would_be_filtered(tmp_path_fac
         outbox.close()
 
 
+@pytest.mark.parametrize(("part", "found"), [("DISK é", [1]), ("disk É", []), ("disk", [2, 1]), ("%", [2]), ("_", [])])
+def test_a_part_of_a_text_is_found_without_the_case_of_a_to_z(outbox, part, found):
+    outbox.accept([event(text="Disk é is full"), event(text="dISK at 5 %")])
+    assert numbers(outbox, text=part) == found
+
+
 def test_a_server_change_waits_while_its_notifications_do(outbox):
     outbox.accept([event("902"), event("902")])
     live = Live(nobody, lambda number: [Delivery(ONE, "waiting", "", "", 0.0)] * (number == 1), [1])
