@@ -105,7 +105,7 @@ def send_again(path: Path | str, number: int, by: str = "", *, seconds: float = 
     return int(_expected(ask(path, {"do": "send-again", "number": number, "by": by}, seconds), "accepted", int))
 
 
-def try_now(path: Path | str, number: int, by: str = "", *, seconds: float = ANSWER_SECONDS) -> int:
+def try_event_now(path: Path | str, number: int, by: str = "", *, seconds: float = ANSWER_SECONDS) -> int:
     """Try the waiting mail of an event now, once the request is on flash. Return its number. Raises `HookError`."""
     return int(_expected(ask(path, {"do": "try-now", "number": number, "by": by}, seconds), "accepted", int))
 

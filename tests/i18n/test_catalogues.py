@@ -50,6 +50,7 @@ SHOWN = (
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
     "web/pages/access.py",
+    "web/pages/stored_list.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )

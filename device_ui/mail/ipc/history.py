@@ -22,7 +22,7 @@ from device_ui.mail.outbox.outbox import OUTCOMES, SORTS, Bars, Outbox, Query
 
 # Rows that are read from the outbox at a time.
 BATCH = 50
-# A line that is not sent: the server answers other clients first and then continues.
+# An empty line, which is not sent: the server answers other clients first and then continues.
 SOON: Mapping[str, Any] = {}
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Characters of a part of a source or text that is searched for.
@@ -31,9 +31,9 @@ PART_MAXIMUM = 200
 # of more days has a longer link, and the picture has 4 KB.
 USUAL_DAYS, DAYS_MAXIMUM, BARS_MAXIMUM = 30, 31, 24
 HOUR = 3600
-# Of a waiting mail, by its number and type: its recipients, and step and reply of the last try.
+# A function of a waiting mail's number and type that returns its recipients, and step and reply of the last try.
 Waits = Callable[[int, str], tuple[Sequence[str], str, Text]]
-# Of an event, by its number: the pending notifications of a server change.
+# A function of an event's number that returns the pending notifications of a server change.
 Warns = Callable[[int], Sequence[Delivery]]
 
 
@@ -226,6 +226,7 @@ def _pending(event: Event, ended: Collection[str], live: Live) -> Iterator[Mappi
 
 def state(waiting: bool, verdicts: Sequence[str]) -> str:
     """Return the state of an event's mail in one word or two."""
+    # A mail with one refusal is never "delivered": a person would not look at its recipients.
     if waiting:
         return "waiting"
     if not verdicts:

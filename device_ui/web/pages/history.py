@@ -27,13 +27,15 @@ from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
 from device_ui.web.pages import picture
-from device_ui.web.pages.recipients import KEPT
+from device_ui.web.pages.stored_list import KEPT
 
 log = logging.getLogger(__name__)
 
+# One piece of the hook's reads (`mail.ipc.history.BATCH`).
 PAGE_EVENTS = 50
 # Bounded: SQLite steps over the events of all earlier pages.
 PAGE_PATTERN = re.compile(r"[1-9][0-9]{0,5}")
+# The names of the hook's query, which are also those of the form.
 FILTERS = ("from", "to", "type", "code", "outcome", "source", "text")
 # One day in the place of two dates, since the picture has thirty such links in 4 KB.
 DAY = "day"
@@ -63,7 +65,7 @@ EXCERPT = 160
 # What can be asked for an event: the request of the hook, the button, what the page says afterwards, and what the entry says.
 ACTIONS = {
     "send-again": (client.send_again, "Send again", "Event {number} is sent again.", "Sent again"),
-    "try-now": (client.try_now, "Try now", "The mail of event {number} is tried now.", "Tried at once"),
+    "try-now": (client.try_event_now, "Try now", "The mail of event {number} is tried now.", "Tried at once"),
 }
 NUMBER_PATTERN = re.compile(r"[1-9][0-9]{0,17}")
 # By `HookError.word`.
@@ -80,9 +82,10 @@ STATUSES = {"bad-request": 422, "too-many": 429, **dict.fromkeys(("gone", "waiti
 MESSAGE_CODE, MESSAGE_NAME = "901", "Message from the system"
 NOT_SHOWN = "The history cannot be shown. {reason}"
 NOT_FILTERED = "Please change the filter. {reason}"
+# The page itself sends seven; `parse_qsl` would read any number of them.
 QUERY_FIELDS_MAXIMUM = 20
 
-# Bytes of a file that are sent at once.
+# Bytes of a file that are sent at once: a row at a time would be a system call for each of 100,000 events.
 CSV_PIECE = 16 * 1024
 # What the ledger's limit removed, in words.
 REMOVED = {"info": "{count} infos", "fault": "{count} faults", "waiting": "{count} still waiting for their mail"}
@@ -139,6 +142,7 @@ def asked() -> dict[str, str]:
 
 
 def _fields(query: str) -> dict[str, str]:
+    # "replace": a person may have typed the address, and a wrong escape only finds nothing.
     try:
         return dict(parse_qsl(query, errors="replace", max_num_fields=QUERY_FIELDS_MAXIMUM))
     except ValueError:
@@ -157,7 +161,7 @@ def act(site: AppContext, session: Session) -> str | HTTPResponse:
     word = next((name for name in ACTIONS if name in form), "")
     number = text(form, word)
     if not NUMBER_PATTERN.fullmatch(number):
-        raise HTTPError(400, "The form says not what to do.")
+        raise HTTPError(400, "The form does not say what to do.")
     query = Query(_fields(text(form, "query")))
     request_of, _, done, _ = ACTIONS[word]
     with session.lock:  # a double click sends the form twice at once
@@ -187,6 +191,7 @@ def _page(site: AppContext, session: Session, query: Query, problem: Text = "") 
     wrong: Text = ""
     events: list[Mapping[str, Any]] = []
     end: Mapping[str, Any] = {}
+    # Bounded in bytes, unlike the export, which holds one line at a time.
     try:
         *events, end = client.history(site.device.folders.socket, query.asked_page, most=client.ANSWERS_MAXIMUM)
     except HookError as error:
@@ -203,10 +208,12 @@ def _page(site: AppContext, session: Session, query: Query, problem: Text = "") 
 def export(site: AppContext, _session: Session) -> Iterator[bytes]:
     """Return all events that the query selects, as a file. Raises HTTPError 422 or 503 when the first line fails."""
     lines = client.history(site.device.folders.socket, Query(asked()).asked)
+    # The first line before the status: afterwards an error can only end the file early.
     try:
         first = next(lines)
     except HookError as error:
         raise HTTPError(_status(error), next(filter(None, _told(error)))) from error
+    # An attachment, so that no browser shows a text of the firmware as a page of this device (RFC 6266).
     response.content_type = "text/csv; charset=UTF-8"
     response.set_header("Content-Disposition", 'attachment; filename="history.csv"')
     return pieces(rows(itertools.chain([first], lines)))
