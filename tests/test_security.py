@@ -343,11 +343,11 @@ def test_no_library_is_used_that_is_not_told():
             assert {each.partition(".")[0] for each in names} <= allowed, path
 
 
-# The pages of a form that came too late are those of a table; the page that another language was chosen on has a pattern. The
-# query of the History is encoded by the page, and the number has a pattern.
+# The pages of a form that came too late are those of a table; the page that another language was chosen on has a pattern; a stored list
+# has its own path. The query of the History is encoded by the page, and the number has a pattern.
 REDIRECTS = (
     r"'/[a-z/-]*'|return_path\.entrance\(self\.entrance\(\)\)|page or return_path\.checked\(text\(form, return_path\.FIELD\)\) or '/smtp'"
-    r"|page if PAGE_PATTERN\.fullmatch\(page\) else '/'|f'/history\?\{query\.own\}#event-\{number\}'"
+    r"|page if PAGE_PATTERN\.fullmatch\(page\) else '/'|self\.path|f'/history\?\{query\.own\}#event-\{number\}'"
 )
 
 
@@ -360,6 +360,9 @@ def test_every_redirect_is_a_path_of_this_device():
         map(language.PAGE_PATTERN.fullmatch, ("//evil.example", "/\\evil.example", "https://evil.example", "/."))
     )
     assert all(re.fullmatch(r"/[a-z/-]*", page) for page in return_path.PAGES.values())
+    # `self.path` of a stored list.
+    lists = [call for path in SOURCES for call in calls(path) if ast.unparse(call.func) == "StoredList"]
+    assert len(lists) == 2 and all(re.fullmatch(r"'/[a-z/-]*'", ast.unparse(call.args[0])) for call in lists)
     assert len(targets) > 8
 
 

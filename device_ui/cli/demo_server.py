@@ -147,10 +147,12 @@ class Session(socketserver.StreamRequestHandler):
         self._reset()
         self._say("220 mail.demo.example ESMTP device-ui demo")
         with contextlib.suppress(OSError):
-            while (line := self.rfile.readline(LINE_MAXIMUM)) and self._obey(line.decode("utf-8", "replace").strip()):
+            while (line := self.rfile.readline(LINE_MAXIMUM)) and self._execute(
+                line.decode("utf-8", "replace").strip()
+            ):
                 pass
 
-    def _obey(self, line: str) -> bool:
+    def _execute(self, line: str) -> bool:
         verb, _, rest = line.partition(" ")
         commands: dict[str, Callable[[str], str | None]] = {
             "EHLO": self._ehlo,

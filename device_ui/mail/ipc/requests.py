@@ -125,7 +125,7 @@ class RequestHandler:
             "try-now": self._try_event_now,
         }
 
-    def obey(self, request: Mapping[str, Any], peer: Peer) -> Answer:
+    def handle(self, request: Mapping[str, Any], peer: Peer) -> Answer:
         """Do a request if its client may. Raises `RequestError`, `NotStored`."""
         do = request.get("do")
         if not isinstance(do, str) or do not in self._words:

@@ -23,7 +23,7 @@ from typing import Any
 from device_ui.errors import NotStored, RequestError
 from device_ui.mail.events import Event
 from device_ui.mail.ipc.connection import LINE_MAXIMUM, ClientConnection, ClientConnections
-from device_ui.mail.ipc.protocol import from_json, from_words, spelt
+from device_ui.mail.ipc.protocol import encode, from_json, from_words
 from device_ui.mail.ipc.requests import RequestHandler, Worker
 from device_ui.mail.outbox.outbox import Outbox
 
@@ -97,23 +97,23 @@ class IpcServer:
             # The first character decides, so that the answer has the spelling of the request.
             as_json = line.lstrip().startswith(b"{")
             try:
-                answer = self._obey(line, as_json, connection)
+                answer = self._handle(line, as_json, connection)
                 is_costly = not isinstance(answer, Event)
             except Exception as error:  # a fault in one request must not keep others from raising events
                 answer = _error(error)
             if isinstance(answer, Iterator):
                 # Its first lines are made in `_continue`, after the events of this turn are committed.
-                connection.start(_spelled(answer))
+                connection.start(_encoded(answer))
             else:
                 pending.append(Pending(connection, as_json, answer))
         return pending
 
-    def _obey(
+    def _handle(
         self, line: bytes, as_json: bool, connection: ClientConnection
     ) -> Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]:
         if len(line) > LINE_MAXIMUM:
             raise RequestError("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
-        return self._requests.obey(from_json(line) if as_json else from_words(line), connection.peer)
+        return self._requests.handle(from_json(line) if as_json else from_words(line), connection.peer)
 
     def _answer(self, pending: list[Pending]) -> None:
         # One fsync for all: on slow flash a thousand of them could take minutes.
@@ -121,7 +121,7 @@ class IpcServer:
         answers = iter(accepted)
         for each in pending:
             answer = next(answers) if isinstance(each.answer, Event) else each.answer
-            each.connection.answer(spelt(answer, each.as_json))
+            each.connection.answer(encode(answer, each.as_json))
         for connection in {id(each.connection): each.connection for each in pending}.values():
             self._connections.flush(connection)
         # Not before the answers are sent: the worker takes the processor, and the firmware waits for its answer.
@@ -169,13 +169,13 @@ def _error(error: Exception) -> Mapping[str, Any]:
     return FAULT
 
 
-def _spelled(answer: Iterator[Mapping[str, Any] | None]) -> Generator[bytes | None, None, None]:
+def _encoded(answer: Iterator[Mapping[str, Any] | None]) -> Generator[bytes | None, None, None]:
     """Return the lines of a long answer for `ClientConnection.start`; an error is its last line."""
     try:
         for line in answer:
-            yield spelt(line, as_json=True) if line else line if line is None else b""
+            yield encode(line, as_json=True) if line else line if line is None else b""
     except Exception as error:
-        yield spelt(_error(error), as_json=True)
+        yield encode(_error(error), as_json=True)
     finally:
         if isinstance(answer, Generator):
             answer.close()
