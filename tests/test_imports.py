@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "mail.ipc": {
         *("mail.catalog", "mail.client", "mail.clock", "mail.events", "mail.format", "mail.outbox"),
-        "errors",
+        *("errors", "rate_limit"),
     },
     "mail.daemon": {
         *("mail.catalog", "mail.clock", "mail.delivery", "mail.ipc", "mail.outbox", "mail.smtp"),

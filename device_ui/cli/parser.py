@@ -74,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--to", default="", dest="end", metavar="DATE", help="events up to this day")
     one.add_argument("--type", default="", choices=("", "info", "fault"), help="events of this type")
     one.add_argument("--code", default="", help="events of this code")
+    one.add_argument("--outcome", default="", help="events whose mail ended so, such as waiting or 'not delivered'")
+    one.add_argument("--source", default="", help="events with this part in their source")
+    one.add_argument("--text", default="", help="events with this part in their text")
     one.add_argument("--limit", default=0, type=int, metavar="N", help="the newest N (all)")
     # No options here: `main` passes the words of sendmail on unread.
     _command(words, "sendmail", commands.sendmail).set_defaults(words=[])

@@ -24,13 +24,14 @@ NOT_KNOWN = "not known (the device's clock was not set)"
 def event_name(event: Event, kind: Kind, words: Translator = PLAIN) -> str:
     """Return the name of an event: of a message of the system its subject, not translated; else the name of its kind."""
     # Not translated: a subject that equals a sentence of the catalogue must stay in the language it was written in.
-    subject = event.text.partition("\n")[0] if kind.code == MESSAGE.code else ""
+    subject = event.text.partition("\n")[0] if kind.code == MESSAGE.code and not event.about else ""
     return subject or words(kind.name)
 
 
 def event_text(event: Event) -> Text:
     """Return the text of an event: of a message of the system without its subject, which is the first line."""
-    return event.text.partition("\n")[2].strip("\n") if event.code == MESSAGE.code else _own(event, event.text)
+    is_message = event.code == MESSAGE.code and not event.about
+    return event.text.partition("\n")[2].strip("\n") if is_message else _own(event, event.text)
 
 
 def event_lines(event: Event, words: Translator = PLAIN) -> tuple[str, str]:
@@ -52,7 +53,7 @@ def event_source(event: Event) -> Text:
 
 def _own(event: Event, stored: str) -> Text:
     """Return a text of an event: a message where this device raised it."""
-    return Message(from_stored(stored)) if event.code == SERVER_CHANGED.code else stored
+    return Message(from_stored(stored)) if event.code == SERVER_CHANGED.code or event.about else stored
 
 
 def format_numbers(ranges: Sequence[tuple[int, int]], words: Translator = PLAIN) -> str:
@@ -102,10 +103,18 @@ def format_minute(seconds: float, clock: str = "") -> str:
 
 def format_day(seconds: float) -> str:
     """Return the day of a time in the device's zone: ``2026-11-23``; ``""`` when it has none."""
+    parts = local_parts(seconds)
+    return parts[0] if parts else ""
+
+
+def local_parts(seconds: float) -> tuple[str, str, str] | None:
+    """Return date, time and zone: ``2026-11-23``, ``14:03:22``, ``+09:00 (KST)``; None for a time that has no date."""
     try:
-        return f"{local_time(seconds):%Y-%m-%d}" if seconds else ""
+        when = local_time(seconds) if seconds else None
     except (OverflowError, ValueError, OSError):
-        return ""
+        return None
+    zone = f"{when:%z}" if when else ""
+    return (f"{when:%Y-%m-%d}", f"{when:%H:%M:%S}", f"{zone[:3]}:{zone[3:]} ({when.tzname()})") if when else None
 
 
 def format_span(first: float, last: float, words: Translator = PLAIN) -> str:

@@ -80,6 +80,7 @@ def routes(site: AppContext) -> Bottle:
     app.route("/recipients", "GET", guard.require_session(partial(recipients.PAGE.show, site)))
     app.route("/recipients", "POST", guard.require_session(partial(recipients.PAGE.update, site), expired))
     app.route("/history", "GET", guard.require_session(partial(history.show, site)))
+    app.route("/history", "POST", guard.require_session(partial(history.act, site), expired))
     app.route("/history.csv", "GET", guard.require_session(partial(history.export, site)))
     app.route("/others", "GET", guard.require_session(lambda _: see_other("/others/event-codes")))
     app.route("/others/event-codes", "GET", guard.require_session(partial(event_codes.show_codes, site)))

@@ -226,6 +226,13 @@ class Sender:
         digest = self._outbox.digest(mail.number, LISTED_MAXIMUM)
         if digest is None:
             return None
+        if again := digest.events[0].about:
+            original = self._outbox.event(again)  # None when retention removed it
+            if original is None:
+                return None
+            return lambda most: compose.compose(
+                _cut(original, most), self.catalog[original.code], envelope, mail.number
+            )
         if digest.count > 1 or digest.events[0].number != mail.number:
             return lambda most: compose.compose_digest(
                 replace(digest, events=[_cut(event, most) for event in digest.events]), self.catalog, envelope
@@ -337,7 +344,7 @@ class DeliverySession:
     ) -> Fate:
         listed = self._environment.recipients()
         before = self._outbox.deliveries(mail.number)
-        mail.begin_try(addresses(mail.type, listed, settings), [delivery.recipient for delivery in before])
+        mail.begin_try(addresses(mail.type, listed, settings), self._outbox.ended(mail.number))
         mail.held |= {name: why for name in mail.open_recipients if (why := self._recipients.problem(name))}
         results, removed = list(before), self._outbox.removed()[UNTOLD]
 
@@ -404,7 +411,7 @@ class DeliverySession:
         """Store final results of a mail, of whose `results` so far they are the last ones."""
         if not final:
             return
-        ended = {result.recipient for result in results}
+        ended = {*mail.ended, *(result.recipient for result in results)}
         is_done = all(name in ended for name in mail.recipients)
         try:
             self._schedule.conclude(mail, final, is_done=is_done, removed=removed)

@@ -64,13 +64,17 @@ def languages(
     return tuple(translator_for(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
 
 
-def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
-    """Return the mail of one event, its lines ended by CRLF, ready for DATA but for dot-stuffing."""
-    mail = _Mail(
+def compose(event: Event, kind: Kind, envelope: Envelope, mail: int = 0) -> bytes:
+    """Return the mail of one event, its lines ended by CRLF, ready for DATA but for dot-stuffing.
+
+    `mail` is the number of the mail where it is not the event's: an event that is sent again has a Message-ID of its own, since
+    mail servers and readers drop a second mail with the same one.
+    """
+    composed = _Mail(
         f"[{event.type} {event.code}]",
         content.event_title(event, kind, envelope),
         content.event_sections(event, kind, envelope),
-        headers.message_id(envelope.ledger_id, event.number),
+        headers.message_id(envelope.ledger_id, mail or event.number),
         event.accepted,
         headers.thread_id(envelope.ledger_id, event.code),
         event.type == FAULT,
@@ -82,7 +86,7 @@ def compose(event: Event, kind: Kind, envelope: Envelope) -> bytes:
             "Source": str(event_source(event)),
         },
     )
-    return _assemble(mail, envelope)
+    return _assemble(composed, envelope)
 
 
 def compose_digest(digest: Digest, catalog: Catalog, envelope: Envelope) -> bytes:

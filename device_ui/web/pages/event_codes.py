@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from bottle import HTTPError, response
 
 from device_ui.errors import HookError, Message, Text
+from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings.rules import stripped
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
-from device_ui.web.pages.history import asked
+from device_ui.web.pages.history import TYPES, asked
 
 if TYPE_CHECKING:
     Kinds = list[Mapping[str, Any]]
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+FILTERS = ("type", "code", "text")
 NOT_SHOWN = "The event codes cannot be shown. {reason}"
 NO_CONTENT = "The mail cannot be shown. {reason}"
 KEPT_ONLY = "Events of the code {code} are kept in the history and never mailed."
@@ -39,9 +41,25 @@ CONTENT_PROBLEMS = {"unset": "The mail cannot be shown before the SMTP tab is sa
 
 
 def show_codes(site: AppContext, session: Session) -> str:
-    """Show the catalogue as a table."""
+    """Show the kinds of the catalogue that the query selects, as a table."""
     kinds, catalog_problem, problem = _catalog(site)
-    return _page(site, session, "codes", kinds=kinds, catalog_problem=catalog_problem, problem=problem)
+    query = asked()
+    typed = {name: text for name in FILTERS if (text := stripped(query.get(name, "")))}
+    shown = {"kinds": filtered(kinds, typed, site.words()), "count": len(kinds), "typed": typed, "types": TYPES}
+    return _page(site, session, "codes", catalog_problem=catalog_problem, problem=problem, **shown)
+
+
+def filtered(kinds: Kinds, typed: Mapping[str, str], words: Translator) -> Kinds:
+    """Return the kinds of a type and a code whose code, name or description has a text, in English or in the reader's language."""
+    part = typed.get("text", "").casefold()
+
+    def has_part(kind: Mapping[str, Any]) -> bool:
+        texts = [str(kind[name]) for name in ("code", "name", "description")]
+        # In both languages: a Korean reader may look for a name that a program or a mail's headers have in English.
+        return any(part in text.casefold() for text in (*texts, *map(words, texts)))
+
+    exact = [(name, typed[name]) for name in ("type", "code") if name in typed]
+    return [kind for kind in kinds if all(kind[name] == value for name, value in exact) and has_part(kind)]
 
 
 def show_content(site: AppContext, session: Session) -> str:

@@ -35,6 +35,7 @@ SAVED_FORMS = {
     "/smtp": _TAB,
     "/smtp/test": _TAB,
     "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
+    "/history": ("/history", ("send-again", "try-now")),
     "/others/access": ("/others/access", ("do", "name")),
 }
 # The login's hidden fields for these: the page, and each field with a prefix, so that none is taken for a field of the login.

@@ -137,18 +137,59 @@ def test_each_kind_is_a_row(pages):
     ]
 
 
-def test_a_kind_that_is_mailed_leads_to_its_mail(pages):
+def test_a_kind_leads_to_its_events_and_one_that_is_mailed_to_its_mail(pages):
     links = read(pages.get(PATHS[0])).all("table")[0].all("a")
     found = [(each.attributes["href"], each.attributes["aria-label"]) for each in links]
-    assert found == [(f"/others/email-content?code={code}", f"yes, the mail of {code}") for code in ("101", "303")]
+    assert [each for each in found if "mail" in each[0]] == [
+        (f"/others/email-content?code={code}", f"yes, the mail of {code}") for code in ("101", "303")
+    ]
+    assert [each for each in found if "history" in each[0]] == [
+        (f"/history?code={code}", f"History of {code}") for code in ("101", "153", "303")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "codes", "said"),
+    [
+        ("", ["101", "153", "303"], ""),
+        ("type=&code=&text=+", ["101", "153", "303"], ""),
+        ("code=303", ["303"], "1 of 3 codes."),
+        ("type=info", ["101", "153"], "2 of 3 codes."),
+        ("type=info&text=MAIL", ["153"], "1 of 3 codes."),
+        ("text=started", ["101"], "1 of 3 codes."),
+        ("text=30", ["303"], "1 of 3 codes."),
+        ("code=999", [], "No code matches."),
+        ("type=warning", [], "No code matches."),
+    ],
+)
+def test_the_address_filters_the_codes(pages, query, codes, said):
+    main = read(pages.get(PATHS[0], query))
+    rows = [row for table in main.all("table") for row in table.all("tr")[1:]]
+    assert [row.all("td")[0].text for row in rows] == codes
+    assert [row.attributes["id"] for row in rows] == [f"code-{code}" for code in codes]
+    assert said in main.text and ("codes." in main.text) == (said.endswith("codes."))
+
+
+def test_a_korean_reader_finds_a_code_in_both_languages(pages, hook):
+    kind = {**FAULT, "name": "Audit log space: minor threshold exceeded"}
+    hook.answers["catalog"] = [{"kind": kind}, {"kind": INFO}, {"end": {"problem": ""}}]
+    for text in ("%EA%B0%90%EC%82%AC", "audit"):
+        page = pages.get(PATHS[0], f"text={text}", HTTP_ACCEPT_LANGUAGE="ko")
+        assert [row.all("td")[0].text for row in read(page).all("tr")[1:]] == ["303"]
+
+
+def test_the_filters_keep_what_was_typed(pages):
+    main = read(pages.get(PATHS[0], "type=info&code=1&text=%3Cb%3E"))
+    assert [main.by_id(name).attributes["value"] for name in ("code", "text")] == ["1", "<b>"]
+    assert [each.text for each in main.by_id("type").all("option", selected="")] == ["info"]
 
 
 def test_markup_in_the_catalogue_stays_text(pages, hook):
     hook.answers["catalog"] = [{"kind": {**dict.fromkeys(FAULT, EVIL), "mail": True}}, {"end": {"problem": ""}}]
     answer = pages.get(PATHS[0])
-    assert answer.text.count("<script") == 1
+    assert answer.text.count("<script") == 2  # the page's own
     assert read(answer).all("table")[0].text.count(EVIL) == 4
-    assert pages.get(PATHS[1]).text.count("<script") == 1
+    assert pages.get(PATHS[1]).text.count("<script") == 2
 
 
 # The mail
@@ -243,7 +284,7 @@ def test_markup_in_a_mail_never_stands_in_our_own_page(pages, hook):
     hook.answers["content"] = [{"content": dict.fromkeys(CONTENT, f'">{EVIL}</pre></iframe>')}]
     answer = pages.get(PATHS[1])
     main = read(answer)
-    assert answer.text.count("<script") == 1
+    assert answer.text.count("<script") == 2
     assert (len(main.all("iframe")), len(main.all("pre")), main.all("script")) == (2, 2, [])
 
 
