@@ -45,6 +45,7 @@ class Field:
     `by_sign_in` maps each of `SIGN_INS` to its rule. `formerly` returns whether a former version stored a text that its rule
     does not take now. A `secret` is never shown or stored in the clear. `help` is the rule in words; the page lists `rules`
     after it and ticks them off during typing. `advanced` fields are under "Advanced". `words` maps each choice to its words.
+    `decides` names the fields whose rules depend on this one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Field:
     inputmode: str = "text"
     autocomplete: str = "off"
     rules: tuple[PasswordRule, ...] = ()
+    decides: tuple[str, ...] = ()
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -154,6 +156,7 @@ FIELDS = (
         (rules.CHOICE_SENTENCE,),
         advanced=True,
         words=SIGN_IN_WORDS,
+        decides=("account", "password", "from_address"),
     ),
     Field(
         "from_address",

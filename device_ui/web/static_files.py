@@ -27,7 +27,9 @@ KINDS = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-# An SVG that is opened by itself is a document: it may use its own style, and neither run, load nor send anything.
+# A file loads nothing. An SVG that is opened by itself is a document: it may use its own style, and neither run, load nor
+# send anything.
+NOTHING = "default-src 'none'; frame-ancestors 'none'"
 ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 # Hexadecimal digits of the SHA-256 in a name: enough that no two versions share one.
 HASH_DIGITS = 10
@@ -66,8 +68,7 @@ class Asset:
         tag = f'"{self.digest}-gzip"' if zipped else f'"{self.digest}"'
         headers = {"Cache-Control": cached, "ETag": tag, **({"Vary": "Accept-Encoding"} if self.zipped else {})}
         # Of a 304, too: its header fields replace the stored ones (RFC 9111, 4.3.4).
-        if self.name.endswith(".svg"):
-            headers["Content-Security-Policy"] = ALONE
+        headers["Content-Security-Policy"] = ALONE if self.name.endswith(".svg") else NOTHING
         if _has(tag, request.environ.get("HTTP_IF_NONE_MATCH", "")):
             return HTTPResponse(status=304, headers=headers)
         headers["Content-Type"] = KINDS[Path(self.name).suffix]

@@ -8,18 +8,21 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from bottle import HTTPResponse, request, response
+from bottle import HTTPResponse, html_escape, request, response
 
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, Message, NoKey, NotReadable, NotStored, Text
+from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
 from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
+from device_ui.settings.presets import PRESETS
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
 from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
+from device_ui.web.pages import delivery_state
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,16 @@ CHANGED_MEANWHILE = (
 KEPT = "Nothing was saved yet. Below is what you typed before you signed in, the password excepted. Press Update again."
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 PLEASE_CORRECT = "Nothing was saved. Please correct:"
+TRIED = "Waiting mail is tried now."
+# By `HookError.word`; any other word says that the hook does not answer.
+NOT_TRIED = {"too-many": "Too many tries one after another. Please wait {seconds} seconds and try again."}
+HOOK_DOWN = "The mail service does not answer. Please try again."
+# The manual's note at the foot of the tab, and the pages that it names.
+NOTE = (
+    "For a description of the event codes for which emails are sent, refer to {codes}, and for an explanation of the email "
+    "content sent during events, refer to {content}."
+)
+NOTE_LINKS = {"codes": ("/others/event-codes", "Event Codes"), "content": ("/others/email-content", "Email Content")}
 # The steps of a test mail (SPEC, 6), as they are shown.
 STEPS = {
     "name": "Name",
@@ -59,10 +72,12 @@ def show(site: AppContext, session: Session) -> str:
     kept = session.take_saved_form("/smtp")
     if kept:
         return page(site, session, stored, kept, problem=problem or KEPT, revision=kept["revision"], unsaved=True)
-    notice = session.take_notice()
-    if notice:
-        return page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
-    return page(site, session, stored, _values(stored.settings), problem=problem)
+    values, preset = _values(stored.settings), request.query.get("preset")
+    if preset in PRESETS:
+        # Unsaved: a link that anybody can write must not change where mail goes.
+        filled = {**values, **PRESETS[preset].values}
+        return page(site, session, stored, filled, problem=problem, preset=preset, unsaved=True)
+    return page(site, session, stored, values, notice=session.take_notice(), problem=problem, preset=preset)
 
 
 def update(site: AppContext, session: Session) -> str | HTTPResponse:
@@ -105,6 +120,21 @@ def _update(
     log.info("the SMTP settings were saved from %s", address())
     session.remember(form, revision)
     session.notice = _tell_hook(site, revision)
+    return see_other("/smtp")
+
+
+def try_now(site: AppContext, session: Session) -> str | HTTPResponse:
+    """Let the hook try waiting mail at once. Nothing typed is saved, and nothing is sent that did not wait."""
+    try:
+        client.try_now(site.device.folders.socket, address())
+    except HookError as error:
+        log.warning("waiting mail is not tried: %s", error)
+        response.status = 429 if error.seconds else 503
+        response.set_header("Retry-After", str(error.seconds or 60))
+        stored, _ = load(site)
+        problem = Message(NOT_TRIED.get(error.word, HOOK_DOWN), seconds=error.seconds)
+        return page(site, session, stored, _values(stored.settings), problem=problem)
+    session.notice = TRIED
     return see_other("/smtp")
 
 
@@ -172,6 +202,16 @@ def page(
     return site.render("smtp", session, **_told(site, stored, values, **told))
 
 
+def _note(words: Translator) -> str:
+    """Return the manual's note as HTML."""
+    # Escaped before the links are put in: a translation is a text, and a maker may have written it.
+    html: str = html_escape(words(NOTE))
+    for place, (path, name) in NOTE_LINKS.items():
+        title = html_escape(f"{words('Others')} > {words(name)}")
+        html = html.replace(f"{{{place}}}", f'<a href="{path}">{title}</a>')
+    return html
+
+
 def _told(
     site: AppContext,
     stored: Stored[SmtpSettings],
@@ -185,11 +225,14 @@ def _told(
     summary: str = PLEASE_CORRECT,
     test: Mapping[str, Any] | None = None,
     unsaved: bool = False,
+    preset: str | None = None,
 ) -> dict[str, Any]:
     """What the tab tells. `values` (none: what is stored) are shown as they are, the secret ones never; `beside` shows what is
     stored where it differs.
 
     `unsaved` tells that they are not what is stored; whatever answers a POST is so by itself.
+
+    `preset` is the provider whose values are filled in; of no provider: the list to choose from, None for neither.
 
     `summary` stands above the broken fields; `test` is what `pages.trial` tells of a test mail.
     """
@@ -208,11 +251,16 @@ def _told(
         "problem": problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
         "damaged": stored.damaged,
         "quarantine_failed": stored.quarantine_failed,
-        "has_password": bool(stored.settings and stored.settings.sealed),
+        # A stored password does not follow to the server of a preset.
+        "has_password": bool(stored.settings and stored.settings.sealed) and preset not in PRESETS,
+        "preset": PRESETS.get(preset or ""),
+        "presets": None if preset is None or preset in PRESETS else PRESETS,
         "locked": locked,
         "revision": stored.revision if revision is None else revision,
         "unsaved": unsaved or request.method == "POST",
         "steps": len(STEPS),
+        "note": _note(site.words()),
+        "delivery": delivery_state.panel(site, stored.settings),
         "sequences": rules.SEQUENCES,
         "sequence_length": rules.SEQUENCE_LENGTH,
     }
