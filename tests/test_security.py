@@ -174,7 +174,7 @@ def limit_rows() -> list[str]:
         "a session ends: idle, absolute": f"{sessions.IDLE_SECONDS:g} s, {sessions.ABSOLUTE_SECONDS:g} s",
         "sessions; the longest idle is ended": sessions.SESSIONS_MAXIMUM,
         "wrong passwords before a delay; the longest delay": f"{throttle.FREE_FAILURES}, {throttle.DELAY_MAXIMUM:g} s",
-        "clients whose failures are stored; for": f"{throttle.VISITORS_MAXIMUM}, {failure_log.REMEMBERED:g} s",
+        "clients whose failures are stored; for": f"{throttle.CLIENTS_MAXIMUM}, {failure_log.REMEMBERED:g} s",
         "passwords checked at once under attack; of those, of the Internet": f"{throttle.CHECKS_MAXIMUM}, {throttle.REMOTE_CHECKS}",
         "a request's header, its lines, its body": f"{server.HEADER_MAXIMUM // kib} KiB, {http_parser.LINES_MAXIMUM}, {forms.BODY_MAXIMUM // kib} KiB",
         "fields of a form": forms.FIELDS_MAXIMUM,

@@ -53,6 +53,7 @@ SHOWN = (
     "web/pages/recipients.py",
     "web/pages/access.py",
     "web/pages/delivery_state.py",
+    "web/pages/stored_list.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )

@@ -1,4 +1,7 @@
-"""How long to wait before the next try. Monotonic clock and memory only: a retry writes nothing to flash."""
+"""When a deferred mail is tried again (`delay`), and when it expires. Monotonic clock and memory only: a retry writes nothing.
+
+A `RetryState` counts the failed tries of one mail; `Backoff` counts those of the server, which hold back every mail.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ EXPIRY_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 @dataclass
 class RetryState:
     """The failed tries of a mail or a server: how many, when the next one is due and since when tries fail (monotonic
-    seconds), and the step and reply of the last one."""
+    seconds), and the step, reply and advice of the last one."""
 
     count: int = 0
     next: float = 0.0
@@ -30,12 +33,17 @@ class RetryState:
     step: str = ""
     reply: Text = ""
 
-    def failed(self, now: float, random: float, step: str = "", reply: Text = "") -> None:
-        """Count a failed try; `random` is from 0 to 1."""
+    advice: Text = ""
+
+    def failed(self, now: float, random: float, *, has_progress: bool = False) -> None:
+        """Count a failed try; `random` is from 0 to 1. `has_progress`: it served some recipient, so the wait starts anew."""
         self.since = self.since if self.count else now
-        self.next = now + delay(self.count, random)
-        self.count += 1
-        self.step, self.reply = step, reply
+        self.count = 1 if has_progress else self.count + 1
+        self.next = now + delay(self.count - 1, random)
+
+    def describe(self, step: str, reply: Text, advice: Text = "") -> None:
+        """Set at which step the last try failed, with which reply, and what a person can change."""
+        self.step, self.reply, self.advice = step, reply, advice
 
     def is_due(self, now: float) -> bool:
         """Return whether a try is due; the first one always is."""
@@ -70,7 +78,10 @@ class ExpiryTracker:
 
 
 class Backoff:
-    """When the server may be tried again. `monotonic` returns seconds, `random` a number from 0 to 1."""
+    """When the server may be tried again. `monotonic` returns seconds, `random` a number from 0 to 1.
+
+    A session that delivered something and then ended does not count: the next one may begin at once.
+    """
 
     def __init__(self, monotonic: Callable[[], float], random: Callable[[], float]) -> None:
         self._monotonic, self._random = monotonic, random

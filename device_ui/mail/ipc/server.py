@@ -45,7 +45,7 @@ class Pending:
 
 
 class IpcServer:
-    """The daemon's loop over its `connections`. Events are stored in `outbox`; then the `worker` is woken."""
+    """The loop over the `connections`. It stores events in `outbox` and then wakes the `worker`."""
 
     def __init__(
         self, connections: ClientConnections, outbox: Outbox, requests: RequestHandler, worker: Worker
@@ -82,7 +82,7 @@ class IpcServer:
                 connection.receive()
                 pending.extend(self._take(connection))
 
-        # A line that was read waits already: no event of a socket will come for it.
+        # A line that was read waits in memory: the selector does not report it.
         has_line = any(each.has_line for each in self._connections)
         is_busy = self._connections.turn(0 if has_line else seconds, receive) or has_line
         self._answer(pending)
@@ -90,7 +90,7 @@ class IpcServer:
         return is_busy
 
     def _take(self, connection: ClientConnection) -> list[Pending]:
-        """Take lines in order, up to a costly one: no client delays the events of others by many costly requests."""
+        """Take lines in order, up to a request other than an event: such requests cost more, and other clients wait meanwhile."""
         pending: list[Pending] = []
         is_costly = False
         while not is_costly and (line := connection.take_line()) is not None:
@@ -140,8 +140,7 @@ class IpcServer:
         """Commit events. Return the answer to each, in order."""
         if not events:
             return []
-        # Asked before the commit, so that the first event of an idle device is assigned to its mail in this same
-        # commit.
+        # Before the commit, so that the first event of an idle device is assigned to its mail in the same commit.
         leads = self._worker.leads(events)
         try:
             numbers = self._outbox.accept(events, leads)
@@ -163,7 +162,7 @@ def _error(error: Exception) -> Mapping[str, Any]:
     """Return the answer to a request that failed."""
     if isinstance(error, RequestError):
         return error.as_answer()
-    if isinstance(error, NotStored):  # even the state needs a ledger that can be read
+    if isinstance(error, NotStored):  # of any request: the state is read from the ledger, too
         return {"error": "not-stored", "reason": error.reason}
     # The client gets no detail: it may be any program of the device.
     log.error("request failed", exc_info=error)
