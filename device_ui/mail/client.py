@@ -96,9 +96,9 @@ def delivery(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str
     return answer
 
 
-def try_now(path: Path | str, by: str, *, seconds: float = SHORT_SECONDS) -> None:
+def try_waiting(path: Path | str, by: str, *, seconds: float = SHORT_SECONDS) -> None:
     """Let the hook try waiting mail at once; `by` is the network address that asks. Raises `HookError` (``too-many``)."""
-    _expected(ask(path, {"do": "try-now", "by": by}, seconds), "ok", bool)
+    _expected(ask(path, {"do": "try-waiting", "by": by}, seconds), "ok", bool)
 
 
 def history(

@@ -67,9 +67,9 @@ def test_a_provider_is_filled_in_by_links_and_saved_by_update(enter, hook, faked
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no javascript"])
 def test_waiting_mail_is_tried_now(enter, hook, javascript):
-    hook.answers |= {"state": [LATE], "delivery": [WAITING], "try-now": [{"ok": True}]}
+    hook.answers |= {"state": [LATE], "delivery": [WAITING], "try-waiting": [{"ok": True}]}
     visitor = enter("/smtp", java_script_enabled=javascript)
     visitor.picture("tab-waiting")
     visitor.page.get_by_role("button", name="Try now").press("Enter")
     expect(visitor.page.get_by_text("Waiting mail is tried now.")).to_be_visible()
-    assert [each["do"] for each in hook.heard] == ["try-now"]
+    assert [each["do"] for each in hook.heard] == ["try-waiting"]

@@ -91,15 +91,18 @@ def wrong(visitor: Visitor) -> list[str]:
 
 def test_an_error_goes_when_its_field_is_edited_and_its_line_above_the_form_with_it(tab, stored):
     visitor = tab(stored)
-    visitor.fill({"SMTP Host": "", "SMTP Port": "0"})
+    visitor.fill({"SMTP Port": "0", "Sender Name": ""})
     visitor.update()
-    assert wrong(visitor) == ["host", "port"]
-    visitor.type_in("SMTP Host", "mail.example.com")
-    assert wrong(visitor) == ["port"]
-    expect(visitor.page.get_by_text("Please enter an SMTP host within 100 characters.")).to_have_count(0)
-    assert visitor.page.locator("#host").get_attribute("aria-describedby") == "host-help"
-    expect(visitor.page.locator(".problem li")).to_have_text(["Please enter an SMTP port between 1 and 49151."])
+    # The stored password is for the stored port.
+    assert wrong(visitor) == ["port", "sender_name", "password"]
+    visitor.type_in("Sender Name", "Storage")
+    assert wrong(visitor) == ["port", "password"]
+    expect(visitor.page.get_by_text("Please enter a sender name.")).to_have_count(0)
+    assert visitor.page.locator("#sender_name").get_attribute("aria-describedby") == "sender_name-help"
+    assert visitor.page.locator(".problem li").count() == 2
     visitor.type_in("SMTP Port", "587")
+    expect(visitor.page.locator(".problem li")).to_have_text(["The SMTP account password does not meet the rules."])
+    visitor.type_in("SMTP Account Password", PASSWORD)
     expect(visitor.page.locator(".problem")).to_have_count(0)
     assert wrong(visitor) == []
 

@@ -273,7 +273,7 @@ class Batcher:
             for mail in self._mails.values():
                 mail.tries = RetryState()
 
-    def try_now(self) -> None:
+    def try_all(self) -> None:
         """Make every mail due at once. Its failed tries stay counted, so that it is given up on the same day."""
         with self._lock:
             for mail in self._mails.values():

@@ -103,7 +103,7 @@ class DeliveryWorker:
         self._is_verification_new = self._is_settings_change_new = True
         self._wakeup.set()
 
-    def try_now(self, source: Text) -> int:
+    def try_waiting(self, source: Text) -> int:
         """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks.
 
         A lockout stays, since one more login could lock the account. Nothing is written: it is a retry like any other.
@@ -194,7 +194,7 @@ class DeliveryWorker:
                 self._is_try_asked = False
                 self._backoff.try_now()
                 self._start_spread = StartSpread()
-                self._schedule.try_now()
+                self._schedule.try_all()
             self._outbox.tidy()
             self._schedule.update()
             return self._round()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 # The words that a client may request. A word that is in neither set is denied to every client.
 EVENT_ONLY = frozenset({"event"})
 EVERYTHING = EVENT_ONLY | {
-    *("state", "delivery", "settings-changed", "try-now"),
+    *("state", "delivery", "settings-changed", "try-waiting"),
     *("history", "catalog", "content", "opens", "test"),
 }
 # asm-generic/socket.h; Python has no name for it.

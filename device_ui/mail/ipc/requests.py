@@ -56,7 +56,7 @@ class Worker(Protocol):
     def settings_changed(self, revision: str = "", source: Text = "") -> None:
         """Retry with the new settings; `source`: where `revision` was saved."""
 
-    def try_now(self, source: Text) -> int:
+    def try_waiting(self, source: Text) -> int:
         """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks."""
 
     def next_try(self) -> float | None:
@@ -107,7 +107,7 @@ class RequestHandler:
             "state": lambda *_: self.state(),
             "delivery": lambda *_: self._delivery(),
             "settings-changed": self._settings_changed,
-            "try-now": self._try_now,
+            "try-waiting": self._try_waiting,
             "history": self._history,
             "catalog": lambda *_: self._kinds(),
             "content": self._content,
@@ -159,8 +159,8 @@ class RequestHandler:
         self._worker.settings_changed(_revision(request.get("revision")), _source(request.get("by")))
         return {"ok": True}
 
-    def _try_now(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
-        wait = self._worker.try_now(_source(request.get("by")))
+    def _try_waiting(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
+        wait = self._worker.try_waiting(_source(request.get("by")))
         if wait:
             raise RequestError("too-many", Message("too many tries; wait {seconds} seconds", seconds=wait), wait)
         return {"ok": True}

@@ -132,7 +132,7 @@ def _update(
 def try_now(site: AppContext, session: Session) -> str | HTTPResponse:
     """Let the hook try waiting mail at once. Nothing typed is saved, and nothing is sent that did not wait."""
     try:
-        client.try_now(site.device.folders.socket, address())
+        client.try_waiting(site.device.folders.socket, address())
     except HookError as error:
         log.warning("waiting mail is not tried: %s", error)
         response.status = 429 if error.seconds else 503

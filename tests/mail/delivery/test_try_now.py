@@ -21,7 +21,7 @@ def stuck(set_up) -> Desk:
 
 def test_waiting_mail_is_tried_at_once(stuck):
     tries = len(stuck.server.connects)
-    assert stuck.worker.try_now(ASKED) == 0
+    assert stuck.worker.try_waiting(ASKED) == 0
     stuck.server.stops = None
     stuck.work()
     assert len(stuck.server.connects) == tries + 1
@@ -33,19 +33,19 @@ def test_a_mail_that_the_server_defers_is_tried_at_once(set_up):
     set_up.raise_events()
     set_up.work(HOUR)
     set_up.server.answer = lambda number, recipient: DELIVERED
-    assert set_up.worker.try_now(ASKED) == 0
+    assert set_up.worker.try_waiting(ASKED) == 0
     set_up.work()
     assert set_up.waiting == []
 
 
 def test_a_try_that_fails_waits_no_shorter_than_before(stuck):
-    assert stuck.worker.try_now(ASKED) == 0
+    assert stuck.worker.try_waiting(ASKED) == 0
     stuck.worker.round()
     assert stuck.worker.next_try() > HOUR / 2
 
 
 def test_the_problem_stays_until_mail_goes_out(stuck):
-    stuck.worker.try_now(ASKED)
+    stuck.worker.try_waiting(ASKED)
     assert stuck.problem[0] == "server"
     stuck.worker.round()
     assert stuck.problem[0] == "server"
@@ -53,7 +53,7 @@ def test_the_problem_stays_until_mail_goes_out(stuck):
 
 def test_trying_every_day_keeps_no_mail_for_ever(stuck):
     for _ in range(6):
-        stuck.worker.try_now(ASKED)
+        stuck.worker.try_waiting(ASKED)
         stuck.work(DAY, step=600)
     assert dropped(stuck) == [1]
 
@@ -64,21 +64,21 @@ def test_a_refused_login_is_not_repeated(set_up):
     set_up.work()
     logins = len(set_up.server.connects)
     assert set_up.worker.next_try() is None
-    set_up.worker.try_now(ASKED)
+    set_up.worker.try_waiting(ASKED)
     set_up.work(HOUR)
     assert len(set_up.server.connects) == logins
 
 
 def test_tries_are_throttled_and_share_their_bucket_with_changes_of_the_settings(stuck):
-    assert [stuck.worker.try_now(ASKED) for _ in range(10)] == [0] * 10
-    assert 0 < stuck.worker.try_now(ASKED) <= 30
+    assert [stuck.worker.try_waiting(ASKED) for _ in range(10)] == [0] * 10
+    assert 0 < stuck.worker.try_waiting(ASKED) <= 30
     stuck.now += 30
-    assert stuck.worker.try_now(ASKED) == 0
+    assert stuck.worker.try_waiting(ASKED) == 0
 
 
 def test_a_try_writes_nothing(stuck):
     before = stuck.on_disk()
-    stuck.worker.try_now(ASKED)
+    stuck.worker.try_waiting(ASKED)
     stuck.worker.round()
     assert stuck.on_disk() == before
 
@@ -102,5 +102,5 @@ def test_no_next_try_is_told_while_the_settings_are_damaged(stuck):
 
 def test_a_try_is_logged_with_who_asked_for_it(stuck, caplog):
     with caplog.at_level("INFO"):
-        stuck.worker.try_now(ASKED)
+        stuck.worker.try_waiting(ASKED)
     assert caplog.messages == ["waiting mail tried now: SMTP tab, from 192.0.2.7"]

@@ -41,7 +41,7 @@ class Bell:
 
     changed = 0
     told = ("", "")
-    # What `try_now` and `next_try` return.
+    # What `try_waiting` and `next_try` return.
     busy, planned = 0, None
 
     def settings_changed(self, *told: str) -> None:
@@ -51,7 +51,7 @@ class Bell:
     def state(self) -> dict[str, object]:
         return {"problem": "", "waiting": 3}
 
-    def try_now(self, *told: str) -> int:
+    def try_waiting(self, *told: str) -> int:
         self.told = told
         return self.busy
 
@@ -276,14 +276,14 @@ def test_apply_is_told_too(room):
 
 
 def test_try_now_is_passed_on_with_who_asks(room):
-    assert room.ask(do="try-now", by="192.0.2.7") == {"ok": True}
+    assert room.ask(do="try-waiting", by="192.0.2.7") == {"ok": True}
     assert [str(each) for each in room.bell.told] == ["SMTP tab, from 192.0.2.7"]
 
 
 def test_too_many_tries_are_refused_with_the_time_to_wait(room):
     room.bell.busy = 17
     with pytest.raises(RequestError) as caught:
-        room.ask(do="try-now")
+        room.ask(do="try-waiting")
     assert (caught.value.word, caught.value.as_answer()["seconds"]) == ("too-many", 17)
 
 

@@ -83,7 +83,7 @@ class Bell:
             raise self.failing
         return {"problem": self.word, "step": "", "reply": "", "waiting": 3}
 
-    def try_now(self, _source: str) -> int:
+    def try_waiting(self, _source: str) -> int:
         return 0
 
     def next_try(self) -> float | None:
@@ -1142,7 +1142,7 @@ def test_the_hooks_own_user_may_ask_for_everything():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert Permissions("", "").of(ours) == Peer(os.geteuid(), EVERYTHING)
-    settings = {"state", "delivery", "settings-changed", "try-now", "opens", "test"}
+    settings = {"state", "delivery", "settings-changed", "try-waiting", "opens", "test"}
     words = {"event", "history", "catalog", "content", *settings}
     assert words == EVERYTHING
     assert EVENT_ONLY == {"event"}

@@ -125,15 +125,15 @@ def test_a_time_of_today_has_no_date(monkeypatch, seconds, shown):
 
 
 def test_try_now_asks_the_hook_and_says_so(pages, hook):
-    hook.answers["try-now"] = [{"ok": True}]
+    hook.answers["try-waiting"] = [{"ok": True}]
     sent = pages.post("/smtp/try", {})
     assert (sent.status, sent.headers["location"]) == (303, "/smtp")
-    assert [each["do"] for each in hook.heard] == ["try-now"]
+    assert [each["do"] for each in hook.heard] == ["try-waiting"]
     assert said(pages.get("/smtp"), "notice") == ["Waiting mail is tried now."]
 
 
 def test_too_many_tries_are_refused_with_the_time_to_wait(pages, hook):
-    hook.answers["try-now"] = [{"error": "too-many", "reason": "too many tries; wait 17 seconds", "seconds": 17}]
+    hook.answers["try-waiting"] = [{"error": "too-many", "reason": "too many tries; wait 17 seconds", "seconds": 17}]
     page = pages.post("/smtp/try", {})
     assert (page.status, page.headers["retry-after"]) == (429, "17")
     assert said(page, "problem") == ["Too many tries one after another. Please wait 17 seconds and try again."]
