@@ -20,8 +20,10 @@ from device_ui.mail.message import content
 from device_ui.mail.smtp import advice, outcome
 from device_ui.settings import recipients
 from device_ui.settings.fields import FIELDS
+from device_ui.settings.presets import PRESETS
 from device_ui.web import context
 from device_ui.web.pages import history, smtp
+from device_ui.web.pages import recipients as recipients_page
 from device_ui.web.pages import test_mail as test_mail_page
 from tests.helpers.product import ROOT
 
@@ -50,6 +52,7 @@ SHOWN = (
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
     "web/pages/access.py",
+    "web/pages/delivery_state.py",
     "web/pages/stored_list.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
@@ -137,8 +140,18 @@ def of_mails() -> set[str]:
 def of_tables() -> set[str]:
     fields = {text for each in FIELDS for text in (each.label, each.help)}
     advices = {row.sentence for row in advice.ADVICE} | set(advice.CLOSER.values())
-    labels = (recipients.LOWEST, smtp.STEPS, history.COLUMNS, history.TYPES, test_mail_page.BECAME, context.MAIL_STATES)
-    return fields | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
+    labels = (
+        recipients.LOWEST,
+        recipients_page.SORTS,
+        smtp.STEPS,
+        history.COLUMNS,
+        history.TYPES,
+        test_mail_page.BECAME,
+        context.MAIL_STATES,
+    )
+    # The others are names of companies.
+    presets = {each.hint for each in PRESETS.values()} | {PRESETS[word].title for word in ("google-relay", "relay")}
+    return fields | presets | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
 
 
 def needed() -> set[str]:
