@@ -1142,7 +1142,7 @@ def test_the_hooks_own_user_may_ask_for_everything():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert Permissions("", "").of(ours) == Peer(os.geteuid(), EVERYTHING)
-    settings = {"state", "delivery", "settings-changed", "try-waiting", "opens", "test"}
+    settings = {"state", "delivery", "settings-changed", "try-waiting", "send-again", "try-now", "opens", "test"}
     words = {"event", "history", "catalog", "content", *settings}
     assert words == EVERYTHING
     assert EVENT_ONLY == {"event"}
