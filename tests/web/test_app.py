@@ -629,4 +629,4 @@ def test_a_hook_that_says_no_is_not_called_down(device, answer, sentence):
         thread = threading.Thread(target=serve)
         thread.start()
         assert mail_path(*site.mail_state()).problem.startswith(sentence)
-        thread.join(10)
+        thread.join(60)

@@ -110,7 +110,7 @@ def test_a_damaged_list_on_a_read_only_flash_is_told_and_nothing_is_called_saved
     with small_flash(product):
         product.folders.recipients.write_bytes(b"damaged")
         folder = str(product.folders.settings.parent)
-        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=20)
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=60)
         told = "The list is damaged and could not be read, and the file recipients.toml could not be set aside."
         assert told in page.get("/recipients").text
         answer = do(page, "add", "first@example.com")
