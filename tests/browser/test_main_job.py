@@ -174,7 +174,12 @@ def test_tab_shows_the_fields_of_the_manual_in_its_order(tab, empty):
 
 def test_update_is_at_the_bottom_of_the_form_with_the_test_beside_it(tab, stored):
     visitor = tab(stored)
-    things = visitor.page.locator("main form.card").locator("button, input, select, summary, a, p").locator("visible=true").all()
+    things = (
+        visitor.page.locator("main form.card")
+        .locator("button, input, select, summary, a, p")
+        .locator("visible=true")
+        .all()
+    )
     assert [each.inner_text() for each in things[-2:]] == BUTTONS
     update, test = (each.bounding_box() for each in things[-2:])
     assert update["y"] == test["y"]
