@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.smtp.outcome import Outcome
-from device_ui.mail.smtp.scope import Scope
 from device_ui.settings.recipients import Recipient
 from tests.helpers.delivery import (
     ACCOUNT,
