@@ -15,11 +15,8 @@ from pathlib import Path
 
 from bottle import HTTPError, HTTPResponse, request
 
-import device_ui
+from device_ui.resources import find
 
-PACKAGE = Path(device_ui.__file__).parent
-# In a checkout `static` and `views` stand beside the package, in an installation inside it.
-ROOTS = (PACKAGE, PACKAGE.parent)
 KINDS = {
     ".css": "text/css; charset=UTF-8",
     ".js": "text/javascript; charset=UTF-8",
@@ -27,7 +24,9 @@ KINDS = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-# An SVG that is opened by itself is a document: it may use its own style, and neither run, load nor send anything.
+# A file loads nothing.
+NOTHING = "default-src 'none'; frame-ancestors 'none'"
+# An SVG that is opened by itself is a document. It may use its own style, but not run a script, load a file or send a form.
 ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 # Hexadecimal digits of the SHA-256 in a name: enough that no two versions share one.
 HASH_DIGITS = 10
@@ -66,19 +65,13 @@ class Asset:
         tag = f'"{self.digest}-gzip"' if zipped else f'"{self.digest}"'
         headers = {"Cache-Control": cached, "ETag": tag, **({"Vary": "Accept-Encoding"} if self.zipped else {})}
         # Of a 304, too: its header fields replace the stored ones (RFC 9111, 4.3.4).
-        if self.name.endswith(".svg"):
-            headers["Content-Security-Policy"] = ALONE
+        headers["Content-Security-Policy"] = ALONE if self.name.endswith(".svg") else NOTHING
         if _has(tag, request.environ.get("HTTP_IF_NONE_MATCH", "")):
             return HTTPResponse(status=304, headers=headers)
         headers["Content-Type"] = KINDS[Path(self.name).suffix]
         if zipped:
             headers["Content-Encoding"] = "gzip"
         return HTTPResponse(zipped or self.plain, headers=headers)
-
-
-def find(name: str) -> Path:
-    """Return the folder `static` or `views`."""
-    return next(root / name for root in ROOTS if (root / name).is_dir())
 
 
 def minify_js(script: bytes) -> bytes:

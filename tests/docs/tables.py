@@ -9,9 +9,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from device_ui.cli import commands as cli_commands
+from device_ui.cli import demo_server
 from device_ui.cli.parser import parser
 from device_ui.config import SETTINGS
 from device_ui.settings.fields import FIELDS, Field
+from device_ui.settings.presets import PRESETS
 from tests.helpers.product import ROOT
 from tests.test_imports import ALLOWED
 
@@ -37,6 +39,15 @@ def rule(field: Field) -> str:
     """Return the help of a field, and the rules that the page lists after it."""
     listed = ", ".join(one.label for one in field.rules)
     return f"{field.help} {listed[:1].upper()}{listed[1:]}." if listed else field.help
+
+
+def presets() -> list[str]:
+    """Return the table of the providers that the SMTP tab fills in, each with the source of its values."""
+    rows = ["| provider | host | port | sign-in | source |", "| --- | --- | --- | --- | --- |"]
+    for each in PRESETS.values():
+        host = f"`{each.host}`" if each.host else "its own"
+        rows.append(f"| {each.title} | {host} | {each.port} | `{each.sign_in}` | <{each.source}> |")
+    return rows
 
 
 def settings() -> list[str]:
@@ -69,7 +80,7 @@ def run_output() -> list[str]:
     """Return what `make run` prints, with an example of each value that differs between runs."""
     values = {
         "link": "http://127.0.0.1:8080/setup?code=ABCD-EFGH-IJKL-MNOP-QRST",
-        "server": SimpleNamespace(port=2525),
+        "server": SimpleNamespace(port=demo_server.PORT),
         "mailbox": SimpleNamespace(account="operator@mail.demo.example", password="eF52&BIEnVUpDx5*"),
         "command": ".venv/bin/device-ui",
         "data": "/home/you/device_ui/demo-data",
@@ -114,6 +125,7 @@ def escaped(text: str) -> str:
 TABLES: dict[tuple[str, str], Callable[[], list[str]]] = {
     ("README.md", "run"): run_output,
     ("docs/operator.md", "fields"): fields,
+    ("docs/operator.md", "presets"): presets,
     ("docs/operator.md", "log"): log_lines,
     ("docs/configuration.md", "settings"): settings,
     ("docs/configuration.md", "commands"): commands,

@@ -16,12 +16,14 @@ from device_ui.i18n import po_file
 from device_ui.i18n.translator import ENGLISH, FOLDER, LANGUAGES, places
 from device_ui.mail import catalog
 from device_ui.mail.delivery import test_mail
-from device_ui.mail.message import compose
+from device_ui.mail.message import content
 from device_ui.mail.smtp import advice, outcome
 from device_ui.settings import recipients
 from device_ui.settings.fields import FIELDS
+from device_ui.settings.presets import PRESETS
 from device_ui.web import context
 from device_ui.web.pages import history, smtp
+from device_ui.web.pages import recipients as recipients_page
 from device_ui.web.pages import test_mail as test_mail_page
 from tests.helpers.product import ROOT
 
@@ -50,6 +52,8 @@ SHOWN = (
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
     "web/pages/access.py",
+    "web/pages/delivery_state.py",
+    "web/pages/stored_list.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )
@@ -69,7 +73,7 @@ FOREIGN = {
 PROSE = re.compile(r"[A-Za-z’'“]{2,}[,:;.)”]* [a-zA-Z{(]|^[A-Z][a-z]+\.$")
 # In those modules, and never on a page.
 UNSEEN = re.compile(
-    r"attachment;|<!doctype|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|port or security|is not JSON|^\{when\}"
+    r"attachment;|<!doctype|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|port or security|is not JSON|^\{when\}|^color-scheme:|^not all$"
 )
 # What translates a template with values: `Message(template, …)` and a `Translator`.
 FILLS = ("Message", "words", "_")
@@ -130,14 +134,24 @@ def of_mails() -> set[str]:
             each.value for each in (pair, given) if isinstance(each, ast.Constant) and isinstance(each.value, str)
         }
     samples = {test_mail.SAMPLE_TEXT, test_mail.SAMPLE_SOURCE, test_mail.SAMPLE_MESSAGE}
-    return {*found, *samples, compose.REMOVED, compose.TEST_INTRO, "info", "fault"}
+    return {*filter(None, found), *samples, content.REMOVED, content.TEST_INTRO, content.BELOW, "info", "fault"}
 
 
 def of_tables() -> set[str]:
     fields = {text for each in FIELDS for text in (each.label, each.help)}
     advices = {row.sentence for row in advice.ADVICE} | set(advice.CLOSER.values())
-    labels = (recipients.LOWEST, smtp.STEPS, history.COLUMNS, history.TYPES, test_mail_page.BECAME, context.MAIL_STATES)
-    return fields | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
+    labels = (
+        recipients.LOWEST,
+        recipients_page.SORTS,
+        smtp.STEPS,
+        history.COLUMNS,
+        history.TYPES,
+        test_mail_page.BECAME,
+        context.MAIL_STATES,
+    )
+    # The others are names of companies.
+    presets = {each.hint for each in PRESETS.values()} | {PRESETS[word].title for word in ("google-relay", "relay")}
+    return fields | presets | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
 
 
 def needed() -> set[str]:

@@ -8,18 +8,21 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from bottle import HTTPResponse, request, response
+from bottle import HTTPResponse, html_escape, request, response
 
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, Message, NoKey, NotReadable, NotStored, Text
+from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
 from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
+from device_ui.settings.presets import PRESETS
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
 from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
+from device_ui.web.pages import delivery_state
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,17 @@ CHANGED_MEANWHILE = (
 KEPT = "Nothing was saved yet. Below is what you typed before you signed in, the password excepted. Press Update again."
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 PLEASE_CORRECT = "Nothing was saved. Please correct:"
-# The steps of a test mail (SPEC, 6), as they are shown.
+TRIED = "Waiting mail is tried now."
+# By `HookError.word`; any other word says that the hook does not answer.
+NOT_TRIED = {"too-many": "Too many tries one after another. Please wait {seconds} seconds and try again."}
+HOOK_DOWN = "The mail service does not answer. Please try again."
+# The manual's note at the foot of the tab, and the pages that it names.
+NOTE = (
+    "For a description of the event codes for which emails are sent, refer to {codes}, and for an explanation of the email "
+    "content sent during events, refer to {content}."
+)
+NOTE_LINKS = {"codes": ("/others/event-codes", "Event Codes"), "content": ("/others/email-content", "Email Content")}
+# The steps of a test mail in their order, as they are shown; their number is the length of the progress bar.
 STEPS = {
     "name": "Name",
     "address": "Address",
@@ -54,15 +67,18 @@ STEPS = {
 def show(site: AppContext, session: Session) -> str:
     """Show the stored values."""
     stored, problem = load(site)
+    # HEAD must not use up what is shown once.
     if request.method != "GET":
         return page(site, session, stored, _values(stored.settings), problem=problem)
     kept = session.take_saved_form("/smtp")
     if kept:
         return page(site, session, stored, kept, problem=problem or KEPT, revision=kept["revision"], unsaved=True)
-    notice = session.take_notice()
-    if notice:
-        return page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
-    return page(site, session, stored, _values(stored.settings), problem=problem)
+    values, preset = _values(stored.settings), request.query.get("preset")
+    if preset in PRESETS:
+        # Unsaved: a link that anybody can write must not change where mail goes.
+        filled = {**values, **PRESETS[preset].values}
+        return page(site, session, stored, filled, problem=problem, preset=preset, unsaved=True)
+    return page(site, session, stored, values, notice=session.take_notice(), problem=problem, preset=preset)
 
 
 def update(site: AppContext, session: Session) -> str | HTTPResponse:
@@ -70,8 +86,9 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
     form = posted()
     with session.lock:  # a double click sends the form twice at once
         stored, problem = load(site)
+        # The first of the two forms was saved; the second gets the same answer, and not a conflict.
         if session.is_duplicate_submit(form, stored.revision):
-            session.notice = _tell_hook(site, stored.revision)
+            session.notice = _notify_hook(site, stored.revision)
             return see_other("/smtp")
         return _update(site, session, form, stored, problem)
 
@@ -98,13 +115,32 @@ def _update(
         return _conflict(site, session, form)
     except (NotStored, NoKey, Damaged, NotReadable) as error:
         log.error("the settings were not saved: %s", error)
+        # RFC 4918, 11.5: a full or read-only disk is 507; a client may repeat a 503 later.
         response.status = 507 if isinstance(error, NotStored) else 503
+        # With the present revision: the new file may be in place, and a second Update must not be a conflict.
         if getattr(error, "in_doubt", False):
             return page(site, session, load(site)[0], form, problem=Message(IN_DOUBT, reason=error.sentence))
         return page(site, session, stored, form, problem=Message(NOT_SAVED, reason=error.sentence))
+    # Who and not what: an account or a host need not be known to every reader of the log.
     log.info("the SMTP settings were saved from %s", address())
     session.remember(form, revision)
-    session.notice = _tell_hook(site, revision)
+    # After the file is on flash, and whatever the hook answers: it reads the settings again by itself within a minute.
+    session.notice = _notify_hook(site, revision)
+    return see_other("/smtp")
+
+
+def try_now(site: AppContext, session: Session) -> str | HTTPResponse:
+    """Let the hook try waiting mail at once. Nothing typed is saved, and nothing is sent that did not wait."""
+    try:
+        client.try_waiting(site.device.folders.socket, address())
+    except HookError as error:
+        log.warning("waiting mail is not tried: %s", error)
+        response.status = 429 if error.seconds else 503
+        response.set_header("Retry-After", str(error.seconds or 60))
+        stored, _ = load(site)
+        problem = Message(NOT_TRIED.get(error.word, HOOK_DOWN), seconds=error.seconds)
+        return page(site, session, stored, _values(stored.settings), problem=problem)
+    session.notice = TRIED
     return see_other("/smtp")
 
 
@@ -120,6 +156,7 @@ def load(site: AppContext) -> tuple[Stored[SmtpSettings], Text]:
     except DeviceUIError as error:
         return Stored(None, ""), error.sentence
     settings = stored.settings
+    # As if none were stored: an Update with an empty password is then refused, and not saved with one that never opens.
     if settings and _is_lost(site, settings):
         stored = dataclasses.replace(stored, settings=dataclasses.replace(settings, sealed=None))
     return stored, ""
@@ -129,6 +166,7 @@ def _is_lost(site: AppContext, settings: SmtpSettings) -> bool:
     """Return whether the stored password was sealed to a key that this device no longer has."""
     if settings.sealed is None:
         return False
+    # By the ids, which are public: this process has no key to try.
     with contextlib.suppress(NoKey, Damaged, NotReadable):  # then saving a new one says so
         return seal.sealed_for(settings.sealed) not in keys.public_ids(site.public_key)
     return False
@@ -142,7 +180,8 @@ def sealed(site: AppContext, draft: ParsedForm, settings: SmtpSettings) -> SmtpS
     return dataclasses.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
 
 
-def _tell_hook(site: AppContext, revision: str) -> str:
+def _notify_hook(site: AppContext, revision: str) -> str:
+    """Notify the mail hook of a save; return the sentence for the operator."""
     try:
         client.settings_changed(site.device.folders.socket, revision, address())
     except HookError as error:
@@ -151,6 +190,7 @@ def _tell_hook(site: AppContext, revision: str) -> str:
 
 
 def _values(settings: SmtpSettings | None) -> Mapping[str, str]:
+    # As a form has them: what is stored and what was typed are shown and compared alike.
     if settings is None:
         return {}
     return {field.name: str(getattr(settings, field.name)) for field in FIELDS if not field.secret}
@@ -168,8 +208,18 @@ def _shown(values: Mapping[str, str]) -> dict[str, str]:
 def page(
     site: AppContext, session: Session, stored: Stored[SmtpSettings], values: Mapping[str, str], **told: Any
 ) -> str:
-    """The tab, with what `_told` tells."""
+    """Return the tab; `told` are the parameters of `_told`."""
     return site.render("smtp", session, **_told(site, stored, values, **told))
+
+
+def _note(words: Translator) -> str:
+    """Return the manual's note as HTML."""
+    # Escaped before the links are put in: a translation is a text, and a maker may have written it.
+    html: str = html_escape(words(NOTE))
+    for place, (path, name) in NOTE_LINKS.items():
+        title = html_escape(f"{words('Others')} > {words(name)}")
+        html = html.replace(f"{{{place}}}", f'<a href="{path}">{title}</a>')
+    return html
 
 
 def _told(
@@ -185,17 +235,19 @@ def _told(
     summary: str = PLEASE_CORRECT,
     test: Mapping[str, Any] | None = None,
     unsaved: bool = False,
+    preset: str | None = None,
 ) -> dict[str, Any]:
-    """What the tab tells. `values` (none: what is stored) are shown as they are, the secret ones never; `beside` shows what is
-    stored where it differs.
+    """Return the values of the template. `values` (None: the stored ones) are shown as typed, secret ones never.
 
-    `unsaved` tells that they are not what is stored; whatever answers a POST is so by itself.
+    `preset` is the provider whose values are filled in; of no provider: the list to choose from, None for neither.
 
-    `summary` stands above the broken fields; `test` is what `pages.trial` tells of a test mail.
+    `beside` shows the stored value beside a different one. `unsaved`: `values` are not stored. `summary` is the line above the
+    broken fields; `test` is the result of a test mail, from `pages.test_mail`.
     """
     now = _shown(_values(stored.settings))
     shown = now if values is None else _shown(values)
     locked = site.device.locked
+    # A value from before the maker locked its field is shown beside the locked one: the next Update replaces it.
     shown = {**shown, **{name: BY_NAME[name].choices[0] for name in locked}}
     return {
         "fields": FIELDS,
@@ -208,11 +260,18 @@ def _told(
         "problem": problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
         "damaged": stored.damaged,
         "quarantine_failed": stored.quarantine_failed,
-        "has_password": bool(stored.settings and stored.settings.sealed),
+        # A stored password does not follow to the server of a preset.
+        "has_password": bool(stored.settings and stored.settings.sealed) and preset not in PRESETS,
+        "preset": PRESETS.get(preset or ""),
+        "presets": None if preset is None or preset in PRESETS else PRESETS,
         "locked": locked,
         "revision": stored.revision if revision is None else revision,
+        # After a POST that saved something there is a redirect, so any page that answers a POST is not stored.
         "unsaved": unsaved or request.method == "POST",
         "steps": len(STEPS),
+        "note": _note(site.words()),
+        "delivery": delivery_state.panel(site, stored.settings),
+        # For the script, which checks the password's rules during typing by the same table.
         "sequences": rules.SEQUENCES,
         "sequence_length": rules.SEQUENCE_LENGTH,
     }

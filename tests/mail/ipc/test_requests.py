@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device_ui.errors import NotStored, RequestError
+from device_ui.errors import Message, NotStored, RequestError, from_stored
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.clock import Clock
@@ -21,7 +21,7 @@ from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import random_fraction
 from device_ui.mail.delivery.sender import Sender
-from device_ui.mail.events import Event
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.ipc import protocol
 from device_ui.mail.ipc.peer_credentials import EVENT_ONLY, EVERYTHING, Peer
 from device_ui.mail.ipc.requests import RequestHandler
@@ -41,6 +41,8 @@ class Bell:
 
     changed = 0
     told = ("", "")
+    # What `try_waiting` and `next_try` return.
+    busy, planned = 0, None
 
     def settings_changed(self, *told: str) -> None:
         self.changed += 1
@@ -49,10 +51,20 @@ class Bell:
     def state(self) -> dict[str, object]:
         return {"problem": "", "waiting": 3}
 
+    def try_waiting(self, *told: str) -> int:
+        self.told = told
+        return self.busy
+
+    def next_try(self) -> float | None:
+        return self.planned
+
     def waits(self):
         return lambda mail, kind: ((), "", "")
 
     def warns(self, number: int) -> tuple[()]:
+        return ()
+
+    def notices(self) -> tuple[()]:
         return ()
 
 
@@ -65,7 +77,7 @@ class Room:
     """The words of one device, its ledger and its postman."""
 
     def __init__(self, folder, kinds=KINDS) -> None:
-        self.outbox, self.bell, self.woken = Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event()
+        self.outbox, self.bell, self.woken = (Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event())
         clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         names = {"name": "Storage", "model": "", "serial": ""}
         environment = Environment(names, tuple, None, clock, time.monotonic, random_fraction)
@@ -78,7 +90,7 @@ class Room:
 
     def ask(self, may=EVERYTHING, **request):
         """The answer, a long one as a list."""
-        answer = self.requests.obey(request, Peer(USER, may))
+        answer = self.requests.handle(request, Peer(USER, may))
         return list(self.lines(answer)) if isinstance(answer, Iterator) else answer
 
     def lines(self, answer):
@@ -107,13 +119,13 @@ def room(tmp_path):
 # Who may ask what
 
 
-@pytest.mark.parametrize("do", ["state", "settings-changed", "history", "catalog", "content", "test"])
+@pytest.mark.parametrize("do", sorted(EVERYTHING - EVENT_ONLY))
 def test_who_may_only_raise_events_may_ask_for_nothing_else(room, do):
     assert room.refusal(EVENT_ONLY, do=do) == ("denied", "this user may not ask for that")
     assert isinstance(room.ask(EVENT_ONLY, do="event", code="303"), Event)
 
 
-@pytest.mark.parametrize("do", ["event", "state", "settings-changed", "history", "catalog", "content", "test"])
+@pytest.mark.parametrize("do", sorted(EVERYTHING))
 def test_a_stranger_may_ask_for_nothing(room, do):
     assert room.refusal(frozenset(), do=do, code="303") == ("denied", "this user may not ask for that")
 
@@ -186,6 +198,16 @@ def test_a_code_that_is_none_has_no_mail(room, code):
     assert room.refusal(do="content", code=code) == ("bad-request", "a code has three digits")
 
 
+def test_a_digest_of_a_code_has_its_mail(room):
+    assert "2 faults" in room.ask(do="content", code="303", count=2)[0]["content"]["subject"]
+
+
+@pytest.mark.parametrize("count", [0, 11, -1, 1.5, True, None, "2", [2]])
+def test_a_count_that_is_none_has_no_mail(room, count):
+    refused = room.refusal(do="content", code="303", count=count)
+    assert (refused[0], str(refused[1])) == ("bad-request", "a sample has 1 to 10 events")
+
+
 def test_without_a_thread_a_request_is_refused_and_the_next_one_served(room):
     with no_thread():
         assert room.refusal(do="content", code="303")[0] == "exhausted"
@@ -197,12 +219,12 @@ def test_requests_whose_callers_left_fill_no_memory_and_no_place_of_another_user
     go = threading.Event()
     room.bell.waits = lambda: go.wait(SECONDS)
     one = Peer(USER, EVERYTHING)
-    held = [room.requests.obey({"do": "history"}, one)]
+    held = [room.requests.handle({"do": "history"}, one)]
     with pytest.raises(RequestError, match="this user asks for too much already"):
         for _ in range(1000):
-            held.append(room.requests.obey({"do": "content", "code": "303"}, one))
+            held.append(room.requests.handle({"do": "content", "code": "303"}, one))
     assert len(held) == 4
-    held.append(room.requests.obey({"do": "content", "code": "303"}, ROOT))
+    held.append(room.requests.handle({"do": "content", "code": "303"}, ROOT))
     go.set()
 
 
@@ -225,10 +247,94 @@ def test_the_history_comes_with_the_catalogs_problem(tmp_path):
 
 
 def test_a_ledger_that_cannot_be_read_is_told_within_the_answer(room):
-    answer = room.requests.obey({"do": "history"}, ROOT)
+    answer = room.requests.handle({"do": "history"}, ROOT)
     room.outbox.close()
     with pytest.raises(NotStored):
         list(room.lines(answer))
+
+
+# What a person asks for an event
+
+
+def mailed(room, code="303", verdict="refused", waiting=False):
+    """An event with a result."""
+    event = dataclasses.replace(room.ask(do="event", code=code), user=77)
+    (number,) = room.outbox.accept([event], [True])
+    if verdict:
+        room.outbox.record(number, [Delivery("a@b.c", verdict, "content", "", NOW)], done=not waiting)
+    return number
+
+
+@pytest.mark.parametrize("verdict", ["refused", "dropped", "delivered"])
+def test_what_has_a_result_is_sent_again(room, verdict):
+    number = mailed(room, verdict=verdict)
+    asked = room.ask(do="send-again", number=number, by="192.0.2.7")
+    assert (asked.about, asked.text, asked.code, asked.type, asked.user) == (number, "send again", "303", "fault", 77)
+    assert (asked.waiting, asked.time, from_stored(asked.source)) == (
+        True,
+        NOW,
+        Message("History, from {by}", by="192.0.2.7"),
+    )
+
+
+@pytest.mark.parametrize("by", [None, "", "unknown", 7, "x\nBcc: a@b.c"])
+def test_a_page_without_an_address_is_told_as_the_page(room, by):
+    assert room.ask(do="send-again", number=mailed(room), by=by).source == "History"
+
+
+def test_what_waits_is_tried_now_and_not_sent_again(room):
+    number = mailed(room, waiting=True)
+    assert room.refusal(do="send-again", number=number)[0] == "waiting"
+    asked = room.ask(do="try-now", number=number)
+    assert (asked.about, asked.text, asked.waiting) == (number, "try now", False)
+
+
+def test_what_is_sent_again_already_waits(room):
+    number = mailed(room)
+    room.outbox.accept([room.ask(do="send-again", number=number)], [True])
+    assert room.refusal(do="send-again", number=number)[0] == "waiting"
+    assert room.refusal(do="try-now", number=mailed(room))[0] == "not-waiting"
+
+
+def test_two_requests_before_a_commit_are_one(room):
+    number = mailed(room)
+    room.ask(do="send-again", number=number)
+    assert room.refusal(do="send-again", number=number)[0] == "too-many"
+    assert room.ask(do="send-again", number=mailed(room)).about != number
+
+
+@pytest.mark.parametrize("code", ["153", "303"])
+def test_what_was_never_mailed_is_not_sent_again(room, code):
+    room.outbox.accept([dataclasses.replace(room.ask(do="event", code=code), waiting=False)])
+    assert room.refusal(do="send-again", number=1)[0] == "not-mailed"
+
+
+def test_a_change_of_the_mail_server_is_not_sent_again(room):
+    room.outbox.accept([Event("902", "info", NOW, NOW, waiting=False)])
+    room.outbox.record(1, [Delivery("a@b.c (old.example.com)", "dropped", "", "", NOW)], done=True)
+    assert room.refusal(do="send-again", number=1)[0] == "not-mailed"
+
+
+@pytest.mark.parametrize("do", ["send-again", "try-now"])
+@pytest.mark.parametrize("number", [None, True, "1", 1.0, 0, -1, 2**63, []])
+def test_a_number_that_is_none_is_refused(room, do, number):
+    assert room.refusal(do=do, number=number) == ("bad-request", "number is the number of an event")
+
+
+def test_an_event_that_is_gone_and_an_action_are_refused(room):
+    mailed(room)
+    (action,) = room.outbox.accept([room.ask(do="send-again", number=1)], [True])
+    assert [room.refusal(do="send-again", number=number)[0] for number in (99, action)] == ["gone", "gone"]
+
+
+def test_a_user_has_ten_actions_at_once(room):
+    numbers = [mailed(room) for _ in range(11)]
+    for number in numbers[:10]:
+        room.ask(do="send-again", number=number)
+    with pytest.raises(RequestError) as caught:
+        room.ask(do="send-again", number=numbers[10])
+    assert (caught.value.word, 0 < caught.value.seconds <= 30) == ("too-many", True)
+    assert room.requests.handle({"do": "send-again", "number": numbers[10]}, ROOT).about == numbers[10]
 
 
 # Settings
@@ -263,6 +369,63 @@ def test_apply_is_told_too(room):
     assert str(room.bell.told[1]) == "by apply"
 
 
+# Delivery
+
+
+def test_try_now_is_passed_on_with_who_asks(room):
+    assert room.ask(do="try-waiting", by="192.0.2.7") == {"ok": True}
+    assert [str(each) for each in room.bell.told] == ["SMTP tab, from 192.0.2.7"]
+
+
+def test_too_many_tries_are_refused_with_the_time_to_wait(room):
+    room.bell.busy = 17
+    with pytest.raises(RequestError) as caught:
+        room.ask(do="try-waiting")
+    assert (caught.value.word, caught.value.as_answer()["seconds"]) == ("too-many", 17)
+
+
+def test_a_new_ledger_has_delivered_nothing(room):
+    nothing = {"last": {"mail": 0, "results": []}, "waiting": 0, "since": 0.0, "next": None, "results": []}
+    assert room.ask(do="delivery") == {"delivery": nothing}
+
+
+def test_what_waits_is_counted_from_the_oldest_with_the_next_try(room):
+    events = [Event("303", "fault", NOW - age, NOW - age) for age in (60, 30)]
+    room.outbox.accept([*events, Event("153", "info", NOW - 90, NOW - 90, waiting=False)])
+    room.bell.planned = 12.0
+    told = room.ask(do="delivery")["delivery"]
+    assert (told["waiting"], told["since"], told["next"]) == (2, NOW - 60, NOW + 12)
+
+
+def sent(room, mail: int, *results: tuple[str, str, float]) -> None:
+    room.outbox.record(
+        mail, [Delivery(who, verdict, "content", "250", time) for who, verdict, time in results], done=True
+    )
+
+
+def test_the_last_delivery_is_the_newest_by_time_and_has_all_its_results(room):
+    room.outbox.accept([Event("303", "fault", NOW, NOW)] * 3)
+    sent(room, 3, ("a@b.cc", "delivered", NOW - 60))
+    sent(room, 1, ("a@b.cc", "delivered", NOW - 5), ("c@d.ee", "refused", NOW - 5))
+    sent(room, 2, ("a@b.cc", "dropped", NOW))
+    last = room.ask(do="delivery")["delivery"]["last"]
+    assert last["mail"] == 1
+    assert [(each["recipient"], each["verdict"]) for each in last["results"]] == [
+        ("a@b.cc", "delivered"),
+        ("c@d.ee", "refused"),
+    ]
+
+
+def test_each_recipient_has_the_result_of_its_own_last_mail(room):
+    room.outbox.accept([Event("303", "fault", NOW, NOW)] * 2)
+    sent(room, 1, ("a@b.cc", "refused", NOW - 9), ("c@d.ee", "refused", NOW - 9))
+    sent(room, 2, ("a@b.cc", "delivered", NOW))
+    found = {
+        each["recipient"]: (each["verdict"], each["mail"]) for each in room.ask(do="delivery")["delivery"]["results"]
+    }
+    assert found == {"a@b.cc": ("delivered", 2), "c@d.ee": ("refused", 1)}
+
+
 # Anything at all
 
 VALUES = st.recursive(
@@ -280,9 +443,9 @@ REQUESTS = st.fixed_dictionaries(
 @given(request=REQUESTS)
 def test_whatever_is_asked_is_answered_or_refused(room, request):
     try:
-        answer = room.requests.obey(request, ROOT)
+        answer = room.requests.handle(request, ROOT)
     except RequestError as refused:
-        assert refused.word in {"bad-request", "unset"}
+        assert refused.word in {"bad-request", "unset", "gone"}
         assert refused.reason
         return
     answers = list(room.lines(answer)) if isinstance(answer, Iterator) else [answer]
@@ -295,7 +458,7 @@ def test_whatever_is_asked_is_answered_or_refused(room, request):
 def test_whatever_a_field_of_a_test_is_it_is_refused_or_well(room, name, value):
     tab = {**FIELDS, "sign_in": "manual", "from_address": "", "sealed": None, name: value}
     with pytest.raises(RequestError) as caught:
-        room.requests.obey({"do": "test", "settings": tab, "to": ["no address"]}, ROOT)
+        room.requests.handle({"do": "test", "settings": tab, "to": ["no address"]}, ROOT)
     assert caught.value.word == "bad-request"
 
 
@@ -305,4 +468,4 @@ def test_nothing_is_nested_too_deep(room, name, depth):
     request = {"do": "test", "settings": {**FIELDS, "sign_in": "manual", "from_address": "", name: 0}}
     line = json.dumps(request).replace(f'"{name}": 0', f'"{name}": {"[" * depth}{"]" * depth}')
     with pytest.raises(RequestError):
-        room.requests.obey(protocol.from_json(line.encode()), ROOT)
+        room.requests.handle(protocol.from_json(line.encode()), ROOT)

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from device_ui.config import host_name
 from tests.helpers import document
 from tests.helpers.product import Browser, Page, Product, free_port, settings_form, wait_for
 
 KOREAN = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.8"}
 SHOWN_ATTRIBUTES = re.compile(
-    r"aria-label|title|alt|placeholder|label|data-(?!rows|pattern|length|idle|steps|saved|unsaved).*"
+    r"aria-label|title|alt|placeholder|label|data-(?!rows|pattern|length|idle|steps|saved|unsaved|decides|stored).*"
 )
 # What is written alike in both: names, protocols, choices that are typed, what this test typed and what a server said.
 SAME = frozenset(
-    """SMTP TLS STARTTLS EHLO HTML CSV UTF IP English auto manual none provider tls starttls device ui setup code
+    """SMTP TLS STARTTLS EHLO HTML CSV UTF UTC IP English auto manual none provider tls starttls device ui setup code
     aaa xxx yyy qwe abc met all time Storage appliance smtpd toml""".split()
 )
 TYPED = re.compile(
@@ -67,18 +68,23 @@ def test_no_english_is_left_on(reader, path):
     assert document.problems(page.text) == []
 
 
+@pytest.mark.parametrize("form", ["single", "digest"])
 @pytest.mark.parametrize("code", ["303", "901"])
-def test_no_english_is_left_of_a_mail_that_is_shown(tmp_path, code):
+def test_no_english_is_left_of_a_mail_that_is_shown(tmp_path, code, form):
     """To a device that speaks Korean: the mail's two parts are the recipients' language, and its headers are nobody's."""
     with Product(tmp_path) as korean:
         korean.maker('[device]\nlanguage = "ko"\n').start()
         korean.save(**settings_form(free_port()))
-        page = korean.logged_in().get(f"/others/email-content?code={code}")
+        browser = korean.logged_in()
+        page = browser.get(f"/others/email-content?code={code}&form={form}")
+        frames = [each.attributes["src"] for each in document.read(page.text).all("iframe")]
+        mails = [document.read(browser.get(frame).text) for frame in frames]
     root = document.read(page.text)
     assert set(english(page)) <= set(left([each.text for each in root.all("dd")]))  # the mail's headers
-    (frame,), (_, text) = root.all("iframe"), root.all("pre")
-    told = [each.own_text for each in document.read(frame.attributes["srcdoc"]).walk()] + [text.text]
-    assert [each for each in left(told) if each not in ("fault", "UTC")] == []
+    _, text = root.all("pre")
+    told = [each.own_text for mail in mails for each in mail.walk() if each.name != "style"] + [text.text]
+    told = [re.sub(f"https://.*|{re.escape(host_name())}", "", each) for each in told]
+    assert (len(mails), [each for each in left(told) if each not in ("fault", "UTC")]) == (2, [])
 
 
 def test_no_english_is_left_at_the_door(product, tmp_path):
@@ -146,7 +152,7 @@ def test_a_choice_by_hand_outlives_the_browsers_wish(product):
 
 def test_the_footer_leads_back_to_the_page_that_it_stands_on(reader):
     (form,) = document.read(reader.get("/history?type=fault").text).all("footer")[0].all("form")
-    assert form.attributes == {"method": "post", "action": "/language?page=/history%3Ftype%3Dfault"}
+    assert (form.attributes["method"], form.attributes["action"]) == ("post", "/language?page=/history%3Ftype%3Dfault")
     assert [(each.text, each.attributes["lang"]) for each in form.all("button")] == [("English", "en")]
     page = Browser(reader.port).post("/language?page=/history%3Ftype%3Dfault", language="ko")
     assert page.headers["location"] == "/history?type=fault"
@@ -160,6 +166,14 @@ def test_the_footer_leads_back_to_the_page_that_it_stands_on(reader):
 )
 def test_a_choice_leads_to_no_other_host(product, page):
     assert product.browser().post(f"/language?page={page}", language="ko").headers["location"] == "/"
+
+
+def test_the_chooser_has_a_label_and_says_which_language_is_shown(reader):
+    (footer,) = document.read(reader.get("/smtp").text).all("footer")
+    (form,) = footer.all("form")
+    assert document.read(reader.get("/smtp").text).by_id(form.attributes["aria-labelledby"]).text == "언어:"
+    assert [each.text for each in form.all("b")] == ["한국어"]
+    assert [each.text for each in form.all("button")] == ["English"]
 
 
 def test_a_language_that_is_not_there_is_refused(product):
