@@ -38,8 +38,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def former_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of commit `packages.FORMER`."""
-    if not packages.has_former():
-        pytest.skip(f"this clone does not have commit {packages.FORMER}")
+    assert packages.has_former(), f"this clone does not have commit {packages.FORMER}: fetch the whole history"
     return packages.former(tmp_path_factory.mktemp("former"))
 
 

@@ -208,7 +208,7 @@ def _shown(values: Mapping[str, str]) -> dict[str, str]:
 def page(
     site: AppContext, session: Session, stored: Stored[SmtpSettings], values: Mapping[str, str], **told: Any
 ) -> str:
-    """Return the tab; `told` are the parameters of `_told`."""
+    """Return the tab; `told` are the keyword arguments of `_told`."""
     return site.render("smtp", session, **_told(site, stored, values, **told))
 
 

@@ -159,6 +159,17 @@ def test_the_newest_verdict_is_told_after_a_restart_whatever_its_number_and_the_
     assert set_up.problem == ((told, "recipient", "550 no") if told else ("", "", ""))
 
 
+def test_a_loss_lasts_until_a_mail_reached_all_its_recipients(set_up):
+    set_up.outbox.accept([Event("303", "fault", 0.0, 0.0), Event("303", "fault", 0.0, 0.0)])
+    set_up.outbox.record(1, [Delivery("a@b.c", "refused", "recipient", "550 no", 0.0)], done=True)
+    set_up.outbox.record(2, [Delivery("a@b.c", "delivered", "content", "250 ok", 0.0)], done=False)
+    set_up.restart()
+    assert set_up.problem == ("refused", "recipient", "550 no")
+    set_up.outbox.record(2, [Delivery("d@e.f", "delivered", "content", "250 ok", 0.0)], done=True)
+    set_up.restart()
+    assert set_up.problem == ("", "", "")
+
+
 @pytest.mark.parametrize("fact", ["", "nonsense", "7", "[]", '["dropped"]'])
 def test_what_is_damaged_of_a_loss_is_told_of_nobody(set_up, fact):
     set_up.outbox.set_metadata("last_loss", fact)
