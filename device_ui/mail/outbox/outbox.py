@@ -451,11 +451,14 @@ class Outbox(Database):
         return float(rows[0][0])
 
     def sent_since(self, moment: float, code: str = "") -> list[tuple[float, str]]:
-        """Return the mails delivered since a moment (seconds since 1970), of one code or all: time and type of each."""
+        """Return the mails delivered since a moment (seconds since 1970), of one code or all: time and type of each.
+
+        What a person sent again has the type of an info, as in the budget of mails (`delivery.batching`).
+        """
         return [
             (time, kind)
             for time, kind in self.read(
-                "SELECT min(delivery.time), event.type FROM delivery JOIN event USING (number) "
+                "SELECT min(delivery.time), iif(about, 'info', event.type) FROM delivery JOIN event USING (number) "
                 "WHERE delivery.time > ? AND verdict = 'delivered' AND ? IN ('', event.code) GROUP BY number ORDER BY 1",
                 (moment, code),
             )
