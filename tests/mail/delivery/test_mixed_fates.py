@@ -7,6 +7,7 @@ server refused, and nothing of the others, which wait; once the fault is over ea
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 
@@ -297,3 +298,42 @@ def test_deferred_texts_are_no_deferral_of_their_recipients(set_up):
     [new] = set_up.raise_events()
     set_up.work()
     assert {FIRST, LAST} == {each.recipient for each in set_up.outbox.deliveries(new)}
+
+
+def test_a_server_that_defers_every_content_is_asked_for_a_few_mails_at_a_time(set_up):
+    """Also once each of them is tried for its recipients one by one: not for every mail that waits and each of its recipients."""
+    recipients = 4
+    set_up.listed = [Recipient(f"{number}@example.com") for number in range(recipients)]
+    later = Outcome("try later", "content", "451 4.3.0 try again later", scope=Scope.MAIL)
+    set_up.server.answer = lambda number, recipient: later
+    set_up.raise_events(5 * DEFERRALS_MAXIMUM)
+    set_up.work(DAY)  # every mail was tried
+    before = len(set_up.server.tried), len(set_up.server.connects)
+    set_up.work(DAY)
+    tried, connects = len(set_up.server.tried) - before[0], len(set_up.server.connects) - before[1]
+    assert 20 < connects < 40
+    assert tried <= connects * DEFERRALS_MAXIMUM * recipients
+    assert {number for number, _ in set_up.server.tried[before[0] :]} == {*range(1, 5 * DEFERRALS_MAXIMUM + 1)}
+
+
+def test_a_server_that_takes_one_content_a_session_gets_one_session_after_the_other(real):
+    """Also for a mail that is tried for each recipient alone: the end of a session is no answer about a recipient."""
+    real.listed = [Recipient(each) for each in everyone]
+    contents = itertools.count()
+
+    def policy(session: limited_server.Session, step: str, address: str) -> str:
+        if step != "content":
+            return ""
+        if not next(contents):
+            return "451 4.3.0 try again later"
+        return "421 4.7.0 one mail a session" if session.mails else ""
+
+    with LimitedServer(policy) as server:
+        real.save(host="127.0.0.1", port=server.port, security="none", sign_in="none", sealed=None)
+        real.raise_events()
+        real.work()
+        assert not server.taken
+        real.now += MINUTE
+        real.work()
+        assert server.taken == Counter((1, each) for each in everyone)
+    assert real.waiting == []
