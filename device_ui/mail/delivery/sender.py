@@ -349,7 +349,8 @@ class DeliverySession:
     ) -> Fate:
         listed = self._environment.recipients()
         before = self._outbox.deliveries(mail.number)
-        mail.begin_try(addresses(mail.type, listed, settings), self._outbox.ended(mail.number))
+        recipients = addresses(mail.type, listed, settings)
+        mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
         mail.held |= {
             name: why for name in mail.open_recipients if (why := self._recipients.problem(name, mail.number))
         }

@@ -381,7 +381,7 @@ class DeliveryWorker:
             problem = Problem(Verdict.DROPPED, mail.tries.step, mail.tries.reply)
             self._status.lost(problem)
             recipients = addresses(mail.type, listed, settings) if self._outbox.event(mail.number) else []
-            mail.begin_try(recipients, self._outbox.ended(mail.number))
+            mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
             self._schedule.conclude(mail, self._given_up(mail.open_recipients, problem), is_done=True)
             self._schedule.store_results()
 

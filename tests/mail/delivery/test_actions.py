@@ -69,6 +69,29 @@ def test_a_restart_sends_it_to_the_same_recipients_under_the_same_name(set_up):
     assert set_up.server.tried[1:] == [(2, (TWO,))]
 
 
+def test_where_the_others_left_the_list_it_is_sent_to_who_got_it_before(set_up):
+    """It was asked for, and the page says that it is sent."""
+    set_up.listed = [Recipient(ONE, "fault"), Recipient(TWO, "fault")]
+    set_up.server.answer = lambda number, recipient: REFUSED if recipient == TWO else DELIVERED
+    set_up.raise_events()
+    set_up.work()
+    set_up.listed = [Recipient(ONE, "fault")]
+    assert act(set_up, 1) == 2
+    set_up.work()
+    assert set_up.server.tried[1:] == [(2, (ONE,))]
+    assert (verdicts(set_up, 2), set_up.waiting) == ({ONE: "delivered"}, [])
+
+
+def test_who_is_new_on_the_list_gets_it_alone(set_up):
+    set_up.listed = [Recipient(ONE, "fault")]
+    set_up.raise_events()
+    set_up.work()
+    set_up.listed = [Recipient(ONE, "fault"), Recipient(TWO, "fault")]
+    act(set_up, 1)
+    set_up.work()
+    assert set_up.server.tried[1:] == [(2, (TWO,))]
+
+
 def test_an_event_that_the_limit_took_is_not_sent_again(set_up):
     set_up.raise_events()
     set_up.work()
