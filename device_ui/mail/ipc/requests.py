@@ -289,8 +289,9 @@ class RequestHandler:
             text=action,
             waiting=action == Action.SEND_AGAIN,
             clock=happened.clock,
-            # Of the event's user: in the limit of the ledger the action belongs to it.
-            user=event.user,
+            # Of who asks, and not of the event's user: whoever sends root's alarms again must use up neither root's part of the
+            # ledger's limit nor its reserve on a full disk.
+            user=user,
             about=event.number,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import threading
@@ -76,8 +77,8 @@ def unreachable(*_: object) -> None:
 class Room:
     """The words of one device, its ledger and its postman."""
 
-    def __init__(self, folder, kinds=KINDS) -> None:
-        self.outbox, self.bell, self.woken = (Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event())
+    def __init__(self, folder, kinds=KINDS, **limits: int) -> None:
+        self.outbox, self.bell, self.woken = (Outbox(folder / "ledger.sqlite3", **limits), Bell(), threading.Event())
         clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         names = {"name": "Storage", "model": "", "serial": ""}
         environment = Environment(names, tuple, None, clock, time.monotonic, random_fraction)
@@ -269,7 +270,7 @@ def mailed(room, code="303", verdict="refused", waiting=False):
 def test_what_has_a_result_is_sent_again(room, verdict):
     number = mailed(room, verdict=verdict)
     asked = room.ask(do="send-again", number=number, by="192.0.2.7")
-    assert (asked.about, asked.text, asked.code, asked.type, asked.user) == (number, "send again", "303", "fault", 77)
+    assert (asked.about, asked.text, asked.code, asked.type, asked.user) == (number, "send again", "303", "fault", USER)
     assert (asked.waiting, asked.time, from_stored(asked.source)) == (
         True,
         NOW,
@@ -335,6 +336,17 @@ def test_a_user_has_ten_actions_at_once(room):
         room.ask(do="send-again", number=numbers[10])
     assert (caught.value.word, 0 < caught.value.seconds <= 30) == ("too-many", True)
     assert room.requests.handle({"do": "send-again", "number": numbers[10]}, ROOT).about == numbers[10]
+
+
+def test_what_one_user_asks_for_displaces_no_event_of_another(tmp_path):
+    """A web process that was taken over sends root's alarms again and again, and the ledger's limit is reached."""
+    room = Room(tmp_path, rows_maximum=80)
+    with contextlib.closing(room.outbox):
+        numbers = [mailed(room) for _ in range(60)]
+        asked = room.ask(do="send-again", number=1)
+        for number in numbers * 2:
+            room.outbox.accept([dataclasses.replace(asked, about=number, waiting=False)], [True])
+        assert [*room.outbox.events(numbers)] == numbers
 
 
 # Settings

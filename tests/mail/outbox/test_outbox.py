@@ -732,7 +732,7 @@ def test_what_is_given_up_is_recorded_for_those_it_was_sent_to_again(outbox):
     assert [each.recipient for each in outbox.deliveries(2)] == ["a@b.c", "b@b.c"]
 
 
-def test_an_action_is_no_event_and_shares_the_limit_of_its_event(tmp_path):
+def test_an_action_is_no_event_and_has_a_place_in_the_limit(tmp_path):
     with contextlib.closing(Outbox(tmp_path / "small.sqlite3", rows_maximum=10)) as outbox:
         outbox.accept([event(waiting=False, user=33)])
         outbox.accept([again(1, waiting=False, user=33)], [True])
