@@ -538,7 +538,9 @@ class ServerChangeNotifier:
             try:
                 transport.open(on_wait)
                 listed = self._environment.recipients()
-                options = AttemptOptions(notice=event, on_wait=on_wait)
+                # After a first try each recipient alone: whoever redirects mail may have listed so many before, or one at which
+                # the server hangs up, that no transaction with all of them succeeds.
+                options = AttemptOptions(most=int(mail.tries.count > 0), notice=event, on_wait=on_wait)
                 return self._sender.attempt(transport, mail, server.settings, listed, options), False
             except SessionError as error:
                 return all_deferred(error.outcome), False

@@ -22,7 +22,8 @@ from device_ui.mail.smtp.outcome import Outcome
 from device_ui.mail.smtp.scope import Scope
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
-from tests.helpers.delivery import DAY, DELIVERED, HOUR, LATER, MINUTE, Desk, plain
+from tests.helpers.delivery import ACCOUNT, DAY, DELIVERED, HOUR, LATER, MINUTE, Desk, plain
+from tests.mail.delivery.test_server_change import settle
 from tests.servers import limited as limited_server
 from tests.servers import scripted
 from tests.servers.authority import Certificates
@@ -341,3 +342,30 @@ def test_a_server_that_takes_one_content_a_session_gets_one_session_after_the_ot
         real.work()
         assert server.taken == Counter((1, each) for each in everyone)
     assert real.waiting == []
+
+
+@pytest.mark.parametrize("hangs_up", ["at the sixth recipient", "at one of them"])
+def test_a_warning_reaches_its_readers_though_the_server_hangs_up_at_all_of_them(hangs_up, real):
+    """Whoever redirects mail may have filled the list of recipients first."""
+    real.listed = [Recipient(f"{number}@example.com") for number in range(12)]
+    evil = "3@example.com" if hangs_up == "at one of them" else ""
+    is_over = False
+
+    def policy(session: limited_server.Session, step: str, address: str) -> str:
+        is_too_many = address == evil if evil else len(session.accepted) >= 5
+        return "421 4.7.0 go away" if step == "RCPT" and is_too_many and is_over else ""
+
+    plainly = {"host": "127.0.0.1", "security": "none", "sign_in": "none", "sealed": None}
+    with LimitedServer(policy) as before, LimitedServer(lambda *_: "") as now:
+        real.save(port=before.port, **plainly)
+        real.raise_events()
+        real.work()
+        is_over = True
+        real.update(port=now.port, **plainly)
+        for _ in range(30):
+            real.work(10 * MINUTE)
+            settle()
+            real.worker.notifier.round()
+            settle()
+        warned = {name for number, name in before.taken if number == 2}
+    assert warned == {each.address for each in real.listed} - {evil} | {ACCOUNT}
