@@ -43,7 +43,7 @@ class Bell:
     changed = 0
     told = ("", "")
     # What `try_waiting` and `next_try` return.
-    busy, planned = 0, None
+    busy, planned, held = 0, None, False
 
     def settings_changed(self, *told: str) -> None:
         self.changed += 1
@@ -58,6 +58,9 @@ class Bell:
 
     def next_try(self) -> float | None:
         return self.planned
+
+    def is_held(self) -> bool:
+        return self.held
 
     def waits(self):
         return lambda mail, kind: ((), "", "")
@@ -394,6 +397,15 @@ def test_too_many_tries_are_refused_with_the_time_to_wait(room):
     with pytest.raises(RequestError) as caught:
         room.ask(do="try-waiting")
     assert (caught.value.word, caught.value.as_answer()["seconds"]) == ("too-many", 17)
+
+
+def test_nothing_is_tried_while_a_problem_holds_all_mail_back(room):
+    """A refused login: the page must not say that mail is tried, and History must not record a try that was none."""
+    number = mailed(room, waiting=True)
+    room.bell.held = True
+    for request in ({"do": "try-waiting"}, {"do": "try-now", "number": number}):
+        assert room.refusal(**request)[0] == "held"
+    assert room.bell.told == ("", "")
 
 
 def test_a_new_ledger_has_delivered_nothing(room):
