@@ -4,8 +4,8 @@ A request is one line of JSON; the answer is one line, or several of which the l
 network; an event is answered as soon as it is on flash. Errors are a `HookError` with one of these words: ``down`` (no
 answer), ``denied``, ``bad-request``, ``not-stored`` (by the flash), ``unset`` (no settings are stored), ``busy`` (a test is
 running), ``too-many`` (tests), ``too-many-logins`` (refused by a server), ``exhausted`` (no thread), ``password`` (it cannot
-be opened), ``gone``, ``waiting``, ``not-waiting``, ``not-mailed`` (an event that cannot be sent again or tried now), ``fault``
-(of the hook).
+be opened), ``gone``, ``waiting``, ``not-waiting``, ``not-mailed`` (an event that cannot be sent again or tried now), ``held``
+(no mail is tried until a problem is solved), ``fault`` (of the hook).
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ A thousand alarms must reach a person as something readable, and the first of th
    endless faults leave room for an info and for a second try.
 4. A mail keeps its events until it is done: its Message-ID must mean the same in every retry. It comes after mails that
    were never tried, or a few mails that a server defers for days would hold up all others.
+5. A mail that a person sends again comes after every new event and has the infos' part of the budget, whatever its type: who
+   asks for one after another must not hold up an alarm.
 
 The thread that accepts events adds them and the worker asks what to send: any thread may call any method.
 """
@@ -50,7 +52,7 @@ class QueuedMail:
     `removed` is how many removed events a delivered mail has reported.
 
     `held` are the recipients that the server deferred since the last counted try, and why; `is_served` is whether some recipient
-    got a final result since then. `is_sent`: a server took the mail for some recipient.
+    got a final result since then. `is_sent`: a server took the mail for some recipient. `is_repeat`: it sends an event again.
     """
 
     type: str
@@ -65,9 +67,15 @@ class QueuedMail:
     held: dict[str, Problem] = field(default_factory=dict, compare=False)
     is_served: bool = field(default=False, compare=False)
     is_sent: bool = field(default=False, compare=False)
+    is_repeat: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         self.number = self.number or self.events[0]
+
+    @property
+    def share(self) -> str:
+        """The type as which it counts towards the budget."""
+        return INFO if self.is_repeat else self.type
 
     @property
     def open_recipients(self) -> list[str]:
@@ -138,16 +146,18 @@ class Batcher:
         with self._lock:  # the thread that accepts events must not add newer numbers first
             tries = {number: mail.tries for number, mail in self._mails.items()}
             self._clear()
-            mails: dict[int, tuple[str, array[int]]] = {}
+            mails: dict[int, tuple[str, array[int], bool]] = {}
             for number, code, event_type, mail, pending in waiting:
                 if mail:
-                    mails.setdefault(mail, (event_type, array("q")))[1].append(number)
+                    mails.setdefault(mail, (event_type, array("q"), not code))[1].append(number)
                     self.last = number
                 else:
                     self.learn(number, code, event_type, since, pending=pending)
-            for number, (event_type, numbers) in mails.items():
+            for number, (event_type, numbers, is_repeat) in mails.items():
                 mail_tries = tries.get(number, RetryState())
-                self._mails[number] = QueuedMail(event_type, tuple(numbers), number, tries=mail_tries)
+                self._mails[number] = QueuedMail(
+                    event_type, tuple(numbers), number, tries=mail_tries, is_repeat=is_repeat
+                )
 
     def leads(self, arrivals: Sequence[tuple[str, str]], now: float) -> list[bool]:
         """Return which of some events (code and type) that arrive together become a mail of their own at once.
@@ -170,14 +180,14 @@ class Batcher:
         """Add an event that waits since `now`. `mail` is its own number where it leads, else 0.
 
         Numbers come in their order; one that is not higher than the last is known already. A `pending` event waits for
-        the wall clock first, until `release`. An empty `code` opens no window: the mail of an event that is sent again.
+        the wall clock first, until `release`. An empty `code` is that of an event that is sent again: it opens no window.
         """
         with self._lock:
             if number <= self.last:
                 return
             self.last = number
             if mail:
-                self._mails[mail] = QueuedMail(event_type, (number,), mail)
+                self._mails[mail] = QueuedMail(event_type, (number,), mail, is_repeat=not code)
                 if code:
                     self._open_window(code, now)
             elif pending:
@@ -234,7 +244,7 @@ class Batcher:
                 for event_type in TYPES
                 if self._held[event_type]
             ]
-            moments += [max(self._budget_free_at(mail.type, now), mail.tries.next) for mail in self._mails.values()]
+            moments += [max(self._budget_free_at(mail.share, now), mail.tries.next) for mail in self._mails.values()]
             return max(0.0, min(moments) - now) if moments else None
 
     def mail(self, number: int) -> QueuedMail | None:
@@ -291,7 +301,7 @@ class Batcher:
     def _is_free(self, code: str, event_type: str, now: float) -> bool:
         return (
             not self._held[event_type]
-            and not self._mails_of(event_type)
+            and all(mail.is_repeat for mail in self._mails_of(event_type))
             and self._windows.get(code, now) <= now
             and self._budget_free_at(event_type, now) <= now
         )
@@ -300,15 +310,15 @@ class Batcher:
         for event_type in TYPES:
             if self._budget_free_at(event_type, now) > now or (event_type == FAULT and self._must_leave_room(now)):
                 continue
-            mails = (mail for mail in self._mails.values() if mail.type == event_type)
-            first = next((mail for mail in mails if not mail.tries.count), None)
-            if first:
+            mails = (mail for mail in self._mails_of(event_type) if not mail.is_repeat)
+            if first := _first_untried(mails):
                 return first, False
             if self._is_due(event_type, now):
                 mail = self._take(event_type, now)
                 self._mails[mail.number] = mail
                 return mail, True
-        return None
+        repeat = _first_untried(mail for mail in self._mails.values() if mail.is_repeat)
+        return (repeat, False) if repeat and self._budget_free_at(repeat.share, now) <= now else None
 
     def _deferred(self, now: float) -> tuple[QueuedMail, bool] | None:
         for event_type in TYPES:
@@ -319,7 +329,7 @@ class Batcher:
         return None
 
     def _mails_of(self, event_type: str) -> list[QueuedMail]:
-        return [mail for mail in self._mails.values() if mail.type == event_type]
+        return [mail for mail in self._mails.values() if mail.share == event_type]
 
     def _must_leave_room(self, now: float) -> bool:
         """Return whether new faults have used up their part of the hour, and something else waits and could go now."""
@@ -383,6 +393,10 @@ class Batcher:
             if len(infos) >= most:
                 moments.append(infos[len(infos) - most] + HOUR)
         return max(moments)
+
+
+def _first_untried(mails: Iterable[QueuedMail]) -> QueuedMail | None:
+    return next((mail for mail in mails if not mail.tries.count), None)
 
 
 def _number(mail: QueuedMail) -> int:

@@ -126,7 +126,7 @@ class Schedule:
         is_first = not mail.is_sent and any(result.verdict == Verdict.DELIVERED for result in results)
         if is_first:
             mail.is_sent = True
-            self.count_sent(mail.type)
+            self.count_sent(mail.share)
         mail.conclude(results, is_done=is_done, removed=removed if is_first else 0)
         if is_done:
             self._batcher.remove(mail)

@@ -245,6 +245,11 @@ def _is_too_large(outcome: Outcome) -> bool:
     return outcome.problem == SmtpProblem.TOO_LARGE
 
 
+def _is_of_content(attempt: Attempt) -> bool:
+    """Return whether the content was deferred for some recipient: with no recipient served, it may be that of every mail."""
+    return any(outcome.step == Step.CONTENT for outcome in attempt.deferred.values())
+
+
 def _cut(event: Event, most: int | None) -> Event:
     """Return the event with its text cut at `most` characters, which shows."""
     return event if most is None or len(event.text) <= most else replace(event, text=event.text[:most] + CUT)
@@ -344,7 +349,8 @@ class DeliverySession:
     ) -> Fate:
         listed = self._environment.recipients()
         before = self._outbox.deliveries(mail.number)
-        mail.begin_try(addresses(mail.type, listed, settings), self._outbox.ended(mail.number))
+        recipients = addresses(mail.type, listed, settings)
+        mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
         mail.held |= {
             name: why for name in mail.open_recipients if (why := self._recipients.problem(name, mail.number))
         }
@@ -398,7 +404,9 @@ class DeliverySession:
             return Fate(problem, scope, is_served)
         if scope != Scope.SERVER:
             self._status.server_works()
-        if scope == Scope.RECIPIENT and self._recipients.are_deferred(mail.recipients):
+        if scope == Scope.RECIPIENT and (
+            self._recipients.are_deferred(mail.recipients) or (not is_served and _is_of_content(attempt))
+        ):
             scope = Scope.MAIL
         return self._defer(mail, problem, scope, is_served=is_served)
 

@@ -53,6 +53,11 @@ class DeliveryStatus:
         return self._held if self._held.word else self._server
 
     @property
+    def is_held(self) -> bool:
+        """Whether something else than the server holds all mail back: no try helps."""
+        return bool(self._held.word)
+
+    @property
     def problem(self) -> Problem:
         """The one problem that is reported: the broadest first."""
         if self.holding.word:

@@ -124,6 +124,10 @@ class DeliveryWorker:
         planned = self._next_try
         return None if planned is None else max(0.0, planned - self._environment.monotonic())
 
+    def is_held(self) -> bool:
+        """Return whether no mail is tried until a person solves a problem, such as a refused login."""
+        return self._status.is_held
+
     def leads(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
         return self._schedule.leads(events)
@@ -381,7 +385,7 @@ class DeliveryWorker:
             problem = Problem(Verdict.DROPPED, mail.tries.step, mail.tries.reply)
             self._status.lost(problem)
             recipients = addresses(mail.type, listed, settings) if self._outbox.event(mail.number) else []
-            mail.begin_try(recipients, self._outbox.ended(mail.number))
+            mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
             self._schedule.conclude(mail, self._given_up(mail.open_recipients, problem), is_done=True)
             self._schedule.store_results()
 

@@ -159,7 +159,8 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, live: Live
 def _action(action: Event, results: Sequence[Delivery], outbox: Outbox, live: Live) -> Mapping[str, Any]:
     """Return what a person asked for an event, and the results of the mail that it led to."""
     # A query of its own for each: few events have an action, and fewer one that waits.
-    pending = _pending(action, outbox.ended(action.number), live) if action.waiting else ()
+    recipients, *_ = live.waits(action.number, action.type) if action.waiting else ((),)
+    pending = _pending(action, outbox.ended(action.number, recipients), live) if action.waiting else ()
     return {
         "number": action.number,
         "action": action.text,

@@ -65,6 +65,9 @@ class Worker(Protocol):
     def try_waiting(self, source: Text) -> int:
         """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks."""
 
+    def is_held(self) -> bool:
+        """Return whether no mail is tried until a person solves a problem, such as a refused login."""
+
     def next_try(self) -> float | None:
         """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
 
@@ -174,10 +177,16 @@ class RequestHandler:
         return {"ok": True}
 
     def _try_waiting(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
+        self._require_tries()
         wait = self._worker.try_waiting(_source(request.get("by")))
         if wait:
             raise RequestError("too-many", Message("too many tries; wait {seconds} seconds", seconds=wait), wait)
         return {"ok": True}
+
+    def _require_tries(self) -> None:
+        # Before anything is stored or counted: the page must not say that mail is tried that is not.
+        if self._worker.is_held():
+            raise RequestError("held", "no mail is tried until the problem is solved that holds it back")
 
     def _delivery(self) -> Mapping[str, Any]:
         """Return what was delivered last, what waits, and the last result of each recipient."""
@@ -257,6 +266,7 @@ class RequestHandler:
         event, later = self._asked_event(request)
         if not (event.waiting or any(each.waiting for each in later)):
             raise RequestError("not-waiting", "the mail of this event does not wait")
+        self._require_tries()
         return self._action(event, Action.TRY_NOW, request, user)
 
     def _asked_event(self, request: Mapping[str, Any]) -> tuple[Event, Sequence[Event]]:
@@ -289,8 +299,9 @@ class RequestHandler:
             text=action,
             waiting=action == Action.SEND_AGAIN,
             clock=happened.clock,
-            # Of the event's user: in the limit of the ledger the action belongs to it.
-            user=event.user,
+            # Of who asks, and not of the event's user: whoever sends root's alarms again must use up neither root's part of the
+            # ledger's limit nor its reserve on a full disk.
+            user=user,
             about=event.number,
         )
 

@@ -18,7 +18,7 @@ import heapq
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -310,29 +310,29 @@ class Outbox(Database):
             found.setdefault(each.about, []).append(each)
         return found
 
-    def ended(self, number: int) -> set[str]:
-        """Return the recipients that a mail is not sent to any more.
+    def ended(self, number: int, recipients: Collection[str]) -> set[str]:
+        """Return those that a mail to `recipients` is not sent to any more.
 
-        They have a result; and where an event is sent again, they got it before, unless all did who were to.
+        They have a result; and where an event is sent again, they got it before, unless each of the `recipients` did.
         """
         ended = {each.recipient for each in self.deliveries(number)}
         found = self.read("SELECT about FROM event WHERE number = ? AND about", (number,))
-        return ended | self._served(int(found[0][0]), number) if found else ended
+        served = self._served(int(found[0][0]), number) if found else set()
+        return ended if served.issuperset(recipients) else ended | served
 
     def _served(self, event: int, until: int) -> set[str]:
-        """Return the recipients that mails of an event before `until` reached; none if they reached each of theirs.
+        """Return the recipients that mails of an event before `until` reached.
 
         From the ledger and not from memory: it must be the same after a restart. An event is sent again only when each of
         its earlier mails is done, so the results that count do not change any more.
         """
         rows = self.read(
-            "SELECT recipient, max(verdict = 'delivered') FROM delivery WHERE number IN "
+            "SELECT DISTINCT recipient FROM delivery WHERE verdict = 'delivered' AND number IN "
             "(SELECT iif(mail, mail, number) FROM event WHERE number = ?1 UNION ALL "
-            "SELECT number FROM event WHERE about AND about = ?1 AND number < ?2) GROUP BY recipient",
+            "SELECT number FROM event WHERE about AND about = ?1 AND number < ?2)",
             (event, until),
         )
-        served = {recipient for recipient, is_delivered in rows if is_delivered}
-        return served if len(served) < len(rows) else set()
+        return {recipient for (recipient,) in rows}
 
     def assign_to_mail(self, numbers: Sequence[int]) -> int:
         """Commit that these events are one mail. Return its number, that of the first event left; 0 if none is left."""
@@ -437,7 +437,8 @@ class Outbox(Database):
                 for (number,) in cursor.execute(
                     f"SELECT number FROM event WHERE type = ?2 AND about AND {EXPIRED}", (newest, kind)
                 ).fetchall():
-                    open_results = [each for each in deliveries if each.recipient not in self.ended(number)]
+                    ended = self.ended(number, [each.recipient for each in deliveries])
+                    open_results = [each for each in deliveries if each.recipient not in ended]
                     _insert(cursor, number, open_results)
                     lost += open_results
             _keep_loss(cursor, lost)
@@ -451,11 +452,14 @@ class Outbox(Database):
         return float(rows[0][0])
 
     def sent_since(self, moment: float, code: str = "") -> list[tuple[float, str]]:
-        """Return the mails delivered since a moment (seconds since 1970), of one code or all: time and type of each."""
+        """Return the mails delivered since a moment (seconds since 1970), of one code or all: time and type of each.
+
+        What a person sent again has the type of an info, as in the budget of mails (`delivery.batching`).
+        """
         return [
             (time, kind)
             for time, kind in self.read(
-                "SELECT min(delivery.time), event.type FROM delivery JOIN event USING (number) "
+                "SELECT min(delivery.time), iif(about, 'info', event.type) FROM delivery JOIN event USING (number) "
                 "WHERE delivery.time > ? AND verdict = 'delivered' AND ? IN ('', event.code) GROUP BY number ORDER BY 1",
                 (moment, code),
             )

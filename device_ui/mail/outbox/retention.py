@@ -154,8 +154,8 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
         "(SELECT 1 FROM event WHERE mail = ?1 AND mail <> number AND mail <> 0)",
         [(mail or number,) for number, mail, *_ in rows],
     )
-    # An action is not one of the events that the page counts. It has the user and type of its event and a higher number, so
-    # it is not removed before its event is, unless the event still waits.
+    # An action is not one of the events that the page counts. It belongs to the user who asked for it, so it may be removed
+    # before its event is, or stay after it.
     if events := sum(not about for _, _, about, _ in rows):
         count(cursor, fact, events)
     if unmailed and fact == "removed_waiting":

@@ -155,8 +155,11 @@ LOGIN, SERVER = Ruling(Scope.LOGIN, LATER), Ruling(Scope.SERVER, LATER)
 
 # The command is unknown or its order is wrong; a login or TLS is missing; this server takes no mail at all.
 OF_SESSION = "500 502 504 521 530 535 538"
-# The sender's address; the system takes no mail; the client's name, or its SPF record.
-OF_SERVER = "5.1.7 5.1.8 5.3.2 5.7.25 5.7.26 5.7.27"
+# What a person or a day mends, so that no alarm is given up for it, though it comes after a recipient or the content: whom the
+# account may send as, what it may send in a day, a full system or one that takes no mail, the client's address, name or SPF.
+OF_SENDER = "5.1.7 5.1.8 5.2.252 5.7.60"  # RFC 3463, 3.2; Exchange Online: SendAsDenied
+OF_LIMIT = "5.4.5 5.1.90"  # RFC 3463, 3.5: congestion, Gmail's daily limit; Exchange Online's limit of recipients
+OF_SERVER = f"{OF_SENDER} {OF_LIMIT} 5.3.1 5.3.2 5.7.25 5.7.26 5.7.27 5.7.64"
 TOO_BIG = "x.3.4 x.2.3"
 
 RULES: tuple[Rule, ...] = (
@@ -201,7 +204,7 @@ RULES: tuple[Rule, ...] = (
     Rule((RCPT,), "5xx", OF_SERVER, _beside_accepted, RECIPIENT_LATER, "the server takes mail of this sender"),
     Rule((RCPT,), f"{OF_SESSION} 503", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((RCPT,), f"{OF_SESSION} 503", "", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
-    Rule((RCPT,), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 and 3.4; RFC 7372"),
+    Rule((RCPT,), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 to 3.5; RFC 7372"),
     # This recipient.
     Rule((RCPT,), "5xx", "", _always, RECIPIENT_REFUSED, "RFC 5321, 3.3"),
     Rule((RCPT,), "4xx", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
@@ -212,7 +215,7 @@ RULES: tuple[Rule, ...] = (
     Rule((DATA, CONTENT), "421 none", "", _always, SERVER, "RFC 5321, 3.8"),
     Rule((DATA, CONTENT), OF_SESSION, "", _after_mail, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((DATA, CONTENT), OF_SESSION, "", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
-    Rule((DATA, CONTENT), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 and 3.4; RFC 7372"),
+    Rule((DATA, CONTENT), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 to 3.5; RFC 7372"),
     # The content or a policy: this mail, whoever it is for. Any other reply may be about one of the recipients, so each is
     # tried alone.
     Rule((DATA, CONTENT), "5xx", "5.6.x 5.7.0 5.7.1", _always, MAIL_REFUSED, "RFC 3463, 3.7 and 3.8"),

@@ -52,7 +52,8 @@ def deliver_to_all(
     while groups:
         group = groups.pop(0)
         found = session.deliver(group, message, on_wait=on_wait)
-        if len(group) < len(recipients) and len(group) == 1:
+        # Where the session goes on: its end, such as a 421, says nothing about the recipient.
+        if len(group) == 1 < len(recipients) and session.is_open:
             found = _alone(found)
         outcomes.update(found)
         on_outcomes(found)

@@ -23,6 +23,8 @@ DELIVERED = "delivered"
 SOON = "soon"
 # Nothing is planned: the banner at the head of the page says what is to be done.
 HELD = "when the problem is solved"
+# The answer to a person who lets it be tried all the same.
+NOTHING_TRIED = "No mail is tried until the problem at the head of this page is solved."
 
 
 def panel(site: AppContext, settings: SmtpSettings | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
-from device_ui.web.pages import picture
+from device_ui.web.pages import delivery_state, picture
 from device_ui.web.pages.stored_list import KEPT
 
 log = logging.getLogger(__name__)
@@ -74,10 +74,15 @@ NOT_DONE = {
     "waiting": "The mail of this event waits already.",
     "not-waiting": "The mail of this event does not wait any more.",
     "not-mailed": "This event was not mailed.",
+    "held": delivery_state.NOTHING_TRIED,
     "too-many": "Too many at once. Please wait {seconds} s.",
 }
 NOTHING_DONE = "Nothing was sent. {reason}"
-STATUSES = {"bad-request": 422, "too-many": 429, **dict.fromkeys(("gone", "waiting", "not-waiting", "not-mailed"), 409)}
+STATUSES = {
+    "bad-request": 422,
+    "too-many": 429,
+    **dict.fromkeys(("gone", "waiting", "not-waiting", "not-mailed", "held"), 409),
+}
 # A message of the system, which has its subject for a name, and the name of one without (`mail.catalog.MESSAGE`).
 MESSAGE_CODE, MESSAGE_NAME = "901", "Message from the system"
 NOT_SHOWN = "The history cannot be shown. {reason}"

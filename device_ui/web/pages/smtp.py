@@ -40,7 +40,10 @@ NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 PLEASE_CORRECT = "Nothing was saved. Please correct:"
 TRIED = "Waiting mail is tried now."
 # By `HookError.word`; any other word says that the hook does not answer.
-NOT_TRIED = {"too-many": "Too many tries one after another. Please wait {seconds} seconds and try again."}
+NOT_TRIED = {
+    "too-many": "Too many tries one after another. Please wait {seconds} seconds and try again.",
+    "held": delivery_state.NOTHING_TRIED,
+}
 HOOK_DOWN = "The mail service does not answer. Please try again."
 # The manual's note at the foot of the tab, and the pages that it names.
 NOTE = (
@@ -135,8 +138,9 @@ def try_now(site: AppContext, session: Session) -> str | HTTPResponse:
         client.try_waiting(site.device.folders.socket, address())
     except HookError as error:
         log.warning("waiting mail is not tried: %s", error)
-        response.status = 429 if error.seconds else 503
-        response.set_header("Retry-After", str(error.seconds or 60))
+        response.status = 409 if error.word == "held" else 429 if error.seconds else 503
+        if error.word != "held":
+            response.set_header("Retry-After", str(error.seconds or 60))
         stored, _ = load(site)
         problem = Message(NOT_TRIED.get(error.word, HOOK_DOWN), seconds=error.seconds)
         return page(site, session, stored, _values(stored.settings), problem=problem)

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.events import Action, Event
 from device_ui.settings.recipients import Recipient
-from tests.helpers.delivery import DELIVERED, HOUR, LATER, LOGIN_REFUSED, REFUSED, UNREACHABLE, Desk
+from tests.helpers.delivery import DELIVERED, HOUR, LATER, LOGIN_REFUSED, MINUTE, REFUSED, UNREACHABLE, Desk
 
 ONE, TWO = "one@example.com", "two@example.com"
 
@@ -68,6 +69,29 @@ def test_a_restart_sends_it_to_the_same_recipients_under_the_same_name(set_up):
     assert set_up.server.tried[1:] == [(2, (TWO,))]
 
 
+def test_where_the_others_left_the_list_it_is_sent_to_who_got_it_before(set_up):
+    """It was asked for, and the page says that it is sent."""
+    set_up.listed = [Recipient(ONE, "fault"), Recipient(TWO, "fault")]
+    set_up.server.answer = lambda number, recipient: REFUSED if recipient == TWO else DELIVERED
+    set_up.raise_events()
+    set_up.work()
+    set_up.listed = [Recipient(ONE, "fault")]
+    assert act(set_up, 1) == 2
+    set_up.work()
+    assert set_up.server.tried[1:] == [(2, (ONE,))]
+    assert (verdicts(set_up, 2), set_up.waiting) == ({ONE: "delivered"}, [])
+
+
+def test_who_is_new_on_the_list_gets_it_alone(set_up):
+    set_up.listed = [Recipient(ONE, "fault")]
+    set_up.raise_events()
+    set_up.work()
+    set_up.listed = [Recipient(ONE, "fault"), Recipient(TWO, "fault")]
+    act(set_up, 1)
+    set_up.work()
+    assert set_up.server.tried[1:] == [(2, (TWO,))]
+
+
 def test_an_event_that_the_limit_took_is_not_sent_again(set_up):
     set_up.raise_events()
     set_up.work()
@@ -87,6 +111,18 @@ def test_a_new_event_of_the_code_does_not_wait_for_one_that_is_sent_again():
     assert batcher.leads([("303", "fault")], 2.0) == [False]
 
 
+def test_what_is_sent_again_comes_after_every_new_event_and_keeps_none_from_being_a_mail_at_once():
+    batcher = Batcher()
+    batcher.learn(2, "", "fault", 0.0, mail=2)
+    assert batcher.leads([("303", "info"), ("404", "fault")], 1.0) == [True, True]
+    batcher.learn(3, "303", "info", 1.0, mail=3)
+    sent = []
+    while found := batcher.next(1.0):
+        batcher.remove(found[0])
+        sent.append(found[0].number)
+    assert sent == [3, 2]
+
+
 def test_what_is_sent_again_is_never_part_of_a_digest(set_up):
     """Also while other mail of its type waits, and before the clock is right."""
     schedule = set_up.worker._schedule
@@ -94,6 +130,43 @@ def test_what_is_sent_again_is_never_part_of_a_digest(set_up):
     schedule._batcher.learn(1, "303", "fault", set_up.now)
     event = Event("303", "fault", 0.0, 0.0, clock="@boot 5.000")
     assert schedule.leads([event, replace(event, about=1)]) == [False, True]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_mails_that_are_sent_again_hold_up_no_alarm(restarts, set_up):
+    """A client that may ask, such as a web process that was taken over, asks as often as it may, for hours."""
+
+    def begin() -> None:
+        batcher = set_up.worker._schedule._batcher
+        batcher.window, batcher.budget = MINUTE, 60
+
+    begin()
+    set_up.raise_events(100, waiting=False)
+    for minute in range(240):
+        for turn in range(2):
+            act(set_up, 1 + (2 * minute + turn) % 100)
+        set_up.work(MINUTE)
+        set_up.wall += MINUTE
+    if restarts:
+        set_up.restart()
+        begin()
+        set_up.work()
+    for code in ("404", "405"):
+        alarm = Event(code, "fault", set_up.wall, set_up.wall, "raid", "disk 4 failed")
+        leads = set_up.worker.leads([alarm])
+        [number] = set_up.outbox.accept([alarm], leads)
+        set_up.worker.learn([(number, alarm, leads[0])])
+        set_up.work()
+        assert set_up.server.numbers[-1] == number
+    assert len(set_up.waiting) > 100  # what was asked for too often is what waits
+
+
+def test_what_was_sent_again_is_in_the_infos_part_of_the_hour_after_a_restart(set_up):
+    set_up.raise_events()
+    set_up.work()
+    act(set_up, 1)
+    set_up.work()
+    assert [kind for _, kind in set_up.outbox.sent_since(0.0)] == ["fault", "info"]
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,6 +8,7 @@ server refused, and nothing of the others, which wait; once the fault is over ea
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections import Counter
 
@@ -21,7 +22,8 @@ from device_ui.mail.smtp.outcome import Outcome
 from device_ui.mail.smtp.scope import Scope
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
-from tests.helpers.delivery import DAY, DELIVERED, HOUR, LATER, MINUTE, Desk, plain
+from tests.helpers.delivery import ACCOUNT, DAY, DELIVERED, HOUR, LATER, MINUTE, Desk, plain
+from tests.mail.delivery.test_server_change import settle
 from tests.servers import limited as limited_server
 from tests.servers import scripted
 from tests.servers.authority import Certificates
@@ -301,3 +303,69 @@ def test_deferred_texts_are_no_deferral_of_their_recipients(set_up):
     [new] = set_up.raise_events()
     set_up.work()
     assert {FIRST, LAST} == {each.recipient for each in set_up.outbox.deliveries(new)}
+
+
+def test_a_server_that_defers_every_content_is_asked_for_a_few_mails_at_a_time(set_up):
+    """Also once each of them is tried for its recipients one by one: not for every mail that waits and each of its recipients."""
+    recipients = 4
+    set_up.listed = [Recipient(f"{number}@example.com") for number in range(recipients)]
+    later = Outcome("try later", "content", "451 4.3.0 try again later", scope=Scope.MAIL)
+    set_up.server.answer = lambda number, recipient: later
+    set_up.raise_events(5 * DEFERRALS_MAXIMUM)
+    set_up.work(DAY)  # every mail was tried
+    before = len(set_up.server.tried), len(set_up.server.connects)
+    set_up.work(DAY)
+    tried, connects = len(set_up.server.tried) - before[0], len(set_up.server.connects) - before[1]
+    assert 20 < connects < 40
+    assert tried <= connects * DEFERRALS_MAXIMUM * recipients
+    assert {number for number, _ in set_up.server.tried[before[0] :]} == {*range(1, 5 * DEFERRALS_MAXIMUM + 1)}
+
+
+def test_a_server_that_takes_one_content_a_session_gets_one_session_after_the_other(real):
+    """Also for a mail that is tried for each recipient alone: the end of a session is no answer about a recipient."""
+    real.listed = [Recipient(each) for each in everyone]
+    contents = itertools.count()
+
+    def policy(session: limited_server.Session, step: str, address: str) -> str:
+        if step != "content":
+            return ""
+        if not next(contents):
+            return "451 4.3.0 try again later"
+        return "421 4.7.0 one mail a session" if session.mails else ""
+
+    with LimitedServer(policy) as server:
+        real.save(host="127.0.0.1", port=server.port, security="none", sign_in="none", sealed=None)
+        real.raise_events()
+        real.work()
+        assert not server.taken
+        real.now += MINUTE
+        real.work()
+        assert server.taken == Counter((1, each) for each in everyone)
+    assert real.waiting == []
+
+
+@pytest.mark.parametrize("hangs_up", ["at the sixth recipient", "at one of them"])
+def test_a_warning_reaches_its_readers_though_the_server_hangs_up_at_all_of_them(hangs_up, real):
+    """Whoever redirects mail may have filled the list of recipients first."""
+    real.listed = [Recipient(f"{number}@example.com") for number in range(12)]
+    evil = "3@example.com" if hangs_up == "at one of them" else ""
+    is_over = False
+
+    def policy(session: limited_server.Session, step: str, address: str) -> str:
+        is_too_many = address == evil if evil else len(session.accepted) >= 5
+        return "421 4.7.0 go away" if step == "RCPT" and is_too_many and is_over else ""
+
+    plainly = {"host": "127.0.0.1", "security": "none", "sign_in": "none", "sealed": None}
+    with LimitedServer(policy) as before, LimitedServer(lambda *_: "") as now:
+        real.save(port=before.port, **plainly)
+        real.raise_events()
+        real.work()
+        is_over = True
+        real.update(port=now.port, **plainly)
+        for _ in range(30):
+            real.work(10 * MINUTE)
+            settle()
+            real.worker.notifier.round()
+            settle()
+        warned = {name for number, name in before.taken if number == 2}
+    assert warned == {each.address for each in real.listed} - {evil} | {ACCOUNT}

@@ -297,6 +297,13 @@ def test_a_text_at_which_the_server_hangs_up_delays_others_by_one_wait_at_most(r
         ("content", "550 5.3.2 system not accepting"),  # RFC 3463: the system, not the mail
         ("MAIL", "530 5.7.0 Authentication required"),
         ("MAIL", "550 5.7.60 send as denied"),
+        ("content", "550 5.7.60 SMTP; Client does not have permissions to send as this sender"),  # Exchange Online
+        ("content", "554 5.2.252 SendAsDenied"),
+        ("content", "550 5.4.5 Daily user sending limit exceeded"),  # Gmail; RFC 3463: congestion
+        ("RCPT", "550 5.4.5 Daily user sending limit exceeded"),
+        ("RCPT", "550 5.1.90 daily limit for message recipients"),  # Exchange Online
+        ("RCPT", "550 5.7.64 TenantAttribution; Relay Access Denied"),  # Exchange Online: the address of this site
+        ("content", "552 5.3.1 mail system full"),  # RFC 3463, 3.4
     ],
 )
 def test_a_refusal_of_the_session_refuses_no_mail(real, at, reply):

@@ -150,7 +150,7 @@ def verdicts(desk: Desk, number: int) -> dict[str, str]:
 class Session:
     """What the notifier needs of a courier."""
 
-    local_address, size_maximum, step = "192.0.2.1", 0, "content"
+    local_address, size_maximum, step, is_open = "192.0.2.1", 0, "content", True
 
     def __init__(self, desk: Desk, settings: SmtpSettings, password: str) -> None:
         self.desk, self.server, self.password = desk, settings.host, password

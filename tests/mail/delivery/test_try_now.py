@@ -42,6 +42,7 @@ def test_a_try_that_fails_waits_no_shorter_than_before(stuck):
     assert stuck.worker.try_waiting(ASKED) == 0
     stuck.worker.round()
     assert stuck.worker.next_try() > HOUR / 2
+    assert not stuck.worker.is_held()
 
 
 def test_the_problem_stays_until_mail_goes_out(stuck):
@@ -64,6 +65,7 @@ def test_a_refused_login_is_not_repeated(set_up):
     set_up.work()
     logins = len(set_up.server.connects)
     assert set_up.worker.next_try() is None
+    assert set_up.worker.is_held()
     set_up.worker.try_waiting(ASKED)
     set_up.work(HOUR)
     assert len(set_up.server.connects) == logins

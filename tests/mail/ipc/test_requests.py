@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import threading
@@ -42,7 +43,7 @@ class Bell:
     changed = 0
     told = ("", "")
     # What `try_waiting` and `next_try` return.
-    busy, planned = 0, None
+    busy, planned, held = 0, None, False
 
     def settings_changed(self, *told: str) -> None:
         self.changed += 1
@@ -57,6 +58,9 @@ class Bell:
 
     def next_try(self) -> float | None:
         return self.planned
+
+    def is_held(self) -> bool:
+        return self.held
 
     def waits(self):
         return lambda mail, kind: ((), "", "")
@@ -76,8 +80,8 @@ def unreachable(*_: object) -> None:
 class Room:
     """The words of one device, its ledger and its postman."""
 
-    def __init__(self, folder, kinds=KINDS) -> None:
-        self.outbox, self.bell, self.woken = (Outbox(folder / "ledger.sqlite3"), Bell(), threading.Event())
+    def __init__(self, folder, kinds=KINDS, **limits: int) -> None:
+        self.outbox, self.bell, self.woken = (Outbox(folder / "ledger.sqlite3", **limits), Bell(), threading.Event())
         clock = Clock(wall=lambda: NOW, boot=lambda: 5000.0, boot_id="boot", synchronized=lambda: False)
         names = {"name": "Storage", "model": "", "serial": ""}
         environment = Environment(names, tuple, None, clock, time.monotonic, random_fraction)
@@ -269,7 +273,7 @@ def mailed(room, code="303", verdict="refused", waiting=False):
 def test_what_has_a_result_is_sent_again(room, verdict):
     number = mailed(room, verdict=verdict)
     asked = room.ask(do="send-again", number=number, by="192.0.2.7")
-    assert (asked.about, asked.text, asked.code, asked.type, asked.user) == (number, "send again", "303", "fault", 77)
+    assert (asked.about, asked.text, asked.code, asked.type, asked.user) == (number, "send again", "303", "fault", USER)
     assert (asked.waiting, asked.time, from_stored(asked.source)) == (
         True,
         NOW,
@@ -337,6 +341,17 @@ def test_a_user_has_ten_actions_at_once(room):
     assert room.requests.handle({"do": "send-again", "number": numbers[10]}, ROOT).about == numbers[10]
 
 
+def test_what_one_user_asks_for_displaces_no_event_of_another(tmp_path):
+    """A web process that was taken over sends root's alarms again and again, and the ledger's limit is reached."""
+    room = Room(tmp_path, rows_maximum=80)
+    with contextlib.closing(room.outbox):
+        numbers = [mailed(room) for _ in range(60)]
+        asked = room.ask(do="send-again", number=1)
+        for number in numbers * 2:
+            room.outbox.accept([dataclasses.replace(asked, about=number, waiting=False)], [True])
+        assert [*room.outbox.events(numbers)] == numbers
+
+
 # Settings
 
 
@@ -382,6 +397,15 @@ def test_too_many_tries_are_refused_with_the_time_to_wait(room):
     with pytest.raises(RequestError) as caught:
         room.ask(do="try-waiting")
     assert (caught.value.word, caught.value.as_answer()["seconds"]) == ("too-many", 17)
+
+
+def test_nothing_is_tried_while_a_problem_holds_all_mail_back(room):
+    """A refused login: the page must not say that mail is tried, and History must not record a try that was none."""
+    number = mailed(room, waiting=True)
+    room.bell.held = True
+    for request in ({"do": "try-waiting"}, {"do": "try-now", "number": number}):
+        assert room.refusal(**request)[0] == "held"
+    assert room.bell.told == ("", "")
 
 
 def test_a_new_ledger_has_delivered_nothing(room):

@@ -155,6 +155,10 @@ CASES = [
     (DATA, 502, "", AGAIN, "session try later"),
     (CONTENT, 530, "5.7.0", ONE, "server try later"),
     (CONTENT, 550, "5.7.26 no SPF, no DKIM", SEVERAL, "server try later"),
+    (CONTENT, 550, "5.7.60 send as denied", SEVERAL, "server try later"),
+    (CONTENT, 550, "5.4.5 daily limit", ONE, "server try later"),
+    (CONTENT, 550, "5.4.6 routing loop", ONE, "mail refused"),
+    (RCPT, 550, "5.4.1 access denied", NOTHING, "recipient refused"),
     (DATA, 550, "5.1.1", Before(1, 1, 1), "transaction try later"),
     (DATA, 503, "5.5.1 no valid recipients", ONE, "server try later"),
 ]

@@ -139,6 +139,13 @@ def test_too_many_tries_are_refused_with_the_time_to_wait(pages, hook):
     assert said(page, "problem") == ["Too many tries one after another. Please wait 17 seconds and try again."]
 
 
+def test_a_try_that_would_be_none_is_not_called_one(pages, hook):
+    hook.answers["try-waiting"] = [{"error": "held", "reason": "x"}]
+    page = pages.post("/smtp/try", {})
+    assert (page.status, page.headers.get("retry-after")) == (409, None)
+    assert said(page, "problem") == ["No mail is tried until the problem at the head of this page is solved."]
+
+
 def test_a_try_that_the_hook_does_not_answer_is_not_called_one(pages):
     page = pages.post("/smtp/try", {})
     assert page.status == 503

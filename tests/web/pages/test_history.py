@@ -21,6 +21,7 @@ from device_ui.config import Folders
 from device_ui.errors import Message
 from device_ui.mail.catalog import MESSAGE
 from device_ui.web.pages import picture
+from device_ui.web.pages.delivery_state import NOTHING_TRIED
 from device_ui.web.pages.history import MESSAGE_CODE, MESSAGE_NAME, Query
 from tests.helpers import document
 from tests.helpers.fake_hook import WELL, FakeHook, Pages, make_keys, signed_in
@@ -600,6 +601,7 @@ def test_a_button_asks_the_hook_and_returns_to_the_entry(pages, hook, word, noti
         ({"error": "too-many", "reason": "x", "seconds": 30}, 429, "Too many at once. Please wait 30 s."),
         ({"error": "gone", "reason": "x"}, 409, "This event is not in the history any more."),
         ({"error": "not-mailed", "reason": "x"}, 409, "This event was not mailed."),
+        ({"error": "held", "reason": "x"}, 409, NOTHING_TRIED),
         ({"error": "not-stored", "reason": f"disk {EVIL}"}, 503, f"Nothing was sent. Disk {EVIL}."),
     ],
 )
