@@ -41,7 +41,7 @@ from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Attempt, AttemptOption
 from device_ui.mail.events import Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
-from device_ui.settings.fields import SmtpSettings, validate_stored
+from device_ui.settings.fields import CHOICE_WORDS, SmtpSettings, validate_stored
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient
 
 log = logging.getLogger(__name__)
@@ -674,5 +674,6 @@ def _label(recipient: str, server: Server) -> str:
 
 def _line(when: str, settings: SmtpSettings) -> Message:
     template = "{when}: {host} port {port}, account {account}, security {security}"
-    values = {name: getattr(settings, name) for name in ("host", "port", "account", "security")}
-    return Message(template, when=Message(when), **values)
+    values = {name: getattr(settings, name) for name in ("host", "port", "account")}
+    # By its words on the page; `Message`, so that the reader of History or of the mail has them in their language.
+    return Message(template, when=Message(when), security=CHOICE_WORDS[f"security_{settings.security}"], **values)
