@@ -69,7 +69,7 @@ LOCKED, REFUSED = "the login was refused; it is tried again an hour later", "the
 FAULT = "the mail service had a fault; its log has the details"
 # The line of an event without a previous server.
 NO_PREVIOUS = "No warning is sent by mail: no earlier server accepted mail."
-# Addresses that an account without a login had earlier, which are notified beside the present one; the first ones.
+# Earlier from addresses that are notified beside the present one, where the account is no address; the first ones.
 EARLIER_MAXIMUM = 4
 # Seconds that a recipient who was removed from the list is still notified, or a change of the list and an alarm would
 # leave no one to notify; and recipients at most. Those who have been on the list the longest stay.
@@ -121,7 +121,7 @@ class Server:
     def with_settings(self, settings: SmtpSettings) -> Server:
         """Return the same server by newer settings. They needed no password, so the earlier address is still notified."""
         address = self.settings.default_recipient
-        # Without a login the from address can be changed without a password: the former one must still be notified.
+        # A from address can be changed without a password: the former one must still be notified.
         changed = () if address == settings.default_recipient else (address,)
         # The first ones stay: an attacker who changes the address often must not displace the operator's.
         earlier = tuple(dict.fromkeys((*self.earlier, *changed)))[:EARLIER_MAXIMUM]
@@ -280,7 +280,7 @@ class ServerChangeNotifier:
                 for address in self._open_recipients(server)
             ]
 
-    def notices(self) -> list[int]:
+    def events_to_notify(self) -> list[int]:
         """Return the events with pending notifications."""
         with self._lock:
             return [each.number for each in self._previous if each.number and self._open_recipients(each)]

@@ -58,13 +58,13 @@ class Bell:
     def next_try(self) -> float | None:
         return self.planned
 
-    def waits(self):
+    def wait_details(self):
         return lambda mail, kind: ((), "", "")
 
-    def warns(self, number: int) -> tuple[()]:
+    def pending_notifications(self, number: int) -> tuple[()]:
         return ()
 
-    def notices(self) -> tuple[()]:
+    def events_to_notify(self) -> tuple[()]:
         return ()
 
 
