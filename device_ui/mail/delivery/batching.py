@@ -324,7 +324,8 @@ class Batcher:
             due = [mail for mail in self._mails_of(event_type) if mail.tries.is_due(now)]
             # The longest due first, or one of two mails could be tried again and again.
             if due and self._budget_free_at(event_type, now) <= now:
-                return min(due, key=lambda mail: mail.tries.next), False
+                # Of those that wait for one recipient, a different one asks for it each time.
+                return min(due, key=lambda mail: (mail.tries.next, mail.tries.count)), False
         return None
 
     def _mails_of(self, event_type: str) -> list[QueuedMail]:

@@ -113,7 +113,8 @@ class Backoff:
 class RecipientBackoff:
     """Which recipients wait in every mail: the server deferred them `DEFERRALS_MAXIMUM` times in a row, and no one else.
 
-    A full mailbox must neither hold up the alarms for the other recipients nor be asked for once for each alarm.
+    A full mailbox must neither hold up the alarms for the other recipients nor be asked for by all that waits for it. A
+    newer alarm asks for it once.
     """
 
     def __init__(self, monotonic: Callable[[], float], random: Callable[[], float]) -> None:
@@ -123,19 +124,21 @@ class RecipientBackoff:
     def reset(self) -> None:
         """Allow every recipient at once: the settings changed."""
         self._in_a_row: Counter[str] = Counter()
-        self._waits: dict[str, tuple[RetryState, Problem]] = {}
+        # Of each that waits its tries, why, and the newest event when it was asked for last.
+        self._waits: dict[str, tuple[RetryState, Problem, int]] = {}
 
-    def deferred(self, recipient: str, problem: Problem) -> None:
-        """Count a deferral, and its reason."""
+    def deferred(self, recipient: str, problem: Problem, newest: int) -> None:
+        """Count a deferral and its reason, when `newest` was the highest number of an event."""
         # Below the limit it costs one reply a mail; the mail to the others is sent all the same.
         self._in_a_row[recipient] += 1
         if self._in_a_row[recipient] >= DEFERRALS_MAXIMUM:
-            state, _ = self._waits.get(recipient, (RetryState(), problem))
-            state.failed(self._monotonic(), self._random())
-            self._waits[recipient] = state, problem
+            state, *_ = self._waits.get(recipient, (RetryState(),))
+            if state.is_due(self._monotonic()):
+                state.failed(self._monotonic(), self._random())
+            self._waits[recipient] = state, problem, newest
 
     def ended(self, recipient: str) -> None:
-        """Note a final result for the recipient, whose deferrals are over."""
+        """Note that the server took or refused the recipient, whose deferrals are over."""
         self._in_a_row.pop(recipient, None)
         self._waits.pop(recipient, None)
 
@@ -144,14 +147,22 @@ class RecipientBackoff:
         # Then the mail is deferred as a whole, and the session may be at fault rather than a mailbox.
         return all(self._in_a_row[each] for each in recipients)
 
-    def problem(self, recipient: str) -> Problem | None:
-        """Return why the recipient must not be asked for now, None when it may."""
-        state, problem = self._waits.get(recipient, (RetryState(), None))
-        return None if state.is_due(self._monotonic()) else problem
+    def problem(self, recipient: str, number: int) -> Problem | None:
+        """Return why the mail of this number must not ask for the recipient now, None when it may."""
+        if not self._end(recipient):
+            return None
+        _, problem, newest = self._waits[recipient]
+        return problem if number <= newest else None
 
     def end(self, recipients: Collection[str]) -> float:
         """Return when the first of them may be asked for (monotonic seconds), 0 where one may now."""
-        return min((self._waits[each][0].next if self.problem(each) else 0.0 for each in recipients), default=0.0)
+        return min(map(self._end, recipients), default=0.0)
+
+    def _end(self, recipient: str) -> float:
+        if recipient not in self._waits:
+            return 0.0
+        state = self._waits[recipient][0]
+        return 0.0 if state.is_due(self._monotonic()) else state.next
 
 
 class StartSpread:

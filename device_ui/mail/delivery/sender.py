@@ -152,7 +152,7 @@ class Sender:
 
         A mail that is larger than the server takes is shortened (RFC 1870), unless it may be split. Raises `NotStored`.
         """
-        # The held ones are not asked for: a full mailbox would answer the same, once for each alarm.
+        # The held ones are not asked for: a full mailbox would answer the same to each mail that waits for it.
         recipients = [each for each in mail.open_recipients if each not in mail.held]
         if options.most == 1 and recipients:
             # A different one first with each try: a server that always hangs up at one must not keep the mail from the others.
@@ -358,7 +358,9 @@ class DeliverySession:
         # From the ledger, and not from memory: an earlier process may have served some of them.
         before = self._outbox.deliveries(mail.number)
         mail.begin_try(addresses(mail.type, listed, settings), self._outbox.ended(mail.number))
-        mail.held |= {name: why for name in mail.open_recipients if (why := self._recipients.problem(name))}
+        mail.held |= {
+            name: why for name in mail.open_recipients if (why := self._recipients.problem(name, mail.number))
+        }
         results, removed = list(before), self._outbox.removed()[UNTOLD]
 
         def on_results(final: Sequence[Delivery]) -> None:
@@ -387,10 +389,14 @@ class DeliverySession:
         """Decide how a mail goes on whose results are on flash."""
         is_served = bool(attempt.results)
         held = {name: outcome for name, outcome in attempt.deferred.items() if outcome.scope == Scope.RECIPIENT}
-        for name, outcome in held.items():
-            mail.held[name] = self._problem(outcome, settings)
-            if outcome.step == Step.RECIPIENT:  # a deferred content may be the mail's
-                self._recipients.deferred(name, mail.held[name])
+        mail.held |= {name: self._problem(outcome, settings) for name, outcome in held.items()}
+        for name, outcome in attempt.deferred.items():
+            if outcome.step == Step.CONTENT:  # the server took the recipient
+                self._recipients.ended(name)
+            elif name in held:
+                self._recipients.deferred(name, mail.held[name], self._outbox.last)
+        # The other mails that wait for it do not count a try.
+        self._schedule.postpone(self._recipients.end)
         deciding = attempt.deciding
         if deciding is None and not mail.held:
             if not mail.is_done:  # no recipient is left, or no event

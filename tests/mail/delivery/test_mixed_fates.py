@@ -7,6 +7,7 @@ server refused, and nothing of the others, which wait; once the fault is over ea
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 
@@ -141,11 +142,14 @@ def given_up(device: Desk, fault: Answer) -> Answer:
     """A fault that never ends, and at which the device's patience does."""
 
     def behaviour(session: Session, line: str) -> None:
-        client = device.clients[-1]
-        while client.is_open and not session.server.stopping.wait(scripted.DRIP_SECONDS):
-            client.end_wait()  # again and again: the client may just begin to wait
+        session.sock.settimeout(scripted.DRIP_SECONDS)
+        heard = b"?"
+        while heard:  # until the client has closed
+            device.clients[-1].end_wait()  # again and again: it may just begin to wait
             if fault is scripted.drip:
                 session.say(b"2")
+            with contextlib.suppress(TimeoutError):
+                heard = session.sock.recv(1)
         scripted.silent(session, line)
 
     return behaviour
