@@ -69,7 +69,7 @@ def _base64(text: str) -> str:
 # In the order of preference.
 MECHANISMS: dict[str, Callable[[Connection, str, str], Reply]] = {
     # PLAIN is the standard and takes one round trip; LOGIN never became one (draft-murchison-sasl-login), and is all that
-    # some servers offer. CRAM-MD5 and DIGEST-MD5 protect nothing more inside TLS; the latter is historic (RFC 6331).
+    # some servers offer. Mechanisms that hash the password protect nothing more inside TLS (RFC 6331).
     "PLAIN": _plain,
     "LOGIN": _login,
 }
