@@ -21,7 +21,7 @@ from typing import Any
 from device_ui import maker_file, paths
 from device_ui.errors import MakerFile
 from device_ui.i18n.translator import LANGUAGES
-from device_ui.settings.fields import LOCKABLE
+from device_ui.settings.fields import LOCKABLE, SECURITIES, SECURITY_WORDS, SIGN_IN_WORDS, SIGN_INS
 from device_ui.settings.rules import HOST_NAME_PATTERN
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
@@ -51,8 +51,8 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
         "the colour of buttons and links, such as #175cd3, with enough contrast; empty: the program's",
     ),
     ("brand.accent_dark", "", "the same in dark mode, such as #8ab4ff"),
-    ("locks.security", False, "keeps connection security at its default, auto"),
-    ("locks.sign_in", False, "keeps the sign-in at its default, manual"),
+    ("locks.security", False, f"keeps the connection security at its default, “{SECURITY_WORDS[SECURITIES[0]]}”"),
+    ("locks.sign_in", False, f"keeps the sign-in at its default, “{SIGN_IN_WORDS[SIGN_INS[0]]}”"),
     ("web.names", [], "host names of the page, besides the device's host name, localhost and any IP address"),
     (
         "web.url",

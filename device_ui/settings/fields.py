@@ -174,6 +174,9 @@ FIELDS = (
     ),
 )
 BY_NAME = {field.name: field for field in FIELDS}
+# The words of each choice, by the place that a sentence has for them, such as ``{sign_in_none}``: a person finds a choice by what
+# the page shows, and not by its value.
+CHOICE_WORDS = {f"{each.name}_{choice}": Message(words) for each in FIELDS for choice, words in each.words.items()}
 # The fields that the maker can lock to their default in device.toml.
 LOCKABLE = tuple(field.name for field in FIELDS if field.choices)
 # The fields that a stored password is bound to. If one changes, the password must be typed again: a new server must never
@@ -309,7 +312,7 @@ def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
     if (settings.sealed is None) != (sign_in == "none"):
         return Message("the password is missing" if settings.sealed is None else "a password is kept without a login")
     if _clear_text_login(values, sign_in):
-        return Message("security none with a login")
+        return Message("the connection security is “{choice}” with a login", choice=Message(SECURITY_WORDS["none"]))
     return settings
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device_ui.errors import Text
+from device_ui.errors import Message, Text
+from device_ui.settings.fields import SECURITY_WORDS
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,10 @@ PRESETS: Mapping[str, Preset] = {
     "relay": Preset(
         "Our own relay",
         "",
-        "Type the name of the relay. If it offers no TLS, choose “No encryption” under “Advanced”; if it asks for a login, a sign-in with one.",
+        Message(
+            "Type the name of the relay. If it offers no TLS, choose the connection security “{choice}” under “Advanced”; if it asks for a login, a sign-in with one.",
+            choice=Message(SECURITY_WORDS["none"]),
+        ),
         "https://www.rfc-editor.org/rfc/rfc6409#section-3.1",
         port=25,
         sign_in="none",

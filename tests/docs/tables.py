@@ -12,7 +12,7 @@ from device_ui.cli import commands as cli_commands
 from device_ui.cli import demo_server
 from device_ui.cli.parser import parser
 from device_ui.config import SETTINGS
-from device_ui.settings.fields import FIELDS, Field
+from device_ui.settings.fields import FIELDS, SIGN_IN_WORDS, Field
 from device_ui.settings.presets import PRESETS
 from tests.helpers.product import ROOT
 from tests.test_imports import ALLOWED
@@ -46,7 +46,7 @@ def presets() -> list[str]:
     rows = ["| provider | host | port | sign-in | source |", "| --- | --- | --- | --- | --- |"]
     for each in PRESETS.values():
         host = f"`{each.host}`" if each.host else "its own"
-        rows.append(f"| {each.title} | {host} | {each.port} | `{each.sign_in}` | <{each.source}> |")
+        rows.append(f"| {each.title} | {host} | {each.port} | {SIGN_IN_WORDS[each.sign_in]} | <{each.source}> |")
     return rows
 
 

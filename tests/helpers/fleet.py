@@ -131,9 +131,9 @@ class Member:
         """Accept one fault, as the hook does for a line on its socket."""
         event = Event("303", "fault", time.time(), time.time(), "site", "power failed")
         self.raised = time.monotonic()
-        leads = self.worker.leads([event])
-        [number] = self.outbox.accept([event], leads)
-        self.worker.learn([(number, event, leads[0])])
+        singles = self.worker.choose_singles([event])
+        [number] = self.outbox.accept([event], singles)
+        self.worker.add([(number, event, singles[0])])
         self.worker.wake()
 
     def end(self) -> None:

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from device_ui.errors import Message
 from device_ui.i18n import po_file
-from device_ui.i18n.translator import ENGLISH, FOLDER, LANGUAGES, places
+from device_ui.i18n.translator import ENGLISH, FOLDER, LANGUAGES, PLACE, places
 from device_ui.mail import catalog
 from device_ui.mail.delivery import test_mail
 from device_ui.mail.message import content
 from device_ui.mail.smtp import advice, outcome
 from device_ui.settings import recipients
-from device_ui.settings.fields import FIELDS
+from device_ui.settings.fields import CHOICE_WORDS, FIELDS
 from device_ui.settings.presets import PRESETS
 from device_ui.web import context
 from device_ui.web.pages import history, smtp
@@ -150,7 +151,9 @@ def of_tables() -> set[str]:
         context.MAIL_STATES,
     )
     # The others are names of companies.
-    presets = {each.hint for each in PRESETS.values()} | {PRESETS[word].title for word in ("google-relay", "relay")}
+    presets = {Message(each.hint).template for each in PRESETS.values()} | {
+        PRESETS[word].title for word in ("google-relay", "relay")
+    }
     return fields | presets | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
 
 
@@ -207,6 +210,36 @@ def test_language_has_each_sentence_once(code):
 @pytest.mark.parametrize("code", OTHERS)
 def test_translation_keeps_every_place_for_a_value(code):
     assert [key for key, translation in catalogue(code) if places(key) != places(translation)] == []
+
+
+# The values of the selects. In prose "provider" and "none" are words as well: there a value follows the name of its field.
+VALUES = "|".join(sorted({choice for field in FIELDS for choice in field.choices}))
+NAMED = re.compile(rf"\b(?:(?i:sign-in|security)\b[^.:;“”]*\b(?:{VALUES})|auto|manual|starttls|tls)\b")
+UNNAMED_IN_KOREAN = re.compile(rf"(?<![A-Za-z])(?:{VALUES})(?![A-Za-z])")
+
+
+@pytest.mark.parametrize(
+    "former", ["change the sign-in to none.", "choose the sign-in provider", "Connection security auto"]
+)
+def test_a_value_in_a_sentence_is_found(former):
+    assert NAMED.search(former)
+
+
+def test_no_sentence_names_a_choice_by_its_value():
+    # A step of a test is named "tls" as well.
+    assert [key for key in needed() - set(outcome.Step) if NAMED.search(PLACE.sub("", key))] == []
+
+
+@pytest.mark.parametrize("code", OTHERS)
+def test_no_translation_names_a_choice_by_its_value(code):
+    shown = [PLACE.sub("", translation) for _, translation in catalogue(code)]
+    assert [text for text in shown if UNNAMED_IN_KOREAN.search(text)] == []
+
+
+def test_the_words_of_a_choice_are_written_once():
+    words = {each.template for each in CHOICE_WORDS.values()}
+    assert len(words) > 5
+    assert [key for key in needed() if any(f"“{each}”" in key for each in words)] == []
 
 
 def test_every_place_of_a_sentence_gets_its_value():

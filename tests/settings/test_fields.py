@@ -440,7 +440,7 @@ def test_good_stored_values_are_settings_again():
         ({"sealed": True}, "the sealed password is no text"),
         ({"sealed": None}, "the password is missing"),
         ({"sign_in": "none"}, "a password is kept without a login"),
-        ({"security": "none"}, "security none with a login"),
+        ({"security": "none"}, "the connection security is “No encryption” with a login"),
     ],
 )
 def test_stored_value_that_breaks_a_rule_is_named(changes, reason):

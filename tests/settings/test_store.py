@@ -216,7 +216,7 @@ def test_every_flipped_bit_is_damage_in_the_comment_too(tab):
         (hand_edited(account="a@b.c\r\nBcc: x@y.z"), "account breaks its rule"),
         (hand_edited(sign_in="none"), "a password is kept without a login"),
         (hand_edited(sealed=None), "the password is missing"),
-        (hand_edited(security="none"), "security none with a login"),
+        (hand_edited(security="none"), "the connection security is “No encryption” with a login"),
         (hand_edited(password="Kp7!vRw2#Zt9"), "it holds a name that is no field"),
         (hand_edited(revision=1), "it holds a name that is no field"),
         (toml_file.encode("x", {}), "sign_in is not one of the choices"),

@@ -31,7 +31,9 @@ from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.retry import RetryState
 from device_ui.mail.events import Delivery
 
+# An hour that slides, and not one of the clock: else the budgets of two hours could go out within two minutes.
 WINDOW_SECONDS, HOUR = 60, 3600.0
+# Providers limit the mails of a day or an hour and suspend an account beyond; a person reads no more than one a minute.
 BUDGET = 60
 # The part of the budget that infos leave to faults.
 FAULT_SHARE = 3
@@ -55,6 +57,7 @@ class QueuedMail:
     got a final result since then. `is_sent`: a server took the mail for some recipient. `is_repeat`: it sends an event again.
     """
 
+    # Compared by these three; the other fields are its state, which does not make it a different mail.
     type: str
     events: tuple[int, ...]
     number: int = 0
@@ -81,6 +84,7 @@ class QueuedMail:
     def open_recipients(self) -> list[str]:
         """The recipients without a final result."""
         ended = {*self.ended, *(result.recipient for result in self.results)}
+        # In the order of the list, which is that of the transaction.
         return [address for address in self.recipients if address not in ended]
 
     def begin_try(self, recipients: Sequence[str], ended: Collection[str]) -> None:
@@ -114,6 +118,7 @@ class Held:
     """The waiting events of one code: their numbers in order, and since when the oldest of them waits."""
 
     since: float
+    # 8 bytes a number, where a list of integers takes some 40: a hook that was away may hold 100,000 events.
     numbers: array[int] = field(default_factory=lambda: array("q"))
 
 
@@ -125,6 +130,7 @@ class Batcher:
 
     def __init__(self, window: float = WINDOW_SECONDS, budget: int = BUDGET) -> None:
         self.window, self.budget = window, budget
+        # Reentrant: `reload` adds events by `add`.
         self._lock = threading.RLock()
         self._sent: deque[tuple[float, str]] = deque()
         # The mails sent since this start; `restore_sent` replaces all others, again when the clock gets right.
@@ -152,14 +158,14 @@ class Batcher:
                     mails.setdefault(mail, (event_type, array("q"), not code))[1].append(number)
                     self.last = number
                 else:
-                    self.learn(number, code, event_type, since, pending=pending)
+                    self.add(number, code, event_type, since, pending=pending)
             for number, (event_type, numbers, is_repeat) in mails.items():
                 mail_tries = tries.get(number, RetryState())
                 self._mails[number] = QueuedMail(
                     event_type, tuple(numbers), number, tries=mail_tries, is_repeat=is_repeat
                 )
 
-    def leads(self, arrivals: Sequence[tuple[str, str]], now: float) -> list[bool]:
+    def choose_singles(self, arrivals: Sequence[tuple[str, str]], now: float) -> list[bool]:
         """Return which of some events (code and type) that arrive together become a mail of their own at once.
 
         Only where nothing else of their type waits. Then it takes no other commit than the one that accepts them, and a
@@ -167,6 +173,7 @@ class Batcher:
         """
         if not self.window:
             return [True] * len(arrivals)
+        # Reversed, so that of several events of a type the first one remains in the mapping.
         first = {event_type: place for place, (_, event_type) in reversed([*enumerate(arrivals)])}
         with self._lock:
             return [
@@ -174,15 +181,14 @@ class Batcher:
                 for place, (code, event_type) in enumerate(arrivals)
             ]
 
-    def learn(
-        self, number: int, code: str, event_type: str, now: float, mail: int = 0, *, pending: bool = False
-    ) -> None:
-        """Add an event that waits since `now`. `mail` is its own number where it leads, else 0.
+    def add(self, number: int, code: str, event_type: str, now: float, mail: int = 0, *, pending: bool = False) -> None:
+        """Add an event that waits since `now`. `mail` is its own number if it is a mail of its own, else 0.
 
         Numbers come in their order; one that is not higher than the last is known already. A `pending` event waits for
         the wall clock first, until `release`. An empty `code` is that of an event that is sent again: it opens no window.
         """
         with self._lock:
+            # The thread that accepts events and the worker, which reads the ledger, may both pass the same event.
             if number <= self.last:
                 return
             self.last = number
@@ -223,6 +229,7 @@ class Batcher:
     def next(self, now: float) -> tuple[QueuedMail, bool] | None:
         """Return the mail to send now, and whether it is new: then the ledger has to store its events first."""
         with self._lock:
+            # New mails first: the mails that a server defers for days must not hold up an alarm.
             return self._never_tried(now) or self._deferred(now)
 
     def is_ready(self, now: float) -> bool:
@@ -249,6 +256,7 @@ class Batcher:
 
     def mail(self, number: int) -> QueuedMail | None:
         """Return a mail that waits, by its number."""
+        # Without the lock: one look-up in a dict is one step of the interpreter.
         return self._mails.get(number)
 
     def tried(self) -> QueuedMail | None:
@@ -270,6 +278,7 @@ class Batcher:
         Neither half counts as tried.
         """
         with self._lock:
+            # By the number of an event, and not by halves: retention may have removed some of either.
             second = tuple(event for event in mail.events if event >= middle)
             mail.events = tuple(event for event in mail.events if event < middle)
             mail.tries = RetryState()
@@ -323,6 +332,7 @@ class Batcher:
     def _deferred(self, now: float) -> tuple[QueuedMail, bool] | None:
         for event_type in TYPES:
             due = [mail for mail in self._mails_of(event_type) if mail.tries.is_due(now)]
+            # The longest due first, or one of two mails could be tried again and again.
             if due and self._budget_free_at(event_type, now) <= now:
                 # Of those that wait for one recipient, a different one asks for it each time.
                 return min(due, key=lambda mail: (mail.tries.next, mail.tries.count)), False
@@ -335,6 +345,7 @@ class Batcher:
         """Return whether new faults have used up their part of the hour, and something else waits and could go now."""
         if len(self._sent) < self.budget - max(1, self.budget // OTHER_SHARE):
             return False
+        # Room that nothing else can use now is not kept: faults then have the whole budget.
         has_info = self._is_due(INFO, now) or any(mail.tries.is_due(now) for mail in self._mails_of(INFO))
         return (has_info and self._budget_free_at(INFO, now) <= now) or any(
             mail.tries.count and mail.tries.is_due(now) for mail in self._mails_of(FAULT)
@@ -356,6 +367,7 @@ class Batcher:
 
     def _is_digest_due(self, held: dict[str, Held], now: float) -> bool:
         return any(
+            # A window that ended held events back, so a digest is due; a code without a window is alone.
             self._windows.get(code, now + 1) <= now or events.since <= now - self.window
             for code, events in held.items()
         )
@@ -376,17 +388,20 @@ class Batcher:
 
     def _open_window(self, code: str, now: float) -> None:
         if self.window:
+            # A window that ended is kept while its code has held events: its end is what makes them a digest.
             held = {code for event_type in TYPES for code in self._held[event_type]}
             self._windows = {code: end for code, end in self._windows.items() if end > now or code in held}
             self._windows[code] = now + self.window
 
     def _budget_free_at(self, event_type: str, now: float) -> float:
         """Return when the budget admits a mail of this type: now, or when enough of the sent ones are an hour old."""
+        # Forgotten when read, so that no timer is needed.
         while self._sent and self._sent[0][0] <= now - HOUR:
             self._sent.popleft()
         moments = [now]
         if len(self._sent) >= self.budget:
             moments.append(self._sent[len(self._sent) - self.budget][0] + HOUR)
+        # Counted apart: infos leave a third of the hour to faults, however many of either were sent.
         if event_type == INFO:
             infos = [moment for moment, sent_type in self._sent if sent_type == INFO]
             most = max(1, self.budget - max(1, self.budget // FAULT_SHARE))

@@ -115,12 +115,14 @@ class ForwardCommand:
             if wait is None:
                 self._wakeup.wait()
                 self._wakeup.clear()
+                # After a wait without an end only: what is due already is not delayed.
                 wait = GATHER_SECONDS
             self._stopping.wait(wait)  # new events do not shorten a back-off
 
     def _lines(self) -> tuple[list[bytes], int]:
         """Return the lines of a run, and the number that the cursor has after it."""
         after, last = self._cursor, self._outbox.last
+        # By the number alone: an event that is dated later keeps its place, so no event is passed over.
         events = self._outbox.select("number > ? ORDER BY number LIMIT ?", (after, LINES_MAXIMUM))
         lines: list[bytes] = []
         size = 0
@@ -185,5 +187,7 @@ def _time(event: Event) -> dict[str, Any]:
 def _stored_cursor(outbox: Outbox) -> int:
     """Return the cursor of the ledger; 0 where it has none or a damaged one: then events arrive again."""
     text = outbox.metadata().get(CURSOR, "0")
+    # At most 18 digits: SQLite's integers have 63 bits.
     cursor = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+    # Beyond the last event it belongs to a ledger that was replaced: all events of this one are new.
     return cursor if cursor <= outbox.last else 0

@@ -26,6 +26,7 @@ class Problem:
     refused login is tried again by itself.
     """
 
+    # The word chooses the page's sentence; the maker's program gets it with the step, and no text that a server chose.
     word: str = ""
     step: str = ""
     reply: Text = ""

@@ -42,6 +42,7 @@ class Quota:
     def take(self, what: str, user: User) -> int:
         """Take one and return 0, once that is on flash; or return whole seconds until there is one. Raises `NotStored`."""
         with self._lock:
+            # Taken before it is stored: on a full flash a test counts in memory all the same.
             wait = self._bucket(what, user).take()
             if not wait:
                 self._store()
@@ -63,6 +64,7 @@ class Quota:
         boot_id, now = self._clock.since_boot
         try:
             fact = json.loads(self._outbox.metadata().get(FACT, "{}"))
+            # The clock since boot begins at 0 again: the moments of the earlier boot are moved to this one.
             ahead = 0.0 if fact.get("boot") == boot_id else now - float(fact.get("now", now))
             full = {str(name): float(moment) + ahead for name, moment in fact.get("full", {}).items()}
         except (ValueError, TypeError, AttributeError):  # damaged: as if nothing was used
@@ -72,6 +74,7 @@ class Quota:
 
     def _store(self) -> None:
         boot_id, now = self._clock.since_boot
+        # A full bucket is as good as none: users whose tests were long ago are not stored.
         used: Mapping[str, float] = {
             name: bucket.full for name, bucket in (self._buckets or {}).items() if not bucket.is_full()
         }

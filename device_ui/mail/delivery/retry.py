@@ -39,6 +39,7 @@ class RetryState:
 
     def failed(self, now: float, random: float, *, has_progress: bool = False) -> None:
         """Count a failed try; `random` is from 0 to 1. `has_progress`: it served some recipient, so the wait starts anew."""
+        # The five days count from the first failure, also over tries that served some recipient.
         self.since = self.since if self.count else now
         self.count = 1 if has_progress else self.count + 1
         self.next = now + delay(self.count - 1, random)
@@ -71,6 +72,7 @@ class ExpiryTracker:
 
     def expired(self, now: float, newest: Callable[[], int]) -> int:
         """Return the highest number that has been tried for five days, 0 for none. `newest` returns the highest waiting one."""
+        # Once an hour: five days are 120 marks, and an event is given up at most an hour late.
         if not self._marks or now - self._marks[-1][0] >= MARK_SECONDS:
             self._marks.append((now, newest()))
         expired = 0
@@ -127,6 +129,7 @@ class RecipientBackoff:
 
     def deferred(self, recipient: str, problem: Problem, newest: int) -> None:
         """Count a deferral and its reason, when `newest` was the highest number of an event."""
+        # Below the limit it costs one reply a mail; the mail to the others is sent all the same.
         self._in_a_row[recipient] += 1
         if self._in_a_row[recipient] >= DEFERRALS_MAXIMUM:
             state, *_ = self._waits.get(recipient, (RetryState(),))
@@ -141,6 +144,7 @@ class RecipientBackoff:
 
     def are_deferred(self, recipients: Collection[str]) -> bool:
         """Return whether each of them was deferred last."""
+        # Then the mail is deferred as a whole, and the session may be at fault rather than a mailbox.
         return all(self._in_a_row[each] for each in recipients)
 
     def problem(self, recipient: str, number: int) -> Problem | None:
@@ -180,10 +184,13 @@ class StartSpread:
 
 def delay(count: int, random: float) -> float:
     """Return the seconds to wait after `count` + 1 failed tries."""
+    # 20 is beyond the hour; a higher power would overflow a float after a thousand tries.
     longest = min(RETRY_FIRST * 2.0 ** min(count, 20), RETRY_MAXIMUM)
+    # Down only: the jitter must not make the longest wait longer than what is documented.
     return max(RETRY_MINIMUM, longest * (1 - JITTER * random))
 
 
 def random_fraction() -> float:
     """Return a random number from 0 to 1; the system's, which devices of one image do not share after a boot."""
+    # Without the module `random`: every start of a hook would pay for its import.
     return int.from_bytes(os.urandom(4), "big") / 2**32

@@ -14,12 +14,12 @@ from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-# Events read from the ledger at a time.
+# Events read from the ledger at a time: after a storm 100,000 may wait, which must not be in memory at once.
 CHUNK = 1000
 
 
 class Schedule:
-    """The queue of one device. Any thread may call `leads`, `learn` and `mail`; the worker alone calls the others."""
+    """The queue of one device. Any thread may call `choose_singles`, `add` and `mail`; the worker alone calls the others."""
 
     def __init__(self, outbox: Outbox, batcher: Batcher, environment: Environment) -> None:
         self._outbox, self._batcher, self._environment = outbox, batcher, environment
@@ -39,20 +39,21 @@ class Schedule:
         """Whether results of mails are not on flash yet."""
         return bool(self._unstored)
 
-    def leads(self, events: Sequence[Event]) -> list[bool]:
+    def choose_singles(self, events: Sequence[Event]) -> list[bool]:
         """Return which of some events that arrive together become a mail of their own at once."""
         arrivals = [(event.code, event.type) for event in events if _is_plain(event)]
-        answers = iter(self._batcher.leads(arrivals, self._environment.monotonic()))
+        answers = iter(self._batcher.choose_singles(arrivals, self._environment.monotonic()))
         # What is sent again is a mail of its own: in a digest it could not go to those alone who did not get it.
         return [bool(event.about) or (_is_plain(event) and next(answers)) for event in events]
 
-    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
-        """Add events that were accepted: their numbers, and whether they lead."""
+    def add(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+        """Add events that were accepted: their numbers, and whether each gets a mail of its own."""
         now = self._environment.monotonic()
-        for number, event, leads in events:
+        for number, event, is_single in events:
+            # An event that is not mailed, such as the report of a delivery, is in the ledger alone.
             if event.waiting:
-                mail = number if leads else 0
-                self._batcher.learn(number, _kind(event), event.type, now, mail, pending=_is_pending(event))
+                mail = number if is_single else 0
+                self._batcher.add(number, _kind(event), event.type, now, mail, pending=_is_pending(event))
 
     def mail(self, number: int) -> QueuedMail | None:
         """Return a mail that waits, by its number."""
@@ -60,24 +61,26 @@ class Schedule:
 
     def update(self) -> None:
         """Add what the ledger has and the batcher lacks, and date events that wait for the clock. Raises `NotStored`."""
+        # As if they waited for a whole window already: after a start a backlog is gathered into digests.
         if not self._is_loaded:
             self._batcher.reload(self._waiting(), self._environment.monotonic() - self._batcher.window)
             self._is_loaded = True
-        self.learn_late()
+        self.add_missed()
         self._date()
         if not self._is_budget_restored and self._clock.is_right():
             self._restore_budget()
 
-    def learn_late(self) -> None:
-        """Add events that were accepted and have not been passed to `learn` yet. Raises `NotStored`."""
+    def add_missed(self) -> None:
+        """Add events that were accepted and have not been passed to `add` yet. Raises `NotStored`."""
         now = self._environment.monotonic()
         for number, code, event_type, mail, pending in self._waiting(self._batcher.last):
-            self._batcher.learn(number, code, event_type, now, mail, pending=pending)
+            self._batcher.add(number, code, event_type, now, mail, pending=pending)
 
     def next(self) -> QueuedMail | None:
         """Return the mail to send now. Raises `NotStored`: then no new mail was made."""
         while found := self._batcher.next(self._environment.monotonic()):
             mail, is_new = found
+            # Without a window every event is a mail of its own number, and there is nothing to store.
             if not is_new or not self._batcher.window:
                 return mail
             # First of all: on any error from here on, the ledger decides what waits, not this mail.
@@ -112,6 +115,7 @@ class Schedule:
     def split(self, mail: QueuedMail) -> None:
         """Make two mails of a digest that no recipient has got yet. Raises `NotStored`."""
         self._is_loaded = False  # as in `next`
+        # Halves: a mail that is too large becomes small enough in the fewest mails.
         middle = mail.events[len(mail.events) // 2]
         self._batcher.split(mail, middle, self._outbox.split_mail(mail.number, middle))
         self._is_loaded = True
@@ -124,9 +128,11 @@ class Schedule:
         if not results and not is_done:
             return  # a retry writes nothing
         is_first = not mail.is_sent and any(result.verdict == Verdict.DELIVERED for result in results)
+        # Once a mail, and not once a recipient: a person reads one mail.
         if is_first:
             mail.is_sent = True
             self.count_sent(mail.share)
+        # The first recipient has read of the removed events; the others read the same text.
         mail.conclude(results, is_done=is_done, removed=removed if is_first else 0)
         if is_done:
             self._batcher.remove(mail)
@@ -136,6 +142,7 @@ class Schedule:
         """Write results to flash. Raises `NotStored`; then they stay in memory, so that no mail goes out twice."""
         while self._unstored:
             mail = self._unstored[0]
+            # First on flash, then gone from memory: a failure in between repeats a write and loses no result.
             self._outbox.record(mail.number, mail.results, done=mail.is_done, reported=mail.removed)
             mail.stored()
             del self._unstored[0]
@@ -146,6 +153,7 @@ class Schedule:
 
     def try_event_now(self, event: Event) -> None:
         """Make the mails of an event due at once; their failed tries still count. Raises `NotStored`."""
+        # An event that was sent again has several mails: a person who asks for it means all of them.
         later = self._outbox.actions([event.number]).get(event.number, [])
         for number in (event.mail or event.number, *(each.number for each in later)):
             if mail := self.mail(number):
@@ -198,7 +206,7 @@ class Schedule:
             self._outbox.date({number: (stamp.time, stamp.clock) for number, stamp in stamps.items()})
             log.info("clock right: %d events dated", len(stamps))
         held = {number for number, moment in pending.items() if number not in stamps and self._clock.hold(moment)}
-        # All but the held ones, not those of `pending`: an event may be passed to `learn` after it was dated.
+        # All but the held ones, not those of `pending`: an event may be passed to `add` after it was dated.
         self._batcher.release(held, now)
         self._holds, self.has_undated = bool(held), len(stamps) < len(pending)
 

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Events that a digest lists one by one; it counts the others.
+# A digest of 100 texts may have a megabyte; servers take some ten.
 LISTED_MAXIMUM = 100
 # Seconds of a server's silence after which the state reports it.
+# The waits of RFC 5321, section 4.5.3.2 are minutes; the page should not say "ok" for as long.
 SILENT_SECONDS, SILENT = 60.0, "the server does not answer in time"
 # Characters of an event's text that a mail too large for the server starts to be cut from; what marks the cut.
 TEXT_MAXIMUM, CUT = 1 << 20, "…"
@@ -106,6 +108,7 @@ class AttemptOptions:
     not answer, with the seconds so far. `on_results` receives the final results of each transaction before the next begins.
     """
 
+    # The defaults: one transaction for all recipients, and no caller that follows it.
     most: int = 0
     removed: int = 0
     notice: Event | None = None
@@ -149,6 +152,7 @@ class Sender:
 
         A mail that is larger than the server takes is shortened (RFC 1870), unless it may be split. Raises `NotStored`.
         """
+        # The held ones are not asked for: a full mailbox would answer the same to each mail that waits for it.
         recipients = [each for each in mail.open_recipients if each not in mail.held]
         if options.most == 1 and recipients:
             # A different one first with each try: a server that always hangs up at one must not keep the mail from the others.
@@ -158,11 +162,13 @@ class Sender:
         compose = self._composer(mail, envelope, options.notice) if recipients else None
         if compose is None:
             return Attempt({}, 0.0)
+        # Shortened to the announced size before it is tried: each refusal would cost a transaction.
         raw, size = _fitting(compose, transport.size_maximum), transport.size_maximum
         if options.may_split and len(compose(None)) > size > 0:
             return Attempt({}, 0.0, is_too_large=True)
         outcomes: dict[str, Outcome] = {}
         while True:
+            # A later try of fewer recipients replaces their outcomes and keeps those of the others.
             outcomes |= self._deliver(transport, recipients, raw, options)
             attempt = Attempt(outcomes, self.environment.date())
             # Others may have been refused or deferred before the server saw the size.
@@ -182,6 +188,7 @@ class Sender:
         from device_ui.mail.smtp.transaction import deliver_to_all
 
         def on_outcomes(outcomes: Mapping[str, Outcome]) -> None:
+            # Not final yet: the mail is tried once more, shorter.
             final = {name: outcome for name, outcome in outcomes.items() if not _is_too_large(outcome)}
             options.on_results(Attempt(final, self.environment.date()).results)
 
@@ -227,6 +234,7 @@ class Sender:
         if digest is None:
             return None
         if again := digest.events[0].about:
+            # The text of the first event under the number of the new mail.
             original = self._outbox.event(again)  # None when retention removed it
             if original is None:
                 return None
@@ -257,6 +265,7 @@ def _cut(event: Event, most: int | None) -> Event:
 
 def _fitting(compose: Callable[[int | None], bytes], size: int) -> bytes:
     """Return the mail with `size` bytes at most (0: any number), its texts cut if need be; else the shortest there is."""
+    # Halved until it fits: some twenty steps at most, of which nearly all mails need none.
     raw, most = compose(None), TEXT_MAXIMUM
     while len(raw) > size > 0 and most:
         most //= 2
@@ -319,6 +328,7 @@ class DeliverySession:
                 return
             fate = self._try(transport, mail, settings, is_interrupted)
             is_serving = is_serving or fate.is_served
+            # After each mail: a session may last for hours.
             self._status.publish_change()
             if fate.scope in (Scope.TRANSACTION, Scope.SESSION):
                 return  # the same mail goes on in the next session
@@ -327,11 +337,13 @@ class DeliverySession:
             elif fate.scope != Scope.RECIPIENT:
                 deferrals += 1
             if fate.problem and (fate.scope == Scope.SERVER or deferrals >= DEFERRALS_MAXIMUM or not transport.is_open):
+                # A server that took something works; the problem is that of the mail alone.
                 if not is_serving:
                     self._backoff.server_failed()
                     self._status.server_failed(fate.problem)
                 return
-            self._schedule.learn_late()
+            # A different thread may have committed an event and not passed it on yet; it goes before what was deferred earlier.
+            self._schedule.add_missed()
 
     def _try(
         self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
@@ -348,6 +360,7 @@ class DeliverySession:
         self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
     ) -> Fate:
         listed = self._environment.recipients()
+        # From the ledger, and not from memory: an earlier process may have served some of them.
         before = self._outbox.deliveries(mail.number)
         recipients = addresses(mail.type, listed, settings)
         mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
@@ -361,8 +374,11 @@ class DeliverySession:
             self._record(mail, final, results, settings, removed)
 
         options = AttemptOptions(
+            # One reply to a content is for all recipients, though it may mean one of them: from now on each has a transaction
+            # of its own.
             most=1 if mail.tries.step == Step.CONTENT else self._recipients_maximum,
             removed=removed,
+            # Only while no recipient has it: the halves would reach those a second time.
             may_split=len(mail.events) > 1 and not before,
             on_wait=lambda seconds: self.report_silence(seconds, transport, settings, is_interrupted),
             on_results=on_results,
@@ -402,6 +418,7 @@ class DeliverySession:
             self._recipients_maximum = max(1, most // 2)
         if scope in (Scope.TRANSACTION, Scope.SESSION):
             return Fate(problem, scope, is_served)
+        # Any narrower answer shows a server that works.
         if scope != Scope.SERVER:
             self._status.server_works()
         if scope == Scope.RECIPIENT and (
@@ -425,11 +442,12 @@ class DeliverySession:
         """Store final results of a mail, of whose `results` so far they are the last ones."""
         if not final:
             return
+        # Those of the ledger and those of this attempt: a mail may end over several tries.
         ended = {*mail.ended, *(result.recipient for result in results)}
         is_done = all(name in ended for name in mail.recipients)
         try:
             self._schedule.conclude(mail, final, is_done=is_done, removed=removed)
-            self._learn(
+            self._update_status(
                 mail, final, results, settings, is_done=is_done
             )  # first of all: a full flash says nothing about the server
         finally:
@@ -450,6 +468,7 @@ class DeliverySession:
         if seconds < SILENT_SECONDS:
             return
         try:
+            # Once for each step: the page and the program of the maker need no further report.
             if (self._status.problem.word, self._status.problem.step) != ("server", step):
                 advice = self._sender.advise(step, SmtpProblem.SILENT, "", settings)
                 self._status.server_failed(Problem("server", step, SILENT, advice))
@@ -457,7 +476,7 @@ class DeliverySession:
         except Exception:
             log.exception("silent server not reported")
 
-    def _learn(
+    def _update_status(
         self,
         mail: QueuedMail,
         final: Sequence[Delivery],
@@ -467,6 +486,7 @@ class DeliverySession:
         is_done: bool,
     ) -> None:
         """Set the state of the mail path by final results."""
+        # A final result of any kind: a server that refuses one mail serves the others.
         self._backoff.reset()
         self._status.server_works()
         lost = next((each for each in reversed(results) if each.verdict != Verdict.DELIVERED), None)

@@ -41,7 +41,7 @@ from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Attempt, AttemptOption
 from device_ui.mail.events import Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
-from device_ui.settings.fields import SmtpSettings, validate_stored
+from device_ui.settings.fields import CHOICE_WORDS, SmtpSettings, validate_stored
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ LOCKED, REFUSED = "the login was refused; it is tried again an hour later", "the
 FAULT = "the mail service had a fault; its log has the details"
 # The line of an event without a previous server.
 NO_PREVIOUS = "No warning is sent by mail: no earlier server accepted mail."
-# Addresses that an account without a login had earlier, which are notified beside the present one; the first ones.
+# Earlier from addresses that are notified beside the present one, where the account is no address; the first ones.
 EARLIER_MAXIMUM = 4
 # Seconds that a recipient who was removed from the list is still notified, or a change of the list and an alarm would
 # leave no one to notify; and recipients at most. Those who have been on the list the longest stay.
@@ -121,7 +121,7 @@ class Server:
     def with_settings(self, settings: SmtpSettings) -> Server:
         """Return the same server by newer settings. They needed no password, so the earlier address is still notified."""
         address = self.settings.default_recipient
-        # Without a login the from address can be changed without a password: the former one must still be notified.
+        # A from address can be changed without a password: the former one must still be notified.
         changed = () if address == settings.default_recipient else (address,)
         # The first ones stay: an attacker who changes the address often must not displace the operator's.
         earlier = tuple(dict.fromkeys((*self.earlier, *changed)))[:EARLIER_MAXIMUM]
@@ -280,7 +280,7 @@ class ServerChangeNotifier:
                 for address in self._open_recipients(server)
             ]
 
-    def notices(self) -> list[int]:
+    def events_to_notify(self) -> list[int]:
         """Return the events with pending notifications."""
         with self._lock:
             return [each.number for each in self._previous if each.number and self._open_recipients(each)]
@@ -677,5 +677,6 @@ def _label(recipient: str, server: Server) -> str:
 
 def _line(when: str, settings: SmtpSettings) -> Message:
     template = "{when}: {host} port {port}, account {account}, security {security}"
-    values = {name: getattr(settings, name) for name in ("host", "port", "account", "security")}
-    return Message(template, when=Message(when), **values)
+    values = {name: getattr(settings, name) for name in ("host", "port", "account")}
+    # By its words on the page; `Message`, so that the reader of History or of the mail has them in their language.
+    return Message(template, when=Message(when), security=CHOICE_WORDS[f"security_{settings.security}"], **values)

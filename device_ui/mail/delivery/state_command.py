@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 # Seconds that the program may take; that the end of the hook waits for it; after which a failed one runs again.
 RUN_SECONDS, END_SECONDS, AGAIN_SECONDS = 10.0, 3.0, 60.0
+# Beside the words of `Problem`: no problem, and no hook.
 OK, DOWN = "ok", "down"
 
 
@@ -79,6 +80,7 @@ class StateCommand:
     def _work(self) -> None:
         while True:
             with self._condition:
+                # A run that failed is repeated without a new state; else the LED would show the old one for ever.
                 again = self._again if self._failure else None
                 self._condition.wait_for(lambda: self._shown != self._wanted, again)
                 wanted = self._wanted

@@ -50,6 +50,7 @@ class DeliveryStatus:
     @property
     def holding(self) -> Problem:
         """What holds all mail back, the server included."""
+        # What holds mail back before a session comes first: the server's problem is from an earlier one.
         return self._held if self._held.word else self._server
 
     @property
@@ -60,6 +61,7 @@ class DeliveryStatus:
     @property
     def problem(self) -> Problem:
         """The one problem that is reported: the broadest first."""
+        # Then a mail that waits, and last a loss: it is over, while the others still hold mail back.
         if self.holding.word:
             return self.holding
         mail = self._tried()
@@ -96,6 +98,7 @@ class DeliveryStatus:
         """Return the state for the page and the console. Raises `NotStored` when the ledger cannot be read."""
         problem = self.problem
         removed, is_clock_right = self._outbox.removed()[UNTOLD], self._wall_clock.is_right()
+        # Shown when mail goes: none of them holds it back.
         lesser = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not is_clock_right}
         if not problem.word:
             problem = Problem(next((word for word, is_true in lesser.items() if is_true), ""))
@@ -128,6 +131,7 @@ class DeliveryStatus:
         try:
             return self.report()
         except NotStored:
+            # The ledger cannot be read, so no count of it can be shown.
             return {"problem": "storage", "step": "", "waiting": 0}
 
 
@@ -151,6 +155,7 @@ class LoginLockout:
 
     def is_of_others(self, revision: str) -> bool:
         """Return whether other settings than these were refused. Raises `NotStored`."""
+        # Then new settings were saved after it, and this lockout is over.
         return bool(self._current().get("revision", revision) != revision)
 
     def problem(self, revision: str, *, is_login_known: bool) -> Problem | None:
@@ -177,6 +182,7 @@ class LoginLockout:
 
         `has_worked`: mail got through with exactly these before.
         """
+        # A refusal of the same settings is a further try of one lockout; of others it is the first of a new one.
         before = self._state if self._state and self._state.get("revision") == revision else {}
         self._state = {"revision": revision, "reply": reply}
         if has_worked or "tries" in before:
@@ -202,6 +208,7 @@ class LoginLockout:
 
     def _is_due(self, refused: Mapping[str, Any]) -> bool:
         """Return whether a login that worked before is due for a slow try."""
+        # From the ledger, which may be damaged: then it is not due, since a try too few locks nothing.
         tries = refused.get("tries", 0)
         if not isinstance(tries, int) or tries < 1:
             return False
@@ -227,5 +234,6 @@ def _last_loss(outbox: Outbox) -> Problem:
         verdict, step, reply = json.loads(outbox.metadata().get(LOSS, "null"), object_hook=from_json)
     except (ValueError, TypeError):  # none, or damaged
         return Problem()
+    # Any other word is shown as the milder one.
     word = Verdict.DROPPED if verdict == Verdict.DROPPED else Verdict.REFUSED
     return Problem(word, str(step), reply if isinstance(reply, Message) else str(reply))

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAULT = TYPES[0]
+# Visibly no alarm: a sample that looks like one would be taken for one. RFC 2606 and RFC 5737 reserve name and address.
 SAMPLE_TEXT, SAMPLE_SOURCE = "What happened, in the firmware's words.", "what raised it"
 SAMPLE_MESSAGE = "Subject of the message\n\nThe text of the message."
 SAMPLE_ACCOUNT, SAMPLE_ADDRESS = "alarm@mail.example.com", "192.0.2.1"
@@ -76,10 +77,12 @@ class Tester:
         The thread of the test reads the settings and recipients that are not given, and counts the test: the caller is the
         loop that accepts events, which opens no file and does not wait for a commit.
         """
+        # Checked first: a wrong request is answered, and leaves the user free for a test.
         settings, recipients = _settings(request.get("settings")), _recipients(request.get("to"))
         if user in self._busy:
             # One at a time for each user: a test holds a thread and a TLS session for up to a minute.
             raise RequestError("busy", "another test is running")
+        # The loop alone adds and a test's thread only removes, so the check above needs no lock.
         self._busy.add(user)
         lines: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
 
@@ -105,6 +108,7 @@ class Tester:
         event = self._sample_event(kind, envelope)
         if count > 1:
             last = event.number + count - 1
+            # Equal but for the number: the page shows the form of a digest, not its texts.
             events = [dataclasses.replace(event, number=number) for number in range(event.number, last + 1)]
             codes = (CodeCount(kind.code, count, event.time, event.time),)
             digest = Digest(event.number, kind.type, codes, ((event.number, last),), events)
@@ -210,6 +214,7 @@ class Tester:
         # In this frame only: it ends with the test, and no attribute holds the password.
         password = "" if settings.sealed is None else self._environment.passwords.unseal(settings)
         kinds = self._sender.catalog.kinds.values()
+        # The test mail shows what an alarm looks like; the lowest code, so that it is the same one each time.
         example = min((kind for kind in kinds if kind.mail and kind.type == FAULT), key=lambda kind: kind.code)
 
         def composed(address: str) -> bytes:
@@ -271,6 +276,7 @@ def _recipients(given: object) -> list[str]:
     """Return the addresses of a request, none for the device's recipients. Raises `RequestError`."""
     if given is None:
         return []
+    # As many as a list can have: a test must not become a way to send to everybody.
     if not isinstance(given, list) or not 1 <= len(given) <= RECIPIENTS_MAXIMUM:
         raise RequestError(
             "bad-request", Message("a test goes to 1 to {maximum} addresses", maximum=RECIPIENTS_MAXIMUM)

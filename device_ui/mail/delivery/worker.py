@@ -65,6 +65,7 @@ class DeliveryWorker:
         self._session = DeliverySession(
             outbox, schedule, sender, self._status, self._backoff, self.notifier.mark_verified
         )
+        # One event for every cause: a round looks at all of them, and two causes at once need one round.
         self._wakeup = threading.Event()
         self._is_stopping = self._is_settings_change_new = False
         # The stored settings that a test got through with last, and whether no round has used that yet.
@@ -95,6 +96,7 @@ class DeliveryWorker:
 
     def settings_changed(self, revision: str = "", source: Text = "") -> None:
         """Retry at once with the new settings; `source`: where `revision` was saved."""
+        # Before the flag: the round that sees the flag must find the source.
         self._saved_from = (revision, source)
         self._is_settings_change_new = True
         self._wakeup.set()
@@ -128,17 +130,17 @@ class DeliveryWorker:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
         return self._status.is_held
 
-    def leads(self, events: Sequence[Event]) -> list[bool]:
+    def choose_singles(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
-        return self._schedule.leads(events)
+        return self._schedule.choose_singles(events)
 
-    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+    def add(self, events: Sequence[tuple[int, Event, bool]]) -> None:
         """Schedule committed events: their numbers, and whether each gets a mail of its own."""
-        self._schedule.learn(events)
+        self._schedule.add(events)
         self._try_now.extend(event.about for _, event, _ in events if event.text == Action.TRY_NOW and event.about)
 
-    def waits(self) -> Callable[[int, str], tuple[Sequence[str], str, Text]]:
-        """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try.
+    def wait_details(self) -> Callable[[int, str], tuple[Sequence[str], str, Text]]:
+        """Return a function of a waiting mail's number and type, which returns its recipients, and step and reply of the last try.
 
         Before the first try these are the step and reply of what holds all mail back.
         """
@@ -146,23 +148,24 @@ class DeliveryWorker:
             settings, _ = self._store.read()
         except (Damaged, NotReadable):
             settings = None
+        # Read once for all mails of a page, by the thread that may open files.
         listed, problem = self._environment.recipients(), self._status.holding
         by_type = {event_type: addresses(event_type, listed, settings) if settings else [] for event_type in TYPES}
 
-        def wait_of(number: int, event_type: str) -> tuple[Sequence[str], str, Text]:
+        def details(number: int, event_type: str) -> tuple[Sequence[str], str, Text]:
             mail = self._schedule.mail(number)
             last = mail.tries if mail and mail.tries.step else problem
             return by_type.get(event_type, []), last.step, last.reply
 
-        return wait_of
+        return details
 
-    def warns(self, number: int) -> Sequence[Delivery]:
+    def pending_notifications(self, number: int) -> Sequence[Delivery]:
         """Return the pending notifications of a server change, by the number of its event."""
         return self.notifier.pending(number)
 
-    def notices(self) -> Sequence[int]:
+    def events_to_notify(self) -> Sequence[int]:
         """Return the events of server changes with pending notifications."""
-        return self.notifier.notices()
+        return self.notifier.events_to_notify()
 
     def is_idle(self) -> bool:
         """Return whether nothing is left to do until an event arrives."""
@@ -170,6 +173,7 @@ class DeliveryWorker:
             has_work = self._outbox.waiting_count() or self._outbox.is_reserve_used or self._schedule.has_undated
         except NotStored:
             return False
+        # A result that is not on flash would be lost with the process, and its mail sent again.
         return not has_work and not self._schedule.has_unstored and self.notifier.is_idle()
 
     def stop(self) -> None:
@@ -181,6 +185,7 @@ class DeliveryWorker:
         """Work until `stop`, and until the notifications under way are over."""
         has_notifier = False
         while not self._is_stopping:
+            # Tried again in each round until the system gives a thread.
             has_notifier = has_notifier or self._start_notifier()
             try:
                 wait = self.round()
@@ -190,9 +195,11 @@ class DeliveryWorker:
                 self._status.server_failed(Problem("fault"))
                 self._backoff.expiry.reset()  # no mail is given up for a fault of this product
                 wait = LOOK_AGAIN
+            # After a round without a change, too: the number of waiting events is part of the state.
             self._status.publish()
             self._wakeup.wait(wait)
             self._wakeup.clear()
+        # Last: a notification that was delivered must be recorded.
         self.notifier.stop()
 
     def round(self) -> float | None:
@@ -208,6 +215,7 @@ class DeliveryWorker:
                 self._start_spread = StartSpread()
                 self._session.reset()  # a recipient that was deferred has a wait of its own
                 self._schedule.try_all()
+            # Before anything is written: where the reserve was used, this makes room.
             self._outbox.tidy()
             self._schedule.update()
             self._make_due()
@@ -237,9 +245,11 @@ class DeliveryWorker:
             return LOOK_AGAIN
         if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
             self._status.release()
+        # Before anything is sent: no session is opened for events that no one gets.
         self._discard_unwanted(settings)
         self._expire(settings)
         if self._outbox.waiting_count():
+            # Never longer than a look at the settings: the notification of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
         self._status.server_works()
         # No mail waits, but the reserve may have to be set aside again, or an event dated.
@@ -276,6 +286,7 @@ class DeliveryWorker:
         except NotReadable as error:
             return None, "", Problem("unreadable", reply=error.reason)
         problem = self._login_problem(settings, revision)
+        # Different settings that may be tried count as a correction of the refused ones.
         if not problem and (self._revision not in (None, revision) or self._lockout.is_of_others(revision)):
             self._lift_lockout()
         self._reset_tries()
@@ -306,6 +317,7 @@ class DeliveryWorker:
         except UNSEAL_ERRORS as error:
             self._hold(Problem("password", reply=error.message))
             return LOOK_AGAIN
+        # Before the session: the notification must start before mail goes to the new server.
         self.notifier.session_begins()
         self._send(transport, settings, revision)
         return self._plan()
@@ -314,6 +326,7 @@ class DeliveryWorker:
         def is_interrupted() -> bool:
             return self._is_stopping or self._is_settings_change_new
 
+        # Closed on every way out, also when the ledger fails: a session that is left open counts against the server's limit of connections.
         with closing(transport):
             try:
                 transport.open(
@@ -343,12 +356,14 @@ class DeliveryWorker:
     def _plan(self) -> float:
         """Return seconds until something may be tried, and note the moment for the pages."""
         wait = self._wait()
+        # Monotonic, and converted when it is shown: a clock that is set meanwhile must not move the try.
         self._next_try = self._environment.monotonic() + wait
         return wait
 
     def _wait(self) -> float:
         """Return seconds until something may be tried."""
         server_wait = self._backoff.wait()
+        # Only then the spread begins to count: a hook that starts without mail has nothing to spread.
         if self._schedule.is_ready():
             return max(server_wait, self._start_spread.wait(self._environment.monotonic()))
         wait = self._schedule.wait()
@@ -360,6 +375,7 @@ class DeliveryWorker:
 
     def _reset_tries(self) -> None:
         """Reset the back-off after a change of the settings, but not the lockout of a refused login."""
+        # Due until the bucket has room: the change is not forgotten, only delayed.
         if self._is_reset_due and not self._resets.take():
             self._is_reset_due = False
             self._backoff.reset()
@@ -377,6 +393,7 @@ class DeliveryWorker:
             by_type = {
                 event_type: self._given_up(addresses(event_type, listed, settings), problem) for event_type in TYPES
             }
+            # Their tries start anew for what is left: the five days were those of the oldest.
             if self._schedule.expire(newest, by_type):
                 self._schedule.reset_tries()
                 self._status.lost(Problem(Verdict.DROPPED, problem.step, problem.reply))

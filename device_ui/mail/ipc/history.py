@@ -32,18 +32,18 @@ PART_MAXIMUM = 200
 USUAL_DAYS, DAYS_MAXIMUM, BARS_MAXIMUM = 30, 31, 24
 HOUR = 3600
 # A function of a waiting mail's number and type that returns its recipients, and step and reply of the last try.
-Waits = Callable[[int, str], tuple[Sequence[str], str, Text]]
+WaitDetails = Callable[[int, str], tuple[Sequence[str], str, Text]]
 # A function of an event's number that returns the pending notifications of a server change.
-Warns = Callable[[int], Sequence[Delivery]]
+PendingNotifications = Callable[[int], Sequence[Delivery]]
 
 
 @dataclass(frozen=True)
 class Live:
-    """What the ledger does not have: `waits` and `warns` of the worker, the events with pending `notices`, and what time it is."""
+    """What the ledger does not have: three answers of the worker (`requests.Worker`), and `now`, seconds since 1970."""
 
-    waits: Waits
-    warns: Warns
-    notices: Sequence[int] = ()
+    wait_details: WaitDetails
+    pending_notifications: PendingNotifications
+    events_to_notify: Sequence[int] = ()
     now: float = 0.0
 
 
@@ -112,7 +112,7 @@ def answer(
     """
     moments = edges(query, live.now) if has_bars else []
     bars = Bars(moments) if moments else None
-    search = outbox.find(query, _by_name(catalog), live.notices, bars)
+    search = outbox.find(query, _by_name(catalog), live.events_to_notify, bars)
     while True:
         try:
             next(search)
@@ -151,7 +151,10 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, live: Live
         if event := events.get(number):  # the limit may have removed it since
             results = deliveries.get(event.mail or number, [])
             ended = {each.recipient for each in results}
-            pending = [*(_pending(event, ended, live) if event.waiting else ()), *map(_result, live.warns(number))]
+            pending = [
+                *(_pending(event, ended, live) if event.waiting else ()),
+                *map(_result, live.pending_notifications(number)),
+            ]
             later = [_action(each, deliveries.get(each.number, []), outbox, live) for each in actions.get(number, ())]
             yield {"event": _row(event, results, pending, later, catalog)}
 
@@ -218,7 +221,7 @@ def _result(each: Delivery) -> Mapping[str, Any]:
 
 def _pending(event: Event, ended: Collection[str], live: Live) -> Iterator[Mapping[str, Any]]:
     """Return a row for each recipient that the mail is still to be sent to."""
-    recipients, step, reply = live.waits(event.mail or event.number, event.type)
+    recipients, step, reply = live.wait_details(event.mail or event.number, event.type)
     # A recipient with a result is not tried again, even if others of this mail are.
     for recipient in recipients or [""]:
         if recipient not in ended:

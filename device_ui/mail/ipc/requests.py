@@ -22,7 +22,7 @@ from device_ui.mail.outbox.outbox import Outbox
 from device_ui.rate_limit import TokenBucket
 
 if TYPE_CHECKING:
-    from device_ui.mail.ipc.history import Waits
+    from device_ui.mail.ipc.history import WaitDetails
     from device_ui.mail.outbox.outbox import Query
 
 Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
@@ -71,19 +71,19 @@ class Worker(Protocol):
     def next_try(self) -> float | None:
         """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
 
-    def waits(self) -> Waits:
+    def wait_details(self) -> WaitDetails:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
 
-    def warns(self, number: int) -> Sequence[Delivery]:
+    def pending_notifications(self, number: int) -> Sequence[Delivery]:
         """Return the pending notifications of a server change, by the number of its event."""
 
-    def notices(self) -> Sequence[int]:
+    def events_to_notify(self) -> Sequence[int]:
         """Return the events of server changes with pending notifications."""
 
-    def leads(self, events: Sequence[Event]) -> list[bool]:
+    def choose_singles(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
 
-    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+    def add(self, events: Sequence[tuple[int, Event, bool]]) -> None:
         """Schedule committed events: their numbers, and whether each gets a mail of its own; an action takes effect."""
 
 
@@ -218,8 +218,8 @@ class RequestHandler:
         if self._reading[user] >= READING_MAXIMUM:
             raise RequestError("busy", "this user reads the history already")
         # The recipients of waiting mails are in a file of the web process, which the loop does not open.
-        waits = self._background.begin(self._worker.waits, user)
-        lines = self._counted(user, history.SOON, self._events(query, waits, has_bars=request.get("bars") is True))
+        details = self._background.begin(self._worker.wait_details, user)
+        lines = self._counted(user, history.SOON, self._events(query, details, has_bars=request.get("bars") is True))
         next(lines)
         return lines
 
@@ -238,17 +238,17 @@ class RequestHandler:
             self._reading[user] -= 1
 
     def _events(
-        self, query: Query, waits: Iterator[Waits | None], *, has_bars: bool
+        self, query: Query, details: Iterator[WaitDetails | None], *, has_bars: bool
     ) -> Generator[Mapping[str, Any] | None, None, None]:
-        """Return the lines of the history, once the recipients of waiting mails are known."""
+        """Return the lines of the history, once the details of waiting mails are known."""
         from device_ui.mail.ipc import history
 
-        for recipients in waits:
-            if recipients is None:
+        for found in details:
+            if found is None:
                 yield None
             else:
                 worker = self._worker
-                live = history.Live(recipients, worker.warns, worker.notices(), self._clock.now())
+                live = history.Live(found, worker.pending_notifications, worker.events_to_notify(), self._clock.now())
                 yield from history.answer(query, self._outbox, self._catalog, live, has_bars=has_bars)
 
     def _send_again(self, request: Mapping[str, Any], user: int) -> Event:

@@ -141,16 +141,16 @@ class IpcServer:
         if not events:
             return []
         # Before the commit, so that the first event of an idle device is assigned to its mail in the same commit.
-        leads = self._worker.leads(events)
+        singles = self._worker.choose_singles(events)
         try:
-            numbers = self._outbox.accept(events, leads)
+            numbers = self._outbox.accept(events, singles)
         except NotStored as error:
             users = {each.user for each in events}
             if len(users) > 1:  # the reserve has a share for each
                 return self._accept_by_user(events, sorted(users))
             log.error("%d events not accepted: %s", len(events), error.reason)
             return [_error(error)] * len(events)
-        self._worker.learn(list(zip(numbers, events, leads, strict=True)))
+        self._worker.add(list(zip(numbers, events, singles, strict=True)))
         return [{"accepted": number} for number in numbers]
 
     def _accept_by_user(self, events: list[Event], users: list[int]) -> list[Mapping[str, Any]]:

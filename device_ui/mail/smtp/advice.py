@@ -2,8 +2,8 @@
 
 `ADVICE` is read from the top, and the first row that matches applies. A row names a field only on evidence that a change of
 this field helps: a problem that the client established, or words of the server whose meaning a standard or the provider
-documents. Without evidence it names none; the server's words are shown beside it. When the certificate is known, `CLOSER` has the
-sentence.
+documents. Without evidence it names none: an operator who follows a guess changes what was right. The page shows the server's
+words beside the sentence. When the certificate is known, `CLOSER` has the sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from device_ui.errors import Message, Text
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
-from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.fields import CHOICE_WORDS, SmtpSettings
 
 if TYPE_CHECKING:
     from device_ui.mail.smtp.probe import Certificate
@@ -35,8 +35,9 @@ class Row(NamedTuple):
 
     `reply` is the reply's class (``5``), code (``535``), enhanced code (``5.7.8``) or both codes (``535 5.7.8``), compared whole, or
     the beginning of a line that is no SMTP reply. One of `says`, in lower case, begins a word of the reply; names of hosts and
-    addresses in it do not count, and ``_`` is a blank. `given` is a key of `GIVEN`. `field` is a form name or a key of `FIELD_OF`. `evidence` is why this row may say so: a standard, or the provider's own
-    documentation.
+    addresses in it do not count, and ``_`` is a blank. `given` is a key of `GIVEN`. `field` is a form name or a key of `FIELD_OF`.
+    `evidence` is why this row may name its field: a standard, or the provider's own documentation. The program does not read it; a
+    test requires it. `sentence` may have a place for a choice of the tab (`settings.fields.CHOICE_WORDS`).
     """
 
     step: str
@@ -49,7 +50,7 @@ class Row(NamedTuple):
     sentence: str
 
 
-# What the settings must be for a row.
+# What the settings must be for a row. To a device that logs in, "authentication required" is no advice to log in.
 GIVEN: dict[str, Callable[[SmtpSettings], bool]] = {
     "": lambda _: True,
     "relay": lambda settings: settings.sign_in == "none",
@@ -83,10 +84,12 @@ LISTED = "The network address that this device sends from is on a list of sender
 OWN_ADDRESS_REFUSED = "{host} refuses connections from this device: its answer says why. Ask its administrator to allow the device's address."
 BUSY = "{host} has no time right now: nothing is to be changed; try again in some minutes."
 LATER = "The server has no time, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."
-LOGIN_FIRST = "The server wants a login first: under Advanced, change the sign-in to manual or provider."
-TLS_FIRST = "The server wants TLS before a login: under Advanced, change the connection security to auto."
+LOGIN_FIRST = (
+    "The server wants a login first: under “Advanced”, choose the sign-in “{sign_in_manual}” or “{sign_in_provider}”."
+)
+TLS_FIRST = "The server wants TLS before a login: under “Advanced”, choose the connection security “{security_auto}”."
 WRONG_LOGIN = "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."
-APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under Advanced choose the sign-in provider."
+APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under “Advanced” choose the sign-in “{sign_in_provider}”."
 NO_PASSWORDS = "The provider no longer takes a login by password here: use a mail server that does, or a relay that the provider offers for devices."
 NOT_ALLOWED = (
     "The provider does not allow this account to sign in by SMTP: have its administrator allow SMTP AUTH for it."
@@ -98,6 +101,7 @@ NO_TLS_NOW = (
     "{host} cannot begin TLS right now: nothing is to be changed; try again in some minutes, or ask its administrator."
 )
 
+# Words by which a server gives its reason where codes do not, from the replies of those that `evidence` names.
 BLOCKED = (
     "spamhaus",
     "spamcop",
@@ -149,20 +153,28 @@ S, P = Step, SmtpProblem
 
 ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # step, problem, reply, says, given, field, evidence, sentence
+
+    # At any step. A port of a different protocol comes first: it explains every failure after it. FTP greets with 220 as SMTP does, so
+    # its words decide.
     *(("", "", begins, (), "", "port", f"the first words of {name}", OTHER_PROTOCOL) for begins, name in PROTOCOLS.items()),
     ("", P.NO_TLS_SPOKEN, "220", FTP, "", "port", "RFC 959, 5.4", OTHER_PROTOCOL),
     ("", P.TLS_EXPECTED, "220", FTP, "", "port", "RFC 959, 5.4", OTHER_PROTOCOL),
-    ("", P.TLS_EXPECTED, "220", (), "", "port or security", "RFC 8314, 3.3: SMTP inside TLS", "Port {port} of {host} expects TLS from the first byte: use 465 as SMTP Port with connection security auto, or under Advanced change the connection security to tls."),
+    # The closer look of a test (`test_run`) read an SMTP greeting inside TLS. Without one, what speaks TLS there is not known.
+    ("", P.TLS_EXPECTED, "220", (), "", "port or security", "RFC 8314, 3.3: SMTP inside TLS", "Port {port} of {host} expects TLS from the first byte: use 465 as SMTP Port with the connection security “{security_auto}”, or under “Advanced” choose the connection security “{security_tls}”."),
     ("", P.TLS_EXPECTED, "", (), "", "", "", "Port {port} of {host} speaks TLS from the first byte, and inside it no SMTP as far as this device can see: check SMTP Host and SMTP Port."),
+    # What the server's administrator alone can change names no field.
     ("", P.CLIENT_CERTIFICATE, "", (), "", "", "RFC 8446, 6.2", "{host} wants a certificate from this device, which has none: ask its administrator for a port that asks for a login instead."),
     ("", P.WEAK_TLS, "", (), "", "", "OpenSSL, SSL_CTX_set_security_level(3)", "The encryption that {host} offers is too weak (the reason is above): its administrator has to give it a stronger key, certificate or Diffie-Hellman group."),
     ("", P.TLS_TOO_OLD, "", (), "", "", "RFC 8996", "{host} speaks no TLS that is new enough; this device needs version 1.2 at least: its administrator has to update it."),
     ("", P.NAME_NOT_SERVED, "", (), "", "host", "RFC 6066, 3", "The server at {host} has no certificate for this name: type the name that its administrator or provider gives as SMTP Host."),
     ("", P.TLS_FAULT, "", (), "", "", "RFC 8446, 6.2", "{host} reports a fault of its own in TLS: ask its administrator; nothing is to be changed here."),
+    # At any step, since Postfix judges the client's name and address at RCPT (smtpd_delay_reject). By any code for the name: Postfix
+    # has 450, 501 and 504 for it.
     ("", P.ANSWER, "", HELO, "", "", "Postfix, reject_invalid_helo_hostname and the like", NAME_OF_DEVICE),
     ("", P.ANSWER, "5", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
     ("", P.ANSWER, "4", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
 
+    # Up to the greeting. Silence has many causes, a reset has one: it comes from the host itself, so the port is wrong.
     (S.NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
     (S.NAME, P.UNKNOWN_NAME, "", (), "", "host", "getaddrinfo(3), EAI_NONAME", "The name server does not know {host}: check the spelling of SMTP Host."),
     (S.NAME, "", "", (), "", "", "", "The device's name server cannot say where {host} is: check the device's network and its name server."),
@@ -172,10 +184,12 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.CONNECT, P.SILENT, "", (), "", "", "", "No answer comes from {host} at port {port}: the server is off, SMTP Host or SMTP Port is another, or a firewall is between."),
     (S.CONNECT, "", "", (), "", "", "", "The device cannot reach {host} (the reason is above): check the device's network, then SMTP Host."),
 
+    # 521 means "no mail here" and nothing else. 554 may mean that, too, but most servers refuse this client's address by it.
     (S.GREETING, P.ANSWER, "521", (), "", "host", "RFC 7504, 3", "{host} takes no mail at all: type the name of the mail server for sending as SMTP Host."),
     (S.GREETING, P.ANSWER, "554", NO_SMTP_HERE, "", "host", "RFC 5321, 3.1", "{host} takes no mail at all: type the name of the mail server for sending as SMTP Host."),
     (S.GREETING, P.ANSWER, "5", (), "", "", "RFC 5321, 3.1", OWN_ADDRESS_REFUSED),
     (S.GREETING, P.ANSWER, "4", (), "", "", "RFC 5321, 3.8", BUSY),
+    # NNTP's two greetings, with and without posting.
     (S.GREETING, P.ANSWER, "200", (), "", "port", "RFC 3977, 5.1", OTHER_PROTOCOL),
     (S.GREETING, P.ANSWER, "201", (), "", "port", "RFC 3977, 5.1", OTHER_PROTOCOL),
     (S.GREETING, P.NO_CODE, "", (), "", "", "", "The first line from {host} at port {port} is no SMTP greeting: check SMTP Host and SMTP Port."),
@@ -184,6 +198,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.GREETING, "", "", (), "", "", "", "The greeting of {host} at port {port} could not be read to its end: the reason is above."),
     ("", P.NO_CODE, "", (), "", "", "RFC 5321, 4.2", "The server sends a line that is no SMTP reply (it is above): ask its administrator."),
     ("", P.ENDLESS, "", (), "", "", "RFC 5321, 4.5.3.1.5", "The server's answers do not end: check SMTP Host and SMTP Port, or ask its administrator."),
+    # 530 is FTP's answer to a command before its login.
     (S.EHLO, P.ANSWER, "530", (), "", "port", "RFC 959, 5.4; RFC 4954, 6 allows no 530 here", OTHER_PROTOCOL),
     (S.EHLO, P.ANSWER, "500", (), "", "", "RFC 5321, 3.2", "{host} does not know EHLO, which TLS and a login need: ask its administrator."),
     (S.EHLO, P.ANSWER, "502", (), "", "", "RFC 5321, 3.2", "{host} does not know EHLO, which TLS and a login need: ask its administrator."),
@@ -191,17 +206,20 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.EHLO, P.ANSWER, "4", (), "", "", "RFC 5321, 3.8", BUSY),
     (S.EHLO, "", "", (), "", "", "", "The connection with {host} ended before the server said what it offers: the reason is above."),
 
+    # The firewall overwrites the keyword in the server's reply. Only a relay without a login may go without TLS; its row comes first.
     (S.TLS, P.NO_STARTTLS, "", ("xxxxxxxa",), "", "", "Cisco ASA, inspect esmtp", "A firewall between this device and {host} hides STARTTLS: have its inspection of SMTP switched off, or use a port that it does not inspect."),
-    (S.TLS, P.NO_STARTTLS, "", (), "relay", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to one that offers TLS, usually 587 or 465, or under Advanced the connection security to none if the relay has no TLS."),
+    (S.TLS, P.NO_STARTTLS, "", (), "relay", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to one that offers TLS, usually 587 or 465, or under “Advanced” choose the connection security “{security_none}” if the relay has no TLS."),
     (S.TLS, P.NO_STARTTLS, "", (), "", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to 465 (TLS from the first byte) or to the port that offers it, usually 587."),
     (S.TLS, P.ANSWER, "4", (), "", "", "RFC 3207, 4", NO_TLS_NOW),
     (S.TLS, P.ANSWER, "", (), "", "", "", "{host} offers STARTTLS and then refuses it: ask its administrator."),
-    (S.TLS, P.NO_TLS_SPOKEN, "220", (), "", "port or security", "RFC 5321, 4.2: a greeting in plain text", "Port {port} of {host} does not speak TLS from the first byte: use 587 with STARTTLS (SMTP Port 587, connection security auto)."),
+    (S.TLS, P.NO_TLS_SPOKEN, "220", (), "", "port or security", "RFC 5321, 4.2: a greeting in plain text", "Port {port} of {host} does not speak TLS from the first byte: use 587 with STARTTLS (SMTP Port 587, connection security “{security_auto}”)."),
     (S.TLS, P.NO_TLS_SPOKEN, "", (), "", "", "", "Port {port} of {host} answers without TLS, and not as a mail server does: check SMTP Host and SMTP Port."),
     (S.TLS, P.BYTES_BEFORE_TLS, "", (), "", "", "RFC 3207, 6", "The server sent data before TLS began, which is an attack or a fault: ask its administrator."),
+    # Alert 40 has several causes (`tls_errors`), so the sentence names two and no field.
     (S.TLS, P.NO_TLS_AGREED, "", ("handshake failure",), "", "", "RFC 8446, 6.2", "{host} ends the TLS handshake without saying why: it has no cipher in common with this device, or wants a certificate from it. Ask its administrator."),
     (S.TLS, "", "", (), "", "", "", "TLS with {host} at port {port} did not begin (the reason is above): ask the mail server's administrator."),
 
+    # By OpenSSL's verification codes (`tls_errors.VERIFY_CODES`). A wrong clock looks like an expired certificate: both are named.
     (S.CERTIFICATE, P.EXPIRED, "", (), "", "", "X509_V_ERR_CERT_HAS_EXPIRED", "The mail server's certificate has expired, if the device's clock is right (it says {clock}): ask the server's administrator for a new one, or set the clock."),
     (S.CERTIFICATE, P.NOT_YET_VALID, "", (), "", "", "X509_V_ERR_CERT_NOT_YET_VALID", "The mail server's certificate is not valid yet by the device's clock, which says {clock}: set the device's clock."),
     (S.CERTIFICATE, P.OTHER_NAME, "", (), "", "host", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate is for another name than {host}: type the name that the certificate has as SMTP Host."),
@@ -212,10 +230,12 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.CERTIFICATE, P.REVOKED, "", (), "", "", "X509_V_ERR_CERT_REVOKED", "The certificate of {host} was revoked: ask its administrator for a new one."),
     (S.CERTIFICATE, "", "", (), "", "", "", "The certificate of {host} cannot be verified (the reason is above): ask its administrator for a new one."),
 
-    (S.LOGIN, P.NO_LOGIN_WITHOUT_TLS, "", (), "", "security", "RFC 4954, 4", "The server offers a login only under TLS: under Advanced, change the connection security to auto."),
-    (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under Advanced the sign-in to none if it is a relay."),
+    # From the narrowest reply to the broadest: the enhanced codes of a provider, words of the reply, then the codes of RFC 4954. Servers
+    # also send 535 for an account without SMTP AUTH, and for a failure of their own: those words come before "type the password again".
+    (S.LOGIN, P.NO_LOGIN_WITHOUT_TLS, "", (), "", "security", "RFC 4954, 4", "The server offers a login only under TLS: under “Advanced”, choose the connection security “{security_auto}”."),
+    (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under “Advanced” choose the sign-in “{sign_in_none}” if it is a relay."),
     (S.LOGIN, P.NO_USABLE_LOGIN, "", (), "", "", "RFC 4954, 3", "{host} offers no sign-in that this device can use (PLAIN, LOGIN); it offers {offered}: ask its administrator to allow one of the two."),
-    (S.LOGIN, P.NO_TLS, "", (), "", "security", "RFC 4954, 9", "A login is never sent in the clear: under Advanced, change the connection security to auto."),
+    (S.LOGIN, P.NO_TLS, "", (), "", "security", "RFC 4954, 9", "A login is never sent in the clear: under “Advanced”, choose the connection security “{security_auto}”."),
     (S.LOGIN, REPLIED, "5.7.30", (), "", "", "Microsoft, Exchange Online: basic authentication is removed", NO_PASSWORDS),
     (S.LOGIN, REPLIED, "5.7.139", ("basic authentication is disabled",), "", "", "Microsoft, Exchange Online: authentication policies", NO_PASSWORDS),
     (S.LOGIN, REPLIED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
@@ -243,7 +263,8 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, "", "", (), "", "", "", "The connection with {host} broke at the login: the reason is above."),
 
     ("", P.TOO_LARGE, "", (), "", "", "RFC 1870, 6", TOO_LARGE),
-    (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", "The server wants TLS: under Advanced, change the connection security to auto."),
+    # A reply that judges the sender's address names its field. Any other 5xx may be a policy, which no field changes.
+    (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", "The server wants TLS: under “Advanced”, choose the connection security “{security_auto}”."),
     (S.SENDER, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
     (S.SENDER, P.ANSWER, "5.7.57", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.57", LOGIN_FIRST),
     (S.SENDER, P.ANSWER, "5", NO_AUTH, "relay", "sign_in", "RFC 4954, 6: the reply's own words", LOGIN_FIRST),
@@ -257,6 +278,8 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.SENDER, P.ANSWER, "5", (), "", "", "", "The server does not begin a mail from {mail_from}: its answer says why. Ask its administrator."),
     (S.SENDER, "", "", (), "", "", "", LATER),
 
+    # The sender before the recipient, since many servers judge both here. The rows of a relay without a login come next: "relaying
+    # denied" means the login there, and the recipient anywhere else.
     (S.RECIPIENT, P.ANSWER, "5.7.60", (), "", "sender", "Microsoft, Exchange Online: 5.7.60", SENDER_REFUSED),
     (S.RECIPIENT, P.ANSWER, "", OWNED, "", "sender", "Postfix, smtpd_delay_reject: the sender is judged here", SENDER_REFUSED),
     (S.RECIPIENT, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
@@ -270,6 +293,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.RECIPIENT, P.ANSWER, "5", (), "", "", "RFC 5321, 4.2.1", "The server does not take mail for this recipient: check the address on the page Recipients, or ask the server's administrator."),
     (S.RECIPIENT, "", "", (), "", "", "", "The server defers this recipient, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
 
+    # Exchange judges the sender as late as here.
     (S.CONTENT, P.ANSWER, "552", (), "", "", "RFC 5321, 4.2.3", TOO_LARGE),
     (S.CONTENT, P.ANSWER, "5.3.4", (), "", "", "RFC 3463, 3.4", TOO_LARGE),
     (S.CONTENT, P.ANSWER, "5.7.60", (), "", "sender", "Microsoft, Exchange Online: 5.7.60", SENDER_REFUSED),
@@ -277,6 +301,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.CONTENT, P.ANSWER, "5", OWNED, "", "sender", "Microsoft, Exchange: the reply's own words", SENDER_REFUSED),
     (S.CONTENT, P.ANSWER, "5", (), "", "", "RFC 5321, 4.2.1", "The server refuses the mail itself: its answer says why. Ask its administrator."),
     (S.CONTENT, "", "", (), "", "", "", "The server defers the mail, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
+    # Matches everything, so that there always is a sentence.
     ("", "", "", (), "", "", "", "The mail did not go out; the server's answer above is all that is known."),
 ))  # fmt: skip
 
@@ -311,6 +336,7 @@ def advise(
         "clock": now,
         "protocol": _protocol(str(reply)),
         "offered": reply.values.get("offered", reply) if isinstance(reply, Message) else reply,
+        **CHOICE_WORDS,
     }
     row = _row(step, problem, str(reply), settings)
     name, sentence = row.field, row.sentence
@@ -320,6 +346,7 @@ def advise(
         # A change of the host cannot help when the certificate has no name at all.
         name = name if certificate.names else ""
     field = FIELD_OF[name](settings) if name in FIELD_OF else name
+    # Only the values that the sentence shows: the message crosses the hook's socket and is stored with the mail.
     return Advice(field, Message(sentence, **{each: values[each] for each in values if f"{{{each}}}" in sentence}))
 
 
@@ -333,6 +360,7 @@ def _row(step: str, problem: str, reply: str, settings: SmtpSettings) -> Row:
         and (row.reply in codes or (not row.reply[:1].isdecimal() and reply.startswith(row.reply)))
         and (
             not row.says
+            # At the beginning of a word that is no part of a host's name: "auth.example.com" does not speak of a login.
             or re.search(
                 rf"(?<![\w.-])(?:{'|'.join(map(re.escape, row.says))})(?!\w*\.\w)",
                 words,

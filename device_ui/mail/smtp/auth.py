@@ -27,6 +27,7 @@ def choose_mechanism(connection: Connection) -> str:
     mechanism = next((each for each in MECHANISMS if each in offered), None)
     if mechanism is None:
         needs_tls = connection.has_extn("starttls") and not isinstance(connection.sock, ssl.SSLSocket)
+        # Three problems, since three different people can solve them: see `advice`.
         other = SmtpProblem.NO_USABLE_LOGIN if offered else SmtpProblem.NO_LOGIN_OFFERED
         problem = SmtpProblem.NO_LOGIN_WITHOUT_TLS if needs_tls else other
         names = sanitize_reply(" ".join(offered) or "none")
@@ -54,6 +55,7 @@ def _login(connection: Connection, account: str, password: str) -> Reply:
 def _respond(connection: Connection, mechanism: str, *responses: str) -> Reply:
     code, reply = connection.docmd("AUTH", mechanism)
     for response in responses:
+        # 334 asks for the next response (RFC 4954, section 4). Any other code is the verdict, and no further secret is sent.
         if code != 334:
             break
         code, reply = connection.docmd(response)
@@ -66,6 +68,8 @@ def _base64(text: str) -> str:
 
 # In the order of preference.
 MECHANISMS: dict[str, Callable[[Connection, str, str], Reply]] = {
+    # PLAIN is the standard and takes one round trip; LOGIN never became one (draft-murchison-sasl-login), and is all that
+    # some servers offer. Mechanisms that hash the password protect nothing more inside TLS (RFC 6331).
     "PLAIN": _plain,
     "LOGIN": _login,
 }

@@ -43,8 +43,10 @@ from device_ui.settings.fields import SmtpSettings
 
 DEFAULT_TIMEOUTS = Timeouts()
 # Seconds for a polite QUIT; for a TLS handshake, which no RFC bounds.
+# The mail is settled before QUIT, so its reply, which a client should await (RFC 5321, section 4.1.1.10), is not worth more.
 QUIT_SECONDS, HANDSHAKE_SECONDS = 2.0, 60.0
 # A long digest gets more time: bytes a second of the slowest line, and the most attempts' time that this may add.
+# 2,000 bytes a second are a line of 16 kbit/s. Bounded, or one digest could hold the session for days.
 SLOWEST, LONGEST = 2000, 5
 # RFC 1870, section 4: a size has 20 digits at most.
 SIZE_DIGITS = 20
@@ -86,6 +88,7 @@ class SmtpClient:
         self.host = settings.host.removeprefix("[").removesuffix("]")
         self.address: AddressInfo | None = None
         self.deadline = Deadline(timeouts.attempt)
+        # Without a login nothing secret is sent that a server could repeat.
         secrets = pieces(spellings(settings.account, password) if settings.sign_in != "none" else ())
         self._connection = Connection(self.deadline, secrets, on_step)
         self._connection.reply_seconds = timeouts.command
@@ -104,6 +107,7 @@ class SmtpClient:
     def size_maximum(self) -> int:
         """The largest mail in bytes that the server announced to take (RFC 1870, section 4); 0: it announced none."""
         value = self._connection.esmtp_features.get("size", "").strip()
+        # ASCII digits and a bound of their number first: "int" takes other digits, and raises an error from 4,300 on.
         return int(value) if value.isascii() and value.isdigit() and len(value) <= SIZE_DIGITS else 0
 
     @property
@@ -130,6 +134,7 @@ class SmtpClient:
                 self._ehlo("in TLS: ")
             if self._settings.sign_in != "none":
                 self._login()
+        # Also for what `on_step` raises: no socket may stay open without an owner.
         except BaseException:
             self._connection.close()
             raise
@@ -150,6 +155,8 @@ class SmtpClient:
             return dict.fromkeys(recipients, closed.outcome)
         self._connection.on_wait = on_wait
         attempt = self._timeouts.attempt
+        # The first mail shares time and bytes with the opening: a server must not get both twice by answering slowly. Each
+        # later mail is an attempt of its own.
         if self._has_begun:
             self.deadline.restart(attempt)
             self._connection.reset_limit()
@@ -192,6 +199,7 @@ class SmtpClient:
     def _greeting(self) -> None:
         connection = self._connection
         connection.step = Step.GREETING
+        # A time of its own: a busy server accepts the connection and greets later (RFC 5321, section 4.5.3.2.1).
         with translate_errors(Step.GREETING), self.deadline.within(self._timeouts.greeting):
             reply = connection.expect(Step.GREETING, (220,), *connection.getreply())
         connection.report(Step.GREETING, reply)
@@ -200,6 +208,7 @@ class SmtpClient:
         connection = self._connection
         connection.step = Step.EHLO
         with translate_errors(Step.EHLO):
+            # RFC 5321, section 4.1.4: a client without a name of its own sends its address as a literal.
             name = self._options.helo_name or address_literal(self.local_address)
             code, reply = connection.ehlo(name)
             # RFC 5321, section 3.2: a server that knows no EHLO takes mail after HELO, but neither TLS nor a login.
@@ -222,6 +231,8 @@ class SmtpClient:
                     ),
                 )
             connection.expect(Step.TLS, (220,), *connection.docmd("STARTTLS"))
+            # What came before TLS was not protected by it: commands that an attacker put in would be read inside it
+            # (CVE-2011-0411).
             if connection.pending:
                 raise SessionError(
                     Step.TLS,
@@ -237,6 +248,7 @@ class SmtpClient:
             with translate_errors(Step.TLS, problem), self.deadline.within(HANDSHAKE_SECONDS):
                 self._connection.handshake(sock)
         except SessionError as error:
+            # TLS itself was agreed: a test shows this step as passed, and the next one as failed.
             if error.step == Step.CERTIFICATE:
                 self._connection.report(Step.TLS, _protection(sock))
             raise
@@ -247,9 +259,12 @@ class SmtpClient:
         connection, settings = self._connection, self._settings
         connection.step = Step.LOGIN
         with translate_errors(Step.LOGIN):
+            # By the connected address: a name such as "localhost" may lead elsewhere.
             if settings.connection == "none" and not is_loopback(connection.sock.getpeername()[0]):
                 raise SessionError(Step.LOGIN, SmtpProblem.NO_TLS, "a login is never sent in the clear")
             mechanism = auth.choose_mechanism(connection)
+            # Only a reply that judged the password refuses the login; anything else is a failed session that may be opened
+            # again.
             code, reply = auth.log_in(connection, mechanism, settings.account, self._password)
             text = connection.format_reply(code, reply)
             if code != 235 and rule(Command.AUTH, code, text).scope == Scope.LOGIN:

@@ -51,6 +51,7 @@ def connect(
             SmtpProblem.NOT_ALLOWED,
             "the mail server's name leads to this device itself",
         )
+    # A name with an address of this device beside others is shown as such: it is a mistake in the name server, or an attack.
     own = _texts([each for each in found if each not in usable])
     skipped = Message(
         "{usable}; not used, since it is this device itself: {own}",
@@ -59,6 +60,7 @@ def connect(
     )
     connection.report(Step.ADDRESS, skipped if own else _texts(usable))
     failed: dict[str, SessionError] = {}
+    # In the order of getaddrinfo(3) (RFC 6724): a client has to try each address in turn (RFC 5321, section 5.1).
     for info in usable:
         try:
             with translate_errors(Step.CONNECT):
@@ -110,6 +112,8 @@ def _connected(info: AddressInfo, seconds: float, allow_loopback: bool) -> socke
     try:
         sock.settimeout(seconds)
         sock.connect(info[4])
+        # The short last segment of a mail must not wait for the acknowledgement of the one before (Nagle's algorithm, RFC
+        # 896).
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The connected address decides, not the name.
         if not allow_loopback and is_here(sock):

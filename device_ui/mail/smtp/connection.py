@@ -70,6 +70,7 @@ class PlainText(OSError):
 
 def tls_name(host: str) -> str:
     """Return a host's name as a certificate has it. Raises ValueError when no certificate can have such a name."""
+    # RFC 6066, section 3: without the final dot, in A-labels. Python's codec is that of IDNA 2003 (RFC 3490).
     return host.rstrip(".").encode("idna").decode()
 
 
@@ -284,6 +285,7 @@ class Connection(smtplib.SMTP):
         """Return the next reply, within `reply_seconds`; `on_wait` is called every `LOOK_SECONDS`."""
         if self.file is not None:
             self.file.begin_wait(self.on_wait)
+        # smtplib reads a reply of many lines one by one; the time is for all of them.
         with self.deadline.within(self.reply_seconds):
             return super().getreply()
 
@@ -300,8 +302,10 @@ class Connection(smtplib.SMTP):
         A line without a code (smtplib: -1) is returned as it was received.
         """
         if code < 0:
+            # smtplib drops the first four characters of such a line; the words of a different protocol begin there.
             line = self.file.line if self.file else reply
             return sanitize_reply(line.decode("utf-8", "replace").strip(), self._secrets) or BLANK_LINE
+        # Replies are ASCII (RFC 5321, section 4.2), but some servers send their country's words in Latin-1.
         return sanitize_reply(f"{code} {reply.decode('utf-8', 'replace')}", self._secrets)
 
     def report(self, step: Step, details: Text) -> None:
@@ -314,6 +318,7 @@ class Connection(smtplib.SMTP):
 
     def _redact(self, details: Text) -> Text:
         if isinstance(details, Message):
+            # The values alone: a template is text of this product.
             values = {name: sanitize_reply(str(value), self._secrets) for name, value in details.values.items()}
             return Message(details.template, **values)
         return sanitize_reply(details, self._secrets)

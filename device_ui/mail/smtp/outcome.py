@@ -99,5 +99,6 @@ class SessionError(DeviceUIError):
     @property
     def outcome(self) -> Outcome:
         """The outcome for a recipient without a verdict: a later attempt."""
+        # Never refused: a session that failed says nothing about a recipient, and its mail must not be lost.
         scope = Scope.LOGIN if self.login_refused else Scope.SERVER
         return Outcome(Verdict.TRY_LATER, self.step, self.reply or self.problem, self.problem, scope)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 # Names of a certificate that are kept, and characters of each and of its issuer.
+# A certificate of a hosting provider may have a hundred names; a sentence has room for some.
 NAMES_MAXIMUM, NAME_MAXIMUM = 10, 100
 # Bytes of the first line (RFC 5321, section 4.5.3.1.5).
 LINE_MAXIMUM = 512
@@ -115,6 +116,7 @@ def _connected(address: AddressInfo, deadline: Deadline) -> Iterator[Connection]
     with contextlib.closing(socket.socket(family, kind, protocol)) as sock:
         sock.settimeout(deadline.left())
         sock.connect(end)
+        # TLS detaches `sock` and gives the connection a socket of its own, so each closes what it has.
         connection = Connection(deadline)
         connection.attach(sock)
         try:
@@ -131,6 +133,7 @@ def _first_flight(sock: socket.socket, deadline: Deadline) -> set[int]:
         chunk = sock.recv(4096)
         raw += chunk
         types = _message_types(raw)
+        # The server then waits for this side, which says nothing more.
         if not chunk or SERVER_HELLO_DONE in types:
             return types
     return set()
@@ -139,9 +142,11 @@ def _first_flight(sock: socket.socket, deadline: Deadline) -> set[int]:
 def _message_types(raw: bytes) -> set[int]:
     """Return the types of the handshake messages in these TLS records (RFC 5246, sections 6.2.1 and 7.4)."""
     messages, types = b"", set()
+    # A record begins with its type, version and length. The first one of a different type, such as an alert, ends the flight.
     while len(raw) >= 5 and raw[0] == HANDSHAKE:
         size = 5 + int.from_bytes(raw[3:5])
         messages, raw = messages + raw[5:size], raw[size:]
+    # A message begins with its type and its length, and may go over the end of a record.
     while len(messages) >= 4:
         types.add(messages[0])
         messages = messages[4 + int.from_bytes(messages[1:4]) :]
@@ -152,6 +157,7 @@ def _line(connection: Connection) -> str:
     if connection.file is None:
         return ""
     with contextlib.suppress(OSError):
+        # A server that says nothing is an answer here, not an error.
         return sanitize_reply(connection.file.readline(LINE_MAXIMUM).decode("utf-8", "replace").strip())
     return ""
 
@@ -163,6 +169,7 @@ def _request_tls(connection: Connection) -> None:
         connection.ehlo(address_literal(connection.sock.getsockname()[0])),
         connection.docmd("STARTTLS"),
     )
+    # Only the codes of a session that goes on: any other one ends it before TLS.
     if [code for code, _ in replies] != [220, 250, 220]:
         raise ValueError("the server does not begin TLS")
 

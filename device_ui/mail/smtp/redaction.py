@@ -13,6 +13,7 @@ REPLY_MAXIMUM = 500
 # Characters that are searched for secrets; the rest is cut off.
 SEARCHED_MAXIMUM = 4 * REPLY_MAXIMUM
 # A piece this long of a secret, in any of its spellings, is replaced by `REDACTED`.
+# Shorter pieces would also hide ordinary words of a reply.
 SECRET_PIECE = 8
 REDACTED = "[…]"
 
@@ -59,6 +60,7 @@ def redact(text: str, secrets: Collection[str]) -> str:
     ]
     if not hits:
         return text
+    # Marked first and replaced afterwards: pieces of one secret overlap.
     hidden = [False] * len(text)
     for start, end in hits:
         hidden[start:end] = [True] * (end - start)

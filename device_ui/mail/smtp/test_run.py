@@ -150,12 +150,15 @@ def _look_closer(
 ) -> tuple[Outcome, probe.Certificate | None]:
     """Return the outcome, perhaps with more specific evidence, and the certificate if that is what failed."""
     address, host, connection = client.address, client.host, settings.connection
+    # Nothing was connected to, so there is nothing to look at.
     if address is None:
         return worst, None
     try:
         seconds = client.deadline.left(PROBE_SECONDS)
         if worst.step == Step.CERTIFICATE:
             return worst, probe.certificate(address, host, seconds, starttls=connection == "starttls")
+        # Only in TLS 1.2 can it be seen (`probe.wants_certificate`); asked first, since it also explains a server that only
+        # hangs up.
         may_want = worst.problem in ENDS_TLS and worst.step in TLS_STEPS[connection]
         if may_want and probe.wants_certificate(address, host, seconds, starttls=connection == "starttls"):
             return replace(worst, problem=SmtpProblem.CLIENT_CERTIFICATE), None
@@ -171,6 +174,7 @@ def _listen(worst: Outcome, client: SmtpClient, *, in_tls: bool) -> Outcome:
     if client.address is None:
         return worst
     line = probe.first_line(client.address, client.host, client.deadline.left(PROBE_SECONDS), tls=in_tls)
+    # In TLS even silence is evidence: the handshake succeeded. Without TLS it is none.
     if line is None or not (line or in_tls):
         return worst
     problem = SmtpProblem.TLS_EXPECTED if in_tls else SmtpProblem.NO_TLS_SPOKEN

@@ -62,6 +62,7 @@ def deliver_to_all(
         stop = next((outcome for outcome in later if outcome.scope in BROADER), None)
         if stop or (again and not session.is_open):
             rest = [*again, *(name for each in groups for name in each)]
+            # What decided for the whole mail decides for those that were not tried, too.
             outcomes.update(dict.fromkeys(rest, stop or found[again[0]]))
             break
         if again:
@@ -102,6 +103,7 @@ class Transaction:
     ) -> None:
         self._connection, self._timeouts, self._mail_from = connection, timeouts, mail_from
         self._recipients, self._message, self._has_delivered = recipients, message, has_delivered
+        # Only what the server offered may be used (RFC 5321, section 4.1.1.1).
         self._is_sized = connection.has_extn("size")
         self._accepted: list[str] = []
         # The recipients that were not accepted: reply code, reply, and how many were accepted and not accepted before.
@@ -174,6 +176,8 @@ class Transaction:
             self._connection.report(Step.RECIPIENT, f"{recipient}: {text}")
             self._accepted.append(recipient)
         else:
+            # Decided after the last recipient: a 452 or a 5.7.x means one thing when others were accepted and another when
+            # none was (`scope`).
             self._objected[recipient] = (code, text, len(self._accepted), len(self._objected))
 
     def _content(self) -> tuple[int, bytes]:
@@ -185,9 +189,12 @@ class Transaction:
             return code, reply
         self._command = Command.CONTENT
         connection.send_content(self._message)
+        # Not before the whole mail is sent: until then a caller may end the wait, since the server cannot have it.
         connection.step = Step.CONTENT
         if not self._timeouts.verdict:
             return connection.getreply()
+        # RFC 5321, section 4.5.3.2.6: whatever the attempt took so far, or a slow server would get the same mail again and
+        # again.
         connection.deadline.restart(self._timeouts.verdict)
         command, connection.reply_seconds = connection.reply_seconds, self._timeouts.verdict
         try:
@@ -196,6 +203,7 @@ class Transaction:
             connection.reply_seconds = command
 
     def _reset(self, step: Step) -> None:
+        # The transaction is still open, and a second MAIL inside it is a 503 (RFC 5321, section 4.1.4).
         self._connection.expect(step, (250,), *self._connection.rset())
 
     # What the replies decide.

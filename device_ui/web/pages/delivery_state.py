@@ -14,7 +14,7 @@ from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import LOWEST, Recipient
 from device_ui.web.context import AppContext
 
-# Addresses that a line shows; it counts the others.
+# Addresses that a line shows; it counts the others. One that is left over is shown: "and 1 more" would be no shorter.
 SHOWN = 3
 NOTHING, UNKNOWN = "nothing yet", "an unknown time"
 # The word of `mail.events.Verdict`, which the pages do not import.
@@ -60,12 +60,14 @@ def results(site: AppContext) -> Mapping[str, Mapping[str, Any]]:
 
 def moment(seconds: float, now: float) -> Text:
     """Return a time of the device: ``18:02`` for one of today, else with the date; both are seconds since 1970."""
+    # 0 is a record without a date (`delivery.environment`): the clock was not right.
     if not seconds:
         return UNKNOWN
     try:
         when, today = (datetime.fromtimestamp(each).astimezone() for each in (seconds, now))
     except (OverflowError, ValueError, OSError):  # one flipped bit of the ledger must not hide the page
         return UNKNOWN
+    # Without a date for today: the panel is narrow, and most mail is of today.
     return f"{when:%H:%M}" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M}"
 
 

@@ -131,14 +131,15 @@ class Query:
         """Return the address of a bar's days, with the filters; ``""`` for an hour, whose day is shown already."""
         if bar["hour"]:
             return ""
+        # The filter's own days would contradict those of the bar.
         kept = {name: value for name, value in self.filters.items() if name not in ("from", "to")}
         days = {DAY: bar["from"]} if bar["from"] == bar["to"] else {"from": bar["from"], "to": bar["to"]}
         return f"?{urlencode({**days, **kept})}"
 
     def sorted_by(self, column: str) -> str:
         """Return the address of the first page, sorted by this column; reversed if it already is."""
-        turned = column == self.sort and self.descending
-        return self.link(sort=column, order="up" if turned else "down")
+        is_reversed = column == self.sort and self.descending
+        return self.link(sort=column, order="up" if is_reversed else "down")
 
 
 def asked() -> dict[str, str]:
@@ -201,13 +202,13 @@ def _page(site: AppContext, session: Session, query: Query, problem: Text = "") 
         *events, end = client.history(site.device.folders.socket, query.asked_page, most=client.ANSWERS_MAXIMUM)
     except HookError as error:
         response.status = _status(error)
-        reason, wrong = _told(error)
+        reason, wrong = _reasons(error)
         problem = problem or reason
     words, found = site.words(), [line["event"] for line in events]
     zone = _zone(found)
-    told = {"entries": [_entry(words, each, zone) for each in found], "zone": zone, "problem": problem, "wrong": wrong}
+    shown = {"entries": [_entry(words, each, zone) for each in found], "zone": zone, "problem": problem, "wrong": wrong}
     notice = session.take_notice()
-    return site.render("history", session=session, notice=notice, **_shown(query, end.get("end", {}), words), **told)
+    return site.render("history", session=session, notice=notice, **_shown(query, end.get("end", {}), words), **shown)
 
 
 def export(site: AppContext, _session: Session) -> Iterator[bytes]:
@@ -217,7 +218,7 @@ def export(site: AppContext, _session: Session) -> Iterator[bytes]:
     try:
         first = next(lines)
     except HookError as error:
-        raise HTTPError(_status(error), next(filter(None, _told(error)))) from error
+        raise HTTPError(_status(error), next(filter(None, _reasons(error)))) from error
     # An attachment, so that no browser shows a text of the firmware as a page of this device (RFC 6266).
     response.content_type = "text/csv; charset=UTF-8"
     response.set_header("Content-Disposition", 'attachment; filename="history.csv"')
@@ -244,7 +245,7 @@ def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _shown(query: Query, end: Mapping[str, Any], words: Translator) -> dict[str, Any]:
-    """What the template shows besides the events."""
+    """Return what the template shows besides the events."""
     matched = end.get("matched", 0)
     return {
         "page": "history",
@@ -281,6 +282,7 @@ def _picture(query: Query, bars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _zone(events: Sequence[Mapping[str, Any]]) -> str:
     """Return the zone of most times of the page, which it names once; ``""`` without a date."""
+    # The zone of most, and not of the first: a ledger may span a change to summer time.
     zones = Counter(zone for each in events if (zone := _local(each)[2]))
     return zones.most_common(1)[0][0] if zones else ""
 
@@ -310,7 +312,7 @@ def _entry(words: Translator, event: Mapping[str, Any], zone: str) -> dict[str, 
         "whole": text if rest else "",
         # The title is the beginning of the text, and not a subject.
         "is_cut": rest and title != name,
-        # Beside a title that is the name already, the name is not said again.
+        # A title that is the name already needs no name beside it.
         "sub": " · ".join(filter(None, (name if title != name else "", source))),
         "state": event["state"],
         "mark": MARKS.get(str(event["state"]), ""),
@@ -333,6 +335,7 @@ def _title(words: Translator, event: Mapping[str, Any]) -> tuple[str, bool]:
     if not text.strip() or event["code"] == MESSAGE_CODE:
         return _named(words, event), bool(text.strip())
     lines = [line for line in text.strip().split("\n") if line.strip()]
+    # Two lines: one may hold no more than a name, and a row has to stay short.
     title = "\n".join(lines[:2])
     is_cut = len(lines) > 2 or len(title) > EXCERPT
     return (f"{title[:EXCERPT].rstrip()} …" if is_cut else title), is_cut
@@ -341,15 +344,15 @@ def _title(words: Translator, event: Mapping[str, Any]) -> tuple[str, bool]:
 def _again(words: Translator, action: Mapping[str, Any], zone: str) -> dict[str, Any]:
     """Return what the entry says of an action: one line, and the results of its mail."""
     label = ACTIONS[word][3] if (word := str(action["action"]).replace(" ", "-")) in ACTIONS else str(action["action"])
-    said = words(action["source"]) if isinstance(action["source"], Message) else str(action["source"])
-    line = " · ".join((html_escape(words(label)), moment(words, action, zone=zone), html_escape(said)))
+    source = words(action["source"]) if isinstance(action["source"], Message) else str(action["source"])
+    line = " · ".join((html_escape(words(label)), moment(words, action, zone=zone), html_escape(source)))
     return {"line": line, "results": [_result(words, each, zone) for each in csv_export.deliveries(action)]}
 
 
 def _named(words: Translator, event: Mapping[str, Any]) -> str:
-    """What an event is called; what the system said stays as it came."""
-    is_said = event["code"] == MESSAGE_CODE and event["name"] != MESSAGE_NAME
-    return str(event["name"]) if is_said else words(event["name"])
+    """Return the name of an event. The subject of a message of the system is not translated."""
+    is_subject = event["code"] == MESSAGE_CODE and event["name"] != MESSAGE_NAME
+    return str(event["name"]) if is_subject else words(event["name"])
 
 
 def moment(words: Translator, event: Mapping[str, Any], *, zone: str = "") -> str:
@@ -370,16 +373,16 @@ def moment(words: Translator, event: Mapping[str, Any], *, zone: str = "") -> st
 
 def _result(words: Translator, delivery: Mapping[str, Any], zone: str) -> str:
     """Return one recipient's result as HTML."""
-    said = html_escape(csv_export.result(delivery, words))
-    return ", ".join(filter(None, (said, moment(words, delivery, zone=zone))))
+    outcome = html_escape(csv_export.result(delivery, words))
+    return ", ".join(filter(None, (outcome, moment(words, delivery, zone=zone))))
 
 
 def _status(error: HookError) -> int:
     return 422 if error.word == "bad-request" else 503
 
 
-def _told(error: HookError) -> tuple[Text, Text]:
-    """What is told above the page, and what beside the filters: one of them is empty."""
+def _reasons(error: HookError) -> tuple[Text, Text]:
+    """Return what the page shows above the events, and what beside the filters; one of them is empty."""
     if error.word == "bad-request":
         return "", Message(NOT_FILTERED, reason=error.sentence)
     log.warning("the history cannot be shown: %s", error)
@@ -387,5 +390,5 @@ def _told(error: HookError) -> tuple[Text, Text]:
 
 
 def _removed(counts: Mapping[str, int], words: Translator) -> str:
-    """``3 infos, 2 faults``; ``""`` when nothing was removed."""
-    return ", ".join(words(told, count=counts[name]) for name, told in REMOVED.items() if counts.get(name))
+    """Return what the limit removed: ``3 infos, 2 faults``; ``""`` for nothing."""
+    return ", ".join(words(sentence, count=counts[name]) for name, sentence in REMOVED.items() if counts.get(name))

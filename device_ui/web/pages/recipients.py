@@ -39,6 +39,7 @@ PLACE_PATTERN = re.compile(r"[0-9]{1,2}")
 def _changed(form: Mapping[str, str], listed: Recipients) -> tuple[Recipients | Invalid, Message]:
     """Return the list as a form changes it, and the sentence that reports the change. Raises HTTPError 400."""
     who, lowest, spoken = text(form, "address"), text(form, "lowest"), text(form, "language")
+    # One form for each action, and a word that says which: a page without JavaScript has no other way.
     match text(form, "do"):
         case "add":
             # The sentence shows the address as it is stored: `add` strips it, too.
@@ -85,7 +86,7 @@ def send_test(site: AppContext, session: Session) -> str:
     except DeviceUIError as error:
         problem = Message(error.sentence)
     who = text(posted(), "address")
-    # Of the list alone: the page must not send mail to anybody else.
+    # Of the list alone: this form must not send mail to any other address.
     if who not in [each.address for each in stored.settings or ()]:
         response.status = 422
         return _page(site, session, stored, problem=problem)
@@ -103,6 +104,7 @@ def _sorted(listed: Recipients, results: Mapping[str, Mapping[str, Any]]) -> lis
     """Return the list in the order that the page's address asks for."""
 
     def rank(each: Recipient) -> tuple[int, str]:
+        # An address without a mail is between failures and deliveries: it is not known to work.
         return RANKS.get(str(results.get(each.address, {}).get("verdict", "")), 2), each.address.lower()
 
     orders: Mapping[str, Callable[[Recipient], Any]] = {
@@ -115,7 +117,7 @@ def _sorted(listed: Recipients, results: Mapping[str, Mapping[str, Any]]) -> lis
 
 
 def _last(words: Translator, results: Mapping[str, Mapping[str, Any]], recipient: str) -> tuple[bool, str]:
-    """Return whether the last mail to this address was delivered, and what became of it in words; ``""`` for none."""
+    """Return whether the last mail to this address was delivered, and its result in words; ``""`` without a mail."""
     found = results.get(recipient)
     if not found:
         return True, ""
@@ -145,7 +147,10 @@ def _page(
     typed: Mapping[str, str] | None = None,
     test: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page. `test` is the result of a test mail. `typed` is a form that was not saved: the values of a new address are shown again."""
+    """Return the page. `test` is the result of a test mail. `typed` is a form that was not saved.
+
+    The values of a new address are shown again.
+    """
     results = delivery_state.results(site)
     return site.render(
         "recipients",

@@ -210,10 +210,10 @@ def _shown(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def page(
-    site: AppContext, session: Session, stored: Stored[SmtpSettings], values: Mapping[str, str], **told: Any
+    site: AppContext, session: Session, stored: Stored[SmtpSettings], values: Mapping[str, str], **shown: Any
 ) -> str:
-    """Return the tab; `told` are the keyword arguments of `_told`."""
-    return site.render("smtp", session, **_told(site, stored, values, **told))
+    """Return the tab; `shown` are the parameters of `_parameters`."""
+    return site.render("smtp", session, **_parameters(site, stored, values, **shown))
 
 
 def _note(words: Translator) -> str:
@@ -226,7 +226,7 @@ def _note(words: Translator) -> str:
     return html
 
 
-def _told(
+def _parameters(
     site: AppContext,
     stored: Stored[SmtpSettings],
     values: Mapping[str, str] | None = None,
@@ -241,12 +241,11 @@ def _told(
     unsaved: bool = False,
     preset: str | None = None,
 ) -> dict[str, Any]:
-    """Return the values of the template. `values` (None: the stored ones) are shown as typed, secret ones never.
-
-    `preset` is the provider whose values are filled in; of no provider: the list to choose from, None for neither.
+    """Return the parameters of the template. `values` (None: the stored ones) are shown as typed, secret ones never.
 
     `beside` shows the stored value beside a different one. `unsaved`: `values` are not stored. `summary` is the line above the
-    broken fields; `test` is the result of a test mail, from `pages.test_mail`.
+    broken fields; `test` is the result of a test mail, from `pages.test_mail`. `preset` is the provider whose values are filled in;
+    any other text shows the list of providers, and None shows neither.
     """
     now = _shown(_values(stored.settings))
     shown = now if values is None else _shown(values)
@@ -264,7 +263,7 @@ def _told(
         "problem": problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
         "damaged": stored.damaged,
         "quarantine_failed": stored.quarantine_failed,
-        # A stored password does not follow to the server of a preset.
+        # A stored password is for its own server, and not for that of a preset.
         "has_password": bool(stored.settings and stored.settings.sealed) and preset not in PRESETS,
         "preset": PRESETS.get(preset or ""),
         "presets": None if preset is None or preset in PRESETS else PRESETS,

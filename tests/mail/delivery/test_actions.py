@@ -22,9 +22,9 @@ def act(desk: Desk, number: int, action: Action = Action.SEND_AGAIN) -> int:
     """Do what the hook does with an action: commit it, then pass it on."""
     event = desk.outbox.event(number)
     asked = replace(event, about=number, text=action, waiting=action == Action.SEND_AGAIN, number=0, mail=0)
-    leads = desk.worker.leads([asked])
-    (made,) = desk.outbox.accept([asked], leads)
-    desk.worker.learn([(made, asked, leads[0])])
+    singles = desk.worker.choose_singles([asked])
+    (made,) = desk.outbox.accept([asked], singles)
+    desk.worker.add([(made, asked, singles[0])])
     return made
 
 
@@ -103,12 +103,12 @@ def test_an_event_that_the_limit_took_is_not_sent_again(set_up):
 
 def test_a_new_event_of_the_code_does_not_wait_for_one_that_is_sent_again():
     batcher = Batcher()
-    batcher.learn(2, "", "fault", 0.0, mail=2)
+    batcher.add(2, "", "fault", 0.0, mail=2)
     batcher.remove(batcher.mail(2))
-    assert batcher.leads([("303", "fault")], 1.0) == [True]
-    batcher.learn(3, "303", "fault", 1.0, mail=3)
+    assert batcher.choose_singles([("303", "fault")], 1.0) == [True]
+    batcher.add(3, "303", "fault", 1.0, mail=3)
     batcher.remove(batcher.mail(3))
-    assert batcher.leads([("303", "fault")], 2.0) == [False]
+    assert batcher.choose_singles([("303", "fault")], 2.0) == [False]
 
 
 def test_what_is_sent_again_comes_after_every_new_event_and_keeps_none_from_being_a_mail_at_once():
@@ -127,9 +127,9 @@ def test_what_is_sent_again_is_never_part_of_a_digest(set_up):
     """Also while other mail of its type waits, and before the clock is right."""
     schedule = set_up.worker._schedule
     schedule._batcher.window = 60.0
-    schedule._batcher.learn(1, "303", "fault", set_up.now)
+    schedule._batcher.add(1, "303", "fault", set_up.now)
     event = Event("303", "fault", 0.0, 0.0, clock="@boot 5.000")
-    assert schedule.leads([event, replace(event, about=1)]) == [False, True]
+    assert schedule.choose_singles([event, replace(event, about=1)]) == [False, True]
 
 
 @pytest.mark.parametrize("restarts", [False, True])

@@ -18,7 +18,7 @@ def run(batcher: Batcher, arrivals: dict[int, list[tuple[str, str]]], seconds: i
     for now in range(seconds):
         for code, kind in arrivals.get(now, []):
             number += 1
-            batcher.learn(number, code, kind, now)
+            batcher.add(number, code, kind, now)
         while found := batcher.next(now):
             mail = found[0]
             batcher.remove(mail)
@@ -90,9 +90,9 @@ def test_the_budget_of_the_hour_before_a_restart_still_counts():
 
 def test_a_deferred_mail_keeps_its_events_and_is_tried_when_it_is_due():
     batcher = Batcher()
-    batcher.learn(1, "303", "fault", 0)
+    batcher.add(1, "303", "fault", 0)
     assert batcher.next(0) == (QueuedMail("fault", (1,)), True)
-    batcher.learn(2, "303", "fault", 0)
+    batcher.add(2, "303", "fault", 0)
     batcher.mail(1).defer(0, 0.0, "", "")
     assert batcher.next(39) is None
     assert batcher.next(40) == (QueuedMail("fault", (1,)), False)
@@ -134,7 +134,7 @@ def test_what_was_never_tried_goes_before_what_the_server_deferred():
     batcher.reload([(1, "303", "fault", 1, False), (2, "304", "fault", 2, False)], 0)
     batcher.mail(1).defer(2, 0.0, "", "")
     batcher.mail(2).defer(1, 0.0, "", "")
-    batcher.learn(3, "101", "info", 0)
+    batcher.add(3, "101", "info", 0)
     order = []
     while found := batcher.next(50):
         order.append(found[0].number)
@@ -156,34 +156,34 @@ def test_what_was_never_tried_goes_before_what_the_server_deferred():
 def test_an_event_leads_only_where_nothing_of_its_type_waits(before, arrivals, leads):
     batcher = Batcher()
     for each in before:
-        batcher.learn(each[0], each[1], each[2], 0, each[3])
-    assert batcher.leads(arrivals, 0) == leads
+        batcher.add(each[0], each[1], each[2], 0, each[3])
+    assert batcher.choose_singles(arrivals, 0) == leads
 
 
 def test_an_event_within_the_window_does_not_lead():
     batcher = Batcher()
-    batcher.learn(1, "303", "fault", 0, 1)
+    batcher.add(1, "303", "fault", 0, 1)
     batcher.remove(QueuedMail("fault", (1,)))
-    assert batcher.leads([("303", "fault"), ("304", "fault")], 59) == [False, False]
-    assert batcher.leads([("304", "fault")], 59) == [True]
-    assert batcher.leads([("303", "fault")], 60) == [True]
+    assert batcher.choose_singles([("303", "fault"), ("304", "fault")], 59) == [False, False]
+    assert batcher.choose_singles([("304", "fault")], 59) == [True]
+    assert batcher.choose_singles([("303", "fault")], 60) == [True]
 
 
 def test_an_event_beyond_the_budget_does_not_lead():
     batcher = Batcher(budget=1)
     batcher.count_sent(0, "fault")
-    assert batcher.leads([("303", "fault")], HOUR - 1) == [False]
-    assert batcher.leads([("303", "fault")], HOUR) == [True]
+    assert batcher.choose_singles([("303", "fault")], HOUR - 1) == [False]
+    assert batcher.choose_singles([("303", "fault")], HOUR) == [True]
 
 
 def test_without_a_window_every_event_leads():
-    assert Batcher(window=0).leads([("303", "fault")] * 3, 0) == [True] * 3
+    assert Batcher(window=0).choose_singles([("303", "fault")] * 3, 0) == [True] * 3
 
 
 def test_what_waits_for_the_clock_goes_out_once_it_is_released():
     batcher = Batcher()
-    batcher.learn(1, "303", "fault", 0, pending=True)
-    batcher.learn(2, "304", "fault", 0)
+    batcher.add(1, "303", "fault", 0, pending=True)
+    batcher.add(2, "304", "fault", 0)
     assert batcher.next(0) == (QueuedMail("fault", (2,)), True)
     batcher.remove(QueuedMail("fault", (2,)))
     assert (batcher.next(300), batcher.wait(300)) == (None, None)
@@ -197,8 +197,8 @@ def test_what_waits_for_the_clock_goes_out_once_it_is_released():
 def test_an_event_that_is_learnt_twice_is_mailed_once():
     batcher = Batcher(window=0)
     for number in (1, 2, 1, 2):
-        batcher.learn(number, "303", "fault", 0)
-    batcher.learn(2, "303", "fault", 0, 2)
+        batcher.add(number, "303", "fault", 0)
+    batcher.add(2, "303", "fault", 0, 2)
     sent = []
     while found := batcher.next(0):
         sent.append(found[0].number)
@@ -208,7 +208,7 @@ def test_an_event_that_is_learnt_twice_is_mailed_once():
 
 def test_the_budget_holds_waiting_mails_too():
     batcher = Batcher(budget=1)
-    batcher.learn(1, "303", "fault", 0, 1)
+    batcher.add(1, "303", "fault", 0, 1)
     batcher.count_sent(0, "fault")
     assert batcher.next(HOUR - 1) is None
     assert batcher.next(HOUR) == (QueuedMail("fault", (1,)), False)
@@ -220,7 +220,7 @@ def test_the_budget_holds_waiting_mails_too():
 def test_the_wait_ends_when_something_may_go(arrive, now, wait):
     batcher = Batcher()
     for number, (code, kind) in enumerate(arrive, 1):
-        batcher.learn(number, code, kind, 0)
+        batcher.add(number, code, kind, 0)
     while found := batcher.next(0):
         batcher.remove(found[0])
     assert batcher.wait(now) == wait
@@ -228,7 +228,7 @@ def test_the_wait_ends_when_something_may_go(arrive, now, wait):
 
 def test_the_wait_ends_when_a_deferred_mail_may_be_tried():
     batcher = Batcher()
-    batcher.learn(1, "303", "fault", 0, 1)
+    batcher.add(1, "303", "fault", 0, 1)
     batcher.mail(1).defer(0, 0.0, "", "")
     assert batcher.wait(10) == 30
     assert not batcher.is_ready(10)
@@ -238,7 +238,7 @@ def test_the_wait_ends_when_a_deferred_mail_may_be_tried():
 def test_the_wait_ends_when_the_budget_does():
     batcher = Batcher(budget=1)
     batcher.count_sent(0, "fault")
-    batcher.learn(1, "303", "fault", 0)
+    batcher.add(1, "303", "fault", 0)
     assert batcher.next(100) is None
     assert batcher.wait(100) == HOUR - 100
 
@@ -267,7 +267,7 @@ def test_every_number_goes_out_once_and_the_budget_holds(arrivals, budget, windo
     for now in sorted({*range(0, 420, 5), *arrivals, *range(420, hours * HOUR, 60)}):
         for code, kind in arrivals.get(now, []):
             number += 1
-            batcher.learn(number, code, kind, now)
+            batcher.add(number, code, kind, now)
         while found := batcher.next(now):
             mail = found[0]
             batcher.remove(mail)
@@ -280,9 +280,9 @@ def test_every_number_goes_out_once_and_the_budget_holds(arrivals, budget, windo
 
 def test_faults_that_never_end_leave_room_for_an_info():
     batcher, sent = Batcher(), []
-    batcher.learn(1, "101", "info", 0)
+    batcher.add(1, "101", "info", 0)
     for number, now in enumerate(range(0, 2 * HOUR, 10), 2):
-        batcher.learn(number, "303", "fault", now)
+        batcher.add(number, "303", "fault", now)
         while found := batcher.next(now):
             batcher.remove(found[0])
             batcher.count_sent(now, found[0].type)
@@ -293,7 +293,7 @@ def test_faults_that_never_end_leave_room_for_an_info():
 def test_faults_that_never_end_leave_room_for_a_second_try():
     batcher, again = Batcher(budget=12), []
     for number, now in enumerate(range(0, 3 * HOUR, 10), 1):
-        batcher.learn(number, "303", "fault", now)
+        batcher.add(number, "303", "fault", now)
         while found := batcher.next(now):
             batcher.count_sent(now, "fault")
             if found[0].number == 1:
@@ -308,20 +308,20 @@ def test_faults_that_never_end_leave_room_for_a_second_try():
 def test_a_fault_is_not_held_behind_infos_by_a_small_budget(budget):
     batcher = Batcher(budget=budget)
     for number in range(1, 11):
-        batcher.learn(number, f"{number:03}", "info", 0)
+        batcher.add(number, f"{number:03}", "info", 0)
         while found := batcher.next(0):
             batcher.remove(found[0])
             batcher.count_sent(0, found[0].type)
-    batcher.learn(99, "303", "fault", 1)
+    batcher.add(99, "303", "fault", 1)
     assert batcher.next(1) == (QueuedMail("fault", (99,)), True)
 
 
 def test_events_that_no_recipient_wants_are_discarded():
     batcher = Batcher(window=0)
-    batcher.learn(1, "101", "info", 0, 1)
-    batcher.learn(2, "102", "info", 0)
-    batcher.learn(3, "103", "info", 0, pending=True)
-    batcher.learn(4, "303", "fault", 0)
+    batcher.add(1, "101", "info", 0, 1)
+    batcher.add(2, "102", "info", 0)
+    batcher.add(3, "103", "info", 0, pending=True)
+    batcher.add(4, "303", "fault", 0)
     batcher.discard("info")
     batcher.release(set(), 0)
     assert [batcher.next(0)[0].events, batcher.remove(QueuedMail("fault", (4,))), batcher.next(0)] == [(4,), None, None]

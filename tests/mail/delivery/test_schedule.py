@@ -79,10 +79,10 @@ class Desk:
             Event(code, "info" if code[0] == "1" else "fault", stamp.time, stamp.time, clock=stamp.clock)
             for code, stamp in zip(kinds, stamps, strict=True)
         ]
-        leads = self.schedule.leads(events)
-        numbers = self.outbox.accept(events, leads)
+        singles = self.schedule.choose_singles(events)
+        numbers = self.outbox.accept(events, singles)
         if told:
-            self.schedule.learn(list(zip(numbers, events, leads, strict=True)))
+            self.schedule.add(list(zip(numbers, events, singles, strict=True)))
         return numbers
 
     def mail(self) -> tuple[int, ...]:
@@ -154,7 +154,7 @@ def test_an_event_that_nobody_told_the_plan_of_is_mailed(desk):
 
 def test_an_event_that_is_learnt_twice_is_mailed_once(desk):
     desk.happens("303", "404")
-    desk.schedule.learn_late()
+    desk.schedule.add_missed()
     desk.schedule.update()
     assert desk.sends() == [(1,), (2,)]
     desk.schedule.update()
@@ -163,9 +163,9 @@ def test_an_event_that_is_learnt_twice_is_mailed_once(desk):
 
 def test_an_event_that_is_kept_only_is_never_planned(desk):
     event = Event("153", "info", NOW, NOW, waiting=False)
-    assert desk.schedule.leads([event, Event("303", "fault", NOW, NOW)]) == [False, True]
+    assert desk.schedule.choose_singles([event, Event("303", "fault", NOW, NOW)]) == [False, True]
     numbers = desk.outbox.accept([event], [False])
-    desk.schedule.learn([(numbers[0], event, False)])
+    desk.schedule.add([(numbers[0], event, False)])
     desk.schedule.update()
     assert desk.mail() == ()
     assert desk.schedule.wait() is None
@@ -491,7 +491,7 @@ def test_a_moment_that_is_told_to_the_plan_only_after_it_was_dated_goes_out_too(
     pending = desk.outbox.event(numbers[0])
     desk.wall = NOW
     desk.schedule.update()
-    desk.schedule.learn([(numbers[0], pending, False)])
+    desk.schedule.add([(numbers[0], pending, False)])
     desk.passes(MINUTE)
     assert desk.sends() == [tuple(numbers)]
 

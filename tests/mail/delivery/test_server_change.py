@@ -243,7 +243,8 @@ def test_the_mail_says_what_when_and_from_where(desk):
     text = " ".join(mail.get_body(("plain",)).get_content().split())
     assert "From now on the mail of this device goes through another server" in text
     assert (
-        "Before: mail.example.com port 587, account alarm@mail.example.com, security auto Now: mail.example.net" in text
+        "Before: mail.example.com port 587, account alarm@mail.example.com, security Automatic (TLS on port 465, STARTTLS on every other) Now: mail.example.net"
+        in text
     )
     assert "Source: SMTP tab, from 192.0.2.7" in text
     assert "Time: 2027-01-15" in text
@@ -256,7 +257,8 @@ def test_a_reader_of_korean_is_told_in_korean(desk):
     text = message_from_bytes(desk.mails[0][1], policy=policy.default).get_body(("plain",)).get_content()
     words = " ".join(text.split())
     assert (
-        "이전: mail.example.com 포트 587, 계정 alarm@mail.example.com, 보안 auto 현재: mail.example.net 포트" in words
+        "이전: mail.example.com 포트 587, 계정 alarm@mail.example.com, 보안 자동(포트 465는 TLS, 그 외의 포트는 STARTTLS) 현재: mail.example.net 포트"
+        in words
     )
     assert "SMTP 탭, 192.0.2.7에서" in words
     assert not {"Before", "Now", "port", "account", "security", "from"} & set(

@@ -363,7 +363,10 @@ def test_a_login_without_a_password_is_refused(desk):
 
 def test_a_login_in_the_clear_to_somebody_else_is_refused(desk):
     settings = {**dataclasses.asdict(desk.settings()), "host": "mail.example.com"}
-    assert refused(desk, {"settings": settings}) == ("bad-request", "security none with a login")
+    assert refused(desk, {"settings": settings}) == (
+        "bad-request",
+        "the connection security is “No encryption” with a login",
+    )
 
 
 @pytest.mark.parametrize(

@@ -62,13 +62,13 @@ class Bell:
     def is_held(self) -> bool:
         return self.held
 
-    def waits(self):
+    def wait_details(self):
         return lambda mail, kind: ((), "", "")
 
-    def warns(self, number: int) -> tuple[()]:
+    def pending_notifications(self, number: int) -> tuple[()]:
         return ()
 
-    def notices(self) -> tuple[()]:
+    def events_to_notify(self) -> tuple[()]:
         return ()
 
 

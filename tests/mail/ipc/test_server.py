@@ -65,10 +65,10 @@ class Bell:
         self.word = "unset"
         self.before: Callable[[], None] = lambda: None
 
-    def leads(self, events: Sequence[Event]) -> list[bool]:
+    def choose_singles(self, events: Sequence[Event]) -> list[bool]:
         return [False] * len(events)
 
-    def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
+    def add(self, events: Sequence[tuple[int, Event, bool]]) -> None:
         self.learned = events
 
     def wake(self) -> None:

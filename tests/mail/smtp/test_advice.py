@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_ui.errors import Message
+from device_ui.i18n.translator import load
 from device_ui.mail.smtp.advice import ADVICE, CLOSER, FIELD_OF, GIVEN, PROTOCOLS, advise
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
 from device_ui.mail.smtp.probe import Certificate
@@ -178,6 +179,21 @@ def test_a_row_that_names_a_field_has_evidence_and_says_which():
         if row.field:
             assert row.evidence, row
             assert row.problem not in WITHOUT_EVIDENCE or row.reply not in ("", "2", "4", "5") or row.says, row
+
+
+def test_a_row_for_a_select_names_a_choice_of_it():
+    for field in ("security", "sign_in"):
+        found = [row for row in ADVICE if row.field == field]
+        assert found and all(f"{{{field}_" in row.sentence for row in found)
+
+
+def test_advice_names_a_choice_by_its_words_in_the_readers_language():
+    found = advise("login", "no TLS", "", SETTINGS, CLOCK).sentence
+    assert str(found) == (
+        "A login is never sent in the clear: under “Advanced”, choose the connection security “Automatic (TLS on port 465, "
+        "STARTTLS on every other)”."
+    )
+    assert "연결 보안 “자동(포트 465는 TLS, 그 외의 포트는 STARTTLS)”" in load("ko")(found)
 
 
 def test_every_row_can_be_reached():
