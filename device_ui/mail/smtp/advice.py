@@ -83,10 +83,10 @@ LISTED = "The network address that this device sends from is on a list of sender
 OWN_ADDRESS_REFUSED = "{host} refuses connections from this device: its answer says why. Ask its administrator to allow the device's address."
 BUSY = "{host} has no time right now: nothing is to be changed; try again in some minutes."
 LATER = "The server has no time, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."
-LOGIN_FIRST = "The server wants a login first: under Advanced, change the sign-in to manual or provider."
-TLS_FIRST = "The server wants TLS before a login: under Advanced, change the connection security to auto."
+LOGIN_FIRST = "The server wants a login first: under Advanced, choose a sign-in with a password."
+TLS_FIRST = "The server wants TLS before a login: under Advanced, change the connection security to “Automatic”."
 WRONG_LOGIN = "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."
-APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under Advanced choose the sign-in provider."
+APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under Advanced choose the sign-in “Password or key issued by a mail provider”."
 NO_PASSWORDS = "The provider no longer takes a login by password here: use a mail server that does, or a relay that the provider offers for devices."
 NOT_ALLOWED = (
     "The provider does not allow this account to sign in by SMTP: have its administrator allow SMTP AUTH for it."
@@ -152,7 +152,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     *(("", "", begins, (), "", "port", f"the first words of {name}", OTHER_PROTOCOL) for begins, name in PROTOCOLS.items()),
     ("", P.NO_TLS_SPOKEN, "220", FTP, "", "port", "RFC 959, 5.4", OTHER_PROTOCOL),
     ("", P.TLS_EXPECTED, "220", FTP, "", "port", "RFC 959, 5.4", OTHER_PROTOCOL),
-    ("", P.TLS_EXPECTED, "220", (), "", "port or security", "RFC 8314, 3.3: SMTP inside TLS", "Port {port} of {host} expects TLS from the first byte: use 465 as SMTP Port with connection security auto, or under Advanced change the connection security to tls."),
+    ("", P.TLS_EXPECTED, "220", (), "", "port or security", "RFC 8314, 3.3: SMTP inside TLS", "Port {port} of {host} expects TLS from the first byte: use 465 as SMTP Port with connection security “Automatic”, or under Advanced change the connection security to “TLS from the first byte”."),
     ("", P.TLS_EXPECTED, "", (), "", "", "", "Port {port} of {host} speaks TLS from the first byte, and inside it no SMTP as far as this device can see: check SMTP Host and SMTP Port."),
     ("", P.CLIENT_CERTIFICATE, "", (), "", "", "RFC 8446, 6.2", "{host} wants a certificate from this device, which has none: ask its administrator for a port that asks for a login instead."),
     ("", P.WEAK_TLS, "", (), "", "", "OpenSSL, SSL_CTX_set_security_level(3)", "The encryption that {host} offers is too weak (the reason is above): its administrator has to give it a stronger key, certificate or Diffie-Hellman group."),
@@ -192,11 +192,11 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.EHLO, "", "", (), "", "", "", "The connection with {host} ended before the server said what it offers: the reason is above."),
 
     (S.TLS, P.NO_STARTTLS, "", ("xxxxxxxa",), "", "", "Cisco ASA, inspect esmtp", "A firewall between this device and {host} hides STARTTLS: have its inspection of SMTP switched off, or use a port that it does not inspect."),
-    (S.TLS, P.NO_STARTTLS, "", (), "relay", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to one that offers TLS, usually 587 or 465, or under Advanced the connection security to none if the relay has no TLS."),
+    (S.TLS, P.NO_STARTTLS, "", (), "relay", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to one that offers TLS, usually 587 or 465, or under Advanced the connection security to “No encryption” if the relay has no TLS."),
     (S.TLS, P.NO_STARTTLS, "", (), "", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to 465 (TLS from the first byte) or to the port that offers it, usually 587."),
     (S.TLS, P.ANSWER, "4", (), "", "", "RFC 3207, 4", NO_TLS_NOW),
     (S.TLS, P.ANSWER, "", (), "", "", "", "{host} offers STARTTLS and then refuses it: ask its administrator."),
-    (S.TLS, P.NO_TLS_SPOKEN, "220", (), "", "port or security", "RFC 5321, 4.2: a greeting in plain text", "Port {port} of {host} does not speak TLS from the first byte: use 587 with STARTTLS (SMTP Port 587, connection security auto)."),
+    (S.TLS, P.NO_TLS_SPOKEN, "220", (), "", "port or security", "RFC 5321, 4.2: a greeting in plain text", "Port {port} of {host} does not speak TLS from the first byte: use 587 with STARTTLS (SMTP Port 587, connection security “Automatic”)."),
     (S.TLS, P.NO_TLS_SPOKEN, "", (), "", "", "", "Port {port} of {host} answers without TLS, and not as a mail server does: check SMTP Host and SMTP Port."),
     (S.TLS, P.BYTES_BEFORE_TLS, "", (), "", "", "RFC 3207, 6", "The server sent data before TLS began, which is an attack or a fault: ask its administrator."),
     (S.TLS, P.NO_TLS_AGREED, "", ("handshake failure",), "", "", "RFC 8446, 6.2", "{host} ends the TLS handshake without saying why: it has no cipher in common with this device, or wants a certificate from it. Ask its administrator."),
@@ -212,10 +212,10 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.CERTIFICATE, P.REVOKED, "", (), "", "", "X509_V_ERR_CERT_REVOKED", "The certificate of {host} was revoked: ask its administrator for a new one."),
     (S.CERTIFICATE, "", "", (), "", "", "", "The certificate of {host} cannot be verified (the reason is above): ask its administrator for a new one."),
 
-    (S.LOGIN, P.NO_LOGIN_WITHOUT_TLS, "", (), "", "security", "RFC 4954, 4", "The server offers a login only under TLS: under Advanced, change the connection security to auto."),
-    (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under Advanced the sign-in to none if it is a relay."),
+    (S.LOGIN, P.NO_LOGIN_WITHOUT_TLS, "", (), "", "security", "RFC 4954, 4", "The server offers a login only under TLS: under Advanced, change the connection security to “Automatic”."),
+    (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under Advanced the sign-in to “No sign-in, for a relay”."),
     (S.LOGIN, P.NO_USABLE_LOGIN, "", (), "", "", "RFC 4954, 3", "{host} offers no sign-in that this device can use (PLAIN, LOGIN); it offers {offered}: ask its administrator to allow one of the two."),
-    (S.LOGIN, P.NO_TLS, "", (), "", "security", "RFC 4954, 9", "A login is never sent in the clear: under Advanced, change the connection security to auto."),
+    (S.LOGIN, P.NO_TLS, "", (), "", "security", "RFC 4954, 9", "A login is never sent in the clear: under Advanced, change the connection security to “Automatic”."),
     (S.LOGIN, REPLIED, "5.7.30", (), "", "", "Microsoft, Exchange Online: basic authentication is removed", NO_PASSWORDS),
     (S.LOGIN, REPLIED, "5.7.139", ("basic authentication is disabled",), "", "", "Microsoft, Exchange Online: authentication policies", NO_PASSWORDS),
     (S.LOGIN, REPLIED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
@@ -243,7 +243,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, "", "", (), "", "", "", "The connection with {host} broke at the login: the reason is above."),
 
     ("", P.TOO_LARGE, "", (), "", "", "RFC 1870, 6", TOO_LARGE),
-    (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", "The server wants TLS: under Advanced, change the connection security to auto."),
+    (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", "The server wants TLS: under Advanced, change the connection security to “Automatic”."),
     (S.SENDER, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
     (S.SENDER, P.ANSWER, "5.7.57", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.57", LOGIN_FIRST),
     (S.SENDER, P.ANSWER, "5", NO_AUTH, "relay", "sign_in", "RFC 4954, 6: the reply's own words", LOGIN_FIRST),

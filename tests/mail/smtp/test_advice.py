@@ -17,11 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_ui.errors import Message
+from device_ui.i18n.translator import translator_for
 from device_ui.mail.smtp.advice import ADVICE, CLOSER, FIELD_OF, GIVEN, PROTOCOLS, advise
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
 from device_ui.mail.smtp.probe import Certificate
 from device_ui.mail.smtp.tls_errors import problem_of_certificate, problem_of_tls
-from device_ui.settings.fields import BY_NAME, SECURITIES, SmtpSettings
+from device_ui.settings.fields import BY_NAME, SECURITIES, SECURITY_WORDS, SIGN_IN_WORDS, SmtpSettings
 from tests.helpers.product import ROOT
 from tests.mail.smtp import test_reported_faults
 
@@ -171,6 +172,17 @@ def test_every_step_has_advice_of_its_own_for_any_problem():
 def test_every_row_names_a_field_of_the_tab():
     assert {row.field for row in ADVICE} <= {"", *BY_NAME, *FIELD_OF}
     assert {row.given for row in ADVICE} <= set(GIVEN)
+
+
+@pytest.mark.parametrize("code", ["en", "ko"])
+def test_advice_names_a_choice_by_its_words_on_the_page(code, tmp_path):
+    words = translator_for(code, tmp_path)
+    choices = [words(each) for each in (*SECURITY_WORDS.values(), *SIGN_IN_WORDS.values())]
+    quoted = {found for row in ADVICE for found in re.findall(r"“([^”{]+)”", words(row.sentence))}
+    # By its first words where brackets explain it: "Automatic".
+    assert len(quoted) == 5 and all(any(choice.startswith(each) for choice in choices) for each in quoted), quoted
+    values = r"(?:security|sign-in|연결 보안을|로그인 방식을)(?: to)? (?:auto|starttls|tls|none|manual|provider)"
+    assert [row.sentence for row in ADVICE if re.search(values, words(row.sentence))] == []
 
 
 def test_a_row_that_names_a_field_has_evidence_and_says_which():

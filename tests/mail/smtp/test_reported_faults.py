@@ -256,7 +256,7 @@ def test_a_firewall_that_hides_starttls_is_named(certificates):
 def test_a_relay_without_tls_may_go_without_it(certificates):
     with ScriptedServer(features=("SIZE 100",)) as server:
         advice = str(try_out(server, certificates.context, sign_in="none").result.advice)
-    assert "connection security to none" in advice
+    assert "connection security to “No encryption”" in advice
 
 
 @pytest.mark.parametrize("answer", ["454 4.7.0 TLS not available due to local problem", "501 no", "502 no"])

@@ -267,7 +267,7 @@ def test_a_tls_port_spoken_to_in_the_clear_says_use_465(chain, context):
     assert (result.step, result.problem, result.field) == ("greeting", "TLS expected", "security")
     assert str(result.advice) == (
         f"Port {server.port} of mail.example.test expects TLS from the first byte: use 465 as SMTP Port with connection "
-        "security auto, or under Advanced change the connection security to tls."
+        "security “Automatic”, or under Advanced change the connection security to “TLS from the first byte”."
     )
     assert server.received == b""
 
@@ -293,7 +293,7 @@ def test_tls_spoken_to_a_plain_port_says_use_587(context):
     assert (result.step, result.problem, result.field) == ("tls", "no TLS spoken", "security")
     assert str(result.advice) == (
         f"Port {server.port} of mail.example.test does not speak TLS from the first byte: use 587 with STARTTLS "
-        "(SMTP Port 587, connection security auto)."
+        "(SMTP Port 587, connection security “Automatic”)."
     )
     assert len(server.sessions) == 1
 
