@@ -1,7 +1,7 @@
 % rebase('layout.tpl', title=_('Email Content'))
 <h1>{{_('Email Content')}}</h1>
 % include('others.tpl', part=part, problem=problem, catalog_problem=catalog_problem)
-<form action="/others/email-content" class="card filters">
+<form action="/others/email-content" class="card filters few">
 <div>
 <label for="code">{{_('Event code')}}</label>
 <select id="code" name="code">
