@@ -35,7 +35,12 @@
 </header>
 <main{{!' class="wide"' if get('wide') else ''}}>
 % if path and path.problem:
-<p class="banner" role="status">{{path.problem}}</p>
+<p class="banner" role="status">{{path.problem}}
+%   link, label = path.link
+%   if link and link != '/' + page:
+ <a href="{{link}}">{{_(label)}}</a>
+%   end
+</p>
 % end
 {{!base}}
 </main>

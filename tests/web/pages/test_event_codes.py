@@ -122,7 +122,7 @@ def test_a_hook_without_a_catalogue_is_told_on_the_page(pages, hook, path, said,
 def test_the_banner_of_the_mail_path_stands_above(pages, hook, path):
     hook.answers["state"] = [{"state": {"problem": "password"}}]
     (banner,) = read(pages.get(path)).by_class("banner")
-    assert banner.text == "The stored password cannot be opened. Mail waits until it is typed again."
+    assert banner.text == "The stored password cannot be opened. Mail waits until it is typed again. Open the SMTP tab"
 
 
 # The catalogue

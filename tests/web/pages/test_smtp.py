@@ -368,6 +368,20 @@ def test_a_hint_names_the_rule_and_not_the_characters(tab):
     assert "tt9" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("values", "is_open"),
+    [
+        ({"password": "abcd efgh ijkl mnop"}, True),
+        ({"account": "first.last@example.com"}, True),
+        ({"password": "Kp7!vRw2#Ztt9"}, False),
+        ({"password": "", "account": ""}, False),
+    ],
+)
+def test_advanced_is_open_where_a_hint_names_a_choice_in_it(tab, values, is_open):
+    root = document.read(tab.update(**{**GOOD, **values}).text)
+    assert ("open" in root.all("details")[0].attributes) == is_open
+
+
 # What was typed
 
 
