@@ -25,8 +25,9 @@
 </form>
 % if mail:
 <dl>
-%   for name in ('subject', 'from', 'to', 'date'):
-<dt>{{_(name).capitalize()}}</dt><dd>{{mail[name]}}</dd>
+%   # Not "From" and "To", which the filter of the History uses for dates: two words in other languages.
+%   for name, label in (('subject', _('subject').capitalize()), ('from', _('Sender')), ('to', _('Recipients')), ('date', _('date').capitalize())):
+<dt>{{label}}</dt><dd>{{mail[name]}}</dd>
 %   end
 </dl>
 <details>

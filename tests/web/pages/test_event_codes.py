@@ -170,6 +170,11 @@ def test_the_address_filters_the_codes(pages, query, codes, said):
     assert said in main.text and ("codes." in main.text) == (said.endswith("codes."))
 
 
+def test_a_korean_reader_sees_who_a_mail_is_from_and_not_a_date(pages):
+    page = pages.get(PATHS[1], "code=303", HTTP_ACCEPT_LANGUAGE="ko")
+    assert [each.text for each in read(page).all("dt")] == ["제목", "발신자", "수신자", "날짜"]
+
+
 def test_a_korean_reader_finds_a_code_in_both_languages(pages, hook):
     kind = {**FAULT, "name": "Audit log space: minor threshold exceeded"}
     hook.answers["catalog"] = [{"kind": kind}, {"kind": INFO}, {"end": {"problem": ""}}]
