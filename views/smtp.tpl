@@ -92,7 +92,7 @@
 <div class="actions">
 <button>{{_('Update')}}</button>
 <button formaction="/smtp/test" class="second">{{_('Send test email')}}</button>
-<p class="unsaved" aria-live="polite" hidden>{{_('Not saved yet.')}}</p>
+<p aria-live="polite" data-say="{{_('Not saved yet.')}}"></p>
 </div>
 </form>
 </div>
