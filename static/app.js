@@ -21,7 +21,7 @@ every(".reveal", button => {
   };
   button.addEventListener("click", () => turn(input.type === "password"));
   input.form.addEventListener("submit", () => turn(false));
-  button.hidden = false;
+  turn(button.hidden = false);
 });
 
 // The rules of the password, ticked off while one types. The device decides, by the same rows.
@@ -89,7 +89,10 @@ addEventListener("beforeunload", event => {
   if ([...kept].some(form => form !== sent && changed(form))) event.preventDefault();
 });
 every("[data-saved], [data-unsaved]", form => {
-  const note = form.querySelector(".unsaved"), tell = () => note.hidden = !changed(form);
+  const note = form.querySelector("[data-say]"), tell = () => {
+    const say = changed(form) ? note.dataset.say : "";
+    if (note.textContent !== say) note.textContent = say;
+  };
   if (!note) return;
   form.addEventListener("input", tell);
   tell();
@@ -186,7 +189,8 @@ function offerCopy(box) {
   });
 }
 
-// The session's end is told a minute before it comes (WCAG 2.2, 2.2.1).
+// The session's end is told a minute before it comes (WCAG 2.2, 2.2.1). The words are the script's to put: a text browser shows
+// what is hidden, too.
 
 const toast = find(".toast");
 let waiting;
@@ -194,8 +198,11 @@ function wait() {
   clearTimeout(waiting);
   waiting = setTimeout(() => toast.hidden = false, (toast.dataset.idle - 60) * 1000);
 }
-toast?.querySelector("button").addEventListener("click", async () => {
-  toast.hidden = !(await fetch("/smtp", {method: "HEAD"})).redirected;
+if (toast) {
+  put(toast, "p", toast.dataset.say);
+  put(toast, "button", toast.dataset.stay, {type: "button"}).addEventListener("click", async () => {
+    toast.hidden = !(await fetch("/smtp", {method: "HEAD"})).redirected;
+    wait();
+  });
   wait();
-});
-if (toast) wait();
+}

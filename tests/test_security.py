@@ -347,7 +347,7 @@ def test_no_library_is_used_that_is_not_told():
 # The pages of a form that came too late are those of a table; the page that another language was chosen on has a pattern; a stored list
 # has its own path. The query of the History is encoded by the page, and the number has a pattern.
 REDIRECTS = (
-    r"'/[a-z/-]*'|return_path\.entrance\(self\.entrance\(\)\)|page or return_path\.checked\(text\(form, return_path\.FIELD\)\) or '/smtp'"
+    r"'/[a-z/-]*'|return_path\.entrance\(self\.entrance\(\)\)|return_path\.checked\(text\(form, return_path\.FIELD\)\) or page or '/smtp'"
     r"|page if PAGE_PATTERN\.fullmatch\(page\) else '/'|return_path\.here\(self\.path\)|f'/history\?\{query\.own\}#event-\{number\}'"
 )
 

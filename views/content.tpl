@@ -1,7 +1,7 @@
 % rebase('layout.tpl', title=_('Email Content'))
 <h1>{{_('Email Content')}}</h1>
 % include('others.tpl', part=part, problem=problem, catalog_problem=catalog_problem)
-<form action="/others/email-content" class="card filters">
+<form action="/others/email-content" class="card filters few">
 <div>
 <label for="code">{{_('Event code')}}</label>
 <select id="code" name="code">
@@ -25,8 +25,9 @@
 </form>
 % if mail:
 <dl>
-%   for name in ('subject', 'from', 'to', 'date'):
-<dt>{{_(name).capitalize()}}</dt><dd>{{mail[name]}}</dd>
+%   # Not "From" and "To", which the filter of the History uses for dates: two words in other languages.
+%   for name, label in (('subject', _('subject').capitalize()), ('from', _('Sender')), ('to', _('Recipients')), ('date', _('date').capitalize())):
+<dt>{{label}}</dt><dd>{{mail[name]}}</dd>
 %   end
 </dl>
 <details>

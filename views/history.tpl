@@ -19,7 +19,14 @@
 <h2 id="picture">{{_('Last 30 days') if is_usual else begin if begin == end else _('{first} to {last}', first=begin, last=end)}}</h2>
 <p><span class="f" aria-hidden="true">■</span> {{_('faults {count}', count=totals['fault'])}}</p>
 <p><span class="i" aria-hidden="true">■</span> {{_('infos {count}', count=totals['info'])}}</p>
-<p class="u"><span aria-hidden="true">▲</span> {{_('not delivered {count}', count=totals['lost'])}}</p>
+<p class="u"><span aria-hidden="true">▲</span> \\
+%   told = _('not delivered {count}', count=totals['lost'])
+%   if totals['lost']:
+<a href="{{query.link(outcome='not delivered')}}">{{told}}</a>\\
+%   else:
+{{told}}\\
+%   end
+</p>
 </div>
 {{!svg}}
 <div class="axis" aria-hidden="true">
@@ -56,7 +63,7 @@
 % def box(name, label, kind):
 <div>
 <label for="{{name}}">{{_(label)}}</label>
-<input id="{{name}}" name="{{name}}" type="{{kind}}" value="{{typed.get(name, '')}}"{{!' aria-describedby="wrong"' if wrong else ''}}>
+<input id="{{name}}" name="{{name}}" type="{{'text' if wrong else kind}}" value="{{typed.get(name, '')}}"{{!' aria-describedby="wrong"' if wrong else ''}}>
 </div>
 % end
 % def choice(name, label, options):

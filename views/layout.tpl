@@ -35,7 +35,12 @@
 </header>
 <main{{!' class="wide"' if get('wide') else ''}}>
 % if path and path.problem:
-<p class="banner" role="status">{{path.problem}}</p>
+<p class="banner" role="status">{{path.problem}}
+%   link, label = path.link
+%   if link and link != '/' + page:
+ <a href="{{link}}">{{_(label)}}</a>
+%   end
+</p>
 % end
 {{!base}}
 </main>
@@ -55,10 +60,7 @@
 </footer>
 % end
 % if session:
-<div class="toast" role="alert" data-idle="{{idle}}" hidden>
-<p>{{_('You will be signed out in 1 minute. Your input is kept.')}}</p>
-<button type="button">{{_('Stay signed in')}}</button>
-</div>
+<div class="toast" role="alert" data-idle="{{idle}}" data-say="{{_('You will be signed out in 1 minute. Your input is kept.')}}" data-stay="{{_('Stay signed in')}}" hidden></div>
 % end
 </body>
 </html>

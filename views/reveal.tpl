@@ -1,1 +1,1 @@
-<button type="button" class="reveal" aria-controls="{{id}}" aria-label="{{_('Show password')}}" data-show="{{_('Show')}}" data-hide="{{_('Hide')}}" data-hide-label="{{_('Hide password')}}" hidden>{{_('Show')}}</button>
+<button type="button" class="reveal" aria-controls="{{id}}" aria-label="{{_('Show password')}}" data-show="{{_('Show')}}" data-hide="{{_('Hide')}}" data-hide-label="{{_('Hide password')}}" hidden></button>

@@ -28,7 +28,7 @@
 % if presets:
 %   include('presets.tpl')
 % elif preset:
-<div class="notice"><p role="status">{{_('Filled in for {provider}; not saved yet.', provider=_(preset.title))}} <span class="hint">{{_(preset.hint)}}</span></p></div>
+<div class="notice"><p role="status">{{_('Filled in: {provider}. Not saved yet.', provider=_(preset.title))}} <span class="hint">{{_(preset.hint)}}</span></p></div>
 % end
 <form method="post" action="/smtp" class="card" novalidate autocomplete="off" autocapitalize="none" spellcheck="false" data-{{'unsaved' if unsaved else 'saved'}}>
 <input type="hidden" name="token" value="{{token}}">
@@ -81,7 +81,7 @@
 %     put(field)
 %   end
 % end
-<details{{!' open' if preset or any(field.advanced and (field.name in broken or field.name in beside or test and field.name == test['field']) for field in fields) else ''}}>
+<details{{!' open' if preset or opens_advanced or any(field.advanced and (field.name in broken or field.name in beside or test and field.name == test['field']) for field in fields) else ''}}>
 <summary>{{_('Advanced')}}</summary>
 % for field in fields:
 %   if field.advanced:
@@ -92,7 +92,7 @@
 <div class="actions">
 <button>{{_('Update')}}</button>
 <button formaction="/smtp/test" class="second">{{_('Send test email')}}</button>
-<p class="unsaved" aria-live="polite" hidden>{{_('Not saved yet.')}}</p>
+<p aria-live="polite" data-say="{{_('Not saved yet.')}}"></p>
 </div>
 </form>
 </div>

@@ -202,6 +202,15 @@ RELAY_HINT = Message(
     "An address without a dot after the @ can be the from address of a relay: under “Advanced”, choose the sign-in “{choice}”.",
     choice=Message(SIGN_IN_WORDS["none"]),
 )
+ISSUED_HINT = Message(
+    "A password or key that a mail provider issued: under “Advanced”, choose the sign-in “{choice}”.",
+    choice=Message(SIGN_IN_WORDS["provider"]),
+)
+# They name a choice under "Advanced", which the page then shows open.
+ADVANCED_HINTS = (LOCAL_PART_HINT, LOGIN_HINT, RELAY_HINT, ISSUED_HINT)
+# Providers issue letters, digits and at most "-_.+/" or blanks: 12 with Naver, 16 with most, more for a key. None of the
+# manual's special characters: a password with one of them was chosen by a person.
+ISSUED_PATTERN = re.compile(r"[^$!@%*#?&]{12,}")
 # A login such as SendGrid's "apikey".
 NO_ADDRESS_PATTERN = re.compile(r"[^\s@]+")
 
@@ -348,7 +357,7 @@ def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Inva
 
 
 def _with_sign_in_hints(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:
-    """Return the broken addresses that a different sign-in accepts, each with the hint that names this sign-in."""
+    """Return the broken values that a different sign-in accepts, each with the hint that names this sign-in."""
     hints: dict[str, Invalid] = {}
     for name in ("account", "from_address"):
         # A hint of the rule itself, such as an invisible character, is nearer to the mistake.
@@ -356,7 +365,15 @@ def _with_sign_in_hints(broken: Mapping[str, Invalid], form: Mapping[str, str]) 
             text = rules.stripped(form.get(name, ""))
             hint = _account_hint(text) if name == "account" else RELAY_HINT if _is_of_relay(text) else ""
             hints |= {name: Invalid(broken[name].sentence, (hint,))} if hint else {}
+    # After the hints of the rule, which are right for a password of the manual's kind.
+    is_manual = _sign_in(form, frozenset()) == "manual"
+    if "password" in broken and is_manual and _may_be_issued(form.get("password", "")):
+        hints["password"] = Invalid(broken["password"].sentence, (*broken["password"].hints, ISSUED_HINT))
     return hints
+
+
+def _may_be_issued(password: str) -> bool:
+    return bool(ISSUED_PATTERN.fullmatch(password)) and isinstance(rules.provider_password(password), str)
 
 
 def _account_hint(account: str) -> Text:

@@ -41,8 +41,8 @@ MAIL_PROBLEMS = {
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log has the details. Mail is tried again.",
     "full": "The device's disk is full. Events are accepted while its reserve lasts; free some space.",
-    "dropped": "A mail was given up after 5 days of trying ({step}): “{reply}”. It is not sent again.",
-    "refused": "The last mail was refused for good ({step}): “{reply}”. It is not sent again.",
+    "dropped": "A mail was given up after 5 days of trying ({step}): “{reply}”. It is not tried again by itself.",
+    "refused": "The last mail was refused for good ({step}): “{reply}”. It is not tried again by itself.",
     "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
 }
@@ -58,6 +58,13 @@ MAIL_STATES = {
 }
 # With every other word no mail is sent until the operator or the maker acts.
 STOPPED = "Mail: stopped"
+# Where an operator can act on a problem, from every page: the address and the text of the link that ends the banner.
+TO_HISTORY = ("/history?outcome=not+delivered", "Send it again from History")
+TO_TAB = ("/smtp", "Open the SMTP tab")
+LINKS = {
+    **dict.fromkeys(("dropped", "refused"), TO_HISTORY),
+    **dict.fromkeys(("damaged", "password", "login refused", "too many logins", "server"), TO_TAB),
+}
 CLOCK_WRONG = "The device's clock is not set (it says {clock}): mail waits up to ten minutes for the right time."
 REMOVED_UNMAILED = "{count} events were removed before they could be mailed, since the history was full."
 
@@ -129,12 +136,13 @@ class AppContext:
 class MailPath:
     """The mail path as every page shows it: `state` in a word or two, and the `problem` in one sentence.
 
-    `problem` is ``""`` when mail is sent, or no settings are stored yet.
+    `problem` is ``""`` when mail is sent, or no settings are stored yet. `link` is the page that helps, as in `LINKS`.
     """
 
     state: str
     problem: str
     is_well: bool
+    link: tuple[str, str] = ("", "")
 
 
 def mail_path(word: str, details: Mapping[str, Any], words: Translator = PLAIN) -> MailPath:
@@ -145,4 +153,4 @@ def mail_path(word: str, details: Mapping[str, Any], words: Translator = PLAIN) 
     clock = words(CLOCK_WRONG, clock=details["clock"]) if details.get("clock") else ""
     removed = words(REMOVED_UNMAILED, count=details["removed"]) if details.get("removed") else ""
     problem = " ".join(filter(None, (sentence, words(details.get("advice", "")), removed, clock)))
-    return MailPath(words(MAIL_STATES.get(word, STOPPED)), problem, is_well=not word)
+    return MailPath(words(MAIL_STATES.get(word, STOPPED)), problem, is_well=not word, link=LINKS.get(word, ("", "")))

@@ -148,7 +148,9 @@ def test_an_event_is_sent_again_from_its_row_with_the_keyboard(at, hook, javascr
     visitor = at("/history?type=fault", java_script_enabled=javascript)
     visitor.page.get_by_role("button", name="Send again: 120").press("Enter")
     visitor.page.wait_for_url("**/history?type=fault&**#event-120")
-    expect(visitor.page.get_by_role("status").get_by_text("Event 120 is sent again.")).to_be_visible()
+    expect(
+        visitor.page.get_by_role("status").get_by_text("Event 120 is sent again. Its row shows the result.")
+    ).to_be_visible()
     asked = [each for each in hook.heard if each["do"] != "history"]
     assert asked == [{"do": "send-again", "number": 120, "by": "127.0.0.1"}]
     visitor.page.get_by_role("button", name="Try now: 118").press("Enter")

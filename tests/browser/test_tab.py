@@ -55,7 +55,7 @@ def test_a_provider_is_filled_in_by_links_and_saved_by_update(enter, hook, faked
     visitor = enter("/smtp", java_script_enabled=javascript)
     visitor.page.get_by_role("link", name="Fill in for a mail provider").click()
     visitor.page.get_by_role("link", name="Gmail", exact=True).click()
-    expect(visitor.page.get_by_role("status")).to_contain_text("Filled in for Gmail; not saved yet.")
+    expect(visitor.page.get_by_role("status")).to_contain_text("Filled in: Gmail. Not saved yet.")
     assert not faked.product.folders.settings.exists()
     added = {"Sender Name": "Storage", "SMTP Account Address": "a.b@example.com", "SMTP Account Password": "abcd efgh"}
     visitor.fill(added)

@@ -343,3 +343,33 @@ def test_an_update_of_the_program_takes_no_stored_value_away(name, value):
 def test_what_no_version_stored_is_damage(value):
     found = validate_stored({name: getattr(STORED, name) for name in STORED.__dict__} | {"host": value})
     assert isinstance(found, Message)
+
+
+# A password that a provider issued
+
+
+ISSUED = f"A password or key that a mail provider issued: under “Advanced”, choose the sign-in “{PROVIDER_WORDS}”."
+
+
+@pytest.mark.parametrize(
+    ("typed", "leads"),
+    [
+        pytest.param("abcd efgh ijkl mnop", True, id="Google"),
+        pytest.param("abcd-efgh-ijkl-mnop", True, id="Apple"),
+        pytest.param("A1B2C3D4E5F6", True, id="Naver"),
+        pytest.param("SG." + "a1B2" * 16, True, id="SendGrid"),
+        pytest.param("Kp7!vRw2#Ztt9", False, id="by a person, with a special character"),
+        pytest.param("A1B2C3D4E5F", False, id="shorter than any"),
+        pytest.param("", False, id="empty"),
+        pytest.param("abcd\u200befghijklmnop", False, id="with a character that no sign-in takes"),
+    ],
+)
+def test_a_password_that_a_provider_issued_leads_to_its_sign_in(typed, leads):
+    hints = parse(form(password=typed), None).broken["password"].hints
+    assert [str(each) for each in hints if str(each) == ISSUED] == [ISSUED] * leads
+    assert not leads or (len(hints) > 1 and str(hints[-1]) == ISSUED)
+
+
+def test_the_makers_lock_names_no_sign_in_for_a_password():
+    (broken,) = parse(form(password="abcd efgh ijkl mnop"), None, frozenset({"sign_in"})).broken.values()
+    assert ISSUED not in map(str, broken.hints)

@@ -516,7 +516,7 @@ class Hook:
         ("login refused", "The mail server refused the login: “535 {no}”. Mail waits until the settings change, so that the account is not locked."),
         ("too many logins", "The mail server refused several logins. The new settings wait up to 20 minutes, so that the account is not locked. “Send test email” tries the saved settings at once; when it gets through, mail goes out."),
         ("server", "Mail could not be delivered yet (connect): “535 {no}”. It is tried again."),
-        ("refused", "The last mail was refused for good (connect): “535 {no}”. It is not sent again."),
+        ("refused", "The last mail was refused for good (connect): “535 {no}”. It is not tried again by itself."),
         ("denied", "The mail service does not know this web process's user; the maker sets it in device.toml (users.web)."),
         ("storage", "The device's storage has a problem: 535 {no}. Mail may be late."),
         ("fault", "The mail service has a fault; its log has the details. Mail is tried again."),

@@ -162,7 +162,7 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, live: Live
 def _action(action: Event, results: Sequence[Delivery], outbox: Outbox, live: Live) -> Mapping[str, Any]:
     """Return what a person asked for an event, and the results of the mail that it led to."""
     # A query of its own for each: few events have an action, and fewer one that waits.
-    recipients, *_ = live.waits(action.number, action.type) if action.waiting else ((),)
+    recipients, *_ = live.wait_details(action.number, action.type) if action.waiting else ((),)
     pending = _pending(action, outbox.ended(action.number, recipients), live) if action.waiting else ()
     return {
         "number": action.number,

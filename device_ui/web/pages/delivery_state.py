@@ -16,7 +16,7 @@ from device_ui.web.context import AppContext
 
 # Addresses that a line shows; it counts the others. One that is left over is shown: "and 1 more" would be no shorter.
 SHOWN = 3
-NOTHING, UNKNOWN = "nothing yet", "an unknown time"
+NOTHING, UNKNOWN = "nothing yet; try a test email", "an unknown time"
 # The word of `mail.events.Verdict`, which the pages do not import.
 DELIVERED = "delivered"
 # A try is planned, but the clock is not set.
@@ -30,14 +30,22 @@ NOTHING_TRIED = "No mail is tried until the problem at the head of this page is 
 def panel(site: AppContext, settings: SmtpSettings | None) -> dict[str, Any]:
     """Return what the SMTP tab shows of the delivery, in the reader's language; ``waits`` is whether *Try now* makes sense."""
     words = site.words()
-    shown: dict[str, Any] = {"goes": _goes(site, settings, words), "last": "", "waiting": "", "waits": False}
+    shown: dict[str, Any] = {
+        "goes": _goes(site, settings, words),
+        "last": "",
+        "waiting": "",
+        "waits": False,
+        "zone": "",
+    }
     try:
         found = client.delivery(site.device.folders.socket)
     except HookError:  # the head of the page says so
         return shown
     now = time.time()
     last, waiting, planned = found["last"], int(found["waiting"]), found["next"]
-    shown |= {"zone": zone(now), "last": _last(last, now, words) if last["results"] else words(NOTHING)}
+    shown["last"] = _last(last, now, words) if last["results"] else words(NOTHING)
+    # The zone of the times that are shown.
+    shown["zone"] = zone(now) if waiting or last["results"] else ""
     if waiting:
         since = words(moment(found["since"], now))
         shown |= {

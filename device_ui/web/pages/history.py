@@ -64,7 +64,12 @@ COLUMNS = {
 EXCERPT = 160
 # What can be asked for an event: the request of the hook, the button, what the page says afterwards, and what the entry says.
 ACTIONS = {
-    "send-again": (client.send_again, "Send again", "Event {number} is sent again.", "Sent again"),
+    "send-again": (
+        client.send_again,
+        "Send again",
+        "Event {number} is sent again. Its row shows the result.",
+        "Sent again",
+    ),
     "try-now": (client.try_event_now, "Try now", "The mail of event {number} is tried now.", "Tried at once"),
 }
 NUMBER_PATTERN = re.compile(r"[1-9][0-9]{0,17}")

@@ -102,7 +102,10 @@ def session_expired(site: AppContext) -> str | HTTPResponse:
     response.status = 403
     is_typed = page == "/smtp" or text(form, "do") == "add"
     problem = SESSION_OVER if is_typed else SESSION_OVER_AGAIN
-    return _login_page(site, problem, {PAGE: page, **{PREFIX + name: text(form, name) for name in names}})
+    kept = {PAGE: page, **{PREFIX + name: text(form, name) for name in names}}
+    # The filter of the History, which its form carries: the event that was to be sent again is found again.
+    query = {return_path.FIELD: f"/history?{text(form, 'query')}"} if page == "/history" else {}
+    return _login_page(site, problem, kept | query)
 
 
 def log_in(site: AppContext) -> str | HTTPResponse:
@@ -149,7 +152,7 @@ def _enter(site: AppContext, session: Session, form: Mapping[str, str]) -> HTTPR
     # The hidden fields are input again: only a page of the table, and only its fields, get into the session.
     page, names = SAVED_FORMS.get(text(form, PAGE), ("", ()))
     session.saved_form = (page, {name: text(form, PREFIX + name) for name in names})
-    return see_other(page or return_path.checked(text(form, return_path.FIELD)) or "/smtp")
+    return see_other(return_path.checked(text(form, return_path.FIELD)) or page or "/smtp")
 
 
 def _login_page(site: AppContext, problem: Text, form: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, Messag
 from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
-from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
+from device_ui.settings.fields import ADVANCED_HINTS, BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
 from device_ui.settings.presets import PRESETS
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
@@ -256,6 +256,7 @@ def _parameters(
         "fields": FIELDS,
         "values": shown,
         "broken": broken or {},
+        "opens_advanced": any(hint in ADVANCED_HINTS for each in (broken or {}).values() for hint in each.hints),
         "summary": summary,
         "test": test,
         "beside": {name: now[name] for name in shown if now[name] != shown[name] and (beside or name in locked)},

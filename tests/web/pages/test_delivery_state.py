@@ -65,9 +65,12 @@ def told(page: Page) -> dict[str, str]:
 
 
 def test_a_new_device_says_that_nothing_was_delivered(pages):
-    assert told(pages.get("/smtp")) == {
+    page = pages.get("/smtp")
+    # Without the zone of times that are not there.
+    assert "Times of the device" not in page.text
+    assert told(page) == {
         "Goes to": "alarm@mail.example.com (everything) · Edit",
-        "Last delivered": "nothing yet",
+        "Last delivered": "nothing yet; try a test email",
     }
 
 
@@ -80,6 +83,9 @@ def test_what_waits_is_told_with_its_next_try_and_a_button(pages, hook):
     hook.answers["delivery"] = [answer(waiting=3, since=NOW, next=NOW)]
     page = pages.get("/smtp")
     assert told(page)["Waiting"] == f"3 since {moment(NOW, NOW)}"
+    assert "Times of the device, UTC" in page.text
+    (link,) = [each for each in document.read(page.text).all("a") if each.text.startswith("3 since")]
+    assert link.attributes["href"] == "/history?outcome=waiting"
     assert told(page)["Next try"] == f"{moment(NOW, NOW)} Try now"
 
 
@@ -177,7 +183,7 @@ def test_a_link_fills_in_its_provider_and_saves_nothing(pages, hook, word):
     stored = {"sender_name": "Storage alarms", "account": "alarm@mail.example.com", "password": "", "from_address": ""}
     shown = {name: text for name, text in values(page).items() if name not in ("token", "revision")}
     assert shown == {**stored, **PRESETS[word].values}
-    assert said(page, "notice") == [f"Filled in for {PRESETS[word].title}; not saved yet. {PRESETS[word].hint}"]
+    assert said(page, "notice") == [f"Filled in: {PRESETS[word].title}. Not saved yet. {PRESETS[word].hint}"]
     assert pages.folders.settings.read_bytes() == before
     assert hook.heard == []
 

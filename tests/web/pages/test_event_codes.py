@@ -122,7 +122,7 @@ def test_a_hook_without_a_catalogue_is_told_on_the_page(pages, hook, path, said,
 def test_the_banner_of_the_mail_path_stands_above(pages, hook, path):
     hook.answers["state"] = [{"state": {"problem": "password"}}]
     (banner,) = read(pages.get(path)).by_class("banner")
-    assert banner.text == "The stored password cannot be opened. Mail waits until it is typed again."
+    assert banner.text == "The stored password cannot be opened. Mail waits until it is typed again. Open the SMTP tab"
 
 
 # The catalogue
@@ -168,6 +168,11 @@ def test_the_address_filters_the_codes(pages, query, codes, said):
     assert [row.all("td")[0].text for row in rows] == codes
     assert [row.attributes["id"] for row in rows] == [f"code-{code}" for code in codes]
     assert said in main.text and ("codes." in main.text) == (said.endswith("codes."))
+
+
+def test_a_korean_reader_sees_who_a_mail_is_from_and_not_a_date(pages):
+    page = pages.get(PATHS[1], "code=303", HTTP_ACCEPT_LANGUAGE="ko")
+    assert [each.text for each in read(page).all("dt")] == ["제목", "발신자", "수신자", "날짜"]
 
 
 def test_a_korean_reader_finds_a_code_in_both_languages(pages, hook):

@@ -371,6 +371,24 @@ def test_the_banner_tells_what_else_is_wrong(pages, hook, state, sentence):
     assert banner.text == sentence
 
 
+@pytest.mark.parametrize(
+    ("problem", "links"),
+    [
+        ("refused", [("Send it again from History", "/history?outcome=not+delivered")]),
+        ("dropped", [("Send it again from History", "/history?outcome=not+delivered")]),
+        ("login refused", [("Open the SMTP tab", "/smtp")]),
+        ("server", [("Open the SMTP tab", "/smtp")]),
+        ("full", []),
+    ],
+)
+def test_the_banner_leads_to_the_page_that_helps(pages, hook, problem, links):
+    hook.answers["state"] = [{"state": {**WELL["state"], "problem": problem}}]
+    found = {path: document.read(pages.get(path).text).by_class("banner")[0].all("a") for path in ("/history", "/smtp")}
+    assert [(each.text, each.attributes["href"]) for each in found["/history"]] == links
+    # Not to the page that is shown.
+    assert [each.attributes["href"] for each in found["/smtp"]] == [to for _, to in links if to != "/smtp"]
+
+
 @pytest.mark.parametrize(("query", "told"), [("", "There are no events yet."), ("code=999", "No event matches.")])
 def test_an_empty_history_is_told(pages, hook, query, told):
     hook.answers["history"] = [end(matched=0, kept=0)]
@@ -521,7 +539,9 @@ def test_a_filter_that_is_none_is_told_beside_the_filters_and_kept(pages, hook):
     root = document.read(pages.get("/history", "from=yesterday").text)
     shape = root.all("form", action="/history")[0]
     assert shape.by_id("wrong").text == "Please change the filter. Yesterday is no date."
-    assert root.by_id("from").attributes.items() >= {"value": "yesterday", "aria-describedby": "wrong"}.items()
+    # As text: a browser shows nothing of a date field's value that is no date, and HTML allows none.
+    kept = {"value": "yesterday", "type": "text", "aria-describedby": "wrong"}
+    assert root.by_id("from").attributes.items() >= kept.items()
     assert "No event matches." not in said(pages.get("/history", "from=yesterday"))
 
 
@@ -582,7 +602,10 @@ def test_the_entry_says_it_in_korean(pages, hook):
 
 @pytest.mark.parametrize(
     ("word", "notice"),
-    [("send-again", "Event 1742 is sent again."), ("try-now", "The mail of event 1742 is tried now.")],
+    [
+        ("send-again", "Event 1742 is sent again. Its row shows the result."),
+        ("try-now", "The mail of event 1742 is tried now."),
+    ],
 )
 def test_a_button_asks_the_hook_and_returns_to_the_entry(pages, hook, word, notice):
     hook.answers[word] = [{"accepted": 1750}]
@@ -616,7 +639,7 @@ def test_what_the_hook_refuses_is_told_above_the_same_page(pages, hook, error, s
 def test_a_second_click_is_answered_as_the_first(pages, hook):
     hook.answers["send-again"] = [{"error": "waiting", "reason": "x"}]
     assert pages.post("/history", ASKED).status == 303
-    assert "Event 1742 is sent again." in said(pages.get("/history"))
+    assert "Event 1742 is sent again. Its row shows the result." in said(pages.get("/history"))
 
 
 @pytest.mark.parametrize(
@@ -668,6 +691,17 @@ def test_the_picture_has_a_link_and_a_row_for_each_day(pages, hook):
     found = [[cell.text for cell in row.all("th") + row.all("td")] for row in rows_.all("tr")]
     assert found == [["2026-11-01", "2", "3", "1"], ["2026-11-03", "0", "4", "0"]]
     assert [each.attributes["href"] for each in rows_.all("a")] == [links[0], links[2]]
+
+
+def test_the_count_of_what_was_not_delivered_leads_to_it(pages, hook):
+    hook.answers["history"] = [event(), end(bars=[bar(1, 2, 3, 2)])]
+    (count,) = document.read(pages.get("/history", "code=303").text).by_class("legend")[0].by_class("u")
+    assert [(each.text, each.attributes["href"]) for each in count.all("a")] == [
+        ("not delivered 2", "/history?code=303&sort=number&order=down&outcome=not+delivered")
+    ]
+    hook.answers["history"] = [event(), end(bars=[bar(1, 2, 3)])]
+    (count,) = document.read(pages.get("/history", "code=303").text).by_class("legend")[0].by_class("u")
+    assert (count.all("a"), count.text) == ([], "▲ not delivered 0")
 
 
 def test_a_day_in_the_address_is_a_filter_of_two_dates(pages, hook):

@@ -103,6 +103,20 @@ def test_an_address_that_was_typed_is_there_again(pages):
     assert document.read(page.text).by_id("address").attributes["value"] == "a@example.com"
 
 
+@pytest.mark.parametrize(
+    ("query", "location"),
+    [
+        ("code=303&sort=number&order=down&page=2", "/history?code=303&sort=number&order=down&page=2"),
+        ("", "/history"),
+        ("x\r\nSet-Cookie: a=b", "/history"),
+    ],
+)
+def test_the_filter_of_the_history_is_there_again(pages, query, location):
+    login = pages.post("/history", {"send-again": "5", "query": query})
+    assert sign_in(pages, carried(login)).headers["location"] == location
+    assert problem(pages.get("/history")) == NOT_CHANGED
+
+
 @pytest.mark.parametrize("do", ["change", "remove", "restore", ""])
 def test_where_nothing_was_typed_nothing_is_promised(pages, do):
     login = pages.post("/recipients", {"do": do, "address": "a@example.com", "lowest": "fault", "revision": ""})

@@ -368,6 +368,27 @@ def test_a_hint_names_the_rule_and_not_the_characters(tab):
     assert "tt9" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("values", "is_open"),
+    [
+        ({"password": "abcd efgh ijkl mnop"}, True),
+        ({"account": "first.last@example.com"}, True),
+        ({"password": "Kp7!vRw2#Ztt9"}, False),
+        ({"password": "", "account": ""}, False),
+    ],
+)
+def test_advanced_is_open_where_a_hint_names_a_choice_in_it(tab, values, is_open):
+    root = document.read(tab.update(**{**GOOD, **values}).text)
+    assert ("open" in root.all("details")[0].attributes) == is_open
+
+
+def test_what_is_hidden_has_no_words(tab):
+    """A text browser shows it: w3m said "Not saved yet." and "You will be signed out in 1 minute." below every form."""
+    root = document.read(tab.get("/smtp").text)
+    hidden = [each for each in root.walk() if {"hidden", "data-say"} & set(each.attributes)]
+    assert [(each.name, each.text) for each in hidden] == [("button", ""), ("p", ""), ("div", "")]
+
+
 # What was typed
 
 
