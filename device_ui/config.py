@@ -139,6 +139,11 @@ class Folders:
         return self.credential or self.key_file
 
     @property
+    def metrics_token(self) -> Path:
+        """The hash of the token for /metrics; only the web process can open it."""
+        return self.administrator.with_name("metrics.toml")
+
+    @property
     def key_file(self) -> Path:
         """The file of the private key that the hook makes when systemd gives it none."""
         return self.data / "mail" / "private.key"

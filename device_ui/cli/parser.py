@@ -109,6 +109,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="create it only if missing, expiring within 30 days or incomplete; exit with 1 if unchanged",
     )
+    one = _command(words, "metrics-token", commands.metrics_token)
+    one.add_argument("--remove", action="store_true", help="only make the present token worthless")
     _command(words, "rotate-key", commands.rotate_key)
     one = _command(words, "factory-reset", commands.factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")

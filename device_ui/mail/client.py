@@ -85,6 +85,12 @@ def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, A
     return answer
 
 
+def metrics(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+    """Return the numbers for a monitoring system, by the names of `delivery.metrics`. Raises `HookError`."""
+    answer: Mapping[str, Any] = _expected(ask(path, {"do": "metrics"}, seconds), "metrics", dict)
+    return answer
+
+
 def history(
     path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, most: int | None = None
 ) -> Iterator[Mapping[str, Any]]:

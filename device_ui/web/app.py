@@ -18,10 +18,11 @@ from device_ui.settings.store import NameStore, RecipientStore, Store
 from device_ui.web.auth.administrator import Administrator
 from device_ui.web.auth.guard import HEALTH, Guard, own_names, see_other
 from device_ui.web.auth.known_names import KnownNames
+from device_ui.web.auth.metrics_token import MetricsToken
 from device_ui.web.auth.sessions import Sessions
 from device_ui.web.auth.throttle import Throttle
 from device_ui.web.context import AppContext
-from device_ui.web.pages import access, event_codes, history, language, login, recipients, smtp, test_mail
+from device_ui.web.pages import access, event_codes, history, language, login, metrics, recipients, smtp, test_mail
 
 if TYPE_CHECKING:
     from device_ui.web.branding import Brand
@@ -89,6 +90,7 @@ def routes(site: AppContext) -> Bottle:
     app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route(HEALTH, "GET", partial(health, site))
+    app.route("/metrics", "GET", partial(metrics.show, site, MetricsToken(site.device.folders.metrics_token)))
     # A pattern without a slash or a leading dot: no name can lead to a different folder.
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.static_files.serve)
     return app

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 # What a client may request.
 # A new word must be put into one of these sets before any client may use it.
 EVENT_ONLY = frozenset({"event"})
-EVERYTHING = frozenset({"event", "state", "settings-changed", "history", "catalog", "content", "opens", "test"})
+EVERYTHING = frozenset(
+    {"event", "state", "settings-changed", "history", "catalog", "content", "opens", "test", "metrics"}
+)
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
 # Python has buffers of 1024 bytes at most for this, and a group takes four.

@@ -113,6 +113,10 @@ class RequestHandler:
             "test": self._tester.answer,
         }
 
+    def add(self, word: str, answer: Callable[[], Mapping[str, Any]]) -> None:
+        """Answer one more word, which has no arguments."""
+        self._words = {**self._words, word: lambda *_: answer()}
+
     def obey(self, request: Mapping[str, Any], peer: Peer) -> Answer:
         """Do a request if its client may. Raises `RequestError`, `NotStored`."""
         do = request.get("do")

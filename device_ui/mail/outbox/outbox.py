@@ -299,6 +299,15 @@ class Outbox(Database):
         rows = self.read("SELECT coalesce(max(time), 0) FROM delivery WHERE verdict = 'delivered'", ())
         return float(rows[0][0])
 
+    def newest_delivered(self) -> float:
+        """Return when the mail with the highest number that was delivered was, seconds since 1970; 0 for none.
+
+        By its number and so by the primary key: unlike `newest_sent` it reads a row or a few, not all of them.
+        """
+        query = "SELECT time FROM delivery WHERE verdict = 'delivered' ORDER BY number DESC LIMIT 1"
+        rows = self.read(query, ())
+        return float(rows[0][0]) if rows else 0.0
+
     def sent_since(self, moment: float, code: str = "") -> list[tuple[float, str]]:
         """Return the mails delivered since a moment (seconds since 1970), of one code or all: time and type of each."""
         return [

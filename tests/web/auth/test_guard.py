@@ -275,6 +275,7 @@ OPEN = {
     ("POST", "/logout"): (303, "/login"),
     ("POST", "/language"): (400, None),
     ("GET", "/health"): (200, None),
+    ("GET", "/metrics"): (401, None),
     ("GET", "/static/style.css"): (200, None),
 }
 # The login itself, with what was typed (tests/web/pages/test_late_forms.py).
