@@ -21,6 +21,7 @@ from device_ui import maker_file, paths
 from device_ui.errors import MakerFile
 from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings.fields import LOCKABLE
+from device_ui.settings.notifications import NOTIFICATIONS_FILE
 from device_ui.settings.rules import HOST_NAME_PATTERN
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
@@ -123,6 +124,11 @@ class Folders:
         return self.data / "settings" / "recipients.toml"
 
     @property
+    def notifications(self) -> Path:
+        """What is mailed, and when; beside them."""
+        return self.settings.with_name(NOTIFICATIONS_FILE)
+
+    @property
     def names(self) -> Path:
         """The names that an administrator added; only the web process reads it."""
         return self.data / "settings" / "names.toml"
@@ -133,15 +139,15 @@ class Folders:
         return self.data / "web" / "administrator.toml"
 
     @property
+    def metrics_token(self) -> Path:
+        """The hash of the token for /metrics; only the web process can open it."""
+        return self.administrator.with_name("metrics.toml")
+
+    @property
     def private_key(self) -> Path:
         """The file to read the private key from; only the hook can open it."""
         # The unit asks for the credential by name alone, so systemd starts the hook without one, too.
         return self.credential or self.key_file
-
-    @property
-    def metrics_token(self) -> Path:
-        """The hash of the token for /metrics; only the web process can open it."""
-        return self.administrator.with_name("metrics.toml")
 
     @property
     def key_file(self) -> Path:

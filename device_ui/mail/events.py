@@ -44,6 +44,8 @@ class Event:
     mail: int = 0
     clock: str = ""
     user: int = DEVICE
+    # It waits, and for the daily summary.
+    in_summary: bool = False
 
 
 @dataclass(frozen=True)

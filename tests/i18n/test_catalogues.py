@@ -18,10 +18,11 @@ from device_ui.mail import catalog
 from device_ui.mail.delivery import test_mail
 from device_ui.mail.message import compose
 from device_ui.mail.smtp import advice, outcome
-from device_ui.settings import recipients
+from device_ui.settings import notifications, recipients
 from device_ui.settings.fields import FIELDS
 from device_ui.web import context
 from device_ui.web.pages import history, smtp
+from device_ui.web.pages import notifications as notifications_page
 from device_ui.web.pages import test_mail as test_mail_page
 from tests.helpers.product import ROOT
 
@@ -35,6 +36,8 @@ SHOWN = (
     "settings/fields.py",
     "settings/recipients.py",
     "settings/names.py",
+    "settings/notifications.py",
+    "mail/delivery/periodic.py",
     "mail/delivery/server_change.py",
     "mail/smtp/advice.py",
     "mail/smtp/connection.py",
@@ -50,6 +53,7 @@ SHOWN = (
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
     "web/pages/access.py",
+    "web/pages/notifications.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )
@@ -137,6 +141,7 @@ def of_tables() -> set[str]:
     fields = {text for each in FIELDS for text in (each.label, each.help)}
     advices = {row.sentence for row in advice.ADVICE} | set(advice.CLOSER.values())
     labels = (recipients.LOWEST, smtp.STEPS, history.COLUMNS, history.TYPES, test_mail_page.BECAME, context.MAIL_STATES)
+    labels += (notifications.CHOICES, notifications.SIGNS, notifications_page.INFO_CHOICES)
     return fields | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
 
 

@@ -24,6 +24,7 @@ SYSTEMD_SERVICE:${PN} = "\
     device-ui-certificate.timer \
     device-ui-mailhook.service \
     device-ui-mailhook.socket \
+    device-ui-periodic.timer \
     device-ui-reset.service \
     device-ui-setup-code.service \
     device-ui-web.socket \

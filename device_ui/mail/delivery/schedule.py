@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui.errors import Text
 from device_ui.mail.clock import LOOK_SECONDS
 from device_ui.mail.delivery.batching import HOUR, Batcher, QueuedMail
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.events import PENDING, Delivery, Event, Verdict
+from device_ui.mail.outbox.database import Metadata
 from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Schedule:
         """Add events that were accepted: their numbers, and whether they lead."""
         now = self._environment.monotonic()
         for number, event, leads in events:
-            if event.waiting:
+            if event.waiting and not event.in_summary:
                 mail = number if leads else 0
                 self._batcher.learn(number, event.code, event.type, now, mail, pending=_is_pending(event))
 
@@ -136,6 +137,13 @@ class Schedule:
         if self._outbox.discard_waiting(event_type):
             self._batcher.discard(event_type)
 
+    def begin_summary(self, metadata: Callable[[Sequence[int]], Metadata]) -> None:
+        """Make mails of the events in the daily summary, as `Outbox.begin_summary`. Raises `NotStored`."""
+        # The ledger decides what waits from here on, also after an error.
+        self._is_loaded = False
+        self._outbox.begin_summary(metadata)
+        self.update()
+
     def expired(self) -> list[QueuedMail]:
         """Return the mails whose tries have failed for five days while the server took others."""
         return self._batcher.expired(self._environment.monotonic())
@@ -192,4 +200,4 @@ def _is_pending(event: Event) -> bool:
 
 
 def _is_plain(event: Event) -> bool:
-    return event.waiting and not _is_pending(event)
+    return event.waiting and not event.in_summary and not _is_pending(event)

@@ -14,7 +14,8 @@ from contextlib import closing
 from typing import Any
 
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
-from device_ui.mail.catalog import TYPES
+from device_ui.mail.catalog import TYPES, Kind
+from device_ui.mail.delivery.periodic import PeriodicMails
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import RETRY_FIRST, Backoff, StartSpread
 from device_ui.mail.delivery.schedule import Schedule
@@ -26,8 +27,9 @@ from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.rate_limit import TokenBucket
 from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.notifications import NOTIFICATIONS_FILE
 from device_ui.settings.recipients import addresses
-from device_ui.settings.store import Store
+from device_ui.settings.store import NotificationStore, Store
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,9 @@ class DeliveryWorker:
     ) -> None:
         self._outbox, self._store, self._schedule, self._sender = outbox, store, schedule, sender
         self._environment = sender.environment
+        # Its file is beside that of the SMTP tab.
+        notifications = NotificationStore(store.path.with_name(NOTIFICATIONS_FILE))
+        self._periodic = PeriodicMails(outbox, schedule, self._environment, notifications)
         self._status = DeliveryStatus(outbox, self._environment.wall_clock, show)
         self._lockout = LoginLockout(outbox, quota)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
@@ -99,6 +104,10 @@ class DeliveryWorker:
         self._is_verification_new = self._is_settings_change_new = True
         self._wakeup.set()
 
+    def decide(self, kind: Kind) -> tuple[bool, bool]:
+        """Return whether an event of this kind is mailed, and whether in the daily summary."""
+        return self._periodic.decide(kind)
+
     def leads(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
         return self._schedule.leads(events)
@@ -136,7 +145,8 @@ class DeliveryWorker:
             has_work = self._outbox.waiting_count() or self._outbox.is_reserve_used or self._schedule.has_undated
         except NotStored:
             return False
-        return not has_work and not self._schedule.has_unstored and self.notifier.is_idle()
+        is_idle = not has_work and not self._schedule.has_unstored and self.notifier.is_idle()
+        return is_idle and self._periodic.is_idle()
 
     def stop(self) -> None:
         """Let `run` end; a mail under way is finished, or given up within its deadline."""
@@ -170,7 +180,9 @@ class DeliveryWorker:
             self._schedule.store_results()
             self._outbox.tidy()
             self._schedule.update()
-            return self._round()
+            self._periodic.round()
+            wait, planned = self._round(), self._periodic.wait()
+            return wait if planned is None else min(planned if wait is None else wait, planned)
         except NotStored as error:
             self._hold(Problem("storage", reply=error.reason))
             return RETRY_FIRST

@@ -118,6 +118,8 @@ def _result(each: Delivery) -> Mapping[str, Any]:
 def _pending(event: Event, results: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, Any]]:
     """Return a row for each recipient that the mail is still to be sent to."""
     recipients, step, reply = waits(event.mail or event.number, event.type)
+    if event.in_summary:
+        step, reply = "", Message("in the next daily summary")
     # A recipient with a result is not tried again, even if others of this mail are.
     final = {each.recipient for each in results}
     for recipient in recipients or [""]:

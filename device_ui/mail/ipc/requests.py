@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from device_ui.errors import Message, RequestError, Text
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog, Kind
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, Catalog, Kind
 from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import Delivery, Event
@@ -61,6 +61,9 @@ class Worker(Protocol):
 
     def warns(self, number: int) -> Sequence[Delivery]:
         """Return the pending notifications of a server change, by the number of its event."""
+
+    def decide(self, kind: Kind) -> tuple[bool, bool]:
+        """Return whether an event of this kind is mailed, and whether in the daily summary."""
 
     def leads(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
@@ -139,8 +142,9 @@ class RequestHandler:
             raise RequestError("bad-request", "a code has three digits")
         kind = self._catalog[values["code"]]
         # Any program could otherwise raise it with any text, and History would show a change that never was.
-        if kind.code == SERVER_CHANGED.code:
-            raise RequestError("denied", "only the device itself can report a change of the mail server")
+        if kind.code in OF_DEVICE:
+            raise RequestError("denied", f"only the device itself can raise {kind.code}")
+        is_mailed, in_summary = self._worker.decide(kind)
         happened = self._clock.stamp(parse_time(values["time"]) if values["time"] else None)
         return Event(
             code=kind.code,
@@ -152,9 +156,10 @@ class RequestHandler:
             source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
             text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
             # An event that is never mailed does not wait, so that it cannot keep a mail hook from exiting.
-            waiting=kind.mail,
+            waiting=is_mailed,
             clock=happened.clock,
             user=user,
+            in_summary=in_summary,
         )
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:

@@ -28,10 +28,12 @@ KEPT_ONLY = "Events of the code {code} are kept in the history and never mailed.
 CONTENT_PROBLEMS = {"unset": "The mail cannot be shown before the SMTP tab is saved: it names the sender."}
 
 
-def show_codes(site: AppContext, session: Session) -> str:
-    """Show the catalogue as a table."""
-    kinds, catalog_problem, problem = _catalog(site)
-    return _page(site, session, "codes", kinds=kinds, catalog_problem=catalog_problem, problem=problem)
+def show_codes(site: AppContext, session: Session, problem: Text, values: Mapping[str, Any]) -> str:
+    """Show the catalogue as a table, with the `values` of the form of `notifications`."""
+    kinds, catalog_problem, not_shown = _catalog(site)
+    return _page(
+        site, session, "codes", kinds=kinds, catalog_problem=catalog_problem, problem=problem or not_shown, **values
+    )
 
 
 def show_content(site: AppContext, session: Session) -> str:

@@ -9,6 +9,7 @@ from bottle import HTTPResponse, request, response
 
 from device_ui.errors import Message, NotReadable, NotStored, Text
 from device_ui.settings.fields import FIELDS
+from device_ui.settings.notifications import INFOS, SIGN, TIME
 from device_ui.web import locale
 from device_ui.web.auth import administrator, return_path
 from device_ui.web.auth.administrator import Record
@@ -36,6 +37,10 @@ SAVED_FORMS = {
     "/smtp/test": _TAB,
     "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
     "/others/access": ("/others/access", ("do", "name")),
+    "/others/event-codes": (
+        "/others/event-codes",
+        (INFOS, TIME, SIGN, *(f"{code:03}" for code in range(1000))),
+    ),
 }
 # The login's hidden fields for these.
 PAGE, PREFIX = "kept", "kept-"

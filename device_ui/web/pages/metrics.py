@@ -76,4 +76,8 @@ def _metric(name: str, kind: str, about: str, samples: list[tuple[str, float]]) 
     if not samples:
         return []
     full = f"device_ui_{name}"
-    return [f"# HELP {full} {about}", f"# TYPE {full} {kind}", *(f"{full}{labels} {each!r}" for labels, each in samples)]
+    return [
+        f"# HELP {full} {about}",
+        f"# TYPE {full} {kind}",
+        *(f"{full}{labels} {each!r}" for labels, each in samples),
+    ]

@@ -279,7 +279,10 @@ OPEN = {
     ("GET", "/static/style.css"): (200, None),
 }
 # The login itself, with what was typed (tests/web/pages/test_late_forms.py).
-LATE = {("POST", path): (403, None) for path in ("/smtp", "/smtp/test", "/recipients", "/others/access")}
+LATE = {
+    ("POST", path): (403, None)
+    for path in ("/smtp", "/smtp/test", "/recipients", "/others/access", "/others/event-codes")
+}
 
 
 def wanted_login(path: str) -> str:

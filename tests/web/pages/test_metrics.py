@@ -48,14 +48,19 @@ def samples(page: Page) -> dict[str, float]:
 
 def test_the_numbers_are_those_of_the_device(product, token):
     before = samples(scraped(product, f"Bearer {token}"))
-    for text in ("a", "b"):
-        client.raise_event(product.folders.socket, "303", text)
+    for each in ("a", "b"):
+        client.raise_event(product.folders.socket, "303", each)
     page = scraped(product, f"Bearer {token}")
     assert (page.status, page.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     found = samples(page)
     added = {name for name in found if found[name] == before[name] + 2}
     assert added == {
-        *("device_ui_events_total", "device_ui_events_stored", "device_ui_events_waiting", "device_ui_events_to_forward")
+        *(
+            "device_ui_events_total",
+            "device_ui_events_stored",
+            "device_ui_events_waiting",
+            "device_ui_events_to_forward",
+        )
     }
     others = {name.removeprefix("device_ui_"): found[name] for name in set(found) - added}
     assert others == {
