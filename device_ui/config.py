@@ -80,6 +80,11 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("ledger.rows", 100_000, "events to keep; beyond that the oldest are removed, mailed infos first"),
     ("ledger.bytes", 32 * 1024 * 1024, "bytes of the database, likewise"),
     ("ledger.reserve", 1024 * 1024, "bytes to reserve, so that events are still accepted when the disk is full"),
+    (
+        "apply.first",
+        False,
+        "applies ETC/first.toml once, at the first start; the file may be a link to a boot partition or a USB stick",
+    ),
     ("users.web", "device-ui", "the user of the web process, which may ask the mail hook for its state"),
     ("users.mail", "device-mail", "the user of the mail hook, which alone can unseal the mail password"),
     ("users.event_group", "device-event", "the group whose members may raise events"),
@@ -137,6 +142,16 @@ class Folders:
     def administrator(self) -> Path:
         """The setup code or the hash of the administrator's password; only the web process can open it."""
         return self.data / "web" / "administrator.toml"
+
+    @property
+    def first(self) -> Path:
+        """The document that is applied once, at the first start."""
+        return self.etc / "first.toml"
+
+    @property
+    def first_applied(self) -> Path:
+        """The file that says that it was."""
+        return self.settings.with_name("first-applied")
 
     @property
     def metrics_token(self) -> Path:

@@ -145,6 +145,8 @@ def apply(device: Device, options: argparse.Namespace) -> int:
 
     if options.schema:
         return provision.print_schema()
+    if options.first:
+        return provision.apply_first(device)
     if not options.file:
         output.say("device-ui: a document is missing: a file, or - for standard input", is_error=True)
         return EX_USAGE

@@ -83,6 +83,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--dry-run", action="store_true", help="write nothing; exit with 1 if something would change")
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
     one.add_argument("--schema", action="store_true", help="print the JSON Schema of a document")
+    one.add_argument(
+        "--first", action="store_true", help="apply first.toml of ETC, once, if device.toml permits it (apply.first)"
+    )
     one = _command(words, "export", commands.export)
     one.add_argument("--json", action="store_true", help="print JSON instead of TOML")
     one.add_argument("--seal-to", default="", metavar="KEY", help="include the password, sealed to this public key")

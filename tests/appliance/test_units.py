@@ -29,6 +29,7 @@ EXPOSURES = {
     # Root, for systemctl.
     "device-ui-periodic.service": 0.7,
     # No RestrictSUIDSGID=: the folder of the settings has the set-group-ID bit.
+    "device-ui-first.service": 1.4,
     "device-ui-ownership.service": 1.4,
     "device-ui-certificate.service": 1.5,
     # systemd counts adjtimex(2) as setting the clock, which needs CAP_SYS_TIME besides.
