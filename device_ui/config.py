@@ -187,7 +187,8 @@ class Folders:
 
     @property
     def tls(self) -> Path:
-        """The folder of the device's TLS key and certificate; only root can open it, and starts the proxy."""
+        """The folder of the device's TLS key and certificate; only root can open it."""
+        # A proxy such as nginx reads the key as root, before it drops its privileges.
         return self.data / "tls"
 
     @property
@@ -277,7 +278,7 @@ class Device:
 
     @classmethod
     def load(cls, folders: Folders) -> Device:
-        """Read ``device.toml``. Raises `MakerFile`; not for `PAGES_ONLY`, unless it is no TOML."""
+        """Read ``device.toml``. Raises `MakerFile`, but not for a wrong setting of `PAGES_ONLY`."""
         path = folders.etc / "device.toml"
         sections = maker_file.load(path)
         return cls.plain(folders) if sections is None else cls(folders, *_checked(path, sections))

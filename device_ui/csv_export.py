@@ -70,7 +70,7 @@ def result(delivery: Mapping[str, Any], words: Callable[[Text], str] = str) -> s
 
 def row(texts: Iterable[str]) -> bytes:
     """Return one row with each cell quoted and none of them a formula."""
-    # A spreadsheet runs a cell that begins like a formula; an apostrophe makes it a text (OWASP, "CSV Injection").
+    # A spreadsheet evaluates a cell that begins like a formula; an apostrophe makes it a text (OWASP, "CSV Injection").
     safe = (f"'{text}" if text.startswith(FORMULA_STARTS) else text for text in texts)
     # Every cell is quoted: the separator, a quote or a line end in a text needs no rule of its own (RFC 4180, 2.5 to
     # 2.7).

@@ -225,6 +225,17 @@ def test_the_table_has_every_component_and_no_arrow_that_is_not_there():
     assert listed - {(component(arrow.source), component(arrow.target)) for arrow in arrows(PACKAGE)} == set()
 
 
+def test_every_module_is_named_in_the_contract_of_its_folder():
+    contracts = {path: ast.get_docstring(ast.parse(path.read_text())) or "" for path in PACKAGE.rglob("*/__init__.py")}
+    assert len(contracts) > 10
+    assert [
+        f"{path.parent.name}.{module.stem}"
+        for path, contract in contracts.items()
+        for module in sorted(path.parent.glob("*.py"))
+        if module != path and f"`{module.stem}`" not in contract
+    ] == []
+
+
 def test_imports_are_found_at_all():
     imports = arrows(PACKAGE)
     assert Arrow("device_ui.settings.store", "device_ui.storage.files") in imports

@@ -129,6 +129,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     found, _ = Store(device.folders.settings).read()
     if found is None:
         raise DeviceUIError("no settings are stored yet")
+    # None leaves the password's name out of the lines: without --reveal, and for settings without a login.
     password = None
     # The private key is read for --reveal alone: without it any reader of the settings can run this.
     if options.reveal and found.sealed:
@@ -232,6 +233,7 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
             f"{folders.key_file} (systemd-creds decrypt), remove it, rotate, encrypt the file again, and start the hook"
         )
     key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key)
+    # A hook that runs has the previous key in memory until it reads the settings again.
     with contextlib.suppress(HookError):  # it reads the new key when it starts
         client.settings_changed(folders.socket)
     output.say(f"The key is {key_id} now.")
@@ -282,6 +284,7 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
     from device_ui.cli import certificate as maker
     from device_ui.web.auth.guard import own_names
 
+    # Not only the data folder: a proxy may read its files elsewhere.
     folder = Path(options.folder or device.folders.tls)
     # Unlike web.names these are for this certificate alone; the pages answer to web.names.
     names = {*own_names(device["web.names"]), *options.name}
@@ -307,6 +310,7 @@ def check(device: Device, _options: argparse.Namespace) -> int:
 
     wrong = 0
     for finding in findings(device):
+        # A warning counts, too: an end-of-line test should not ship a device with a brand that is not used.
         wrong += finding.state != OK
         # Every finding is printed as it comes: the hook may take seconds to start.
         output.say(str(finding))

@@ -34,8 +34,9 @@ def parsed(words: list[str]) -> dict[str, str] | None:
         name = options.get(
             word, "" if word.startswith("-") else next((each for each in plain if each not in found), "")
         )
-        # "-" is returned for a missing value, which argparse then reports.
+        # "-" stands in for a missing value, which argparse then reports.
         value = word if word not in options else "yes" if word in FLAGS else next(rest, "-")
+        # An unknown option, a further argument, or a value that argparse would take for an option.
         if not name or value.startswith("-"):
             return None
         found[name] = value

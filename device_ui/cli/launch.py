@@ -18,7 +18,7 @@ from device_ui.config import Device, Folders, is_activated, notify_status
 from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, NotStored
 from device_ui.logging_setup import escaped
 
-# sysexits.h
+# sysexits.h, by their numbers, since these are what a script compares.
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
     0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
 )  # fmt: skip
@@ -36,6 +36,7 @@ HOOK_EXITS = {
     "unset": EX_CONFIG,
     "password": EX_CONFIG,
 }
+# Loopback: without TLS in front, the administrator's password must not cross a network.
 LISTEN = "127.0.0.1:8080"
 # Seconds between two attempts to start the mail hook.
 LOOK_SECONDS = 1.0
@@ -152,7 +153,7 @@ def _is_startable(data: str | None) -> bool:
     from device_ui.web.server import prepare
 
     try:
-        # The folders, too: a read-only flash keeps the pages from starting as a wrong file does.
+        # The folders, too: the pages cannot start on a read-only flash either.
         prepare(device(data), quiet=True)
     except DeviceUIError:
         return False

@@ -36,6 +36,7 @@ def say(text: str, *, is_error: bool = False) -> None:
     """Print one line on standard output, or on standard error."""
     out = sys.stderr if is_error else output()
     out.write(line(text))
+    # Behind a pipe Python would keep the line until the end, and a log would mix the two streams in the wrong order.
     out.flush()
 
 
@@ -90,6 +91,7 @@ def _result(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"FAIL  {result['step']:<12}{result['seconds']:>7.3f} s  {result['reply'] or result['problem']}"
         yield result["advice"]
     for each in result["recipients"]:
+        # A recipient whose result the line above already shows is left out.
         if each["verdict"] == "delivered" or result["verdict"] == "delivered" or each["step"] != result["step"]:
             yield f"{each['recipient']}: {each['verdict']}, {each['reply']}"
 
@@ -110,12 +112,13 @@ def _text(lines: Lines) -> Iterator[str]:
 
 def _json(lines: Lines) -> Iterator[str]:
     for each in lines:
+        # Without the last line, which has counts: a program reads events alone.
         if "event" in each:
             yield line(as_json(each["event"]))
 
 
 def _csv(lines: Lines) -> Iterator[str]:
-    # Before the rows are made: the line ends between rows are ours.
+    # Escaped before the rows are made: the line ends between rows must stay.
     for row in csv_export.rows(map(_printable, lines)):
         yield row.decode()
 

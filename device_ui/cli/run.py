@@ -58,9 +58,9 @@ class Supervisor:
     def stop(self) -> int:
         """Stop both; return 0 after a signal, and the code of an error when a process ended by itself."""
         is_requested = self._stop.is_set()
-        # The pages first: they ask the hook.
+        # The pages first, since they send requests to the hook. SIGTERM, and SIGKILL only after `STOP_SECONDS`: the hook finishes
+        # the mail under way, and the pages store failed logins.
         for child in reversed(self._children):
-            # SIGTERM first: the hook finishes the mail under way, and the pages store failed logins.
             child.terminate()
         for child in self._children:
             try:
@@ -100,7 +100,7 @@ class Supervisor:
     def _await(self, name: str, answers: Callable[[], bool]) -> None:
         waited = 0.0
         while waited < START_SECONDS and not self._stop.is_set():
-            # It has printed why.
+            # The process ended, and has printed its reason.
             if self._children[-1].poll() is not None:
                 break
             if answers():

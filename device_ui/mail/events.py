@@ -10,8 +10,8 @@ from device_ui.errors import Text
 
 # The `user` of an event that the device itself raises; otherwise it is a uid.
 DEVICE = -1
-# How certain an event's date is (`Event.clock`): DATED, the clock was right; LATER, the date was counted back when the clock
-# became right; BEFORE, the event was before that date; PENDING and a moment (see `Clock.stamp`), it has no date yet.
+# How certain an event's date is (`Event.clock`). DATED: the clock was right. LATER: the date was computed when the clock became
+# right. BEFORE: the event was before the date. PENDING and a moment (see `Clock.stamp`): it has no date yet.
 DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 

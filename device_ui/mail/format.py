@@ -20,7 +20,7 @@ NOT_KNOWN = "not known (the device's clock was not set)"
 
 def event_name(event: Event, kind: Kind, words: Translator = PLAIN) -> str:
     """Return the name of an event: of a message of the system its subject, not translated; else the name of its kind."""
-    # Not translated: a subject that equals a sentence of ours would be shown in a different language than it was written in.
+    # Not translated: a subject that equals a sentence of the catalogue must stay in the language it was written in.
     subject = event.text.partition("\n")[0] if kind.code == MESSAGE.code else ""
     return subject or words(kind.name)
 

@@ -27,7 +27,7 @@ KINDS = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-# An SVG that is opened by itself is a document: it may use its own style, and neither run, load nor send anything.
+# An SVG that is opened by itself is a document. It may use its own style, but not run a script, load a file or send a form.
 ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 # Hexadecimal digits of the SHA-256 in a name: enough that no two versions share one.
 HASH_DIGITS = 10

@@ -117,7 +117,7 @@ def _parsed(fields: Mapping[str, str], current: SmtpSettings | None, locked: fro
 
 def _told(field: settings_fields.Field, broken: Invalid) -> None:
     assert broken.sentence in field.sentences
-    assert all(HINT.fullmatch(hint) for hint in broken.hints), "a hint is one of ours"
+    assert all(HINT.fullmatch(str(hint)) for hint in broken.hints), "a hint is one of ours"
 
 
 # Files

@@ -54,6 +54,7 @@ SHOWN = (
     "web/pages/recipients.py",
     "web/pages/access.py",
     "web/pages/notifications.py",
+    "web/pages/stored_list.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )

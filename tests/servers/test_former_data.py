@@ -58,5 +58,5 @@ def test_settings_waiting_mail_administrator_key_and_failed_logins_of_866d0f8_ar
     assert RECIPIENT in browser.get("/recipients").text
     history = device.command("history", "--json").stdout
     assert all(text in history or text.encode("unicode_escape").decode() in history for text in TEXTS)
-    assert (failures.total, failures.visitors["127.0.0.1"].count) == (2, 3)
+    assert (failures.total, failures.clients["127.0.0.1"].count) == (2, 3)
     assert device.command("check").returncode == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from device_ui.errors import Text
 from device_ui.mail.clock import LOOK_SECONDS
@@ -97,9 +97,24 @@ class Schedule:
         waits = [self._batcher.wait(self._environment.monotonic()), LOOK_SECONDS if self._holds else None]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def defer(self, mail: QueuedMail, step: str, reply: Text) -> None:
+    def tried(self) -> QueuedMail | None:
+        """Return the first mail that was tried and still waits."""
+        return self._batcher.tried()
+
+    def defer(self, mail: QueuedMail, step: str, reply: Text, advice: Text = "") -> None:
         """Count a failed try of a mail, which ended at this step and reply."""
-        mail.defer(self._environment.monotonic(), self._environment.random(), step, reply)
+        mail.defer(self._environment.monotonic(), self._environment.random(), step, reply, advice)
+
+    def postpone(self, end: Callable[[Collection[str]], float]) -> None:
+        """Let the deferred mails all of whose recipients wait do so; `end` returns until when (monotonic seconds), 0 for not."""
+        self._batcher.postpone(end)
+
+    def split(self, mail: QueuedMail) -> None:
+        """Make two mails of a digest that no recipient has got yet. Raises `NotStored`."""
+        self._is_loaded = False  # as in `next`
+        middle = mail.events[len(mail.events) // 2]
+        self._batcher.split(mail, middle, self._outbox.split_mail(mail.number, middle))
+        self._is_loaded = True
 
     def conclude(self, mail: QueuedMail, results: Sequence[Delivery], *, is_done: bool, removed: int = 0) -> None:
         """Add final results of a mail, which `store_results` writes. `is_done`: no recipient is left to send it to.
@@ -108,10 +123,11 @@ class Schedule:
         """
         if not results and not is_done:
             return  # a retry writes nothing
-        is_delivered = any(result.verdict == Verdict.DELIVERED for result in results)
-        if is_delivered:
+        is_first = not mail.is_sent and any(result.verdict == Verdict.DELIVERED for result in results)
+        if is_first:
+            mail.is_sent = True
             self.count_sent(mail.type)
-        mail.conclude(results, is_done=is_done, removed=removed if is_delivered else 0)
+        mail.conclude(results, is_done=is_done, removed=removed if is_first else 0)
         if is_done:
             self._batcher.remove(mail)
         self._unstored.append(mail)

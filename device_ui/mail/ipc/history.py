@@ -21,12 +21,12 @@ from device_ui.mail.outbox.outbox import SORTS, Outbox, Query
 
 # Rows that are read from the outbox at a time.
 BATCH = 50
-# A line that is not sent: the server answers other clients first and then continues.
+# An empty line, which is not sent: the server answers other clients first and then continues.
 SOON: Mapping[str, Any] = {}
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# Of a waiting mail, by its number and type: its recipients, and step and reply of the last try.
+# A function of a waiting mail's number and type that returns its recipients, and step and reply of the last try.
 Waits = Callable[[int, str], tuple[Sequence[str], str, Text]]
-# Of an event, by its number: the pending notifications of a server change.
+# A function of an event's number that returns the pending notifications of a server change.
 Warns = Callable[[int], Sequence[Delivery]]
 
 
@@ -129,6 +129,7 @@ def _pending(event: Event, results: Sequence[Delivery], waits: Waits) -> Iterato
 
 def state(waiting: bool, verdicts: Sequence[str]) -> str:
     """Return the state of an event's mail in one word or two."""
+    # A mail with one refusal is never "delivered": a person would not look at its recipients.
     if waiting:
         return "waiting"
     if not verdicts:

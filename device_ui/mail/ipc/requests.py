@@ -120,12 +120,12 @@ class RequestHandler:
         """Answer one more word, which has no arguments."""
         self._words = {**self._words, word: lambda *_: answer()}
 
-    def obey(self, request: Mapping[str, Any], peer: Peer) -> Answer:
+    def handle(self, request: Mapping[str, Any], peer: Peer) -> Answer:
         """Do a request if its client may. Raises `RequestError`, `NotStored`."""
         do = request.get("do")
         if not isinstance(do, str) or do not in self._words:
             raise RequestError("bad-request", "unknown word")
-        # After the word is known: a user learns that it may not, and not whether its arguments were right.
+        # Before the arguments are read: a user without permission does not learn whether they were right.
         if do not in peer.may:
             raise RequestError("denied", "this user may not ask for that")
         return self._words[do](request, peer.user)
@@ -150,8 +150,7 @@ class RequestHandler:
             code=kind.code,
             type=kind.type,
             time=happened.time,
-            # No date while the clock is in doubt: the next start takes the newest sure date for a lower bound of the
-            # clock.
+            # No date while the clock is in doubt: the next start takes the newest sure date as a lower bound for the clock.
             accepted=self._clock.raw if self._clock.is_right() else 0.0,
             source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
             text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
@@ -171,7 +170,7 @@ class RequestHandler:
         # Imported here: most hooks end before anyone looks at the history.
         from device_ui.mail.ipc import history
 
-        # Before the user's place is counted: a wrong query takes none.
+        # Before the query is counted for its user: a wrong one counts for nothing.
         try:
             query = history.read_query(request)
         except history.BadQuery as error:
@@ -187,7 +186,10 @@ class RequestHandler:
     def _counted(
         self, user: int, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any] | None]
     ) -> Generator[Mapping[str, Any] | None, None, None]:
-        """Return the lines after `first`, which the caller takes at once: only a generator that runs is closed by `finally`."""
+        """Count a query of this user until its `lines` end or it is closed; yield `first` before them.
+
+        The caller takes `first` at once: a generator that has not begun is closed without its ``finally``.
+        """
         self._reading[user] += 1
         try:
             yield first
@@ -232,9 +234,9 @@ def _revision(given: object) -> str:
 
 
 def _source(given: object) -> Text:
-    """Return where settings were saved, ``""`` where that is neither a network address nor `BY_APPLY`: a person reads it.
+    """Return where settings were saved, for a person; ``""`` for anything but a network address or `BY_APPLY`.
 
-    An address is in its canonical form. The scope (RFC 4007, an interface of this device) is removed, since `ipaddress` takes any text for one.
+    An address is returned in its canonical form, without the scope (RFC 4007): `ipaddress` accepts any text as a scope.
     """
     # Imported here: events need none of it.
     import ipaddress

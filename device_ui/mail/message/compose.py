@@ -317,6 +317,7 @@ def _mime_part(subtype: str, content: str) -> MIMENonMultipart:
 
 
 def _text(part: Part) -> str:
+    # By code points: a Korean label is wider in some fonts, and no font of a mail reader is known here.
     width = max(len(label) for label, _ in part.rows) + 1
     indent = "\n" + " " * (width + 1)
     # A further line of a value is indented, so that it cannot look like a row of the table.

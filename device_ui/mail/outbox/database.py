@@ -25,7 +25,7 @@ from device_ui.mail.outbox.disk_reserve import Reserve
 from device_ui.storage import files
 
 VERSION = 3
-# A version up to here was written by a newer device-ui; a higher number, or a negative one, is damage.
+# The highest version that a newer device-ui may have written; a higher number, or a negative one, is damage.
 VERSION_MAXIMUM = 1000
 # The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
 PENDING = f"clock >= '{events.PENDING}' AND clock < '{chr(ord(events.PENDING) + 1)}'"
@@ -82,15 +82,15 @@ ENDINGS = ("-wal", "-shm", "-journal")
 # Metadata: the name of this ledger, and the parts of the reserve that each user has used.
 LEDGER_ID, GIVEN, NOTHING_GIVEN = "ledger_id", "reserve", "{}"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
-# Pages of the -wal after which SQLite copies them into the file and reuses it; few on a full disk: the reserve then holds
-# ten thousand events and not a hundred.
+# Pages of the -wal after which SQLite copies them into the file and reuses it. Few on a full disk: a released part of the reserve
+# then holds new events, ten thousand in all, and not copies of the same pages (a hundred events).
 WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
-# The error codes for a damaged file. SQLITE_ERROR: a different schema. SQLITE_READONLY: a header that forbids writing, or
-# a read-only disk; the header decides. Every other code is about the disk or a second process, and a sound ledger must never
-# be set aside for those.
+# The error codes for a damaged file. SQLITE_ERROR: a different schema. SQLITE_READONLY is not among them: `_forbids_writing` reads
+# whether the file's header or the disk is the cause. Every other code is about the disk or a second process, for which a sound
+# ledger must never be set aside.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-# The file beside the ledger that records that one was made here: SQLite takes an empty file for a new database and removes
-# the -wal beside it. It reads a file of one byte as an empty one.
+# The end of the name of a file beside the ledger, which records that a ledger was made here. Without it an emptied ledger would
+# pass for a new one: SQLite makes a database of an empty file, and removes the -wal beside it. A file of one byte counts as empty.
 MADE, EMPTIED_BYTES = ".made", 1
 MADE_TEXT = (
     b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and the loss is reported.\n"
@@ -139,7 +139,7 @@ class Database:
     def _opened(self) -> None:
         self._set_aside_non_files()
         if self._is_emptied():
-            self._touch()  # an empty file for a lost ledger, so that the loss has a name
+            self._touch()  # an empty file in the place of a lost ledger: quarantined, its name reports the loss
             self._move_aside()
         self._open()
         try:
@@ -222,7 +222,7 @@ class Database:
         with self._lock, self._conversion():
             return self._connection.execute(query, values).fetchall()
 
-    # 100,000 Python integers in tuples would take some 9 MB.
+    # 100,000 integers of Python in tuples would take some 9 MB.
     def numbers(self, query: str, values: Values) -> array[int]:
         """Return the rows of a query of one whole number each, in eight bytes each."""
         with self._lock, self._conversion():
@@ -294,8 +294,8 @@ class Database:
             return False
 
     def _checkpoint(self) -> None:
-        # They may be in the cache only, and after a failed sync they stay there: copy them into the file before they are
-        # used. On a full disk that fails, and is done later.
+        # The pages of the -wal may be in the cache only, and stay there after a failed sync. Copying them into the file syncs
+        # them before they are used. On a full disk that fails, and is done later.
         with contextlib.suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -348,11 +348,8 @@ class Database:
             return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] > bytes([WRITE_VERSION_MAXIMUM])
 
     def _fsync_folder(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with files.open_folder(self.path.parent) as folder:
             os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _keep_reserve(self) -> None:
         self._reserve.keep()
@@ -371,7 +368,7 @@ class Database:
 
         attempt = work
         with self._lock:
-            # Each turn releases one part, and ends when the share or the reserve is used up.
+            # Each round releases one part of the reserve. The loop ends when the share or the reserve is used up.
             while True:
                 try:
                     return self._committed(attempt)
@@ -424,5 +421,5 @@ def _damage(reason: str) -> sqlite3.DatabaseError:
 
 
 def _is_damage(error: Exception) -> bool:
-    # A message that is not UTF-8 quotes a damaged schema.
+    # sqlite3 decodes SQLite's message as UTF-8: one that is not UTF-8 quotes a damaged schema.
     return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", None) in DAMAGE

@@ -34,8 +34,10 @@ DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
 # The value of the column `waiting` (see `database.IN_SUMMARY`).
 WAITS_FOR_SUMMARY = 2
-# The name of the metadata of the last loss: verdict, step and reply. Not found by a date of the table: the clock may have been wrong.
+# The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
+# clock may have been wrong.
 LOSS = "last_loss"
+LOST_OF_MAIL = "SELECT 1 FROM delivery WHERE number = ? AND verdict <> 'delivered' LIMIT 1"
 # The events of one mail. Both halves use an index: the row by its number, and the index "digest" for the other events.
 # `mail IN (0, ?1)`: a mail of one event that is not assigned yet has the event's number.
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
@@ -254,6 +256,20 @@ class Outbox(Database):
             self.has_summary = False
             return mails
 
+    def split_mail(self, number: int, first: int) -> int:
+        """Commit that the events of a mail from the number `first` on are a mail of its own. Return its number, 0 for none."""
+        chosen = "waiting AND mail = ? AND number >= ? AND number > ?"
+        values = (number, first, number)
+
+        def mark(cursor: sqlite3.Cursor) -> int:
+            found = cursor.execute(f"SELECT coalesce(min(number), 0) FROM event WHERE {chosen}", values)
+            second = int(found.fetchone()[0])
+            if second:
+                cursor.execute(f"UPDATE event SET mail = {second} WHERE {chosen}", values)
+            return second
+
+        return self._write(mark, MAIL)
+
     def digest(self, number: int, most: int) -> Digest | None:
         """Return the content of a mail, with its `most` oldest events; None if the limit removed all of its events."""
         events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, most))
@@ -402,7 +418,10 @@ class Outbox(Database):
                 cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
             if reported:
                 retention.count(cursor, retention.UNTOLD, -reported)
-            if is_alarm:
+            # A loss is over when a mail reached all its recipients: not some of them, and not the next one of a mail that is lost
+            # for another.
+            is_over = done and not cursor.execute(LOST_OF_MAIL, (number,)).fetchone()
+            if is_alarm and (_lost(deliveries) or is_over):
                 _keep_loss(cursor, deliveries)
             write_metadata(cursor, metadata or {})
 
@@ -437,12 +456,15 @@ class Outbox(Database):
         ]
 
 
+def _lost(deliveries: Sequence[Delivery]) -> Delivery | None:
+    return next((each for each in deliveries if each.verdict != "delivered"), None)
+
+
 def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
     """Store the last failure; clear it after deliveries without one. Writes only a change."""
     if not deliveries:
         return
-    # Stored with the result and not looked up by date later: results of a time without a valid clock have none.
-    lost = next((each for each in deliveries if each.verdict != "delivered"), None)
+    lost = _lost(deliveries)
     loss = json.dumps([lost.verdict, lost.step, lost.reply], default=to_json) if lost else None
     stored = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
     # A device whose mail is delivered writes nothing here.

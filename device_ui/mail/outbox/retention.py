@@ -24,16 +24,15 @@ REMOVED = (
 # The name of the count of events removed unmailed that no mail has reported yet.
 UNTOLD = "removed_untold"
 ROWS_MAXIMUM, BYTES_MAXIMUM = 100_000, 32 * 1024 * 1024
-# The part of the rows for changes of the mail server, and at most one change for so many bytes.
+# The newest changes of the mail server stay: one for each 100 rows of the limit, and one for each 64 KiB, whichever is fewer.
 CHANGES_PART, CHANGE_BYTES = 100, 64 * 1024
-# The part that is removed at once when the limit is reached, so that not every event costs a deletion.
+# When the limit is reached, a hundredth of the rows is removed at once, so that not every event costs a deletion.
 REMOVED_PART = 100
-# An appliance has few users that raise events: root, a firmware user, the web process.
-# A user's share is one part in so many.
+# A user's share is an eighth: an appliance has few users that raise events, such as root and the firmware's.
 SHARES = 8
 # About the bytes of an event besides its texts.
 ROW_BYTES = 100
-# Of each user: its events, and about their bytes.
+# For each user: the number of its events, and about their bytes.
 Held = Mapping[int, tuple[int, int]]
 # Bytes and not characters: length() of a text counts characters, and Hangul has three bytes each.
 SIZE = f"{ROW_BYTES} + length(CAST(source AS BLOB)) + length(CAST(text AS BLOB))"

@@ -242,6 +242,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, P.CLOSED, "", (), "", "", "", "The server closed the connection at the login, as some do when they refuse it and others when they are busy: ask its administrator whether it allows this way of signing in (SMTP AUTH)."),
     (S.LOGIN, "", "", (), "", "", "", "The connection with {host} broke at the login: the reason is above."),
 
+    ("", P.TOO_LARGE, "", (), "", "", "RFC 1870, 6", TOO_LARGE),
     (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", "The server wants TLS: under Advanced, change the connection security to auto."),
     (S.SENDER, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
     (S.SENDER, P.ANSWER, "5.7.57", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.57", LOGIN_FIRST),

@@ -19,11 +19,12 @@ from device_ui.mail.smtp.advice import advise
 from device_ui.mail.smtp.client import SmtpClient
 from device_ui.mail.smtp.connection import OnStep, Timeouts
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
+from device_ui.mail.smtp.transaction import deliver_to_all
 from device_ui.settings.fields import SmtpSettings
 
 # A person waits for the result: 15 seconds for the greeting, which leaves time to look closer, and for the verdict only
 # what is left of the attempt.
-TIMEOUTS = Timeouts(greeting=15.0, verdict=0.0)
+TIMEOUTS = Timeouts(attempt=60.0, greeting=15.0, verdict=0.0)
 PROBE_SECONDS = 5.0
 # From the best to the worst.
 VERDICTS = (Verdict.DELIVERED, Verdict.TRY_LATER, Verdict.REFUSED)
@@ -137,7 +138,7 @@ def run(
 def _attempt(client: SmtpClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
     try:
         client.open()
-        return client.deliver(recipients, compose(client.local_address))
+        return deliver_to_all(client, recipients, compose(client.local_address))
     except SessionError as error:
         return dict.fromkeys(recipients, error.outcome)
     finally:

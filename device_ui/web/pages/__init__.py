@@ -11,7 +11,7 @@ only where one shows the tab of a different one (`test_mail` → `smtp`, `event_
 
 Read first
 - `smtp`: `show` and `update` are the pattern of all forms. Its fields are the table in `settings.fields`.
-- `test_mail`: tries the tab's values step by step. `recipients`: a list of small forms.
+- `test_mail`: tries the tab's values step by step. `recipients` and `access`: lists of small forms, both by `stored_list`.
 - `history` and `event_codes` (with the sample mail): only read.
 - `login`: set-up, login and logout. `language`: the choice of a language.
 """

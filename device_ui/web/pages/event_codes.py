@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 NOT_SHOWN = "The event codes cannot be shown. {reason}"
 NO_CONTENT = "The mail cannot be shown. {reason}"
 KEPT_ONLY = "Events of the code {code} are kept in the history and never mailed."
-# By `HookError.word`; what is not here is told in the hook's own words.
+# By `HookError.word`; any other word is shown with the hook's own reason.
 CONTENT_PROBLEMS = {"unset": "The mail cannot be shown before the SMTP tab is saved: it names the sender."}
 
 
@@ -39,11 +39,14 @@ def show_codes(site: AppContext, session: Session, problem: Text, values: Mappin
 def show_content(site: AppContext, session: Session) -> str:
     """Show the mail of the code in the query, or of the first code that is mailed."""
     kinds, catalog_problem, problem = _catalog(site)
+    # The choice has the codes that are mailed: a code that is only kept has no mail to show.
     mailed = [kind for kind in kinds if kind["mail"]]
+    # Without a code in the address the page is not empty: it opens from the navigation.
     code = stripped(asked().get("code", "")) or (str(mailed[0]["code"]) if mailed else "")
     mail: Mapping[str, Any] = {}
     if any(kind["code"] == code and not kind["mail"] for kind in kinds):
         problem = Message(KEPT_ONLY, code=code)
+    # Not after a problem: a hook that did not answer is not asked a second time, for two more seconds.
     elif code and not problem:
         mail, problem = _content(site, code)
     return _page(
@@ -55,8 +58,10 @@ def _catalog(site: AppContext) -> tuple[Kinds, str, Text]:
     """Return every kind, why the maker's file is not used, and why the catalogue cannot be shown."""
     kinds: Kinds = []
     end: Mapping[str, Any] = {}
+    # From the hook and not from the files: it shows the catalogue by which events are mailed now.
     try:
         for line in client.kinds(site.device.folders.socket):
+            # The last line has the problem of the maker's file, if there is one.
             kinds += [line["kind"]] if "kind" in line else []
             end = line.get("end", end)
     except HookError as error:
@@ -70,6 +75,7 @@ def _content(site: AppContext, code: str) -> tuple[Mapping[str, Any], Text]:
     try:
         return client.content(site.device.folders.socket, code), ""
     except HookError as error:
+        # A person can type a code into the address.
         response.status = 422 if error.word == "bad-request" else 503
         return {}, CONTENT_PROBLEMS.get(error.word) or Message(NO_CONTENT, reason=error.sentence)
 

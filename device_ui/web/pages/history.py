@@ -23,9 +23,11 @@ from device_ui.web.context import AppContext
 
 log = logging.getLogger(__name__)
 
+# One piece of the hook's reads (`mail.ipc.history.BATCH`).
 PAGE_EVENTS = 50
 # Bounded: SQLite steps over the events of all earlier pages.
 PAGE_PATTERN = re.compile(r"[1-9][0-9]{0,5}")
+# The names of the hook's query, which are also those of the form.
 FILTERS = ("from", "to", "type", "code")
 TYPES = {"": "All", "info": "info", "fault": "fault"}
 # The hook's name of a column to sort by, and its head.
@@ -42,9 +44,10 @@ COLUMNS = {
 MESSAGE_CODE, MESSAGE_NAME = "901", "Message from the system"
 NOT_SHOWN = "The history cannot be shown. {reason}"
 NOT_FILTERED = "Please change the filter. {reason}"
+# The page itself sends seven; `parse_qsl` would read any number of them.
 QUERY_FIELDS_MAXIMUM = 20
 
-# Bytes of a file that are sent at once.
+# Bytes of a file that are sent at once: a row at a time would be a system call for each of 100,000 events.
 CSV_PIECE = 16 * 1024
 # What the ledger's limit removed, in words.
 REMOVED = {"info": "{count} infos", "fault": "{count} faults", "waiting": "{count} still waiting for their mail"}
@@ -83,6 +86,7 @@ class Query:
 
 def asked() -> dict[str, str]:
     """Return the query of this request; of a repeated name, the last value. Raises HTTPError 400."""
+    # "replace": a person may have typed the address, and a wrong escape only finds nothing.
     try:
         return dict(parse_qsl(request.query_string, errors="replace", max_num_fields=QUERY_FIELDS_MAXIMUM))
     except ValueError:
@@ -96,6 +100,7 @@ def show(site: AppContext, session: Session) -> str:
     wrong: Text = ""
     events: list[Mapping[str, Any]] = []
     end: Mapping[str, Any] = {}
+    # Bounded in bytes, unlike the export, which holds one line at a time.
     try:
         *events, end = client.history(site.device.folders.socket, query.asked_page, most=client.ANSWERS_MAXIMUM)
     except HookError as error:
@@ -108,10 +113,12 @@ def show(site: AppContext, session: Session) -> str:
 def export(site: AppContext, _session: Session) -> Iterator[bytes]:
     """Return all events that the query selects, as a file. Raises HTTPError 422 or 503 when the first line fails."""
     lines = client.history(site.device.folders.socket, Query(asked()).asked)
+    # The first line before the status: afterwards an error can only end the file early.
     try:
         first = next(lines)
     except HookError as error:
         raise HTTPError(_status(error), next(filter(None, _told(error)))) from error
+    # An attachment, so that no browser shows a text of the firmware as a page of this device (RFC 6266).
     response.content_type = "text/csv; charset=UTF-8"
     response.set_header("Content-Disposition", 'attachment; filename="history.csv"')
     return pieces(rows(itertools.chain([first], lines)))
@@ -169,6 +176,7 @@ def _named(words: Translator, event: Mapping[str, Any]) -> str:
 
 def moment(words: Translator, event: Mapping[str, Any]) -> str:
     """Return the time of an event or a delivery as HTML, with its date for the browser (HTML, 2.3.5.7) if there is one."""
+    # The text is in the device's zone; the script replaces it by the browser's, with this one beside it.
     text: str = html_escape(words(event["time"]))
     try:
         when = datetime.fromtimestamp(int(event["seconds"]), UTC)

@@ -171,7 +171,7 @@ def test_each_deferred_mail_gets_its_turn(set_up):
 
 
 def test_a_sender_that_the_server_does_not_want_now_ends_the_session(set_up):
-    set_up.server.answer = lambda number, recipient: Outcome("try later", "sender", "451 not now")
+    set_up.server.answer = lambda number, recipient: Outcome("try later", "sender", "451 not now", scope="server")
     set_up.raise_events(20)
     set_up.work()
     assert set_up.server.numbers == [1]

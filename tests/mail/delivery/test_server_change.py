@@ -150,12 +150,12 @@ def verdicts(desk: Desk, number: int) -> dict[str, str]:
 class Session:
     """What the notifier needs of a courier."""
 
-    local_address = "192.0.2.1"
+    local_address, size_maximum, step = "192.0.2.1", 0, "content"
 
     def __init__(self, desk: Desk, settings: SmtpSettings, password: str) -> None:
         self.desk, self.server, self.password = desk, settings.host, password
 
-    def open(self) -> None:
+    def open(self, on_wait=None) -> None:
         self.desk.sessions.append((self.server, self.password))
         if self.desk.hold:
             assert self.desk.hold.wait(SECONDS)
@@ -1138,7 +1138,7 @@ def test_a_server_before_that_is_silent_delays_no_alarm(office):
     def silent(settings: SmtpSettings, password: str) -> object:
         session = connect(settings, password)
         if settings.host == "mail.example.com":
-            session.open = lambda: (asked.set(), answer.wait(SECONDS), over.set())
+            session.open = lambda *_: (asked.set(), answer.wait(SECONDS), over.set())
         return session
 
     office.server.connect = silent
@@ -1163,7 +1163,7 @@ def test_a_warning_goes_out_while_the_new_server_keeps_the_worker(office):
     def connected(settings: SmtpSettings, password: str) -> object:
         session = connect(settings, password)
         if settings.host == "new.example.com":
-            session.open = lambda: waited_for(warned)
+            session.open = lambda *_: waited_for(warned)
         else:
             deliver = session.deliver
             session.deliver = lambda *mail, **hooks: (deliver(*mail, **hooks), warned.set())[0]
@@ -1190,7 +1190,7 @@ def test_a_warning_is_tried_again_while_the_new_server_keeps_the_worker(office):
     def connected(settings: SmtpSettings, password: str) -> object:
         session = connect(settings, password)
         if settings.host == "new.example.com":
-            session.open = lambda: (tried.set(), waited_for(answer))
+            session.open = lambda *_: (tried.set(), waited_for(answer))
         return session
 
     office.server.connect = connected

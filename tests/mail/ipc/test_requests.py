@@ -82,7 +82,7 @@ class Room:
 
     def ask(self, may=EVERYTHING, **request):
         """The answer, a long one as a list."""
-        answer = self.requests.obey(request, Peer(USER, may))
+        answer = self.requests.handle(request, Peer(USER, may))
         return list(self.lines(answer)) if isinstance(answer, Iterator) else answer
 
     def lines(self, answer):
@@ -213,12 +213,12 @@ def test_requests_whose_callers_left_fill_no_memory_and_no_place_of_another_user
     go = threading.Event()
     room.bell.waits = lambda: go.wait(SECONDS)
     one = Peer(USER, EVERYTHING)
-    held = [room.requests.obey({"do": "history"}, one)]
+    held = [room.requests.handle({"do": "history"}, one)]
     with pytest.raises(RequestError, match="this user asks for too much already"):
         for _ in range(1000):
-            held.append(room.requests.obey({"do": "content", "code": "303"}, one))
+            held.append(room.requests.handle({"do": "content", "code": "303"}, one))
     assert len(held) == 4
-    held.append(room.requests.obey({"do": "content", "code": "303"}, ROOT))
+    held.append(room.requests.handle({"do": "content", "code": "303"}, ROOT))
     go.set()
 
 
@@ -241,7 +241,7 @@ def test_the_history_comes_with_the_catalogs_problem(tmp_path):
 
 
 def test_a_ledger_that_cannot_be_read_is_told_within_the_answer(room):
-    answer = room.requests.obey({"do": "history"}, ROOT)
+    answer = room.requests.handle({"do": "history"}, ROOT)
     room.outbox.close()
     with pytest.raises(NotStored):
         list(room.lines(answer))
@@ -296,7 +296,7 @@ REQUESTS = st.fixed_dictionaries(
 @given(request=REQUESTS)
 def test_whatever_is_asked_is_answered_or_refused(room, request):
     try:
-        answer = room.requests.obey(request, ROOT)
+        answer = room.requests.handle(request, ROOT)
     except RequestError as refused:
         assert refused.word in {"bad-request", "unset"}
         assert refused.reason
@@ -311,7 +311,7 @@ def test_whatever_is_asked_is_answered_or_refused(room, request):
 def test_whatever_a_field_of_a_test_is_it_is_refused_or_well(room, name, value):
     tab = {**FIELDS, "sign_in": "manual", "from_address": "", "sealed": None, name: value}
     with pytest.raises(RequestError) as caught:
-        room.requests.obey({"do": "test", "settings": tab, "to": ["no address"]}, ROOT)
+        room.requests.handle({"do": "test", "settings": tab, "to": ["no address"]}, ROOT)
     assert caught.value.word == "bad-request"
 
 
@@ -321,4 +321,4 @@ def test_nothing_is_nested_too_deep(room, name, depth):
     request = {"do": "test", "settings": {**FIELDS, "sign_in": "manual", "from_address": "", name: 0}}
     line = json.dumps(request).replace(f'"{name}": 0', f'"{name}": {"[" * depth}{"]" * depth}')
     with pytest.raises(RequestError):
-        room.requests.obey(protocol.from_json(line.encode()), ROOT)
+        room.requests.handle(protocol.from_json(line.encode()), ROOT)
