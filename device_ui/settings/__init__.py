@@ -1,4 +1,4 @@
-"""The operator's settings: the SMTP tab, the list of recipients, and the sealed mail password.
+"""The operator's settings: the SMTP tab, the list of recipients, what is mailed, and the sealed mail password.
 
 Promises
 - `fields.parse` reads a form: either settings that satisfy every rule, or an `Invalid` for each broken field. The sentences of
@@ -17,7 +17,7 @@ Read first
 - `fields`: the tab as one table, which the page, the parser, the file and the documentation use. A new field is a row of
   `fields.FIELDS`, an attribute of `fields.SmtpSettings` and a rule in `rules`; its sentences go into ``i18n/ko.po``.
 - `rules`: a text becomes a value or the sentence that says why not.
-- `store`: the files and their revisions. `recipients` and `names`: the two lists.
+- `store`: the files and their revisions. `recipients` and `names`: the two lists. `notifications`: what is mailed, and when.
 - `seal`: HPKE. `keys`: the files of the key pair. `rotation`: the change of the pair.
 - `export`: the settings for a mailer of the maker.
 """

@@ -7,11 +7,13 @@ Promises
 - A mail hook that is down, or refuses, is a sentence on the page and never an error page.
 
 Depends on `web.context` (the device, its stores, its guard, rendering), `web.forms` and `mail.client`. Pages know each other
-only where one shows the tab of a different one (`test_mail` → `smtp`, `event_codes` → `history`).
+only where one shows the tab of a different one (`test_mail` → `smtp`, `event_codes` → `history`, `notifications` → `event_codes`).
 
 Read first
 - `smtp`: `show` and `update` are the pattern of all forms. Its fields are the table in `settings.fields`.
 - `test_mail`: tries the tab's values step by step. `recipients` and `access`: lists of small forms, both by `stored_list`.
 - `history` and `event_codes` (with the sample mail): only read.
+- `notifications`: the form of the page of event codes, what is mailed, and when.
+- `metrics`: numbers for a monitoring system, which has a token and no session.
 - `login`: set-up, login and logout. `language`: the choice of a language.
 """
