@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +56,12 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("locks.sign_in", False, "keeps the sign-in at its default, manual"),
     ("web.names", [], "host names of the page, besides the device's host name, localhost and any IP address"),
     (
+        "web.url",
+        "",
+        "the address of the pages for links in mails, such as https://nas.example; empty: https:// and the first of web.names, "
+        "else the device's IP address",
+    ),
+    (
         "web.trusted_proxy",
         "",
         "the IP address of a TLS proxy whose X-Forwarded-For and -Proto are trusted; at a Unix socket they always are",
@@ -68,6 +75,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
         "seconds in which further events of a kind are collected into one mail; 0: a mail for each event",
     ),
     ("mail.hourly_budget", 60, "mails an hour at most; delayed events are in the next mail"),
+    ("mail.high_importance", False, "marks mails about faults with Importance: high"),
     (
         "mail.start_spread",
         20,
@@ -105,7 +113,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
 
 BRAND = "brand."
 # Settings that only the pages read. A wrong value is not used and is in `Device.left_out`; it delays no event.
-PAGES_ONLY = (BRAND, "web.names", "web.trusted_proxy")
+PAGES_ONLY = (BRAND, "web.names", "web.url", "web.trusted_proxy")
+# An address that a mail can link to: the scheme, a name or an IP address, a port.
+URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
 
 
 @dataclass(frozen=True)
@@ -224,6 +234,12 @@ class Device:
     def name(self) -> str:
         """The name that the maker gave the device."""
         return str(self["device.name"])
+
+    @property
+    def pages_url(self) -> str:
+        """The address of the pages for links in mails; ``""`` when only the device's IP address is known."""
+        names = self["web.names"]
+        return str(self["web.url"] or (f"https://{names[0]}" if names else ""))
 
     @property
     def guessable_names(self) -> tuple[str, ...]:
@@ -348,6 +364,8 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
     # No browser sends such a name in Host (RFC 9110, 7.2), so the page could never be opened by it.
     if name == "web.names" and not all(map(HOST_NAME_PATTERN.fullmatch, value)):
         raise MakerFile(path, f"{name} must be names such as nas.example: no scheme, no port, no dot at the end")
+    if name == "web.url" and value and not URL.fullmatch(value):
+        raise MakerFile(path, f"{name} must be an address such as https://nas.example, without a path")
     # One address, not "*": with that any client could claim any address, and that it speaks TLS.
     if name == "web.trusted_proxy" and value and not _is_address(value):
         raise MakerFile(path, f"{name} must be one IP address, as the system spells it")

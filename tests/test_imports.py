@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "maker_file": {"errors"},
     "paths": set(),
+    "resources": set(),
     "rate_limit": set(),
     "logging_setup": set(),
     "csv_export": {"errors"},
@@ -55,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "mail.sendmail": {"logging_setup", "mail.catalog", "mail.client", "mail.submission"},
     "mail.submission": {"errors"},
     "mail.smtp": {"errors", "mail.events", "settings"},
-    "mail.message": {"errors", "i18n", "mail.catalog", "mail.events", "mail.format", "settings"},
+    "mail.message": {"errors", "i18n", "mail.catalog", "mail.events", "mail.format", "resources", "settings"},
     "mail.outbox": {"errors", "mail.catalog", "mail.events", "storage"},
     "mail.delivery": {
         *("mail.catalog", "mail.clock", "mail.events", "mail.format", "mail.message", "mail.outbox", "mail.smtp"),
@@ -63,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "mail.ipc": {
         *("mail.catalog", "mail.client", "mail.clock", "mail.events", "mail.format", "mail.outbox"),
-        "errors",
+        *("errors", "rate_limit"),
     },
     "mail.daemon": {
         *("mail.catalog", "mail.clock", "mail.delivery", "mail.ipc", "mail.outbox", "mail.smtp"),
@@ -72,9 +73,9 @@ ALLOWED: dict[str, set[str]] = {
     "web": set(),
     "web.client_address": set(),
     "web.forms": {"errors"},
+    "web.static_files": {"resources"},
+    "web.templates": {"resources"},
     "web.heap": set(),
-    "web.static_files": {"device_ui"},
-    "web.templates": {"web.static_files"},
     "web.unavailable": {"i18n"},
     "web.branding": {"config", "errors", "web.static_files"},
     "web.http": {"logging_setup", "rate_limit", "web.client_address"},

@@ -1,4 +1,4 @@
-<form method="post" action="/others/event-codes" class="card" id="notify" novalidate autocomplete="off" data-{{'unsaved' if typed else 'saved'}}>
+<form method="post" action="/others/event-codes" class="card" id="notify" novalidate autocomplete="off" data-{{'unsaved' if unsaved else 'saved'}}>
 <h2>{{_('What is mailed, and when')}}</h2>
 <p class="help">{{_('The table has a choice for each code. Every event is kept in the history, mailed or not.')}}</p>
 <input type="hidden" name="token" value="{{token}}">

@@ -76,7 +76,7 @@ def web(_device: Device, options: argparse.Namespace) -> int:
 
 def mailhook(_device: Device, options: argparse.Namespace) -> int:
     """Accept and mail events, as systemd starts it."""
-    return launch.mailhook(options.data, options.ca_file, allow_loopback=options.allow_loopback)
+    return launch.mailhook(options.data, options.ca_file, options.url, allow_loopback=options.allow_loopback)
 
 
 def event(device: Device, options: argparse.Namespace) -> int:
@@ -103,6 +103,7 @@ def history(device: Device, options: argparse.Namespace) -> int:
     from device_ui.mail import client
 
     names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
+    names |= {"outcome": options.outcome, "source": options.source, "text": options.text}
     query = {name: value for name, value in names.items() if value}
     lines = client.history(device.folders.socket, {**query, "limit": options.limit})
     # JSON and CSV are UTF-8 whatever the terminal is; text for a person follows the terminal.

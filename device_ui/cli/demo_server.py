@@ -147,12 +147,12 @@ class Session(socketserver.StreamRequestHandler):
         self._reset()
         self._say("220 mail.demo.example ESMTP device-ui demo")
         with contextlib.suppress(OSError):
-            while (line := self.rfile.readline(LINE_MAXIMUM)) and self._execute(
-                line.decode("utf-8", "replace").strip()
-            ):
+            while (line := self.rfile.readline(LINE_MAXIMUM)) and self._execute(line):
                 pass
 
-    def _execute(self, line: str) -> bool:
+    def _execute(self, raw: bytes) -> bool:
+        # "replace": a byte that is not UTF-8 makes an unknown command, and no end of the session.
+        line = raw.decode("utf-8", "replace").strip()
         verb, _, rest = line.partition(" ")
         commands: dict[str, Callable[[str], str | None]] = {
             "EHLO": self._ehlo,

@@ -18,7 +18,7 @@ from device_ui.mail import client
 COMMANDS = {
     "event": (("code",), {"--text": "text", "--source": "source", "--time": "time", "--data": "data"}),
     "web": ((), {"--listen": "listen", "--data": "data"}),
-    "mailhook": ((), {"--ca-file": "ca_file", "--allow-loopback": "allow_loopback", "--data": "data"}),
+    "mailhook": ((), {"--ca-file": "ca_file", "--url": "url", "--allow-loopback": "allow_loopback", "--data": "data"}),
 }
 FLAGS = ("--allow-loopback",)
 
@@ -74,5 +74,8 @@ def _start(command: str, arguments: dict[str, str]) -> int:
     if command == "web":
         return launch.web(arguments.get("data"), arguments.get("listen", launch.LISTEN))
     return launch.mailhook(
-        arguments.get("data"), arguments.get("ca_file", ""), allow_loopback="allow_loopback" in arguments
+        arguments.get("data"),
+        arguments.get("ca_file", ""),
+        arguments.get("url", ""),
+        allow_loopback="allow_loopback" in arguments,
     )

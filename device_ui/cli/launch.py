@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import time
+from dataclasses import replace
 
 from device_ui import logging_setup
 from device_ui.config import Device, Folders, is_activated, notify_status
@@ -92,10 +93,11 @@ def web(data: str | None, listen: str = LISTEN) -> int:
     return EX_OK
 
 
-def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = False) -> int:
+def mailhook(data: str | None, ca_file: str = "", url: str = "", *, allow_loopback: bool = False) -> int:
     """Accept and mail events until a signal, or until idle; return `EX_SOFTWARE` after an internal error.
 
-    Raises `DeviceUIError` when it cannot start; under systemd waits.
+    `url` is the address of the pages for links in mails, instead of the maker's. Raises `DeviceUIError` when it cannot start;
+    under systemd waits.
     """
     _end_in_order()
     # Imported here, so that the web process loads nothing that can unseal.
@@ -105,7 +107,9 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
     reason = ""
     while True:
         try:
-            daemon = Daemon(device(data), allow_loopback=allow_loopback, ca_file=ca_file)
+            found = device(data)
+            found = replace(found, settings={**found.settings, "web.url": url}) if url else found
+            daemon = Daemon(found, allow_loopback=allow_loopback, ca_file=ca_file)
             break
         except DeviceUIError as error:
             if not is_activated(os.environ):

@@ -103,7 +103,7 @@ def _text(lines: Lines) -> Iterator[str]:
             # Escaped as one line: an event's text must not look like the line of a different event.
             yield line("{number}  {time}  {type} {code}  {name}  [{state}]".format_map(event))
             yield from (line(f"    {text}") for text in filter(None, (event["source"], *event["text"].split("\n"))))
-            yield from (line(f"    {text}") for text in csv_export.ends(event))
+            yield from (line(f"    {text}") for text in (*csv_export.ends(event), *csv_export.actions(event)))
         else:
             removed = sum(each["end"]["removed"].values())
             summary = "{matched} of {kept} events".format_map(each["end"])

@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     one = _command(words, "mailhook", commands.mailhook)
     one.add_argument("--allow-loopback", action="store_true", help="allow a mail server on this device itself")
     one.add_argument("--ca-file", default="", metavar="PEM", help="trust these certificates for the mail server, too")
+    one.add_argument("--url", default="", help="the address of the pages for links in mails, instead of web.url")
     one = _command(words, "event", commands.event)
     one.add_argument("code", help="three digits of the catalogue")
     one.add_argument("--text", default="", help="the text of the mail")
@@ -73,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--to", default="", dest="end", metavar="DATE", help="events up to this day")
     one.add_argument("--type", default="", choices=("", "info", "fault"), help="events of this type")
     one.add_argument("--code", default="", help="events of this code")
+    one.add_argument("--outcome", default="", help="events whose mail ended so, such as waiting or 'not delivered'")
+    one.add_argument("--source", default="", help="events with this part in their source")
+    one.add_argument("--text", default="", help="events with this part in their text")
     one.add_argument("--limit", default=0, type=int, metavar="N", help="the newest N (all)")
     # No options here: `main` passes the words of sendmail on unread.
     _command(words, "sendmail", commands.sendmail).set_defaults(words=[])

@@ -175,7 +175,8 @@ class Daemon:
     def _build(self) -> None:
         device, store = self._device, Store(self._device.folders.settings)
         names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial", "language")}
-        names["etc"] = str(device.folders.etc)
+        names |= {"etc": str(device.folders.etc), "host_name": host_name(), "url": device.pages_url}
+        names["importance"] = "high" if device["mail.high_importance"] else ""
         kinds = self._catalog()
         # A clock before the newest event of a sure date is wrong.
         clock = Clock(self._outbox.newest_date())

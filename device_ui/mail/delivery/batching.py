@@ -170,7 +170,7 @@ class Batcher:
         """Add an event that waits since `now`. `mail` is its own number where it leads, else 0.
 
         Numbers come in their order; one that is not higher than the last is known already. A `pending` event waits for
-        the wall clock first, until `release`.
+        the wall clock first, until `release`. An empty `code` opens no window: the mail of an event that is sent again.
         """
         with self._lock:
             if number <= self.last:
@@ -178,7 +178,8 @@ class Batcher:
             self.last = number
             if mail:
                 self._mails[mail] = QueuedMail(event_type, (number,), mail)
-                self._open_window(code, now)
+                if code:
+                    self._open_window(code, now)
             elif pending:
                 self._pending[number] = (code, event_type)
             else:

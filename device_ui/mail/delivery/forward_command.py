@@ -161,6 +161,8 @@ class ForwardCommand:
             "name": event_name(event, kind),
             "text": str(event_text(event)),
             "source": str(event_source(event)),
+            # A person's action has a number as well; without its line the number would look like a lost event.
+            **({"about": event.about} if event.about else {}),
             **self._device(),
         }
 

@@ -99,6 +99,10 @@ class Backoff:
         self._server = RetryState()
         self.expiry.reset()
 
+    def try_now(self) -> None:
+        """Allow a session at once; the failed ones still count, so that the next wait is no shorter."""
+        self._server.next = 0.0
+
     def wait(self) -> float:
         """Return seconds until a session may begin."""
         return max(0.0, self._server.next - self._monotonic())

@@ -44,7 +44,8 @@ class Schedule:
         """Return which of some events that arrive together become a mail of their own at once."""
         arrivals = [(event.code, event.type) for event in events if _is_plain(event)]
         answers = iter(self._batcher.leads(arrivals, self._environment.monotonic()))
-        return [_is_plain(event) and next(answers) for event in events]
+        # What is sent again is a mail of its own: in a digest it could not go to those alone who did not get it.
+        return [bool(event.about) or (_is_plain(event) and next(answers)) for event in events]
 
     def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
         """Add events that were accepted: their numbers, and whether they lead."""
@@ -52,7 +53,7 @@ class Schedule:
         for number, event, leads in events:
             if event.waiting and not event.in_summary:
                 mail = number if leads else 0
-                self._batcher.learn(number, event.code, event.type, now, mail, pending=_is_pending(event))
+                self._batcher.learn(number, _kind(event), event.type, now, mail, pending=_is_pending(event))
 
     def mail(self, number: int) -> QueuedMail | None:
         """Return a mail that waits, by its number."""
@@ -144,6 +145,13 @@ class Schedule:
         """Count a mail towards the hourly budget."""
         self._batcher.count_sent(self._environment.monotonic(), event_type)
 
+    def try_event_now(self, event: Event) -> None:
+        """Make the mails of an event due at once; their failed tries still count. Raises `NotStored`."""
+        later = self._outbox.actions([event.number]).get(event.number, [])
+        for number in (event.mail or event.number, *(each.number for each in later)):
+            if mail := self.mail(number):
+                mail.postpone(0.0)
+
     def reset_tries(self) -> None:
         """Make every mail due at once, as if it was never tried."""
         self._batcher.reset_tries()
@@ -177,7 +185,7 @@ class Schedule:
 
     def _waiting(self, after: int = 0) -> Iterator[tuple[int, str, str, int, bool]]:
         while chunk := self._outbox.waiting(CHUNK, after):
-            yield from ((event.number, event.code, event.type, event.mail, _is_pending(event)) for event in chunk)
+            yield from ((event.number, _kind(event), event.type, event.mail, _is_pending(event)) for event in chunk)
             after = chunk[-1].number
 
     def _date(self) -> None:
@@ -216,4 +224,9 @@ def _is_pending(event: Event) -> bool:
 
 
 def _is_plain(event: Event) -> bool:
-    return event.waiting and not event.in_summary and not _is_pending(event)
+    return event.waiting and not event.about and not event.in_summary and not _is_pending(event)
+
+
+def _kind(event: Event) -> str:
+    """Return the code that opens a window; ``""`` for a mail that is sent again, which must not hold up a new event."""
+    return "" if event.about else event.code

@@ -25,7 +25,7 @@ from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient, addresses
 
 if TYPE_CHECKING:
-    from device_ui.mail.message.compose import Envelope
+    from device_ui.mail.message.envelope import Envelope
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,14 @@ class Sender:
         connect: Callable[[SmtpSettings, str], Transport],
         environment: Environment,
     ) -> None:
-        self._outbox, self._catalog, self._connect = outbox, catalog, connect
+        self._outbox, self._connect = outbox, connect
+        self.catalog = catalog
         self.environment = environment
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next event gets."""
+        return self._outbox.last + 1
 
     def connect(self, settings: SmtpSettings) -> Transport:
         """Return a transport that is not open yet. Raises `UNSEAL_ERRORS`."""
@@ -193,7 +199,8 @@ class Sender:
     ) -> Envelope:
         """Return what the mails to these recipients have in common; `address` is the device's own in this session."""
         # Imported here: a process that sends nothing does not load `email`.
-        from device_ui.mail.message.compose import Envelope, languages
+        from device_ui.mail.message.compose import languages
+        from device_ui.mail.message.envelope import Envelope
 
         device = {**self.environment.device, "address": address}
         spoken = languages(recipients, listed, device)
@@ -219,12 +226,19 @@ class Sender:
         digest = self._outbox.digest(mail.number, LISTED_MAXIMUM)
         if digest is None:
             return None
+        if again := digest.events[0].about:
+            original = self._outbox.event(again)  # None when retention removed it
+            if original is None:
+                return None
+            return lambda most: compose.compose(
+                _cut(original, most), self.catalog[original.code], envelope, mail.number
+            )
         if digest.count > 1 or digest.events[0].number != mail.number:
             return lambda most: compose.compose_digest(
-                replace(digest, events=[_cut(event, most) for event in digest.events]), self._catalog, envelope
+                replace(digest, events=[_cut(event, most) for event in digest.events]), self.catalog, envelope
             )
         only = digest.events[0]
-        return lambda most: compose.compose(_cut(only, most), self._catalog[only.code], envelope)
+        return lambda most: compose.compose(_cut(only, most), self.catalog[only.code], envelope)
 
 
 def _is_too_large(outcome: Outcome) -> bool:
@@ -330,7 +344,7 @@ class DeliverySession:
     ) -> Fate:
         listed = self._environment.recipients()
         before = self._outbox.deliveries(mail.number)
-        mail.begin_try(addresses(mail.type, listed, settings), [delivery.recipient for delivery in before])
+        mail.begin_try(addresses(mail.type, listed, settings), self._outbox.ended(mail.number))
         mail.held |= {name: why for name in mail.open_recipients if (why := self._recipients.problem(name))}
         results, removed = list(before), self._outbox.removed()[UNTOLD]
 
@@ -397,7 +411,7 @@ class DeliverySession:
         """Store final results of a mail, of whose `results` so far they are the last ones."""
         if not final:
             return
-        ended = {result.recipient for result in results}
+        ended = {*mail.ended, *(result.recipient for result in results)}
         is_done = all(name in ended for name in mail.recipients)
         try:
             self._schedule.conclude(mail, final, is_done=is_done, removed=removed)

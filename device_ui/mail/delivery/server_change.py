@@ -280,6 +280,11 @@ class ServerChangeNotifier:
                 for address in self._open_recipients(server)
             ]
 
+    def notices(self) -> list[int]:
+        """Return the events with pending notifications."""
+        with self._lock:
+            return [each.number for each in self._previous if each.number and self._open_recipients(each)]
+
     def run(self) -> None:
         """Notify whenever it is due, until `stop`."""
         while not self._is_stopping:

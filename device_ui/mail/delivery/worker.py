@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -23,7 +24,7 @@ from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, DeliverySession, Sender, Transport
 from device_ui.mail.delivery.server_change import ServerChangeNotifier
 from device_ui.mail.delivery.status import DeliveryStatus, LoginLockout
-from device_ui.mail.events import Delivery, Event, Verdict
+from device_ui.mail.events import Action, Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.rate_limit import TokenBucket
@@ -74,6 +75,8 @@ class DeliveryWorker:
         # The stored settings that a test got through with last, and whether no round has used that yet.
         self._verified: SmtpSettings | None = None
         self._is_verification_new = False
+        # Numbers of events that a person asked to try now; the loop that accepts events adds, the worker removes.
+        self._try_now: deque[int] = deque()
         # A revision of the settings, and where it was saved.
         self._saved_from: tuple[str, Text] = ("", "")
         self._revision: str | None = None
@@ -116,6 +119,7 @@ class DeliveryWorker:
     def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
         """Schedule committed events: their numbers, and whether each gets a mail of its own."""
         self._schedule.learn(events)
+        self._try_now.extend(event.about for _, event, _ in events if event.text == Action.TRY_NOW and event.about)
 
     def waits(self) -> Callable[[int, str], tuple[Sequence[str], str, Text]]:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try.
@@ -139,6 +143,10 @@ class DeliveryWorker:
     def warns(self, number: int) -> Sequence[Delivery]:
         """Return the pending notifications of a server change, by the number of its event."""
         return self.notifier.pending(number)
+
+    def notices(self) -> Sequence[int]:
+        """Return the events of server changes with pending notifications."""
+        return self.notifier.notices()
 
     def is_idle(self) -> bool:
         """Return whether nothing is left to do until an event arrives."""
@@ -181,6 +189,7 @@ class DeliveryWorker:
             self._schedule.store_results()
             self._outbox.tidy()
             self._schedule.update()
+            self._make_due()
             self._periodic.round()
             wait, planned = self._round(), self._periodic.wait()
             return wait if planned is None else min(planned if wait is None else wait, planned)
@@ -215,6 +224,16 @@ class DeliveryWorker:
         self._status.server_works()
         # No mail waits, but the reserve may have to be set aside again, or an event dated.
         return LOOK_AGAIN if self._outbox.is_reserve_used or self._schedule.has_undated else None
+
+    def _make_due(self) -> None:
+        """Make due what a person asked to try now. A refused login stays locked out: only new settings help there."""
+        while self._try_now:
+            if event := self._outbox.event(self._try_now[0]):
+                self._schedule.try_event_now(event)
+                self._session.reset()  # a recipient that was deferred has a wait of its own
+                self._backoff.try_now()
+                self._start_spread = StartSpread()
+            self._try_now.popleft()  # not before: a ledger that cannot be read now is read in the next round
 
     def _hold(self, problem: Problem) -> None:
         """Set what holds mail back without the server: this time does not count towards giving up."""
@@ -340,7 +359,7 @@ class DeliveryWorker:
             problem = Problem(Verdict.DROPPED, mail.tries.step, mail.tries.reply)
             self._status.lost(problem)
             recipients = addresses(mail.type, listed, settings) if self._outbox.event(mail.number) else []
-            mail.begin_try(recipients, [delivery.recipient for delivery in self._outbox.deliveries(mail.number)])
+            mail.begin_try(recipients, self._outbox.ended(mail.number))
             self._schedule.conclude(mail, self._given_up(mail.open_recipients, problem), is_done=True)
             self._schedule.store_results()
 

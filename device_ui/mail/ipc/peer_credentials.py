@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 # The words that a client may request. A word that is in neither set is denied to every client.
 EVENT_ONLY = frozenset({"event"})
-EVERYTHING = frozenset(
-    {"event", "state", "settings-changed", "history", "catalog", "content", "opens", "test", "metrics"}
-)
+READING = frozenset({"state", "history", "catalog", "content", "metrics"})
+ACTING = frozenset({"event", "settings-changed", "opens", "test", "send-again", "try-now"})
+EVERYTHING = READING | ACTING
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
 # `getsockopt` of Python takes buffers of 1024 bytes at most, and a group takes four. A process with more groups gets ERANGE, and

@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from device_ui.errors import Message, RequestError, Text
+from device_ui.errors import Message, RequestError, Text, to_stored
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, Catalog, Kind
 from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
-from device_ui.mail.events import Delivery, Event
+from device_ui.mail.events import Action, Delivery, Event
 from device_ui.mail.ipc.background import Background
 from device_ui.mail.ipc.peer_credentials import Peer
 from device_ui.mail.outbox.outbox import Outbox
+from device_ui.rate_limit import TokenBucket
 
 if TYPE_CHECKING:
     from device_ui.mail.ipc.history import Waits
@@ -29,8 +30,13 @@ Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 # Characters of an event that are stored; a longer text is cut and marked: no length is a reason to lose an alarm.
 TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
+# Events of a sample digest.
+SAMPLE_MAXIMUM = 10
 # Concurrent history queries of one user.
 READING_MAXIMUM = 4
+# Actions on events (`events.Action`) of one user at hand, seconds until one more, and seconds between two on the same event:
+# as many as a person needs. In memory: a restart gives some back, but the budget of mails an hour holds all the same.
+ACTIONS, ACTION_SECONDS, REPEAT_SECONDS = 10, 30.0, 1.0
 # A mail can be dated in any of these years, in any zone.
 YEARS = (1970, 9998)
 # RFC 3339, 5.6, whose note allows the blank. fromisoformat alone accepts more, depending on the version: weeks, commas, an
@@ -65,11 +71,14 @@ class Worker(Protocol):
     def decide(self, kind: Kind) -> tuple[bool, bool]:
         """Return whether an event of this kind is mailed, and whether in the daily summary."""
 
+    def notices(self) -> Sequence[int]:
+        """Return the events of server changes with pending notifications."""
+
     def leads(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
 
     def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
-        """Schedule committed events: their numbers, and whether each gets a mail of its own."""
+        """Schedule committed events: their numbers, and whether each gets a mail of its own; an action takes effect."""
 
 
 class Tester(Protocol):
@@ -78,11 +87,11 @@ class Tester(Protocol):
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`."""
 
+    def sample(self, kind: Kind, count: int) -> Mapping[str, str]:
+        """Return the parts of the mail that an event of this kind sends, or a digest of `count` of them."""
+
     def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
         """Return a function that returns ``ok`` if a sealed password opens, or why not. Raises `RequestError`."""
-
-    def sample(self, kind: Kind) -> Mapping[str, str]:
-        """Return the parts of the mail that an event of this kind sends."""
 
 
 class RequestHandler:
@@ -105,6 +114,9 @@ class RequestHandler:
         self._background = Background(wake)
         # The history queries of each user.
         self._reading: Counter[int] = Counter()
+        # The actions at hand of each user, and the last one: its event and when (seconds since boot).
+        self._actions: dict[int, TokenBucket] = {}
+        self._last_action = (0, 0.0)
         self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
@@ -114,6 +126,8 @@ class RequestHandler:
             "content": self._content,
             "opens": self._opens,
             "test": self._tester.answer,
+            "send-again": self._send_again,
+            "try-now": self._try_event_now,
         }
 
     def add(self, word: str, answer: Callable[[], Mapping[str, Any]]) -> None:
@@ -179,7 +193,7 @@ class RequestHandler:
             raise RequestError("busy", "this user reads the history already")
         # The recipients of waiting mails are in a file of the web process, which the loop does not open.
         waits = self._background.begin(self._worker.waits, user)
-        lines = self._counted(user, history.SOON, self._events(query, waits))
+        lines = self._counted(user, history.SOON, self._events(query, waits, has_bars=request.get("bars") is True))
         next(lines)
         return lines
 
@@ -197,7 +211,9 @@ class RequestHandler:
         finally:
             self._reading[user] -= 1
 
-    def _events(self, query: Query, waits: Iterator[Waits | None]) -> Generator[Mapping[str, Any] | None, None, None]:
+    def _events(
+        self, query: Query, waits: Iterator[Waits | None], *, has_bars: bool
+    ) -> Generator[Mapping[str, Any] | None, None, None]:
         """Return the lines of the history, once the recipients of waiting mails are known."""
         from device_ui.mail.ipc import history
 
@@ -205,7 +221,62 @@ class RequestHandler:
             if recipients is None:
                 yield None
             else:
-                yield from history.answer(query, self._outbox, self._catalog, recipients, self._worker.warns)
+                worker = self._worker
+                live = history.Live(recipients, worker.warns, worker.notices(), self._clock.now())
+                yield from history.answer(query, self._outbox, self._catalog, live, has_bars=has_bars)
+
+    def _send_again(self, request: Mapping[str, Any], user: int) -> Event:
+        """Return the mail that sends an event again, to be committed."""
+        event, later = self._asked_event(request)
+        if event.waiting or any(each.waiting for each in later):
+            raise RequestError("waiting", "the mail of this event waits already")
+        # Its own notifications go through the previous server (`delivery.server_change`).
+        if not (self._catalog[event.code].mail and self._outbox.deliveries(event.mail or event.number)):
+            raise RequestError("not-mailed", "this event was not mailed")
+        return self._action(event, Action.SEND_AGAIN, request, user)
+
+    def _try_event_now(self, request: Mapping[str, Any], user: int) -> Event:
+        """Return the record of a try at once, to be committed."""
+        event, later = self._asked_event(request)
+        is_queued = event.waiting and not event.in_summary
+        if not (is_queued or any(each.waiting for each in later)):
+            raise RequestError("not-waiting", "the mail of this event does not wait")
+        return self._action(event, Action.TRY_NOW, request, user)
+
+    def _asked_event(self, request: Mapping[str, Any]) -> tuple[Event, Sequence[Event]]:
+        """Return the event of a request and the actions on it. Raises `RequestError`."""
+        number = request.get("number")
+        # Not isinstance: true is an int in Python. SQLite has whole numbers of 64 bits.
+        if type(number) is not int or not 0 < number < 2**63:
+            raise RequestError("bad-request", "number is the number of an event")
+        event = self._outbox.event(number)
+        if event is None or event.about:
+            raise RequestError("gone", "this event is not in the history any more")
+        return event, self._outbox.actions([number]).get(number, [])
+
+    def _action(self, event: Event, action: Action, request: Mapping[str, Any], user: int) -> Event:
+        """Return an action on an event. Raises `RequestError` when there are too many."""
+        # Two requests that arrive together see the same ledger, in which neither is committed.
+        now, (number, before) = self._clock.since_boot[1], self._last_action
+        bucket = self._actions.setdefault(user, TokenBucket(ACTIONS, ACTION_SECONDS))
+        is_repeated = number == event.number and now - before < REPEAT_SECONDS
+        if wait := 1 if is_repeated else bucket.take():
+            raise RequestError("too-many", "this was asked for too often; try again later", wait)
+        self._last_action = (event.number, now)
+        by, happened = _address(request.get("by")), self._clock.stamp(None)
+        return Event(
+            code=event.code,
+            type=event.type,
+            time=happened.time,
+            accepted=self._clock.raw if self._clock.is_right() else 0.0,
+            source=to_stored(Message("History, from {by}", by=by) if by else Message("History")),
+            text=action,
+            waiting=action == Action.SEND_AGAIN,
+            clock=happened.clock,
+            # Of the event's user: in the limit of the ledger the action belongs to it.
+            user=event.user,
+            about=event.number,
+        )
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
         # A line for each: a catalogue of 1,000 codes with long descriptions is 1 MB.
@@ -220,9 +291,11 @@ class RequestHandler:
         # Also a code that is not in the catalogue: its mail is that of an unknown event.
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise RequestError("bad-request", "a code has three digits")
-        kind = self._catalog[code]
+        kind, count = self._catalog[code], request.get("count", 1)
+        if type(count) is not int or not 1 <= count <= SAMPLE_MAXIMUM:
+            raise RequestError("bad-request", Message("a sample has 1 to {maximum} events", maximum=SAMPLE_MAXIMUM))
         # Composing reads the settings and recipients, which are files of the web process.
-        return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
+        return self._background.begin(lambda: {"content": self._tester.sample(kind, count)}, user)
 
     def _opens(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         opens = self._tester.opens(request)
@@ -238,16 +311,21 @@ def _source(given: object) -> Text:
 
     An address is returned in its canonical form, without the scope (RFC 4007): `ipaddress` accepts any text as a scope.
     """
+    if given == BY_APPLY:
+        return Message("by apply")
+    address = _address(given)
+    return Message("SMTP tab, from {by}", by=address) if address else ""
+
+
+def _address(given: object) -> str:
+    """Return a network address in its canonical form, ``""`` for anything else."""
     # Imported here: events need none of it.
     import ipaddress
 
-    if given == BY_APPLY:
-        return Message("by apply")
     try:
-        address = ipaddress.ip_address(given.partition("%")[0]) if isinstance(given, str) else None
+        return str(ipaddress.ip_address(given.partition("%")[0])) if isinstance(given, str) else ""
     except ValueError:
         return ""
-    return Message("SMTP tab, from {by}", by=str(address)) if address else ""
 
 
 def parse_time(text: str) -> float:

@@ -24,7 +24,7 @@ from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.disk_reserve import Reserve
 from device_ui.storage import files
 
-VERSION = 3
+VERSION = 4
 # The highest version that a newer device-ui may have written; a higher number, or a negative one, is damage.
 VERSION_MAXIMUM = 1000
 # The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
@@ -35,8 +35,10 @@ QUEUED, IN_SUMMARY = "waiting AND waiting = 1", "waiting AND waiting = 2"
 # An event is one row in one table, so that accepting it touches few blocks of flash. The partial indexes hold the events
 # that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that holds an
 # event, 0 while that is not decided; `clock` is the certainty of its date (see `events`). `uid` is the user who raised it,
-# -1 for the device itself; it is spelled as ALTER TABLE spells it, so that an older ledger becomes this one without a second
-# copy on a small disk.
+# -1 for the device itself. A row with an `about` is no event but a person's action on the event of that number (see
+# `events.Action`): a row in the same table has a number, a mail, retries, results and a place in the limit by the same code.
+# These two are spelled as ALTER TABLE spells them, so that an older ledger becomes this one without a second copy on a small
+# disk. The index "failed" has the few results that are no delivery, so that the pages count them without reading all others.
 SCHEMA = f"""
 CREATE TABLE event (
     number INTEGER PRIMARY KEY,
@@ -49,10 +51,11 @@ CREATE TABLE event (
     waiting INTEGER NOT NULL,
     mail INTEGER NOT NULL,
     clock TEXT NOT NULL
-, uid INTEGER NOT NULL DEFAULT -1) STRICT;
+, uid INTEGER NOT NULL DEFAULT -1, about INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX waiting ON event (number) WHERE waiting;
 CREATE INDEX digest ON event (mail) WHERE mail <> number AND mail <> 0;
 CREATE INDEX pending ON event (number) WHERE {PENDING};
+CREATE INDEX about ON event (about) WHERE about;
 CREATE TABLE delivery (
     number INTEGER NOT NULL,
     recipient TEXT NOT NULL,
@@ -62,20 +65,30 @@ CREATE TABLE delivery (
     time REAL NOT NULL,
     PRIMARY KEY (number, recipient)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX failed ON delivery (number) WHERE verdict <> 'delivered';
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
 OLD_COLUMNS = "number, code, type, time, accepted, source, text, waiting"
-# By the version of an older ledger, the statements that migrate it: version 1 had no digests and no clock, version 2 no users.
+FAILED = next(each for each in STATEMENTS if each.startswith("CREATE INDEX failed"))
+ACTIONS = (
+    "ALTER TABLE event ADD COLUMN about INTEGER NOT NULL DEFAULT 0",
+    next(each for each in STATEMENTS if each.startswith("CREATE INDEX about")),
+    FAILED,
+)
+# By the version of an older ledger, the statements that migrate it: version 1 had no digests and no clock, version 2 no users,
+# version 3 no actions.
 MIGRATIONS = {
     1: (
         "ALTER TABLE event RENAME TO event_1",
         "DROP INDEX waiting",
         *(each for each in STATEMENTS if "event" in each.partition("(")[0]),
-        f"INSERT INTO event SELECT {OLD_COLUMNS}, 0, '', -1 FROM event_1",
+        f"INSERT INTO event SELECT {OLD_COLUMNS}, 0, '', -1, 0 FROM event_1",
         "DROP TABLE event_1",
+        FAILED,
     ),
-    2: ("ALTER TABLE event ADD COLUMN uid INTEGER NOT NULL DEFAULT -1",),
+    2: ("ALTER TABLE event ADD COLUMN uid INTEGER NOT NULL DEFAULT -1", *ACTIONS),
+    3: ACTIONS,
 }
 # The files that SQLite keeps beside its own.
 ENDINGS = ("-wal", "-shm", "-journal")
@@ -190,8 +203,8 @@ class Database:
 
     @property
     def count(self) -> int:
-        """The number of stored events."""
-        return self._rows
+        """The number of stored events, without actions."""
+        return self._rows - int(self.read("SELECT count(*) FROM event WHERE about", ())[0][0])
 
     @property
     def last(self) -> int:
@@ -331,6 +344,10 @@ class Database:
         execute("BEGIN IMMEDIATE")
         for statement in statements:
             execute(statement)
+        # Imported here: a ledger is migrated once in its life.
+        from device_ui.mail.outbox import former
+
+        former.convert(self._connection.cursor())
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 

@@ -209,15 +209,20 @@ class Transaction:
         for recipient, (code, text, accepted, refused) in objected.items():
             before = Before(accepted, len(self._accepted), refused, self._has_delivered, self._is_sized)
             ruling = rule(Command.RCPT, code, text, before)
-            self._outcomes[recipient] = Outcome(ruling.verdict, Step.RECIPIENT, text, scope=ruling.scope)
+            self._outcomes[recipient] = Outcome(ruling.verdict, Step.RECIPIENT, text, _problem(code), ruling.scope)
 
     def _settle(
-        self, recipients: Iterable[str], code: int | None, text: Text, problem: SmtpProblem = SmtpProblem.ANSWER
+        self, recipients: Iterable[str], code: int | None, text: Text, problem: SmtpProblem | None = None
     ) -> None:
-        """Decide these recipients by the reply to the last command."""
+        """Decide these recipients by the reply to the last command, or by the `problem` that it had."""
         refused = len(self._outcomes)
         before = Before(len(self._accepted), len(self._accepted), refused, self._has_delivered, self._is_sized)
         ruling = rule(self._command, code, str(text), before)
-        problem = SmtpProblem.TOO_LARGE if ruling.is_size else problem
+        problem = SmtpProblem.TOO_LARGE if ruling.is_size else problem or _problem(code)
         outcome = Outcome(ruling.verdict, self._step, text, problem, ruling.scope)
         self._outcomes.update(dict.fromkeys(recipients, outcome))
+
+
+def _problem(code: int | None) -> SmtpProblem:
+    # smtplib returns -1 for a line without a code.
+    return SmtpProblem.NO_CODE if code is not None and code < 0 else SmtpProblem.ANSWER

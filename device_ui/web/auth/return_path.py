@@ -24,7 +24,7 @@ PAGES = {
     "/others/access": "/others/access",
 }
 # Pages whose query is part of the path.
-QUERIED = frozenset({"/history", "/others/email-content"})
+QUERIED = frozenset({"/history", "/others/event-codes", "/others/email-content"})
 # The characters of a form's encoding (WHATWG URL, 5.2): no control character or second "?" can reach the Location header.
 QUERY_PATTERN = re.compile(r"[A-Za-z0-9%&=+._*~-]{1,1000}")
 

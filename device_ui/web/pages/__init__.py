@@ -12,7 +12,7 @@ only where one shows the tab of a different one (`test_mail` → `smtp`, `event_
 Read first
 - `smtp`: `show` and `update` are the pattern of all forms. Its fields are the table in `settings.fields`.
 - `test_mail`: tries the tab's values step by step. `recipients` and `access`: lists of small forms, both by `stored_list`.
-- `history` and `event_codes` (with the sample mail): only read.
+- `history`: reads, and posts a person's action on an event; `picture` draws its days. `event_codes` (with the sample mail): only reads.
 - `notifications`: the form of the page of event codes, what is mailed, and when.
 - `metrics`: numbers for a monitoring system, which has a token and no session.
 - `login`: set-up, login and logout. `language`: the choice of a language.

@@ -36,6 +36,7 @@ SAVED_FORMS = {
     "/smtp": _TAB,
     "/smtp/test": _TAB,
     "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
+    "/history": ("/history", ("send-again", "try-now")),
     "/others/access": ("/others/access", ("do", "name")),
     "/others/event-codes": (
         "/others/event-codes",

@@ -125,7 +125,7 @@ def _page(
     }
     values: dict[str, Any] = {
         "form": shown,
-        "typed": bool(typed),
+        "unsaved": bool(typed),
         "broken": broken or {},
         "notice": notice,
         "revision": stored.revision,

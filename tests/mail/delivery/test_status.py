@@ -154,7 +154,7 @@ def test_the_newest_verdict_is_told_after_a_restart_whatever_its_number_and_the_
 ):
     set_up.outbox.accept([Event("303", "fault", 0.0, 0.0), Event("303", "fault", 0.0, 0.0)])
     for number, verdict, moment in zip(numbers, verdicts, moments, strict=True):
-        set_up.outbox.record(number, [Delivery("a@b.c", verdict, "recipient", "550 no", moment)], done=False)
+        set_up.outbox.record(number, [Delivery("a@b.c", verdict, "recipient", "550 no", moment)], done=True)
     set_up.restart()
     assert set_up.problem == ((told, "recipient", "550 no") if told else ("", "", ""))
 
