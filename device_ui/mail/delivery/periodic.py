@@ -21,6 +21,7 @@ from device_ui.mail.delivery.period import Period, Sent
 from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.events import Event
 from device_ui.mail.format import format_time
+from device_ui.mail.outbox.outbox import SUMMARY as SUMMARY_FACT
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.retention import UNTOLD
 from device_ui.settings.notifications import NEVER, OFF, SUMMARY, WEEKLY, Notifications
@@ -32,8 +33,10 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 60.0
 # Seconds before an instant in which the process stays. The timer of systemd starts it every hour, which it takes a little longer for.
 AHEAD_SECONDS = 4000.0
-# The names of the metadata of what was begun last.
-SUMMARY_FACT, SIGN_FACT = "summary", "sign_of_life"
+# The name of the metadata of what was begun last, beside that of the summary.
+SIGN_FACT = "sign_of_life"
+# Summaries whose numbers are kept: a mail is tried for five days, and a day has two.
+SUMMARIES_KEPT = 20
 
 
 class PeriodicMails:
@@ -91,7 +94,10 @@ class PeriodicMails:
         period = self._period()
         day = period.due(now, self._sent(SUMMARY_FACT))
         if day and self._outbox.is_summary_due(period.latest(now)[1], now):
-            self._schedule.begin_summary(lambda mails: {SUMMARY_FACT: self._note(day, mails=mails)})
+            earlier = self._outbox.summaries()
+            self._schedule.begin_summary(
+                lambda mails: {SUMMARY_FACT: self._note(day, mails=[*earlier, *mails][-SUMMARIES_KEPT:])}
+            )
             log.info("daily summary of %s: begun", day)
 
     def _give_sign(self, now: float) -> None:

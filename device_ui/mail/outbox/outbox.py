@@ -37,6 +37,8 @@ WAITS_FOR_SUMMARY = 2
 # The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
 # clock may have been wrong.
 LOSS = "last_loss"
+# The name of the metadata of the last daily summary (see `delivery.periodic`): its day, and the numbers of the newest ones.
+SUMMARY = "summary"
 LOST_OF_MAIL = "SELECT 1 FROM delivery WHERE number = ? AND verdict <> 'delivered' LIMIT 1"
 # The events of one mail. Both halves use an index: the row by its number, and the index "digest" for the other events.
 # `mail IN (0, ?1)`: a mail of one event that is not assigned yet has the event's number.
@@ -353,6 +355,14 @@ class Outbox(Database):
     def summary_count(self) -> int:
         """Return the number of events that wait for the daily summary."""
         return int(self.read(f"SELECT count(*) FROM event WHERE {IN_SUMMARY}", ())[0][0]) if self.has_summary else 0
+
+    def summaries(self) -> list[int]:
+        """Return the numbers of the newest mails that are daily summaries."""
+        try:
+            found = json.loads(self.metadata().get(SUMMARY, "{}")).get("mails", [])
+        except (ValueError, AttributeError):  # damaged: they are digests as any other
+            return []
+        return found if isinstance(found, list) else []
 
     def is_summary_due(self, until: float, now: float) -> bool:
         """Return whether an event waits for the daily summary that was accepted up to a moment, or by a clock that was ahead of `now`."""

@@ -149,6 +149,7 @@ def test_an_event_waits_for_the_summary_and_an_alarm_does_not(device):
     assert device.sent == [[at_once]]
     device.live(5 * HOUR, step=HOUR)
     assert device.sent == [[at_once], [waiting]]
+    assert ["Daily summary: 1 " in each for each in device.subjects] == [False, True]
     assert not device.outbox.event(never).waiting
     device.live(2 * DAY, step=HOUR)
     assert len(device.sent) == 2  # none when nothing happened

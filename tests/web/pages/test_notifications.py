@@ -58,7 +58,9 @@ def read(page: Page) -> document.Element:
 def chosen(page: Page) -> dict[str, str]:
     """The selected value of each choice."""
     found = {}
-    for select in read(page).all("select"):
+    main = read(page)
+    rows = [each for each in main.all("select") if each.attributes.get("form") == "notify"]
+    for select in (*main.by_id("notify").all("select"), *rows):
         (option,) = [each for each in select.all("option") if "selected" in each.attributes]
         found[select.attributes["name"]] = option.attributes["value"]
     return found
