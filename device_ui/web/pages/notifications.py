@@ -56,7 +56,7 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
             return _page(site, session, stored, problem, typed=form)
         if session.is_duplicate_submit(form, stored.revision):
             session.notice = SAVED
-            return see_other(PATH)
+            return see_other("/others/event-codes")
         return _update(site, session, form, stored)
 
 
@@ -84,7 +84,7 @@ def _update(
     log.info("what is mailed was changed from %s", address())
     session.remember(form, revision)
     session.notice = SAVED
-    return see_other(PATH)
+    return see_other("/others/event-codes")
 
 
 def _chosen(form: Mapping[str, str], stored: Notifications) -> Notifications | dict[str, Invalid]:
