@@ -45,7 +45,11 @@ function holding(text) {
 if (list) {
   const input = find("#password"), signIn = find("#sign_in"), told = find("[data-told]");
   let later;
+  // Closed while a stored password is kept, and for a sign-in that has other rules.
+  const open = () => list.hidden = signIn.value !== signIn.options[0].value
+    || "stored" in list.dataset && !input.value;
   const tick = () => {
+    open();
     const held = holding(input.value), met = held.filter(Boolean).length;
     [...list.children].forEach((item, i) =>
       item.className = !input.value ? "" : held[i] ? "met" : "forbidden" in item.dataset ? "unmet" : "");
@@ -54,8 +58,24 @@ if (list) {
       told.dataset.told.replace("{met}", met).replace("{all}", held.length), 1000);
   };
   input.addEventListener("input", tick);
-  signIn.addEventListener("input", () => list.hidden = signIn.value !== signIn.options[0].value);
+  signIn.addEventListener("input", open);
+  open();
 }
+
+// The error of a field goes when the field is edited: it speaks of a value that is there no more. The sign-in decides the
+// rules of the fields that it names.
+
+addEventListener("input", ({target}) => [target.id, ...(target.dataset.decides || "").split(" ")].forEach(id => {
+  const input = document.getElementById(id), field = input?.closest(".wrong");
+  if (!field) return;
+  field.classList.remove("wrong");
+  field.querySelector(".error").remove();
+  input.removeAttribute("aria-invalid");
+  input.setAttribute("aria-describedby", input.getAttribute("aria-describedby").replace(` ${id}-error`, ""));
+  const entries = find(".problem ul");
+  entries?.querySelector(`[href="#${id}"]`)?.parentNode.remove();
+  if (entries?.children.length === 0) entries.parentNode.remove();
+}));
 
 // What is typed and not saved is not left without a question.
 
@@ -132,9 +152,9 @@ function show({step, result, problem}, box, head, steps) {
   }
   head.textContent = problem || result.sentence;
   if (!result) return true;
-  const {failed, reply, advice, field, recipients, hint} = result;
+  const {failed, reply, advice, field, recipients, hint, kept, copy, copied} = result;
   if (failed) put(steps, "li", "✗ " + failed, {className: "error"});
-  if (reply) put(box, "p", `${place.dataset.answered} “${reply}”`);
+  if (reply) put(box, "p", reply);
   if (advice && field) put(put(box, "p", ""), "a", advice, {href: "#" + field});
   else if (advice) put(box, "p", advice);
   if (recipients.length) {
@@ -142,15 +162,16 @@ function show({step, result, problem}, box, head, steps) {
     recipients.forEach(each => put(list, "li", each));
   }
   if (hint) put(box, "p", hint);
-  put(box, "p", place.dataset.nothing, {className: "help"});
+  put(box, "p", kept, {className: "help"});
+  Object.assign(box.dataset, {copy, copied});
   return true;
 }
 
 // A failed result as text, for whoever is asked for help. A page without TLS has no navigator.clipboard.
 function offerCopy(box) {
-  if (!box.querySelector(".error")) return;
+  if (!box.dataset.copy) return;
   const text = `${document.title}, ${new Date().toISOString()}\n${box.innerText}`;
-  const copy = put(box, "button", place.dataset.copy, {type: "button", className: "second"});
+  const copy = put(box, "button", box.dataset.copy, {type: "button", className: "second"});
   copy.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(text);
@@ -161,7 +182,7 @@ function offerCopy(box) {
       area.remove();
       copy.focus();
     }
-    copy.textContent = place.dataset.copied;
+    copy.textContent = box.dataset.copied;
   });
 }
 

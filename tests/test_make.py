@@ -72,14 +72,14 @@ def test_run_starts_without_a_network_after_a_move_whatever_changed(moved: Path)
     try:
         wait_for(lambda: "Ctrl-C ends both" in log.read_text() or process.poll() is not None, 100.0, "make run")
         (link,) = re.findall(r"^    (http:.*)$", log.read_text(), re.MULTILINE)
-        with urllib.request.urlopen(link, timeout=20) as page:
+        with urllib.request.urlopen(link, timeout=60) as page:
             assert page.read() == b"This view is another one.\n"
         words = [moved / ".venv/bin/device-ui", "event", "303", "--data", moved / "demo-data"]
         done = subprocess.run(words, cwd="/", env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
         assert (done.stdout, done.stderr) == ("accepted 1\n", "")
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
 
 
 def test_an_environment_whose_interpreter_is_gone_is_made_anew(moved: Path) -> None:

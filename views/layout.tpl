@@ -41,10 +41,13 @@
 </main>
 % if get('offers_languages', True):
 <footer class="bar">
-<form method="post" action="/language?page={{here}}">
+<form method="post" action="/language?page={{here}}" aria-labelledby="languages">
 <input type="hidden" name="token" value="{{token}}">
+<span id="languages">{{_('Language')}}:</span>
 % for code, name in languages.items():
-%   if code != _.code:
+%   if code == _.code:
+<b>{{name}}</b>
+%   else:
 <button name="language" value="{{code}}" lang="{{code}}" class="quiet">{{name}}</button>
 %   end
 % end

@@ -4,7 +4,7 @@
 <div class="notice">
 <p role="status">{{_(notice)}}</p>
 %   if undo:
-<form method="post" action="/recipients">
+<form method="post" action="{{action}}">
 <input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">
 %     for name, value in undo.items():
@@ -37,11 +37,23 @@
 %   end
 </select>
 % end
+% if test:
+<div id="test">
+%   include('test.tpl', **test)
+</div>
+% end
 % if listed:
+%   if len(listed) > 1:
+<p class="help sorts">{{_('Sort by:')}}
+%     for word, name in sorts.items():
+<a href="/recipients{{'?sort=' + word if word else ''}}"{{!' aria-current="true"' if word == sort else ''}}>{{_(name)}}</a>
+%     end
+</p>
+%   end
 <ul class="card list">
 %   for number, recipient in enumerate(listed):
 <li>
-<form method="post" action="/recipients" data-saved>
+<form method="post" action="{{action}}" data-saved>
 <input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">
 <input type="hidden" name="address" value="{{recipient.address}}">
@@ -50,8 +62,13 @@
 <label class="unseen" for="language-{{number}}">{{_('Language of the mail to {address}', address=recipient.address)}}</label>
 %     spoken(recipient.language, ' id="language-%d"' % number)
 <button name="do" value="change" class="second" aria-label="{{_('Save {address}', address=recipient.address)}}">{{_('Save')}}</button>
+<button formaction="/recipients/test" class="quiet" aria-label="{{_('Send a test to {address}', address=recipient.address)}}">{{_('Test')}}</button>
 <button name="do" value="remove" class="quiet" aria-label="{{_('Remove {address}', address=recipient.address)}}">{{_('Remove')}}</button>
 </form>
+%     is_delivered, became = last(recipient.address)
+%     if became:
+<p class="{{'help' if is_delivered else 'error'}}">{{'✓' if is_delivered else '✗'}} {{became}}</p>
+%     end
 </li>
 %   end
 </ul>
@@ -61,7 +78,7 @@
 <p>{{_('No address is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved.')}}</p>
 % end
 % if len(listed) < maximum:
-<form method="post" action="/recipients" class="card" novalidate autocomplete="off" data-{{'unsaved' if typed else 'saved'}}>
+<form method="post" action="{{action}}" class="card" novalidate autocomplete="off" data-{{'unsaved' if typed else 'saved'}}>
 <h2>{{_('Add an address')}}</h2>
 <input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">

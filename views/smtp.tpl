@@ -23,9 +23,19 @@
 </ul>
 </div>
 % end
+<div class="columns">
+<div>
+% if presets:
+%   include('presets.tpl')
+% elif preset:
+<div class="notice"><p role="status">{{_('Filled in for {provider}; not saved yet.', provider=_(preset.title))}} <span class="hint">{{_(preset.hint)}}</span></p></div>
+% end
 <form method="post" action="/smtp" class="card" novalidate autocomplete="off" autocapitalize="none" spellcheck="false" data-{{'unsaved' if unsaved else 'saved'}}>
 <input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">
+% if not presets:
+<p class="help"><a href="/smtp?preset">{{_('Fill in for a mail provider')}}</a></p>
+% end
 % def put(field):
 %   error = broken.get(field.name)
 %   described = field.name + '-help' + (' ' + field.name + '-rules' if field.rules else '') + (' ' + field.name + '-error' if error else '')
@@ -40,7 +50,7 @@
 %   end
 </p>
 %   if field.rules:
-%     include('rules.tpl', field=field)
+%     include('rules.tpl', field=field, stored=has_password and not error)
 %   end
 %   if error:
 <p class="error" id="{{field.name}}-error">{{_(error.sentence)}}
@@ -50,7 +60,7 @@
 </p>
 %   end
 %   if field.words:
-<select id="{{field.name}}" name="{{field.name}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
+<select id="{{field.name}}" name="{{field.name}}"{{!' data-decides="%s"' % ' '.join(field.decides) if field.decides else ''}} aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
 %     for value, words in field.words.items():
 <option value="{{value}}"{{!' selected' if value == (values[field.name] or field.choices[0]) else ''}}>{{_(words)}}</option>
 %     end
@@ -71,7 +81,7 @@
 %     put(field)
 %   end
 % end
-<details{{!' open' if any(field.advanced and (field.name in broken or field.name in beside or test and field.name == test['field']) for field in fields) else ''}}>
+<details{{!' open' if preset or any(field.advanced and (field.name in broken or field.name in beside or test and field.name == test['field']) for field in fields) else ''}}>
 <summary>{{_('Advanced')}}</summary>
 % for field in fields:
 %   if field.advanced:
@@ -85,8 +95,14 @@
 <p class="unsaved" aria-live="polite" hidden>{{_('Not saved yet.')}}</p>
 </div>
 </form>
-<div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-answered="{{_('The server answered:')}}" data-nothing="{{_('The test saves nothing.')}}" data-copy="{{_('Copy this result')}}" data-copied="{{_('Copied')}}" data-steps="{{steps}}">
+</div>
+<aside>
+<div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-steps="{{steps}}">
 % if test:
 %   include('test.tpl', **test)
 % end
+</div>
+% include('delivery.tpl', **delivery)
+<p class="help">{{!note}}</p>
+</aside>
 </div>

@@ -1,4 +1,4 @@
-<section class="card" aria-labelledby="test-result">
+<section class="card" aria-labelledby="test-result" data-copy="{{copy}}" data-copied="{{copied}}">
 <h2 id="test-result" tabindex="-1" autofocus>{{sentence}}</h2>
 <ol class="steps">
 % for step in steps:
@@ -9,7 +9,7 @@
 % end
 </ol>
 % if reply:
-<p>{{_('The server answered:')}} “{{reply}}”</p>
+<p>{{reply}}</p>
 % end
 % if advice:
 <p>\\
@@ -30,5 +30,5 @@
 % if hint:
 <p>{{hint}}</p>
 % end
-<p class="help">{{_('The test saves nothing.')}}{{' ' + _('Type the password again before you press Update.') if retype else ''}}</p>
+<p class="help">{{kept}}{{' ' + _('Type the password again before you press Update.') if retype else ''}}</p>
 </section>

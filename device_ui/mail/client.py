@@ -92,6 +92,22 @@ def metrics(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str,
     return answer
 
 
+def delivery(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+    """Return what was delivered last and what waits. Raises `HookError`.
+
+    ``last``: ``mail`` (its number, 0 for none) and ``results``; ``waiting``: a count; ``since``: when the oldest of them came;
+    ``next``: when they are tried, 0 for a time that is not known, None for no planned one; ``results``: the last one of each
+    recipient. A result has ``recipient``, ``verdict``, ``step``, ``reply`` and ``time``. Times are seconds since 1970.
+    """
+    answer: Mapping[str, Any] = _expected(ask(path, {"do": "delivery"}, seconds), "delivery", dict)
+    return answer
+
+
+def try_waiting(path: Path | str, by: str, *, seconds: float = SHORT_SECONDS) -> None:
+    """Let the hook try waiting mail at once; `by` is the network address that asks. Raises `HookError` (``too-many``)."""
+    _expected(ask(path, {"do": "try-waiting", "by": by}, seconds), "ok", bool)
+
+
 def history(
     path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, most: int | None = None
 ) -> Iterator[Mapping[str, Any]]:

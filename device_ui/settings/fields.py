@@ -45,6 +45,7 @@ class Field:
     `by_sign_in` maps each of `SIGN_INS` to its rule. `formerly` returns whether a former version stored a text that its rule
     does not take now. A `secret` is never shown or stored in the clear. `help` is the rule in words; the page lists `rules`
     after it and ticks them off during typing. `advanced` fields are under "Advanced". `words` maps each choice to its words.
+    `decides` names the fields whose rules depend on this one.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Field:
     # "off": a browser's list of past values has nothing to do with this mail server.
     autocomplete: str = "off"
     rules: tuple[PasswordRule, ...] = ()
+    decides: tuple[str, ...] = ()
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -159,6 +161,7 @@ FIELDS = (
         (rules.CHOICE_SENTENCE,),
         advanced=True,
         words=SIGN_IN_WORDS,
+        decides=("account", "password", "from_address"),
     ),
     Field(
         "from_address",

@@ -14,8 +14,8 @@ from device_ui.web.auth.guard import cookie
 # Holds the language and nothing else, so that it identifies no client. Scripts do not need it. With the product's name:
 # cookies are shared among the ports of a host (RFC 6265, 8.5).
 COOKIE = "device-ui-language"
-# Pages whose query is a part of what they show; after a change of the language it must not be lost.
-QUERIED = frozenset({"/setup", "/login", *return_path.QUERIED})
+# Pages before the login whose query must not be lost after a change of the language; of the others `return_path` knows.
+ENTRANCES = frozenset({"/setup", "/login"})
 # Every page depends on both: a cache in front must not answer one reader with the page of another.
 VARIES = "Accept-Language, Cookie"
 
@@ -35,5 +35,6 @@ def quoted(address: str) -> str:
 
 def here() -> str:
     """Return the address of the page that is being made, quoted."""
-    query = request.environ.get("QUERY_STRING", "") if request.path in QUERIED else ""
-    return quoted(f"{request.path}?{query}" if query else request.path)
+    query = request.environ.get("QUERY_STRING", "")
+    is_kept = query and (request.path in ENTRANCES or return_path.is_part(request.path, query))
+    return quoted(f"{request.path}?{query}" if is_kept else request.path)

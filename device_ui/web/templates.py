@@ -12,7 +12,7 @@ from device_ui.resources import find
 
 SPECIAL = re.compile("[&<>\"']")
 # The templates of the SMTP tab's first visit.
-USUAL = ("layout", "login", "smtp", "rules", "reveal")
+USUAL = ("layout", "login", "smtp", "delivery", "rules", "reveal")
 
 
 def escaped(text: str) -> str:

@@ -173,7 +173,7 @@ def program_in_c(maker: Maker, example: Example) -> None:
     source.write_text(example.text)
     words = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{FIRMWARE}", "-o", str(program), str(source)]
     subprocess.run([*words, str(FIRMWARE / "device_event.c")], check=True, timeout=60)
-    assert subprocess.run([program], env=maker.environment, timeout=20).returncode == 0
+    assert subprocess.run([program], env=maker.environment, timeout=60).returncode == 0
     newest = maker.events()[0]
     assert (newest["code"], newest["name"], newest["text"]) == ("703", "Fan: stopped", "fan 2 stands still")
 

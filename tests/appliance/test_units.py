@@ -199,7 +199,7 @@ def test_a_process_starts_under_the_filters_of_its_unit(product: Product, name, 
             wait_for(lambda: listens(path), what="its start")
         finally:
             process.terminate()
-        assert process.wait(20) == 0, process.stderr and process.stderr.read()
+        assert process.wait(60) == 0, process.stderr and process.stderr.read()
 
 
 def test_the_state_program_runs_under_the_filters_of_the_mail_hook(product: Product, tmp_path):
@@ -215,7 +215,7 @@ def test_the_state_program_runs_under_the_filters_of_the_mail_hook(product: Prod
             wait_for(lambda: shown.exists() and shown.read_text() == "unset\n", what="the program")
         finally:
             process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_events_are_forwarded_under_the_filters_of_the_mail_hook(product: Product, tmp_path):
@@ -239,7 +239,7 @@ def test_events_are_forwarded_under_the_filters_of_the_mail_hook(product: Produc
                     client.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
             finally:
                 process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
     assert taken[0] == b"POST / HTTP/1.1"
 
 
@@ -284,7 +284,7 @@ def test_a_renewal_that_failed_fails_its_unit(tmp_path, told, code):
     program.chmod(0o755)
     line = unit("device-ui-certificate.service")["Service"]["ExecCondition"]
     words = shlex.split(line.replace("/usr/bin/device-ui", str(program)).replace("$$", "$"))
-    assert subprocess.run(words, check=False, timeout=20).returncode == code
+    assert subprocess.run(words, check=False, timeout=60).returncode == code
 
 
 @pytest.mark.parametrize(("name", "user"), [(SERVICES[0], "device-ui"), (SERVICES[1], "device-mail")])

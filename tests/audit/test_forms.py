@@ -73,7 +73,10 @@ INSIDE = (
     Address("/smtp", (), {**SMTP, "revision": REVISION}, BROKEN),
     # 429: too many tests; 503: another test runs.
     Address("/smtp/test", (), SMTP, (200, *BROKEN, 429, 503)),
-    Address("/recipients", ("x",)),
+    Address("/smtp", ("preset",)),
+    Address("/smtp/try", (), {"token": TEXT}, (303, 400, 413, 415, 429, 503)),
+    Address("/recipients", ("sort",)),
+    Address("/recipients/test", (), {"address": TEXT}, (200, 400, 413, 415, 422, 429, 503)),
     Address(
         "/recipients",
         (),

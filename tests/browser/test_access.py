@@ -17,7 +17,7 @@ from tests.browser.conftest import Faked, Visitor, labelled
 from tests.browser.test_history import KINDS, history
 from tests.browser.test_main_job import ALL_BROKEN, overflow
 from tests.browser.test_trial import REFUSED_FOR_ONE, press
-from tests.helpers.fake_hook import FakeHook
+from tests.helpers.fake_hook import WELL, FakeHook
 from tests.helpers.product import settings_form
 from tests.web.pages.test_event_codes import CONTENT
 from tests.web.pages.test_test_mail import CONNECT, DELIVERED, EHLO
@@ -29,6 +29,15 @@ FOUND = """
 async options => (await axe.run(document, {...options, iframes: false, resultTypes: ["violations"]}))
   .violations.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.target}: ${node.failureSummary}`))
 """
+REFUSED = {"recipient": "admin@example.com", "verdict": "refused", "step": "recipient", "time": 1e9, "mail": 1739}
+RESULT = {**REFUSED, "reply": "550 5.1.1 no such user here"}
+LATE = {"state": {**WELL["state"], "problem": "server", "step": "connect", "reply": "refused", "waiting": 3}}
+WAITING = {
+    "delivery": {
+        "last": {"mail": 1738, "results": [{**RESULT, "verdict": "delivered", "recipient": "x" * 40 + "@example.com"}]},
+        **{"waiting": 3, "since": 1e9, "next": 1e9 + 3600, "results": [RESULT]},
+    }
+}
 # WCAG 2.2, 1.4.12.
 SPACED = """
 () => {
@@ -99,6 +108,22 @@ def problem(visitor: Visitor, faked: Faked) -> None:
     visitor.open("/smtp")
 
 
+def waiting(visitor: Visitor, faked: Faked) -> None:
+    visitor.fill(labelled(settings_form(2525)))
+    visitor.update()
+    faked.hook.answers |= {"state": [LATE], "delivery": [WAITING]}
+    visitor.open("/smtp")
+    expect(visitor.page.get_by_role("button", name="Try now")).to_be_visible()
+
+
+def refused(visitor: Visitor, faked: Faked) -> None:
+    listed(visitor, faked)
+    faked.hook.answers |= {"delivery": [WAITING], "test": [CONNECT, REFUSED_FOR_ONE]}
+    visitor.page.get_by_role("button", name="Send a test to admin@example.com").click()
+    expect(visitor.page.get_by_text("550 5.1.1 no such user here")).to_be_visible()
+    expect(visitor.page.get_by_text("The test saves nothing.")).to_be_visible()
+
+
 def running(visitor: Visitor, faked: Faked) -> None:
     visitor.fill(labelled(settings_form(2525)))
     visitor.page.route("**/smtp/test", lambda _: None)
@@ -163,12 +188,16 @@ STATES: dict[str, State] = {
     "damaged settings": damaged,
     "typing": typing,
     "problem": problem,
+    "mail waits": waiting,
+    "providers": at("/smtp?preset"),
+    "provider filled in": at("/smtp?preset=sendgrid"),
     "test running": running,
     "test sent": after_test(CONNECT, EHLO, DELIVERED),
     "test failed": after_test(CONNECT, REFUSED_FOR_ONE),
     "no recipients": at("/recipients"),
     "recipients": listed,
     "recipient removed": removed,
+    "recipient refused": refused,
     "no address": no_address,
     "history filtered": unfolded,
     "history empty": at("/history?code=101"),
@@ -199,7 +228,8 @@ def hook(faked: Faked) -> FakeHook:
 
 def found(visitor: Visitor, **options: Any) -> list[str]:
     """What axe holds against the page."""
-    visitor.page.evaluate(AXE_SCRIPT)
+    if visitor.page.evaluate("typeof axe") == "undefined":
+        visitor.page.evaluate(AXE_SCRIPT)
     return list(visitor.page.evaluate(FOUND, options))
 
 
@@ -225,7 +255,9 @@ def test_axe_finds_nothing_on_any_page_in_any_state(enter, hook, faked, state):
     look_everywhere(visitor)
 
 
-@pytest.mark.parametrize("path", ["/smtp", "/history", "/login"])
+@pytest.mark.parametrize(
+    "path", ["/smtp", "/smtp?preset", "/smtp?preset=amazon-ses", "/recipients", "/history", "/login"]
+)
 def test_korean_is_read_as_well_and_fits_a_phone(enter, hook, path):
     visitor = enter(path, locale="ko-KR", viewport={"width": 320, "height": 640})
     assert visitor.page.locator("html").get_attribute("lang") == "ko"

@@ -81,7 +81,7 @@ def _status(proxy) -> int:
     import ssl
 
     context = ssl.create_default_context(cafile=str(proxy.certificate))
-    connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, timeout=20, context=context)
+    connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, timeout=60, context=context)
     connection.request("GET", "/login")
     answer = connection.getresponse()
     answer.read()

@@ -101,7 +101,7 @@ def test_result_is_the_same_for_everybody(typed, hook, javascript):
         "b@example.com: refused at Recipient: “550 no such user”"
     )
     again = "" if javascript else " Type the password again before you press Update."
-    assert visitor.page.locator("#test").inner_text().split("\n")[-1] == f"The test saves nothing.{again}"
+    expect(visitor.page.locator("#test .help")).to_have_text(f"The test saves nothing.{again}")
 
 
 @javascript

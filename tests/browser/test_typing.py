@@ -64,6 +64,70 @@ def test_rules_of_the_manual_are_not_asked_of_a_provider(tab, stored):
     expect(visitor.page.locator(".rules")).to_be_hidden()
 
 
+def test_rules_open_while_one_types_and_are_closed_while_a_stored_password_is_kept(tab, stored):
+    visitor = tab(stored)
+    expect(visitor.page.locator(".rules")).to_be_hidden()
+    visitor.type_in("SMTP Account Password", "K")
+    expect(visitor.page.locator(".rules")).to_be_visible()
+    visitor.page.get_by_label("SMTP Account Password", exact=True).fill("")
+    expect(visitor.page.locator(".rules")).to_be_hidden()
+
+
+def test_rules_stand_there_while_no_password_is_stored(tab, empty):
+    expect(tab(empty).page.locator(".rules")).to_be_visible()
+
+
+def test_rules_stand_there_without_a_script(tab, stored):
+    expect(tab(stored, java_script_enabled=False).page.locator(".rules")).to_be_visible()
+
+
+# Errors
+
+
+def wrong(visitor: Visitor) -> list[str]:
+    """The fields that the page calls broken."""
+    return [each.get_attribute("id") or "" for each in visitor.page.locator("[aria-invalid]").all()]
+
+
+def test_an_error_goes_when_its_field_is_edited_and_its_line_above_the_form_with_it(tab, stored):
+    visitor = tab(stored)
+    visitor.fill({"SMTP Port": "0", "Sender Name": ""})
+    visitor.update()
+    # The stored password is for the stored port.
+    assert wrong(visitor) == ["port", "sender_name", "password"]
+    visitor.type_in("Sender Name", "Storage")
+    assert wrong(visitor) == ["port", "password"]
+    expect(visitor.page.get_by_text("Please enter a sender name.")).to_have_count(0)
+    assert visitor.page.locator("#sender_name").get_attribute("aria-describedby") == "sender_name-help"
+    assert visitor.page.locator(".problem li").count() == 2
+    visitor.type_in("SMTP Port", "587")
+    expect(visitor.page.locator(".problem li")).to_have_text(["The SMTP account password does not meet the rules."])
+    visitor.type_in("SMTP Account Password", PASSWORD)
+    expect(visitor.page.locator(".problem")).to_have_count(0)
+    assert wrong(visitor) == []
+
+
+def test_ticks_and_errors_do_not_contradict_each_other(tab, stored):
+    visitor = tab(stored)
+    visitor.fill({"SMTP Account Password": "short"})
+    visitor.update()
+    expect(visitor.page.locator("#password-error")).to_be_visible()
+    assert set(rules(visitor).values()) == {""}
+    visitor.type_in("SMTP Account Password", PASSWORD)
+    assert set(rules(visitor).values()) == {"met"}
+    expect(visitor.page.locator("#password-error")).to_have_count(0)
+
+
+def test_errors_of_the_former_sign_in_go_with_it(tab, stored):
+    visitor = tab(stored)
+    visitor.fill({"SMTP Account Address": "a.b@example.com", "SMTP Account Password": "short"})
+    visitor.update()
+    assert wrong(visitor) == ["account", "password"]
+    visitor.page.get_by_text("Advanced", exact=True).click()
+    visitor.page.get_by_label("Sign-in", exact=True).select_option("provider")
+    assert wrong(visitor) == []
+
+
 # Show and hide
 
 

@@ -307,4 +307,4 @@ def test_the_command_makes_what_a_client_can_trust(product: Product, tmp_path):
     client = ssl.create_default_context(cafile=path)
     with client.wrap_socket(ours, server_hostname="nas.example.com") as sock:
         assert sock.getpeercert()
-    thread.join(10)
+    thread.join(60)

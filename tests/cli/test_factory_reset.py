@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.helpers.product import Product, settings_form
 
 
-@pytest.fixture
-def used(product: Product) -> Product:
-    """A device with settings, recipients, a history, an administrator, and a damaged file kept aside; nothing runs."""
-    product.start()
-    browser = product.logged_in()
-    assert browser.update(**settings_form(2599)).status == 303
-    revision = browser.get("/recipients").revision
-    added = {"do": "add", "address": "a@example.com", "lowest": "info", "revision": revision}
-    assert browser.post("/recipients", **added).status == 303
-    product.event("303", "remember me")
-    assert product.command("certificate").returncode == 0
-    for name in ("web", "mailhook"):
-        product.stop(name)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a device with settings, recipients, a history, an administrator, and a damaged file kept aside."""
+    with Product(tmp_path_factory.mktemp("used")) as product:
+        browser = product.start().logged_in()
+        assert browser.update(**settings_form(2599)).status == 303
+        revision = browser.get("/recipients").revision
+        added = {"do": "add", "address": "a@example.com", "lowest": "info", "revision": revision}
+        assert browser.post("/recipients", **added).status == 303
+        product.event("303", "remember me")
+        assert product.command("certificate").returncode == 0
     kept = product.folders.settings.with_name("smtp.toml.damaged-1")
     kept.write_text("an older password, perhaps")
+    return product.folders.data
+
+
+@pytest.fixture
+def used(product: Product, data: Path) -> Product:
+    """A copy of this device; nothing runs."""
+    shutil.copytree(data, product.folders.data)
     return product
 
 

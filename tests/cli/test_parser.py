@@ -12,38 +12,63 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from device_ui.cli import check
 from device_ui.cli.demo_server import Mailbox, Server
+from device_ui.cli.parser import main
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
 COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password"]
 COMMANDS += ["apply", "export", "seal", "setup-code", "certificate", "rotate-key", "factory-reset", "check"]
 
 
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
 @pytest.fixture
-def saved(product: Product) -> Product:
-    """A device with both processes and settings for a server that nobody runs."""
-    product.start()
-    assert product.logged_in().update(**settings_form(2599)).status == 303
-    return product
+def called(product: Product, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command for `product` in this process: a new interpreter would take most of the time of such a test."""
+    for name, value in product.environment.items():
+        if name.startswith("DEVICE_UI_"):
+            monkeypatch.setenv(name, value)
+
+    def call(*words: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(input))
+        code = main(words)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A device with both processes and settings for a server that nobody runs; its tests change nothing."""
+    with Product(tmp_path_factory.mktemp("saved")) as product:
+        assert product.start().logged_in().update(**settings_form(2599)).status == 303
+        yield product
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(product: Product, command):
-    done = product.command(*command.split(), "--help")
+def test_every_command_explains_itself(called: Command, command):
+    done = called(*command.split(), "--help")
     assert done.returncode == 0
     assert "--data" in done.stdout and len(done.stdout) > 200
 
 
 @pytest.mark.parametrize("words", [[], ["fly"], ["event"], ["settings", "--format", "xml"], ["admin"]])
-def test_wrong_words_are_usage_errors(product: Product, words):
-    done = product.command(*words)
+def test_wrong_words_are_usage_errors_of_one_line(called: Command, words):
+    done = called(*words)
     assert done.returncode == 64
-    assert done.stdout == ""
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+
+
+def test_a_usage_error_is_the_exit_code_of_the_process(product: Product):
+    done = product.command("event")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (64, "", 1)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +79,8 @@ def test_wrong_words_are_usage_errors(product: Product, words):
         (["settings", "--reveal"], 78),
     ],
 )
-def test_a_device_that_never_started_is_told_in_one_line(product: Product, words, code):
-    done = product.command(*words)
+def test_a_device_that_never_started_is_told_in_one_line(called: Command, words, code):
+    done = called(*words)
     assert (done.returncode, done.stdout) == (code, "")
     assert re.fullmatch(r"device-ui: [^\n]+\n", done.stderr)
 
@@ -70,8 +95,8 @@ def test_a_device_that_never_started_is_told_in_one_line(product: Product, words
         (["event", "303", "--time", "2026-11-23T14:03:22"], 65),
     ],
 )
-def test_an_event_that_cannot_be_is_refused(product: Product, words, code):
-    done = product.start_hook().command(*words)
+def test_an_event_that_cannot_be_is_refused(saved: Product, words, code):
+    done = saved.command(*words)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("device-ui: ")
 
@@ -116,22 +141,23 @@ def test_only_reveal_shows_the_password(saved: Product, kind):
 def test_a_shell_reads_the_settings_back(saved: Product):
     found = saved.command("settings", "--format", "env", "--reveal").stdout
     script = found + 'printf "%s|" "$DEVICE_UI_SMTP_SENDER_NAME" "$DEVICE_UI_SMTP_PASSWORD"'
-    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=60)
     assert done.stdout == f"Storage alarms|{PASSWORD}|"
     assert all(len(shlex.split(line)) == 1 for line in found.splitlines())
 
 
-def test_damaged_settings_are_told_and_not_shown(saved: Product):
-    saved.folders.settings.write_bytes(saved.folders.settings.read_bytes().replace(b"2599", b"2598"))
-    done = saved.command("settings")
+def test_damaged_settings_are_told_and_not_shown(called: Command, product: Product, saved: Product):
+    product.folders.settings.parent.mkdir(parents=True)
+    product.folders.settings.write_bytes(saved.folders.settings.read_bytes().replace(b"2599", b"2598"))
+    done = called("settings")
     assert (done.returncode, done.stdout) == (78, "")
     assert "damaged" in done.stderr
 
 
-def test_set_password_takes_standard_input_and_ends_sessions(saved: Product):
-    browser = saved.logged_in()
+def test_set_password_takes_standard_input_and_ends_sessions(product: Product):
+    browser = product.start_web().logged_in()
     assert browser.get("/smtp").status == 200
-    done = saved.command("admin", "set-password", input="another plain sentence\n")
+    done = product.command("admin", "set-password", input="another plain sentence\n")
     assert done.returncode == 0
     assert browser.get("/smtp").headers["location"] == "/login"
     assert browser.post("/login", password=ADMIN_PASSWORD).status == 403
@@ -139,8 +165,8 @@ def test_set_password_takes_standard_input_and_ends_sessions(saved: Product):
 
 
 @pytest.mark.parametrize("password", ["", "short", "aaaaaaaaaaaaaaaa", "qwertyuiop[]\\qwertyuiop"])
-def test_a_password_that_is_too_easy_is_refused(product: Product, password):
-    done = product.command("admin", "set-password", input=password + "\n")
+def test_a_password_that_is_too_easy_is_refused(called: Command, product: Product, password):
+    done = called("admin", "set-password", input=password + "\n")
     assert done.returncode == 65
     assert done.stderr.count("\n") == 1
     assert not product.folders.administrator.exists()
@@ -156,16 +182,19 @@ def test_the_setup_code_stays_until_it_is_used(product: Product):
     assert (done.returncode, done.stdout) == (78, "")
 
 
-@pytest.fixture
-def demo(product: Product, tmp_path: Path):
-    """A running device whose settings fit a demo mail server."""
-    mailbox = Mailbox(tmp_path / "demo", io.StringIO())
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A running device whose settings fit a demo mail server, and whose one event was mailed."""
+    folder = tmp_path_factory.mktemp("demo")
+    mailbox = Mailbox(folder / "demo", io.StringIO())
     server = Server(mailbox, free_port())
     server.start()
-    product.start_hook("--ca-file", str(mailbox.ca_file))
-    product.save(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
-    yield product
-    product.stop("mailhook")
+    with Product(folder) as product:
+        product.start_hook("--ca-file", str(mailbox.ca_file))
+        product.save(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
+        product.event("303", "disk 2")
+        wait_for(lambda: product.state()["waiting"] == 0, what="the mail")
+        yield product
     server.shutdown()
     server.server_close()
 
@@ -175,7 +204,7 @@ def test_a_test_tells_every_step_and_the_end(demo: Product):
     assert (done.returncode, done.stderr) == (0, "")
     steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("OK ")]
     assert steps == "name address connect greeting ehlo tls certificate ehlo login sender recipient content".split()
-    assert done.stdout.endswith("operator@mail.demo.example: delivered, 250 2.0.0 kept as 0001.eml\n")
+    assert re.search(r"operator@mail\.demo\.example: delivered, 250 2\.0\.0 kept as [0-9]{4}\.eml\n\Z", done.stdout)
 
 
 def test_a_test_can_go_to_somebody_else_and_be_json(demo: Product):
@@ -198,8 +227,6 @@ def test_a_test_needs_settings(product: Product):
 
 
 def test_the_history_is_told_in_three_forms(demo: Product):
-    demo.event("303", "disk 2")
-    wait_for(lambda: demo.state()["waiting"] == 0, what="the mail")
     text, one, table = (demo.command("history", *words).stdout for words in ([], ["--json"], ["--csv"]))
     assert "fault 303  Audit log space: minor threshold exceeded  [delivered]" in text
     assert text.endswith("1 of 1 events\n")
@@ -211,7 +238,6 @@ def test_the_history_is_told_in_three_forms(demo: Product):
 
 @pytest.mark.parametrize(("words", "count"), [(["--code", "101"], 0), (["--type", "fault"], 1), (["--limit", "1"], 1)])
 def test_the_history_can_be_filtered(demo: Product, words, count):
-    demo.event("303")
     assert len(demo.command("history", "--json", *words).stdout.splitlines()) == count
 
 
@@ -220,16 +246,16 @@ def test_a_date_that_is_none_is_told(demo: Product):
     assert (done.returncode, done.stderr) == (65, "device-ui: from is a date, written as 2026-11-23\n")
 
 
-def test_a_state_program_that_cannot_be_run_is_found_by_check(product: Product):
+def test_a_state_program_that_cannot_be_run_is_found_by_check(called: Command, product: Product):
     product.folders.etc.mkdir()
     (product.folders.etc / "device.toml").write_text('[mail]\nstate_command = "/nowhere/led"\n')
     line = "FAIL  state program: /nowhere/led cannot be run (mail.state_command in device.toml)"
-    assert line in product.command("check").stdout.splitlines()
+    assert line in called("check").stdout.splitlines()
 
 
-def test_a_file_of_the_makers_that_a_process_cannot_read_is_found_by_check(product: Product):
+def test_a_file_of_the_makers_that_a_process_cannot_read_is_found_by_check(called: Command, product: Product):
     product.maker('[users]\nweb = "nobody"\n').folders.etc.chmod(0o700)
-    told = product.command("check").stdout
+    told = called("check").stdout
     wrong = f"FAIL  maker's files: {product.folders.etc}/device.toml cannot be read by nobody; repair it with chmod 644, and 755 for its folder"
     assert (wrong if os.geteuid() == 0 else "OK    maker's files: device.toml") in told.splitlines()
 
@@ -319,30 +345,30 @@ def missing_key(product: Product) -> None:
         (set_aside, "set aside"),
     ],
 )
-def test_check_names_what_is_wrong(product: Product, harm, subject):
+def test_check_names_what_is_wrong(called: Command, product: Product, harm, subject):
     product.start_hook()
-    product.setup_code()
+    called("setup-code")
     product.folders.settings.parent.mkdir(exist_ok=True)
     harm(product)
-    done = product.command("check")
+    done = called("check")
     assert done.returncode == 78
     assert [
         line for line in done.stdout.splitlines() if line.startswith((f"FAIL  {subject}: ", f"WARN  {subject}: "))
     ], done.stdout
 
 
-def test_a_broken_maker_file_stops_the_start_with_its_line(product: Product):
+def test_a_broken_maker_file_stops_the_start_with_its_line(called: Command, product: Product):
     product.folders.etc.mkdir()
     (product.folders.etc / "device.toml").write_text("[locks]\nsecurity = maybe\n")
-    done = product.command("check")
+    done = called("check")
     assert done.returncode == 78
     assert "line 2" in done.stderr
 
 
-def test_a_device_that_cannot_be_written_is_an_input_output_error(product: Product):
+def test_a_device_that_cannot_be_written_is_an_input_output_error(called: Command, product: Product):
     product.folders.data.parent.mkdir(parents=True, exist_ok=True)
     product.folders.data.write_text("a file where the folder should be")
-    done = product.command("setup-code")
+    done = called("setup-code")
     assert done.returncode == 74
     assert done.stderr.count("\n") == 1
 
@@ -385,7 +411,7 @@ def test_run_prints_the_setup_link_and_leaves_nothing_behind(product: Product, n
         assert product.browser().get("/login").status == 303
     finally:
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert all(gone(pid) for pid in both)
 
 
@@ -393,7 +419,7 @@ def test_run_ends_with_an_error_when_one_of_the_two_ends(product: Product):
     process, _ = started_run(product)
     try:
         os.kill(children(process.pid)[0], signal.SIGKILL)
-        assert process.wait(20) == 70
+        assert process.wait(60) == 70
     finally:
         process.kill()
         process.wait()
@@ -410,7 +436,7 @@ def test_run_says_in_one_line_that_the_port_is_taken(product: Product):
         assert second.stderr.count("\n") == 1
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.mark.parametrize("command", ["run", "web"])
@@ -432,7 +458,7 @@ def test_a_second_run_on_the_same_data_says_so_before_anything_else(product: Pro
         assert not (product.folders.data / "demo").exists()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_the_printed_event_command_is_one_for_a_shell(product: Product):
@@ -444,7 +470,7 @@ def test_the_printed_event_command_is_one_for_a_shell(product: Product):
         assert (done.stdout, done.stderr) == ("accepted 1\n", "")
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_the_demo_prints_what_to_type_and_the_mail_arrives(product: Product):
@@ -464,7 +490,7 @@ def test_the_demo_prints_what_to_type_and_the_mail_arrives(product: Product):
         wait_for(lambda: "it works" in (product.folder / "run.log").read_text(), what="the print of the mail")
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_mail_waits_for_a_server_and_goes_out_when_it_is_there(product: Product, tmp_path):
@@ -482,11 +508,6 @@ def test_mail_waits_for_a_server_and_goes_out_when_it_is_there(product: Product,
         server.server_close()
 
 
-@pytest.mark.parametrize("words", [["fly"], ["event"], ["settings", "--format", "xml"], ["admin"], []])
-def test_usage_errors_are_one_line(product: Product, words):
-    assert product.command(*words).stderr.count("\n") == 1
-
-
 def test_a_typing_error_of_the_maker_loses_no_alarm(product: Product):
     product.start_hook()
     product.folders.etc.mkdir()
@@ -496,10 +517,8 @@ def test_a_typing_error_of_the_maker_loses_no_alarm(product: Product):
     assert product.command("check").returncode == 78
 
 
-def test_what_a_user_may_not_read_is_a_matter_of_permission(product: Product):
-    product.start()
-    product.logged_in().update(**settings_form(2599))
-    for folder in (product.folder, *product.folder.parents[:-2]):
+def test_what_a_user_may_not_read_is_a_matter_of_permission(saved: Product):
+    for folder in (saved.folder, *saved.folder.parents[:-2]):
         folder.chmod(folder.stat().st_mode | 0o011)
     child = (
         "import os, sys\nsys.path[:0] = sys.argv[1].split(os.pathsep)\n"
@@ -508,8 +527,8 @@ def test_what_a_user_may_not_read_is_a_matter_of_permission(product: Product):
     )
     words = [sys.executable, "-c", child, os.pathsep.join(sys.path)]
     # This user can write nowhere, so its coverage is not measured.
-    environment = {name: value for name, value in product.environment.items() if not name.startswith("COVERAGE")}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=30)
+    environment = {name: value for name, value in saved.environment.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.count('"host"'), done.stderr.count("\n")) == (77, 1, 1), done.stderr
 
 
@@ -537,7 +556,7 @@ def test_run_serves_an_ipv6_address(product: Product):
         assert f"http://[::1]:{port}/setup?code=" in log.read_text()
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_make_install_needs_nothing_but_python_and_runs_from_there(tmp_path):
@@ -546,7 +565,7 @@ def test_make_install_needs_nothing_but_python_and_runs_from_there(tmp_path):
     subprocess.run(words, cwd=ROOT, check=True, timeout=60)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, prefix / "bin" / "device-ui", "check", "--data", tmp_path / "data"]
-    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=60)
     assert "OK    event catalogue" in done.stdout, done.stderr
     assert list(prefix.rglob("__pycache__/*.pyc"))
     assert (prefix / "lib/device-ui/static/style.css").exists() and (prefix / "lib/device-ui/views/smtp.tpl").exists()

@@ -13,6 +13,7 @@ from device_ui.cli import demo_server
 from device_ui.cli.parser import parser
 from device_ui.config import SETTINGS
 from device_ui.settings.fields import FIELDS, Field
+from device_ui.settings.presets import PRESETS
 from tests.helpers.product import ROOT
 from tests.test_imports import ALLOWED
 
@@ -38,6 +39,15 @@ def rule(field: Field) -> str:
     """Return the help of a field, and the rules that the page lists after it."""
     listed = ", ".join(one.label for one in field.rules)
     return f"{field.help} {listed[:1].upper()}{listed[1:]}." if listed else field.help
+
+
+def presets() -> list[str]:
+    """Return the table of the providers that the SMTP tab fills in, each with the source of its values."""
+    rows = ["| provider | host | port | sign-in | source |", "| --- | --- | --- | --- | --- |"]
+    for each in PRESETS.values():
+        host = f"`{each.host}`" if each.host else "its own"
+        rows.append(f"| {each.title} | {host} | {each.port} | `{each.sign_in}` | <{each.source}> |")
+    return rows
 
 
 def settings() -> list[str]:
@@ -115,6 +125,7 @@ def escaped(text: str) -> str:
 TABLES: dict[tuple[str, str], Callable[[], list[str]]] = {
     ("README.md", "run"): run_output,
     ("docs/operator.md", "fields"): fields,
+    ("docs/operator.md", "presets"): presets,
     ("docs/operator.md", "log"): log_lines,
     ("docs/configuration.md", "settings"): settings,
     ("docs/configuration.md", "commands"): commands,

@@ -125,7 +125,7 @@ def test_run_prints_what_the_readme_shows(tmp_path: Path):
         assert re.fullmatch(pattern, out.read_text().strip("\n")), out.read_text()
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
 
 
 # Raising an event
@@ -146,7 +146,7 @@ def test_the_c_example_raises_an_event(hook: Product, tmp_path):
     program = tmp_path / "example"
     words = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{firmware}", "-o", program, source]
     subprocess.run([*words, firmware / "device_event.c"], check=True)
-    done = subprocess.run([program], env=hook.environment, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([program], env=hook.environment, capture_output=True, text=True, timeout=60)
     assert done.stdout == "1\n"
 
 
@@ -158,7 +158,7 @@ def test_the_shell_example_raises_an_event(hook: Product, tmp_path):
     script = example("README.md", "sh").replace("/run/device-ui/hook.sock", str(hook.folders.socket))
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = {**hook.environment, "PATH": path}
-    done = subprocess.run(["sh", "-ec", script], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["sh", "-ec", script], env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout == "accepted 1\naccepted 2\n", done.stderr
 
 
@@ -166,6 +166,6 @@ def test_the_python_example_raises_an_event(hook: Product):
     script = example("README.md", "python").replace("/run/device-ui/hook.sock", str(hook.folders.socket))
     script += "\nprint(number)"
     done = subprocess.run(
-        [sys.executable, "-c", script], env=hook.environment, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", script], env=hook.environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "1\n", done.stderr

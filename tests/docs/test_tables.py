@@ -21,6 +21,10 @@ def test_the_field_table_is_the_table_of_fields():
     check("docs/operator.md", "fields")
 
 
+def test_the_table_of_providers_is_the_table_of_presets():
+    check("docs/operator.md", "presets")
+
+
 def test_the_table_of_log_lines_is_all_that_is_logged():
     check("docs/operator.md", "log")
 
@@ -48,6 +52,7 @@ def test_every_table_is_checked():
     names = {
         ("README.md", "run"),
         ("docs/operator.md", "fields"),
+        ("docs/operator.md", "presets"),
         ("docs/operator.md", "log"),
         ("docs/architecture.md", "components"),
     }

@@ -23,13 +23,17 @@ from tests.helpers.product import ADMIN_PASSWORD, Page, choose_password, wsgi
 
 SECONDS = 20.0
 WELL = {"state": {"problem": "", "step": "", "reply": "", "waiting": 0, "set_aside": ""}}
+# Nothing was delivered yet, and nothing waits.
+IDLE = {"delivery": {"last": {"mail": 0, "results": []}, "waiting": 0, "since": 0.0, "next": None, "results": []}}
+# What a page asks by itself.
+OF_EVERY_PAGE = ("state", "delivery")
 
 # A line is what is said; an Event is waited for before the next line is.
 Lines = Iterable[Mapping[str, Any] | threading.Event]
 
 
 class FakeHook:
-    """Says `answers[do]` to each request, to several callers at once; `heard` are the requests but those for the state.
+    """Says `answers[do]` to each request, to several callers at once; `heard` are the requests but `OF_EVERY_PAGE`.
 
     When the lines of an answer are over it hangs up, whatever they were.
     """
@@ -63,7 +67,7 @@ class FakeHook:
 
     def reset(self) -> FakeHook:
         """Answer nothing but the state, and have heard nothing."""
-        self.answers, self.heard[:] = {"state": [WELL], "settings-changed": [{"ok": True}]}, []
+        self.answers, self.heard[:] = ({"state": [WELL], "delivery": [IDLE], "settings-changed": [{"ok": True}]}, [])
         return self
 
     def _serve(self) -> None:
@@ -79,7 +83,7 @@ class FakeHook:
         caller.settimeout(SECONDS)
         with caller, caller.makefile("rb") as said, contextlib.suppress(OSError):
             asked = json.loads(said.readline())
-            if asked["do"] != "state":
+            if asked["do"] not in OF_EVERY_PAGE:
                 self.heard.append(asked)
             answer = self.answers.get(asked["do"], ())
             for line in answer(asked) if callable(answer) else answer:

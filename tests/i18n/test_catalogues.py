@@ -20,9 +20,11 @@ from device_ui.mail.message import content
 from device_ui.mail.smtp import advice, outcome
 from device_ui.settings import notifications, recipients
 from device_ui.settings.fields import FIELDS
+from device_ui.settings.presets import PRESETS
 from device_ui.web import context
 from device_ui.web.pages import history, smtp
 from device_ui.web.pages import notifications as notifications_page
+from device_ui.web.pages import recipients as recipients_page
 from device_ui.web.pages import test_mail as test_mail_page
 from tests.helpers.product import ROOT
 
@@ -54,6 +56,7 @@ SHOWN = (
     "web/pages/recipients.py",
     "web/pages/access.py",
     "web/pages/notifications.py",
+    "web/pages/delivery_state.py",
     "web/pages/stored_list.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
@@ -141,9 +144,19 @@ def of_mails() -> set[str]:
 def of_tables() -> set[str]:
     fields = {text for each in FIELDS for text in (each.label, each.help)}
     advices = {row.sentence for row in advice.ADVICE} | set(advice.CLOSER.values())
-    labels = (recipients.LOWEST, smtp.STEPS, history.COLUMNS, history.TYPES, test_mail_page.BECAME, context.MAIL_STATES)
+    labels = (
+        recipients.LOWEST,
+        recipients_page.SORTS,
+        smtp.STEPS,
+        history.COLUMNS,
+        history.TYPES,
+        test_mail_page.BECAME,
+        context.MAIL_STATES,
+    )
     labels += (notifications.CHOICES, notifications.SIGNS, notifications_page.INFO_CHOICES)
-    return fields | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
+    # The others are names of companies.
+    presets = {each.hint for each in PRESETS.values()} | {PRESETS[word].title for word in ("google-relay", "relay")}
+    return fields | presets | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
 
 
 def needed() -> set[str]:

@@ -168,10 +168,8 @@ def test_an_answer_to_another_question_is_none(path, ask, raw):
 )
 def test_a_hook_that_never_answers_is_down_soon(path, ask, play):
     words = ("303",) if ask is client.raise_event else ()
-    begin = time.monotonic()
     with FakeHook(path, play), told("down", "the mail hook does not answer: timed out"):
         ask(path, *words, seconds=PATIENCE)
-    assert time.monotonic() - begin < 10
 
 
 def test_a_hook_that_hears_nothing_is_down_soon(path):

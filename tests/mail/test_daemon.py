@@ -17,6 +17,7 @@ import pytest
 from device_ui.errors import HookError
 from device_ui.mail import client
 from device_ui.mail.outbox.outbox import Outbox
+from device_ui.mail.smtp.client import DEFAULT_TIMEOUTS
 from device_ui.settings import keys, seal
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.store import Store
@@ -194,9 +195,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(product):
 def test_a_signal_ends_it_soon_and_well(product, number):
     product.start_hook()
     raise_event(product)
-    begin = time.monotonic()
     assert product.stop("mailhook", number) == 0
-    assert time.monotonic() - begin < 10
     assert "Traceback" not in product.log("mailhook")
 
 
@@ -219,7 +218,7 @@ def test_a_silent_mail_server_does_not_keep_it_from_ending(product):
         with connection:
             begin = time.monotonic()
             assert product.stop("mailhook") == 0
-            assert time.monotonic() - begin < 15
+            assert time.monotonic() - begin < DEFAULT_TIMEOUTS.attempt - 10
     assert ledger(product) == {1: "full"}
 
 

@@ -185,7 +185,7 @@ def test_the_command_makes_an_event_of_it(product):
 
 def test_a_program_of_that_name_is_the_same_command(product):
     product.start_hook()
-    done = subprocess.run([link(product), "-t"], input=MESSAGE, env=product.environment, timeout=30)
+    done = subprocess.run([link(product), "-t"], input=MESSAGE, env=product.environment, timeout=60)
     assert done.returncode == 0
     assert [text.partition("\n")[0] for _, _, text in texts(product)] == ["SMART error"]
 
@@ -242,7 +242,7 @@ def test_a_caller_outside_the_group_is_denied_and_never_meets_a_secret(product):
         input="x\n",
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert (done.returncode, done.stdout) == (77, ""), done.stderr
     assert "may not ask" in done.stderr
@@ -251,7 +251,7 @@ def test_a_caller_outside_the_group_is_denied_and_never_meets_a_secret(product):
 def test_a_closed_standard_input_is_told_in_one_line(product):
     product.start_hook()
     words = ["sh", "-c", f"exec {sys.executable} -m device_ui sendmail root <&-"]
-    done = subprocess.run(words, env=product.environment, cwd="/", capture_output=True, text=True, timeout=30)
+    done = subprocess.run(words, env=product.environment, cwd="/", capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (71, "", 1), done.stderr
 
 
@@ -369,7 +369,7 @@ def test_smtplib_mails_through_it(sendmail_hook):
     before = newest(sendmail_hook)
     assert smtp.sendmail("a@b.c", ["d@e.f", "g@h.i"], "Subject: x\n\n.\n.y\nz") == {}
     smtp.quit()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert messages(sendmail_hook)[-1] == (before + 1, "x\n.\n.y\nz\n\n(for d@e.f, g@h.i)")
 
 

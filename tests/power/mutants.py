@@ -21,6 +21,7 @@ COPIED = ("device_ui", "static", "views", "tests")
 FLASH, RECORD = "device_ui/storage/files.py", "device_ui/storage/toml_file.py"
 KEYS = "device_ui/settings/keys.py"
 LEDGER, OUTBOX, LIMIT = (f"device_ui/mail/outbox/{name}.py" for name in ("database", "outbox", "retention"))
+SENDER = "device_ui/mail/delivery/sender.py"
 FACTORY, ROTATION = "device_ui/cli/factory_reset.py", "device_ui/settings/rotation.py"
 ADMINISTRATOR, PAGE = "device_ui/web/auth/administrator.py", "device_ui/web/pages/smtp.py"
 # What `run` exits with when a promise was broken.
@@ -192,6 +193,18 @@ MUTANTS: Sequence[Mutant] = (
         [(LIMIT, "count(cursor, fact, len(rows))", "pass")],
         "prune",
         "limit",
+    ),
+    Mutant(
+        "a mail is done once one recipient has it",
+        [(SENDER, "is_done = all(name in ended", "is_done = any(name in ended")],
+        "mixed",
+        "has no result",
+    ),
+    Mutant(
+        "a recipient that waits gets a result with the others",
+        [(SENDER, "            if name not in self.deferred\n", "")],
+        "mixed",
+        "which the server did not say",
     ),
     Mutant(
         "the number of an event is not kept",

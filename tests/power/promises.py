@@ -46,6 +46,11 @@ class Known:
     delivered: set[int] = field(default_factory=set)
     code: str = ""
     contents: set[int] = field(default_factory=set)
+    # What the server does with each recipient of the events that follow (``""``: it waits); the same for those raised since,
+    # by number; and the results that were reported of them.
+    fates: dict[str, str] = field(default_factory=dict)
+    owed: dict[int, dict[str, str]] = field(default_factory=dict)
+    results: set[tuple[int, str, str]] = field(default_factory=set)
     ledger_id: str = ""
     # Public halves of the keys that stood before a factory reset was asked for: a finished one is followed by new keys.
     keys: frozenset[bytes] = frozenset()
@@ -62,6 +67,7 @@ class Known:
     def copy(self) -> Known:
         """The same, that does not change; the ledger's contents are shared."""
         copies = {"asked": dict(self.asked), "told": dict(self.told), "events": dict(self.events)}
+        copies |= {"owed": {number: dict(each) for number, each in self.owed.items()}, "results": set(self.results)}
         erased = self.erased and self.erased.copy()
         return dataclasses.replace(self, **copies, delivered=set(self.delivered), erased=erased)  # type: ignore[arg-type]
 
@@ -85,8 +91,17 @@ class Known:
                 self.asked[kind] = int(str(number))
             case Ack(kind, number) if kind in self.told:
                 self.told[kind] = int(str(number))
+            case Asked("fates", (fates,)):
+                self.fates = dict(fates)  # type: ignore[call-overload]
+            case Asked("takes", (recipient,)):
+                for each in self.owed.values():
+                    each[str(recipient)] = "delivered"
+            case Ack("result", result):
+                self.results.add(result)  # type: ignore[arg-type]
             case Ack("event", (number, text)):
                 self.events[number] = str(text)
+                if self.fates:
+                    self.owed[number] = dict(self.fates)
             case Ack("delivered", number):
                 self.delivered.add(int(str(number)))
             case Ack("code", code):
@@ -168,6 +183,27 @@ def events_are_kept(known: Known, found: Found, _: Path) -> Iterator[str]:
             yield f"event {number} was delivered and waits again"
 
 
+def recipients_have_their_fates(known: Known, found: Found, _: Path) -> Iterator[str]:
+    """The ledger says of a recipient what the server did, and the event waits while one has no result."""
+    events = found.ledger.events
+    rows: dict[int, dict[str, str]] = {}
+    for number, recipient, verdict, *_rest in found.ledger.deliveries:
+        rows.setdefault(number, {})[recipient] = verdict
+    for number, fates in known.owed.items():
+        if number not in events:
+            continue
+        results = rows.get(events[number][MAIL] or number, {})
+        for recipient in fates:
+            verdict = results.get(recipient, "")
+            if verdict and verdict != fates[recipient]:
+                yield f"event {number} is {verdict} for {recipient}, which the server did not say"
+            if not verdict and not events[number][WAITING]:
+                yield f"event {number} is done, and {recipient} has no result"
+            for said in ("delivered", "refused"):
+                if (number, recipient, said) in known.results and verdict != said:
+                    yield f"event {number} was {said} for {recipient}, and is not any more"
+
+
 def numbers_are_new(known: Known, found: Found, _: Path) -> Iterator[str]:
     """No number is given twice."""
     if found.ledger.fresh <= max(known.events, default=0):
@@ -221,6 +257,7 @@ PROMISES: Sequence[Callable[[Known, Found, Path], Iterator[str]]] = (
     recipients_are_whole,
     password_holds,
     events_are_kept,
+    recipients_have_their_fates,
     numbers_are_new,
     ledger_is_no_mix,
     key_is_there,

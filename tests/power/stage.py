@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +169,17 @@ class Stage:
 
     def history(self, number: int) -> str:
         """What the hook says has become of an event, "" when it is not among the newest: the hook raises some itself."""
+        return str(self._event(number).get("state", ""))
+
+    def results(self, number: int) -> dict[str, str]:
+        """The final result of an event for each recipient that has one, as the hook says."""
+        found = self._event(number).get("deliveries", ())
+        return {each["recipient"]: each["verdict"] for each in found if each["verdict"] != "waiting"}
+
+    def _event(self, number: int) -> Mapping[str, Any]:
         query = {"sort": "number", "descending": True, "offset": 0, "limit": 9}
-        events = (line.get("event", {}) for line in client.history(self.folders.socket, query))
-        return next((str(each["state"]) for each in events if each.get("number") == number), "")
+        events = [line.get("event", {}) for line in client.history(self.folders.socket, query)]
+        return next((each for each in events if each.get("number") == number), {})
 
     def raise_lines(self, lines: Sequence[str]) -> None:
         """Raise events by lines that arrive together, as a shell would; each must be accepted."""

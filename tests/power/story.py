@@ -35,7 +35,8 @@ class Asked:
 @dataclass(frozen=True)
 class Ack:
     """The product said so: ``settings``, ``recipients`` or ``password`` with a number, ``event`` and ``delivered`` with
-    the event's, ``code`` with the setup code, ``rotation`` and ``reset``."""
+    the event's, ``result`` with that of an event of which not every recipient has got the mail, a recipient and a verdict,
+    ``code`` with the setup code, ``rotation`` and ``reset``."""
 
     kind: str
     value: object
@@ -119,6 +120,8 @@ class Reader:
                 yield call.begins, Ack("event", (int(number), told))
             if b'"delivered"' in text:
                 yield from ((call.begins, Ack("delivered", number)) for number in _delivered(text))
+            if b'"refused"' in text:
+                yield from ((call.begins, Ack("result", result)) for result in _results(text))
 
     def _disk(self, call: Call) -> Iterator[tuple[int, Step]]:
         paths = self._paths(call)
@@ -168,6 +171,16 @@ def _delivered(text: bytes) -> Iterator[int]:
             event = json.loads(line).get("event", {})
             if event.get("state") == "delivered":
                 yield int(event["number"])
+
+
+def _results(text: bytes) -> Iterator[tuple[int, str, str]]:
+    """The final results of events that were refused for some recipient."""
+    for line in text.split(b"\n"):
+        with contextlib.suppress(ValueError):
+            event = json.loads(line).get("event", {})
+            found = {each["recipient"]: each["verdict"] for each in event.get("deliveries", ())}
+            if "refused" in found.values():
+                yield from ((int(event["number"]), *each) for each in found.items() if each[1] != "waiting")
 
 
 def _opened(call: Call, path: str) -> Deed:

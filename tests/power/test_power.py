@@ -24,7 +24,7 @@ def lines(figures: Figures) -> list[str]:
 @pytest.mark.parametrize(
     ("story", "states"),
     [
-        ("start+save+deliver", 12),
+        ("start+mixed+deliver", 12),
         ("save+prune+password", 25),
         ("recipients+rotate", 25),
         ("reset", 6),

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui.mail import client
 from tests.helpers.product import Browser, wait_for
 from tests.power.stage import ROWS, Stage, form, password, person
+from tests.servers.scripted import GOOD
 
 # A commit writes two or three pages; SQLite begins anew after 1,000 of them.
 FLOOD = 550
-LATER = "450 4.2.0 later"
+LATER, NO_ONE = "450 4.2.0 later", "550 5.1.1 no such user"
 
 
 def save(stage: Stage) -> None:
@@ -61,6 +63,31 @@ def deliver(stage: Stage) -> None:
     number = _raised(stage)
     client.settings_changed(stage.folders.socket)  # what was deferred before must not hold this one back
     wait_for(lambda: stage.history(number) == "delivered", what="the delivery")
+
+
+def mixed(stage: Stage) -> None:
+    """Raise an event for three recipients of whom the server refuses one for good and defers one, which it takes later."""
+    if stage.counts["settings"] < 0:
+        save(stage)
+    while stage.counts["recipients"] < 3:
+        save_recipients(stage)
+    refused, late, *taken = map(person, range(1, stage.counts["recipients"] + 1))
+    answers = {refused: NO_ONE, late: LATER}
+    stage.server.script["RCPT"] = lambda session, line: session.say(answers.get(_address(line), GOOD["RCPT"]))
+    stage.begin("fates", {refused: "refused", late: "", **dict.fromkeys(taken, "delivered")})
+    number = _raised(stage)
+    client.settings_changed(stage.folders.socket)
+    wait_for(lambda: len(stage.results(number)) > len(taken), what="the mail to whom the server takes")
+    stage.begin("fates", {})
+    stage.begin("takes", late)
+    del answers[late]
+    client.settings_changed(stage.folders.socket)
+    wait_for(lambda: "waiting" not in stage.history(number), what="the mail to the last recipient")
+    del stage.server.script["RCPT"]
+
+
+def _address(line: str) -> str:
+    return re.findall("<(.*)>", line)[0]
 
 
 def prune(stage: Stage) -> None:
@@ -143,7 +170,13 @@ ACTIONS: Mapping[str, Callable[[Stage], None]] = {
     "rotate": rotate,
     "reset": reset,
 }
-EXTRA: Mapping[str, Callable[[Stage], None]] = {"apply": apply, "storm": storm, "flood": flood, "kill": kill}
+EXTRA: Mapping[str, Callable[[Stage], None]] = {
+    "apply": apply,
+    "mixed": mixed,
+    "storm": storm,
+    "flood": flood,
+    "kill": kill,
+}
 LONG: Sequence[tuple[str, ...]] = (
     ("start", "save", "recipients", "accept", "deliver", "password", "save", "prune", "deliver", "start", "accept"),
     ("storm", "start", "storm", "deliver", "prune", "save"),
@@ -164,6 +197,8 @@ LONG: Sequence[tuple[str, ...]] = (
         "apply",
         "deliver",
     ),
+    ("start", "mixed", "kill", "mixed", "deliver", "prune", "mixed", "start", "accept", "mixed"),
+    ("mixed", "recipients", "mixed", "start", "kill", "mixed", "reset", "mixed"),
     ("start", "kill", "save", "accept", "kill", "deliver", "kill", "prune", "kill", "password", "save"),
 )
 

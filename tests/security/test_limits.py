@@ -343,7 +343,7 @@ def staying(device: Installed, who: User, line: str, count: int) -> Iterator[Non
         assert process.stdout.readline() == b"there\n"
         yield
     finally:
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -406,7 +406,7 @@ def small_disk(home: Path, python: Path, tmp_path: Path) -> Iterator[Flash]:  # 
     disk = folder / "data"
     with Installed(folder, python) as device:
         shutil.copytree(disk, folder / "before", dirs_exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", disk], check=True, timeout=20)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", disk], check=True, timeout=60)
         try:
             for name, (mode, owner, group) in FOLDERS.items():
                 if name.startswith("data/"):
@@ -416,7 +416,7 @@ def small_disk(home: Path, python: Path, tmp_path: Path) -> Iterator[Flash]:  # 
             yield Flash(device.start_hook(**HOOK))
             device.stop("mailhook")
         finally:
-            subprocess.run(["umount", "--lazy", disk], check=True, timeout=20)
+            subprocess.run(["umount", "--lazy", disk], check=True, timeout=60)
 
 
 def test_a_page_that_fills_the_disk_again_and_again_leaves_root_the_reserve(small_disk):

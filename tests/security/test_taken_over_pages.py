@@ -67,7 +67,7 @@ def test_no_line_of_a_sealed_password_runs_in_msmtp(device, tmp_path, line, who)
     rc = tmp_path / "msmtprc"
     rc.touch(0o600)
     rc.write_text(done.stdout)
-    subprocess.run(["msmtp", "-C", rc, "ops@example.org"], input=b"x", capture_output=True, timeout=30)
+    subprocess.run(["msmtp", "-C", rc, "ops@example.org"], input=b"x", capture_output=True, timeout=60)
     assert not mark.exists()
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr == "device-ui: the stored password cannot be opened: it breaks the rules of a password\n"

@@ -62,5 +62,5 @@ class Activated:
         while not self._stopping.is_set() and self.process.poll() is None:
             self._stopping.wait(0.01)
         self.process.terminate()
-        self.codes.append(self.process.wait(20))
+        self.codes.append(self.process.wait(60))
         self.process = None

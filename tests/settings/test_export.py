@@ -92,7 +92,7 @@ def test_shell_reads_every_character_back(tmp_path, text, shell):
     path = tmp_path / "smtp.env"
     path.write_text(export.to_env({"host": text, "password": text[::-1]}))
     script = '. "$1"; printf "%s\\n%s" "$DEVICE_UI_SMTP_HOST" "$DEVICE_UI_SMTP_PASSWORD"'
-    done = subprocess.run([*shell, "-c", script, "sh", str(path)], capture_output=True, cwd=tmp_path, timeout=20)
+    done = subprocess.run([*shell, "-c", script, "sh", str(path)], capture_output=True, cwd=tmp_path, timeout=60)
     assert done.stdout.decode() == f"{text}\n{text[::-1]}"
     assert (done.returncode, done.stderr, [each.name for each in tmp_path.iterdir()]) == (0, b"", ["smtp.env"])
 
@@ -235,7 +235,7 @@ def msmtp(written: str, folder: Path, *options: str) -> subprocess.CompletedProc
     path.touch(0o600)  # msmtp refuses a password that others can read
     path.write_text(written)
     words = ["msmtp", "-C", str(path), *options, "ops@example.org"]
-    return subprocess.run(words, input=b"Subject: x\n\ny\n", capture_output=True, timeout=30)
+    return subprocess.run(words, input=b"Subject: x\n\ny\n", capture_output=True, timeout=60)
 
 
 def sent_by_msmtp(server: MailServer, written: str, folder: Path, *options: str) -> bytes:
@@ -304,17 +304,17 @@ def test_the_command_writes_what_msmtp_sends_with(stored, server, authority, tmp
 )
 def test_the_command_writes_json_that_its_readers_read(stored, reader):
     written = stored.command("settings", "--reveal").stdout
-    done = subprocess.run(reader, input=written, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(reader, input=written, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, PRINTABLE, "")
     tool = [sys.executable, "-m", "json.tool"]
-    assert subprocess.run(tool, input=written, capture_output=True, text=True, timeout=30).returncode == 0
+    assert subprocess.run(tool, input=written, capture_output=True, text=True, timeout=60).returncode == 0
 
 
 @pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "ash"]])
 def test_the_command_writes_lines_that_a_shell_evaluates(stored, shell, tmp_path):
     (tmp_path / "env").write_text(stored.command("settings", "--format", "env", "--reveal").stdout)
     script = '. "$1"; printf %s "$DEVICE_UI_SMTP_PASSWORD"'
-    done = subprocess.run([*shell, "-c", script, "sh", tmp_path / "env"], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*shell, "-c", script, "sh", tmp_path / "env"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, PRINTABLE, "")
 
 

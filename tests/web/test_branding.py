@@ -80,7 +80,7 @@ def test_the_name_stands_in_head_and_title_as_text(page):
     brand = page.by_class("brand")[0]
     assert brand.text.split() == "한빛 <b>& Co</b> NAS-4".split()
     assert page.all("title")[0].text == "Sign in · NAS-4 · 한빛 <b>& Co</b>"
-    assert page.all("b") == []
+    assert [each.text for each in page.all("b")] == ["English"]  # of the choice of a language
 
 
 def test_the_logo_has_its_words_and_a_variant_for_the_dark(page):

@@ -282,6 +282,12 @@ class Batcher:
             for mail in self._mails.values():
                 mail.tries = RetryState()
 
+    def try_all(self) -> None:
+        """Make every mail due at once. Its failed tries stay counted, so that it is given up on the same day."""
+        with self._lock:
+            for mail in self._mails.values():
+                mail.postpone(0.0)
+
     def _is_free(self, code: str, event_type: str, now: float) -> bool:
         return (
             not self._held[event_type]

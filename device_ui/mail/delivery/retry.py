@@ -100,7 +100,7 @@ class Backoff:
         self.expiry.reset()
 
     def try_now(self) -> None:
-        """Allow a session at once; the failed ones still count, so that the next wait is no shorter."""
+        """Allow a session at once. The failures stay counted: a person's impatience is no sign that the server works."""
         self._server.next = 0.0
 
     def wait(self) -> float:

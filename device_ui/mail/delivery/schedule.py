@@ -156,6 +156,10 @@ class Schedule:
         """Make every mail due at once, as if it was never tried."""
         self._batcher.reset_tries()
 
+    def try_all(self) -> None:
+        """Make every mail due at once; its failed tries stay counted."""
+        self._batcher.try_all()
+
     def discard_waiting(self, event_type: str) -> None:
         """End events of this type, which no recipient wants. Raises `NotStored`."""
         if self._outbox.discard_waiting(event_type):

@@ -80,6 +80,9 @@ class DeliveryWorker:
         # A revision of the settings, and where it was saved.
         self._saved_from: tuple[str, Text] = ("", "")
         self._revision: str | None = None
+        # Whether a person asks for a try at once; and when the next one is planned (monotonic seconds), None without one.
+        self._is_try_asked = False
+        self._next_try: float | None = None
         # Whether the back-off is to be reset, and how often it may be.
         self._is_reset_due, self._resets = False, TokenBucket(RETRIES, RETRY_SECONDS, self._environment.monotonic)
 
@@ -111,6 +114,24 @@ class DeliveryWorker:
     def decide(self, kind: Kind) -> tuple[bool, bool]:
         """Return whether an event of this kind is mailed, and whether in the daily summary."""
         return self._periodic.decide(kind)
+
+    def try_waiting(self, source: Text) -> int:
+        """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks.
+
+        A lockout stays, since one more login could lock the account. Nothing is written: it is a retry like any other.
+        """
+        # One bucket with the changes of the settings: both are a way to try a server again and again.
+        wait = self._resets.take()
+        if not wait:
+            log.info("waiting mail tried now: %s", source)
+            self._is_try_asked = True
+            self._wakeup.set()
+        return wait
+
+    def next_try(self) -> float | None:
+        """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
+        planned = self._next_try
+        return None if planned is None else max(0.0, planned - self._environment.monotonic())
 
     def leads(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
@@ -187,6 +208,12 @@ class DeliveryWorker:
                 self._is_settings_change_new, self._is_reset_due = False, True
             # In this order: results of mails must be on flash before the queue is read from there.
             self._schedule.store_results()
+            if self._is_try_asked:
+                self._is_try_asked = False
+                self._backoff.try_now()
+                self._start_spread = StartSpread()
+                self._session.reset()  # a recipient that was deferred has a wait of its own
+                self._schedule.try_all()
             self._outbox.tidy()
             self._schedule.update()
             self._make_due()
@@ -207,6 +234,7 @@ class DeliveryWorker:
         return True
 
     def _round(self) -> float | None:
+        self._next_try = None
         settings, revision, problem = self._read_settings()
         self._lockout.store()
         if settings:
@@ -278,7 +306,7 @@ class DeliveryWorker:
         return self._lockout.problem(revision, is_login_known=is_login_known)
 
     def _send_due(self, settings: SmtpSettings, revision: str) -> float:
-        wait = self._wait()
+        wait = self._plan()
         if wait > 0:
             return wait
         try:
@@ -288,7 +316,7 @@ class DeliveryWorker:
             return LOOK_AGAIN
         self.notifier.session_begins()
         self._send(transport, settings, revision)
-        return self._wait()
+        return self._plan()
 
     def _send(self, transport: Transport, settings: SmtpSettings, revision: str) -> None:
         def is_interrupted() -> bool:
@@ -319,6 +347,12 @@ class DeliveryWorker:
         else:
             self._backoff.server_failed()
             self._status.server_failed(Problem("server", error.step, error.reply or error.problem, advice))
+
+    def _plan(self) -> float:
+        """Return seconds until something may be tried, and note the moment for the pages."""
+        wait = self._wait()
+        self._next_try = self._environment.monotonic() + wait
+        return wait
 
     def _wait(self) -> float:
         """Return seconds until something may be tried."""

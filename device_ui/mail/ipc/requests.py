@@ -62,6 +62,12 @@ class Worker(Protocol):
     def settings_changed(self, revision: str = "", source: Text = "") -> None:
         """Retry with the new settings; `source`: where `revision` was saved."""
 
+    def try_waiting(self, source: Text) -> int:
+        """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks."""
+
+    def next_try(self) -> float | None:
+        """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
+
     def waits(self) -> Waits:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
 
@@ -101,13 +107,7 @@ class RequestHandler:
     """
 
     def __init__(
-        self,
-        outbox: Outbox,
-        catalog: Catalog,
-        worker: Worker,
-        tester: Tester,
-        clock: Clock,
-        wake: Callable[[], None],
+        self, outbox: Outbox, catalog: Catalog, worker: Worker, tester: Tester, clock: Clock, wake: Callable[[], None]
     ) -> None:
         self._outbox, self._catalog, self._worker, self._tester = outbox, catalog, worker, tester
         self._clock = clock
@@ -120,7 +120,9 @@ class RequestHandler:
         self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
+            "delivery": lambda *_: self._delivery(),
             "settings-changed": self._settings_changed,
+            "try-waiting": self._try_waiting,
             "history": self._history,
             "catalog": lambda *_: self._kinds(),
             "content": self._content,
@@ -179,6 +181,30 @@ class RequestHandler:
         # Both are from the web process: a wrong one costs a retry, or is left out of the notification.
         self._worker.settings_changed(_revision(request.get("revision")), _source(request.get("by")))
         return {"ok": True}
+
+    def _try_waiting(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
+        wait = self._worker.try_waiting(_source(request.get("by")))
+        if wait:
+            raise RequestError("too-many", Message("too many tries; wait {seconds} seconds", seconds=wait), wait)
+        return {"ok": True}
+
+    def _delivery(self) -> Mapping[str, Any]:
+        """Return what was delivered last, what waits, and the last result of each recipient."""
+        number, seconds = self._outbox.last_delivered(), self._worker.next_try()
+        oldest = next(iter(self._outbox.waiting(1)), None)
+        results = [
+            {**_result(each), "mail": mail} for mail, found in self._outbox.last_results().items() for each in found
+        ]
+        return {
+            "delivery": {
+                "last": {"mail": number, "results": [_result(each) for each in self._outbox.deliveries(number)]},
+                "waiting": self._outbox.waiting_count(),
+                "since": oldest.accepted if oldest else 0.0,
+                # Of the wall clock, as every other time here; without a right one nothing can be said but "soon".
+                "next": None if seconds is None else self._clock.now() + seconds if self._clock.is_right() else 0.0,
+                "results": results,
+            }
+        }
 
     def _history(self, request: Mapping[str, Any], user: int) -> Answer:
         # Imported here: most hooks end before anyone looks at the history.
@@ -300,6 +326,12 @@ class RequestHandler:
     def _opens(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         opens = self._tester.opens(request)
         return self._background.begin(lambda: {"opens": opens()}, user)
+
+
+def _result(each: Delivery) -> Mapping[str, Any]:
+    """Return one recipient's result; ``time`` is seconds since 1970, 0 without a date."""
+    row = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply}
+    return {**row, "time": each.time}
 
 
 def _revision(given: object) -> str:

@@ -34,6 +34,8 @@ DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
 # The value of the column `waiting` (see `database.IN_SUMMARY`).
 WAITS_FOR_SUMMARY = 2
+# The newest results, of which the pages show the last one of each recipient: a bound of the time that they hold the ledger.
+NEWEST = "(SELECT number, recipient, verdict, step, reply, time FROM delivery ORDER BY number DESC LIMIT 2000)"
 # The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
 # clock may have been wrong.
 LOSS = "last_loss"
@@ -517,6 +519,23 @@ class Outbox(Database):
                 (moment, code),
             )
         ]
+
+    def last_delivered(self) -> int:
+        """Return the number of the mail that a server took last, 0 for none among the newest results."""
+        rows = self.read(
+            f"SELECT number FROM {NEWEST} WHERE verdict = 'delivered' ORDER BY time DESC, number DESC LIMIT 1",
+            (),
+        )
+        return int(rows[0][0]) if rows else 0
+
+    def last_results(self) -> dict[int, list[Delivery]]:
+        """Return for each recipient among the newest results the last one, by the number of its mail."""
+        # With max(), SQLite takes the other columns from the row of the maximum (SQLite, SELECT, "bare columns").
+        query = f"SELECT max(number), {DELIVERY_COLUMNS} FROM {NEWEST} GROUP BY recipient ORDER BY recipient"
+        found: dict[int, list[Delivery]] = {}
+        for number, name, verdict, step, reply, time in self.read(query, ()):
+            found.setdefault(number, []).append(Delivery(name, verdict, step, from_stored(reply), time))
+        return found
 
     def deliveries(self, number: int) -> list[Delivery]:
         """Return the results of one mail, sorted by recipient."""

@@ -15,6 +15,7 @@ from bottle import request
 FIELD = "to"
 # Each page and its return path. A redirect to a file would download it and leave the login page open: its page instead.
 PAGES = {
+    "/smtp": "/smtp",
     "/recipients": "/recipients",
     "/history": "/history",
     "/history.csv": "/history",
@@ -23,10 +24,16 @@ PAGES = {
     "/others/email-content": "/others/email-content",
     "/others/access": "/others/access",
 }
-# Pages whose query is part of the path.
-QUERIED = frozenset({"/history", "/others/event-codes", "/others/email-content"})
 # The characters of a form's encoding (WHATWG URL, 5.2): no control character or second "?" can reach the Location header.
-QUERY_PATTERN = re.compile(r"[A-Za-z0-9%&=+._*~-]{1,1000}")
+PLAIN_QUERY = re.compile(r"[A-Za-z0-9%&=+._*~-]{1,1000}")
+# Pages whose query is part of the path, and what it looks like.
+QUERIES = {
+    "/smtp": re.compile(r"preset(?:=[a-z0-9-]{1,40})?"),
+    "/recipients": re.compile(r"sort=[a-z]{1,20}"),
+    "/history": PLAIN_QUERY,
+    "/others/event-codes": PLAIN_QUERY,
+    "/others/email-content": PLAIN_QUERY,
+}
 
 
 def checked(address: str) -> str:
@@ -35,7 +42,18 @@ def checked(address: str) -> str:
     page = PAGES.get(path, "")
     if not page or not mark:
         return page
-    return f"{page}?{query}" if page in QUERIED and QUERY_PATTERN.fullmatch(query) else ""
+    return f"{page}?{query}" if is_part(page, query) else ""
+
+
+def is_part(page: str, query: str) -> bool:
+    """Return whether a query is a part of what this page shows, as this device itself writes it."""
+    return page in QUERIES and bool(QUERIES[page].fullmatch(query))
+
+
+def here(page: str) -> str:
+    """Return the address of this page with the query of this request, if that is a part of what it shows."""
+    query = request.environ.get("QUERY_STRING", "")
+    return f"{page}?{query}" if is_part(page, query) else page
 
 
 def entrance(path: str) -> str:
@@ -43,7 +61,8 @@ def entrance(path: str) -> str:
     query = request.environ.get("QUERY_STRING", "")
     # Without its query when that is not accepted: the page is more use than the SMTP tab.
     page = checked(f"{request.path}?{query}" if query else request.path) or checked(request.path)
-    return leading(page) if page and path == "/login" else path
+    # The login leads to the SMTP tab by itself.
+    return leading(page) if page not in ("", "/smtp") and path == "/login" else path
 
 
 def leading(page: str) -> str:

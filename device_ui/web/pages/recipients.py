@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
-from bottle import HTTPError, request
+from bottle import HTTPError, request, response
 
-from device_ui.errors import Damaged, Message, NotReadable, Text
+from device_ui import csv_export
+from device_ui.errors import Damaged, DeviceUIError, Message, NotReadable, Text
+from device_ui.i18n.translator import Translator
 from device_ui.settings import recipients, rules
-from device_ui.settings.recipients import Recipients
+from device_ui.settings.recipients import Recipient, Recipients
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
+from device_ui.web.auth import return_path
 from device_ui.web.auth.guard import address
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
-from device_ui.web.forms import text
+from device_ui.web.forms import posted, text
+from device_ui.web.pages import delivery_state, test_mail
 from device_ui.web.pages.stored_list import StoredList
 
 log = logging.getLogger(__name__)
 
+# The orders of the list by the word in the page's address, and their names.
+SORTS = {"": "order of adding", "address": "address", "gets": "what it gets", "result": "last mail"}
+# Failures first: they are what one looks for.
+RANKS = {"refused": 0, "dropped": 1, "": 2, "delivered": 3}
+NOT_LISTED = "This address is not on the list any more."
 # A place in the list, from 0: `RECIPIENTS_MAXIMUM` has two digits.
 PLACE_PATTERN = re.compile(r"[0-9]{1,2}")
 
@@ -66,6 +77,53 @@ def _undoing(form: Mapping[str, str], before: Recipients) -> Mapping[str, str]:
     return {}
 
 
+def send_test(site: AppContext, session: Session) -> str:
+    """Send a test mail to one address of the list; nothing is saved."""
+    stored, problem = Stored[Recipients](None, ""), Message(NOT_LISTED)
+    try:
+        stored = site.recipients.load()
+    except DeviceUIError as error:
+        problem = Message(error.sentence)
+    who = text(posted(), "address")
+    # Of the list alone: the page must not send mail to anybody else.
+    if who not in [each.address for each in stored.settings or ()]:
+        response.status = 422
+        return _page(site, session, stored, problem=problem)
+    result, failure = test_mail.to_address(site, who)
+    return _page(site, session, stored, problem=failure, test=result)
+
+
+def _sort() -> str:
+    """Return the order that the page's address asks for, one of `SORTS`."""
+    asked = str(request.query.get("sort", ""))
+    return asked if asked in SORTS else ""
+
+
+def _sorted(listed: Recipients, results: Mapping[str, Mapping[str, Any]]) -> list[Recipient]:
+    """Return the list in the order that the page's address asks for."""
+
+    def rank(each: Recipient) -> tuple[int, str]:
+        return RANKS.get(str(results.get(each.address, {}).get("verdict", "")), 2), each.address.lower()
+
+    orders: Mapping[str, Callable[[Recipient], Any]] = {
+        "": listed.index,
+        "address": lambda each: each.address.lower(),
+        "gets": lambda each: (each.lowest != "info", each.address.lower()),
+        "result": rank,
+    }
+    return sorted(listed, key=orders[_sort()])
+
+
+def _last(words: Translator, results: Mapping[str, Mapping[str, Any]], recipient: str) -> tuple[bool, str]:
+    """Return whether the last mail to this address was delivered, and what became of it in words; ``""`` for none."""
+    found = results.get(recipient)
+    if not found:
+        return True, ""
+    became = csv_export.result({**found, "recipient": ""}, words)
+    line = words("{time}, mail {number}: {became}", time=words(found["time"]), number=found["mail"], became=became)
+    return found["verdict"] == delivery_state.DELIVERED, line
+
+
 def _default(site: AppContext) -> str:
     """Return the recipient while the list is empty; ``""`` while no settings are stored."""
     try:
@@ -85,13 +143,20 @@ def _page(
     notice: Text = "",
     broken: Invalid | None = None,
     typed: Mapping[str, str] | None = None,
+    test: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page. `typed` is a form that was not saved: the values of a new address are shown again."""
+    """Return the page. `test` is the result of a test mail. `typed` is a form that was not saved: the values of a new address are shown again."""
+    results = delivery_state.results(site)
     return site.render(
         "recipients",
         session=session,
         page="recipients",
-        listed=stored.settings or (),
+        listed=_sorted(stored.settings or (), results),
+        last=partial(_last, site.words(), results),
+        action=return_path.here("/recipients"),
+        sort=_sort(),
+        sorts=SORTS,
+        test=test,
         maximum=recipients.RECIPIENTS_MAXIMUM,
         lowest=recipients.LOWEST,
         # So that an operator knows who gets the mail before anyone is listed.

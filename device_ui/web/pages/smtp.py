@@ -8,18 +8,21 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from bottle import HTTPResponse, request, response
+from bottle import HTTPResponse, html_escape, request, response
 
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, Message, NoKey, NotReadable, NotStored, Text
+from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
 from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
+from device_ui.settings.presets import PRESETS
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
 from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
+from device_ui.web.pages import delivery_state
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,16 @@ CHANGED_MEANWHILE = (
 KEPT = "Nothing was saved yet. Below is what you typed before you signed in, the password excepted. Press Update again."
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 PLEASE_CORRECT = "Nothing was saved. Please correct:"
+TRIED = "Waiting mail is tried now."
+# By `HookError.word`; any other word says that the hook does not answer.
+NOT_TRIED = {"too-many": "Too many tries one after another. Please wait {seconds} seconds and try again."}
+HOOK_DOWN = "The mail service does not answer. Please try again."
+# The manual's note at the foot of the tab, and the pages that it names.
+NOTE = (
+    "For a description of the event codes for which emails are sent, refer to {codes}, and for an explanation of the email "
+    "content sent during events, refer to {content}."
+)
+NOTE_LINKS = {"codes": ("/others/event-codes", "Event Codes"), "content": ("/others/email-content", "Email Content")}
 # The steps of a test mail in their order, as they are shown; their number is the length of the progress bar.
 STEPS = {
     "name": "Name",
@@ -60,7 +73,12 @@ def show(site: AppContext, session: Session) -> str:
     kept = session.take_saved_form("/smtp")
     if kept:
         return page(site, session, stored, kept, problem=problem or KEPT, revision=kept["revision"], unsaved=True)
-    return page(site, session, stored, _values(stored.settings), notice=session.take_notice(), problem=problem)
+    values, preset = _values(stored.settings), request.query.get("preset")
+    if preset in PRESETS:
+        # Unsaved: a link that anybody can write must not change where mail goes.
+        filled = {**values, **PRESETS[preset].values}
+        return page(site, session, stored, filled, problem=problem, preset=preset, unsaved=True)
+    return page(site, session, stored, values, notice=session.take_notice(), problem=problem, preset=preset)
 
 
 def update(site: AppContext, session: Session) -> str | HTTPResponse:
@@ -108,6 +126,21 @@ def _update(
     session.remember(form, revision)
     # After the file is on flash, and whatever the hook answers: it reads the settings again by itself within a minute.
     session.notice = _notify_hook(site, revision)
+    return see_other("/smtp")
+
+
+def try_now(site: AppContext, session: Session) -> str | HTTPResponse:
+    """Let the hook try waiting mail at once. Nothing typed is saved, and nothing is sent that did not wait."""
+    try:
+        client.try_waiting(site.device.folders.socket, address())
+    except HookError as error:
+        log.warning("waiting mail is not tried: %s", error)
+        response.status = 429 if error.seconds else 503
+        response.set_header("Retry-After", str(error.seconds or 60))
+        stored, _ = load(site)
+        problem = Message(NOT_TRIED.get(error.word, HOOK_DOWN), seconds=error.seconds)
+        return page(site, session, stored, _values(stored.settings), problem=problem)
+    session.notice = TRIED
     return see_other("/smtp")
 
 
@@ -179,6 +212,16 @@ def page(
     return site.render("smtp", session, **_told(site, stored, values, **told))
 
 
+def _note(words: Translator) -> str:
+    """Return the manual's note as HTML."""
+    # Escaped before the links are put in: a translation is a text, and a maker may have written it.
+    html: str = html_escape(words(NOTE))
+    for place, (path, name) in NOTE_LINKS.items():
+        title = html_escape(f"{words('Others')} > {words(name)}")
+        html = html.replace(f"{{{place}}}", f'<a href="{path}">{title}</a>')
+    return html
+
+
 def _told(
     site: AppContext,
     stored: Stored[SmtpSettings],
@@ -192,8 +235,11 @@ def _told(
     summary: str = PLEASE_CORRECT,
     test: Mapping[str, Any] | None = None,
     unsaved: bool = False,
+    preset: str | None = None,
 ) -> dict[str, Any]:
     """Return the values of the template. `values` (None: the stored ones) are shown as typed, secret ones never.
+
+    `preset` is the provider whose values are filled in; of no provider: the list to choose from, None for neither.
 
     `beside` shows the stored value beside a different one. `unsaved`: `values` are not stored. `summary` is the line above the
     broken fields; `test` is the result of a test mail, from `pages.test_mail`.
@@ -214,12 +260,17 @@ def _told(
         "problem": problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
         "damaged": stored.damaged,
         "quarantine_failed": stored.quarantine_failed,
-        "has_password": bool(stored.settings and stored.settings.sealed),
+        # A stored password does not follow to the server of a preset.
+        "has_password": bool(stored.settings and stored.settings.sealed) and preset not in PRESETS,
+        "preset": PRESETS.get(preset or ""),
+        "presets": None if preset is None or preset in PRESETS else PRESETS,
         "locked": locked,
         "revision": stored.revision if revision is None else revision,
         # After a POST that saved something there is a redirect, so any page that answers a POST is not stored.
         "unsaved": unsaved or request.method == "POST",
         "steps": len(STEPS),
+        "note": _note(site.words()),
+        "delivery": delivery_state.panel(site, stored.settings),
         # For the script, which checks the password's rules during typing by the same table.
         "sequences": rules.SEQUENCES,
         "sequence_length": rules.SEQUENCE_LENGTH,

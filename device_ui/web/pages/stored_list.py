@@ -12,6 +12,7 @@ from bottle import HTTPResponse, request, response
 from device_ui.errors import Conflict, DeviceUIError, Message, NotReadable, NotStored, Text
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import RecordStore, Stored
+from device_ui.web.auth import return_path
 from device_ui.web.auth.guard import see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
@@ -87,7 +88,7 @@ class StoredList(Generic[Item]):
             # The first of the two forms was saved; the second gets the same answer, and not a conflict.
             if session.is_duplicate_submit(form, stored.revision):
                 session.notice = self.change(form, ())[1]
-                return see_other(self.path)
+                return see_other(return_path.here(self.path))
             return self._update(site, session, form, stored)
 
     def _update(
@@ -117,7 +118,7 @@ class StoredList(Generic[Item]):
         session.remember(form, revision)
         session.notice = done
         self.saved(session, form, before, listed)
-        return see_other(self.path)
+        return see_other(return_path.here(self.path))
 
     def _conflict(self, site: AppContext, session: Session, form: Mapping[str, str]) -> str:
         response.status = 409

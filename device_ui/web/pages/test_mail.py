@@ -53,6 +53,7 @@ PROBLEMS = {
 ACCEPTED = "The mail server accepted the test mail for {recipients}."
 NOT_ACCEPTED = "The test mail was not sent."
 NOT_ACCEPTED_BY_ALL = "The test mail was not sent to everybody."
+ANSWERED, SAVES_NOTHING = "The server answered: “{reply}”", "The test saves nothing."
 LOOK_FOR_IT = "If it does not arrive, look in the spam folder."
 # Steps at which the recipients can have different verdicts: RCPT is answered for each, and the content only for those that RCPT
 # accepted (RFC 5321, 3.3).
@@ -91,6 +92,14 @@ def run(site: AppContext, session: Session) -> str | HTTPResponse | Iterator[byt
     return answer
 
 
+def to_address(site: AppContext, recipient: str) -> tuple[Line | None, str]:
+    """Send a test mail by the stored settings to one address. Return what `_at_the_end` returns."""
+    log.info("a test mail was asked for from %s", address())
+    test, problem = _at_the_end(_lines(site, None, site.words(), [recipient]), site.words(), retype=False)
+    # A field of the SMTP tab, which the page of the recipients does not have.
+    return {**test, "field": ""} if test else None, problem
+
+
 def _sealed(site: AppContext, draft: ParsedForm, problem: Text) -> tuple[SmtpSettings | None, Text]:
     """Return the settings to test with a sealed password; or None, and why they cannot be tested."""
     if problem or draft.settings is None:
@@ -101,15 +110,18 @@ def _sealed(site: AppContext, draft: ParsedForm, problem: Text) -> tuple[SmtpSet
         return None, error.sentence
 
 
-def _lines(site: AppContext, settings: SmtpSettings, words: Translator) -> Lines:
-    """Yield each step, then the result or a problem, as they are shown. One test at a time."""
+def _lines(site: AppContext, settings: SmtpSettings | None, words: Translator, to: Sequence[str] = ()) -> Lines:
+    """Yield each step, then the result or a problem, as they are shown. One test at a time.
+
+    `settings` None: the stored ones; `to` none: the device's recipients.
+    """
     # Not blocking: a second request would occupy one of four threads for the minute of the first.
     if not site.testing.acquire(blocking=False):
         _unavailable()
         yield {"problem": words(BUSY)}
         return
     try:
-        for line in client.test(site.device.folders.socket, dataclasses.asdict(settings)):
+        for line in client.test(site.device.folders.socket, dataclasses.asdict(settings) if settings else None, to):
             yield {name: SHOWN[name](value, words) for name, value in line.items() if name in SHOWN}
     except HookError as error:
         log.warning("a test mail has no result: %s", error)
@@ -176,7 +188,10 @@ def _shown_step(step: Mapping[str, Any], words: Translator) -> Line:
 
 
 def _shown_result(result: Mapping[str, Any], words: Translator) -> Line:
-    """Return ``sentence``, ``failed``, ``reply``, ``advice``, ``field`` and ``hint``, each a text; ``recipients``, texts."""
+    """Return ``sentence``, ``failed``, ``reply``, ``advice``, ``field``, ``hint`` and ``kept``, each a text; ``recipients``, texts.
+
+    Where something failed, ``copy`` and ``copied`` name the button that copies the result, before and after.
+    """
     # The hook is a different user: a field or word that this page does not know is not used.
     recipients = result.get("recipients", ())
     delivered = result.get("verdict") == "delivered"
@@ -184,11 +199,14 @@ def _shown_result(result: Mapping[str, Any], words: Translator) -> Line:
     return {
         "sentence": _sentence(recipients, words, delivered=delivered),
         "failed": _failed(str(result.get("step", "")), str(result.get("problem", "")), reply, words),
-        "reply": reply if _is_answer(reply) else "",
+        "reply": words(ANSWERED, reply=str(reply)) if _is_answer(reply) else "",
         "advice": words(result.get("advice", "")),
         "field": field if field in BY_NAME else "",
         "recipients": [_became(each, words) for each in recipients] if _differ(recipients) else [],
         "hint": words(LOOK_FOR_IT) if delivered else "",
+        "kept": words(SAVES_NOTHING),
+        "copy": "" if delivered else words("Copy this result"),
+        "copied": words("Copied"),
     }
 
 

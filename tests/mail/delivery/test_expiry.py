@@ -110,7 +110,7 @@ def test_a_fault_of_ours_is_no_trying(set_up):
     thread.start()
     wait_for(lambda: set_up.problem[0] == "fault", what="the stumble")
     set_up.worker.stop()
-    thread.join(20)
+    thread.join(60)
     set_up.server.stops = UNREACHABLE
     set_up.work(2 * DAY, step=600)
     assert dropped(set_up) == []

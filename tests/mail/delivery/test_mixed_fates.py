@@ -141,9 +141,12 @@ def given_up(device: Desk, fault: Answer) -> Answer:
     """A fault that never ends, and at which the device's patience does."""
 
     def behaviour(session: Session, line: str) -> None:
-        device.clients[-1].end_wait()
-        assert callable(fault)
-        fault(session, line)
+        client = device.clients[-1]
+        while client.is_open and not session.server.stopping.wait(scripted.DRIP_SECONDS):
+            client.end_wait()  # again and again: the client may just begin to wait
+            if fault is scripted.drip:
+                session.say(b"2")
+        scripted.silent(session, line)
 
     return behaviour
 

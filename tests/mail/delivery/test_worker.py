@@ -68,7 +68,7 @@ def at_work(set_up):
     thread.start()
     yield set_up
     set_up.worker.stop()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -84,20 +84,20 @@ def test_without_a_thread_for_the_notifications_alarms_go_out(set_up, caplog):
 
     def run() -> None:
         ready.set()
-        assert go.wait(20)
+        assert go.wait(60)
         set_up.worker.run()
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         with no_thread():
             go.set()
             set_up.raise_events()
             wait_for(lambda: set_up.server.tried, what="the mail")
     finally:
         set_up.worker.stop()
-        thread.join(20)
+        thread.join(60)
     assert "notifications of a server change deferred: " in caplog.text
 
 
@@ -111,7 +111,7 @@ def test_the_thread_wakes_for_new_settings(desk):
         wait_for(lambda: desk.waiting == [], what="the mail")
     finally:
         desk.worker.stop()
-        thread.join(20)
+        thread.join(60)
     assert not thread.is_alive()
 
 

@@ -42,6 +42,8 @@ class Bell:
     changed = 0
     told = ("", "")
     chosen = (True, False)
+    # What `try_waiting` and `next_try` return.
+    busy, planned = 0, None
 
     def settings_changed(self, *told: str) -> None:
         self.changed += 1
@@ -49,6 +51,13 @@ class Bell:
 
     def state(self) -> dict[str, object]:
         return {"problem": "", "waiting": 3}
+
+    def try_waiting(self, *told: str) -> int:
+        self.told = told
+        return self.busy
+
+    def next_try(self) -> float | None:
+        return self.planned
 
     def waits(self):
         return lambda mail, kind: ((), "", "")
@@ -114,15 +123,13 @@ def room(tmp_path):
 # Who may ask what
 
 
-@pytest.mark.parametrize(
-    "do", ["state", "settings-changed", "history", "catalog", "content", "test", "send-again", "try-now"]
-)
+@pytest.mark.parametrize("do", sorted(EVERYTHING - EVENT_ONLY))
 def test_who_may_only_raise_events_may_ask_for_nothing_else(room, do):
     assert room.refusal(EVENT_ONLY, do=do) == ("denied", "this user may not ask for that")
     assert isinstance(room.ask(EVENT_ONLY, do="event", code="303"), Event)
 
 
-@pytest.mark.parametrize("do", ["event", "state", "settings-changed", "history", "catalog", "content", "test"])
+@pytest.mark.parametrize("do", sorted(EVERYTHING))
 def test_a_stranger_may_ask_for_nothing(room, do):
     assert room.refusal(frozenset(), do=do, code="303") == ("denied", "this user may not ask for that")
 
@@ -381,6 +388,63 @@ def test_only_an_address_of_the_network_is_told_of_who_changed_the_settings(room
 def test_apply_is_told_too(room):
     room.ask(do="settings-changed", revision="abc", by="apply")
     assert str(room.bell.told[1]) == "by apply"
+
+
+# Delivery
+
+
+def test_try_now_is_passed_on_with_who_asks(room):
+    assert room.ask(do="try-waiting", by="192.0.2.7") == {"ok": True}
+    assert [str(each) for each in room.bell.told] == ["SMTP tab, from 192.0.2.7"]
+
+
+def test_too_many_tries_are_refused_with_the_time_to_wait(room):
+    room.bell.busy = 17
+    with pytest.raises(RequestError) as caught:
+        room.ask(do="try-waiting")
+    assert (caught.value.word, caught.value.as_answer()["seconds"]) == ("too-many", 17)
+
+
+def test_a_new_ledger_has_delivered_nothing(room):
+    nothing = {"last": {"mail": 0, "results": []}, "waiting": 0, "since": 0.0, "next": None, "results": []}
+    assert room.ask(do="delivery") == {"delivery": nothing}
+
+
+def test_what_waits_is_counted_from_the_oldest_with_the_next_try(room):
+    events = [Event("303", "fault", NOW - age, NOW - age) for age in (60, 30)]
+    room.outbox.accept([*events, Event("153", "info", NOW - 90, NOW - 90, waiting=False)])
+    room.bell.planned = 12.0
+    told = room.ask(do="delivery")["delivery"]
+    assert (told["waiting"], told["since"], told["next"]) == (2, NOW - 60, NOW + 12)
+
+
+def sent(room, mail: int, *results: tuple[str, str, float]) -> None:
+    room.outbox.record(
+        mail, [Delivery(who, verdict, "content", "250", time) for who, verdict, time in results], done=True
+    )
+
+
+def test_the_last_delivery_is_the_newest_by_time_and_has_all_its_results(room):
+    room.outbox.accept([Event("303", "fault", NOW, NOW)] * 3)
+    sent(room, 3, ("a@b.cc", "delivered", NOW - 60))
+    sent(room, 1, ("a@b.cc", "delivered", NOW - 5), ("c@d.ee", "refused", NOW - 5))
+    sent(room, 2, ("a@b.cc", "dropped", NOW))
+    last = room.ask(do="delivery")["delivery"]["last"]
+    assert last["mail"] == 1
+    assert [(each["recipient"], each["verdict"]) for each in last["results"]] == [
+        ("a@b.cc", "delivered"),
+        ("c@d.ee", "refused"),
+    ]
+
+
+def test_each_recipient_has_the_result_of_its_own_last_mail(room):
+    room.outbox.accept([Event("303", "fault", NOW, NOW)] * 2)
+    sent(room, 1, ("a@b.cc", "refused", NOW - 9), ("c@d.ee", "refused", NOW - 9))
+    sent(room, 2, ("a@b.cc", "delivered", NOW))
+    found = {
+        each["recipient"]: (each["verdict"], each["mail"]) for each in room.ask(do="delivery")["delivery"]["results"]
+    }
+    assert found == {"a@b.cc": ("delivered", 2), "c@d.ee": ("refused", 1)}
 
 
 # Anything at all

@@ -83,6 +83,12 @@ class Bell:
             raise self.failing
         return {"problem": self.word, "step": "", "reply": "", "waiting": 3}
 
+    def try_waiting(self, _source: str) -> int:
+        return 0
+
+    def next_try(self) -> float | None:
+        return None
+
 
 class Tester:
     """What the hook needs of a tester; `long` makes the lines of its answer."""
@@ -1136,7 +1142,8 @@ def test_the_hooks_own_user_may_ask_for_everything():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert Permissions("", "").of(ours) == Peer(os.geteuid(), EVERYTHING)
-    words = {"event", "state", "settings-changed", "history", "catalog", "content", "test", "opens"}
+    settings = {"state", "delivery", "settings-changed", "try-waiting", "send-again", "try-now", "opens", "test"}
+    words = {"event", "history", "catalog", "content", *settings}
     assert words == EVERYTHING
     assert EVENT_ONLY == {"event"}
 

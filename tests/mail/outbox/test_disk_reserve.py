@@ -27,11 +27,11 @@ def disk(tmp_path):
     """A disk of 1 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True, timeout=60)
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True, timeout=20)
+        subprocess.run(["umount", "--lazy", folder], check=True, timeout=60)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_reserve_that_is_given_up_while_it_is_set_aside_is_not_called_kept(dis
     for _ in range(200):
         reserve.release(ROOT)
     end.set()
-    keeper.join(20)
+    keeper.join(60)
     assert reserve.is_released is (used(disk / "reserve") < SIZE if (disk / "reserve").exists() else True)
 
 

@@ -79,9 +79,9 @@ def small_disk(tmp_path):
     """A folder on a disk of 256 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=True, timeout=60)
     yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True, timeout=20)
+    subprocess.run(["umount", "--lazy", folder], check=True, timeout=60)
 
 
 def on_disk(path: Path) -> dict[str, bytes]:
@@ -567,7 +567,7 @@ def test_a_flipped_bit_in_a_text_hides_no_other_event(path, opened):
 def test_a_damaged_ledger_that_cannot_be_set_aside_is_told(small_disk):
     path = small_disk / "ledger.sqlite3"
     path.write_bytes(bytes(8192))
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True, timeout=20)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True, timeout=60)
     with pytest.raises(NotStored):
         Outbox(path)
     assert path.read_bytes() == bytes(8192)

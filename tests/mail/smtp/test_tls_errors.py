@@ -211,8 +211,8 @@ def with_sha_1(world):
     path = world.folder / "sha1.pem"
     request = ["openssl", "req", "-new", "-key", key, "-subj", f"/CN={HOST}"]
     sign = ["openssl", "x509", "-req", "-sha1", "-CA", root, "-CAkey", root, "-CAcreateserial", "-out", path]
-    made = subprocess.run(request, capture_output=True, check=True, timeout=30)
-    subprocess.run(sign, input=made.stdout, capture_output=True, check=True, timeout=30)
+    made = subprocess.run(request, capture_output=True, check=True, timeout=60)
+    subprocess.run(sign, input=made.stdout, capture_output=True, check=True, timeout=60)
     path.write_bytes(key.read_bytes() + path.read_bytes())
     return path
 

@@ -130,14 +130,14 @@ def test_of_two_set_ups_at_once_one_holds(fresh):
     passwords, done = ["the first sentence of two", "the second sentence of two"], {}
 
     def set_up(password: str) -> None:
-        start.wait(20)
+        start.wait(60)
         done[password] = bool(fresh.set_up(code, password))
 
     threads = [threading.Thread(target=set_up, args=(password,)) for password in passwords]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(done.values()) == [False, True]
     assert {password: bool(fresh.verify(password)) for password in passwords} == done
 

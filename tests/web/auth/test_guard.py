@@ -281,14 +281,14 @@ OPEN = {
 # The login itself, with what was typed (tests/web/pages/test_late_forms.py).
 LATE = {
     ("POST", path): (403, None)
-    for path in ("/smtp", "/smtp/test", "/recipients", "/others/access", "/others/event-codes")
+    for path in ("/smtp", "/smtp/test", "/recipients", "/others/access", "/others/event-codes", "/history")
 }
 
 
 def wanted_login(path: str) -> str:
     """The login for who asks for a page; it leads back to most of them (tests/web/auth/test_return_path.py)."""
     page = return_path.PAGES.get(path, "")
-    return f"/login?to={page.replace('/', '%2F')}" if page else "/login"
+    return f"/login?to={page.replace('/', '%2F')}" if page not in ("", "/smtp") else "/login"
 
 
 def test_every_route_but_the_entrance_needs_a_session(product, session):

@@ -45,6 +45,7 @@ def asked(pages: Pages, path: str, query: str = "") -> Page:
     ("path", "query", "page"),
     [
         ("/smtp", "", "/smtp"),
+        ("/smtp", "preset=gmail", "/smtp?preset=gmail"),
         ("/", "", "/smtp"),
         ("/recipients", "", "/recipients"),
         ("/recipients", "x=1", "/recipients"),

@@ -149,7 +149,7 @@ def test_logins_at_once_keep_the_limit(clock):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(sessions._sessions) == 32
 
 

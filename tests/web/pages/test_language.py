@@ -14,11 +14,11 @@ from tests.helpers.product import Browser, Page, Product, free_port, settings_fo
 
 KOREAN = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.8"}
 SHOWN_ATTRIBUTES = re.compile(
-    r"aria-label|title|alt|placeholder|label|data-(?!rows|pattern|length|idle|steps|saved|unsaved).*"
+    r"aria-label|title|alt|placeholder|label|data-(?!rows|pattern|length|idle|steps|saved|unsaved|decides|stored).*"
 )
 # What is written alike in both: names, protocols, choices that are typed, what this test typed and what a server said.
 SAME = frozenset(
-    """SMTP TLS STARTTLS EHLO HTML CSV UTF IP English auto manual none provider tls starttls device ui setup code
+    """SMTP TLS STARTTLS EHLO HTML CSV UTF UTC IP English auto manual none provider tls starttls device ui setup code
     aaa xxx yyy qwe abc met all time Storage appliance smtpd toml""".split()
 )
 TYPED = re.compile(
@@ -152,7 +152,7 @@ def test_a_choice_by_hand_outlives_the_browsers_wish(product):
 
 def test_the_footer_leads_back_to_the_page_that_it_stands_on(reader):
     (form,) = document.read(reader.get("/history?type=fault").text).all("footer")[0].all("form")
-    assert form.attributes == {"method": "post", "action": "/language?page=/history%3Ftype%3Dfault"}
+    assert (form.attributes["method"], form.attributes["action"]) == ("post", "/language?page=/history%3Ftype%3Dfault")
     assert [(each.text, each.attributes["lang"]) for each in form.all("button")] == [("English", "en")]
     page = Browser(reader.port).post("/language?page=/history%3Ftype%3Dfault", language="ko")
     assert page.headers["location"] == "/history?type=fault"
@@ -166,6 +166,14 @@ def test_the_footer_leads_back_to_the_page_that_it_stands_on(reader):
 )
 def test_a_choice_leads_to_no_other_host(product, page):
     assert product.browser().post(f"/language?page={page}", language="ko").headers["location"] == "/"
+
+
+def test_the_chooser_has_a_label_and_says_which_language_is_shown(reader):
+    (footer,) = document.read(reader.get("/smtp").text).all("footer")
+    (form,) = footer.all("form")
+    assert document.read(reader.get("/smtp").text).by_id(form.attributes["aria-labelledby"]).text == "언어:"
+    assert [each.text for each in form.all("b")] == ["한국어"]
+    assert [each.text for each in form.all("button")] == ["English"]
 
 
 def test_a_language_that_is_not_there_is_refused(product):

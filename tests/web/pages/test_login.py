@@ -222,14 +222,14 @@ def test_of_two_set_ups_at_once_one_gets_in(fresh):
     code, start = fresh.code, threading.Barrier(2)
 
     def enter(password: str) -> None:
-        start.wait(20)
+        start.wait(60)
         set_up(fresh, code, password)
 
     threads = [threading.Thread(target=enter, args=(f"the sentence of {name}",)) for name in ("Kim", "Lee")]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     opened = [login(fresh, f"the sentence of {name}")[0] == 303 for name in ("Kim", "Lee")]
     assert sorted(opened) == [False, True]
 
@@ -347,14 +347,14 @@ def test_guesses_at_once_are_all_counted(pages):
     start, statuses = threading.Barrier(8), []
 
     def guess() -> None:
-        start.wait(20)
+        start.wait(60)
         statuses.append(pages.login("guess").status)
 
     threads = [threading.Thread(target=guess) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(statuses) == [403] * 3 + [429] * 5
 
 

@@ -6,13 +6,19 @@ import email
 import io
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from device_ui.cli.demo_server import Mailbox, Server
+from device_ui.config import Folders
+from device_ui.settings.recipients import Recipient
+from device_ui.settings.store import RecipientStore
+from device_ui.web.pages.delivery_state import moment
 from tests.helpers import document
+from tests.helpers.fake_hook import IDLE, FakeHook, Pages, signed_in
 from tests.helpers.product import Browser, Page, Product, free_port, read_only, settings_form, wait_for
 from tests.web.pages.test_smtp import small_flash
 
@@ -104,7 +110,7 @@ def test_a_damaged_list_on_a_read_only_flash_is_told_and_nothing_is_called_saved
     with small_flash(product):
         product.folders.recipients.write_bytes(b"damaged")
         folder = str(product.folders.settings.parent)
-        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=20)
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=60)
         told = "The list is damaged and could not be read, and the file recipients.toml could not be set aside."
         assert told in page.get("/recipients").text
         answer = do(page, "add", "first@example.com")
@@ -264,3 +270,132 @@ def test_an_odd_place_is_the_end(page, place):
     form = {"do": "restore", "address": "b@example.com", "lowest": "info", "revision": revision}
     assert page.post("/recipients", **form, place=place).status == 303
     assert [address for address, _ in listed(page)] == ["a@example.com", "b@example.com"]
+
+
+# What became of the last mail, the order, and a test to one address; the hook is a fake one.
+
+NOW = time.time()
+
+
+def result(recipient: str, verdict: str, reply: str, mail: int) -> dict[str, object]:
+    step = "content" if verdict == "delivered" else "recipient"
+    return {"recipient": recipient, "verdict": verdict, "step": step, "reply": reply, "time": NOW, "mail": mail}
+
+
+RESULTS = [
+    result("good@example.com", "delivered", "250 queued", 1742),
+    result("gone@example.com", "refused", "550 5.1.1 no such user", 1741),
+]
+LISTED = (Recipient("good@example.com"), Recipient("new@example.com", "fault"), Recipient("gone@example.com"))
+
+
+@pytest.fixture(scope="module")
+def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pages, FakeHook]]:
+    folder = tmp_path_factory.mktemp("faked")
+    pages = signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
+    RecipientStore(pages.folders.recipients).save(LISTED, "")
+    with FakeHook(pages.folders.socket) as hook:
+        yield pages, hook
+
+
+@pytest.fixture
+def hook(faked: tuple[Pages, FakeHook]) -> FakeHook:
+    hook = faked[1].reset()
+    hook.answers["delivery"] = [{"delivery": {**IDLE["delivery"], "results": RESULTS}}]
+    return hook
+
+
+@pytest.fixture
+def pages(faked: tuple[Pages, FakeHook], hook: FakeHook) -> Pages:
+    return faked[0]
+
+
+def entries(answer: Page) -> list[tuple[str, str]]:
+    """Each address of the list and what is said of its last mail; a page that is not sound fails the test."""
+    assert document.problems(answer.text) == []
+    (found,) = document.read(answer.text).by_class("list")
+    return [
+        (each.all("input", name="address")[0].attributes["value"], " ".join(one.text for one in each.all("p")))
+        for each in found.all("li")
+    ]
+
+
+def test_each_address_says_what_became_of_its_last_mail(pages):
+    at = moment(NOW, NOW)
+    assert entries(pages.get("/recipients")) == [
+        ("good@example.com", f"✓ {at}, mail 1742: delivered, 250 queued"),
+        ("new@example.com", ""),
+        ("gone@example.com", f"✗ {at}, mail 1741: refused at recipient, 550 5.1.1 no such user"),
+    ]
+
+
+def test_without_the_hook_the_list_is_there_all_the_same(pages, hook):
+    hook.answers["delivery"] = []
+    assert [said for _, said in entries(pages.get("/recipients"))] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("", ["good", "new", "gone"]),
+        ("address", ["gone", "good", "new"]),
+        ("gets", ["gone", "good", "new"]),
+        ("result", ["gone", "new", "good"]),
+        ("evil", ["good", "new", "gone"]),
+    ],
+)
+def test_the_list_is_sorted_by_its_address_in_the_browser(pages, sort, order):
+    found = [address.partition("@")[0] for address, _ in entries(pages.get("/recipients", f"sort={sort}"))]
+    assert found == order
+
+
+def test_a_change_keeps_the_order(pages):
+    answer = pages.get("/recipients", "sort=result")
+    form = {"do": "change", "address": "new@example.com", "lowest": "fault", "revision": answer.revision}
+    assert {each.attributes["action"] for each in document.read(answer.text).by_class("list")[0].all("form")} == {
+        "/recipients?sort=result"
+    }
+    sent = pages.post("/recipients", form, QUERY_STRING="sort=result")
+    assert sent.headers["location"] == "/recipients?sort=result"
+
+
+def test_a_test_goes_to_this_address_alone_with_the_stored_settings(pages, hook):
+    taken = {"recipient": "gone@example.com", "verdict": "delivered", "step": "content", "reply": "250 ok"}
+    step = {"step": {"name": "connect", "seconds": 0.1, "told": "port 587"}}
+    end = {
+        "verdict": "delivered",
+        "step": "",
+        "problem": "",
+        "reply": "",
+        "field": "",
+        "advice": "",
+        "recipients": [taken],
+    }
+    hook.answers["test"] = [step, {"result": end}]
+    answer = pages.post("/recipients/test", {"address": "gone@example.com"})
+    assert hook.heard == [{"do": "test", "to": ["gone@example.com"]}]
+    assert "The mail server accepted the test mail for gone@example.com." in answer.text
+    assert len(entries(answer)) == 3
+
+
+def test_a_test_that_fails_is_told_without_a_link_to_a_field_of_another_page(pages, hook):
+    end = {"verdict": "try later", "step": "login", "problem": "login refused", "reply": "535 no", "field": "password"}
+    hook.answers["test"] = [{"result": {**end, "advice": "Check SMTP Account Password.", "recipients": []}}]
+    answer = pages.post("/recipients/test", {"address": "gone@example.com"})
+    assert document.problems(answer.text) == []
+    assert "Check SMTP Account Password." in answer.text and "The server answered: “535 no”" in answer.text
+
+
+@pytest.mark.parametrize("address", ["", "stranger@example.com", "gone@example.com\r\nx"])
+def test_a_test_goes_to_no_address_but_a_listed_one(pages, hook, address):
+    answer = pages.post("/recipients/test", {"address": address})
+    assert answer.status == 422
+    assert "This address is not on the list any more." in answer.text
+    assert hook.heard == []
+
+
+def test_too_many_tests_are_refused_with_the_time_to_wait(pages, hook):
+    hook.answers["test"] = [{"error": "too-many", "reason": "too many", "seconds": 17}]
+    answer = pages.post("/recipients/test", {"address": "gone@example.com"})
+    assert (answer.status, answer.headers["retry-after"]) == (429, "17")
+    assert "Please wait 17 seconds and try again." in answer.text

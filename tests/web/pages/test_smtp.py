@@ -731,7 +731,7 @@ def test_a_save_at_the_very_same_moment_is_a_conflict(saved, product):
         other.rename(product.folders.settings)
     finally:
         os.close(descriptor)
-        thread.join(20)
+        thread.join(60)
     assert (pages[0].status, said(pages[0], "problem")) == (409, [CHANGED])
     assert stored(product).sender_name == "First"
 
@@ -771,11 +771,11 @@ def limited(product: Product):
 def small_flash(product: Product):
     """The settings folder on a file system of its own, 16 KiB large."""
     folder = str(product.folders.settings.parent)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=2750", "tmpfs", folder], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=2750", "tmpfs", folder], check=True, timeout=60)
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True, timeout=20)
+        subprocess.run(["umount", "--lazy", folder], check=True, timeout=60)
 
 
 def fill(product: Product) -> None:
@@ -820,7 +820,7 @@ def test_a_read_only_flash_is_told(tab, product):
         tab.get("/smtp")
         before = on_flash(product)
         folder = str(product.folders.settings.parent)
-        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=20)
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=60)
         page = tab.update(**{**GOOD, "sender_name": "Never"})
         assert page.status == 507
         assert "Read-only file system" in said(page, "problem")[0]
@@ -893,7 +893,7 @@ def test_a_damaged_file_on_a_read_only_flash_is_told_all_the_same(tab, product):
     with small_flash(product):
         product.folders.settings.write_bytes(b"damaged")
         folder = str(product.folders.settings.parent)
-        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=20)
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=60)
         page = tab.get("/smtp")
         assert page.status == 200
         assert said(page, "problem") == [
@@ -1114,7 +1114,7 @@ def test_a_save_in_doubt_is_neither_called_saved_nor_undone(product, tmp_path):
         page = browser.post("/smtp", **form)
     finally:
         strace.terminate()
-        strace.communicate(timeout=20)
+        strace.communicate(timeout=60)
     assert "EIO" in log.read_text()
     assert page.status == 507
     assert "It is not certain that this was saved." in page.text

@@ -442,10 +442,10 @@ def test_a_second_test_is_told_at_once_that_the_first_is_running(tab, hook):
     first: list[Page] = []
     thread = threading.Thread(target=lambda: first.append(tab.post("/smtp/test", FORM)))
     thread.start()
-    assert begun.wait(20)
+    assert begun.wait(60)
     second = tab.post("/smtp/test", FORM)
     going_on.set()
-    thread.join(20)
+    thread.join(60)
     assert (second.status, BUSY in second.text) == (503, True)
     assert (first[0].status, len(hook.heard)) == (200, 1)
 
@@ -503,7 +503,7 @@ def test_a_step_can_be_read_before_the_next_is_made(tmp_path):
 
 def asking(browser: Browser) -> http.client.HTTPConnection:
     """A connection on which the script's question was just sent."""
-    connection = http.client.HTTPConnection("127.0.0.1", browser.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", browser.port, timeout=60)
     headers = {"Cookie": browser.cookie, "Origin": f"http://127.0.0.1:{browser.port}", "Accept": "application/x-ndjson"}
     headers["Content-Type"] = "application/x-www-form-urlencoded"
     connection.request("POST", "/smtp/test", urlencode(FORM), headers)
