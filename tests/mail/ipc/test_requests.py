@@ -91,6 +91,7 @@ class Room:
             Store(folder / "smtp.toml"), sender, unreachable, quota, wake=self.woken.set, verified=unreachable
         )
         self.requests = RequestHandler(self.outbox, kinds, self.bell, made, clock, self.woken.set)
+        self.requests.add("metrics", lambda: {"metrics": {"events": self.outbox.last}})
 
     def ask(self, may=EVERYTHING, **request):
         """The answer, a long one as a list."""
@@ -139,6 +140,10 @@ def test_nobody_can_pretend_that_the_mail_server_changed(room, may):
     forged = {"do": "event", "code": "902", "source": "SMTP tab, from 192.0.2.7", "text": "Now: mail.evil.example"}
     assert room.refusal(may, **forged) == ("denied", "only the device itself can raise 902")
     assert room.ask(may, do="event", code="901").code == "901"
+
+
+def test_a_word_that_was_added_is_answered_to_those_who_may(room):
+    assert room.ask(do="metrics") == {"metrics": {"events": 0}}
 
 
 def test_what_waits_for_the_summary_is_not_tried_now(room):
