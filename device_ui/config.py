@@ -22,6 +22,7 @@ from device_ui import maker_file, paths
 from device_ui.errors import MakerFile
 from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings.fields import LOCKABLE
+from device_ui.settings.notifications import NOTIFICATIONS_FILE
 from device_ui.settings.rules import HOST_NAME_PATTERN
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
@@ -87,6 +88,11 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("ledger.rows", 100_000, "events to keep; beyond that the oldest are removed, mailed infos first"),
     ("ledger.bytes", 32 * 1024 * 1024, "bytes of the database, likewise"),
     ("ledger.reserve", 1024 * 1024, "bytes to reserve, so that events are still accepted when the disk is full"),
+    (
+        "apply.first",
+        False,
+        "applies ETC/first.toml once, at the first start; the file may be a link to a boot partition or a USB stick",
+    ),
     ("users.web", "device-ui", "the user of the web process, which may ask the mail hook for its state"),
     ("users.mail", "device-mail", "the user of the mail hook, which alone can unseal the mail password"),
     ("users.event_group", "device-event", "the group whose members may raise events"),
@@ -133,6 +139,11 @@ class Folders:
         return self.data / "settings" / "recipients.toml"
 
     @property
+    def notifications(self) -> Path:
+        """What is mailed, and when; beside them."""
+        return self.settings.with_name(NOTIFICATIONS_FILE)
+
+    @property
     def names(self) -> Path:
         """The names that an administrator added; only the web process reads it."""
         return self.data / "settings" / "names.toml"
@@ -141,6 +152,21 @@ class Folders:
     def administrator(self) -> Path:
         """The setup code or the hash of the administrator's password; only the web process can open it."""
         return self.data / "web" / "administrator.toml"
+
+    @property
+    def first(self) -> Path:
+        """The document that is applied once, at the first start."""
+        return self.etc / "first.toml"
+
+    @property
+    def first_applied(self) -> Path:
+        """The file that says that it was."""
+        return self.settings.with_name("first-applied")
+
+    @property
+    def metrics_token(self) -> Path:
+        """The hash of the token for /metrics; only the web process can open it."""
+        return self.administrator.with_name("metrics.toml")
 
     @property
     def private_key(self) -> Path:

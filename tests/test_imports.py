@@ -87,7 +87,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "web.pages": {
         *("web.auth", "web.context", "web.forms", "web.locale", "mail.client"),
-        *("csv_export", "errors", "i18n", "settings"),
+        *("csv_export", "device_ui", "errors", "i18n", "settings"),
     },
     "web.app": {
         *("web.auth", "web.branding", "web.context", "web.pages"),

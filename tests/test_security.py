@@ -216,7 +216,7 @@ def test_the_open_routes_are_those_of_the_program():
 # Boundaries
 
 # Files of the data folder that one user writes and reads, and no other: the hook, or the web process.
-OWN = {"mail/ledger.sqlite3", "mail/reserve", "settings/names.toml"}
+OWN = {"mail/ledger.sqlite3", "mail/reserve", "settings/names.toml", "settings/first-applied"}
 CROSSINGS = {
     "socket": set(EVERYTHING),
     "file": {cells[0].strip("`").removeprefix("DATA/").replace("*", "") for cells in rows(between("data"))} - OWN,

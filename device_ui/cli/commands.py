@@ -147,6 +147,8 @@ def apply(device: Device, options: argparse.Namespace) -> int:
 
     if options.schema:
         return provision.print_schema()
+    if options.first:
+        return provision.apply_first(device)
     if not options.file:
         output.say("device-ui: a document is missing: a file, or - for standard input", is_error=True)
         return EX_USAGE
@@ -199,6 +201,22 @@ def setup_code(device: Device, _options: argparse.Namespace) -> int:
         )
         return EX_CONFIG
     output.say(found.code)
+    return EX_OK
+
+
+def metrics_token(device: Device, options: argparse.Namespace) -> int:
+    """Make the token that a monitoring system sends to /metrics, in place of the former one, and print it; it is shown once."""
+    from device_ui.storage import files
+    from device_ui.web.auth.metrics_token import MetricsToken
+
+    token = MetricsToken(device.folders.metrics_token)
+    if options.remove:
+        token.remove()
+        output.say("No token is right any more.")
+        return EX_OK
+    for folder in device.layout("web"):
+        files.make_folder(*folder)
+    output.output(for_program=True).write(f"{token.renew()}\n")
     return EX_OK
 
 

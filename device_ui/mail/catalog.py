@@ -71,9 +71,18 @@ SERVER_CHANGED = Kind(
     mail=False,
 )
 
+# The mail that says that the device still mails (see `delivery.periodic`); only the device raises it.
+SIGN_OF_LIFE = Kind(
+    "903",
+    "info",
+    "Sign of life",
+    "The device mails this every day or every week, as Others, Event Codes says. If it stops, look at the device.",
+)
+# What no program can raise: History would show what never was.
+OF_DEVICE = (SERVER_CHANGED.code, SIGN_OF_LIFE.code)
 
 # In every catalogue: a maker's file that does not list them would make each an unknown fault, which is mailed.
-OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED)}
+OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED, SIGN_OF_LIFE)}
 
 
 class Catalog:

@@ -86,6 +86,12 @@ def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, A
     return answer
 
 
+def metrics(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+    """Return the numbers for a monitoring system, by the names of `delivery.metrics`. Raises `HookError`."""
+    answer: Mapping[str, Any] = _expected(ask(path, {"do": "metrics"}, seconds), "metrics", dict)
+    return answer
+
+
 def delivery(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
     """Return what was delivered last and what waits. Raises `HookError`.
 

@@ -28,6 +28,7 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.forward_command import ForwardCommand
+from device_ui.mail.delivery.metrics import Metrics
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import random_fraction
 from device_ui.mail.delivery.schedule import Schedule
@@ -192,6 +193,7 @@ class Daemon:
         verified = self._worker.settings_verified
         tester = Tester(store, sender, self._clients.for_test, quota, wake=self._wake, verified=verified)
         requests = RequestHandler(self._outbox, kinds, self._worker, tester, clock, self._wake)
+        requests.add("metrics", Metrics(self._outbox, self._worker, self._forward_command, clock).read)
         permissions = Permissions(device["users.web"], device["users.event_group"])
         connections = ClientConnections(self._listener(), permissions)
         self._server = server.IpcServer(connections, self._outbox, requests, self._worker)

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from device_ui.errors import Conflict, Damaged, Message, NotStored
-from device_ui.settings import names
+from device_ui.settings import names, notifications
 from device_ui.settings.fields import FIELDS, SmtpSettings, validate_stored
+from device_ui.settings.notifications import Notifications
 from device_ui.settings.recipients import Recipients, from_values, to_values
 from device_ui.storage import files, toml_file
 from device_ui.storage.sha256 import sha256
 
 COMMENT = "device-ui: the SMTP tab. Change it on the page: a file whose checksum is off is set aside."
 RECIPIENTS_COMMENT = "device-ui: who gets the mail. Change it on the page: a file whose checksum is off is set aside."
+NOTIFICATIONS_COMMENT = (
+    "device-ui: what is mailed, and when. Change it on the page: a file whose checksum is off is set aside."
+)
 NAMES_COMMENT = "device-ui: names that reach the pages. Change them there: a file whose checksum is off is set aside."
 # The names of the values in the file. The password is in it as `sealed` alone.
 NAMES = (*(field.name for field in FIELDS if not field.secret), "sealed")
@@ -153,6 +157,17 @@ class RecipientStore(RecordStore[Recipients]):
     def __init__(self, path: Path) -> None:
         super().__init__(
             path, lambda recipients: toml_file.encode(RECIPIENTS_COMMENT, to_values(recipients)), from_values
+        )
+
+
+class NotificationStore(RecordStore[Notifications]):
+    """The file of what is mailed, and when."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path,
+            lambda chosen: toml_file.encode(NOTIFICATIONS_COMMENT, notifications.to_values(chosen)),
+            notifications.from_values,
         )
 
 

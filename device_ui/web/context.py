@@ -15,7 +15,7 @@ from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, translator_for
 from device_ui.mail import client
-from device_ui.settings.store import NameStore, RecipientStore, Store
+from device_ui.settings.store import NameStore, NotificationStore, RecipientStore, Store
 from device_ui.web import locale
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS
@@ -73,6 +73,7 @@ class AppContext:
     store: Store
     recipients: RecipientStore
     names: NameStore
+    notifications: NotificationStore
     guard: Guard
     brand: Brand | None = None
     testing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)

@@ -18,11 +18,12 @@ from device_ui.mail import catalog
 from device_ui.mail.delivery import test_mail
 from device_ui.mail.message import content
 from device_ui.mail.smtp import advice, outcome
-from device_ui.settings import recipients
+from device_ui.settings import notifications, recipients
 from device_ui.settings.fields import FIELDS
 from device_ui.settings.presets import PRESETS
 from device_ui.web import context
 from device_ui.web.pages import history, smtp
+from device_ui.web.pages import notifications as notifications_page
 from device_ui.web.pages import recipients as recipients_page
 from device_ui.web.pages import test_mail as test_mail_page
 from tests.helpers.product import ROOT
@@ -37,6 +38,8 @@ SHOWN = (
     "settings/fields.py",
     "settings/recipients.py",
     "settings/names.py",
+    "settings/notifications.py",
+    "mail/delivery/periodic.py",
     "mail/delivery/server_change.py",
     "mail/smtp/advice.py",
     "mail/smtp/connection.py",
@@ -52,6 +55,7 @@ SHOWN = (
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
     "web/pages/access.py",
+    "web/pages/notifications.py",
     "web/pages/delivery_state.py",
     "web/pages/stored_list.py",
     "web/pages/smtp.py",
@@ -149,6 +153,7 @@ def of_tables() -> set[str]:
         test_mail_page.BECAME,
         context.MAIL_STATES,
     )
+    labels += (notifications.CHOICES, notifications.SIGNS, notifications_page.INFO_CHOICES)
     # The others are names of companies.
     presets = {each.hint for each in PRESETS.values()} | {PRESETS[word].title for word in ("google-relay", "relay")}
     return fields | presets | advices | {label for table in labels for label in table.values()} | set(outcome.Step)

@@ -75,7 +75,7 @@ def test_a_code_of_the_device_has_its_type_and_its_sense(code, type_, sense):
 
 
 def test_the_catalogue_holds_these_codes_and_no_other():
-    assert sorted(catalog.built_in().kinds) == [*(code for code, _, _ in LISTED), "901", "902"]
+    assert sorted(catalog.built_in().kinds) == [*(code for code, _, _ in LISTED), "901", "902", "903"]
 
 
 def test_mail_about_mail_is_never_sent():
@@ -134,7 +134,7 @@ def test_a_makers_catalogue_takes_the_place_of_the_built_in_one(tmp_path):
     assert catalog.load(own(tmp_path, OWN)).kinds == {
         "700": Kind("700", "info", "문이 열렸습니다", "Somebody opened the door.", True),
         "701": Kind("701", "fault", "Fan: stopped", "A fan has stopped.", False),
-        **{code: catalog.built_in()[code] for code in ("153", "306", "901", "902")},
+        **{code: catalog.built_in()[code] for code in ("153", "306", "901", "902", "903")},
     }
 
 

@@ -15,7 +15,8 @@ from contextlib import closing
 from typing import Any
 
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
-from device_ui.mail.catalog import TYPES
+from device_ui.mail.catalog import TYPES, Kind
+from device_ui.mail.delivery.periodic import PeriodicMails
 from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import RETRY_FIRST, Backoff, StartSpread
@@ -28,8 +29,9 @@ from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.rate_limit import TokenBucket
 from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.notifications import NOTIFICATIONS_FILE
 from device_ui.settings.recipients import addresses
-from device_ui.settings.store import Store
+from device_ui.settings.store import NotificationStore, Store
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,9 @@ class DeliveryWorker:
     ) -> None:
         self._outbox, self._store, self._schedule, self._sender = outbox, store, schedule, sender
         self._environment = sender.environment
+        # Its file is beside that of the SMTP tab.
+        notifications = NotificationStore(store.path.with_name(NOTIFICATIONS_FILE))
+        self._periodic = PeriodicMails(outbox, schedule, self._environment, notifications)
         self._status = DeliveryStatus(outbox, self._environment.wall_clock, schedule.tried, show)
         self._lockout = LoginLockout(outbox, quota, self._environment.wall_clock)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
@@ -105,6 +110,10 @@ class DeliveryWorker:
         self._verified = settings
         self._is_verification_new = self._is_settings_change_new = True
         self._wakeup.set()
+
+    def decide(self, kind: Kind) -> tuple[bool, bool]:
+        """Return whether an event of this kind is mailed, and whether in the daily summary."""
+        return self._periodic.decide(kind)
 
     def try_waiting(self, source: Text) -> int:
         """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks.
@@ -166,7 +175,8 @@ class DeliveryWorker:
             has_work = self._outbox.waiting_count() or self._outbox.is_reserve_used or self._schedule.has_undated
         except NotStored:
             return False
-        return not has_work and not self._schedule.has_unstored and self.notifier.is_idle()
+        is_idle = not has_work and not self._schedule.has_unstored and self.notifier.is_idle()
+        return is_idle and self._periodic.is_idle()
 
     def stop(self) -> None:
         """Let `run` end; a mail under way is finished, or given up within its deadline."""
@@ -207,7 +217,9 @@ class DeliveryWorker:
             self._outbox.tidy()
             self._schedule.update()
             self._make_due()
-            return self._round()
+            self._periodic.round()
+            wait, planned = self._round(), self._periodic.wait()
+            return wait if planned is None else min(planned if wait is None else wait, planned)
         except NotStored as error:
             self._hold(Problem("storage", reply=error.reason))
             return RETRY_FIRST

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 # The words that a client may request. A word that is in neither set is denied to every client.
 EVENT_ONLY = frozenset({"event"})
-READING = frozenset({"state", "delivery", "history", "catalog", "content"})
+READING = frozenset({"state", "delivery", "history", "catalog", "content", "metrics"})
 ACTING = frozenset({"event", "settings-changed", "opens", "test", "try-waiting", "send-again", "try-now"})
 EVERYTHING = READING | ACTING
 # asm-generic/socket.h; Python has no name for it.
