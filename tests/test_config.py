@@ -28,6 +28,9 @@ DEFAULTS = {
     "brand.accent_dark": "",
     "locks.security": False,
     "locks.sign_in": False,
+    "locks.oauth_provider": False,
+    "locks.oauth_grant": False,
+    "oauth.microsoft_login": "login.microsoftonline.com",
     "web.names": [],
     "web.trusted_proxy": "",
     "web.tests": 10,
@@ -101,6 +104,10 @@ def test_every_setting_is_taken(folders):
         [locks]
         security = true
         sign_in = true
+        oauth_provider = true
+        oauth_grant = true
+        [oauth]
+        microsoft_login = "login.microsoftonline.us"
         [web]
         names = ["nas.example.com", "nas"]
         trusted_proxy = "192.0.2.9"
@@ -136,6 +143,9 @@ def test_every_setting_is_taken(folders):
         "brand.accent_dark": "#6fd3a0",
         "locks.security": True,
         "locks.sign_in": True,
+        "locks.oauth_provider": True,
+        "locks.oauth_grant": True,
+        "oauth.microsoft_login": "login.microsoftonline.us",
         "web.names": ["nas.example.com", "nas"],
         "web.trusted_proxy": "192.0.2.9",
         "web.tests": 1000,
@@ -152,10 +162,20 @@ def test_every_setting_is_taken(folders):
         "users.mail": "post",
         "users.event_group": "events",
     }
-    assert (device.name, device.locked) == ("\ud55c\uae00 NAS", frozenset({"security", "sign_in"}))
+    assert (device.name, device.locked) == (
+        "\ud55c\uae00 NAS",
+        frozenset({"security", "sign_in", "oauth_provider", "oauth_grant"}),
+    )
 
 
-@pytest.mark.parametrize("name", ["security", "sign_in"])
+@pytest.mark.parametrize(
+    "login", ["", "https://login.example.com", "login.example.com/", "a b", "user@login.example.com", "h:123456"]
+)
+def test_host_of_microsofts_sign_in_is_a_name(folders, login):
+    assert "oauth.microsoft_login" in refusal(folders, f'[oauth]\nmicrosoft_login = "{login}"\n')
+
+
+@pytest.mark.parametrize("name", ["security", "sign_in", "oauth_provider", "oauth_grant"])
 def test_one_lock_locks_one_choice(folders, name):
     written(folders, f"[locks]\n{name} = true\n")
     assert Device.load(folders).locked == frozenset({name})

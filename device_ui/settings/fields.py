@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from device_ui.errors import Message
-from device_ui.settings import rules
+from device_ui.settings import oauth_rules, rules
 from device_ui.settings.rules import Invalid, PasswordRule
 
 Rule = Callable[[str], Any]
 
 SECURITIES = ("auto", "starttls", "tls", "none")
-SIGN_INS = ("manual", "provider", "none")
+SIGN_INS = ("manual", "provider", "oauth", "none")
 # Port 465 is "submissions" (RFC 8314, 3.3): TLS from the first byte. Every other port must offer STARTTLS.
 IMPLICIT_TLS_PORT = 465
 
@@ -59,14 +59,9 @@ def always(rule: Rule) -> dict[str, Rule]:
     return dict.fromkeys(SIGN_INS, rule)
 
 
-def one_of(choices: tuple[str, ...]) -> Rule:
-    """Return the rule of a choice; an empty text is the default, which is the first."""
-
-    def rule(text: str) -> str | Invalid:
-        value = text or choices[0]
-        return value if value in choices else Invalid(rules.CHOICE_SENTENCE)
-
-    return rule
+def oauth_only(rule: Rule) -> dict[str, Rule]:
+    """Return a rule for the sign-in by OAuth 2.0; with every other the field is empty."""
+    return {**always(rules.no_value), "oauth": rule}
 
 
 FIELDS = (
@@ -97,7 +92,7 @@ FIELDS = (
     Field(
         "account",
         "SMTP Account Address",
-        {"manual": rules.account, "provider": rules.provider_account, "none": rules.address},
+        {**always(rules.provider_account), "manual": rules.account, "none": rules.address},
         "The login of the mail server in email format (aaa@xxx.yyy), 1 to 100 characters.",
         (rules.ACCOUNT_SENTENCE,),
         maximum=rules.PROVIDER_MAXIMUM,
@@ -106,7 +101,7 @@ FIELDS = (
     Field(
         "password",
         "SMTP Account Password",
-        {"manual": rules.password, "provider": rules.provider_password, "none": rules.no_password},
+        {**always(rules.provider_password), "manual": rules.password, "none": rules.no_value},
         "The password of this login.",
         (rules.PASSWORD_LENGTH_SENTENCE, rules.PASSWORD_SENTENCE),
         maximum=rules.PROVIDER_MAXIMUM,
@@ -118,7 +113,7 @@ FIELDS = (
     Field(
         "security",
         "Connection security",
-        always(one_of(SECURITIES)),
+        always(oauth_rules.choice(SECURITIES)),
         "auto: TLS from the first byte on port 465, STARTTLS on every other.",
         (rules.CHOICE_SENTENCE,),
         advanced=True,
@@ -127,8 +122,8 @@ FIELDS = (
     Field(
         "sign_in",
         "Sign-in",
-        always(one_of(SIGN_INS)),
-        "manual: the rules above. provider: credentials that a mail provider issued. none: the relay asks for no login.",
+        always(oauth_rules.choice(SIGN_INS)),
+        "manual: the rules above. provider: credentials that a mail provider issued. oauth: OAuth 2.0, set up below. none: the relay asks for no login.",
         (rules.CHOICE_SENTENCE,),
         advanced=True,
         choices=SIGN_INS,
@@ -137,10 +132,74 @@ FIELDS = (
         "from_address",
         "From address",
         always(rules.from_address),
-        "With provider or none: the address that mail is sent from. Empty: the account.",
+        "With provider, oauth or none: the address that mail is sent from. Empty: the account.",
         (rules.FROM_ADDRESS_SENTENCE,),
         advanced=True,
         inputmode="email",
+    ),
+    Field(
+        "oauth_provider",
+        "OAuth 2.0: provider",
+        oauth_only(oauth_rules.choice(oauth_rules.PROVIDERS)),
+        "microsoft: Microsoft 365. custom: any other, by its issuer.",
+        (rules.CHOICE_SENTENCE,),
+        advanced=True,
+        choices=oauth_rules.PROVIDERS,
+    ),
+    Field(
+        "oauth_grant",
+        "OAuth 2.0: grant",
+        oauth_only(oauth_rules.choice(oauth_rules.GRANTS)),
+        "certificate: a key that never leaves this device. secret: a client secret, typed as the password. "
+        "device: a person signs in with a code.",
+        (rules.CHOICE_SENTENCE,),
+        advanced=True,
+        choices=oauth_rules.GRANTS,
+    ),
+    Field(
+        "oauth_tenant",
+        "OAuth 2.0: tenant",
+        oauth_only(rules.no_value),
+        "With microsoft: the ID of the tenant, or a domain of it.",
+        (oauth_rules.TENANT_SENTENCE,),
+        advanced=True,
+    ),
+    Field(
+        "oauth_issuer",
+        "OAuth 2.0: issuer",
+        oauth_only(rules.no_value),
+        "With custom: the address of the issuer, such as https://login.example.com.",
+        (oauth_rules.ISSUER_SENTENCE,),
+        maximum=oauth_rules.ISSUER_MAXIMUM,
+        advanced=True,
+        inputmode="url",
+    ),
+    Field(
+        "oauth_client",
+        "OAuth 2.0: client ID",
+        oauth_only(rules.no_value),
+        "The ID of the application that this device is registered as.",
+        (oauth_rules.CLIENT_SENTENCE,),
+        maximum=rules.PROVIDER_MAXIMUM,
+        advanced=True,
+    ),
+    Field(
+        "oauth_scope",
+        "OAuth 2.0: scope",
+        oauth_only(rules.no_value),
+        "Empty: the provider's own for sending mail.",
+        (oauth_rules.SCOPE_SENTENCE,),
+        maximum=oauth_rules.SCOPE_MAXIMUM,
+        advanced=True,
+    ),
+    Field(
+        "oauth_until",
+        "OAuth 2.0: end of the client secret",
+        oauth_only(rules.no_value),
+        "With secret: the date on which it ends, such as 2028-11-01. An event warns before it.",
+        (oauth_rules.UNTIL_SENTENCE,),
+        maximum=10,
+        advanced=True,
     ),
 )
 BY_NAME = {field.name: field for field in FIELDS}
@@ -149,8 +208,13 @@ LOCKABLE = tuple(field.name for field in FIELDS if field.choices)
 # The fields that a stored password is bound to. If one changes, the password must be typed again: a new server must never
 # receive the password of the old one ("pass-back").
 BOUND_TO = ("host", "port", "account", "security")
+# What a client secret and tokens are bound to as well: neither a new mail server nor a new token server gets the old ones.
+OAUTH_BOUND_TO = ("sign_in", "oauth_provider", "oauth_tenant", "oauth_issuer", "oauth_client", "oauth_grant")
 
 TYPE_AGAIN_HINT = "Type it again: the server, port, account or connection security changed."
+OAUTH_TYPE_AGAIN_HINT = (
+    "Type it again: the server, the account, the connection security or the OAuth 2.0 provider changed."
+)
 SIGN_IN_HINT = "Type it again: the sign-in changed."
 NOTHING_STORED_HINT = "No password is stored yet."
 LOCKED_HINT = "The maker of this device has fixed this choice."
@@ -159,7 +223,7 @@ CLEAR_TEXT_HINT = "A login without TLS would send the password in the clear."
 
 @dataclass(frozen=True)
 class SmtpSettings:
-    """Valid settings of the SMTP tab; `sealed` is the sealed password, None for a relay without login."""
+    """Valid settings of the SMTP tab; `sealed` is the sealed password or client secret, None where none is needed."""
 
     host: str
     port: int
@@ -169,6 +233,13 @@ class SmtpSettings:
     sign_in: str = SIGN_INS[0]
     from_address: str = ""
     sealed: str | None = None
+    oauth_provider: str = ""
+    oauth_grant: str = ""
+    oauth_tenant: str = ""
+    oauth_issuer: str = ""
+    oauth_client: str = ""
+    oauth_scope: str = ""
+    oauth_until: str = ""
 
     @property
     def connection(self) -> str:
@@ -189,8 +260,13 @@ class SmtpSettings:
 
     @property
     def bound_to(self) -> tuple[str, ...]:
-        """The values that the password is bound to, in the order of `BOUND_TO`."""
-        return tuple(str(getattr(self, name)) for name in BOUND_TO)
+        """The values that secrets are bound to, in the order of `BOUND_TO`, with OAuth 2.0 followed by `OAUTH_BOUND_TO`."""
+        return _bound_to(vars(self))
+
+    @property
+    def needs_secret(self) -> bool:
+        """Whether a password or a client secret is part of the sign-in."""
+        return needs_secret(self.sign_in, self.oauth_grant)
 
 
 @dataclass(frozen=True)
@@ -213,12 +289,17 @@ def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozens
     sign_in = _sign_in(form, locked)
     values = {each.name: each.by_sign_in[sign_in](form.get(each.name, "")) for each in FIELDS}
     for name in locked:
-        values[name] = _locked(name, form.get(name, ""))
+        if sign_in == "oauth" or not name.startswith("oauth_"):
+            values[name] = _locked(name, form.get(name, ""))
     values["from_address"] = _from_address(form.get("from_address", ""), sign_in, values["account"])
+    if sign_in == "oauth":
+        values |= {name: oauth_rules.value(name, form.get(name, ""), values) for name in oauth_rules.VALUES}
     if not isinstance(values["security"], Invalid) and _clear_text_login(values, sign_in):
         values["security"] = Invalid(rules.CHOICE_SENTENCE, (CLEAR_TEXT_HINT,))
     kept = None
-    if sign_in != "none" and form.get("password", "") == "":
+    if not needs_secret(sign_in, values["oauth_grant"]):
+        values["password"] = ""
+    elif form.get("password", "") == "":
         kept, values["password"] = _kept(values, current)
     broken = {each.name: values[each.name] for each in FIELDS if isinstance(values[each.name], Invalid)}
     if broken:
@@ -242,7 +323,7 @@ def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
     settings = SmtpSettings(**values)
     if not isinstance(settings.sealed, str | None):
         return Message("the sealed password is no text")
-    if (settings.sealed is None) != (sign_in == "none"):
+    if (settings.sealed is None) == settings.needs_secret:
         return Message("the password is missing" if settings.sealed is None else "a password is kept without a login")
     if _clear_text_login(values, sign_in):
         return Message("security none with a login")
@@ -263,6 +344,8 @@ def _locked(name: str, text: str) -> str | Invalid:
 def _made(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> Any:
     if each.name == "from_address":  # its rule depends on the account
         return _from_address(text, sign_in, values["account"])
+    if sign_in == "oauth" and each.name in oauth_rules.VALUES:
+        return oauth_rules.value(each.name, text, values)
     return each.by_sign_in[sign_in](text)
 
 
@@ -275,6 +358,16 @@ def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Inva
         return ""
     value = rules.from_address(account)
     return Invalid(value.sentence, ("The account is no address to send from.",)) if isinstance(value, Invalid) else ""
+
+
+def needs_secret(sign_in: str, grant: object) -> bool:
+    """Return whether a password or a client secret is part of this sign-in."""
+    return sign_in in ("manual", "provider") or (sign_in == "oauth" and grant == "secret")
+
+
+def _bound_to(values: Mapping[str, Any]) -> tuple[str, ...]:
+    names = (*BOUND_TO, *OAUTH_BOUND_TO) if values["sign_in"] == "oauth" else BOUND_TO
+    return tuple(str(values[name]) for name in names)
 
 
 def _clear_text_login(values: Mapping[str, Any], sign_in: str) -> bool:
@@ -295,8 +388,11 @@ def is_loopback(host: str) -> bool:
 def _kept(values: Mapping[str, Any], current: SmtpSettings | None) -> tuple[str | None, str | Invalid]:
     if current is None or current.sealed is None:
         return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (NOTHING_STORED_HINT,))
-    if tuple(str(values[name]) for name in BOUND_TO) != current.bound_to:
-        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (TYPE_AGAIN_HINT,))
+    if values["sign_in"] != current.sign_in and "oauth" in (values["sign_in"], current.sign_in):
+        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (SIGN_IN_HINT,))
+    if _bound_to(values) != current.bound_to:
+        hint = OAUTH_TYPE_AGAIN_HINT if values["sign_in"] == "oauth" else TYPE_AGAIN_HINT
+        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (hint,))
     if values["sign_in"] == "manual" != current.sign_in:  # a provider's password need not meet the manual's rules
         return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (SIGN_IN_HINT,))
     return current.sealed, ""

@@ -10,6 +10,7 @@ opens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -133,6 +134,14 @@ def open_password(settings: SmtpSettings, pair: KeyPair) -> str:
     if password not in (by_sign_in[settings.sign_in](password), by_sign_in["manual"](password)):
         raise CannotOpen("it breaks the rules of a password")
     return password
+
+
+def open_record(path: Path, sealed: str, bound_to: Sequence[str], purpose: str) -> str:
+    """Unseal what the hook sealed for itself (`sealed_record`), with the private key file `path`.
+
+    The text is untrusted: any user has the public key. Raises as `load_private` does, and `CannotOpen`.
+    """
+    return seal.unseal(sealed, load_opening(path, sealed).private, bound_to, purpose)
 
 
 def begin_rotation(private_path: Path, public_path: Path) -> None:

@@ -173,8 +173,8 @@ def provider_password(text: str) -> str | Invalid:
     return text if text.isprintable() else Invalid(PASSWORD_SENTENCE, (INVISIBLE_HINT,))
 
 
-def no_password(_text: str) -> str:
-    """The rule for a relay without login: drop the typed text."""
+def no_value(_text: str) -> str:
+    """The rule of a field that this sign-in does not need: drop the typed text."""
     return ""
 
 
