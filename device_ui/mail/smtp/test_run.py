@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from device_ui.errors import Text
 from device_ui.mail.events import Verdict
 from device_ui.mail.smtp import probe
+from device_ui.mail.smtp.address_policy import AddressInfo
 from device_ui.mail.smtp.advice import Advice, advise
-from device_ui.mail.smtp.client import SmtpClient
-from device_ui.mail.smtp.connection import OnStep, Timeouts
+from device_ui.mail.smtp.connection import Deadline, OnStep, Timeouts
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.settings.fields import SmtpSettings
 
@@ -31,6 +31,22 @@ VERDICTS = (Verdict.DELIVERED, Verdict.TRY_LATER, Verdict.REFUSED)
 SAYS_NOTHING = (SmtpProblem.SILENT, SmtpProblem.CLOSED, SmtpProblem.BROKEN)
 
 Line = Mapping[str, Any]
+
+
+class TestedClient(Protocol):
+    """What a test uses of `client.SmtpClient`."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def address(self) -> AddressInfo | None: ...
+    @property
+    def deadline(self) -> Deadline: ...
+    @property
+    def local_address(self) -> str: ...
+    def open(self) -> None: ...
+    def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Outcome]: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +101,7 @@ class StepTimer:
 
 
 def run(
-    connect: Callable[[OnStep], SmtpClient],
+    connect: Callable[[OnStep], TestedClient],
     settings: SmtpSettings,
     recipients: Sequence[str],
     compose: Callable[[str], bytes],
@@ -111,7 +127,7 @@ def run(
     )
 
 
-def _attempt(client: SmtpClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
+def _attempt(client: TestedClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
     try:
         client.open()
         return client.deliver(recipients, compose(client.local_address))
@@ -122,7 +138,7 @@ def _attempt(client: SmtpClient, recipients: Sequence[str], compose: Callable[[s
 
 
 def _explain(
-    worst: Outcome, client: SmtpClient, settings: SmtpSettings, wall_clock: Callable[[], float]
+    worst: Outcome, client: TestedClient, settings: SmtpSettings, wall_clock: Callable[[], float]
 ) -> tuple[SmtpProblem, Advice]:
     """Return the problem, perhaps a more specific one, and what to change."""
     problem, certificate = _look_closer(worst, client, settings)
@@ -131,7 +147,7 @@ def _explain(
 
 
 def _look_closer(
-    worst: Outcome, client: SmtpClient, settings: SmtpSettings
+    worst: Outcome, client: TestedClient, settings: SmtpSettings
 ) -> tuple[SmtpProblem, probe.Certificate | None]:
     try:
         seconds = client.deadline.left(PROBE_SECONDS)
