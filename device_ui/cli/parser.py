@@ -16,7 +16,14 @@ from device_ui.config import Device, Folders
 from device_ui.errors import DeviceUIError
 
 # Commands that run whatever device.toml says.
-NEEDS_FOLDERS = (commands.event, commands.sendmail, commands.web, commands.mailhook, commands.factory_reset)
+NEEDS_FOLDERS = (
+    commands.event,
+    commands.token,
+    commands.sendmail,
+    commands.web,
+    commands.mailhook,
+    commands.factory_reset,
+)
 # Commands that take a device's defaults where device.toml is wrong: without a certificate the page that says why cannot be reached.
 TAKES_DEFAULTS = (commands.certificate, commands.setup_code)
 
@@ -68,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
     one = _command(words, "settings", commands.settings)
     one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
     one.add_argument("--reveal", action="store_true", help="include the password; only the mail hook's user can")
+    one = _command(words, "token", commands.token)
+    one.add_argument(
+        "--keep-alive", action="store_true", help="renew or try the sign-in, and warn of its end: for a daily timer"
+    )
     admin = words.add_parser("admin", help="Manage the administrator of the pages.")
     _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", commands.set_password)
     _command(words, "setup-code", commands.setup_code)

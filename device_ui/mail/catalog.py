@@ -64,9 +64,27 @@ SERVER_CHANGED = Kind(
     "If you did not expect that, look at the device's SMTP tab, and change the administrator's password.",
     mail=False,
 )
+# Events of this program about the sign-in by OAuth 2.0 (see `mail.oauth`). The first is mailed while mail still works.
+SIGN_IN_ENDS = Kind(
+    "903",
+    "fault",
+    "Mail sign-in ends soon",
+    "The certificate, the client secret or the sign-in that this device sends its mail with ends soon. Without a new one it "
+    "cannot send mail from then on.",
+)
+SIGN_IN_DEAD = Kind(
+    "904",
+    "fault",
+    "Mail sign-in failed",
+    "The provider does not take the sign-in of this device any more, so no mail goes out. The SMTP tab shows what to do. "
+    "Kept in the history, never mailed.",
+    mail=False,
+)
 
 
-OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED)}
+OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED, SIGN_IN_ENDS, SIGN_IN_DEAD)}
+# What no other program may raise.
+OWN_ONLY = frozenset({SERVER_CHANGED.code, SIGN_IN_ENDS.code, SIGN_IN_DEAD.code})
 
 
 class Catalog:
@@ -89,9 +107,11 @@ class Catalog:
 def _bounded(kind: Kind) -> Kind:
     """Return a kind as the maker describes it, without the entries that are overruled."""
     ours = OURS.get(kind.code)
+    if ours is SIGN_IN_ENDS:
+        return replace(kind, type=ours.type, mail=True)
     if ours is None or ours.mail:
         return kind
-    return replace(kind, type=ours.type if ours is SERVER_CHANGED else kind.type, mail=False)
+    return replace(kind, type=ours.type if ours.code in OWN_ONLY else kind.type, mail=False)
 
 
 def load(etc: Path) -> Catalog:

@@ -26,6 +26,7 @@ SYSTEMD_SERVICE:${PN} = "\
     device-ui-mailhook.socket \
     device-ui-reset.service \
     device-ui-setup-code.service \
+    device-ui-token.timer \
     device-ui-web.socket \
 "
 

@@ -34,6 +34,7 @@ class Problem:
     - ``unset``, ``damaged``, ``unreadable``: the settings;
     - ``password``: the stored password cannot be opened;
     - ``login refused``, and ``too many logins`` (further settings wait);
+    - ``sign-in``: the sign-in by OAuth 2.0 has failed, whether mail waits or not;
     - ``server``: the server cannot be reached or defers mail;
     - ``refused``: the server refused the last mail for good; ``dropped``: the last mail was given up;
     - ``storage``, ``full``: the flash takes nothing, or the reserve is used;
@@ -61,6 +62,8 @@ class DeliveryStatus:
         self.problem = _last_loss(outbox)
         # The lasting problem that a passing one, such as a ledger that could not be read once, has replaced.
         self._lasting = Problem()
+        # The sign-in by OAuth 2.0, which is looked at in each round.
+        self.sign_in = Problem()
 
     def interrupt(self, problem: Problem) -> None:
         """Set a passing problem; `resume` brings the lasting one back."""
@@ -84,6 +87,8 @@ class DeliveryStatus:
         problem = self.problem
         removed, is_clock_right = self._outbox.removed()[UNTOLD], self._wall_clock.is_right()
         lesser = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not is_clock_right}
+        if not problem.word:
+            problem = self.sign_in
         if not problem.word:
             problem = Problem(next((word for word, is_true in lesser.items() if is_true), ""))
         return {

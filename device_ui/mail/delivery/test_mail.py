@@ -26,8 +26,8 @@ from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, addresses
 from device_ui.settings.store import Store
 
 if TYPE_CHECKING:
-    from device_ui.mail.smtp.client import SmtpClient
     from device_ui.mail.smtp.connection import OnStep
+    from device_ui.mail.smtp.test_run import TestedClient
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Tester:
         self,
         store: Store,
         sender: Sender,
-        connect: Callable[[SmtpSettings, str, OnStep], SmtpClient],
+        connect: Callable[[SmtpSettings, str, OnStep], TestedClient],
         quota: Quota,
         *,
         wake: Callable[[], None],
@@ -102,7 +102,7 @@ class Tester:
 
     def _count(self, settings: SmtpSettings, user: int) -> None:
         """Count a test. Raises `RequestError` for one that comes too early, `NotStored` when it cannot be counted."""
-        has_login = settings.sign_in != "none"
+        has_login = settings.sign_in not in ("none", "oauth")  # a token is no guess, and locks no account
         if has_login and (wait := self._quota.wait("logins", user)):
             log.warning("test of user %d refused: too many refused logins", user)
             raise RequestError(

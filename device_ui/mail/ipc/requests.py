@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from device_ui.errors import RequestError
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog, Kind
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OWN_ONLY, SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.ipc.background import Background
@@ -92,10 +92,10 @@ class RequestHandler:
     ) -> None:
         self._outbox, self._catalog, self._worker, self._tester = outbox, catalog, worker, tester
         self._clock = clock
-        self._background = Background(wake)
+        self._background, self._slow = Background(wake), Background(wake)
         # The history queries of each user.
         self._reading: Counter[int] = Counter()
-        self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
+        self._words: dict[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
             "settings-changed": self._settings_changed,
@@ -104,6 +104,12 @@ class RequestHandler:
             "content": self._content,
             "test": self._tester.answer,
         }
+
+    def add(self, words: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]], *, is_slow: bool) -> None:
+        """Add the requests of a different component. They run in the background, slow ones apart from all others."""
+        background = self._slow if is_slow else self._background
+        for word, do in words.items():
+            self._words[word] = lambda request, user, do=do: background.begin(lambda: do(request), user)  # type: ignore[misc]
 
     def obey(self, request: Mapping[str, Any], peer: Peer) -> Answer:
         """Do a request if its client may. Raises `RequestError`, `NotStored`."""
@@ -127,6 +133,8 @@ class RequestHandler:
         kind = self._catalog[values["code"]]
         if kind.code == SERVER_CHANGED.code:
             raise RequestError("denied", "only the device itself tells of another mail server")
+        if kind.code in OWN_ONLY:
+            raise RequestError("denied", "only the device itself raises this event")
         happened = self._clock.stamp(parse_time(values["time"]) if values["time"] else None)
         return Event(
             code=kind.code,

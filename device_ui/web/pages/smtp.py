@@ -157,7 +157,7 @@ def _values(settings: SmtpSettings | None) -> Mapping[str, str]:
 
 
 def _has_lost_password(stored: Stored[SmtpSettings]) -> bool:
-    return stored.settings is not None and stored.settings.sign_in != "none" and stored.settings.sealed is None
+    return stored.settings is not None and stored.settings.needs_secret and stored.settings.sealed is None
 
 
 def _shown(values: Mapping[str, str]) -> dict[str, str]:

@@ -125,6 +125,11 @@ def test_nobody_can_pretend_that_the_mail_server_changed(room, may):
     assert room.ask(may, do="event", code="901").code == "901"
 
 
+@pytest.mark.parametrize("code", ["903", "904"])
+def test_nobody_can_pretend_that_the_sign_in_ends(room, code):
+    assert room.refusal(EVERYTHING, do="event", code=code) == ("denied", "only the device itself raises this event")
+
+
 def test_nobody_can_where_the_maker_describes_it_anew(tmp_path):
     room = Room(tmp_path, Catalog({"902": Kind("902", "info", "Ours", "d", mail=False)}))
     assert room.refusal(EVERYTHING, do="event", code="902")[0] == "denied"
@@ -163,7 +168,7 @@ def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
     room = Room(tmp_path, Catalog({"700": Kind("700", "info", "Ours", "d")}, problem))
     *found, end = room.ask(do="catalog")
     room.outbox.close()
-    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902"]
+    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902", "903", "904"]
     assert end == {"end": {"problem": "events.toml: it is broken (at line 3, column 7)"}}
 
 

@@ -48,6 +48,8 @@ CHANGED = (
 )
 OUR_SCRIPT = {"src": static_files.PLAIN.url("app.js"), "defer": "", "blocking": "render"}
 FIELDS = ("host", "port", "sender_name", "account", "password", "security", "sign_in", "from_address")
+OAUTH = ("provider", "grant", "tenant", "issuer", "client", "scope", "until")
+FIELDS += tuple(f"oauth_{name}" for name in OAUTH)
 
 
 def spellings(secret: str) -> set[str]:
@@ -182,7 +184,8 @@ def test_the_labels_stand_in_the_manuals_order(tab):
     (main,) = root.all("main")
     labels = [each.text for each in main.all("label")]
     assert labels[:5] == ["SMTP Host", "SMTP Port", "Sender Name", "SMTP Account Address", "SMTP Account Password"]
-    assert labels[5:] == ["Connection security", "Sign-in", "From address"]
+    assert labels[5:8] == ["Connection security", "Sign-in", "From address"]
+    assert all(label.startswith("OAuth 2.0: ") for label in labels[8:])
     assert [each.attributes["for"] for each in main.all("label")] == list(FIELDS)
 
 
@@ -212,6 +215,9 @@ def test_every_field_starts_with_the_value_set_last(saved):
         "security": "auto",
         "sign_in": "manual",
         "from_address": "",
+        **dict.fromkeys(FIELDS[8:], ""),
+        "oauth_provider": "microsoft",
+        "oauth_grant": "certificate",
         "revision": shown["revision"],
     }
 
@@ -289,7 +295,7 @@ def test_advanced_opens_when_the_mistake_is_in_it(tab, wrong):
         ("password", "Kp7!vRw2#Ztt9", RULES),
         ("password", "Kp7!vRw2#qWe", RULES),
         ("security", "ssl3", CHOICE),
-        ("sign_in", "oauth", CHOICE),
+        ("sign_in", "xoauth2", CHOICE),
     ],
 )
 def test_a_broken_field_has_its_sentence_beside_it(tab, product, name, text, sentence):
@@ -349,7 +355,7 @@ def test_the_summary_links_to_each_broken_field(tab):
 
 def test_the_good_fields_are_not_called_broken(tab):
     root = document.read(tab.update(**{**GOOD, "port": "x"}).text)
-    assert [each.by_class("error") != [] for each in root.by_class("field")] == [False, True] + [False] * 6
+    assert [each.by_class("error") != [] for each in root.by_class("field")] == [False, True] + [False] * 13
     assert "aria-invalid" not in root.by_id("host").attributes
 
 
