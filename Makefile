@@ -95,6 +95,9 @@ install: ## install under DESTDIR and PREFIX, without dependencies and pip, for 
 		chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit"; done
 	@install -m 644 device_ui/appliance/sysusers.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/device-ui.conf"
 	@install -m 644 device_ui/appliance/tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/device-ui.conf"
+	@install -d -m 755 "$(DESTDIR)$(PREFIX)/share/device-ui/forward"
+	@cd device_ui/appliance/forward && install -m 755 mqtt syslog webhook "$(DESTDIR)$(PREFIX)/share/device-ui/forward"
+	@cd device_ui/appliance/forward && install -m 644 mosquitto_pub rsyslog.conf curl.conf "$(DESTDIR)$(PREFIX)/share/device-ui/forward"
 	@install -m 644 device_ui/appliance/nginx.conf device_ui/appliance/stunnel.conf "$(DESTDIR)$(PREFIX)/share/device-ui"
 
 deb: .venv/product ## build two Debian packages in dist: with the three dependencies, and without

@@ -1,8 +1,10 @@
 """The page on which an operator sets up e-mail, and the process that mails the appliance's events.
 
 Two processes share one folder of flash. The web process faces the network; it can write the mail password and cannot read
-it. The mail hook can read it; it faces only the firmware and the mail server. ``tests/test_imports.py`` holds which component
-may import which, and docs/architecture.md shows it.
+it. The mail hook can read it; it faces only the firmware and the mail server. That is enforced by the seal (the web process
+has the public key alone, ``settings.seal``), by the mode of the private key's folder (``config.Device.layout``), and by the two
+users of the units in ``appliance``. ``tests/test_imports.py`` fails when a component imports one that it may not, such as a page the
+part that unseals; docs/architecture.md has that table.
 
 Flow 1, an Update: ``web.pages.smtp`` gets the form after ``web.auth.guard`` has checked session, origin and host.
 ``settings.fields.parse`` checks every field; with a broken rule the same page is sent with all sentences and status 422, and

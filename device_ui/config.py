@@ -2,8 +2,8 @@
 
 The maker's file is ``device.toml`` in the ``etc`` folder. It may be missing, since every setting has a default. A setting that
 is not in `SETTINGS`, or not of its kind, stops the start with one line (under systemd until the file is right, see
-`cli.launch`): a typing error in a lock must not open what the maker meant to close. Only settings of the pages
-(`PAGES_ONLY`) stop nothing, since no alarm waits for a colour.
+`cli.launch`): a typing error in a lock must not unlock what the maker meant to lock. Only settings of the pages
+(`PAGES_ONLY`) stop nothing, since no event must wait for a colour.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from device_ui import maker_file, paths
 from device_ui.errors import MakerFile
 from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings.fields import LOCKABLE
+from device_ui.settings.rules import HOST_NAME_PATTERN
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
 SD_LISTEN_FDS_START = 3
@@ -29,6 +30,7 @@ SD_LISTEN_FDS_START = 3
 # the maker's for one that was encrypted for this device.
 CREDENTIAL, CREDENTIAL_STORE = "device-ui.private.key", "credstore.encrypted"
 
+# One table for the reader, the defaults and docs/configuration.md, so that none of them can lack a setting.
 # Every setting of device.toml: section and name, default (its type is the setting's), effect.
 SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("device.name", "Storage appliance", "the device's name, in the head of each page and in each mail's subject"),
@@ -73,7 +75,14 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
         "seconds in which further events of a kind are collected into one mail; 0: a mail for each event",
     ),
     ("mail.hourly_budget", 60, "mails an hour at most; delayed events are in the next mail"),
+    (
+        "mail.start_spread",
+        20,
+        "seconds over which the devices of one site spread their first mail after a power cut: the mail hook waits a random "
+        "part of it; one second for each 20 devices",
+    ),
     ("mail.state_command", "", "a program to run when the state of the mail path changes, for an LED or a relay"),
+    ("mail.forward_command", "", "a program that gets every event as JSON lines, for MQTT, NATS, syslog or a webhook"),
     ("mail.allow_loopback", False, "allows a mail server on the device itself"),
     ("ledger.rows", 100_000, "events to keep; beyond that the oldest are removed, mailed infos first"),
     ("ledger.bytes", 32 * 1024 * 1024, "bytes of the database, likewise"),
@@ -88,6 +97,7 @@ RANGES: Mapping[str, range] = {
     "web.tests": range(1, 1001),
     "mail.digest_window": range(3601),
     "mail.hourly_budget": range(2, 1_000_001),
+    "mail.start_spread": range(601),
     "ledger.rows": range(100, 10_000_001),
     "ledger.bytes": range(1024 * 1024, 2**40),
     "ledger.reserve": range(2**30),
@@ -95,14 +105,11 @@ RANGES: Mapping[str, range] = {
 # The values of a setting that has a choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
 
-# A name that a Host header and a certificate can hold: labels joined by dots, 253 characters at most (RFC 1035, 2.3.4).
-NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
-
 # A host name, with a port if it is not 443.
 LOGIN = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?")
 
 BRAND = "brand."
-# What only the pages read. A wrong value is not used and is in `Device.left_out`; it delays no alarm.
+# Settings that only the pages read. A wrong value is not used and is in `Device.left_out`; it delays no event.
 PAGES_ONLY = (BRAND, "web.names", "web.trusted_proxy")
 
 
@@ -127,6 +134,11 @@ class Folders:
         return self.data / "settings" / "recipients.toml"
 
     @property
+    def names(self) -> Path:
+        """The names that an administrator added; only the web process reads it."""
+        return self.data / "settings" / "names.toml"
+
+    @property
     def administrator(self) -> Path:
         """The setup code or the hash of the administrator's password; only the web process can open it."""
         return self.data / "web" / "administrator.toml"
@@ -134,6 +146,7 @@ class Folders:
     @property
     def private_key(self) -> Path:
         """The file to read the private key from; only the hook can open it."""
+        # The unit asks for the credential by name alone, so systemd starts the hook without one, too.
         return self.credential or self.key_file
 
     @property
@@ -164,7 +177,7 @@ class Folders:
 
     @property
     def ledger(self) -> Path:
-        """The ledger of events; only the hook can open it."""
+        """The database of events; only the hook can open it."""
         return self.data / "mail" / "ledger.sqlite3"
 
     @property
@@ -181,6 +194,7 @@ class Folders:
     def find(cls, data: str | None, environment: Mapping[str, str]) -> Folders:
         """Return the folders of `paths.find`, and the credential that systemd passes to this process."""
         credential = os.path.join(environment.get("CREDENTIALS_DIRECTORY", ""), CREDENTIAL)
+        # Relative without systemd: the variable is not set then, and the name alone is no path.
         is_given = os.path.isabs(credential) and os.path.exists(credential)
         data_folder, run, etc = map(Path, paths.find(data, environment))
         return cls(data_folder, run, etc, Path(credential) if is_given else None)
@@ -207,7 +221,7 @@ class Device:
 
     @property
     def guessable_names(self) -> tuple[str, ...]:
-        """What the device is called by whoever guesses a password."""
+        """The names that a guesser of the administrator's password would try (OWASP ASVS 5.0, 6.2.11)."""
         brand = (self["brand.name"], self["brand.logo_text"])
         return (self.name, self["device.model"], self["device.serial"], host_name(), *self["web.names"], *brand)
 
@@ -233,16 +247,23 @@ class Device:
 
         Root makes those of both: after a console command on a new device each process must find its own.
         """
-        at = self.folders
-        made = {
-            "web": [(at.settings.parent, 0o2750, "web", "mail"), (at.administrator.parent, 0o700, "web", "web")],
-            "mail": [(at.key_file.parent, 0o700, "mail", "mail"), (at.public_key.parent, 0o755, "mail", "mail")],
-        }
+        made = self.folder_owners()
+        # A process makes only its own folders; it has no right to set the owner of the others.
         chosen = [*made["web"], *made["mail"]] if os.geteuid() == 0 else made[process]
         # Looking a name up loads the system's name service, half a MiB; so only for a folder that is missing.
         return [
             (path, mode, (-1, -1) if path.is_dir() else self.owner(user, group)) for path, mode, user, group in chosen
         ]
+
+    def folder_owners(self) -> dict[str, list[tuple[Path, int, str, str]]]:
+        """Return the folders of each process: path, mode, and the names of ``users`` (user, group) that own it."""
+        at = self.folders
+        # 2750: a file of the web process belongs to the hook's group, so that the hook can read it. 700: no other user can
+        # open the folder, and so none can hold a lock on it (`storage.files`).
+        return {
+            "web": [(at.settings.parent, 0o2750, "web", "mail"), (at.administrator.parent, 0o700, "web", "web")],
+            "mail": [(at.key_file.parent, 0o700, "mail", "mail"), (at.public_key.parent, 0o755, "mail", "mail")],
+        }
 
     @classmethod
     def plain(cls, folders: Folders) -> Device:
@@ -264,6 +285,7 @@ def host_name() -> str:
 
 def is_activated(environment: Mapping[str, str]) -> bool:
     """Return whether systemd started this process for a socket that it holds."""
+    # A child that inherits the variables must not take the sockets for its own (sd_listen_fds(3)).
     return environment.get("LISTEN_PID") == str(os.getpid())
 
 
@@ -272,6 +294,7 @@ def notify_status(environment: Mapping[str, str], text: str) -> None:
     address = environment.get("NOTIFY_SOCKET", "")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            # An abstract socket has a NUL byte in front, which systemd writes as @ (unix(7)).
             sock.sendto(f"STATUS={text}".encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
 
 
@@ -284,6 +307,7 @@ def listen_fds(environment: Mapping[str, str]) -> list[socket.socket]:
 
 
 def _checked(path: Path, sections: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[MakerFile, ...]]:
+    # A value outside a section gets an empty second name, which is no setting.
     found = {
         f"{section}.{name}": value
         for section, entries in sections.items()
@@ -304,18 +328,23 @@ def _checked(path: Path, sections: Mapping[str, Any]) -> tuple[dict[str, Any], t
 
 def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -> None:
     if name not in defaults:
+        # Not ignored: a mistyped name of a lock would leave open what the maker meant to lock.
         raise MakerFile(path, f"{name.rstrip('.')} is no setting")
     kind = type(defaults[name])
+    # Not isinstance: True is an int, and would pass for the number 1.
     if type(value) is not kind or (kind is list and not all(isinstance(each, str) for each in value)):
         raise MakerFile(path, f"{name} must be {KINDS[kind]}")
+    # A line end in the device's name would end a header field of a mail, or a line of the log.
     if kind is str and not value.isprintable():
         raise MakerFile(path, f"{name} must be printable")
     if value not in CHOICES.get(name, (value,)):
         raise MakerFile(path, f"{name} must be {' or '.join(CHOICES[name])}")
     if name == "oauth.microsoft_login" and not LOGIN.fullmatch(value):
         raise MakerFile(path, f"{name} must be a host name such as login.microsoftonline.us")
-    if name == "web.names" and not all(map(NAME.fullmatch, value)):
+    # No browser sends such a name in Host (RFC 9110, 7.2), so the page could never be opened by it.
+    if name == "web.names" and not all(map(HOST_NAME_PATTERN.fullmatch, value)):
         raise MakerFile(path, f"{name} must be names such as nas.example: no scheme, no port, no dot at the end")
+    # One address, not "*": with that any client could claim any address, and that it speaks TLS.
     if name == "web.trusted_proxy" and value and not _is_address(value):
         raise MakerFile(path, f"{name} must be one IP address, as the system spells it")
     if kind is int and value not in RANGES[name]:
@@ -323,7 +352,7 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
 
 
 def _is_address(text: str) -> bool:
-    """Return whether this is the system's spelling of an address, which the address of a peer is compared with as a text."""
+    """Return whether this is the system's spelling of an address: that of a peer is compared with it as a text."""
     host, _, _ = text.partition("%")  # the scope of a link-local one
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):

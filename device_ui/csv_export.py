@@ -7,7 +7,7 @@ from typing import Any
 
 from device_ui.errors import HookError, Message, Text
 
-# The hook's name of each column, and its head.
+# The key of each column in the hook's answer, and the head of the column.
 COLUMNS = {
     "number": "number",
     "time": "time",
@@ -38,6 +38,7 @@ def rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
                 yield row(cells(line["event"]))
     except HookError as error:
         reason = str(error)[:1].upper() + str(error)[1:]
+        # A browser shows a download that ended early as complete, so the file itself must say it.
         yield row([INCOMPLETE.format(reason=reason), *[""] * (len(COLUMNS) - 1)])
         raise
 
@@ -54,7 +55,7 @@ def ends(event: Mapping[str, Any]) -> list[str]:
 
 
 def deliveries(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what is known of the event's mail, by recipient; nothing of a mail that was not tried yet."""
+    """Return the results of the event's mail by recipient; none for a mail that was not tried yet."""
     return [each for each in event["deliveries"] if each["recipient"] or each["reply"]]
 
 
@@ -69,5 +70,8 @@ def result(delivery: Mapping[str, Any], words: Callable[[Text], str] = str) -> s
 
 def row(texts: Iterable[str]) -> bytes:
     """Return one row with each cell quoted and none of them a formula."""
+    # A spreadsheet runs a cell that begins like a formula; an apostrophe makes it a text (OWASP, "CSV Injection").
     safe = (f"'{text}" if text.startswith(FORMULA_STARTS) else text for text in texts)
+    # Every cell is quoted: the separator, a quote or a line end in a text needs no rule of its own (RFC 4180, 2.5 to
+    # 2.7).
     return (",".join('"' + text.replace('"', '""') + '"' for text in safe) + "\r\n").encode("utf-8", "replace")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+# As `typing.TYPE_CHECKING`, which a type checker takes for true: importing typing would cost an event a third of its
+# time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,13 +23,14 @@ class Message:
     """A sentence as data: its English `template`, which is the key of every catalogue, and the `values` of its places.
 
     A value that is a `Message` is translated with it; a text stays as it is. ``str()`` returns the English sentence, for
-    logs, the console and the ledger.
+    logs, the console and the database.
     """
 
     __slots__ = ("template", "values")
 
     def __init__(self, template: Text, /, **values: object) -> None:
         """Take a template or, without values, another message."""
+        # Errors wrap a reason without asking whether it is a text or a message already.
         self.template: str = template.template if isinstance(template, Message) else template
         self.values: Mapping[str, object] = template.values if isinstance(template, Message) else values
 
@@ -43,6 +46,7 @@ class Message:
         # Imported here: most processes that raise an event show no message.
         import re
 
+        # One pass over the template: a value that holds braces is not filled a second time.
         texts = {
             name: value.render(translate) if isinstance(value, Message) else str(value)
             for name, value in self.values.items()
@@ -74,6 +78,7 @@ class Sentence(Message):
 
     def render(self, translate: Callable[[str], str]) -> str:
         """Return the sentence, as `Message.render` does."""
+        # Korean has no capitals; its first character stays as it is.
         text = super().render(translate)
         return text[:1].upper() + text[1:] + "."
 
@@ -101,7 +106,8 @@ def from_json(found: dict[str, Any]) -> Any:
 
 
 def to_stored(text: Text) -> str:
-    """Return a text or a message as the ledger keeps it, in a column of texts."""
+    """Return a text or a message as the database stores it, in a column of texts."""
+    # A template alone is its own text, so most rows can be read with sqlite3 as they are.
     if not (isinstance(text, Message) and text.values):
         return str(text)
     import json
@@ -111,6 +117,7 @@ def to_stored(text: Text) -> str:
 
 def from_stored(stored: str) -> Text:
     """Return the message that `to_stored` wrote, and any other text as it is: older versions stored finished sentences."""
+    # Not any JSON: the firmware may raise an event whose text is JSON, which must be shown as it is.
     if not stored.startswith('{"template": '):
         return stored
     import json
@@ -119,6 +126,7 @@ def from_stored(stored: str) -> Text:
         found = json.loads(stored, object_hook=from_json)
     except (ValueError, RecursionError):
         return stored
+    # The beginning of a message, but a different object: text of the firmware, or damage.
     return found if isinstance(found, Message) else stored
 
 
@@ -201,12 +209,13 @@ class MakerFile(DeviceUIError):
     """A file of the maker (``device.toml``, ``events.toml``) is wrong; ``path``, ``reason``: one printable line in English."""
 
     def __init__(self, path: Path, reason: str) -> None:
+        # The reason may quote the file. A control character in it must not end a log line, or reach a terminal of root.
         self.path, self.reason = path, "".join(each if each.isprintable() else "?" for each in reason)
         super().__init__(f"{path}: {self.reason}")
 
 
 class HookError(DeviceUIError):
-    """The mail hook did not answer, or refused a request. ``word`` is its one-word answer (see ``mail.client``).
+    """The client's error: the mail hook did not answer, or refused a request. ``word`` is as in ``mail.client``.
 
     ``seconds``, if not 0: until the same request may be answered differently.
     """
@@ -217,9 +226,9 @@ class HookError(DeviceUIError):
 
 
 class RequestError(DeviceUIError):
-    """A request to the mail hook that is answered with an error: a `word` and a `reason` for a person.
+    """The mail hook's error: a request is answered with a `word` and a `reason` for a person; a client raises `HookError`.
 
-    ``seconds``, if not 0: until the same request may be answered otherwise.
+    ``seconds`` as in `HookError`.
     """
 
     def __init__(self, word: str, reason: Text, seconds: int = 0) -> None:
@@ -252,4 +261,5 @@ class ErrorConversion:
 
 
 def _system_text(error: OSError) -> str:
+    # Not `strerror` of the error: it is missing where this product raises an OSError with a text alone, such as SQLite's.
     return os.strerror(error.errno) if error.errno else str(error)

@@ -57,11 +57,11 @@ def for_command() -> None:
 
 def for_process() -> None:
     """Set up a process that serves: its lines go to standard error."""
-    # A closed standard error is no reason to fail, nor to write a traceback to it.
+    # logging would report a closed standard error by a traceback to it.
     logging.raiseExceptions = False
     logging.basicConfig(level=logging.INFO)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(LineFormatter(FORMAT))
-    # Without what any client could make waitress write at will.
+    # waitress logs lines that any client can cause at will; they would push others out of the journal.
     logging.getLogger("waitress").setLevel(logging.WARNING)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)

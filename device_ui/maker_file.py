@@ -18,6 +18,7 @@ def load(path: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise MakerFile(path, os.strerror(error.errno or 0)) from error
     except UnicodeDecodeError as error:
+        # TOML 1.0 is UTF-8; a file in a Korean 8-bit set must not show wrong names.
         raise MakerFile(path, "it is not UTF-8") from error
 
 
@@ -28,7 +29,7 @@ def parse(path: Path, text: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except RecursionError:
+    except RecursionError:  # some thousand brackets in a row; one line is reported, as for any other error
         raise MakerFile(path, "it is nested too deeply") from None
     except ValueError as error:
         raise MakerFile(path, str(error)) from error

@@ -1,4 +1,7 @@
-"""The paths of the three folders and of the hook's socket, as texts, for the command line and the fast path of an event."""
+"""The paths of the three folders and of the hook's socket, for the command line and the fast path of an event.
+
+Texts and not `pathlib` objects: pathlib takes longer to import than an event takes to raise.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ SOCKET = "hook.sock"
 
 
 def find(data: str | None, environment: Mapping[str, str]) -> tuple[str, str, str]:
-    """Return the folders data, run and etc, of ``--data`` and the three environment variables.
+    """Return the absolute paths of the folders data, run and etc.
 
-    The run folder is in a data folder that is not the system's, so that a device on a desk needs no root.
+    ``--data`` (`data`) counts before the environment variables, which count before the system's folders.
     """
+    # With a data folder of its own the run folder is inside it, so that `make run` needs no root.
     chosen = data or environment.get("DEVICE_UI_DATA")
     run = environment.get("DEVICE_UI_RUN") or (os.path.join(chosen, "run") if chosen else RUN)
     etc = environment.get("DEVICE_UI_ETC") or ETC
@@ -29,4 +33,5 @@ def hook_socket(data: str | None, environment: Mapping[str, str]) -> str:
 
 
 def _absolute(path: str) -> str:
+    # A process may change its folder later, and prints these paths for a person to copy.
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)

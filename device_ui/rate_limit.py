@@ -15,7 +15,8 @@ class TokenBucket:
         self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic, full: float = 0.0
     ) -> None:
         self._most, self._seconds, self._clock = most, seconds, clock
-        # A stored time is at most that of an empty bucket.
+        # One number is the whole state: no timer refills the bucket, and it can be stored across a restart. A damaged or
+        # future number blocks for no longer than an empty bucket.
         self.full = min(full, clock() + most * seconds)
         self._lock = threading.Lock()
 
@@ -30,6 +31,7 @@ class TokenBucket:
 
     def take(self) -> int:
         """Take a token and return 0; without a token return whole seconds until there is one."""
+        # Threads share a bucket: two of them must not take the same token.
         with self._lock:
             wait = self.wait()
             if not wait:

@@ -38,7 +38,9 @@ DEFAULTS = {
     "mail.ca_file": "",
     "mail.digest_window": 60,
     "mail.hourly_budget": 60,
+    "mail.start_spread": 20,
     "mail.state_command": "",
+    "mail.forward_command": "",
     "mail.allow_loopback": False,
     "ledger.rows": 100_000,
     "ledger.bytes": 33_554_432,
@@ -117,7 +119,9 @@ def test_every_setting_is_taken(folders):
         ca_file = "/etc/ssl/own.pem"
         digest_window = 0
         hourly_budget = 2
+        start_spread = 600
         state_command = "/usr/lib/nas/led"
+        forward_command = "/usr/lib/nas/forward"
         allow_loopback = true
         [ledger]
         rows = 100
@@ -153,7 +157,9 @@ def test_every_setting_is_taken(folders):
         "mail.ca_file": "/etc/ssl/own.pem",
         "mail.digest_window": 0,
         "mail.hourly_budget": 2,
+        "mail.start_spread": 600,
         "mail.state_command": "/usr/lib/nas/led",
+        "mail.forward_command": "/usr/lib/nas/forward",
         "mail.allow_loopback": True,
         "ledger.rows": 100,
         "ledger.bytes": 1_048_576,
@@ -414,6 +420,8 @@ def test_systemds_sockets_are_taken_in_their_order():
         ('[device]\nlanguage = "fr"', "device.language must be en or ko"),
         ("[web]\ntests = 0", "web.tests must be from 1 to 1000"),
         ("[mail]\nhourly_budget = 1", "mail.hourly_budget must be from 2 to 1000000"),
+        ("[mail]\nstart_spread = 601", "mail.start_spread must be from 0 to 600"),
+        ("[mail]\nstart_spread = 2.5", "mail.start_spread must be a whole number"),
         ("[mail]\ndigest_window = -1", "mail.digest_window must be from 0 to 3600"),
         ("[mail]\ndigest_window = 3601", "mail.digest_window must be from 0 to 3600"),
         ("[ledger]\nrows = 99", "ledger.rows must be from 100 to 10000000"),

@@ -21,7 +21,7 @@ from tests.helpers.product import ROOT
 
 PACKAGE = ROOT / "device_ui"
 # A folder of this list is a component with everything in it; any other module is one of its own.
-FOLDERS = ("cli", "i18n", "settings", "storage")
+FOLDERS = ("cli", "i18n", "provisioning", "settings", "storage")
 FOLDERS += (
     "mail.delivery",
     "mail.ipc",
@@ -46,13 +46,15 @@ ALLOWED: dict[str, set[str]] = {
     "i18n": {"errors", "maker_file"},
     "settings": {"errors", "i18n", "storage"},
     "config": {"errors", "i18n", "maker_file", "paths", "settings"},
+    "provisioning": {"config", "errors", "i18n", "mail.client", "settings", "storage"},
     "mail": set(),
     "mail.client": {"errors"},
     "mail.events": {"errors"},
     "mail.catalog": {"errors", "maker_file"},
     "mail.clock": {"device_ui", "mail.events"},
     "mail.format": {"errors", "i18n", "mail.catalog", "mail.events"},
-    "mail.sendmail": {"logging_setup", "mail.catalog", "mail.client"},
+    "mail.sendmail": {"logging_setup", "mail.catalog", "mail.client", "mail.submission"},
+    "mail.submission": {"errors"},
     "mail.smtp": {"errors", "mail.events", "settings"},
     "mail.message": {"errors", "i18n", "mail.catalog", "mail.events", "mail.format", "settings"},
     "mail.oauth": {
@@ -61,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "mail.outbox": {"errors", "mail.catalog", "mail.events", "storage"},
     "mail.delivery": {
-        *("mail.catalog", "mail.clock", "mail.events", "mail.message", "mail.outbox", "mail.smtp"),
+        *("mail.catalog", "mail.clock", "mail.events", "mail.format", "mail.message", "mail.outbox", "mail.smtp"),
         *("errors", "rate_limit", "settings"),
     },
     "mail.ipc": {
@@ -75,12 +77,13 @@ ALLOWED: dict[str, set[str]] = {
     "web": set(),
     "web.client_address": set(),
     "web.forms": {"errors"},
+    "web.heap": set(),
     "web.static_files": {"device_ui"},
     "web.templates": {"web.static_files"},
     "web.unavailable": {"i18n"},
     "web.branding": {"config", "errors", "web.static_files"},
     "web.http": {"logging_setup", "rate_limit", "web.client_address"},
-    "web.auth": {"config", "errors", "rate_limit", "settings", "storage", "web.client_address"},
+    "web.auth": {"config", "errors", "rate_limit", "settings", "storage", "web.client_address", "web.forms"},
     "web.locale": {"i18n", "web.auth"},
     "web.context": {
         *("web.auth", "web.branding", "web.locale", "web.static_files", "web.templates"),
@@ -95,7 +98,7 @@ ALLOWED: dict[str, set[str]] = {
         *("config", "settings"),
     },
     "web.server": {
-        *("web.app", "web.auth", "web.client_address", "web.forms", "web.http", "web.unavailable"),
+        *("web.app", "web.auth", "web.client_address", "web.forms", "web.heap", "web.http", "web.unavailable"),
         *("config", "errors", "storage"),
     },
     "cli": set(),

@@ -214,8 +214,8 @@ def test_the_open_routes_are_those_of_the_program():
 
 # Boundaries
 
-# Files of the data folder that one user writes and reads, and no other: the hook.
-OWN = {"mail/ledger.sqlite3", "mail/reserve"}
+# Files of the data folder that one user writes and reads, and no other: the hook, or the web process.
+OWN = {"mail/ledger.sqlite3", "mail/reserve", "settings/names.toml"}
 CROSSINGS = {
     "socket": set(EVERYTHING),
     "file": {cells[0].strip("`").removeprefix("DATA/").replace("*", "") for cells in rows(between("data"))} - OWN,

@@ -18,7 +18,7 @@
 % end
 % if path:
 <p class="state{{' well' if path.is_well else ''}}"><span aria-hidden="true">{{'✓' if path.is_well else '!'}}</span> {{_(path.state)}}</p>
-<form method="post" action="/logout"><button class="quiet">{{_('Sign out')}}</button></form>
+<form method="post" action="/logout"><input type="hidden" name="token" value="{{token}}"><button class="quiet">{{_('Sign out')}}</button></form>
 % end
 </div>
 % if session:
@@ -38,6 +38,7 @@
 % if get('offers_languages', True):
 <footer class="bar">
 <form method="post" action="/language?page={{here}}">
+<input type="hidden" name="token" value="{{token}}">
 % for code, name in languages.items():
 %   if code != _.code:
 <button name="language" value="{{code}}" lang="{{code}}" class="quiet">{{name}}</button>

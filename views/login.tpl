@@ -4,6 +4,7 @@
 <p class="problem" role="alert" id="problem" tabindex="-1" autofocus>{{_(problem)}}</p>
 % end
 <form method="post" action="/login" class="card">
+<input type="hidden" name="token" value="{{token}}">
 % for name, value in hidden.items():
 <input type="hidden" name="{{name}}" value="{{value}}">
 % end

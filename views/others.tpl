@@ -1,5 +1,5 @@
 <nav aria-label="{{_('Others')}}" class="sub">
-% for name, path, label in (('codes', 'event-codes', 'Event Codes'), ('content', 'email-content', 'Email Content')):
+% for name, path, label in (('codes', 'event-codes', 'Event Codes'), ('content', 'email-content', 'Email Content'), ('access', 'access', 'Access')):
 <a href="/others/{{path}}"{{!' aria-current="page"' if name == part else ''}}>{{_(label)}}</a>
 % end
 </nav>

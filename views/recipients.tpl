@@ -5,6 +5,7 @@
 <p role="status">{{_(notice)}}</p>
 %   if undo:
 <form method="post" action="/recipients">
+<input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">
 %     for name, value in undo.items():
 <input type="hidden" name="{{name}}" value="{{value}}">
@@ -41,6 +42,7 @@
 %   for number, recipient in enumerate(listed):
 <li>
 <form method="post" action="/recipients" data-saved>
+<input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">
 <input type="hidden" name="address" value="{{recipient.address}}">
 <label for="lowest-{{number}}">{{recipient.address}}</label>
@@ -61,12 +63,17 @@
 % if len(listed) < maximum:
 <form method="post" action="/recipients" class="card" novalidate autocomplete="off" data-{{'unsaved' if typed else 'saved'}}>
 <h2>{{_('Add an address')}}</h2>
+<input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">
 <div class="field{{' wrong' if broken else ''}}">
 <label for="address">{{_('E-mail address')}}</label>
 <p class="help" id="address-help">{{_('Up to {maximum} addresses.', maximum=maximum)}}</p>
 %   if broken:
-<p class="error" id="address-error">{{_(broken.sentence)}}</p>
+<p class="error" id="address-error">{{_(broken.sentence)}}
+%     for hint in broken.hints:
+<span class="hint">{{_(hint)}}</span>
+%     end
+</p>
 %   end
 <input id="address" name="address" type="text" inputmode="email" autocapitalize="none" spellcheck="false" maxlength="202" value="{{typed.get('address', '')}}" aria-describedby="address-help{{' address-error' if broken else ''}}"{{!' aria-invalid="true" autofocus' if broken else ''}}>
 </div>

@@ -4,6 +4,7 @@
 <p class="problem" role="alert" id="problem" tabindex="-1" autofocus>{{_(problem)}}</p>
 % end
 <form method="post" action="/setup" class="card">
+<input type="hidden" name="token" value="{{token}}">
 <div class="field">
 <label for="code">{{_('Setup code')}}</label>
 <p class="help" id="code-help">{{!_('Printed on the device’s console when it started, and shown by <code>device-ui setup-code</code>.')}}</p>

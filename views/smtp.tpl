@@ -24,6 +24,7 @@
 </div>
 % end
 <form method="post" action="/smtp" class="card" novalidate autocomplete="off" autocapitalize="none" spellcheck="false" data-{{'unsaved' if unsaved else 'saved'}}>
+<input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">
 % def put(field):
 %   error = broken.get(field.name)
@@ -48,10 +49,10 @@
 %     end
 </p>
 %   end
-%   if field.choices:
+%   if field.words:
 <select id="{{field.name}}" name="{{field.name}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
-%     for choice in field.choices:
-<option{{!' selected' if choice == (values[field.name] or field.choices[0]) else ''}}>{{choice}}</option>
+%     for value, words in field.words.items():
+<option value="{{value}}"{{!' selected' if value == (values[field.name] or field.choices[0]) else ''}}>{{_(words)}}</option>
 %     end
 </select>
 %   else:
@@ -61,7 +62,7 @@
 %     end
 %   end
 %   if field.name in beside:
-<p class="beside">{{_('Stored now:')}} <strong>{{beside[field.name] or _('(empty)')}}</strong></p>
+<p class="beside">{{_('Stored now:')}} <strong>{{_(field.words.get(beside[field.name], '')) or beside[field.name] or _('(empty)')}}</strong></p>
 %   end
 </div>
 % end

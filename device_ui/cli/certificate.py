@@ -53,15 +53,19 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+    # 700 and root's: the proxy reads the key before it drops its privileges.
     files.make_folder(folder, 0o700)
     key = _key(folder / KEY)
     last = _load(folder / CERTIFICATE)
     if not (last and _is_own(last)):
         last = None
+        # Kept: it may be the maker's, and a person asked for a new one on purpose.
         if (folder / CERTIFICATE).exists():
             files.quarantine(folder / CERTIFICATE)
     begin = max(now - BACKDATED, _released())
+    # Sorted and merged: the same names give the same certificate, and a name that was added by hand stays.
     listed = sorted(set(_ascii(names)) | (_names(last) if last else set()))
+    # A browser reads the alternative names alone (RFC 9525); the common name is for people.
     common = next((name for name in listed if len(name) <= NAME_MAXIMUM and name != "localhost"), "localhost")
     subject = x509.Name(
         [x509.NameAttribute(NameOID.COMMON_NAME, common), x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION)]
@@ -71,9 +75,11 @@ def make(folder: Path, names: Iterable[str], addresses: Iterable[str], now: date
     public = key.public_key()
     extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (
         (x509.SubjectAlternativeName(others), False),
+        # Critical, so that a stolen key of a device is no authority (RFC 5280, 4.2.1.9).
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_signatures_only(), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        # Strict verifiers require both identifiers (RFC 5280, 4.2.1.1 and 4.2.1.2).
         (x509.SubjectKeyIdentifier.from_public_key(public), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
     )
@@ -93,6 +99,7 @@ def problem(folder: Path, names: Iterable[str], addresses: Iterable[str], now: d
     found = _load(folder / CERTIFICATE)
     if found is None:
         return "it cannot be read" if (folder / CERTIFICATE).exists() else "there is none"
+    # A device without a battery starts in 1970: every certificate would seem to be of the future, and be made anew.
     if now >= _released() and not found.not_valid_before_utc <= now:
         return f"it begins on {found.not_valid_before_utc:%Y-%m-%d}"
     if now >= _released() and found.not_valid_after_utc - now < RENEWED_BEFORE:
@@ -101,6 +108,8 @@ def problem(folder: Path, names: Iterable[str], addresses: Iterable[str], now: d
         return f"{KEY} is not its key"
     if not _is_own(found):
         return ""
+    # Not the reverse: a certificate with a former address still serves, and each new one is a new warning in the
+    # browser.
     missing = [*(set(_ascii(names)) - _names(found)), *(set(addresses) - _addresses(found))]
     return f"it is not for {', '.join(sorted(missing))}" if missing else ""
 
@@ -121,6 +130,7 @@ def fingerprint(path: Path) -> str:
 
 def own_addresses() -> list[str]:
     """Return the addresses of this device's interfaces, IPv4 first, without link-local and temporary ones (RFC 8981)."""
+    # A link-local address needs the interface of the browser's own device, which no certificate can name.
     found = [ipaddress.ip_address(each) for each in (*_ipv4(), *_ipv6())]
     return [str(each) for each in dict.fromkeys(found) if not each.is_loopback and not each.is_link_local]
 
@@ -130,6 +140,7 @@ def _released() -> datetime.datetime:
 
 
 def _ascii(names: Iterable[str]) -> Iterator[str]:
+    # dNSName is an IA5String (RFC 5280, 4.2.1.6); a host name in Hangul has an ASCII form, which a browser compares.
     return (name for name in names if name.isascii())
 
 
@@ -155,6 +166,7 @@ def _load(path: Path) -> x509.Certificate | None:
         warnings.simplefilter("ignore", utils.CryptographyDeprecationWarning)
         found = x509.load_pem_x509_certificate(raw or b"")
         if _is_own(found):
+            # A bit that flipped in the middle of a certificate still parses; its signature finds it.
             found.verify_directly_issued_by(found)
             _alternatives(found)
         return found
@@ -212,6 +224,7 @@ def _key(path: Path) -> EllipticCurvePrivateKey:
     key = ec.generate_private_key(ec.SECP256R1())
     plain = serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    # On flash before the certificate: after a power cut there is never a certificate without its key.
     files.replace(path, pem, 0o600)
     return key
 
@@ -224,6 +237,7 @@ def _ipv4() -> Iterator[str]:
         found = array.array("B", bytes(needed + IFREQ_BYTES))
         place, room = found.buffer_info()
         filled, _ = struct.unpack("iP", fcntl.ioctl(sock, SIOCGIFCONF, struct.pack("iP", room, place)))
+    # struct sockaddr_in within the entry: family and port take 4 bytes after the 16 of the name.
     for begin in range(0, filled, IFREQ_BYTES):
         yield socket.inet_ntoa(found[begin + 20 : begin + 24].tobytes())
 

@@ -9,12 +9,12 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_ui.cli import certificate
+from device_ui.cli import certificate, ownership
 from device_ui.config import BRAND, Device
 from device_ui.errors import Damaged, DeviceUIError, HookError, NotReadable
 from device_ui.i18n.translator import LANGUAGES, load
@@ -32,6 +32,13 @@ MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 2), "cryptography"
 # Seconds that a hook may take to start on slow flash, and to make its keys.
 START_SECONDS = 20.0
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
+
+# test(1) for pairs of an operator and a path; prints how many words are left at the first that fails.
+ACCESS = 'while [ $# -gt 0 ]; do test "$1" "$2" || { echo $#; exit; }; shift 2; done'
+# What a user cannot do with a path.
+RIGHTS = {"-r": "read", "-w": "written", "-x": "entered"}
+# Pairs of one run: the arguments of a program are limited.
+PAIRS_MAXIMUM = 1000
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ def findings(device: Device) -> Iterator[Finding]:
         yield _version(package)
     looks: tuple[tuple[str, Callable[[Device], str]], ...] = (
         ("maker's files", _makers_files),
+        ("data folder", _data_folder),
         ("event catalogue", _catalogue),
         ("languages", _languages),
         ("public key", lambda device: f"{len(keys.load_public(device.folders.public_key)) * 8} bits"),
@@ -65,9 +73,11 @@ def findings(device: Device) -> Iterator[Finding]:
         ("SMTP settings", _settings),
         ("OAuth 2.0", _sign_in),
         ("TLS certificate", _certificate),
-        ("state program", _state_command),
+        ("state program", lambda device: _program(device, "mail.state_command")),
+        ("forward program", lambda device: _program(device, "mail.forward_command")),
         ("mail hook", lambda _: _hook(answer)),
     )
+    # Each part by itself: a damaged file must not hide the others from a maker's end-of-line test.
     for subject, look in looks:
         try:
             yield Finding(subject, OK, look(device))
@@ -92,7 +102,7 @@ def _version(package: str) -> Finding:
 
 
 def _makers_files(device: Device) -> str:
-    # Root can read any file; the users of the processes count.
+    # Root can read any file; the users of the processes may not, and would then go on without it.
     etc = device.folders.etc
     found = [each for each in sorted(etc.glob("*.toml")) if each.is_file()]
     logos = [
@@ -100,32 +110,89 @@ def _makers_files(device: Device) -> str:
     ]
     for role, paths in (("mail", found), ("web", [*found, *logos])):
         user = device[f"users.{role}"]
-        for path in paths:
-            if not can_read(user, path):
-                raise DeviceUIError(
-                    f"{path} cannot be read by {user}; repair it with chmod 644, and 755 for its folder"
-                )
+        missing = missing_right(user, [("-r", path) for path in paths])
+        if missing:
+            raise DeviceUIError(
+                f"{missing[1]} cannot be read by {user}; repair it with chmod 644, and 755 for its folder"
+            )
     return ", ".join(each.name for each in (*found, *logos)) or "none"
 
 
-def can_read(user: str, path: Path) -> bool:
-    """Return whether this user can read a file; run by a user other than root, whether that user can.
+def _data_folder(device: Device) -> str:
+    for process, other in (("web", "mail"), ("mail", "web")):
+        user = device[f"users.{process}"]
+        if os.geteuid() not in (0, _user_id(user)):
+            continue
+        missing = missing_right(user, list(_needed(device, process, other)))
+        if missing:
+            raise DeviceUIError(_unusable(device, user, *missing))
+    return str(device.folders.data)
 
-    A user that the system does not know has no process, and passes.
-    """
-    if os.geteuid() != 0:
-        return os.access(path, os.R_OK)
+
+def _needed(device: Device, process: str, other: str) -> Iterator[tuple[str, Path]]:
+    """Yield the rights that a process needs: enter the data folder, read and write in its own folders, read in the shared ones."""
+    yield from (("-x", path) for path in (*reversed(device.folders.data.parents), device.folders.data))
+    owned = device.folder_owners()
+    for path, _, _, _ in owned[process]:
+        if path.is_dir():
+            yield from ((right, path) for right in ("-x", "-r", "-w"))
+            yield from ((right, file) for file in _regular_files(path) for right in ("-r", "-w"))
+    for path, mode, _, group in owned[other]:
+        if path.is_dir() and (group == process or mode & stat.S_IROTH):
+            yield from (("-x", path), ("-r", path), *(("-r", file) for file in _regular_files(path)))
+
+
+def _regular_files(folder: Path) -> list[Path]:
+    # The process sets aside all else. A folder that this user cannot list is found by its own rights.
     try:
-        known = pwd.getpwnam(user)
+        return [path for path in sorted(folder.iterdir()) if stat.S_ISREG(path.lstat().st_mode)]
+    except OSError:
+        return []
+
+
+def _unusable(device: Device, user: str, right: str, path: Path) -> str:
+    problem = f"{path} cannot be {RIGHTS[right]} by {user}"
+    if right == "-w" and os.statvfs(path).f_flag & os.ST_RDONLY:
+        return f"{problem}: its file system is read-only; repair it with mount -o remount,rw"
+    if path == device.folders.data or path in device.folders.data.parents:
+        return f"{problem}; repair it with chmod 755 {path}"
+    if path.is_file() and path.lstat().st_nlink > 1:
+        return f"{problem}: {ownership.SECOND_NAME}"
+    return f"{problem}; repair it with device-ui fix-ownership"
+
+
+def missing_right(user: str, needed: Sequence[tuple[str, Path]]) -> tuple[str, Path] | None:
+    """Return the first pair of a right (a key of `RIGHTS`) and a path that this user lacks; run by a user other than root, that
+    user. A user that the system does not know has no process, and lacks none.
+    """
+    identity: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        try:
+            known = pwd.getpwnam(user)
+        except KeyError:
+            return None
+        # As that user and not by the mode alone: a folder above, an ACL or a read-only group may decide.
+        groups = os.getgrouplist(user, known.pw_gid)
+        identity = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
+    for start in range(0, len(needed), PAIRS_MAXIMUM):
+        words = [str(word) for pair in needed[start : start + PAIRS_MAXIMUM] for word in pair]
+        command = ["/bin/sh", "-c", ACCESS, "sh", *words]
+        left = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **identity).stdout
+        if left:
+            return needed[start + (len(words) - int(left)) // 2]
+    return None
+
+
+def _user_id(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
     except KeyError:
-        return True
-    groups = os.getgrouplist(user, known.pw_gid)
-    identity: dict[str, Any] = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": groups}
-    return subprocess.run(["/bin/sh", "-c", 'test -r "$0"', path], check=False, **identity).returncode == 0
+        return None
 
 
 def _catalogue(device: Device) -> str:
     found = catalog.load(device.folders.etc)
+    # A wrong entry of these codes is overruled without a word by the processes; here the maker can still change it.
     if found.bounded:
         raise DeviceUIError(f"{', '.join(found.bounded)}: never mailed as alarms, although events.toml lists them")
     return f"{len(found.kinds)} codes"
@@ -133,12 +200,14 @@ def _catalogue(device: Device) -> str:
 
 def _languages(device: Device) -> str:
     for code in LANGUAGES:
+        # Not the cached translator of the pages, which goes on without a wrong file.
         load(code, device.folders.etc)
     return ", ".join(LANGUAGES)
 
 
 def _private_key(device: Device) -> str:
     path, credential = device.folders.private_key, device.folders.stored_credential
+    # Two keys: the one in the clear is the one that a thief of the flash would use.
     if credential and os.path.exists(device.folders.key_file):
         raise DeviceUIError(f"{path} is not used, since there is the credential {credential}; remove it")
     if credential:
@@ -146,7 +215,7 @@ def _private_key(device: Device) -> str:
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except PermissionError:
-        return "not readable by this user, as it should be"
+        return "not readable by this user, as it should be"  # the check may be run by any user
     except FileNotFoundError:
         raise DeviceUIError("missing; the mail hook makes it at its first start") from None
     if mode & 0o077:
@@ -169,6 +238,7 @@ def _administrator(device: Device) -> str:
 def _settings(device: Device) -> str:
     settings, _ = Store(device.folders.settings).read()
     known = keys.public_ids(device.folders.public_key) if settings and settings.sealed else frozenset()
+    # Known without the private key: a sealed password has the id of its key.
     if settings and settings.sealed and seal.sealed_for(settings.sealed) not in known:
         raise DeviceUIError("the password was sealed to another key; type it again on the page")
     return f"{settings.host} port {settings.port}" if settings else "none yet"
@@ -198,6 +268,7 @@ def _certificate(device: Device) -> str:
         return "not readable by this user, as it should be"
     if not is_there and not folder.is_dir():  # the installer makes the folder where a proxy needs it
         return "none; device-ui certificate makes one, for nginx or stunnel"
+    # The same names and addresses as `certificate` uses, so that both agree when a new one is needed.
     wanted = (own_names(device["web.names"]), certificate.own_addresses(), datetime.datetime.now(datetime.UTC))
     problem = certificate.problem(folder, *wanted)
     if problem:
@@ -205,14 +276,15 @@ def _certificate(device: Device) -> str:
     return f"SHA-256 {certificate.fingerprint(folder / certificate.CERTIFICATE)}"
 
 
-def _state_command(device: Device) -> str:
-    command = device["mail.state_command"]
+def _program(device: Device, setting: str) -> str:
+    command = str(device[setting])
     if command and not os.access(command, os.X_OK):
-        raise DeviceUIError(f"{command} cannot be run (mail.state_command in device.toml)")
+        raise DeviceUIError(f"{command} cannot be run ({setting} in device.toml)")
     return command or "none"
 
 
 def _brand(device: Device) -> Iterator[Finding]:
+    # A wrong brand is a warning: it stops neither the pages nor the mail.
     found = branding.load(device)
     for problem in found.problems:
         subject = "brand" if f": {BRAND}" in str(problem) else "pages"
@@ -234,10 +306,12 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
         if state.word == "denied":
             return "answers; this user may not read its state"
         raise state
+    # In the order of how much is lost: events first, then their dates, then delay.
     if state["removed"]:
         raise DeviceUIError(f"{state['removed']} events were removed unmailed: the ledger was full")
     if state["clock"]:
         raise DeviceUIError(f"the device's clock is not set, it says {state['clock']}")
+    # At the end of a production line there are no settings yet; with events that wait they are a problem.
     if state["problem"] == "unset" and not state["waiting"]:
         return "answers; no settings yet"
     if state["problem"]:
@@ -248,6 +322,7 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
 
 def _quarantined(device: Device) -> list[Path]:
     folders = device.folders
+    # The reserve and the throttle's file are left out: nothing in them is worth a person's look.
     hooks = (folders.key_file, folders.ledger, folders.sign_in, folders.sign_in_key)
     files = (folders.settings, folders.recipients, folders.administrator, *hooks)
     return [each for path in files for each in storage_files.quarantined_files(path)]

@@ -26,20 +26,26 @@ def run(device: Device, options: argparse.Namespace) -> int:
     from device_ui.cli import demo_server
     from device_ui.cli.run import Supervisor
 
-    desk = Supervisor(device, options.listen)
-    desk.check_is_free()
+    supervisor = Supervisor(device, options.listen)
+    # First of all: a second run would start a demo server before it found the port taken.
+    supervisor.check_is_free()
     if not options.demo:
-        desk.start()
-        output.say(f"device-ui is ready: {desk.setup_link()}")
-        return desk.wait()
+        supervisor.start()
+        output.say(f"device-ui is ready: {supervisor.setup_link()}")
+        return supervisor.wait()
     mailbox = demo_server.Mailbox(device.folders.data / "demo")
     server = demo_server.Server(mailbox)
     server.start()
-    desk.start("--ca-file", str(mailbox.ca_file))
-    values = {"link": desk.setup_link(), "command": _this_command(), "data": shlex.quote(str(device.folders.data))}
+    # The hook verifies the demo server as it does any other: only its authority is trusted in addition.
+    supervisor.start("--ca-file", str(mailbox.ca_file))
+    values = {
+        "link": supervisor.setup_link(),
+        "command": _this_command(),
+        "data": shlex.quote(str(device.folders.data)),
+    }
     for text in DEMO.format(server=server, mailbox=mailbox, **values).split("\n"):
         output.say(text)
-    return desk.wait()
+    return supervisor.wait()
 
 
 DEMO = """
@@ -86,6 +92,7 @@ def test(device: Device, options: argparse.Namespace) -> int:
     """Send a test mail with the stored settings and print each step; exit with 0 if the server accepted it for every recipient."""
     from device_ui.mail import client
 
+    # The stored settings: typed ones, with their password, are for the page alone.
     lines = client.test(device.folders.socket, None, [options.to] if options.to else [])
     delivered = output.print_test(lines, output.output(for_program=options.json), is_json=options.json)
     return EX_OK if delivered else EX_UNAVAILABLE
@@ -98,6 +105,7 @@ def history(device: Device, options: argparse.Namespace) -> int:
     names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
     query = {name: value for name, value in names.items() if value}
     lines = client.history(device.folders.socket, {**query, "limit": options.limit})
+    # JSON and CSV are UTF-8 whatever the terminal is; text for a person follows the terminal.
     out = output.output(for_program=options.format != "text")
     output.print_history(lines, out, output.FORMATS[options.format])
     return EX_OK
@@ -105,10 +113,11 @@ def history(device: Device, options: argparse.Namespace) -> int:
 
 def sendmail(device: Device, options: argparse.Namespace) -> int:
     """Raise an event from a message to root, as /usr/sbin/sendmail for cron, mdadm, smartd and fail2ban."""
-    from device_ui.mail import sendmail as door
+    from device_ui.mail import sendmail as message_reader
 
+    # Bytes: a message may be in any character set.
     with open(0, "rb", closefd=False) as stream:
-        return door.deliver(device.folders.socket, options.words, stream)
+        return message_reader.deliver(device.folders.socket, options.words, stream)
 
 
 def settings(device: Device, options: argparse.Namespace) -> int:
@@ -116,10 +125,12 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     from device_ui.settings import export, keys
     from device_ui.settings.store import Store
 
+    # `read` and not `load`, which would quarantine a damaged file: this command changes nothing.
     found, _ = Store(device.folders.settings).read()
     if found is None:
         raise DeviceUIError("no settings are stored yet")
     password = None
+    # The private key is read for --reveal alone: without it any reader of the settings can run this.
     if options.reveal and found.sealed:
         _require_key(device)
         password = keys.load_password(device.folders.private_key, found)
@@ -139,10 +150,42 @@ def token(device: Device, options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def apply(device: Device, options: argparse.Namespace) -> int:
+    """Apply a document: set the SMTP tab and the recipients as it says, and print what changed; see docs/appliance.md."""
+    from device_ui.cli import provision
+
+    if options.schema:
+        return provision.print_schema()
+    if not options.file:
+        output.say("device-ui: a document is missing: a file, or - for standard input", is_error=True)
+        return EX_USAGE
+    return provision.apply_document(device, options.file, dry_run=options.dry_run, is_json=options.json)
+
+
+def export(device: Device, options: argparse.Namespace) -> int:
+    """Print the settings as a document that apply takes, without the password, or with it sealed to a key."""
+    from device_ui.cli import provision
+
+    return provision.export(device, options.seal_to, is_json=options.json)
+
+
+def seal(_device: Device, options: argparse.Namespace) -> int:
+    """Print a document with its password sealed to the public key of a device; needs no device and no data folder."""
+    from device_ui.cli import provision
+
+    if options.new_key:
+        return provision.new_key(Path(options.new_key))
+    if not (options.to and options.file):
+        output.say("device-ui: a key and a document are missing: --to KEY FILE", is_error=True)
+        return EX_USAGE
+    return provision.seal(options.file, options.to, options.open)
+
+
 def set_password(device: Device, _options: argparse.Namespace) -> int:
     """Set the administrator's password: one line from standard input."""
     from device_ui.web.auth.administrator import Administrator, password_problem
 
+    # Not an argument: any user of the device can read those (proc(5), cmdline), and a shell stores them.
     password = sys.stdin.readline().rstrip("\n")
     problem = password_problem(password, device.guessable_names)
     if problem:
@@ -158,6 +201,7 @@ def setup_code(device: Device, _options: argparse.Namespace) -> int:
     from device_ui.web.server import prepare
 
     found = prepare(device, quiet=True)
+    # Never printed again once it is used: it would be worthless, and looks like a secret.
     if found is None or found.is_set_up:
         output.say(
             "device-ui: this device has no setup code; device-ui admin set-password sets a password", is_error=True
@@ -175,6 +219,7 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
     from device_ui.settings.store import Store
 
     folders = device.folders
+    # Only systemd can decrypt it, and only for a unit: root has to do these steps by hand.
     if folders.stored_credential:
         raise DeviceUIError(
             f"the private key is the credential {folders.stored_credential}: stop the mail hook, decrypt it to "
@@ -195,12 +240,14 @@ def factory_reset(device: Device, options: argparse.Namespace) -> int:
 
     folders = device.folders
     if options.resume:
+        # `parser` gave a device without finishing a reset; the unit at boot asks for exactly that.
         launch.finish_reset(folders)
         return EX_OK
     if not options.yes:
         output.say("device-ui: this erases every setting and the history; --yes says that you mean it", is_error=True)
         return EX_USAGE
     with cli_factory_reset.units_stopped(folders) as started_again:
+        # Without systemd it is still running: it would write its database into a folder that is being emptied.
         if client.is_answering(folders.socket):
             output.say("device-ui: the mail hook is running; stop both processes first", is_error=True)
             return EX_TEMPFAIL
@@ -214,6 +261,15 @@ def factory_reset(device: Device, options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def fix_ownership(device: Device, _options: argparse.Namespace) -> int:
+    """Give the files in the data folder to the users of both processes; needs root."""
+    from device_ui.cli import ownership
+
+    for path in ownership.repair(device):
+        output.say(f"repaired: {path}")
+    return EX_OK
+
+
 def certificate(device: Device, options: argparse.Namespace) -> int:
     """Make the device's TLS key and self-signed certificate, for nginx or stunnel in front of the pages."""
     import datetime
@@ -222,10 +278,12 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
     from device_ui.web.auth.guard import own_names
 
     folder = Path(options.folder or device.folders.tls)
+    # Unlike web.names these are for this certificate alone; the pages answer to web.names.
     names = {*own_names(device["web.names"]), *options.name}
     wanted = (names, [*maker.own_addresses(), *options.address], datetime.datetime.now(datetime.UTC))
     if options.if_needed:
         problem = maker.problem(folder, *wanted)
+        # A certificate that the maker or the operator put there is never replaced, whatever is wrong with it.
         if not problem or not maker.is_own(folder):
             output.say(
                 f"The certificate in {folder} is left as it is{problem and ': it is not of this device, but '}{problem}."
@@ -245,6 +303,7 @@ def check(device: Device, _options: argparse.Namespace) -> int:
     wrong = 0
     for finding in findings(device):
         wrong += finding.state != OK
+        # Every finding is printed as it comes: the hook may take seconds to start.
         output.say(str(finding))
     return EX_CONFIG if wrong else EX_OK
 
@@ -262,5 +321,6 @@ def _require_key(device: Device) -> None:
 
 def _this_command() -> str:
     """Return the command of this program, for a line to copy into a shell."""
+    # A checkout has no installed command; the line that is printed must work as it is.
     called = Path(sys.argv[0])
     return shlex.join([str(called)] if called.name == "device-ui" else [sys.executable, "-m", "device_ui"])

@@ -1,7 +1,7 @@
 """A mail server on loopback for the demo: it keeps and prints each mail, and sends nothing.
 
-Like a careful provider, it offers STARTTLS with a certificate (of an authority made for this folder), a login only after it, and
-accepts mail only after that. Not for an appliance.
+It requires what a provider requires: STARTTLS first, with a certificate of an authority that was made for this folder, then a
+login, then mail. So the demo shows the product as it is, with no exception for it. Not for an appliance.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from device_ui.mail.smtp import tls
 from device_ui.settings import rules
 from device_ui.storage import files
 
+# Above 1024, so that it needs no root; like 587, the port of submission (RFC 6409).
 PORT, PORTS_TRIED = 2587, 100
 ACCOUNT = "operator@mail.demo.example"
+# Bytes and seconds. RFC 5321, 4.5.3.1 and 4.5.3.2.7: a command line has 512 bytes, AUTH more; a client may be silent for 5 min.
 LINE_MAXIMUM, MAIL_MAXIMUM, IDLE_SECONDS = 4096, 10 * 1024 * 1024, 300
 CERTIFICATE_DAYS = 3650
 # RFC 5280, 4.2.1.3: an authority signs certificates, a server signs handshakes.
@@ -62,6 +64,7 @@ class Mailbox:
         self.ca_file = folder / "authority.pem"
         self._chain = folder / "server.pem"
         files.make_folder(folder, 0o700)
+        # Made once: a new authority with each start would not be the one that a running hook trusts.
         if not self._chain.exists():
             _make_certificates(self.ca_file, self._chain)
         self.account, self.password = ACCOUNT, self._password()
@@ -73,6 +76,7 @@ class Mailbox:
     def keep(self, raw: bytes) -> Path:
         """Keep a mail under the next free number and print it."""
         with self._lock:
+            # Counted from the folder: a later run of the demo continues the numbers.
             number = 1 + max((int(each.stem) for each in self.folder.glob("[0-9]*.eml")), default=0)
             path = self.folder / f"{number:04}.eml"
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -96,6 +100,7 @@ class Mailbox:
         print(shown.encode(encoding, "replace").decode(encoding), file=self._out, flush=True)
 
     def _password(self) -> str:
+        # Kept in the folder, so that the settings that were saved in a former run still work.
         path = self.folder / "password.json"
         if not path.exists():
             files.replace(path, json.dumps(new_password()).encode(), 0o600)
@@ -106,6 +111,7 @@ class Server(socketserver.ThreadingTCPServer):
     """The server; `port` is the given one, or the next free one."""
 
     daemon_threads = True
+    # Ctrl-C and a new start within a minute: the port would still be in TIME_WAIT.
     allow_reuse_address = True
 
     def __init__(self, mailbox: Mailbox, port: int = PORT) -> None:
@@ -156,6 +162,7 @@ class Session(socketserver.StreamRequestHandler):
         if verb.upper() == "QUIT":
             self._say("221 Bye")
             return False
+        # Verbs are not case-sensitive (RFC 5321, 2.4).
         answer = commands.get(verb.upper(), self._unknown)(rest)
         if answer:
             self._say(answer)
@@ -180,6 +187,7 @@ class Session(socketserver.StreamRequestHandler):
             self.request.close()
 
     def _auth(self, rest: str) -> str:
+        # RFC 4954, 4: no PLAIN or LOGIN without TLS, so a hook that sent a password in the clear would be noticed here.
         if not self._secure:
             return "530 5.7.0 Must issue a STARTTLS command first"
         mechanism, _, initial = rest.partition(" ")
@@ -194,10 +202,12 @@ class Session(socketserver.StreamRequestHandler):
         except ValueError:
             return "501 5.5.2 Cannot decode"
         mailbox = self.server.mailbox
+        # Not in constant time: a demo on loopback, with a password that it prints.
         self._signed_in = (account, password) == (mailbox.account, mailbox.password)
         return "235 2.7.0 Authentication successful" if self._signed_in else "535 5.7.8 Authentication failed"
 
     def _challenge(self, text: str) -> str:
+        # RFC 4954, 4: the challenge and the answer are base64.
         self._say(f"334 {text}")
         return self.rfile.readline(LINE_MAXIMUM).decode("ascii", "replace").strip()
 
@@ -215,8 +225,10 @@ class Session(socketserver.StreamRequestHandler):
         self._say("354 end with a dot on a line by itself")
         lines: list[bytes] = []
         while (line := self.rfile.readline(MAIL_MAXIMUM)) != b".\r\n":
+            # The end of the connection before the dot: the client did not finish the mail (RFC 5321, 4.1.1.4).
             if not line or sum(map(len, lines)) > MAIL_MAXIMUM:
                 return "552 5.3.4 too large"
+            # RFC 5321, 4.5.2: the client doubles a dot at the start of a line.
             lines.append(line.removeprefix(b"."))
         path = self.server.mailbox.keep(b"".join(lines))
         self._reset()
@@ -234,7 +246,8 @@ class Session(socketserver.StreamRequestHandler):
 
 
 def new_password() -> str:
-    """A random password that the manual's rules accept."""
+    """Return a random password that the manual's rules accept."""
+    # Drawn again until one fits: neighbours and repetitions are rare, and no rule is written down twice.
     while True:
         found = "".join(secrets.choice(string.ascii_letters + string.digits + "$!@%*#?&") for _ in range(16))
         if isinstance(rules.password(found), str):
@@ -263,6 +276,7 @@ def _make_certificates(ca_file: Path, chain: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     now = datetime.datetime.now(datetime.UTC)
+    # Two keys, since the authority's is thrown away: `ca_file` alone is trusted, by this one hook.
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     names = [
         x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("demo authority", "localhost")
@@ -284,5 +298,6 @@ def _make_certificates(ca_file: Path, chain: Path) -> None:
     server = builder(1).add_extension(x509.SubjectAlternativeName(local), critical=False)
     pem = serialization.Encoding.PEM
     private = keys[1].private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    # The authority's key is not stored: nothing else can ever be issued by it.
     files.replace(ca_file, builder(0).sign(keys[0], hashes.SHA256()).public_bytes(pem), 0o644)
     files.replace(chain, private + server.sign(keys[0], hashes.SHA256()).public_bytes(pem), 0o600)

@@ -1,7 +1,7 @@
 """The start of ``device-ui``: run ``event``, ``web`` and ``mailhook`` without argparse, and pass all other commands to `parser`.
 
-A shell script can raise a hundred events, and importing argparse and all commands takes longer than an event; in a process that
-serves they would hold more than 1 MiB. Only options that are written out are read here: an abbreviation, ``--text=T``,
+A shell script can raise a hundred events, and importing argparse and all commands takes longer than an event. In a process that
+serves, they would also take more than 1 MiB. Only options that are written out are read here: an abbreviation, ``--text=T``,
 ``--help`` or an error goes to `parser`. Nothing is imported here that an event does not need (tests/cli/test_entry.py).
 """
 
@@ -34,6 +34,7 @@ def parsed(words: list[str]) -> dict[str, str] | None:
         name = options.get(
             word, "" if word.startswith("-") else next((each for each in plain if each not in found), "")
         )
+        # "-" is returned for a missing value, which argparse then reports.
         value = word if word not in options else "yes" if word in FLAGS else next(rest, "-")
         if not name or value.startswith("-"):
             return None
@@ -43,6 +44,7 @@ def parsed(words: list[str]) -> dict[str, str] | None:
 
 def main() -> int:
     """Run the command of `sys.argv`; return its exit code."""
+    # As a link at /usr/sbin/sendmail the words are those of sendmail, and "event" would be a recipient.
     arguments = None if os.path.basename(sys.argv[0]) == "sendmail" else parsed(sys.argv[1:])
     if arguments is None:
         from device_ui.cli import parser as command_line
@@ -50,6 +52,7 @@ def main() -> int:
         return command_line.main()
     try:
         return _event(arguments) if sys.argv[1] == "event" else _start(sys.argv[1], arguments)
+    # Imported for an error only; the exit codes and the sentence are those of `parser`.
     except (DeviceUIError, OSError) as error:
         from device_ui.cli import launch
 
@@ -57,6 +60,7 @@ def main() -> int:
 
 
 def _event(arguments: dict[str, str]) -> int:
+    # Without device.toml: an event must not wait for a typing error of the maker.
     path = paths.hook_socket(arguments.get("data"), os.environ)
     number = client.raise_event(path, *(arguments.get(name, "") for name in ("code", "text", "source", "time")))
     print(f"accepted {number}")

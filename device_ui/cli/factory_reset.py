@@ -45,7 +45,9 @@ def units_stopped(folders: Folders) -> Iterator[list[str]]:
     if os.fspath(folders.data) != paths.DATA or not os.path.isdir(BOOTED):
         yield []
         return
+    # Only what was active: the reset of a device that is made into an image must not start it.
     active = [unit for unit in SOCKETS if _systemctl("is-active", "--quiet", unit) == 0]
+    # The sockets with the services: a connection would start a service again.
     _systemctl("stop", *SOCKETS, *SERVICES)
     try:
         yield active
@@ -62,6 +64,7 @@ def reset(folders: Folders) -> None:
     """Erase all settings and records of this device. Raises `DeviceUIError`; the next start then continues."""
     mark = folders.data / MARK
     with _unfinished(mark):
+        # A link in its place is not followed, and a pipe is not waited for. Its name is made durable in `finish`.
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     finish(folders)
 
@@ -69,20 +72,25 @@ def reset(folders: Folders) -> None:
 def finish(folders: Folders) -> bool:
     """Continue a reset that has begun; return whether there was one. Raises `DeviceUIError`."""
     mark = folders.data / MARK
+    # A stat each start: no other file decides whether anything is erased.
     if not mark.exists():
         return False
     with _unfinished(mark):
         # The process that began may have ended at once: the mark must be on flash before anything is erased.
         _fsync(mark)
         _fsync(folders.data)
+    # Keys first, each synced: whatever happens then, the stored password can never be opened again.
     for path in _secrets(folders):
+        # An error leaves the mark: the next start, or a person, continues the reset.
         with _unfinished(path):
             _destroy(path)
+    # One limit for all folders: a process that writes for ever must not keep root for ever.
     end = time.monotonic() + EMPTY_SECONDS
     for path in _folders(folders):
         with _unfinished(path):
             _empty(path, end)
     with _unfinished(mark):
+        # Last: until then every start continues the reset.
         mark.unlink()
         _fsync(folders.data)
     return True
@@ -103,6 +111,7 @@ def _folders(folders: Folders) -> list[Path]:
 
 def _siblings(path: Path) -> list[Path]:
     """Return a file, its quarantined versions, and the new version that a power cut left."""
+    # A quarantined key is a key: it may open an old backup of the settings.
     found = [*path.parent.glob(f"{path.name}*"), *path.parent.glob(f".{path.name}*")]
     return sorted(found, key=lambda each: (each != path, each.name))
 
@@ -119,12 +128,14 @@ def _destroy(path: Path) -> None:
 
 def _overwrite(name: str, folder: int) -> None:
     # Flash may keep the old blocks; on a plain disk overwriting helps.
+    # Before it is opened: opening a device or a pipe can have an effect of its own.
     if not _is_ours_alone(os.stat(name, dir_fd=folder, follow_symlinks=False), folder):
         return
     descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         found = os.fstat(descriptor)
         if _is_ours_alone(found, folder):
+            # A key file has 1 KiB; a larger one was put there by its owner, to keep root busy.
             os.write(descriptor, os.urandom(min(found.st_size, 64 * 1024)))
             os.fsync(descriptor)
     finally:
@@ -143,6 +154,7 @@ def _empty(path: Path, end: float) -> None:
     removed, so one is open at a time, however deep they are.
     """
     with contextlib.suppress(FileNotFoundError), open_folder(path) as folder:
+        # Listed again until nothing is left: a process may have written since.
         while names := os.listdir(folder):
             for name in names:
                 if time.monotonic() >= end:
@@ -158,9 +170,10 @@ def _remove(name: str, folder: int, end: float) -> None:
     except (IsADirectoryError, PermissionError):
         if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise
-        doomed = _free_name()
-        os.rename(name, doomed, src_dir_fd=folder, dst_dir_fd=folder)
-        _remove_folder(doomed, folder, end)
+        # A mount point cannot be renamed (EBUSY): what is mounted there is not this device's data.
+        renamed = _free_name()
+        os.rename(name, renamed, src_dir_fd=folder, dst_dir_fd=folder)
+        _remove_folder(renamed, folder, end)
 
 
 def _remove_folder(name: str, parent: int, end: float) -> None:

@@ -21,6 +21,7 @@ from device_ui.logging_setup import escaped
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
     0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
 )  # fmt: skip
+# A script may retry what is temporary (75): the same request can succeed later.
 HOOK_EXITS = {
     "denied": EX_NOPERM,
     "bad-request": EX_DATAERR,
@@ -44,10 +45,12 @@ def device(data: str | None, *, takes_defaults: bool = False) -> Device:
 
     With `takes_defaults` a wrong device.toml is reported, and the defaults of its settings are used.
     """
+    # Every command finishes an interrupted reset first: none may run on half of the data.
     folders = Folders.find(data, os.environ)
     finish_reset(folders)
     try:
         return Device.load(folders)
+    # A wrong file must not keep nginx without a certificate: then the page that reports the file could not be opened.
     except MakerFile as error:
         if not takes_defaults:
             raise
@@ -69,6 +72,7 @@ def web(data: str | None, listen: str = LISTEN) -> int:
     """Serve the pages until a signal, or until idle. Raises `DeviceUIError` when they cannot start; under systemd waits."""
     from device_ui.web import templates
 
+    # Before the rest is imported: compiling takes memory for a moment, which the imports then use again.
     templates.compile_usual()
     from device_ui.web import server
 
@@ -80,6 +84,7 @@ def web(data: str | None, listen: str = LISTEN) -> int:
         if not is_activated(os.environ):
             raise
         _report(error)
+        # systemd 252 has no growing delay between restarts: a process that ended would be started every second.
         server.serve_unavailable(lambda: _is_startable(data))
     return EX_OK
 
@@ -89,6 +94,7 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
 
     Raises `DeviceUIError` when it cannot start; under systemd waits.
     """
+    # Imported here, so that the web process loads nothing that can unseal.
     from device_ui.mail.daemon import Daemon
 
     logging_setup.for_process()
@@ -100,11 +106,13 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
         except DeviceUIError as error:
             if not is_activated(os.environ):
                 raise
+            # One line for each reason, not one each second.
             if str(error) != reason:
                 reason = str(error)
                 _report(error)
         # Not `threading.Event`: SIGTERM must end the process here, too.
         time.sleep(LOOK_SECONDS)
+    # The reason of an earlier failure must not stay in `systemctl status`.
     notify_status(os.environ, "")
     return EX_OK if daemon.run() else EX_SOFTWARE
 
@@ -116,6 +124,7 @@ def failed(error: DeviceUIError | OSError) -> int:
     output.say(f"device-ui: {error}", is_error=True)
     if isinstance(error, HookError):
         return HOOK_EXITS.get(error.word, EX_UNAVAILABLE)
+    # A missing permission is the caller's mistake (EX_NOPERM); anything else is the disk.
     if isinstance(error, NotStored | NotReadable):
         return EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_IOERR
     return EX_CONFIG if isinstance(error, DeviceUIError) else EX_OSERR
@@ -126,6 +135,7 @@ def _is_startable(data: str | None) -> bool:
     from device_ui.web.server import prepare
 
     try:
+        # The folders, too: a read-only flash keeps the pages from starting as a wrong file does.
         prepare(device(data), quiet=True)
     except DeviceUIError:
         return False

@@ -25,6 +25,7 @@ def output(*, for_program: bool = False) -> TextIO:
     For a person a character that the terminal lacks is an escape, as on standard error (backslashreplace). A program reads
     UTF-8: JSON has no other encoding (RFC 8259, 8.1), and the CSV begins with its byte order mark.
     """
+    # Not in a test or a shell of Python, where standard output is a different object.
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = "utf-8" if for_program else sys.stdout.encoding
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
@@ -40,11 +41,13 @@ def say(text: str, *, is_error: bool = False) -> None:
 
 def line(text: str) -> str:
     """Return a text as one printable line."""
+    # One place for all commands; `tests/cli/test_output.py` fails for any other way to print.
     return f"{escaped(text)}\n"
 
 
 def as_json(value: object) -> str:
     """Return a value as JSON in which Korean stays readable and everything that is not printable is an escape (RFC 8259, 7)."""
+    # U+202E or ESC in a text of an event would change what a terminal shows, although JSON allows it as it is.
     text = json.dumps(value, ensure_ascii=False)
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
@@ -58,6 +61,7 @@ def print_test(lines: Lines, out: TextIO, *, is_json: bool) -> bool:
             steps.append(each["step"])
             if not is_json:
                 out.write(line("OK    {name:<12}{seconds:>7.3f} s  {told}".format_map(each["step"])))
+                # A person waits for each step, also behind a pipe.
                 out.flush()
         result = each.get("result", result)
     for text in [as_json({"steps": steps, **result})] if is_json else _result(result):
@@ -73,6 +77,7 @@ def print_history(lines: Lines, out: TextIO, form: Callable[[Lines], Iterator[st
 
 def in_english(value: Any) -> Any:
     """Return a line of the mail hook with every `Message` as its English sentence."""
+    # The answer of the hook has messages at any depth.
     if isinstance(value, Mapping):
         return {name: in_english(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -93,13 +98,14 @@ def _text(lines: Lines) -> Iterator[str]:
     for each in lines:
         if "event" in each:
             event = each["event"]
+            # Escaped as one line: an event's text must not look like the line of a different event.
             yield line("{number}  {time}  {type} {code}  {name}  [{state}]".format_map(event))
             yield from (line(f"    {text}") for text in filter(None, (event["source"], *event["text"].split("\n"))))
             yield from (line(f"    {text}") for text in csv_export.ends(event))
         else:
             removed = sum(each["end"]["removed"].values())
-            told = "{matched} of {kept} events".format_map(each["end"])
-            yield line(f"{told}; {removed} older ones were removed by the ledger's limit" if removed else told)
+            summary = "{matched} of {kept} events".format_map(each["end"])
+            yield line(f"{summary}; {removed} older ones were removed by the ledger's limit" if removed else summary)
 
 
 def _json(lines: Lines) -> Iterator[str]:
@@ -109,6 +115,7 @@ def _json(lines: Lines) -> Iterator[str]:
 
 
 def _csv(lines: Lines) -> Iterator[str]:
+    # Before the rows are made: the line ends between rows are ours.
     for row in csv_export.rows(map(_printable, lines)):
         yield row.decode()
 

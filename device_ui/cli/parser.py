@@ -23,6 +23,7 @@ NEEDS_FOLDERS = (
     commands.web,
     commands.mailhook,
     commands.factory_reset,
+    commands.seal,
 )
 # Commands that take a device's defaults where device.toml is wrong: without a certificate the page that says why cannot be reached.
 TAKES_DEFAULTS = (commands.certificate, commands.setup_code)
@@ -33,6 +34,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and a reference to the help."""
+        # argparse would print several lines and exit with 2, which a script takes for a failed command.
         self.exit(EX_USAGE, f"device-ui: {message} (see {self.prog} --help)\n")
 
 
@@ -79,6 +81,25 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--keep-alive", action="store_true", help="renew or try the sign-in, and warn of its end: for a daily timer"
     )
+    one = _command(words, "apply", commands.apply)
+    one.add_argument(
+        "file", nargs="?", default="", metavar="FILE", help="the document, TOML or JSON; - for standard input"
+    )
+    one.add_argument("--dry-run", action="store_true", help="write nothing; exit with 1 if something would change")
+    one.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    one.add_argument("--schema", action="store_true", help="print the JSON Schema of a document")
+    one = _command(words, "export", commands.export)
+    one.add_argument("--json", action="store_true", help="print JSON instead of TOML")
+    one.add_argument("--seal-to", default="", metavar="KEY", help="include the password, sealed to this public key")
+    one = _command(words, "seal", commands.seal)
+    one.add_argument("file", nargs="?", default="", metavar="FILE", help="the document; - for standard input")
+    one.add_argument(
+        "--to", default="", metavar="KEY", help="the public key: a file such as mailhook.pub, or its 64 digits"
+    )
+    one.add_argument("--open", default="", metavar="FILE", help="the private key that the password is sealed to now")
+    one.add_argument(
+        "--new-key", default="", metavar="FILE", help="make a key pair for export --seal-to, FILE and FILE.pub"
+    )
     admin = words.add_parser("admin", help="Manage the administrator of the pages.")
     _command(admin.add_subparsers(required=True, metavar="COMMAND"), "set-password", commands.set_password)
     _command(words, "setup-code", commands.setup_code)
@@ -97,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     one = _command(words, "factory-reset", commands.factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")
     one.add_argument("--resume", action="store_true", help="only finish an interrupted reset")
+    _command(words, "fix-ownership", commands.fix_ownership)
     _command(words, "check", commands.check)
     return root
 
@@ -113,6 +135,7 @@ def _command(
     name: str,
     function: Callable[[Device, argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
+    # One text for --help, the documentation and the reader of the code.
     summary = (function.__doc__ or "").replace("\n", " ")
     one = words.add_parser(name, help=summary, description=summary)
     one.add_argument("--data", metavar="DIR", help="the data folder (DEVICE_UI_DATA, else /var/lib/device-ui)")
@@ -130,15 +153,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging_setup.for_command()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if Path(sys.argv[0]).name == "sendmail":  # as a link at /usr/sbin/sendmail
+        # The name of the link is the command, as with busybox: cron calls /usr/sbin/sendmail and nothing else.
         words.insert(0, "sendmail")
     try:
         options = parser().parse_args(_without_sendmail_flags(words))
+    # argparse ends the process by itself, with 0 after --help.
     except SystemExit as error:
         return EX_USAGE if error.code else EX_OK
     try:
+        # argparse never saw them: sendmail's flags do not follow its rules.
         if options.function is commands.sendmail:
             options.words = words[1:]
-        # No alarm is lost for a typing error in the maker's file: `event` needs only the socket. The processes read the file
+        # No event is lost by a typing error in the maker's file: `event` needs only the socket. The processes read the file
         # themselves, and a factory reset does not need it.
         if options.function in NEEDS_FOLDERS:
             device = Device.plain(Folders.find(options.data, os.environ))

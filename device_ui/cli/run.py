@@ -29,6 +29,7 @@ class Supervisor:
     def __init__(self, device: Device, listen: str) -> None:
         self._device, self._listen = device, listen
         self._children: list[subprocess.Popen[bytes]] = []
+        # Set by a signal handler; `wait` returns at once, so that Ctrl-C ends both processes.
         self._stop = threading.Event()
 
     def check_is_free(self) -> None:
@@ -40,6 +41,7 @@ class Supervisor:
         """Start the hook, then the pages; return when both answer. Raises `DeviceUIError` when one does not."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stopped)
+        # Before any process is started: the one that holds the port would answer our look at /health.
         self._check_port()
         files.make_folder(self._device.folders.data, 0o755)
         self._spawn("mailhook", "--allow-loopback", *mailhook_options)
@@ -56,7 +58,9 @@ class Supervisor:
     def stop(self) -> int:
         """Stop both; return 0 after a signal, and the code of an error when a process ended by itself."""
         is_requested = self._stop.is_set()
+        # The pages first: they ask the hook.
         for child in reversed(self._children):
+            # SIGTERM first: the hook finishes the mail under way, and the pages store failed logins.
             child.terminate()
         for child in self._children:
             try:
@@ -64,10 +68,12 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+        # 70 is EX_SOFTWARE (sysexits.h): a process that ends by itself has failed.
         return 0 if is_requested else 70
 
     def setup_link(self) -> str:
         """Return the address of the first page, with the setup code while there is one."""
+        # The code in the link saves typing it. The link is for this terminal, whose user can read the file at any rate.
         record = Administrator(self._device.folders.administrator).load()
         code = f"setup?code={record.code}" if record and not record.is_set_up else ""
         return f"http://{self._listen}/{code}"
@@ -78,6 +84,8 @@ class Supervisor:
         try:
             host = host.removeprefix("[").removesuffix("]")
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            # Bound and closed at once. Between this and the start another process may take it; then the pages report
+            # it.
             socket.create_server((host, int(port)), family=family).close()
         except (OSError, OverflowError, ValueError) as error:
             raise DeviceUIError(f"the pages cannot be served at {self._listen}: {error}") from error
@@ -85,12 +93,14 @@ class Supervisor:
     def _spawn(self, command: str, *options: str) -> None:
         folders = self._device.folders
         environment = {"DEVICE_UI_DATA": folders.data, "DEVICE_UI_RUN": folders.run, "DEVICE_UI_ETC": folders.etc}
+        # The same interpreter, and `-m`: a checkout has no installed command.
         words = [sys.executable, "-m", "device_ui", command, *options]
         self._children.append(subprocess.Popen(words, env=_environment(environment)))
 
     def _await(self, name: str, answers: Callable[[], bool]) -> None:
         waited = 0.0
         while waited < START_SECONDS and not self._stop.is_set():
+            # It has printed why.
             if self._children[-1].poll() is not None:
                 break
             if answers():
@@ -124,5 +134,6 @@ class Supervisor:
 
 def _environment(folders: dict[str, Path]) -> dict[str, str]:
     package = str(Path(__file__).parents[2])
+    # From a checkout the package is not installed; the processes must run the same code.
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, **{name: str(folder) for name, folder in folders.items()}, "PYTHONPATH": path}

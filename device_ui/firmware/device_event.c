@@ -13,10 +13,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TEXT_MAXIMUM 4000
-#define SOURCE_MAXIMUM 100
-/* Every byte of a text may become the six of \u00XX. */
-#define LINE_MAXIMUM (6 * (TEXT_MAXIMUM + SOURCE_MAXIMUM) + 128)
+/* Characters to send: one more than the hook stores of the longest text, so that it marks the cut. */
+#define TEXT_SENT 10001
+#define SOURCE_SENT 101
+
+/* A connection with the bytes that are still to be sent: a request may be 60 KB long, and a thread's stack small. */
+struct line {
+    int fd;
+    long long deadline;
+    int failed;
+    size_t length;
+    char bytes[1024];
+};
 
 static long long now_ms(void)
 {
@@ -40,36 +48,79 @@ static int ready(int fd, short events, long long deadline)
     return found > 0;
 }
 
-/* Append at most `maximum` bytes of `text` to `line` as a JSON string; the new end. A text that is too long is cut: it
-   must never be a reason to lose an alarm. */
-static char *quoted(char *line, const char *text, size_t maximum)
+static void flush(struct line *line)
 {
-    *line++ = '"';
-    for (; *text && maximum > 0; text++, maximum--) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\') {
-            *line++ = '\\';
-            *line++ = (char)c;
-        } else if (c < 0x20) {
-            line += sprintf(line, "\\u%04x", c);
-        } else {
-            *line++ = (char)c;
-        }
+    size_t sent = 0;
+
+    while (sent < line->length && !line->failed) {
+        ssize_t n = -1;
+        if (ready(line->fd, POLLOUT, line->deadline))
+            n = send(line->fd, line->bytes + sent, line->length - sent, MSG_NOSIGNAL);
+        if (n < 0)
+            line->failed = 1;
+        else
+            sent += (size_t)n;
     }
-    *line++ = '"';
-    return line;
+    line->length = 0;
 }
 
-static size_t request(char *line, const char *code, const char *text, const char *source)
+static void append(struct line *line, const char *bytes, size_t length)
 {
-    char *end = line;
+    if (length > sizeof line->bytes - line->length)
+        flush(line);
+    memcpy(line->bytes + line->length, bytes, length);
+    line->length += length;
+}
 
-    end += sprintf(end, "{\"do\": \"event\", \"code\": \"%s\", \"text\": ", code);
-    end = quoted(end, text ? text : "", TEXT_MAXIMUM);
-    end += sprintf(end, ", \"source\": ");
-    end = quoted(end, source ? source : "", SOURCE_MAXIMUM);
-    end += sprintf(end, "}\n");
-    return (size_t)(end - line);
+/* The bytes of the character at `text`, 1 to 4; of what is no UTF-8 (RFC 3629), 1. */
+static size_t character(const char *text)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    size_t length = c[0] < 0xC2 ? 1 : c[0] < 0xE0 ? 2 : c[0] < 0xF0 ? 3 : c[0] < 0xF5 ? 4 : 1;
+    size_t i;
+
+    for (i = 1; i < length; i++)
+        if ((c[i] & 0xC0) != 0x80) /* the end of the text, too */
+            return 1;
+    return length;
+}
+
+/* Append at most `maximum` characters of `text` as a JSON string. A text that is too long is cut: it must never be a reason
+   to lose an alarm. */
+static void quoted(struct line *line, const char *text, size_t maximum)
+{
+    char escape[8];
+    size_t length;
+
+    append(line, "\"", 1);
+    for (; *text && maximum > 0; text += length, maximum--) {
+        unsigned char c = (unsigned char)*text;
+        length = character(text);
+        if (c == '"' || c == '\\')
+            append(line, "\\", 1);
+        if (c < 0x20)
+            append(line, escape, (size_t)sprintf(escape, "\\u%04x", c));
+        else
+            append(line, text, length);
+    }
+    append(line, "\"", 1);
+}
+
+/* Send the request; 0 when the hook did not take all of it. */
+static int requested(int fd, long long deadline, const char *code, const char *text, const char *source)
+{
+    struct line line = {.fd = fd, .deadline = deadline};
+    static const char head[] = "{\"do\": \"event\", \"code\": ", middle[] = ", \"text\": ", tail[] = ", \"source\": ";
+
+    append(&line, head, sizeof head - 1);
+    quoted(&line, code, 3);
+    append(&line, middle, sizeof middle - 1);
+    quoted(&line, text ? text : "", TEXT_SENT);
+    append(&line, tail, sizeof tail - 1);
+    quoted(&line, source ? source : "", SOURCE_SENT);
+    append(&line, "}\n", 2);
+    flush(&line);
+    return !line.failed;
 }
 
 static int connected(long long deadline)
@@ -93,18 +144,6 @@ static int connected(long long deadline)
         return -1;
     }
     return fd;
-}
-
-static int sent(int fd, const char *line, size_t length, long long deadline)
-{
-    while (length > 0) {
-        ssize_t n = ready(fd, POLLOUT, deadline) ? send(fd, line, length, MSG_NOSIGNAL) : -1;
-        if (n < 0)
-            return 0;
-        line += n;
-        length -= (size_t)n;
-    }
-    return 1;
 }
 
 /* The number of {"accepted": 1742}, or the code of {"error": "WORD", …}. */
@@ -138,7 +177,6 @@ static long answered(int fd, long long deadline)
 
 long device_event(const char *code, const char *text, const char *source)
 {
-    char line[LINE_MAXIMUM];
     long long deadline = now_ms() + DEVICE_EVENT_TIMEOUT_MS;
     long result = DEVICE_EVENT_DOWN;
     int fd;
@@ -148,7 +186,7 @@ long device_event(const char *code, const char *text, const char *source)
     fd = connected(deadline);
     if (fd < 0)
         return result;
-    if (sent(fd, line, request(line, code, text, source), deadline))
+    if (requested(fd, deadline, code, text, source))
         result = answered(fd, deadline);
     close(fd);
     return result;

@@ -22,8 +22,8 @@ extern "C" {
 /* DEVICE_EVENT_DOWN after a timeout or a connection that was lost does not say that the event was not accepted: the hook may
    have put it on flash and its answer may be lost. Raised again, it may be mailed twice; not raised again, it may be lost. */
 
-/* Raise the event `code` (three digits) with `text` (UTF-8, NULL for none; cut after 4,000 bytes) from `source` (a short
-   name, NULL for none). Returns its number, 1 or more, once it is on flash; else one of the above. The socket is hook.sock in the folder
+/* Raise the event `code` (three digits) with `text` (UTF-8, NULL for none) from `source` (a short name, NULL for none). The
+   hook stores 4,000 characters of the text (10,000 for code 901) and 100 of the source, and marks a cut. Returns its number, 1 or more, once it is on flash; else one of the above. The socket is hook.sock in the folder
    DEVICE_UI_RUN of the environment, else in /run/device-ui. */
 long device_event(const char *code, const char *text, const char *source);
 

@@ -23,6 +23,7 @@ def entries(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     name, is_fuzzy = "", False
     for number, line in enumerate(lines, 1):
         word, _, quoted = line.strip().partition(" ")
+        # A comment ends the entry before it, too: the comments of an entry stand above its msgid.
         is_next = (word == "msgid" or word.startswith("#")) and "msgstr" in texts
         if is_next and not is_fuzzy and texts["msgstr"]:
             yield texts["msgid"], texts["msgstr"]
@@ -33,9 +34,13 @@ def entries(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         elif word.startswith('"') and name:
             texts[name] += _unquoted(line.strip(), number)
         elif word.startswith("#"):
+            # A tool marks a guess of its own as fuzzy (gettext manual, "Fuzzy Entries"): it is not shown before a
+            # translator has confirmed it. A comment after the mark must not clear it.
             is_fuzzy = (is_fuzzy or (word.startswith("#,") and "fuzzy" in line)) and word != "#~"
         elif word:
+            # Not skipped: a catalogue with a lost quote would show English without a word.
             raise ValueError(f"line {number} is none of a catalogue")
+    # Nothing follows the last entry.
     if texts.get("msgstr") and not is_fuzzy:
         yield texts["msgid"], texts["msgstr"]
 

@@ -1,7 +1,7 @@
 """The sentences of pages and mails in the language of their reader.
 
-English is the key, as in gettext: what travels in errors, over the hook's socket and in the ledger is a text or a `Message`,
-and it is translated when it is shown. A text that no catalogue has, such as a mail server's answer, stays as it is.
+English is the key, as in gettext. Errors, the hook's socket and the database carry a text or a `Message`, which is translated
+when it is shown. A text that no catalogue has, such as a mail server's answer, stays as it is.
 
 The catalogues are ``*.po`` beside this module; the name of a language is in its header (``X-Language-Name``), so a new file is
 a new language. The maker adds the names of his own events, or changes a sentence, in ``ko.toml`` in the etc folder: one
@@ -36,6 +36,7 @@ def _name(path: Path) -> str:
     return found[1] if found else path.stem
 
 
+# Only the header of each catalogue is read here; its sentences are loaded for a reader of that language.
 # The languages of the pages and mails by their codes (RFC 5646), each with its own name.
 LANGUAGES = {ENGLISH: "English", **{path.stem: _name(path) for path in sorted(FOLDER.glob("*.po"))}}
 
@@ -61,6 +62,7 @@ class Translator:
 PLAIN = Translator(ENGLISH, {})
 
 
+# A process shows few languages, and a catalogue of them takes 10 ms to read.
 @functools.cache
 def load(code: str, etc: Path | None = None) -> Translator:
     """Return the translator of a language of `LANGUAGES`; the maker's sentences in `etc` replace those of the catalogue.
@@ -74,6 +76,7 @@ def load(code: str, etc: Path | None = None) -> Translator:
     return Translator(code, {**dict(sentences), **(_makers_sentences(etc / f"{code}.toml") if etc else {})})
 
 
+# Cached with its failure: a wrong file is read and logged once a process, and not with every page.
 @functools.cache
 def translator_for(code: str, etc: Path | None) -> Translator:
     """Return the translator of a language; without the maker's sentences where his file is wrong, which is logged once."""
@@ -87,21 +90,28 @@ def translator_for(code: str, etc: Path | None) -> Translator:
 @functools.lru_cache(maxsize=16)  # a browser sends the same header each time
 def accepted(header: str, default: str) -> str:
     """Return the first of `LANGUAGES` that an Accept-Language header prefers (RFC 9110, 12.5.4), else `default`."""
+    # sorted() is stable: of two languages with the same weight the first one counts.
     ranked = sorted(_ranges(header), key=lambda each: -each[1])
     return next((code for code, weight in ranked if weight > 0 and code in LANGUAGES), default)
 
 
 def _ranges(header: str) -> Iterable[tuple[str, float]]:
+    # A browser's header has some 50 characters; a client may send 8 KiB of them.
     for each in header[:1000].split(","):
         tag, _, weight = each.partition(";")
+        # A weight is 0 to 1 with three decimals at most (RFC 9110, 12.4.2). A range with any other parameter is left
+        # out.
         match = re.fullmatch(r"\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*", weight) if weight else None
         if not weight or match:
+            # The catalogues are for whole languages: "ko-KR" is read as "ko" (RFC 4647, 3.4, lookup).
             yield tag.strip().lower().partition("-")[0], float(match[1]) if match else 1.0
 
 
 def _makers_sentences(path: Path) -> Mapping[str, str]:
     found = maker_file.load(path) or {}
     for english, translation in found.items():
+        # A translation without a place would lose a value; one with a place of its own would show its name to the
+        # reader.
         if not isinstance(translation, str) or places(translation) != places(english):
             raise MakerFile(path, f'"{english}" needs a text with the same places in braces')
     return found

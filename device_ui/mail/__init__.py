@@ -17,8 +17,8 @@ The components, each with a contract in its ``__init__``:
 - `message`: the text of a mail
 - `smtp`: one attempt to send one mail
 
-What passes between them is in `events`: an event, a digest, a delivery. `catalog` has the kinds of events, `clock` their
-dates, `format` their texts for a person.
+The records that pass between them are in `events`: an event, a digest, a delivery result. `catalog` has the event codes and says
+how to add one, `clock` the dates, `format` the texts for a person.
 
 Read `daemon` first: it builds the hook from these parts, and starts and ends it.
 """

@@ -1,4 +1,9 @@
-"""Event codes: ``events.toml`` → `Kind`. A code that is not listed is a fault named ``Unknown event``. Pure but for `load`."""
+"""Event codes: ``events.toml`` → `Kind`. A code that is not listed is a fault named ``Unknown event``. Pure but for `load`.
+
+To add a code: to ``events.toml`` beside this module for every device, or to ``events.toml`` in the ``etc`` folder for the
+devices of one maker (docs/appliance.md). Its Korean name belongs into ``i18n/ko.po``, or into the maker's ``ko.toml``. A code
+that this program itself raises, or that must never be mailed, belongs into `OURS`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from device_ui import maker_file
 from device_ui.errors import MakerFile
 
 BUILT_IN = Path(__file__).with_name("events.toml")
+# [0-9] and not \d, which matches digits of every script.
 CODE_PATTERN = re.compile(r"[0-9]{3}")
 # The types of events, the urgent one first.
 TYPES = ("fault", "info")
@@ -82,6 +88,7 @@ SIGN_IN_DEAD = Kind(
 )
 
 
+# In every catalogue: a maker's file that does not list them would make each an unknown fault, which is mailed.
 OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED, SIGN_IN_ENDS, SIGN_IN_DEAD)}
 # What no other program may raise.
 OWN_ONLY = frozenset({SERVER_CHANGED.code, SIGN_IN_ENDS.code, SIGN_IN_DEAD.code})
@@ -100,12 +107,13 @@ class Catalog:
         self.bounded = sorted(code for code, kind in kinds.items() if kind != self.kinds[code])
 
     def __getitem__(self, code: str) -> Kind:
-        """Return the kind of this code; an unlisted one is a fault, so that every recipient gets it."""
+        """Return the kind of this code; an unlisted one is a fault, which every recipient receives."""
         return self.kinds.get(code) or Kind(code, "fault", UNKNOWN_NAME, UNKNOWN_DESCRIPTION)
 
 
 def _bounded(kind: Kind) -> Kind:
     """Return a kind as the maker describes it, without the entries that are overruled."""
+    # The maker may name and describe our codes. A mail about a mail would never end, and a change of the server is no fault.
     ours = OURS.get(kind.code)
     if ours is SIGN_IN_ENDS:
         return replace(kind, type=ours.type, mail=True)
@@ -141,7 +149,7 @@ def parse(path: Path, text: str) -> Catalog:
 
 
 def _is_there(path: Path) -> bool:
-    # Not Path.exists(): a dangling link is an error of the maker's.
+    # Not Path.exists(), which is False for a dangling link: that is a mistake of the maker, and must be reported.
     try:
         path.lstat()
     except FileNotFoundError:
@@ -159,6 +167,7 @@ class _Wrong(Exception):
 
 
 def _kind(code: str, entries: Any) -> Kind:
+    # TOML allows any key, [7], [3O3] and [0xff] among them.
     if not CODE_PATTERN.fullmatch(code):
         raise _Wrong(code, "", "a code has three digits")
     unknown = set(entries) - {"type", "name", "description", "mail"} if isinstance(entries, dict) else {""}
@@ -177,6 +186,7 @@ def _kind(code: str, entries: Any) -> Kind:
 
 def _place(text: str, wrong: _Wrong) -> str:
     """Return the place of an entry as tomllib spells it, ``""`` for an entry that is spelled in an unusual way."""
+    # tomllib gives a place for a syntax error only; a maker should not search fifty codes for a wrong type.
     code, key = (
         rf"""(?:{re.escape(each)}|"{re.escape(each)}"|'{re.escape(each)}')""" for each in (wrong.code, wrong.key)
     )

@@ -1,9 +1,10 @@
 """The client of the mail hook, for the firmware's Python, the command line and the web process. Standard library only.
 
-A request is one line of JSON; the answer is one line, or several with a marked last one. Only `test` waits for the network:
-the hook answers as soon as the event is on flash. The errors are `HookError.word`: ``down`` (no answer), ``denied``,
-``bad-request``, ``not-stored`` (by the flash), ``unset`` (no settings are stored), ``busy`` (a test is running), ``too-many``
-(tests), ``too-many-logins`` (refused by a server), ``no-token`` (OAuth 2.0).
+A request is one line of JSON; the answer is one line, or several of which the last is marked. Only `test` waits for the
+network; an event is answered as soon as it is on flash. Errors are a `HookError` with one of these words: ``down`` (no
+answer), ``denied``, ``bad-request``, ``not-stored`` (by the flash), ``unset`` (no settings are stored), ``busy`` (a test is
+running), ``too-many`` (tests), ``too-many-logins`` (refused by a server), ``exhausted`` (no thread), ``password`` (it cannot
+be opened), ``no-token`` (OAuth 2.0), ``fault`` (of the hook).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # Seconds that the hook has for an answer: a commit on slow flash may take one, never ten.
 ANSWER_SECONDS = 10.0
+# Bytes of one line: the reader is a web process with 64 MiB, and the hook may have been taken over.
 ANSWER_MAXIMUM = 1024 * 1024
 # Bytes of a long answer that its reader keeps in memory: 50 of the longest events with results for 20 recipients, or 1,000
 # codes with the longest descriptions; and the bytes of memory that a short line takes.
@@ -37,10 +39,12 @@ TEST_SECONDS = 75.0
 TOKEN_SECONDS = 75.0
 # The names in the last line of a long answer.
 LAST = frozenset({"end", "result"})
+# The source of settings that ``device-ui apply`` stored, in the place of a network address.
+BY_APPLY = "apply"
 # Seconds between two attempts to connect to a socket whose queue is full.
 CONNECT_AGAIN = 0.01
-# The hook stores fewer characters than these and marks the cut; more need not be sent.
-TEXT_SENT, SOURCE_SENT = 10_000, 200
+# The hook stores fewer characters than these and marks the cut; more need not be sent. The C client sends as many.
+TEXT_SENT, SOURCE_SENT = 10_001, 101
 # sun_path holds 108 bytes with its NUL (unix(7)).
 SUN_PATH_MAXIMUM = 107
 
@@ -49,6 +53,7 @@ def raise_event(
     path: Path | str, code: str, text: str = "", source: str = "", time: str = "", *, seconds: float = ANSWER_SECONDS
 ) -> int:
     """Raise an event. Return its number once it is on flash. `time` is RFC 3339, empty for now. Raises `HookError`."""
+    # Cut here, not refused: no length is a reason to lose an event, and a line has 64 KiB at most.
     request = {"do": "event", "code": code, "text": text[:TEXT_SENT], "source": source[:SOURCE_SENT], "time": time}
     return int(_expected(ask(path, request, seconds), "accepted", int))
 
@@ -56,10 +61,20 @@ def raise_event(
 def settings_changed(path: Path | str, revision: str = "", by: str = "", *, seconds: float = SHORT_SECONDS) -> None:
     """Notify the hook of new settings, so that it retries waiting mail now. Raises `HookError`.
 
-    `by` is the network address that `revision` was saved from, if known; the notification of a server change names it.
+    `by` is the network address that `revision` was saved from, or `BY_APPLY`, if known; the notification of a server change
+    names it.
     """
     source = {"revision": revision, "by": by} if by else {}
     _expected(ask(path, {"do": "settings-changed", **source}, seconds), "ok", bool)
+
+
+def opens(path: Path | str, settings: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS) -> Text:
+    """Return whether the sealed password of these settings opens: ``ok``, ``other-key``, or why not. Raises `HookError`.
+
+    `settings` as those of `test`.
+    """
+    answer = ask(path, {"do": "opens", "settings": dict(settings)}, seconds).get("opens")
+    return answer if isinstance(answer, Message) else str(answer)
 
 
 def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
@@ -159,6 +174,7 @@ def is_answering(path: Path | str) -> bool:
 
 def ask(path: Path | str, request: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """Send one request and return its answer, both within `seconds`. Raises `HookError`."""
+    # Closed at once: the generator holds the socket, and the hook has 64 connections.
     with contextlib.closing(_answers(path, request, clock.monotonic() + seconds)) as answers:
         return next(answers)
 
@@ -172,6 +188,7 @@ def lines(
     """
     for answer in _answers(path, request, None, seconds, most):
         yield answer
+        # Only a marked line ends an answer: a hook that ends half-way is an error, and never a short history.
         if LAST & set(answer):
             return
 
@@ -186,12 +203,15 @@ def _answers(
     """Return the lines of an answer: all until `end` (monotonic seconds), or each within `seconds`."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            # A timeout of 0 would make the socket non-blocking.
             sock.settimeout(seconds if end is None else max(0.001, end - clock.monotonic()))
             _connect(sock, path, clock.monotonic() + seconds if end is None else end)
+            # Not ensure_ascii: a Korean text would take twice the bytes. "replace": a lone surrogate is no UTF-8.
             sock.sendall(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             rest, taken = b"", 0
             while True:
                 line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
+                # Each line becomes objects of some 1 KiB, however short it is.
                 taken += max(len(line), LINE_LEAST)
                 if most is not None and taken > most:
                     raise HookError("down", "the mail hook's answer is too long")
@@ -217,10 +237,12 @@ def _connect(sock: socket.socket, path: Path | str, end: float) -> None:
 def _understood(line: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(line, object_hook=from_json)
+    # A line without its end is no JSON: the hook ended while it wrote it.
     except (ValueError, RecursionError) as error:
         raise HookError("down", "the mail hook went away before it answered") from error
     if not isinstance(answer, dict):
         raise HookError("down", "the mail hook's answer is not understood")
+    # An error may come at any line: the history is made while it is sent.
     if "error" in answer:
         seconds = answer.get("seconds")
         wait = seconds if isinstance(seconds, int) else 0
@@ -234,6 +256,7 @@ def reachable(path: Path | str) -> Iterator[str]:
     if len(os.fsencode(path)) <= SUN_PATH_MAXIMUM:
         yield str(path)
         return
+    # A data folder of a test or of `make run` may be deep. The kernel resolves the descriptor's link (proc(5)).
     parent, name = os.path.split(path)
     folder = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -247,6 +270,7 @@ def _text(given: object) -> Text:
 
 
 def _expected(answer: Mapping[str, Any], name: str, kind: type) -> Any:
+    # The hook is a different user: the web process and root check the form of what it says.
     if not isinstance(answer.get(name), kind):
         raise HookError("down", "the mail hook's answer is not understood")
     return answer[name]

@@ -56,6 +56,7 @@ class Clock:
         self._wall, self._boot, self._synchronized = wall, boot, synchronized or _is_synchronized
         self._boot_id = _boot_id() if boot_id is None else boot_id
         self._floor = max(RELEASE, written - TOLERANCE_SECONDS)
+        # CLOCK_BOOTTIME counts suspended time, too; CLOCK_MONOTONIC does not, and a sleep would look like a set clock.
         self._offset = wall() - boot()
         self._was_set = False
         # Now, not with the first alarm: a clock in doubt needs an import.
@@ -67,7 +68,7 @@ class Clock:
         return self._boot_id, self._boot()
 
     @property
-    def told(self) -> float:
+    def raw(self) -> float:
         """The wall clock, valid or not: only for display."""
         return self._wall()
 
@@ -82,6 +83,7 @@ class Clock:
 
     def moment(self) -> str:
         """Return now as a text for `passed`: seconds since 1970 (0: not known), the id of this start, seconds since then."""
+        # Both clocks: the one since the start cannot be set, the wall clock continues over a restart of the device.
         return f"{self._believed() or 0.0:.0f} {self._boot_id} {self._boot():.0f}"
 
     def passed(self, moment: str) -> float:
@@ -107,9 +109,10 @@ class Clock:
             return Stamp(wall, BEFORE)  # the clock has been set since the client read it
         if wall is not None:
             return Stamp(wall if given is None else given)
+        # The client read the same wrong clock, so the difference is right.
         ago = 0.0 if given is None else self._wall() - given
         if given is not None and given >= self._floor:
-            return Stamp(given)  # the client has a better source, perhaps GPS
+            return Stamp(given)  # the client has a better source, such as GPS
         # A time of an invalid clock still says how long ago it was.
         ago = ago if 0 <= ago <= self._boot() else 0.0
         return Stamp(0.0, f"{PENDING}{self._boot_id} {self._boot() - ago:.3f}")
@@ -134,8 +137,10 @@ class Clock:
         """Return the wall clock, None while it is invalid. It is read once, since it may be set between two reads."""
         wall = self._wall()
         offset = wall - self._boot()
+        # NTP slews by less than this; a person or a first synchronization moves it further.
         if abs(offset - self._offset) > STEP_SECONDS:
             self._offset, self._was_set = offset, True
+        # In this order: asking the kernel comes last, since it imports ctypes.
         right = wall >= RELEASE and (wall >= self._floor or self._was_set or self._synchronized())
         return wall if right else None
 

@@ -1,4 +1,12 @@
-"""The mail hook's process: builds its components, starts them and ends them."""
+"""The mail hook's process: builds its components, starts them and ends them.
+
+It is the only process that reads the private key and unseals the mail password (`PasswordKeys`). What enforces that is the mode
+of the key's folder (``config.Device.layout``), the user of the unit (``appliance/``) and ``tests/test_imports.py``, by which
+the web process imports nothing that can unseal.
+
+Two threads share the outbox: the main thread runs `ipc.server`, which accepts events and never waits for the network; the
+thread ``worker`` runs `delivery.worker`, which sends mail.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +28,7 @@ from device_ui.mail.catalog import Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.delivery.environment import Environment
+from device_ui.mail.delivery.forward_command import ForwardCommand
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import random_fraction
 from device_ui.mail.delivery.schedule import Schedule
@@ -60,9 +69,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds without a call and without mail after which a hook that systemd can start again ends. Longer than the window of a
-# digest, which is in memory only.
+# Seconds without a connection and without mail after which a hook that systemd can start again exits. Longer than the window
+# of a digest, which is in memory only.
 IDLE_SECONDS = 60.0
+# Seconds after the device's boot in which a start of the hook may be one of many: the power of the site came back.
+BOOT_SECONDS = 300.0
 
 
 class PasswordKeys:
@@ -71,19 +82,21 @@ class PasswordKeys:
     def __init__(self, folders: Folders) -> None:
         """Load the key, make it when there is none, and finish an interrupted rotation.
 
-        A damaged credential opens no password: alarms are accepted all the same, and wait. Raises `NotStored`, `NotReadable`.
+        With a damaged credential no password can be opened: events are accepted and wait. Raises `NotStored`, `NotReadable`.
         """
         self._folders = folders
         self._ids: frozenset[str] = frozenset()
         try:
             keys.load_pair(folders.private_key, folders.public_key, is_credential=folders.credential is not None)
         except (NoKey, Damaged, NotReadable) as error:
+            # Without a key of its own the hook could never mail: the start must fail, visibly.
             if folders.credential is None:
                 raise
             log.error("credential not loaded: %s; mail waits until it is repaired, or removed and saved again", error)
             return
         try:
             rotation.finish(Store(folders.settings), folders.private_key, folders.public_key, sign_in_records(folders))
+        # Both keys stay, so every password can be opened; the next start finishes the rotation.
         except (Damaged, NotReadable, NotStored) as error:
             log.error("previous key kept: %s", error)
         self._ids = keys.public_ids(folders.public_key)
@@ -100,6 +113,7 @@ class PasswordKeys:
 
     def unseal(self, settings: SmtpSettings) -> str:
         """Return the password. Raises `CannotOpen`, `Damaged`, `NoKey`, `NotReadable`."""
+        # Read from the file each time: the key is in memory only while a password is opened.
         return keys.load_password(self._folders.private_key, settings)
 
 
@@ -120,6 +134,7 @@ class SmtpClients:
     def __init__(self, device: Device, *, allow_loopback: bool, ca_file: str = "") -> None:
         self._device = device
         self._allow_loopback = allow_loopback or bool(device["mail.allow_loopback"])
+        # The maker's certificates are added to the system's; nothing turns the verification off.
         self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
 
     def for_queue(self, settings: SmtpSettings, secret: str) -> Transport:
@@ -164,6 +179,7 @@ class SmtpClients:
         from device_ui.mail.smtp.client import ClientOptions
 
         name = host_name()
+        # RFC 5321, 4.1.1.1: a host name in EHLO is fully qualified; without one, the client sends its address literal.
         helo_name = self._device["mail.helo_name"] or (name if "." in name else "")
         return ClientOptions(self._tls_context, helo_name, self._allow_loopback)
 
@@ -188,6 +204,7 @@ class Daemon:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for folder in device.layout("mail"):
             files.make_folder(*folder)
+        # Before the outbox and the socket: a page can save a password as soon as the public key is there.
         self._passwords = PasswordKeys(device.folders)
         self._recipients = RecipientStore(device.folders.recipients)
         self._outbox = Outbox(
@@ -209,15 +226,20 @@ class Daemon:
         kinds = self._catalog()
         records = sign_in_records(device.folders)
         tokens, key = GrantRecord(records[0]), records[1]
+        # A clock before the newest event of a sure date is wrong.
         clock = Clock(self._outbox.newest_date())
         environment = Environment(names, self._list_recipients, self._passwords, clock, time.monotonic, random_fraction)
         quota = Quota(self._outbox, clock, device["web.tests"])
         batcher = Batcher(device["mail.digest_window"], device["mail.hourly_budget"])
         schedule = Schedule(self._outbox, batcher, environment)
         sender = Sender(self._outbox, kinds, self._clients.for_queue, environment)
+        self._forward_command = ForwardCommand(device["mail.forward_command"], self._outbox, kinds, environment)
+        self._outbox.on_accept = self._forward_command.wake
         self._sign_in = SignIn(tokens, SigningKeys(key, clock.now), lambda: self._clients.grants, clock, self._raise)
         self._clients.sign_in, self._clock = self._sign_in, clock
         self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)
+        if clock.since_boot[1] < BOOT_SECONDS:
+            self._worker.spread_start(device["mail.start_spread"])
         verified = self._worker.settings_verified
         tester = Tester(store, sender, self._clients.for_test, quota, wake=self._wake, verified=verified)
         requests = RequestHandler(self._outbox, kinds, self._worker, tester, clock, self._wake)
@@ -238,19 +260,25 @@ class Daemon:
         Return False when the worker failed: then this process must be started anew.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
+            # A handler may run between any two instructions: `stop` only sets a flag and writes a byte to a socket.
             signal.signal(number, lambda *_: self.stop())
+        # A daemon thread: one that hangs in a name server's answer must not keep the process from ending.
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()
+        self._forward_command.start()
         log.info("listening at %s", self._device.folders.socket)
-        is_idle = self._server.serve(self._idle_seconds, lambda: self._worker.is_idle() and not self._flow.is_open)
+        is_idle = self._server.serve(self._idle_seconds, self._is_idle)
         self._worker.stop()
+        self._forward_command.stop()
         # A mail or a notification under way gets a moment. Otherwise the next start tries it again, with its Message-ID.
         thread.join(timeout=5)
         if is_idle:
+            # The state program keeps the last state: a light must not go out because the hook has nothing to do.
             log.info("idle, exiting; the next line to the socket starts the mail hook again")
         else:
             self._state_command.end()
         self._outbox.close()
+        # systemd starts a process again that ended with an error (Restart=on-failure).
         return not self._has_failed
 
     def stop(self) -> None:
@@ -266,6 +294,9 @@ class Daemon:
             self._has_failed = True
             self._server.stop()
 
+    def _is_idle(self) -> bool:
+        return self._worker.is_idle() and self._forward_command.is_idle() and not self._flow.is_open
+
     def _sign_in_problem(self, settings: SmtpSettings) -> Problem:
         """Return the problem of a sign-in by OAuth 2.0 that a person has to see to."""
         if settings.sign_in != "oauth":
@@ -279,7 +310,7 @@ class Daemon:
     def _raise(self, kind: Kind, text: Text) -> None:
         """Accept an event of this process itself. Never raises: a full flash must not stop what it is about."""
         stamp = self._clock.stamp(None)
-        accepted = self._clock.told if self._clock.is_right() else 0.0
+        accepted = self._clock.raw if self._clock.is_right() else 0.0
         source, told = to_stored(Message("sign-in")), to_stored(text)
         event = Event(kind.code, kind.type, stamp.time, accepted, source, told, waiting=kind.mail, clock=stamp.clock)
         try:

@@ -16,12 +16,12 @@ DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 
 class Verdict(StrEnum):
-    """What became of a mail for one recipient. The ledger and the hook's socket carry these words."""
+    """The result of a mail for one recipient. The database and the hook's socket carry these words."""
 
     DELIVERED = "delivered"
     TRY_LATER = "try later"
     REFUSED = "refused"
-    DROPPED = "dropped"  # given up by the delivery, after days of *try later*
+    DROPPED = "dropped"  # by the delivery, after days of *try later*
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Event:
     """
 
     code: str
+    # Stored with the event: a later catalogue must not move an event that waits into a mail of the other type.
     type: str
     time: float
     accepted: float
@@ -63,6 +64,7 @@ class Digest:
     type: str
     codes: Sequence[CodeCount]
     ranges: Sequence[tuple[int, int]]
+    # The codes and ranges count all events of the mail; these are only as many as are shown in full.
     events: Sequence[Event]
 
     @property

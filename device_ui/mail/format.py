@@ -1,4 +1,7 @@
-"""Format events for a person, in mails and in the history: their names, texts, numbers and times. Pure."""
+"""Format events for a person, in mails and in the history: their names, texts, numbers and times.
+
+Pure, but for the device's time zone.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ NOT_KNOWN = "not known (the device's clock was not set)"
 
 def event_name(event: Event, kind: Kind, words: Translator = PLAIN) -> str:
     """Return the name of an event: of a message of the system its subject, not translated; else the name of its kind."""
+    # Not translated: a subject that equals a sentence of ours would be shown in a different language than it was written in.
     subject = event.text.partition("\n")[0] if kind.code == MESSAGE.code else ""
     return subject or words(kind.name)
 
@@ -38,6 +42,7 @@ def _own(event: Event, stored: str) -> Text:
 
 def format_numbers(ranges: Sequence[tuple[int, int]], words: Translator = PLAIN) -> str:
     """Format numbers: ``2-4012, 4020``."""
+    # Events of the other type take the numbers in between, so a storm may have thousands of ranges.
     texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:RANGES_MAXIMUM]]
     left = ranges[RANGES_MAXIMUM:]
     if left:
@@ -54,15 +59,17 @@ def format_time(seconds: float, clock: str = "") -> Text:
         when = local_time(seconds)
     except (OverflowError, ValueError, OSError):  # one flipped bit must not hide the whole history
         return "not known (the ledger's date is damaged)"
+    # The offset is unambiguous; a name such as IST is not.
     zone = f"{when:%z}"
     text = f"{when:%Y-%m-%d %H:%M:%S} {zone[:3]}:{zone[3:]} ({when.tzname()})"
-    return Message("before {told} (the device's clock was not set)", told=text) if clock == BEFORE else text
+    return Message("before {time} (the device's clock was not set)", time=text) if clock == BEFORE else text
 
 
 def format_span(first: float, last: float, words: Translator = PLAIN) -> str:
     """Format the time from `first` to `last`; a `last` of 0 is not known."""
     if not last:
         return words("time not known (the device's clock was not set)")
+    # Events of one second are shown with one time.
     if int(first) == int(last):
         return words(format_time(first))
     return words("{first} to {last}", first=words(format_time(first)), last=words(format_time(last)))

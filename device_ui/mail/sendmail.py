@@ -1,11 +1,11 @@
 """``/usr/sbin/sendmail`` for cron, mdadm, smartd and the like: the message becomes an event.
 
-This is no relay: the mail goes to the device's own recipients, and names those of the message. The caller must be in the
-group that may raise events, and has no access to the mail account or its password.
+It relays nothing: the mail goes to the device's own recipients, and its text names those of the message. The caller must be in
+the group that may raise events, and has no access to the mail account or its password.
 
 The flags are those of Sendmail and Postfix's sendmail(1); those that tune a queue are ignored, so that no caller fails on
 them. Known uses: cron ``-FCronDaemon -i -B8BITMIME -oem USER``, anacron ``-FAnacron -odi``, mdadm and logwatch
-``-t``, unattended-upgrades ``-oi -t``, fail2ban ``-f sender dest``, smartd through ``mail``.
+``-t``, unattended-upgrades ``-oi -t``, fail2ban ``-f sender dest``, smartd through ``mail``, Symfony and Laravel ``-bs``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pwd
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import EmailMessage, MIMEPart
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import BinaryIO, TypeVar, cast
 from device_ui.logging_setup import escaped
 from device_ui.mail import client
 from device_ui.mail.catalog import MESSAGE
+from device_ui.mail.submission import Session
 
 EX_USAGE = 64  # sysexits.h
 
@@ -40,9 +41,12 @@ HEADER_MAXIMUM = 1000
 # Characters of sender, subject and text.
 SENDER_MAXIMUM, SUBJECT_MAXIMUM, TEXT_MAXIMUM = 60, 200, 9_500
 FLAGS = "A:B:b:C:D:d:F:f:Gh:I:iL:mN:nO:o:p:R:r:sTtUV:vX:"
+# A message has at least one of these; a text whose first line happens to look like a field has none.
 HEADERS = ("From", "To", "Subject", "Date", "MIME-Version", "Content-Type")
 # The mode of ``-q``, which sends the queue and reads no message.
 QUEUE = "q"
+# The mode of ``-bs``.
+SESSION = "s"
 # A tag and its name; html.parser takes quadratic time for some broken pages.
 TAG = re.compile(r"<([/!]?[A-Za-z0-9-]*)[^<>]*>")
 # Elements whose content is not shown.
@@ -83,6 +87,7 @@ class Bounded(email.policy.EmailPolicy):
     def header_source_parse(self, sourcelines: Iterable[str]) -> tuple[str, str]:
         """Return the field's name and its value, cut."""
         name, value = super().header_source_parse(list(sourcelines))
+        # A Subject of a megabyte took the parser a gigabyte of memory.
         return name, value[:HEADER_MAXIMUM]
 
 
@@ -93,25 +98,38 @@ BOUNDED = cast("email.policy.EmailPolicy[EmailMessage]", Bounded())
 def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
     """Raise the message in `stream` as an event. Return the exit code. Raises `HookError`.
 
-    An unknown flag is `EX_USAGE`, but the event is raised: it may be an alarm.
+    With ``-bs`` `stream` and the standard output are an SMTP session, with any number of messages. An unknown flag is `EX_USAGE`, but the event is raised: it may be an alarm.
     """
     try:
         code, call = 0, understand(arguments)
     except Usage as error:
         print(escaped(f"sendmail: {error}; the message is kept"), file=sys.stderr)
+        # A dot is no end then: whether -i was given is unknown, and a cut message is worse.
         code, call = EX_USAGE, Call(dot_ends=False)
     if call.mode == QUEUE:
-        return 0  # the outbox empties itself
+        return 0  # the mail hook retries by itself
+    if call.mode == SESSION:
+        with open(1, "wb", closefd=False) as replies:
+            Session(
+                stream, replies, lambda named: raise_message(path, replace(call, recipients=tuple(named)), stream)
+            ).run()
+        return code
     if call.mode != "m":
         print(escaped(f"sendmail: -b{call.mode} is not for this device"), file=sys.stderr)
         return EX_USAGE
+    raise_message(path, call, stream)
+    return code
+
+
+def raise_message(path: Path, call: Call, stream: BinaryIO) -> None:
+    """Raise one message in `stream` as an event, after reading all of it. Raises `HookError`."""
     message = parse(read(stream, call), call)
     client.raise_event(path, MESSAGE.code, as_text(message), source(call, message))
-    return code
 
 
 def understand(arguments: Sequence[str]) -> Call:
     """Return the parsed command line. Raises `Usage`."""
+    # Before getopt, since -q may be followed by an interval in the same word (-q30m).
     if any(word.startswith("-q") for word in arguments):
         return Call(mode=QUEUE)
     try:
@@ -126,13 +144,17 @@ def understand(arguments: Sequence[str]) -> Call:
 
 
 def read(stream: BinaryIO, call: Call) -> bytes:
-    """Return the message's bytes, up to `MESSAGE_MAXIMUM` or, unless the call says otherwise, a lone dot."""
+    """Return the message's bytes, up to `MESSAGE_MAXIMUM` or, unless the call says otherwise, a lone dot; without the dots of SMTP."""
     message, begins = bytearray(), True
     for piece in iter(lambda: stream.readline(LINE_MAXIMUM), b""):
-        if call.dot_ends and begins and piece.rstrip(b"\r\n") == b".":
+        if (call.dot_ends or call.mode == SESSION) and begins and piece.rstrip(b"\r\n") == b".":
             break
         ends = piece.endswith(b"\n")
+        # A line beyond the limit is cut, so that an endless Subject leaves room for the text.
         part = piece if begins else b"\n" * ends  # the first piece of a long line
+        if call.mode == SESSION and begins:
+            part = part.removeprefix(b".")  # RFC 5321, 4.5.2
+        # The rest is still read: a caller whose pipe breaks would report a failure, or drop the message.
         message += part[: MESSAGE_MAXIMUM - len(message)]
         begins = ends
     return bytes(message)
@@ -140,6 +162,7 @@ def read(stream: BinaryIO, call: Call) -> bytes:
 
 def parse(raw: bytes, call: Call) -> Message:
     """Return the readable parts of a message, broken ones too."""
+    # An alarm in a broken message is still an alarm: whatever the parser does, the text is kept.
     mail = _or_default(lambda: email.message_from_bytes(raw, EmailMessage, policy=BOUNDED), EmailMessage())
     text = _or_default(lambda: _text(mail), "")
     if not text.strip() or not any(name in mail for name in HEADERS):
@@ -159,6 +182,7 @@ def as_text(message: Message) -> str:
 
 def source(call: Call, message: Message) -> str:
     """Return the event's source: the sender's name (-F, else From), and the user's."""
+    # The real user, since "From" is free text: History must show which program wrote this.
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -192,6 +216,7 @@ def _text(mail: EmailMessage) -> str:
 def _decoded(content: bytes, part: MIMEPart) -> str:
     charset = part.get_content_charset("utf-8")
     try:
+        # Many programs send UTF-8 without declaring it; by RFC 2045, 5.2 that is us-ascii.
         return content.decode("utf-8" if charset == "us-ascii" else charset, "replace")
     except (LookupError, ValueError):
         return content.decode("utf-8", "replace")
@@ -207,9 +232,11 @@ def _cut(text: str) -> str:
 
 def _words(page: str) -> str:
     """Return the text of an HTML page, one line for each stretch between tags."""
+    # The pattern has one group, so split() returns text and tag name in turn.
     first, *rest = TAG.split(page)
     lines, hidden = [first], ""
     for name, stretch in zip(rest[::2], rest[1::2], strict=True):
+        # The end tag of the same name ends it, as a browser reads raw text elements (HTML, 13.2.5).
         if not hidden and name.lower() in HIDDEN:
             hidden = f"/{name.lower()}"
         if name.lower() == hidden:

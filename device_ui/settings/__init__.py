@@ -14,7 +14,8 @@ Depends on `storage`, `errors`, and `i18n` for the codes of the languages. Both 
 the console write.
 
 Read first
-- `fields`: the tab as one table, which the page, the parser, the file and the documentation use.
+- `fields`: the tab as one table, which the page, the parser, the file and the documentation use. A new field is a row of
+  `fields.FIELDS`, an attribute of `fields.SmtpSettings` and a rule in `rules`; its sentences go into ``i18n/ko.po``.
 - `rules`: a text becomes a value or the sentence that says why not.
 - `store`: the files and their revisions. `recipients`: the list.
 - `seal`: HPKE. `keys`: the files of the key pair. `rotation`: the change of the pair.

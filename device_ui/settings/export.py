@@ -49,6 +49,7 @@ def to_json(values: Values) -> str:
 
 def to_env(values: Values) -> str:
     """Return lines that a POSIX shell reads with ``.``: ``DEVICE_UI_SMTP_HOST=mail.example.com``."""
+    # Quoted by shlex: a value is no part of a command, whatever it holds.
     return "".join(f"DEVICE_UI_SMTP_{name.upper()}={shlex.quote(str(value))}\n" for name, value in values.items())
 
 
@@ -57,13 +58,16 @@ def to_msmtprc(values: Values) -> str:
 
     Raises `DeviceUIError` for a value that msmtp would refuse for its length, or replace with a different one.
     """
+    # Refused, not changed: mail would be sent from a different address than the page shows.
     if MSMTP_REPLACED.search(str(values["mail_from"])):
         raise DeviceUIError("msmtp cannot take this from: it replaces %U, %H, %C and %M in it")
+    # "auto" is resolved already (`SmtpSettings.connection`): msmtp has no such word.
     tls, sign_in = values["connection"] != "none", values["sign_in"]
     # msmtp 1.8 sends a token of any length by xoauth2 alone: with oauthbearer a long one fails.
     auth = {"none": "off", "oauth": "xoauth2"}.get(str(sign_in), "on")
     lines = {
         "account": "device-ui",
+        # An IPv6 address may be typed in brackets; msmtp takes it without.
         "host": _quoted(str(values["host"]).removeprefix("[").removesuffix("]")),
         "port": values["port"],
         "from": _quoted(values["mail_from"]),
@@ -75,6 +79,7 @@ def to_msmtprc(values: Values) -> str:
         "passwordeval": _quoted(TOKEN_COMMAND) if sign_in == "oauth" else "",
         "password": _quoted(values["password"]) if "password" in values and sign_in != "oauth" else "",
     }
+    # A line without a value is left out: msmtp would refuse the file.
     written = [_msmtp_line(name, value) for name, value in lines.items() if value != ""]
     return "\n".join([*written, "account default : device-ui"]) + "\n"
 

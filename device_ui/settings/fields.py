@@ -6,18 +6,31 @@ The page, the parser, the settings file, the documentation and the tests use `FI
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from device_ui.errors import Message
+from device_ui.errors import Message, Text
 from device_ui.settings import oauth_rules, rules
 from device_ui.settings.rules import Invalid, PasswordRule
 
 Rule = Callable[[str], Any]
 
-SECURITIES = ("auto", "starttls", "tls", "none")
-SIGN_INS = ("manual", "provider", "oauth", "none")
+# The choices, and what the page shows for each.
+SECURITY_WORDS = {
+    "auto": "Automatic (TLS on port 465, STARTTLS on every other)",
+    "starttls": "STARTTLS",
+    "tls": "TLS from the first byte",
+    "none": "No encryption",
+}
+SIGN_IN_WORDS = {
+    "manual": "Account and password by the rules above",
+    "provider": "Password or key issued by a mail provider",
+    "oauth": "OAuth 2.0 (Microsoft 365 and others)",
+    "none": "No sign-in, for a relay",
+}
+SECURITIES, SIGN_INS = tuple(SECURITY_WORDS), tuple(SIGN_IN_WORDS)
 # Port 465 is "submissions" (RFC 8314, 3.3): TLS from the first byte. Every other port must offer STARTTLS.
 IMPLICIT_TLS_PORT = 465
 
@@ -30,8 +43,9 @@ UTF16_UNITS = 2
 class Field:
     """One field of the tab: its form `name`, its `label`, and the rule for each way of signing in.
 
-    `by_sign_in` maps each of `SIGN_INS` to its rule. A `secret` is never shown or stored in the clear. `help` is the rule in words;
-    the page lists `rules` after it and ticks them off during typing. `advanced` fields are under "Advanced".
+    `by_sign_in` maps each of `SIGN_INS` to its rule. `formerly` returns whether a former version stored a text that its rule
+    does not take now. A `secret` is never shown or stored in the clear. `help` is the rule in words; the page lists `rules`
+    after it and ticks them off during typing. `advanced` fields are under "Advanced". `words` maps each choice to its words.
     """
 
     name: str
@@ -40,13 +54,19 @@ class Field:
     help: str
     sentences: tuple[str, ...]
     maximum: int = rules.TEXT_MAXIMUM
+    formerly: Callable[[str], bool] = lambda _text: False
     secret: bool = False
     advanced: bool = False
-    choices: tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
     input_type: str = "text"
     inputmode: str = "text"
     autocomplete: str = "off"
     rules: tuple[PasswordRule, ...] = ()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of a choice, the default first; none for a field that is typed."""
+        return tuple(self.words)
 
     @property
     def maxlength(self) -> int:
@@ -57,6 +77,16 @@ class Field:
 def always(rule: Rule) -> dict[str, Rule]:
     """Return the same rule for each sign-in."""
     return dict.fromkeys(SIGN_INS, rule)
+
+
+def one_of(choices: tuple[str, ...]) -> Rule:
+    """Return the rule of a choice; an empty text is the default, which is the first."""
+
+    def rule(text: str) -> str | Invalid:
+        value = text or choices[0]
+        return value if value in choices else Invalid(rules.CHOICE_SENTENCE)
+
+    return rule
 
 
 def oauth_only(rule: Rule) -> dict[str, Rule]:
@@ -71,6 +101,7 @@ FIELDS = (
         always(rules.host),
         "The IP address or domain name of the mail server, 1 to 100 characters.",
         (rules.HOST_SENTENCE,),
+        formerly=rules.former_text,
         inputmode="url",
     ),
     Field(
@@ -88,6 +119,7 @@ FIELDS = (
         always(rules.sender_name),
         "The name that mails show as their sender, 1 to 100 characters.",
         (rules.SENDER_NAME_SENTENCE,),
+        formerly=rules.former_text,
     ),
     Field(
         "account",
@@ -105,6 +137,7 @@ FIELDS = (
         "The password of this login.",
         (rules.PASSWORD_LENGTH_SENTENCE, rules.PASSWORD_SENTENCE),
         maximum=rules.PROVIDER_MAXIMUM,
+        formerly=rules.former_password,
         secret=True,
         input_type="password",
         autocomplete="new-password",
@@ -113,26 +146,26 @@ FIELDS = (
     Field(
         "security",
         "Connection security",
-        always(oauth_rules.choice(SECURITIES)),
-        "auto: TLS from the first byte on port 465, STARTTLS on every other.",
+        always(one_of(SECURITIES)),
+        "How the connection to the mail server is protected.",
         (rules.CHOICE_SENTENCE,),
         advanced=True,
-        choices=SECURITIES,
+        words=SECURITY_WORDS,
     ),
     Field(
         "sign_in",
         "Sign-in",
-        always(oauth_rules.choice(SIGN_INS)),
-        "manual: the rules above. provider: credentials that a mail provider issued. oauth: OAuth 2.0, set up below. none: the relay asks for no login.",
+        always(one_of(SIGN_INS)),
+        "What the mail server asks for.",
         (rules.CHOICE_SENTENCE,),
         advanced=True,
-        choices=SIGN_INS,
+        words=SIGN_IN_WORDS,
     ),
     Field(
         "from_address",
         "From address",
-        always(rules.from_address),
-        "With provider, oauth or none: the address that mail is sent from. Empty: the account.",
+        {**always(rules.from_address), "none": rules.relay_from_address},
+        "The address that mail is sent from, with any sign-in but the first. Empty: the account.",
         (rules.FROM_ADDRESS_SENTENCE,),
         advanced=True,
         inputmode="email",
@@ -140,27 +173,26 @@ FIELDS = (
     Field(
         "oauth_provider",
         "OAuth 2.0: provider",
-        oauth_only(oauth_rules.choice(oauth_rules.PROVIDERS)),
-        "microsoft: Microsoft 365. custom: any other, by its issuer.",
+        oauth_only(one_of(oauth_rules.PROVIDERS)),
+        "Who issues the tokens.",
         (rules.CHOICE_SENTENCE,),
         advanced=True,
-        choices=oauth_rules.PROVIDERS,
+        words=oauth_rules.PROVIDER_WORDS,
     ),
     Field(
         "oauth_grant",
         "OAuth 2.0: grant",
-        oauth_only(oauth_rules.choice(oauth_rules.GRANTS)),
-        "certificate: a key that never leaves this device. secret: a client secret, typed as the password. "
-        "device: a person signs in with a code.",
+        oauth_only(one_of(oauth_rules.GRANTS)),
+        "How this device proves itself to the provider.",
         (rules.CHOICE_SENTENCE,),
         advanced=True,
-        choices=oauth_rules.GRANTS,
+        words=oauth_rules.GRANT_WORDS,
     ),
     Field(
         "oauth_tenant",
         "OAuth 2.0: tenant",
         oauth_only(rules.no_value),
-        "With microsoft: the ID of the tenant, or a domain of it.",
+        "With Microsoft 365: the ID of the tenant, or a domain of it.",
         (oauth_rules.TENANT_SENTENCE,),
         advanced=True,
     ),
@@ -168,7 +200,7 @@ FIELDS = (
         "oauth_issuer",
         "OAuth 2.0: issuer",
         oauth_only(rules.no_value),
-        "With custom: the address of the issuer, such as https://login.example.com.",
+        "With another provider: the address of its issuer, such as https://login.example.com.",
         (oauth_rules.ISSUER_SENTENCE,),
         maximum=oauth_rules.ISSUER_MAXIMUM,
         advanced=True,
@@ -196,7 +228,7 @@ FIELDS = (
         "oauth_until",
         "OAuth 2.0: end of the client secret",
         oauth_only(rules.no_value),
-        "With secret: the date on which it ends, such as 2028-11-01. An event warns before it.",
+        "With a client secret: the date on which it ends, such as 2028-11-01. An event warns before it.",
         (oauth_rules.UNTIL_SENTENCE,),
         maximum=10,
         advanced=True,
@@ -219,6 +251,20 @@ SIGN_IN_HINT = "Type it again: the sign-in changed."
 NOTHING_STORED_HINT = "No password is stored yet."
 LOCKED_HINT = "The maker of this device has fixed this choice."
 CLEAR_TEXT_HINT = "A login without TLS would send the password in the clear."
+# For an account or a from address of another form: the sign-in that takes it, by its words.
+LOCAL_PART_HINT = Message(
+    "With a dot or a hyphen before the @: under “Advanced”, choose the sign-in “{choice}”.",
+    choice=Message(SIGN_IN_WORDS["provider"]),
+)
+LOGIN_HINT = Message(
+    "A login of another form: under “Advanced”, choose the sign-in “{choice}”.",
+    choice=Message(SIGN_IN_WORDS["provider"]),
+)
+RELAY_HINT = Message(
+    "An address without a dot after the @ can be the from address of a relay: under “Advanced”, choose the sign-in “{choice}”.",
+    choice=Message(SIGN_IN_WORDS["none"]),
+)
+NO_ADDRESS_PATTERN = re.compile(r"[^\s@]+")
 
 
 @dataclass(frozen=True)
@@ -281,10 +327,16 @@ class ParsedForm:
     password: str | None = field(default=None, repr=False)
 
 
-def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozenset[str] = frozenset()) -> ParsedForm:
+def parse(
+    form: Mapping[str, str],
+    current: SmtpSettings | None,
+    locked: frozenset[str] = frozenset(),
+    sealed: str | None = None,
+) -> ParsedForm:
     """Read a form: apply each field's rule and report every broken one. A missing field is empty.
 
-    A blank password keeps that of the `current` settings; `locked` are the fields that the maker locked to their defaults.
+    A blank password is the `sealed` one, if given, else it keeps that of the `current` settings; `locked` are the fields that
+    the maker locked to their defaults.
     """
     sign_in = _sign_in(form, locked)
     values = {each.name: each.by_sign_in[sign_in](form.get(each.name, "")) for each in FIELDS}
@@ -300,8 +352,10 @@ def parse(form: Mapping[str, str], current: SmtpSettings | None, locked: frozens
     if not needs_secret(sign_in, values["oauth_grant"]):
         values["password"] = ""
     elif form.get("password", "") == "":
-        kept, values["password"] = _kept(values, current)
+        kept, values["password"] = (sealed, "") if sealed else _kept(values, current)
     broken = {each.name: values[each.name] for each in FIELDS if isinstance(values[each.name], Invalid)}
+    if broken and "sign_in" not in locked:
+        broken |= _led_on(broken, form)
     if broken:
         return ParsedForm(None, broken)
     typed = values.pop("password")
@@ -318,7 +372,9 @@ def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
         return Message("sign_in is none of the choices")
     for each in FIELDS:
         value = values.get(each.name, "")
-        if not each.secret and _made(each, str(value), sign_in, values) != value:
+        if each.secret or _made(each, str(value), sign_in, values) == value:
+            continue
+        if not (isinstance(value, str) and each.formerly(value)):
             return Message("{name} breaks its rule", name=each.name)
     settings = SmtpSettings(**values)
     if not isinstance(settings.sealed, str | None):
@@ -352,8 +408,8 @@ def _made(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> An
 def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Invalid:
     if sign_in == "manual":
         return ""
-    if text.strip() or rules.has_control(text):  # str.strip() alone would make a CR LF an empty field
-        return rules.from_address(text)
+    if rules.stripped(text):
+        return BY_NAME["from_address"].by_sign_in[sign_in](text)  # type: ignore[no-any-return]
     if isinstance(account, Invalid):
         return ""
     value = rules.from_address(account)
@@ -370,6 +426,29 @@ def _bound_to(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(values[name]) for name in names)
 
 
+def _led_on(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:
+    """Return the broken addresses that a different sign-in takes, each with the hint that leads to it."""
+    hints: dict[str, Invalid] = {}
+    for name in ("account", "from_address"):
+        if name in broken and not broken[name].hints:
+            text = rules.stripped(form.get(name, ""))
+            hint = _leading_hint(text) if name == "account" else RELAY_HINT if _is_of_relay(text) else ""
+            hints |= {name: Invalid(broken[name].sentence, (hint,))} if hint else {}
+    return hints
+
+
+def _leading_hint(account: str) -> Text:
+    if isinstance(rules.address(account), str):
+        return LOCAL_PART_HINT
+    if _is_of_relay(account):
+        return RELAY_HINT
+    return LOGIN_HINT if NO_ADDRESS_PATTERN.fullmatch(account) else ""
+
+
+def _is_of_relay(text: str) -> bool:
+    return isinstance(rules.relay_from_address(text), str)
+
+
 def _clear_text_login(values: Mapping[str, Any], sign_in: str) -> bool:
     host = values["host"]
     return values["security"] == "none" and sign_in != "none" and not (isinstance(host, str) and is_loopback(host))
@@ -380,9 +459,12 @@ def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+        found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return False
+    # Python 3.13 looks through a mapped address by itself, earlier versions do not.
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def _kept(values: Mapping[str, Any], current: SmtpSettings | None) -> tuple[str | None, str | Invalid]:

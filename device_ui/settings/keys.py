@@ -4,8 +4,8 @@ The hook makes the pair at its first start, so two devices from one image never 
 new pair made; the page then asks for the password again.
 
 The private file has both halves of a pair: to derive the public one needs `cryptography`, 7 MiB that a hook without mail does not
-load. During a rotation the private file also has the previous pair, and the public file its id: a password sealed to either
-opens.
+load. During a rotation the private file also has the previous pair, and the public file has its id: a password that was
+sealed to either can be opened.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class KeyPair:
     known: bytes = field(default=b"", compare=False)
 
     def __repr__(self) -> str:
+        # Not the generated one, which would print the private key into a traceback or a log line.
         return f"KeyPair({self.id})"
 
     @property
@@ -59,6 +60,7 @@ def load_pair(private_path: Path, public_path: Path, *, is_credential: bool = Fa
     """
     if is_credential:
         pairs = load_pairs(private_path)
+        # The public file is the hook's own, and a new device has none yet.
         _store_public(public_path, pairs)
         return pairs[0]
     pairs = _stored_pairs(private_path)
@@ -75,6 +77,7 @@ def load_public(path: Path) -> bytes:
     values = _values(path)
     if values is None:
         raise NoKey
+    # The previous key of a rotation is never sealed to.
     return _key(path, values[CURRENT])
 
 
@@ -112,6 +115,7 @@ def load_pairs(path: Path) -> list[KeyPair]:
 def load_opening(path: Path, sealed: str) -> KeyPair:
     """Return the pair that a text was sealed to, else the present pair. Raises as `load_private` does."""
     pairs = load_pairs(path)
+    # With the present pair, unsealing fails by the key and raises the error that names it.
     return next((pair for pair in pairs if pair.id == seal.sealed_for(sealed)), pairs[0])
 
 
@@ -129,9 +133,10 @@ def open_password(settings: SmtpSettings, pair: KeyPair) -> str:
     Any user has the public key and can seal any text, also one of several lines. A password that satisfies the manual's rule is
     kept for every sign-in (`fields.parse`), although a provider's rule allows fewer characters.
     """
+    # A line end in a password would be a second line of msmtp's configuration, which runs commands as root.
     password = seal.unseal(settings.sealed or "", pair.private, settings.bound_to)
-    by_sign_in = BY_NAME["password"].by_sign_in
-    if password not in (by_sign_in[settings.sign_in](password), by_sign_in["manual"](password)):
+    field = BY_NAME["password"]
+    if field.by_sign_in[settings.sign_in](password) != password and not field.formerly(password):
         raise CannotOpen("it breaks the rules of a password")
     return password
 
@@ -151,6 +156,7 @@ def begin_rotation(private_path: Path, public_path: Path) -> None:
     """
     pairs = load_pairs(private_path)
     if len(pairs) == 1:
+        # Private first: the page seals to the public key as soon as it is there.
         pairs = [KeyPair(seal.new_private_key()), pairs[0]]
         _store_private(private_path, pairs)
     _store_public(public_path, pairs)
@@ -172,6 +178,7 @@ def _store_private(path: Path, pairs: list[KeyPair]) -> None:
 
 
 def _store_public(path: Path, pairs: list[KeyPair]) -> None:
+    # The id of the previous pair: the page accepts a password that is sealed to it, and seals none.
     values = {CURRENT: pairs[0].public.hex(), **({BEFORE: pairs[1].id} if len(pairs) > 1 else {})}
     files.replace(path, toml_file.encode(PUBLIC_COMMENT, values), 0o644)
 
@@ -182,6 +189,7 @@ def _stored_pairs(path: Path) -> list[KeyPair]:
     except NoKey:
         return []
     except Damaged:
+        # Kept, since a person may be able to repair it. Without a new key nothing could be sealed or mailed any more.
         files.quarantine(path)
         return []
 
@@ -194,6 +202,7 @@ def _values(path: Path) -> dict[str, str] | None:
 def _decoded(path: Path, raw: bytes) -> dict[str, str]:
     try:
         values = {name: str(value) for name, value in toml_file.decode(raw).items()}
+        # A name that is not ours is damage: a later version could mean anything by it.
         if not {CURRENT} <= set(values) <= {CURRENT, BEFORE, *PUBLIC.values()}:
             raise ValueError("it holds no key of ours")
     except ValueError as error:

@@ -14,9 +14,15 @@ from typing import Any
 from device_ui.settings import rules
 from device_ui.settings.rules import Invalid
 
-PROVIDERS = ("microsoft", "custom")
+# The choices, and what the page shows for each.
+PROVIDER_WORDS = {"microsoft": "Microsoft 365", "custom": "Another provider, by its issuer"}
 # The first is the default: no person, no second factor, nothing that rotates, and a key that never leaves the device.
-GRANTS = ("certificate", "secret", "device")
+GRANT_WORDS = {
+    "certificate": "A certificate of this device",
+    "secret": "A client secret, typed as the password",
+    "device": "A code that a person types at the provider",
+}
+PROVIDERS, GRANTS = tuple(PROVIDER_WORDS), tuple(GRANT_WORDS)
 
 TENANT_SENTENCE = "Please enter the tenant: its ID or a domain of it."
 ISSUER_SENTENCE = "Please enter the issuer as an https address."
@@ -80,21 +86,10 @@ VALUES: Mapping[str, tuple[Callable[[str, Values], bool], str, str, str]] = {
 }
 
 
-def choice(choices: tuple[str, ...]) -> Callable[[str], str | Invalid]:
-    """Return the rule of a choice; an empty text is the default, which is the first."""
-
-    def rule(text: str) -> str | Invalid:
-        value = text or choices[0]
-        return value if value in choices else Invalid(rules.CHOICE_SENTENCE)
-
-    return rule
-
-
 def value(name: str, text: str, values: Values) -> str | Invalid:
     """Return the value of a field of `VALUES`; `values` has those of the two choices."""
     is_valid, sentence, chooses, chosen = VALUES[name]
     if chooses and values.get(chooses) != chosen:
         return ""
-    stripped = text.strip()
-    # Before stripping: str.strip() would hide a trailing CR LF.
-    return stripped if not rules.has_control(text) and is_valid(stripped, values) else Invalid(sentence)
+    stripped = rules.stripped(text)
+    return stripped if is_valid(stripped, values) else Invalid(sentence, rules.unseen(stripped))

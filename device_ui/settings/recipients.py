@@ -53,7 +53,7 @@ def add(listed: Recipients, address: str, lowest: str, language: str = "") -> Re
     """Return the list with one more address. Addresses that differ only in case are the same, as for mail servers."""
     valid = rules.address(address)
     if isinstance(valid, Invalid):
-        return Invalid(ADDRESS_SENTENCE)
+        return Invalid(ADDRESS_SENTENCE, valid.hints)
     if valid.lower() in (each.address.lower() for each in listed):
         return Invalid(LISTED_SENTENCE)
     if len(listed) >= RECIPIENTS_MAXIMUM:

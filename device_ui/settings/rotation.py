@@ -24,6 +24,7 @@ TRIES_MAXIMUM = 5
 def rotate(store: Store, private_path: Path, public_path: Path, records: Sequence[SealedRecord] = ()) -> str:
     """Rotate the pair and return the new id; `records` are sealed anew, too. Raises `NoKey`, `CannotOpen`, `Damaged`, `Conflict`, `NotStored`, `NotReadable`."""
     keys.begin_rotation(private_path, public_path)
+    # From here on the page seals to the new key, and either key opens.
     for left in reversed(range(TRIES_MAXIMUM)):
         try:
             _reseal(store, private_path)
@@ -34,6 +35,7 @@ def rotate(store: Store, private_path: Path, public_path: Path, records: Sequenc
     previous = keys.load_pairs(private_path)[1].id
     for record in records:
         record.reseal(previous)
+    # Only after the resealed file is on flash: the previous key is the only one that opens the old one.
     keys.end_rotation(private_path, public_path)
     return keys.load_private(private_path).id
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PURPOSE = "device-ui smtp password 1"
 # Version, key's id, HPKE's enc || ciphertext in base64url without padding: room for two tokens of 8 KiB each.
 SEALED_PATTERN = re.compile(r"hpke1\.([0-9a-f]{16})\.([A-Za-z0-9_-]{64,32768})")
+# ChaCha20-Poly1305 does not hide the length, and a password has 10 to 20 characters by the manual.
 # The text is padded to blocks of so many bytes, so the sealed text does not reveal its length.
 PADDING = 128
 KEY_BYTES = 32
@@ -51,7 +52,7 @@ def sealed_for(sealed: str) -> str | None:
 
 
 def seal(text: str, public: bytes, bound_to: Sequence[str], purpose: str = PURPOSE) -> str:
-    """Seal a text with the hook's public key for a `purpose` and `bound_to` (of settings: host, port, account, …)."""
+    """Return a text sealed with the hook's public key for a `purpose` and `bound_to` (of settings: host, port, account, …)."""
     ciphertext = _suite().encrypt(_padded(text), _public_key(public), info=_info(purpose, bound_to))
     return f"hpke1.{key_id(public)}.{_encoded(ciphertext)}"
 
@@ -65,10 +66,12 @@ def unseal(sealed: str, private: bytes, bound_to: Sequence[str], purpose: str = 
     match = SEALED_PATTERN.fullmatch(sealed)
     if not match:
         raise CannotOpen("it is no sealed password")
+    # An error of its own: the page asks for the password again, and names the reason.
     if match[1] != key_id(public_key(private)):
         raise NoKey(match[1])
     try:
         ciphertext = base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4))
+        # One spelling only: equal settings are equal bytes, and a flipped bit is noticed.
         if _encoded(ciphertext) != match[2]:  # the last character has unused bits (RFC 4648, 3.5)
             raise ValueError
         return _unpadded(_suite().decrypt(ciphertext, _private_key(private), info=_info(purpose, bound_to)))
@@ -82,6 +85,7 @@ def unseal(sealed: str, private: bytes, bound_to: Sequence[str], purpose: str = 
 
 def _public_key(raw: bytes) -> X25519PublicKey:
     try:
+        # A private module, so its absence is handled; a test opens with one way what the other sealed.
         from cryptography.hazmat.bindings._rust import openssl
 
         return openssl.x25519.from_public_bytes(raw)
@@ -126,5 +130,6 @@ def _padded(text: str) -> bytes:
 
 
 def _unpadded(plain: bytes) -> str:
+    # Anyone can seal: a wrong length only yields a different text, which the rule of passwords checks (`keys.open_password`).
     length = int.from_bytes(plain[:2], "big")
     return plain[2 : 2 + length].decode()

@@ -1,7 +1,7 @@
 """The settings files and their revisions.
 
-A revision is the SHA-256 of a file, so two pages that save at once hold different ones, and a file restored from a backup has its
-own without a counter. ``""`` is the revision when there is no file.
+A revision is the SHA-256 of a file: of two pages that save at once, the second holds an old one. A counter would be wrong after
+a backup was restored. ``""`` is the revision when there is no file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from device_ui.errors import Conflict, Damaged, Message, NotStored
+from device_ui.settings import names
 from device_ui.settings.fields import FIELDS, SmtpSettings, validate_stored
 from device_ui.settings.recipients import Recipients, from_values, to_values
 from device_ui.storage import files, toml_file
@@ -21,6 +22,8 @@ from device_ui.storage.sha256 import sha256
 
 COMMENT = "device-ui: the SMTP tab. Change it on the page: a file whose checksum is off is set aside."
 RECIPIENTS_COMMENT = "device-ui: who gets the mail. Change it on the page: a file whose checksum is off is set aside."
+NAMES_COMMENT = "device-ui: names that reach the pages. Change them there: a file whose checksum is off is set aside."
+# The password is in the file as `sealed` alone.
 NAMES = (*(field.name for field in FIELDS if not field.secret), "sealed")
 
 
@@ -54,6 +57,8 @@ class RecordStore(Generic[Content]):
         decode: Callable[[dict[str, toml_file.Value]], Content | Message],
     ) -> None:
         self.path, self._encode, self._from_values = path, encode, decode
+        # The file is read for every page, but decoded only when its bytes differ: a page of the SMTP tab takes 0.3 ms
+        # in all.
         # The bytes that were read last, and their content.
         self._known: tuple[bytes, Stored[Content]] | None = None
 
@@ -67,13 +72,22 @@ class RecordStore(Generic[Content]):
         try:
             stored = self._read()
         except Damaged as damage:
+            # The page shows where the damaged file is, and goes on: typing the settings again must be possible.
             with contextlib.suppress(NotStored):  # a read-only or failing flash
                 return Stored(None, "", files.quarantine(damage.path))
             return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, quarantine_failed=True)
         if stored.settings is not None:
             return stored
+        # Reported on every page until something is saved, also after a restart of this process.
         quarantined = files.quarantined_files(self.path)
         return Stored(None, stored.revision, quarantined[-1] if quarantined else None)
+
+    def look(self) -> Stored[Content]:
+        """Return the content of the file; of a damaged one none, and its own revision. Raises `NotReadable`; writes nothing."""
+        try:
+            return self._read()
+        except Damaged as damage:
+            return Stored(None, _revision(files.read_damaged(damage.path)), damage.path, quarantine_failed=True)
 
     def _read(self) -> Stored[Content]:
         raw, known = files.read(self.path), self._known
@@ -89,18 +103,23 @@ class RecordStore(Generic[Content]):
         A damaged file is quarantined first; if that fails, nothing is written. Raises `Conflict` after a change by a
         different writer, `NotStored`, `NotReadable`.
         """
-
-        def is_unchanged(raw: bytes | None) -> None:
-            present = _revision(raw)
-            if present != revision:
-                raise Conflict(present)
-
+        # The page showed this very damaged file. Without the quarantine it would be overwritten.
         if revision and revision == self._damaged_revision():
-            files.quarantine(self.path, is_unchanged)
-            revision = ""
+            files.quarantine(self.path, lambda raw: _require(raw, revision))
+            expected = ""
+        else:
+            expected = revision
         content = self._encode(settings)
-        files.replace(self.path, content, precondition=is_unchanged)
+        # `storage.files` calls it right before the replacement: a check before that would leave time for a second writer.
+        files.replace(self.path, content, precondition=lambda raw: _require(raw, expected))
         return _revision(content)
+
+    def confirm(self, revision: str) -> None:
+        """Make durable what is stored: its writer may have ended before its sync. Writes no byte. Raises as `save` does."""
+        content = files.read_damaged(self.path)
+        if content is not None:
+            _require(content, revision)
+            files.replace(self.path, content, precondition=lambda raw: _require(raw, revision))
 
     def _damaged_revision(self) -> str:
         """Return the revision of a damaged file, ``""`` when the file is not damaged."""
@@ -137,20 +156,38 @@ class RecipientStore(RecordStore[Recipients]):
         )
 
 
+class NameStore(RecordStore[names.Names]):
+    """The file of the names that an administrator added."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path, lambda listed: toml_file.encode(NAMES_COMMENT, names.to_values(listed)), names.from_values
+        )
+
+
 def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | Message:
     """Return the settings of a file's values, validated by the rules of the tab; or the error."""
+    # A name of a later version is damage: what it locks or changes is unknown to this one.
     return validate_stored(values) if set(values) <= set(NAMES) else Message("it holds a name that is no field")
 
 
 def encode(settings: SmtpSettings) -> bytes:
     """Return the bytes of the file of the SMTP tab: without a line for a secret or for OAuth 2.0 where there is none."""
     without = [None] if settings.sign_in == "oauth" else [None, ""]
+    # In the order of the tab, so that equal settings are equal bytes.
     values = {
         name: value
         for name, value in dataclasses.asdict(settings).items()
         if value not in (without if name.startswith("oauth_") else [None])
     }
     return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
+
+
+def _require(raw: bytes | None, revision: str) -> None:
+    """Raise `Conflict` unless these bytes have this revision."""
+    present = _revision(raw)
+    if present != revision:
+        raise Conflict(present)
 
 
 def _revision(raw: bytes | None) -> str:

@@ -35,6 +35,7 @@ SIZE_MAXIMUM = 64 * 1024
 LOCKS = {"settings": "web", "public": "mail"}
 # A write needs some fsyncs, a second each on slow flash.
 LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.01
+# A compromised web process can write its files all the time; a command of root must then end with an error.
 TRIES_MAXIMUM = 20
 WRONG_KIND = "it is no regular file"
 HELD = "another process is writing; if it does not end, restart device-ui-web and device-ui-mailhook"
@@ -47,6 +48,8 @@ def read(path: Path) -> bytes | None:
     Raises `Damaged` for a folder, a link or any other kind of file, and `NotReadable`.
     """
     try:
+        # A less trusted user can put a link or a pipe in the place of a file that root or the hook reads: the link is not
+        # followed, and the pipe is not waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
@@ -55,7 +58,7 @@ def read(path: Path) -> bytes | None:
             raise Damaged(path, WRONG_KIND) from error
         raise NotReadable(path, error) from error
     try:
-        # A named pipe reads as empty or blocks: neither may pass for a missing file.
+        # A named pipe reads as an empty file, or blocks: it must pass for neither.
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Damaged(path, WRONG_KIND)
@@ -67,7 +70,7 @@ def read(path: Path) -> bytes | None:
 
 
 def read_damaged(path: Path) -> bytes | None:
-    """Return the result of `read`, and no bytes for what is no regular file. Raises `NotReadable`."""
+    """Return the result of `read`, and no bytes for anything but a regular file. Raises `NotReadable`."""
     try:
         return read(path)
     except Damaged:
@@ -80,7 +83,7 @@ def replace(
     """Put `content` at `path`, durably; return whether anything was written.
 
     `precondition` is called with the bytes that are replaced (None: no file; empty: no regular file), and again when a different
-    writer changes them; its exception stops the replacement. Without it, what is no regular file is quarantined first.
+    writer changes them; its exception stops the replacement. Without it, anything but a regular file is quarantined first.
 
     Raises `NotReadable`, or `NotStored`. The old file is then still in place, unless the fsync of the folder failed
     (`in_doubt`): either file may be there after a power cut, and the next call writes again.
@@ -94,12 +97,15 @@ def replace(
                 if precondition:
                     precondition(present)
                 if path not in _in_doubt and present == content:
+                    # An equal content is not written: it would only wear the flash.
                     # Nothing to write, but a file that a different writer put there must be durable, too.
                     _fsync_existing(path.name, folder)
                     os.fsync(folder)
                     return False
                 new = _new_name(path)
-                if not is_held or _is_folder(new, folder):  # a folder of that name is left as it is
+                # Without the lock the fixed name may be that of a second writer. A folder of that name is left as it is: its
+                # owner put it there to keep this file from being saved.
+                if not is_held or _is_folder(new, folder):
                     new = f"{new}-{os.getpid()}-{time.monotonic_ns()}"
                 if _replaced(folder, path, new, present, content, mode):
                     return True
@@ -109,8 +115,10 @@ def replace(
 
 
 def settle(path: Path, mode: int = 0o640) -> None:
-    """Write a file again if its last replacement by this process is in doubt, so that later files do not depend on a page of
-    the cache. Raises as `replace` does."""
+    """Write a file again if its last replacement by this process is in doubt. Raises as `replace` does.
+
+    Otherwise a later file could be on flash although the file that it depends on is in the cache only.
+    """
     content = read(path) if path in _in_doubt else None
     if content is not None:
         replace(path, content, mode)
@@ -211,12 +219,17 @@ def _replaced(folder: int, path: Path, new: str, present: bytes | None, content:
     """Return whether the file `new` replaced `present`; False: a different writer was faster."""
     descriptor = _write_new(folder, new, content, mode)
     try:
+        # `precondition` saw `present`; it must see what a faster writer has put there since.
         if read_damaged(path) != present:
             os.unlink(new, dir_fd=folder)
             return False
+        # From the rename until the fsync of the folder, a power cut may leave either file.
         _in_doubt.add(path)
         os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        # A writer that compared before this rename and has not renamed yet would replace a file that it never saw. Without its
+        # new file its rename fails, and it starts again.
         _remove_new_files(folder, path)
+        # It may have renamed before its new file was removed: then its file is in place, and this writer starts again.
         if _identity(path.name, folder) != _identity(descriptor):
             return False
         _fsync_renamed(path, folder)
@@ -249,6 +262,7 @@ def _fsync_renamed(path: Path, folder: int) -> None:
     try:
         os.fsync(folder)
     except OSError as error:
+        # The new file is in place: the page must not claim that the old settings are still there.
         raise NotStored(path, error, in_doubt=True) from error
 
 
@@ -256,6 +270,7 @@ def _write_new(folder: int, name: str, content: bytes, mode: int) -> int:
     """Return the descriptor of the new file; its content is on flash, its name may not be."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)  # what a power cut may have left
+    # O_EXCL follows no link and opens no file of a different user. 600 until the content is whole: then `mode`.
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
         _write_all(descriptor, content)
@@ -275,6 +290,7 @@ def _write_new(folder: int, name: str, content: bytes, mode: int) -> int:
 
 def _read_all(descriptor: int, at_once: int) -> bytes:
     content = piece = os.read(descriptor, at_once)
+    # One byte beyond the limit is enough: the checksum of a cut file does not match.
     # A short read is the end of a regular file (read(2)).
     while len(piece) == at_once and len(content) <= SIZE_MAXIMUM:
         at_once = SIZE_MAXIMUM + 1 - len(content)
@@ -322,6 +338,7 @@ def _open_lock(path: Path, folder: int) -> int | None:
     except OSError:
         return None
     found = os.fstat(lock)
+    # Checked on the open folder: a path could be changed between the check and the lock.
     if found.st_uid == os.fstat(folder).st_uid == os.geteuid() and not found.st_mode & 0o077:
         return lock
     _close(lock)
@@ -330,6 +347,7 @@ def _open_lock(path: Path, folder: int) -> int | None:
 
 @contextlib.contextmanager
 def open_folder(folder: Path) -> Iterator[int]:
+    """Open a folder; yield its descriptor, by which names in it stay the same ones while its path changes. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -338,6 +356,7 @@ def open_folder(folder: Path) -> Iterator[int]:
 
 
 def _lock(descriptor: int) -> None:
+    # flock(2) waits without limit, also for a process that hangs.
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:

@@ -27,17 +27,19 @@ def encode(comment: str, values: Mapping[str, Value]) -> bytes:
     A JSON string is a TOML basic string as long as control characters are escaped, which json.dumps does for all
     but DEL. Strings, whole numbers and booleans are written alike in both.
     """
-    lines = [f"# {comment}", *(f"{name} = {_written(value)}" for name, value in values.items())]
+    lines = [f"# {comment}", *(f"{name} = {literal(value)}" for name, value in values.items())]
     body = ("\n".join(lines) + "\n").encode()
     return body + f'{CHECKSUM} = "{sha256(body).hexdigest()}"\n'.encode()
 
 
 def decode(raw: bytes) -> dict[str, Value]:
     """Return the values of a file that `encode` wrote. Raises ValueError, with one line, for any other."""
+    # The checksum first: a flipped bit is reported as damage, and not as a wrong value.
     body, found = _split(raw)
     if sha256(body).hexdigest() != found:
         raise ValueError("its checksum does not match")
     values = _plain(body.decode())
+    # A correct checksum proves nothing: any user can compute one.
     if values is None:
         raise ValueError("it holds a line that this program does not write")
     if not all(isinstance(value, str) or value in INTEGERS for value in values.values()):
@@ -69,16 +71,20 @@ def _is_written(text: str) -> bool:
         value = json.loads(text)
     except ValueError:
         return False
-    return isinstance(value, Value) and _written(value) == text
+    # One spelling for each value: equal settings are equal bytes, which `storage.files` does not write again.
+    return isinstance(value, Value) and literal(value) == text
 
 
-def _written(value: Value) -> str:
+def literal(value: Value) -> str:
+    """Return a value as TOML writes it; a text on one line."""
+    # A person who opens the file can read a Korean sender name; TOML forbids DEL in a string as it is.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _split(raw: bytes) -> tuple[bytes, str]:
     if not raw:
         raise ValueError("it is empty")
+    # The last line alone: a value may hold the word.
     head, mark, tail = raw.rpartition(f'{CHECKSUM} = "'.encode())
     if not mark or not tail.endswith(b'"\n') or not head.endswith(b"\n"):
         raise ValueError("its last line is no checksum")

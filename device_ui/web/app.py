@@ -1,4 +1,4 @@
-"""The pages of the web process put together: routes, plain error pages, static files, health.
+"""The routes of the web process: pages, static files, health, and plain error pages.
 
 `web.http.response` adds the security headers to every response, bottle's own error pages included.
 """
@@ -14,32 +14,34 @@ from typing import TYPE_CHECKING
 from bottle import Bottle, HTTPError, request, response
 
 from device_ui.config import Device
-from device_ui.settings.store import RecipientStore, Store
+from device_ui.settings.store import NameStore, RecipientStore, Store
 from device_ui.web.auth.administrator import Administrator
-from device_ui.web.auth.guard import Guard, own_names, see_other
+from device_ui.web.auth.guard import HEALTH, Guard, own_names, see_other
+from device_ui.web.auth.known_names import KnownNames
 from device_ui.web.auth.sessions import Sessions
 from device_ui.web.auth.throttle import Throttle
 from device_ui.web.context import AppContext
-from device_ui.web.pages import event_codes, history, language, login, recipients, smtp, test_mail
+from device_ui.web.pages import access, event_codes, history, language, login, recipients, smtp, test_mail
 
 if TYPE_CHECKING:
     from device_ui.web.branding import Brand
 
 log = logging.getLogger(__name__)
 
-# Instead of bottle's own sentences, which quote the path.
-SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log tells more."}
+# Instead of bottle's own sentences, which quote the path: a page must not repeat the text of a stranger's link.
+SENTENCES = {404: "This device has no such page.", 500: "The device had a fault. Its log has the details."}
 
 
 def site(device: Device, monotonic: Callable[[], float] = time.monotonic) -> AppContext:
     """Return what the pages of one device share; the `monotonic` clock ends sessions and delays guesses."""
+    folders = device.folders
+    stores = (Store(folders.settings), RecipientStore(folders.recipients), NameStore(folders.names))
     guard = Guard(
-        Administrator(device.folders.administrator),
+        Administrator(folders.administrator),
         Sessions(monotonic),
-        Throttle(monotonic, device.folders.administrator.with_name("throttle.toml")),
-        own_names(device["web.names"]),
+        Throttle(monotonic, folders.administrator.with_name("throttle.toml")),
+        KnownNames(own_names(device["web.names"]), stores[-1]),
     )
-    stores = (Store(device.folders.settings), RecipientStore(device.folders.recipients))
     return AppContext(device, *stores, guard, brand(device))
 
 
@@ -61,6 +63,7 @@ def routes(site: AppContext) -> Bottle:
     guard, app = site.guard, Bottle()
     expired = partial(login.session_expired, site)
     app.default_error_handler = partial(error_page, site)
+    # Before every route, so that no page can forget the checks of host, origin and session cookie.
     app.add_hook("before_request", guard.check_request)
     app.add_hook("after_request", guard.finish_request)
     app.route("*", "OPTIONS", methods)
@@ -81,9 +84,12 @@ def routes(site: AppContext) -> Bottle:
     app.route("/others", "GET", guard.require_session(lambda _: see_other("/others/event-codes")))
     app.route("/others/event-codes", "GET", guard.require_session(partial(event_codes.show_codes, site)))
     app.route("/others/email-content", "GET", guard.require_session(partial(event_codes.show_content, site)))
+    app.route("/others/access", "GET", guard.require_session(partial(access.show, site)))
+    app.route("/others/access", "POST", guard.require_session(partial(access.update, site), expired))
     app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
-    app.route("/health", "GET", partial(health, site))
+    app.route(HEALTH, "GET", partial(health, site))
+    # A pattern without a slash or a leading dot: no name can lead to a different folder.
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.static_files.serve)
     return app
 
@@ -91,6 +97,7 @@ def routes(site: AppContext) -> Bottle:
 def health(site: AppContext) -> str:
     """Return ``ok`` or one word for the problem of the mail path; without a login, and nothing else."""
     response.content_type = "text/plain; charset=UTF-8"
+    # For a monitoring program, which has no session: a word of a fixed list, and no address or answer of a server.
     word, _ = site.mail_state()
     if word:
         response.status = 503
@@ -117,5 +124,6 @@ def error_page(site: AppContext, error: HTTPError) -> str:
         if request.method == "OPTIONS":
             return methods(found)
         _allow(found)
+    # A page raises its own sentence as the body.
     sentence = SENTENCES.get(error.status_code, error.body)
     return site.render("error", title=error.status_line, sentence=sentence)

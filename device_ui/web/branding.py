@@ -21,9 +21,11 @@ from device_ui.errors import MakerFile
 from device_ui.web.static_files import ASSETS, Asset, StaticFiles, packed
 
 NAME_MAXIMUM = 40
+# Bytes; the file stays in memory, and is most of a first visit.
 LOGO_MAXIMUM = 32 * 1024
-# A browser draws what its Content-Type says (nosniff), so that the suffix decides.
+# With nosniff a browser trusts the Content-Type alone, which follows from the suffix; the content is not examined.
 LOGO_KINDS = (".svg", ".png", ".webp")
+# Nothing else: the value is put into the style sheet, where a brace or a url() would change other rules.
 COLOUR = re.compile("#[0-9A-Fa-f]{6}")
 # The colour in `static/icon.svg` that the accent replaces.
 ICON_COLOUR = b"#175cd3"
@@ -131,6 +133,7 @@ def load(device: Device) -> Brand:
         try:
             return check(value) if value else None
         except ValueError as error:
+            # Each setting by itself: a weak colour must not hide the logo.
             problems.append(MakerFile(path, f"{BRAND}{name}: {error}"))
             return None
 
@@ -140,6 +143,7 @@ def load(device: Device) -> Brand:
     return Brand(
         name,
         logos["logo"],
+        # A logo for dark mode alone would leave light mode without one.
         logos["logo_dark"] if logos["logo"] else None,
         text,
         {each: accent for each, accent in accents.items() if accent},
@@ -151,6 +155,7 @@ def weakness(accent: str, scheme: Scheme) -> str:
     """Return where an accent has too little contrast (WCAG 2.2, level AA), at its weakest; ``""`` when nowhere."""
     colours = {"label": scheme.label, **scheme.backgrounds}
     ratios = [(_contrast(accent, colours[variable]), least, variable, place) for variable, place, least in USES]
+    # The one that misses its own minimum by most: 4.5 for text, 3 for the focus ring.
     ratio, least, variable, place = min(ratios, key=lambda use: use[0] / use[1])
     if ratio >= least:
         return ""
@@ -162,6 +167,7 @@ def _contrast(one: str, other: str) -> float:
     """Return the contrast ratio of two colours such as ``#175cd3``, from 1 to 21 (WCAG 2.2, "contrast ratio")."""
 
     def luminance(colour: str) -> float:
+        # WCAG 2.2, "relative luminance": sRGB to linear light; 0.04045 is the corrected threshold.
         levels = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
         red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in levels)
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -190,6 +196,7 @@ def _accent(scheme: Scheme, colour: str) -> str:
 
 def _logo(device: Device, setting: str, alternative: str, name: str) -> Asset:
     """Read a logo in ETC, to be served as ``logo`` or ``logo-dark``. `alternative` is its text for screen readers."""
+    # WCAG 2.2, 1.1.1: an image without a text is nothing to a screen reader.
     if not alternative:
         raise ValueError("brand.name or brand.logo_text must say what it shows")
     if setting != "logo" and not device["brand.logo"]:
@@ -203,12 +210,14 @@ def _logo(device: Device, setting: str, alternative: str, name: str) -> Asset:
 
 def _read(etc: Path, name: str) -> bytes:
     path = etc / name
+    # The maker's file is trusted, but a typing error must not publish /etc/shadow.
     if path.parent != etc or not path.name or name.startswith("."):
         raise ValueError(f"{name} is not the name of a file in {etc}")
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError(f"{name} is no file")
         with path.open("rb") as file:
+            # One byte more than allowed shows that it is too large, whatever its size.
             raw = file.read(LOGO_MAXIMUM + 1)
     except OSError as error:
         raise ValueError(f"{name}: {os.strerror(error.errno or 0)}") from error

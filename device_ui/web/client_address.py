@@ -63,12 +63,14 @@ def forwarded(value: str) -> str:
 
     `value` holds the values of all lines of that name, in their order, between commas (RFC 9110, 5.3).
     """
+    # Only the last one is the proxy's own; a client can send any before it.
     hop = value.rpartition(",")[2].strip(" \t")
     match = HOP.fullmatch(hop) if len(hop) <= HOP_MAXIMUM else None
     if match is None:
         return UNKNOWN
     four, bracketed, bracketed_zone, bare, bare_zone = match.groups()
     found = _read(four or bracketed or bare)
+    # Brackets are for IPv6 alone, and a zone for a link-local address: a proxy writes nothing else.
     is_six = isinstance(found, ipaddress.IPv6Address)
     if found is None or (bracketed and not (is_six or ":" in bracketed)):
         return UNKNOWN

@@ -15,7 +15,7 @@ from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, translator_for
 from device_ui.mail import client
-from device_ui.settings.store import RecipientStore, Store
+from device_ui.settings.store import NameStore, RecipientStore, Store
 from device_ui.web import locale
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     # The word for the mail path, and what the hook says beside it.
     State = tuple[str, Mapping[str, Any]]
 
-# What the page says about each word of `problem.Problem`; {reply} is the server's answer.
+# The sentence of the banner for each problem of the mail path (`delivery.status`); {reply} is the server's answer.
 MAIL_PROBLEMS = {
     "damaged": "The stored settings are damaged. Mail waits until they are typed again.",
     "unreadable": "The mail service cannot read the settings: {reply}. Mail waits.",
@@ -40,21 +40,22 @@ MAIL_PROBLEMS = {
     "too many logins": "The mail server refused several logins. The new settings wait up to 20 minutes, so that the account is not locked. “Send test email” tries the saved settings at once; when it gets through, mail goes out.",
     "server": "Mail could not be delivered yet ({step}): “{reply}”. It is tried again.",
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
-    "fault": "The mail service has a fault; its log tells more. Mail is tried again.",
+    "fault": "The mail service has a fault; its log has the details. Mail is tried again.",
     "full": "The device's disk is full. Events are accepted while its reserve lasts; free some space.",
     "dropped": "A mail was given up after 5 days of trying ({step}): “{reply}”. It is not sent again.",
     "refused": "The last mail was refused for good ({step}): “{reply}”. It is not sent again.",
     "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
 }
-# What the head of every page says of it, by the same words: not by colour alone, and when all is well, too.
+# The state in the head of every page, by the same words: as a text and not by colour alone (WCAG 2.2, 1.4.1), and also when
+# there is no problem, so that an operator knows that it would be shown.
 MAIL_STATES = {
     "": "Mail: ok",
     "unset": "Mail: not set up",
     **dict.fromkeys(("too many logins", "server", "storage", "fault", "full", "clock"), "Mail: late"),
     **dict.fromkeys(("dropped", "refused", "removed"), "Mail: some not sent"),
 }
-# Every other word waits for somebody to do something.
+# With every other word no mail is sent until the operator or the maker acts.
 STOPPED = "Mail: stopped"
 CLOCK_WRONG = "The device's clock is not set (it says {clock}): mail waits up to ten minutes for the right time."
 REMOVED_UNMAILED = "{count} events were removed before they could be mailed, since the history was full."
@@ -62,11 +63,15 @@ REMOVED_UNMAILED = "{count} events were removed before they could be mailed, sin
 
 @dataclass
 class AppContext:
-    """What the pages share. `testing` is held during a test mail: each occupies a thread for up to a minute."""
+    """The objects that the pages share. `testing` is held during a test mail.
+
+    A test occupies one of four threads for up to a minute: more at once would leave none for the pages.
+    """
 
     device: Device
     store: Store
     recipients: RecipientStore
+    names: NameStore
     guard: Guard
     brand: Brand | None = None
     testing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -87,9 +92,11 @@ class AppContext:
 
     def mail_state(self) -> State:
         """Return the word for the mail path, ``""`` when well, and the hook's details."""
+        # Asked for every page, which costs 0.3 ms: a cached state would show a problem that is gone, or hide a new one.
         try:
             details = client.state(self.device.folders.socket)
         except HookError as error:
+            # A hook that refuses this user is running: "down" would send the operator to the wrong place.
             word = {"not-stored": "storage", "denied": "denied"}.get(error.word, "down")
             return word, {"reply": error.reason}
         return str(details.get("problem", "")), details
@@ -104,6 +111,7 @@ class AppContext:
         response.content_type = "text/html; charset=UTF-8"
         response.set_header("Content-Language", words.code)
         response.set_header("Vary", locale.VARIES)
+        # The values that the layout needs on every page; a page's own replace them.
         given = {
             "_": words,
             "languages": LANGUAGES,
@@ -113,6 +121,7 @@ class AppContext:
             "asset": self.static_files.url,
             "idle": int(IDLE_SECONDS),
             "page": "smtp",
+            "token": self.guard.form_token(),
             "session": state is not None,
             "path": mail_path(*state, words) if state else None,
         }
@@ -121,9 +130,9 @@ class AppContext:
 
 @dataclass(frozen=True)
 class MailPath:
-    """What every page tells of the mail path: `state` in a word or two, and the `problem` in one sentence.
+    """The mail path as every page shows it: `state` in a word or two, and the `problem` in one sentence.
 
-    `problem` is ``""`` when nothing keeps mail back, or no settings are stored yet.
+    `problem` is ``""`` when mail is sent, or no settings are stored yet.
     """
 
     state: str
@@ -132,10 +141,10 @@ class MailPath:
 
 
 def mail_path(word: str, details: Mapping[str, Any], words: Translator = PLAIN) -> MailPath:
-    """The hook's word for the mail path, and what it says beside it, as they are told."""
+    """Return the hook's word for the mail path and its `details` (see `client.state`) in the reader's language."""
     step, reply = words(details.get("step", "")), words(details.get("reply", ""))
-    told = words(MAIL_PROBLEMS.get(word, ""), step=step, reply=reply)
+    sentence = words(MAIL_PROBLEMS.get(word, ""), step=step, reply=reply)
     clock = words(CLOCK_WRONG, clock=details["clock"]) if details.get("clock") else ""
     removed = words(REMOVED_UNMAILED, count=details["removed"]) if details.get("removed") else ""
-    problem = " ".join(filter(None, (told, words(details.get("advice", "")), removed, clock)))
+    problem = " ".join(filter(None, (sentence, words(details.get("advice", "")), removed, clock)))
     return MailPath(words(MAIL_STATES.get(word, STOPPED)), problem, is_well=not word)

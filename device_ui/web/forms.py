@@ -12,16 +12,27 @@ from device_ui.errors import Message
 # Bytes; ten times the tab with every field full.
 BODY_MAXIMUM = 64 * 1024
 FIELDS_MAXIMUM = 50
+# In the environment of a request: its form, once it was read.
+FORM = "device_ui.form"
 CONTENT_TYPE = "application/x-www-form-urlencoded"
 NOT_A_FORM = Message("A form is sent as {content_type}.", content_type=CONTENT_TYPE)
 
 
 def posted() -> dict[str, str]:
     """Return the fields of this request's form. Raises HTTPError 400, 413 or 415, with a sentence."""
+    if FORM not in request.environ:
+        request.environ[FORM] = _posted()
+    found: dict[str, str] = request.environ[FORM]
+    return found
+
+
+def _posted() -> dict[str, str]:
+    # No form of ours is sent as text/plain or multipart, so no reader for these is needed.
     if request.content_type.partition(";")[0].strip().lower() != CONTENT_TYPE:
         raise HTTPError(415, NOT_A_FORM)
     if request.content_length > BODY_MAXIMUM:
         raise HTTPError(413, "The form is too large.")
+    # A chunked body has no length before it is read.
     body = request.environ["wsgi.input"].read(BODY_MAXIMUM + 1)
     if len(body) > BODY_MAXIMUM:
         raise HTTPError(413, "The form is too large.")
@@ -39,9 +50,11 @@ def read(body: bytes) -> dict[str, str]:
             errors="strict",
             max_num_fields=FIELDS_MAXIMUM,
         )
+    # Not "replace": a password with a replaced character would be stored, and never work.
     except ValueError:
         raise HTTPError(400, "The form is not in UTF-8, or not a form.") from None
     fields = dict(pairs)
+    # Two readers of a repeated field could take a different one each; no form of ours repeats one.
     if len(fields) != len(pairs):
         raise HTTPError(400, "The form holds a field twice.")
     return fields

@@ -17,7 +17,7 @@ from waitress.task import ThreadedTaskDispatcher
 from device_ui.config import Device, listen_fds
 from device_ui.errors import Damaged, DeviceUIError
 from device_ui.storage import files
-from device_ui.web import app, client_address, unavailable
+from device_ui.web import app, client_address, heap, unavailable
 from device_ui.web.auth.administrator import Administrator, Record
 from device_ui.web.forms import BODY_MAXIMUM
 from device_ui.web.http.connection import Limits
@@ -55,8 +55,9 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     """
     # No core dump may hold a password that is just being typed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    heap.bound()
     prepare(device)
-    # Before the first socket listens: a client that sees it may already end this process.
+    # Before the first socket listens: who sees the socket may already end this process, which must end in order.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     sockets = listen_fds(os.environ)
@@ -64,10 +65,12 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     limits = Limits(connections=_connections())
     listeners = open_listeners(app.routes(site), listen, sockets, trusted_proxy, limits)
     if sockets:
+        # Only with systemd: nothing else would start the process again.
         listeners.exit_when_idle(idle_seconds, site.may_exit)
     log.info("pages served at %s", "systemd's socket" if sockets else _shown(listen))
     if listeners.run():
         log.info("idle, exiting; the next connection starts the pages again")
+    # Failed logins are stored before the end: a restart must give a guesser no new tries.
     site.guard.throttle.settle()
 
 
@@ -76,6 +79,7 @@ def serve_unavailable(is_startable: Callable[[], bool], idle_seconds: float = ID
 
     `is_startable` is called every `CHECK_SECONDS`. The next connection starts a new process.
     """
+    # The same listeners as for the pages: while the file is wrong, a client can do no more harm than otherwise.
     limits = Limits(connections=_connections())
     listeners = open_listeners(unavailable.answer, "", listen_fds(os.environ), limits=limits)
     listeners.exit_when_idle(idle_seconds, lambda: True)
@@ -87,6 +91,7 @@ def serve_unavailable(is_startable: Callable[[], bool], idle_seconds: float = ID
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     signal.signal(signal.SIGALRM, check)
+    # A timer and no thread: its handler runs in the thread that accepts connections.
     signal.setitimer(signal.ITIMER_REAL, CHECK_SECONDS, CHECK_SECONDS)
     listeners.run()
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -97,15 +102,19 @@ def prepare(device: Device, *, quiet: bool = False) -> Record | None:
 
     Return the administrator's record, None when it is damaged. Raises `NotStored`, `NotReadable`.
     """
+    # Also on a device without an installer, such as a checkout.
     for folder in device.layout("web"):
         files.make_folder(*folder)
+    # A record that is gone on a used device must not open the set-up again to the first visitor.
     is_new = not device.folders.settings.exists() and not files.quarantined_files(device.folders.settings)
     try:
         record = Administrator(device.folders.administrator).begin(is_new=is_new)
     except Damaged as damage:
+        # The pages start all the same: their login says what to do at the console.
         log.error("%s; device-ui admin set-password chooses a new password", damage)
         return None
     if record and not record.is_set_up and not quiet:
+        # The console and the journal show it; both need physical access or root.
         print(f"setup code: {record.code}", file=sys.stderr, flush=True)
     return record
 
@@ -159,6 +168,7 @@ def _adjustments(listen: str, sockets: Sequence[socket.socket]) -> Adjustments:
         )
     except ValueError as error:
         raise DeviceUIError(f"the pages cannot be served at {listen}: {error}") from error
+    # Bounds the memory of the kernel for slow clients: without it the buffer of each connection grows (tcp(7), tcp_wmem).
     found.socket_options = [*found.socket_options, (socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_MAXIMUM)]
     return found
 
@@ -173,6 +183,7 @@ def _kinds(
         yield from ((TcpListener, {"sockinfo": each}) for each in adjustments.listen)
     for each in sockets:
         kind = UnixListener if each.family == socket.AF_UNIX else TcpListener
+        # waitress wants the parameters of getaddrinfo(3), although the socket is open already.
         info = (each.family, each.type, each.proto, each.getsockname())
         yield kind, {"_sock": each, "bind_socket": False, "sockinfo": info}
 
@@ -181,6 +192,7 @@ def _connections() -> int:
     """Return the connections that the limit of open files has room for, `Limits` at most; raise that limit if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = Limits.connections + DESCRIPTORS_BESIDES
+    # A process may raise its own soft limit (setrlimit(2)); with less room fewer connections are accepted.
     if soft < needed <= hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
         soft = needed

@@ -111,6 +111,7 @@ def packed(name: str, plain: bytes) -> Asset:
     """Return an asset with these bytes, and compressed if that saves `WORTH_IT` bytes."""
     packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW, MEMORY)
     zipped = packer.compress(plain) + packer.flush()
+    # Of the plain bytes: a different level of compression is the same content.
     digest = hashlib.sha256(plain).hexdigest()[:HASH_DIGITS]
     return Asset(name, plain, zipped if len(zipped) + WORTH_IT <= len(plain) else None, digest)
 
@@ -120,6 +121,7 @@ def _takes_gzip(accepted: str) -> bool:
     for each in accepted.lower().split(","):
         coding, _, weight = each.partition(";")
         if coding.strip() in ("gzip", "x-gzip"):
+            # q=0 means "not acceptable", in any number of zeros.
             return weight.replace(" ", "").strip("0.") != "q="
     return False
 
@@ -130,6 +132,7 @@ def _has(tag: str, known: str) -> bool:
     return tag in tags or tags == ["*"]
 
 
+# Read once at the import: a file that is replaced during an upgrade must not be served under the hash of the old one.
 def _every() -> Mapping[str, Asset]:
     return {path.name: read(path) for path in find("static").iterdir() if path.suffix in KINDS}
 
@@ -150,6 +153,7 @@ class StaticFiles:
 
     def serve(self, name: str) -> HTTPResponse:
         """Return a file by either name. Raises HTTPError 404."""
+        # The name with the hash changes with the content, so it may be kept for ever; the plain one may not.
         if name in self._unique:
             return self._unique[name].answer(FOR_EVER)
         if name in self._named:

@@ -35,6 +35,7 @@ _templates: dict[str, Template] = {}
 def template(name: str) -> Template:
     """Return a template of `views/`, compiled once."""
     file = f"{name}.tpl"
+    # Two threads may compile the same template at once; either result serves.
     if file not in _templates:
         _templates[file] = Template(name=file, lookup=[str(static_files.find("views"))])
     return _templates[file]

@@ -16,6 +16,7 @@ SENTENCE = "A file of the device is wrong or cannot be read. At the device’s c
 WORD = b"unavailable\n"
 # Seconds after which a browser, or a program, asks again.
 AGAIN_SECONDS = 5
+# No style, script or template: any file of the product may be what is wrong.
 PAGE = """<!doctype html>
 <html lang="{code}">
 <meta charset="utf-8">
@@ -30,6 +31,7 @@ PAGE = """<!doctype html>
 
 def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer any request with 503 and the page in the client's language (WSGI)."""
+    # The cookie of the language is not read: this process loads as little as it can.
     code = accepted(environ.get("HTTP_ACCEPT_LANGUAGE", ""), ENGLISH)
     words = load(code)
     kind, page = (
@@ -41,6 +43,7 @@ def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Itera
     headers = [
         ("Content-Type", f"text/{kind}; charset=utf-8"),
         ("Content-Length", str(len(page))),
+        # RFC 9110, 10.2.3
         ("Retry-After", str(AGAIN_SECONDS)),
     ]
     start_response("503 Service Unavailable", headers)

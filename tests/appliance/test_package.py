@@ -187,7 +187,8 @@ def test_a_program_of_the_firmware_imports_the_client_as_the_readme_says(used: d
 def test_after_an_upgrade_what_runs_is_the_new_version(used: dict[str, object]) -> None:
     *before, last = list(used["upgrade"])
     assert last == "try-restart device-ui-mailhook.service device-ui-web.service"
-    assert before[-1].startswith("--quiet --system start device-ui-web.socket device-ui-mailhook.socket")
+    first = "--quiet --system start device-ui-ownership.service device-ui-web.socket device-ui-mailhook.socket"
+    assert before[-1].startswith(first)
     assert "daemon-reload" in before
 
 
@@ -236,22 +237,32 @@ mount --rbind /dev "$1/root/dev"
 cp "$2" "$1/root/root/device-ui.deb"
 exec chroot "$1/root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -ec '
 	[ ! -e /proc/self ]
+	mkdir -m 711 /root/elsewhere /var/lib/device-ui
+	[ "$0" != link ] || ln -s /root/elsewhere /var/lib/device-ui/web
 	dpkg --install /root/device-ui.deb >&2
 	cd /var/lib/device-ui
-	stat -c "%a %U:%G" . settings web mail public tls'
+	stat -c "%a %U:%G" . settings web mail public tls /root/elsewhere' "$3"
 """
 
 
 def test_the_package_installs_in_a_chroot_without_proc(packages: dict[str, Path], tmp_path: Path) -> None:
     words = ["unshare", "--mount", "sh", "-c", BARE, "sh", tmp_path]
-    assert run(*words, packages["bundled"]).splitlines() == [
+    assert run(*words, packages["bundled"], "plain").splitlines() == [
         "755 root:root",
         "2750 device-ui:device-mail",
         "700 device-ui:device-ui",
         "700 device-mail:device-mail",
         "755 device-mail:device-mail",
         "700 root:root",
+        "711 root:root",
     ]
+
+
+def test_in_a_chroot_without_proc_a_link_in_the_place_of_a_folder_leads_nowhere(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["unshare", "--mount", "sh", "-c", BARE, "sh", tmp_path]
+    assert run(*words, packages["bundled"], "link").splitlines()[-1] == "711 root:root"
 
 
 @pytest.mark.parametrize("kind", ["bundled", "plain"])

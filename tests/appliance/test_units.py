@@ -5,6 +5,8 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,8 @@ EXPOSURES = {
     "device-ui-token.service": 0.4,
     "device-ui-certificate-first.service": 0.7,
     "device-ui-reset.service": 0.9,
+    # No RestrictSUIDSGID=: the folder of the settings has the set-group-ID bit.
+    "device-ui-ownership.service": 1.4,
     "device-ui-certificate.service": 1.5,
     # systemd counts adjtimex(2) as setting the clock, which needs CAP_SYS_TIME besides.
     "device-ui-mailhook.service": 1.7,
@@ -209,6 +213,31 @@ def test_the_state_program_runs_under_the_filters_of_the_mail_hook(product: Prod
         finally:
             process.terminate()
         assert process.wait(20) == 0
+
+
+def test_events_are_forwarded_under_the_filters_of_the_mail_hook(product: Product, tmp_path):
+    """The web hook's program, which starts a shell, curl and threads of it."""
+    product.start_hook().stop("mailhook")
+    program = tmp_path / "webhook"
+    shutil.copy(APPLIANCE / "forward" / "webhook", program)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "curl.conf").write_text(f'url = "http://127.0.0.1:{server.getsockname()[1]}/"\n')
+        product.maker(f'[mail]\nforward_command = "{program}"\n')
+        entered = [sys.executable, "-m", "tests.helpers.sandbox", str(APPLIANCE / "device-ui-mailhook.service")]
+        words = [*entered, sys.executable, "-m", "device_ui", "mailhook"]
+        with subprocess.Popen(words, cwd=ROOT, env=product.environment) as process:
+            try:
+                wait_for(lambda: listens(product.folders.socket), what="its start")
+                product.event("303")
+                server.settimeout(60)
+                client, _ = server.accept()
+                with client, client.makefile("rb") as lines:
+                    taken = [line for line in iter(lambda: lines.readline().strip(), b"")]
+                    client.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            finally:
+                process.terminate()
+            assert process.wait(20) == 0
+    assert taken[0] == b"POST / HTTP/1.1"
 
 
 def test_the_setup_code_is_shown_until_it_is_used(product: Product, tmp_path):

@@ -18,7 +18,7 @@ SECONDS = int(os.environ.get("AUDIT_FUZZ_SECONDS", "20"))
 # Seconds in which a fault must be found. Each is one that somebody might make, or that was there once.
 MUTANT_SECONDS = 120
 FAULTS = {
-    "form": ("device_ui/settings/rules.py", "return None if has_control(text) else", "return"),
+    "form": ("device_ui/settings/rules.py", 'hints = unseen(" " * start + value, categories)', "hints = ()"),
     "record": ("device_ui/settings/store.py", "if set(values) <= set(NAMES) else", "if values else"),
     "device": ("device_ui/config.py", "if kind is int and value not in RANGES[name]", "if False"),
     "catalog": ("device_ui/mail/catalog.py", "<= maximum or not value.isprintable()", "<= maximum"),

@@ -1,6 +1,7 @@
 """``make bench``: every figure beside its floor (`figures`), and what saves, events, mails and storms write to flash.
 
-It measures; nothing here is a test. Names of parts (``web``, ``limits``, ``events``, ``mail``, ``rest``, ``wear``) measure only those.
+It measures; nothing here is a test. Names of parts (``web``, ``limits``, ``events``, ``mail``, ``rest``, ``site``, ``wear``, ``fleet``)
+measure only those.
 
 The two processes run under strace; what they write to files of the data folder is counted in bytes, in blocks of 4 KiB
 that were touched, and in syncs. Times are not told: a build machine syncs in a tenth of a millisecond, and flash does not.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_ui.mail import client
-from tests.bench import figures
+from tests.bench import figures, fleet
 from tests.helpers.product import Browser, Product, settings_form, wait_for
 from tests.servers.scripted import ScriptedServer
 
@@ -154,14 +155,18 @@ def raise_many(product: Product, count: int) -> None:
 
 
 def main(words: Sequence[str]) -> None:
-    """Print both tables."""
-    if set(words) != {"wear"}:
-        figures.show(words)
+    """Print both tables, and the passes over a fleet."""
+    others = [each for each in words if each not in ("wear", "fleet")]
+    if others or not words:
+        figures.show(others)
     if not words or "wear" in words:
         print("\n| written to flash by | floor | bytes | blocks of 4 KiB | syncs |")
         print("| --- | --- | --- | --- | --- |")
         for name, floor, wear in table():
             print(f"| {name} | {floor} | {wear.size:,} | {wear.blocks:,} | {wear.syncs:,} |")
+    if not words or "fleet" in words:
+        print()
+        fleet.report()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 HEAD = ("| what | floor | floor takes | here | ratio | to reach |", "| --- | --- | --- | --- | --- | --- |")
-UNITS = {"ms": (1000.0, 1), "MiB": (1.0, 1), "/s": (1.0, 0), "bytes": (1.0, 0), "processes": (1.0, 0)}
+UNITS = {
+    "ms": (1000.0, 1),
+    "MiB": (1.0, 1),
+    "/s": (1.0, 0),
+    "bytes": (1.0, 0),
+    "processes": (1.0, 0),
+    "sessions": (1.0, 0),
+    "s": (1.0, 1),
+}
 
 
 @dataclass(frozen=True)

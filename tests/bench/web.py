@@ -6,34 +6,42 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from device_ui.web.auth.administrator import Administrator
 from tests.bench.rows import Row, turns
 from tests.bench.stand import Stand, first_page, hello, pages, resident
-from tests.helpers.product import raw, settings_form
+from tests.helpers.product import ADMIN_PASSWORD, Browser, raw, settings_form
 
 PAGES = 200
+# A login waits for the hashes of others, and its time is no measure here.
+LOGIN_SECONDS = 100
 PROGRAM = "one route, bottle + waitress"
 
 
 def rows() -> Iterator[Row]:
     """Every row about the web process."""
     yield memory()
-    yield memory(save=True)
+    yield memory(logins=16)
     yield start()
     yield speed()
     yield wire()
 
 
-def memory(*, save: bool = False) -> Row:
-    """What the process holds after many pages, or after a save as well."""
+def memory(times: int = 3, *, logins: int = 0) -> Row:
+    """What the process holds after many pages; with `logins` after a save too, and after so many logins, four at once."""
 
     def here() -> float:
         with tempfile.TemporaryDirectory() as folder, Stand(Path(folder)) as product:
             product.start()
+            if logins:  # the hash of the product, which takes 8 MiB
+                Administrator(product.folders.administrator).set_password(ADMIN_PASSWORD)
             browser = product.logged_in()
-            if save:
+            if logins:
                 assert browser.update(**settings_form(2525)).status == 303
+                with ThreadPoolExecutor(4) as pool:
+                    assert set(pool.map(lambda number: _login(product.port, number), range(logins))) == {303}
             pages(product.port, "/smtp", PAGES, {"Cookie": browser.cookie})
             return resident(product.processes["web"])
 
@@ -43,8 +51,14 @@ def memory(*, save: bool = False) -> Row:
             pages(port, "/", PAGES, {})
             return resident(process)
 
-    told, reach = ("web process, memory after a save", 1.5) if save else ("web process, memory after 200 pages", 1.1)
-    return Row(told, PROGRAM, "MiB", *turns(3, here, floor), reach)
+    what, reach = (f"a save and {logins} logins, started by hand", 1.6) if logins else (f"{PAGES} pages", 1.15)
+    return Row(f"web process, memory after {what}", PROGRAM, "MiB", *turns(times, here, floor), reach)
+
+
+def _login(port: int, number: int) -> int:
+    """Log in from an address of its own; the status."""
+    browser = Browser(port, source=f"127.201.0.{1 + number}", seconds=LOGIN_SECONDS)
+    return browser.post("/login", password=ADMIN_PASSWORD).status
 
 
 def start() -> Row:

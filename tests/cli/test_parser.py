@@ -21,7 +21,7 @@ from device_ui.cli.demo_server import Mailbox, Server
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
 COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password"]
-COMMANDS += ["setup-code", "certificate", "rotate-key", "factory-reset", "check"]
+COMMANDS += ["apply", "export", "seal", "setup-code", "certificate", "rotate-key", "factory-reset", "check"]
 
 
 @pytest.fixture
@@ -238,9 +238,12 @@ def test_a_file_of_the_makers_that_a_process_cannot_read_is_found_by_check(produ
 def test_who_can_read_a_file_is_asked_of_the_system(mode, well):
     with tempfile.NamedTemporaryFile() as file:
         os.fchmod(file.fileno(), mode)
-        assert check.can_read("nobody", Path(file.name)) == (well or os.geteuid() != 0)
-        assert check.can_read("root", Path(file.name))
-        assert check.can_read("nobody-knows-me", Path(file.name))
+        needed = [("-r", Path("/")), ("-r", Path(file.name))]
+        missing = None if well or os.geteuid() != 0 else needed[1]
+        assert check.missing_right("nobody", needed) == missing
+        assert check.missing_right("nobody", [needed[0]] * 2500 + needed) == missing
+        assert check.missing_right("root", needed) is None
+        assert check.missing_right("nobody-knows-me", needed) is None
 
 
 def test_check_finds_nothing_on_a_sound_device(product: Product):

@@ -8,11 +8,13 @@ import socket
 import sqlite3
 import subprocess
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from device_ui.mail import client
 from tests.helpers.product import ROOT, Product
 
 SOURCE = ROOT / "device_ui" / "firmware" / "device_event.c"
@@ -62,6 +64,98 @@ def test_an_event_arrives_as_it_was_said(program, product):
 def test_no_text_is_a_reason_to_lose_an_alarm(program, product, text):
     product.start_hook()
     assert run(program, product.folders.run, "303", text, b"s" * 300).stdout == "accepted 1\n"
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A hook for many events."""
+    with Product(tmp_path_factory.mktemp("door")) as product:
+        yield product.start_hook()
+
+
+def kept(product: Product, number: int) -> tuple[str, str]:
+    """Source and text of the newest event; the only line of a message of the system is its name."""
+    [event] = [line["event"] for line in client.history(product.folders.socket, {"limit": 1}) if "event" in line]
+    assert event["number"] == number
+    return event["source"], event["text"] or event["name"]
+
+
+@pytest.mark.parametrize("code", ["303", "901"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("김" * 3000, id="FIELD-G-3000-korean-letters"),
+        pytest.param("김" * 4000, id="as-long-as-it-may-be"),
+        pytest.param("김" * 4001, id="one-more"),
+        pytest.param("😀" * 4001, id="four-bytes-each"),
+        pytest.param("é" * 12_000, id="two-bytes-each"),
+        pytest.param("x" * 9999 + "김김", id="longer-than-a-message"),
+        pytest.param("x" * 3999 + "김", id="ends-with-a-character-of-three-bytes"),
+        pytest.param("e\u0301" * 2500, id="combining-marks-count"),
+        pytest.param("👨\u200d👩\u200d👧" * 900, id="joined-emoji"),
+        pytest.param("\u2028" * 5000, id="line-separators"),
+        pytest.param("\x01" * 10_500, id="six-bytes-on-the-line-each"),
+        pytest.param("\\" * 10_500, id="escaped"),
+        pytest.param("\U0010ffff" * 10_500, id="the-last-character-of-unicode"),
+    ],
+)
+def test_both_doors_are_of_the_same_size(program, door, code, text):
+    """pasystray#188, noctalia#2675, uTox#1108, Znuny#134: a text that is cut by bytes ends with a broken character."""
+    source = "장치" * 60
+    said = run(program, door.folders.run, code, text, source).stdout
+    by_program = kept(door, int(said.removeprefix("accepted ")))
+    assert by_program == kept(door, client.raise_event(door.folders.socket, code, text, source))
+    assert by_program[0].endswith(" […]")
+    assert by_program[1].endswith(" […]") == (len(text) > (10_000 if code == "901" else 4000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"\x80" * 5000, id="continuations-alone"),
+        pytest.param(b"\xe2\x82" * 3000, id="cut-characters"),
+        pytest.param(b"\xf8\x88\x80\x80\x80" * 1000, id="five-bytes"),
+        pytest.param(b"\xc0\xaf" * 3000, id="overlong"),
+        pytest.param(b"\xed\xa0\x80" * 3000, id="surrogates"),
+        pytest.param("김".encode("euc-kr") * 3000, id="another-encoding"),
+        pytest.param(b"ok " + "김".encode()[:2], id="ends-in-a-character"),
+    ],
+)
+def test_what_is_no_utf8_is_replaced_and_the_event_is_kept(program, door, text):
+    said = run(program, door.folders.run, "303", text).stdout
+    _, stored = kept(door, int(said.removeprefix("accepted ")))
+    assert "\ufffd" in stored and len(stored) <= 4000
+
+
+def test_it_needs_little_of_a_small_stack(tmp_path, product):
+    """A thread of the firmware may have 16 KiB (PTHREAD_STACK_MIN of musl is 2 KiB)."""
+    product.start_hook()
+    source = tmp_path / "thread.c"
+    source.write_text(
+        """
+#define _GNU_SOURCE
+#include "device_event.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+static char text[12001];
+static void *raised(void *number) { *(long *)number = device_event("303", text, "thread"); return NULL; }
+int main(void)
+{
+    pthread_attr_t small;
+    pthread_t thread;
+    long number = 0;
+    memset(text, 1, sizeof text - 1);
+    if (pthread_attr_init(&small) || pthread_attr_setstacksize(&small, 16384) || pthread_create(&thread, &small, raised, &number))
+        return 1;
+    pthread_join(thread, NULL);
+    return printf("%ld\\n", number) < 0;
+}
+"""
+    )
+    program = tmp_path / "thread"
+    subprocess.run(["gcc", "-pthread", f"-I{SOURCE.parent}", "-o", program, source, SOURCE], check=True)
+    assert run(program, product.folders.run).stdout == "1\n"
 
 
 @pytest.mark.parametrize(("words", "code"), [((), 64), (("303", "a", "b", "c"), 64), (("3",), 65), (("30x",), 65)])

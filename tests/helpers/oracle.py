@@ -9,6 +9,7 @@ the product, the sentences included: each is spelled out here to the letter.
 leaves open and the project has settled.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from random import Random
@@ -31,9 +32,23 @@ LOCAL_SPECIALS = "!#$%&'+/=^_`{|}~?"
 # Manual, the password: "one special character ($!@%*#?&)".
 PASSWORD_SPECIALS = "$!@%*#?&"
 
-# Unicode's White_Space less its control characters, which are refused before anything
-# is stripped. Decided: "blanks around a value" go, the manual names none.
-BLANKS = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+# Unicode's White_Space less its control characters but the tab, and what has no width.
+# Decided: "blanks around a value" go, the manual names none.
+SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+LINES_ENDS = "\u2028\u2029"
+WIDTHLESS = (
+    "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062"
+    "\u2063\u2064\u2065\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f\ufeff"
+)
+BLANKS = " \t" + SPACES + LINES_ENDS + WIDTHLESS
+
+# Unicode's Cf beyond these, as of Unicode 14 (Python 3.11): Arabic and Syriac signs,
+# interlinear annotation, hieroglyph joiners, shorthand, music, tags.
+FORMATS = (
+    *(range(0x600, 0x606), range(0x6DD, 0x6DE), range(0x70F, 0x710), range(0x890, 0x892), range(0x8E2, 0x8E3)),
+    *(range(0xFFF9, 0xFFFC), range(0x110BD, 0x110BE), range(0x110CD, 0x110CE), range(0x13430, 0x13440)),
+    *(range(0x1BCA0, 0x1BCA4), range(0x1D173, 0x1D17B), range(0xE0001, 0xE0002), range(0xE0020, 0xE0080)),
+)
 
 # What a character of an account may lead to. A pair that is missing is a refusal, and
 # so is an end anywhere but in LATER. "name" is a letter or a digit. Manual, "aaa",
@@ -73,16 +88,22 @@ Place = tuple[str, int]
 
 
 def host_sentence(text: str) -> str | None:
-    """None for 1 to 100 characters of any format (manual, SMTP Host)."""
-    return None if _is_free_text(text) else HOST_SENTENCE
+    """None for 1 to 100 characters of any format (manual, SMTP Host).
+
+    Decided: what cannot be seen is refused, and numbers are those of a decimal address.
+    """
+    host = _without_blanks(text)
+    return HOST_SENTENCE if _holds_unseen(host) or not 1 <= len(host) <= 100 or _is_other_number(host) else None
 
 
 def sender_name_sentence(text: str) -> str | None:
     """None for 1 to 100 characters of any format (manual, Sender Name).
 
     The manual has one sentence for this field, for a name that is too long as well.
+    Decided: an emoji may need what cannot be seen, but nothing ends the line.
     """
-    return None if _is_free_text(text) else SENDER_NAME_SENTENCE
+    name = _without_blanks(text)
+    return None if not _ends_a_line(name) and 1 <= len(name) <= 100 else SENDER_NAME_SENTENCE
 
 
 def port_sentence(text: str) -> str | None:
@@ -90,8 +111,6 @@ def port_sentence(text: str) -> str | None:
 
     Decided: one to five ASCII digits, of which the first ones may be zeros.
     """
-    if _holds_control(text):
-        return PORT_SENTENCE
     number = 0
     for length, character in enumerate(_without_blanks(text), start=1):
         figure = ord(character) - ord("0")
@@ -106,8 +125,6 @@ def account_sentence(text: str) -> str | None:
 
     Decided: no dot, hyphen or asterisk in `aaa`, since the manual lists none.
     """
-    if _holds_control(text):
-        return ACCOUNT_SENTENCE
     state = "START"
     for length, character in enumerate(_without_blanks(text), start=1):
         following = ACCOUNT_STEPS.get((state, _account_sort(character)))
@@ -121,11 +138,11 @@ def password_sentence(text: str) -> str | None:
     """None for a password as typed that keeps every rule (manual, Account Password).
 
     Decided: 10 to 20 is looked at first and has the sentence with "The"; the manual's
-    three rules, and a control character, have the one without. Nothing is stripped.
+    three rules, and what cannot be seen, have the one without. Nothing is stripped.
     """
     if len(text) < 10 or len(text) > 20:
         return PASSWORD_LENGTH_SENTENCE
-    if _holds_control(text) or _lacks_kind(text) or _repeats(text) or _runs(text):
+    if _holds_unseen(text) or _lacks_kind(text) or _repeats(text) or _runs(text):
         return PASSWORD_RULE_SENTENCE
     return None
 
@@ -137,7 +154,7 @@ def _holds_control(text: str) -> bool:
     """Whether any character is in Unicode's Cc, the ends included.
 
     Cc is C0, DEL and C1, by Unicode's promise for ever. Decided: refused in every
-    field, as typed, so before blanks are stripped.
+    field, a tab at an end excepted.
     """
     for character in text:
         point = ord(character)
@@ -156,9 +173,45 @@ def _without_blanks(text: str) -> str:
     return text[first:last]
 
 
-def _is_free_text(text: str) -> bool:
-    """1 to 100 code points after stripping, and no control character as typed."""
-    return not _holds_control(text) and 1 <= len(_without_blanks(text)) <= 100
+def _ends_a_line(text: str) -> bool:
+    """Whether a character is a control character or ends a line."""
+    return _holds_control(text) or any(character in LINES_ENDS for character in text)
+
+
+def _holds_unseen(text: str) -> bool:
+    """Whether any character is in Cc, Cf, Zl, Zp, or in Zs and no space (decided)."""
+    return _ends_a_line(text) or any(
+        character in SPACES
+        or (character in WIDTHLESS and character != "\u2065")
+        or any(ord(character) in points for points in FORMATS)
+        for character in text
+    )
+
+
+def _is_other_number(host: str) -> bool:
+    """Whether a resolver would read a number that is no decimal IPv4 address (decided).
+
+    It reads the last label of a name; of an IPv6 address, what has dots at its end.
+    """
+    plain = unicodedata.normalize("NFKC", host).replace("\u3002", ".")
+    if plain[:1] == "[" and plain[-1:] == "]":
+        plain = plain[1:-1]
+    address = plain
+    if ":" in plain:
+        address = plain.split(":")[-1]
+        if "." not in address or any(character not in "0123456789abcdefABCDEF:." for character in plain):
+            return False
+        if "." in plain[: len(plain) - len(address)]:
+            return False
+    labels = address.split(".")
+    if labels[-1] == "" and len(labels) > 1 and ":" not in plain:
+        last, four = labels[-2], labels[:0]
+    else:
+        last, four = labels[-1], labels
+    hexadecimal = last[:2] in ("0x", "0X") and all(character in "0123456789abcdefABCDEF" for character in last[2:])
+    if ":" not in plain and not (last.isdecimal() or hexadecimal):
+        return False
+    return len(four) != 4 or not all(each and all(c in DIGITS for c in each) and int(each) < 256 for each in four)
 
 
 def _account_sort(character: str) -> str:

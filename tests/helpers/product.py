@@ -257,6 +257,7 @@ class Browser:
     headers: dict[str, str] = field(default_factory=dict)
     source: str = "127.0.0.1"
     known: str = ""
+    seconds: float = SECONDS
 
     @property
     def origin(self) -> str:
@@ -288,7 +289,7 @@ class Browser:
         for name, value in answer.getheaders():
             if name.lower() == "set-cookie":
                 pair = value.partition(";")[0]
-                if pair.removeprefix("__Host-").startswith("device-ui-browser="):
+                if pair.removeprefix("__Host-").startswith("device-ui-browser-"):
                     self.known = pair
                 else:
                     self.cookie = pair
@@ -296,7 +297,7 @@ class Browser:
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection to the pages."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, SECONDS, (self.source, 0))
+        return http.client.HTTPConnection("127.0.0.1", self.port, self.seconds, (self.source, 0))
 
     def update(self, **fields: str) -> Page:
         """Press Update with these fields over what the tab shows now."""

@@ -34,6 +34,7 @@ SHOWN = (
     "settings/rules.py",
     "settings/fields.py",
     "settings/recipients.py",
+    "settings/names.py",
     "mail/delivery/server_change.py",
     "mail/smtp/advice.py",
     "mail/smtp/connection.py",
@@ -48,6 +49,7 @@ SHOWN = (
     "web/pages/language.py",
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
+    "web/pages/access.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )
@@ -133,7 +135,7 @@ def of_mails() -> set[str]:
 
 def of_tables() -> set[str]:
     fields = {text for each in FIELDS for text in (each.label, each.help)}
-    advices = {row[-1] for row in (*advice.ADVICE, advice.FALLBACK)} | set(advice.CLOSER.values())
+    advices = {row.sentence for row in advice.ADVICE} | set(advice.CLOSER.values())
     labels = (recipients.LOWEST, smtp.STEPS, history.COLUMNS, history.TYPES, test_mail_page.BECAME, context.MAIL_STATES)
     return fields | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
 
@@ -142,6 +144,7 @@ def needed() -> set[str]:
     """What a catalogue must have."""
     shown = set().union(*(texts(ast.parse((SOURCE / name).read_text())) for name in SHOWN))
     prose = {each for each in shown if PROSE.search(each) and not UNSEEN.search(each)}
+    prose -= {text for row in advice.ADVICE for text in (row.evidence, *row.says)}
     return prose | of_templates() | of_tables() | of_event_catalogue() | of_mails()
 
 

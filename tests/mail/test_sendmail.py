@@ -6,9 +6,12 @@ import email
 import email.policy
 import io
 import os
+import smtplib
+import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui.cli.demo_server import Mailbox, Server
-from device_ui.mail import sendmail
+from device_ui.mail import client, sendmail
 from device_ui.mail.sendmail import Call, Usage
 from tests.helpers.product import Product, free_port, settings_form, wait_for
 
@@ -181,7 +184,7 @@ def test_a_program_of_that_name_is_the_same_command(product):
     assert [text.partition("\n")[0] for _, _, text in texts(product)] == ["SMART error"]
 
 
-@pytest.mark.parametrize(("words", "code"), [(["-bs"], 64), (["-bp"], 64), (["root"], 75)])
+@pytest.mark.parametrize(("words", "code"), [(["-bt"], 64), (["-bp"], 64), (["root"], 75)])
 def test_what_it_cannot_do_it_says(product, words, code):
     done = product.command("sendmail", *words, input="x\n")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
@@ -244,3 +247,138 @@ def test_a_closed_standard_input_is_told_in_one_line(product):
     words = ["sh", "-c", f"exec {sys.executable} -m device_ui sendmail root <&-"]
     done = subprocess.run(words, env=product.environment, cwd="/", capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (71, "", 1), done.stderr
+
+
+# sendmail -bs
+
+BODY = "Subject: backup failed\n\ntwo files\n"
+MAILED = "MAIL FROM:<nas@example.com>\nRCPT TO:<ops@example.com>\nDATA\n"
+
+
+def session(product: Product, said: str | bytes, *words: str) -> tuple[list[str], int]:
+    """The reply codes of an SMTP session, the greeting first, and the exit code."""
+    said = said if isinstance(said, bytes) else said.replace("\n", "\r\n").encode()
+    done = product.command("sendmail", "-bs", *words, input=said, text=False)
+    lines = done.stdout.decode().split("\r\n")
+    assert lines.pop() == "" and done.stderr == b""
+    return [line[:3] for line in lines if line[3:4] != "-"], done.returncode
+
+
+@pytest.mark.parametrize(
+    ("said", "codes", "texts_kept"),
+    [
+        pytest.param(
+            f"EHLO nas\n{MAILED}{BODY}.\nQUIT\n",
+            "220 250 250 250 354 250 221",
+            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            id="msmtp#193-symfony",
+        ),
+        pytest.param(
+            f"HELO nas\n{MAILED}{BODY}.\nQUIT\n",
+            "220 250 250 250 354 250 221",
+            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            id="cachet-docker#357-swiftmailer",
+        ),
+        pytest.param(
+            f"EHLO [127.0.0.1]\n{MAILED}{BODY}.\n{MAILED}Subject: next\n\nx\n.\nQUIT\n",
+            "220 250 250 250 354 250 250 250 354 250 221",
+            ["backup failed\nTo: ops@example.com\n\ntwo files", "next\nTo: ops@example.com\n\nx"],
+            id="two-mails",
+        ),
+        pytest.param(
+            f"{MAILED}Subject: x\n\n..\n..b\n.\nQUIT\n",
+            "220 250 250 354 250 221",
+            ["x\nTo: ops@example.com\n\n.\n.b"],
+            id="rfc5321-4.5.2-dots",
+        ),
+        pytest.param(
+            f"{MAILED.lower()}{BODY}.\nquit\n",
+            "220 250 250 354 250 221",
+            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            id="lower-case",
+        ),
+        pytest.param(
+            f"MAIL FROM:<> BODY=8BITMIME SIZE=100\nRCPT TO: <@relay.example:a@b.c> NOTIFY=NEVER\nDATA\n{BODY}.\nQUIT\n",
+            "220 250 250 354 250 221",
+            ["backup failed\nTo: a@b.c\n\ntwo files"],
+            id="parameters-and-a-source-route",
+        ),
+        pytest.param(
+            f"MAIL FROM:<a@b.c>\nRCPT TO:<d@e.f>\nRSET\nDATA\n{MAILED}{BODY}.\nQUIT\n",
+            "220 250 250 250 503 250 250 354 250 221",
+            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            id="rset",
+        ),
+        pytest.param("RCPT TO:<a@b.c>\nDATA\nMAIL\nMAIL FROM:a@b.c\nQUIT\n", "220 503 503 501 501 221", [], id="order"),
+        pytest.param(
+            "MAIL FROM:<a@b.c>\nMAIL FROM:<a@b.c>\nRCPT TO:<>\nDATA\n", "220 250 503 501 503", [], id="no-quit"
+        ),
+        pytest.param(
+            "STARTTLS\nAUTH PLAIN x\nEXPN a\n\nNOOP\nVRFY a\nQUIT\n", "220 500 500 500 500 250 252 221", [], id="others"
+        ),
+        pytest.param("NOOP " + "x" * 2000 + "\nNOOP\nQUIT\n", "220 500 250 221", [], id="long-line"),
+        pytest.param("x\n" * 50, "220 " + "500 " * 20 + "421", [], id="http-or-worse"),
+        pytest.param(
+            f"{MAILED}Subject: half\n\nthe caller di",
+            "220 250 250 354 250",
+            ["half\nTo: ops@example.com\n\nthe caller di"],
+            id="cut",
+        ),
+        pytest.param(
+            f"{MAILED}{BODY}.\nQUIT\n".encode(),
+            "220 250 250 354 250 221",
+            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            id="lf-alone",
+        ),
+        pytest.param(
+            MAILED.replace("ops@", "운영@") + "Subject: 백업\n\n실패\n.\nQUIT\n",
+            "220 250 250 354 250 221",
+            ["백업\nTo: 운영@example.com\n\n실패"],
+            id="rfc6531-utf8",
+        ),
+        pytest.param(
+            "MAIL FROM:<a@b.c>\n" + "RCPT TO:<a@b.c>\n" * 101, "220 250 " + "250 " * 100 + "452", [], id="recipients"
+        ),
+    ],
+)
+def test_each_mail_of_a_session_is_an_event(sendmail_hook, said, codes, texts_kept):
+    before = newest(sendmail_hook)
+    assert session(sendmail_hook, said) == (codes.split(), 0)
+    assert [text for number, text in messages(sendmail_hook) if number > before] == texts_kept
+
+
+def test_a_mail_that_is_not_stored_is_answered_for_another_try(product):
+    assert session(product, f"{MAILED}{BODY}.\nNOOP\nQUIT\n") == ("220 250 250 354 451 250 221".split(), 0)
+
+
+def test_smtplib_mails_through_it(sendmail_hook):
+    """A real client, with its own EHLO, pipeline of commands and dots."""
+    ours, theirs = socket.socketpair()
+    words = [sendmail_hook.python, "-m", "device_ui", "sendmail", "-bs", "-i"]
+    process = subprocess.Popen(words, env=sendmail_hook.environment, cwd="/", stdin=theirs, stdout=theirs)
+    theirs.close()
+    smtp = smtplib.SMTP(local_hostname="nas")
+    smtp.sock, smtp.file = ours, ours.makefile("rb")
+    assert smtp.getreply()[0] == 220
+    before = newest(sendmail_hook)
+    assert smtp.sendmail("a@b.c", ["d@e.f", "g@h.i"], "Subject: x\n\n.\n.y\nz") == {}
+    smtp.quit()
+    assert process.wait(30) == 0
+    assert messages(sendmail_hook)[-1] == (before + 1, "x\nTo: d@e.f, g@h.i\n\n.\n.y\nz")
+
+
+@pytest.fixture(scope="module")
+def sendmail_hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with Product(tmp_path_factory.mktemp("sendmail")) as product:
+        yield product.start_hook()
+
+
+def messages(product: Product) -> list[tuple[int, str]]:
+    """Number and text of every event, oldest first; the first line of a message is its name."""
+    found = client.history(product.folders.socket, {"limit": 0, "descending": False})
+    events = [line["event"] for line in found if "event" in line]
+    return [(event["number"], f"{event['name']}\n{event['text']}") for event in events]
+
+
+def newest(product: Product) -> int:
+    return max((number for number, _ in messages(product)), default=0)

@@ -45,6 +45,8 @@ IN_PLACE = [
     (FLASH, 'return f".{path.name}.new"', "return path.name"),
     (FLASH, "        os.unlink(name, dir_fd=folder)  # what a power cut may have left\n", "        pass\n"),
     (FLASH, "os.O_CREAT | os.O_EXCL |", "os.O_CREAT |"),
+    (FLASH, "        if read_damaged(path) != present:\n", "        if False:\n"),
+    (FLASH, "        _remove_new_files(folder, path)\n", ""),
 ]
 TAKEN_IN = "        with contextlib.suppress(sqlite3.OperationalError):\n            self._connection.execute("
 TAKEN_IN += '"PRAGMA wal_checkpoint(TRUNCATE)").fetchall()\n\n    def _check'

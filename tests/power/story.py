@@ -21,7 +21,7 @@ ACCEPTED = re.compile(rb'accepted"?:? (\d+)')
 # The acknowledgement of what a user asks for by HTTP is the answer 303.
 BY_PAGE = ("settings", "recipients", "password")
 # That of what is asked for at the console is the exit code 0 of the command with this word.
-BY_COMMAND = {b"set-password": "password", b"rotate-key": "rotation", b"factory-reset": "reset"}
+BY_COMMAND = {b"apply": "settings", b"set-password": "password", b"rotate-key": "rotation", b"factory-reset": "reset"}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,13 @@ def lines(figures: Figures) -> list[str]:
 
 @pytest.mark.parametrize(
     ("story", "states"),
-    [("start+save+deliver", 12), ("save+prune+password", 25), ("recipients+rotate", 25), ("reset", 6)],
+    [
+        ("start+save+deliver", 12),
+        ("save+prune+password", 25),
+        ("recipients+rotate", 25),
+        ("reset", 6),
+        ("start+apply+apply", 12),
+    ],
 )
 def test_a_power_cut_anywhere_breaks_no_promise(story, states):
     figures = explore.run(tuple(story.split("+")), states)

@@ -7,6 +7,7 @@ it promises in `promises`.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui.mail import client
@@ -24,6 +25,12 @@ def save(stage: Stage) -> None:
     revision = browser.get("/smtp").revision
     answer = browser.post("/smtp", revision=revision, **form(stage.next("settings"), stage.server.port))
     assert answer.status == 303, answer.text
+
+
+def apply(stage: Stage) -> None:
+    """Apply a document with the settings of the tab, as root."""
+    values = form(stage.next("settings"), stage.server.port)
+    stage.run("apply", "-", given=json.dumps({"device_ui": 1, "smtp": values}))
 
 
 def save_recipients(stage: Stage) -> None:
@@ -136,13 +143,27 @@ ACTIONS: Mapping[str, Callable[[Stage], None]] = {
     "rotate": rotate,
     "reset": reset,
 }
-EXTRA: Mapping[str, Callable[[Stage], None]] = {"storm": storm, "flood": flood, "kill": kill}
+EXTRA: Mapping[str, Callable[[Stage], None]] = {"apply": apply, "storm": storm, "flood": flood, "kill": kill}
 LONG: Sequence[tuple[str, ...]] = (
     ("start", "save", "recipients", "accept", "deliver", "password", "save", "prune", "deliver", "start", "accept"),
     ("storm", "start", "storm", "deliver", "prune", "save"),
     ("prune", "prune", "deliver", "start", "prune", "accept", "deliver", "recipients", "password"),
     ("start", "storm", "save", "password", "accept", "start", "deliver", "storm"),
     ("rotate", "save", "rotate", "deliver", "kill", "reset", "save", "accept", "reset", "rotate", "save", "deliver"),
+    (
+        "start",
+        "apply",
+        "deliver",
+        "save",
+        "apply",
+        "rotate",
+        "apply",
+        "kill",
+        "apply",
+        "recipients",
+        "apply",
+        "deliver",
+    ),
     ("start", "kill", "save", "accept", "kill", "deliver", "kill", "prune", "kill", "password", "save"),
 )
 

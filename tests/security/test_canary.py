@@ -302,7 +302,7 @@ def test_search_finds_what_is_revealed(life):
         ("web.log, ended", b"the SMTP settings were saved"),
         ("page ", b"Please enter a sender name."),
         ("page ", "The mail server refused the login: “535 5.7.8 Not known".encode()),
-        ("page ", b"set-cookie: session="),
+        ("page ", b"set-cookie: session-"),
         ("command check", b"Not known"),
         ("command settings --format msmtprc", b"user "),
         ("mailhook cmdline", b"mailhook"),

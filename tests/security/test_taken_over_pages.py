@@ -259,6 +259,7 @@ COMMANDS = (
     ("certificate",),
     ("certificate", "--if-needed"),
     ("check",),
+    ("fix-ownership",),
     ("rotate-key",),
     ("admin", "set-password"),
     ("factory-reset",),

@@ -24,7 +24,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -104,11 +104,11 @@ smtpd_recipient_restrictions = check_recipient_access inline:{{
   {{ refused@ = 550 5.1.1 No such mailbox here }},
   {{ later@ = 450 4.2.1 Mailbox busy, try again later }} }}
 
-# No tarpits and no rate limits.
+# No tarpits.
 smtpd_error_sleep_time = 0
-smtpd_client_event_limit_exceptions = static:all
 in_flow_delay = 0
 """
+_NO_LIMITS = {"smtpd_client_event_limit_exceptions": "static:all"}
 
 _LOGIN = "smtpd_sasl_auth_enable=yes smtpd_relay_restrictions=permit_sasl_authenticated,reject"
 _SUBMISSION = f"{_LOGIN} smtpd_tls_security_level=encrypt smtpd_tls_auth_only=yes"
@@ -235,9 +235,11 @@ class MailServer:
         mechanisms: str = "plain login",
         starttls: bool = True,
         introspection: tuple[str, Path] | None = None,
+        limits: Mapping[str, str] = _NO_LIMITS,
     ) -> None:
         self._introspection = introspection
         self._folder = folder
+        self._limits = limits
         self._certificate = certificate
         self._accounts = accounts
         self._mechanisms = mechanisms
@@ -315,7 +317,8 @@ class MailServer:
         protocols = "all" if len(hosts) > 1 else "ipv4"
         values = {"home": self._home, "protocols": protocols, "uid": postfix.pw_uid, "gid": postfix.pw_gid}
         etc = self._home / "etc"
-        (etc / "main.cf").write_text(_MAIN_CF.format(**values))
+        limits = "".join(f"{name} = {value}\n" for name, value in self._limits.items())
+        (etc / "main.cf").write_text(_MAIN_CF.format(**values) + limits)
         # Postfix reads a settings file which changed just now again and again until it is two seconds old.
         os.utime(etc / "main.cf", (0, 0))
         tokens = _TOKENS.format(home=self._home) if self._introspection else ""

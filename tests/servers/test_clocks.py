@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from device_ui.mail import client
 from device_ui.mail.clock import BOOT_ID
 from device_ui.mail.events import Event
 from device_ui.mail.outbox.outbox import Outbox
-from tests.helpers.product import PASSWORD, Product, settings_form, wait_for
+from tests.helpers.product import PASSWORD, Product, listens, settings_form, wait_for
 from tests.mail.test_daemon import save, state
 from tests.servers.authority import Certificates
 from tests.servers.scripted import ScriptedServer
@@ -403,3 +404,61 @@ def test_mail_that_waits_for_a_certificate_says_what_the_clock_says(device, wall
         "The mail server's certificate is not valid yet by the device's clock, which says 1970-01-01 "
     )
     assert advice.endswith(": set the device's clock.")
+
+
+# A power cut of a site
+
+SPREADS = "first session after the boot: begins in"
+
+
+def start_after_boot(product: Product, seconds: float) -> None:
+    """Start the hook so many seconds after a boot, by a time namespace of its own (time_namespaces(7))."""
+    offset = seconds - time.clock_gettime(time.CLOCK_BOOTTIME)
+    namespace = ["unshare", "--time", "--boottime", f"{offset:.0f}", "--"]
+    product.logs["mailhook"] = product.folder / "mailhook.log"
+    with product.logs["mailhook"].open("ab") as log:
+        product.processes["mailhook"] = subprocess.Popen(
+            [*namespace, product.python, "-m", "device_ui", "mailhook", "--allow-loopback"],
+            env=product.environment,
+            stdout=log,
+            stderr=log,
+        )
+    wait_for(lambda: listens(product.folders.socket), what="the hook's start")
+
+
+@pytest.fixture
+def site(product: Product) -> Iterator[tuple[Product, ScriptedServer]]:
+    """A device with settings whose first session would wait up to ten minutes; its hook is stopped."""
+    product.maker("[mail]\nstart_spread = 600\n")
+    with ScriptedServer() as server:
+        product.start_hook()
+        save(product, server.port)
+        product.stop("mailhook")
+        yield product, server
+
+
+def test_a_hook_that_starts_with_the_device_spreads_its_first_session_and_no_test(site):
+    product, server = site
+    start_after_boot(product, 60)
+    product.event("303")
+    wait_for(lambda: SPREADS in product.log("mailhook"), what="the first mail")
+    assert product.command("test").returncode == 0
+    [drawn] = re.findall(rf"{SPREADS} (\d+) s", product.log("mailhook"))
+    assert b"[fault 303]" not in server.mails[0] or int(drawn) < 10
+
+
+def test_an_update_ends_the_wait(site):
+    product, server = site
+    start_after_boot(product, 60)
+    product.event("303")
+    wait_for(lambda: SPREADS in product.log("mailhook"), what="the first mail")
+    client.settings_changed(product.folders.socket)
+    wait_for(lambda: server.mails, what="the mail")
+
+
+def test_a_hook_that_starts_five_minutes_after_the_boot_mails_at_once(site):
+    product, server = site
+    start_after_boot(product, 301)
+    product.event("303")
+    wait_for(lambda: server.mails, what="the mail")
+    assert SPREADS not in product.log("mailhook")

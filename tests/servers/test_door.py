@@ -327,7 +327,7 @@ def test_a_fault_that_waitress_answers_carries_every_header_and_tells_nothing(op
     head, _, body = raw(opened(PATIENT).port, ASK.replace(b"/ ", b"/fault ") + b"\r\n").decode().partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 500 ")
     assert [name for name, value in HEADERS.items() if f"\r\n{name}: {value}".lower() not in head.lower()] == []
-    assert body == "500 Internal Server Error\n\nThe device had a fault. Its log tells more.\n"
+    assert body == "500 Internal Server Error\n\nThe device had a fault. Its log has the details.\n"
     assert "a secret" in caplog.text
 
 

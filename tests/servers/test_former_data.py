@@ -30,7 +30,8 @@ TEXTS = ("Disk 4 failed", "Volume created", "디스크 5 고장")
 def device(tmp_path: Path) -> Iterator[Product]:
     with Product(tmp_path) as product:
         with tarfile.open(FORMER) as archive:
-            archive.extractall(product.folders.data, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2 has no filters
+            archive.extractall(product.folders.data)
         yield product
 
 

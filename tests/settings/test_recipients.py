@@ -76,7 +76,9 @@ def test_an_address_is_added_at_the_end(address):
 
 @pytest.mark.parametrize("address", BAD)
 def test_what_is_no_address_is_refused(address):
-    assert recipients.add((), address, "info") == Invalid("Please enter an e-mail address, such as name@example.com.")
+    found = recipients.add((), address, "info")
+    assert isinstance(found, Invalid)
+    assert found.sentence == "Please enter an e-mail address, such as name@example.com."
 
 
 def test_nobody_is_listed_twice():

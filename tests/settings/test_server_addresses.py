@@ -145,7 +145,7 @@ def test_the_test_of_the_page_tells_no_open_port_of_the_device_from_a_closed_one
         browser = product.start_web().logged_in()
         browser.headers["Accept"] = "application/x-ndjson"
         answers = set()
-        for host in ("127.0.0.1", "0", "::1"):
+        for host in ("127.0.0.1", "0.0.0.0", "::1"):
             for port in (service.port, product.port, free_port()):
                 answer = browser.post("/smtp/test", **settings_form(port, host=host, revision=""))
                 lines = [json.loads(line) for line in answer.text.splitlines()]

@@ -265,7 +265,7 @@ def test_a_fault_is_a_plain_page_and_the_trace_is_in_the_log(site, caplog):
     page = site.get("/fault")
     root = document.read(page.text)
     (main,) = root.all("main")
-    assert main.text == "500 Internal Server Error The device had a fault. Its log tells more. To the SMTP tab"
+    assert main.text == "500 Internal Server Error The device had a fault. Its log has the details. To the SMTP tab"
     for word in ("Traceback", "KeyError", "bottle", ".py", PASSWORD):
         assert word not in page.text
     assert "| Traceback (most recent call last):" in caplog.messages
@@ -501,7 +501,7 @@ class Hook:
         ("refused", "The last mail was refused for good (connect): “535 {no}”. It is not sent again."),
         ("denied", "The mail service does not know this web process's user; the maker sets it in device.toml (users.web)."),
         ("storage", "The device's storage has a problem: 535 {no}. Mail may be late."),
-        ("fault", "The mail service has a fault; its log tells more. Mail is tried again."),
+        ("fault", "The mail service has a fault; its log has the details. Mail is tried again."),
         ("down", "The mail service is not running. Mail is paused until it starts; events cannot be accepted."),
         ("a word of tomorrow", ""),
     ],
@@ -596,7 +596,7 @@ def test_no_fault_of_ours_was_met(product):
     ],
 )
 def test_a_hook_that_says_no_is_not_called_down(device, answer, sentence):
-    site = AppContext(device, None, None, None)  # type: ignore[arg-type]
+    site = AppContext(device, None, None, None, None)  # type: ignore[arg-type]
     device.folders.run.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(device.folders.socket))

@@ -1,9 +1,9 @@
-"""Mail the events of the ledger: decide when, send, and record what became of each mail.
+"""Mail the events of the database: decide when, send, and record the result of each mail.
 
 What this component promises:
 
-- Every event that waits in the ledger is mailed at least once, whatever the server, the flash or the power does. A second
-  copy is possible only when a server's 250 does not reach the ledger; it has the same Message-ID.
+- Every event that waits in the database is mailed at least once, whatever the server, the flash or the power does. A second
+  copy is possible only when a server's 250 does not reach the database; it has the same Message-ID.
 - Which events a mail holds is on flash before it goes out, and its results before the next mail begins.
 - A refused login stops every attempt until the settings change: retries lock accounts.
 - A deferred mail is tried again after 30 s to an hour, and given up after five days of trying. A retry writes nothing.
@@ -16,10 +16,10 @@ What this component promises:
 A route is a set of settings with a session and tries of its own, and no route waits for another. `worker` serves the
 stored settings; `server_change` serves each previous server, in a thread of its own. Both send by `Sender`.
 
-Where to read: `worker` first (when is what tried), then `schedule` and `batching` (which mail is next), `sender` (one
-session), `retry` (how long to wait), `status` (what the page and the LED report). `test_mail`, `quota` and
+Where to read: `worker` first (its rounds), then `schedule` and `batching` (which mail is next), `sender` (one session),
+`retry` (when a deferred mail is tried again, and when it expires), `status` (the state on the page and the LED). `test_mail`, `quota` and
 `state_command` depend on none of them. `environment` is what they all share.
 
-It depends on `outbox` (the ledger), `message` (the mail's bytes), `smtp` (one session, which knows no retries) and the
+It depends on `outbox` (the database), `message` (the mail's bytes), `smtp` (one session, which knows no retries) and the
 settings. It does not know `ipc`, which calls `DeliveryWorker` and `Tester`.
 """

@@ -1,4 +1,4 @@
-"""What every part of delivery needs of the device: its names, its recipients, its passwords and its clocks."""
+"""The device as delivery uses it: its names, recipients, passwords and clocks, in one object that all parts share."""
 
 from __future__ import annotations
 

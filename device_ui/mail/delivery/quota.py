@@ -1,4 +1,4 @@
-"""Limit the tests and the refused logins of each user. The hook counts them: a taken-over web process cannot change that.
+"""Limit the tests and the refused logins of each user. The hook counts them, so a compromised web process cannot.
 
 A user is the uid of SO_PEERCRED, so the tests of one user never use up those of another. The counts are in the ledger, on
 the clock that runs since boot: a restart of the hook gives nothing back.

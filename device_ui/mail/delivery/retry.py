@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from device_ui.errors import Text
+
+log = logging.getLogger(__name__)
 
 # Seconds between two tries: from 30 to an hour, each with up to a quarter taken off, so that devices that lost the same
 # server do not return to it in step. The first delay is a little over 30 to leave room for that.
@@ -89,6 +93,23 @@ class Backoff:
         return max(0.0, self._server.next - self._monotonic())
 
 
+class StartSpread:
+    """The wait of a hook's first session after a boot: devices of one site must not reach their relay in the same second.
+
+    It begins with the first mail that is ready, so it also parts devices whose clocks the same NTP server sets right.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds, self._end = seconds, 0.0
+
+    def wait(self, now: float) -> float:
+        """Return seconds until the first session may begin; called at `now` (monotonic seconds) while a mail is ready."""
+        if self._seconds:
+            log.info("first session after the boot: begins in %.0f s", self._seconds)
+            self._seconds, self._end = 0.0, now + self._seconds
+        return max(0.0, self._end - now)
+
+
 def delay(count: int, random: float) -> float:
     """Return the seconds to wait after `count` + 1 failed tries."""
     longest = min(RETRY_FIRST * 2.0 ** min(count, 20), RETRY_MAXIMUM)
@@ -96,8 +117,5 @@ def delay(count: int, random: float) -> float:
 
 
 def random_fraction() -> float:
-    """Return a random number from 0 to 1."""
-    # Imported here: only a retry needs it.
-    import random
-
-    return random.random()  # noqa: S311
+    """Return a random number from 0 to 1; the system's, which devices of one image do not share after a boot."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32

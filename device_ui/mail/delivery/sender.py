@@ -147,7 +147,7 @@ class Sender:
         # Imported here: only a mail that does not go out needs it.
         from device_ui.mail.smtp.advice import advise
 
-        return advise(step, problem, reply, settings, clock_text(self.environment.wall_clock.told)).sentence
+        return advise(step, problem, reply, settings, clock_text(self.environment.wall_clock.raw)).sentence
 
     def _content(self, mail: QueuedMail, envelope: Envelope, notice: Event | None) -> bytes | None:
         """Return the mail's bytes; None when retention removed all its events."""

@@ -1,22 +1,23 @@
 """Report a change of the mail server in the History, and notify by mail, through the previous server, its recipients.
 
-Anyone who gets at the pages, or at the settings file, could lead every alarm through a server of theirs unseen. So the
-ledger keeps what History last reported, and the settings that mail last got through with: the password sealed as it is,
-and the recipients of that mail. Settings that lead elsewhere than History last reported raise an event, which is on flash
-before the first mail goes to the new server. One notification goes through each previous server, to its recipients and to
-its account. It names where alarms go at the moment it is sent. These rules meet an attacker:
+Anyone with access to the pages, or to the settings file, could redirect every mail to a server of their own without a trace.
+So the database stores the server that the History last reported, and the settings by which mail was last delivered: with the
+sealed password, and the recipients of that mail. Settings for a different server raise an event, which is on flash before the
+first mail goes to that server. One notification goes through each previous server, to its recipients and to its account. It
+names the server that is used at the moment it is sent. These rules are against an attacker:
 
-- The comparison is with what was reported, not with what mail got through with: a server that takes no mail hides nothing.
-- A previous server is kept until its recipients were notified of the present one and an alarm got through that one, and
-  for a day at least. So further changes are notified through the same server, to the same recipients.
-- The text of a notification is kept beside the ledger's events, and only a server's answer ends it: no flood of events can.
+- The comparison is with the server last reported, not with the one that last accepted mail: a server that accepts none hides
+  no change.
+- A previous server is kept until its recipients were notified of the present one and the present one accepted an event's mail,
+  and for a day at least. So further changes are notified through the same server, to the same recipients.
+- The text of a notification is stored beside the events, and only a server's answer ends it: no flood of events removes it.
 - The notification starts before a session with the new server. Each previous server is a route of its own, with a thread,
   a session and tries of its own: neither alarms nor the other routes delay it.
 
-A notification is tried for some hours at most. The account may have been locked with wrong passwords first, so a refused
-login ends it only the third time, an hour apart: that locks no account. A server that neither an alarm nor a test got
-through to has no recipients, and a change away from it notifies no one. A change of the recipients alone is not reported:
-it is no different server, and the list is the operator's.
+A notification is tried for some hours at most. An attacker may have locked the account with wrong passwords first, so only the
+third refused login ends it; they are an hour apart, which locks no account. A server that accepted neither an event's mail nor
+a test mail has no recipients, and a change away from it notifies no one. A change of the recipients alone is not reported: the
+server is the same, and the list is the operator's.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, Recipient
 
 log = logging.getLogger(__name__)
 
-# Metadata of the ledger: what mail last got through with, the previous servers, and what History last reported.
+# Metadata: the server that last accepted mail, the previous servers, and the server that History last reported.
 VERIFIED, PREVIOUS, REPORTED = "mail_server", "mail_server_changes", "mail_server_reported"
 # Tries of one notification: with the waits of `retry` between them, three and a half hours. The old password of a server
 # that cannot be reached is kept no longer.
@@ -63,28 +64,28 @@ HOURLY_MAXIMUM = 4
 # notifications are only so many seconds apart.
 USED_SECONDS = 60.0
 # Why a notification waits, or is dropped, where no server gave a reply.
-HELD, TOO_MANY = "four warnings an hour are the most", "too many servers were left already"
+HELD, TOO_MANY = "at most four warnings an hour are sent", "there are too many earlier servers"
 LOCKED, REFUSED = "the login was refused; it is tried again an hour later", "the login was refused three times"
-FAULT = "the mail service had a fault; its log tells more"
+FAULT = "the mail service had a fault; its log has the details"
 # The line of an event without a previous server.
-NO_PREVIOUS = "Nobody is warned by mail: no server before this one takes any."
+NO_PREVIOUS = "No warning is sent by mail: no earlier server accepted mail."
 # Addresses that an account without a login had earlier, which are notified beside the present one; the first ones.
 EARLIER_MAXIMUM = 4
 # Seconds that a recipient who was removed from the list is still notified, or a change of the list and an alarm would
 # leave no one to notify; and recipients at most. Those who have been on the list the longest stay.
 GONE_SECONDS, READERS_MAXIMUM = 24 * HOUR, 2 * RECIPIENTS_MAXIMUM
 
-# What the password is bound to: what makes two servers the same one.
+# The values that a password is bound to. Two servers are the same one if these are equal.
 Bound = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Server:
-    """Settings that mail got through with, and the recipients of that mail, as the ledger keeps them.
+    """Settings by which mail was delivered, and the recipients of that mail, as the database stores them.
 
-    `recipients` are in the order of their first mail. `gone` are those who were removed from the list, each with a moment
+    `recipients` are in the order of their first mail. `gone` are those that were removed from the list, each with a moment
     of `Clock.moment`. `earlier` are earlier addresses of the account. `has_carried_alarm` is false while only a test mail
-    got through.
+    was delivered.
 
     Of a previous server, `number` is the event that is still to be notified of, 0 for none. `ended` are the recipients
     with a final result on it, and `is_only` is whether no other server notifies of it. `refusals` counts the refused
@@ -104,23 +105,25 @@ class Server:
 
     @property
     def bound_to(self) -> Bound:
-        """What makes it the same server."""
+        """The values that make it the same server (`Bound`)."""
         return self.settings.bound_to
 
     @property
     def listed(self) -> list[str]:
-        """The recipients who were not removed from the list."""
+        """The recipients that were not removed from the list."""
         return [address for address in self.recipients if address not in dict(self.gone)]
 
     @property
-    def everybody(self) -> list[str]:
-        """The addresses that are notified: the recipients and the account itself."""
+    def notified(self) -> list[str]:
+        """The addresses to notify: the recipients, and the account with its earlier addresses."""
         return list(dict.fromkeys([*self.recipients, *self.earlier, self.settings.default_recipient]))
 
     def with_settings(self, settings: SmtpSettings) -> Server:
         """Return the same server by newer settings. They needed no password, so the earlier address is still notified."""
         address = self.settings.default_recipient
+        # Without a login the from address can be changed without a password: the former one must still be notified.
         changed = () if address == settings.default_recipient else (address,)
+        # The first ones stay: an attacker who changes the address often must not displace the operator's.
         earlier = tuple(dict.fromkeys((*self.earlier, *changed)))[:EARLIER_MAXIMUM]
         return dataclasses.replace(self, settings=settings, earlier=earlier)
 
@@ -128,6 +131,7 @@ class Server:
         """Return the same server with the recipients of `other` first, and its login if this one has none."""
         recipients = tuple(dict.fromkeys([*other.recipients, *self.recipients]))
         earlier = tuple(dict.fromkeys([*other.earlier, *self.earlier]))[:EARLIER_MAXIMUM]
+        # A notification needs the login; settings without one must not replace it.
         settings = self.settings if self.settings.sealed else other.settings
         return dataclasses.replace(self.with_settings(settings), recipients=recipients, earlier=earlier)
 
@@ -136,8 +140,10 @@ class Server:
         gone_since = dict(self.gone)
         gone = {address: gone_since.get(address, now) for address in self.recipients if address not in listed}
         gone = {address: since for address, since in gone.items() if passed(since) < GONE_SECONDS}
+        # An attacker could add addresses until a real recipient is dropped: those on the list the longest stay.
         room = READERS_MAXIMUM - len(listed)
         gone = dict([*gone.items()][: max(0, room)])
+        # New addresses come last, so that a limit drops these first.
         known = dict.fromkeys([*self.recipients, *listed])
         recipients = tuple(address for address in known if address in gone or address in listed)
         return dataclasses.replace(self, recipients=recipients, gone=tuple(gone.items()))
@@ -145,8 +151,10 @@ class Server:
 
 @dataclass(frozen=True)
 class Report:
-    """What History last reported, by `event`: that mail goes through the server of `bound_to`. `line` names that server
-    once it is a previous one."""
+    """The last report in History: by `event`, mail goes through the server of `bound_to`.
+
+    `line` describes that server in a later report, as the one before.
+    """
 
     bound_to: Bound
     line: Text
@@ -161,7 +169,7 @@ class Route:
         self.locked_until = locked_until
         self.thread: threading.Thread | None = None
         self.is_busy = False
-        # Whether mail got through with this login since the attempt began: an earlier refusal does not count then.
+        # Whether mail was delivered with this login since the attempt began: an earlier refusal does not count then.
         self.has_worked = False
 
     def wait(self, now: float) -> float:
@@ -192,17 +200,19 @@ class ServerChangeNotifier:
             server.bound_to: Route(server.number, locked_until if server.refusals else 0.0) for server in self._previous
         }
         # Whether mail goes, or went, to the server that was reported last.
+        # Mail that was delivered before a restart was delivered to the server reported last.
         self._is_used = self._verified is not None
-        # The settings and recipients of the last alarm: the next one with the same verifies nothing new.
+        # The settings and recipients of the last event's mail. A mail with the same ones verifies nothing new, and costs no query.
         self._known: tuple[SmtpSettings, list[str]] | None = None
 
     def mark_verified(self, settings: SmtpSettings, listed: Sequence[Recipient] | None) -> None:
-        """Keep that an alarm to the `listed` got through with these settings; None: a test mail, which verifies no recipient.
+        """Store that an event's mail to the `listed` was delivered by these settings; None: a test mail.
 
-        Writes nothing when that is known, and never raises.
+        A test mail verifies the server and no recipient. Writes nothing that is stored already, and never raises.
         """
         is_alarm = listed is not None
         addresses = [recipient.address for recipient in (self._environment.recipients() if listed is None else listed)]
+        # Called after every mail: the usual case must cost neither a lock nor a query.
         if is_alarm and (settings, addresses) == self._known:
             return
         is_first_use = False
@@ -223,25 +233,28 @@ class ServerChangeNotifier:
             self._start_due()
 
     def is_verified(self, settings: SmtpSettings) -> bool:
-        """Return whether mail got through with exactly these settings last."""
+        """Return whether mail was last delivered by exactly these settings."""
         return self._verified is not None and self._verified.settings == settings
 
-    def check(self, settings: SmtpSettings, by: str) -> None:
+    def check(self, settings: SmtpSettings, source: Text) -> None:
         """Report that mail goes through these settings now, if History last reported others, and start the notifications.
 
-        `by` is the address they were changed from, if known. Raises `NotStored`: then no mail may go out by them.
+        `source` is where they were changed, if known. Raises `NotStored`: then no mail may be sent by them.
         """
         with self._lock:
             before = self._verified
+            # Nothing can be warned of: no server accepted mail before this one.
             if self._reported is None and not self._previous:
                 return  # a first server
             if self._reported == settings.bound_to:
                 can_unseal = self._environment.passwords.can_unseal
+                # After a rotation the stored settings hold the password sealed to the new key; the previous key is
+                # gone.
                 is_rotated = before and not can_unseal(before.settings) and can_unseal(settings)
                 with contextlib.suppress(NotStored):
                     self._keep(before.with_settings(settings) if before and is_rotated else before)
                 return
-            self._change(settings, by)
+            self._change(settings, source)
         self._start_due()
 
     def session_begins(self) -> None:
@@ -289,7 +302,7 @@ class ServerChangeNotifier:
             return min((wait for wait in waits if wait is not None), default=None)
 
     def stop(self) -> None:
-        """Start no attempt any more, and wait for those under way: what a server takes must reach the ledger."""
+        """Start no further attempt, and wait for those under way: a delivered notification must be recorded."""
         self._is_stopping = True
         self._wakeup.set()
         for route in list(self._routes.values()):
@@ -298,9 +311,9 @@ class ServerChangeNotifier:
 
     @property
     def _reported(self) -> Bound | None:
-        """The server that History last named; the first one that mail got through to needs no report.
+        """The server that History last named; the first server that accepts mail needs no report.
 
-        None, too, while a notification of an earlier version waits: that one did not record the server that it named.
+        Also None while a notification of an earlier version waits: that version did not record the server that it named.
         """
         if self._report:
             return self._report.bound_to
@@ -309,21 +322,22 @@ class ServerChangeNotifier:
     def _route(self, server: Server) -> Route:
         return self._routes[server.bound_to]
 
-    def _change(self, settings: SmtpSettings, by: str) -> None:
+    def _change(self, settings: SmtpSettings, source: Text) -> None:
         if self._verified and self._verified.bound_to == settings.bound_to:
-            self._verified = None  # only the report is missing: mail got through here before
+            self._verified = None  # only the report is missing: this server accepted mail before
         previous, dropped = self._with_present()
         before = self._report.line if self._report else _line("Before", (self._verified or previous[0]).settings)
         lines = {"before": before, "now": _line("Now", settings)} | (
             {} if previous else {"nobody": Message(NO_PREVIOUS)}
         )
+        # As for any event: without a valid clock it is dated later.
         stamp = self._clock.stamp(None)
         event = Event(
             SERVER_CHANGED.code,
             SERVER_CHANGED.type,
             stamp.time,
-            self._clock.told if self._clock.is_right() else 0.0,
-            to_stored(Message("SMTP tab, from {by}", by=by) if by else Message("not known")),
+            self._clock.raw if self._clock.is_right() else 0.0,
+            to_stored(source or Message("not known")),
             to_stored(Message("{before}\n{now}" if previous else "{before}\n{now}\n{nobody}", **lines)),
             waiting=False,
             clock=stamp.clock,
@@ -340,8 +354,11 @@ class ServerChangeNotifier:
             report, servers = change(number)
             return {VERIFIED: None, PREVIOUS: encode_servers(servers), REPORTED: encode(report)}
 
+        # One transaction: after a power cut there is no event without its notifications, and no notification without
+        # its event.
         (number,) = self._outbox.accept([event], metadata=facts)
         log.warning("event %d: mail server changed", number)
+        # After the commit: the former notification must not end before the newer one is on flash.
         self._supersede(number)
         if self._verified:  # its login worked just now, whatever was refused before
             route = self._routes.setdefault(self._verified.bound_to, Route(number))
@@ -352,8 +369,9 @@ class ServerChangeNotifier:
             # A notification of its own; a refused login is not tried sooner for it.
             route = self._routes.setdefault(server.bound_to, Route(number))
             route.mail = QueuedMail(SERVER_CHANGED.type, (number,))
+        # History shows it: no silent loss of a warning.
         for server in dropped:
-            self._record_dropped(number, server.everybody, dataclasses.replace(server, is_only=False), TOO_MANY)
+            self._record_dropped(number, server.notified, dataclasses.replace(server, is_only=False), TOO_MANY)
 
     def _with_present(self) -> tuple[list[Server], list[Server]]:
         """Return the previous servers once the present one is among them, and those of them that are too many."""
@@ -364,11 +382,12 @@ class ServerChangeNotifier:
         present = dataclasses.replace(present, left_at=now)
         same = next((server for server in self._previous if server.bound_to == present.bound_to), None)
         if same:
+            # A server that is left again has one notification, to the recipients of both times.
             merged = present.merged_with(same)
             return [merged if server is same else server for server in self._previous], []
         servers, dropped = [*self._previous, present], []
         if len(servers) > PREVIOUS_MAXIMUM:
-            # Not the first, whose place silent servers could be meant to take, nor the one that mail just worked with.
+            # Not the first: an attacker could add silent servers to displace it. Not the present one: its login just worked.
             dropped = [max(servers[1:-1], key=lambda server: self._route(server).mail.tries.count)]
         return [server for server in servers if server not in dropped], dropped
 
@@ -387,7 +406,7 @@ class ServerChangeNotifier:
 
     def _open_recipients(self, server: Server) -> list[str]:
         mail = self._route(server).mail
-        mail.begin_try(server.everybody, server.ended)
+        mail.begin_try(server.notified, server.ended)
         return mail.open_recipients
 
     def _held_by(self, server: Server, has_room: bool) -> tuple[str, Text]:
@@ -403,9 +422,11 @@ class ServerChangeNotifier:
         return max(self._route(server).wait(self._monotonic()), self._wait_for_room(server.number))
 
     def _wait_for_room(self, number: int) -> float:
-        """Return seconds until the hour has room for this event; one that a server took a notification of has its room."""
+        """Return seconds until the hour has room for this event; 0 for one that a notification was delivered of already."""
+        # A second try for other recipients is the same notification.
         if number in dict(self._sent):
             return 0.0
+        # An attacker could use up the hour by harmless changes, and then redirect mail without a warning for an hour.
         most, seconds = (1, USED_SECONDS) if self._is_used else (HOURLY_MAXIMUM, HOUR)
         now = self._clock.now()
         sent = [moment for moment, _ in self._outbox.sent_since(now - HOUR, SERVER_CHANGED.code)]
@@ -413,11 +434,12 @@ class ServerChangeNotifier:
         by_wall_clock = [moment for moment in sent if moment <= now], now
         by_monotonic = [moment for _, moment in self._sent], self._monotonic()
         clocks = (by_wall_clock, by_monotonic)
+        # The longer wait of both clocks: one that was set must not give more notifications.
         hourly = max(_until_room(moments, now, HOURLY_MAXIMUM, HOUR) for moments, now in clocks)
         return min(hourly, max(_until_room(moments, now, most, seconds) for moments, now in clocks))
 
     def _start_due(self) -> None:
-        """Start what is due before the caller goes on; `run` starts what cannot be started now."""
+        """Start the attempts that are due, before the caller continues; `run` starts those that cannot be started now."""
         with contextlib.suppress(NotStored):
             self.round()
         self._wakeup.set()
@@ -428,7 +450,9 @@ class ServerChangeNotifier:
             return None
         # The mail as it is now: the attempt must not delay the notification of a newer change.
         arguments = (server, route, route.mail, self._report.event)
+        # A thread for each route: a silent server takes minutes, and must delay neither mail nor other notifications.
         thread = threading.Thread(target=self._work, args=arguments, name="notification", daemon=True)
+        # Before the start: the thread may end before this one goes on.
         route.is_busy, route.has_worked = True, False
         try:
             thread.start()
@@ -457,14 +481,17 @@ class ServerChangeNotifier:
         mail.defer(self._monotonic(), self._environment.random(), step, reply)
 
     def _notify(self, server: Server, route: Route, mail: QueuedMail, event: Event) -> None:
-        mail.begin_try(server.everybody, server.ended)
+        mail.begin_try(server.notified, server.ended)
+        # Read from the database at the start: a restart gives no new tries, and locks no account.
         if server.refusals >= REFUSALS_MAXIMUM or mail.tries.count >= TRIES_MAXIMUM:
+            # Stored counts: a restart of the hook gives no further try.
             step, reply = ("login", REFUSED) if server.refusals >= REFUSALS_MAXIMUM else ("", FAULT)
             date = self._environment.date()
             dropped = [Delivery(address, Verdict.DROPPED, step, reply, date) for address in mail.open_recipients]
             self._conclude(server, route, mail, dropped, is_over=True)
             return
         attempt, is_last = self._attempt(server, mail, event)
+        # Counted and stored: the account may be locked by an attacker, and retries must not lock it further.
         if any(outcome.problem == SmtpProblem.LOGIN_REFUSED for outcome in attempt.deferred.values()):
             server = dataclasses.replace(server, refusals=server.refusals + 1)
             with self._lock:
@@ -476,6 +503,7 @@ class ServerChangeNotifier:
                 if server.number not in dict(self._sent):  # a second try for other recipients is the same notification
                     self._sent.append((server.number, self._monotonic()))
             self._count_sent(SERVER_CHANGED.type)
+        # Recipients with a result are not tried again, even if others are.
         if attempt.deferred and not is_last and mail.tries.count + 1 < TRIES_MAXIMUM:
             first = next(iter(attempt.deferred.values()))
             self._failed(mail, first.step, first.reply)
@@ -484,7 +512,7 @@ class ServerChangeNotifier:
             self._conclude(server, route, mail, [*attempt.results, *attempt.given_up()], is_over=True)
 
     def _attempt(self, server: Server, mail: QueuedMail, event: Event) -> tuple[Attempt, bool]:
-        """Return what an attempt came to, and whether a further one would be in vain."""
+        """Return the result of an attempt, and whether it is the last one: a further one would fail in the same way."""
 
         def all_deferred(outcome: Outcome) -> Attempt:
             return Attempt(dict.fromkeys(mail.open_recipients, outcome), self._environment.date())
@@ -493,6 +521,7 @@ class ServerChangeNotifier:
             return Attempt({}, 0.0), True
         try:
             transport = self._sender.connect(server.settings)
+        # The key was rotated or erased: no later attempt can open this password.
         except UNSEAL_ERRORS as error:
             return all_deferred(Outcome(Verdict.TRY_LATER, Step.LOGIN, error.message)), True
         with closing(transport):
@@ -506,7 +535,7 @@ class ServerChangeNotifier:
     def _conclude(
         self, server: Server, route: Route, mail: QueuedMail, results: Sequence[Delivery], *, is_over: bool
     ) -> None:
-        """Keep the final results of an attempt, and what is left to do."""
+        """Store the final results of an attempt, and the recipients that are left."""
         with self._lock:
             before = self._previous
             present = next((each for each in before if each.bound_to == server.bound_to), None)
@@ -536,7 +565,7 @@ class ServerChangeNotifier:
             log.info("notification %d for %s: %s %s", server.number, result.recipient, result.verdict, result.reply)
 
     def _notified(self, server: Server, is_lost: bool) -> Server | None:
-        """Return a server whose notification is over, for as long as it is needed; None when it took none."""
+        """Return a server whose notification is over, None when it is not needed any more or accepted no notification."""
         notified = dataclasses.replace(server, number=0, refusals=0, ended=())
         return notified if not is_lost and self._is_needed(notified, self._verified) else None
 
@@ -547,8 +576,9 @@ class ServerChangeNotifier:
         return self._clock.passed(server.left_at) < KEPT_SECONDS
 
     def _keep(self, verified: Server | None) -> None:
-        """Keep what mail got through with, and the previous servers that are needed."""
+        """Store the server that accepted mail, and remove the previous servers that are not needed any more."""
         if verified and verified != self._verified:
+            # Written only when it differs: one write for a change of the server or the recipients, none for a mail.
             self._outbox.set_metadata(VERIFIED, encode(verified))
             self._verified = verified
         previous = [server for server in self._previous if self._is_needed(server, verified)]
@@ -574,6 +604,7 @@ def read_servers(fact: str) -> list[Server]:
         for server in map(_server, json.loads(fact)):
             before = servers.get(server.bound_to)
             servers[server.bound_to] = server.merged_with(before) if before else server
+    # A damaged value must not keep the hook from starting; the server is then reported anew.
     except (ValueError, TypeError, KeyError):
         return []
     return list(servers.values())
@@ -601,10 +632,11 @@ def read_report(fact: str) -> Report | None:
 
 
 def _server(values: Mapping[str, Any]) -> Server:
+    # By the rules of the tab, as any stored settings: the file may be damaged or of an older version.
     settings = validate_stored(values["settings"])
     if isinstance(settings, Message) or not isinstance(values["number"], int):
         raise ValueError
-    # Earlier versions knew nothing of what has a default here.
+    # Earlier versions did not store the values that have a default here.
     return Server(
         settings,
         tuple(map(str, values["recipients"])),
@@ -625,7 +657,7 @@ def _until_room(sent: Sequence[float], now: float, most: int, seconds: float) ->
 
 
 def _label(recipient: str, server: Server) -> str:
-    """Return a recipient as History names it: with the server, where several notify of one event."""
+    """Return a recipient as History names it: with the server, if several servers notify of one event."""
     return recipient if server.is_only else f"{recipient} ({server.settings.host}:{server.settings.port})"
 
 

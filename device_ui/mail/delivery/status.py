@@ -99,7 +99,7 @@ class DeliveryStatus:
             "waiting": self._outbox.waiting_count(),
             "set_aside": self._outbox.set_aside.name if self._outbox.set_aside else "",
             "removed": removed,
-            "clock": "" if is_clock_right else clock_text(self._wall_clock.told),
+            "clock": "" if is_clock_right else clock_text(self._wall_clock.raw),
         }
 
     def publish(self) -> None:

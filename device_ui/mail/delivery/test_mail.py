@@ -15,7 +15,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_ui.errors import Damaged, DeviceUIError, Message, NotReadable, NotStored, RequestError
+from device_ui.errors import (
+    CannotOpen,
+    Damaged,
+    DeviceUIError,
+    Message,
+    NoKey,
+    NotReadable,
+    NotStored,
+    RequestError,
+    Text,
+)
 from device_ui.mail.catalog import MESSAGE, Kind
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Sender
@@ -39,7 +49,7 @@ SAMPLE_ACCOUNT, SAMPLE_ADDRESS = "alarm@mail.example.com", "192.0.2.1"
 class Tester:
     """Tests and sample mails of one device. `connect` makes the SMTP client of a test, which reports each step.
 
-    `wake` is called when there is a new line, `verified` when a test got through with the stored settings.
+    `wake` is called when there is a new line, `verified` when a test mail was delivered by the stored settings.
     """
 
     def __init__(
@@ -61,11 +71,12 @@ class Tester:
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`.
 
-        The thread of the test reads settings and recipients that are not given, and counts the test: the caller is the
-        loop that accepts alarms.
+        The thread of the test reads the settings and recipients that are not given, and counts the test: the caller is the
+        loop that accepts events, which opens no file and does not wait for a commit.
         """
         settings, recipients = _settings(request.get("settings")), _recipients(request.get("to"))
         if user in self._busy:
+            # One at a time for each user: a test holds a thread and a TLS session for up to a minute.
             raise RequestError("busy", "another test is running")
         self._busy.add(user)
         lines: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
@@ -75,6 +86,7 @@ class Tester:
             self._wake()
 
         arguments = (settings, recipients, user, send)
+        # A thread: the loop must go on to accept events while a server is silent.
         self._start(user, threading.Thread(target=self._work, args=arguments, name="test", daemon=True))
         return _received(lines)
 
@@ -85,12 +97,14 @@ class Tester:
         from device_ui.mail.message import compose
 
         sample = SmtpSettings("mail.example.com", 587, self._environment.device["name"], SAMPLE_ACCOUNT)
+        # Also without settings: the page shows what an event code would mail before anything is set up.
         settings, listed = self._readable() or sample, self._environment.recipients()
         envelope = self._sender.envelope(settings, addresses(kind.type, listed, settings), listed, SAMPLE_ADDRESS)
         words, now = envelope.languages[0], self._environment.wall_clock.now()
         text = words(SAMPLE_MESSAGE if kind.code == MESSAGE.code else SAMPLE_TEXT)
         event = Event(kind.code, kind.type, now, now, words(SAMPLE_SOURCE), text)
         raw = compose.compose(event, kind, envelope)
+        # Parsed back: the page shows what a mail reader would show of these very bytes.
         mail = message_from_bytes(raw, policy=policy.default)
         plain, html = (mail.get_body((subtype,)) for subtype in ("plain", "html"))
         return {
@@ -100,14 +114,37 @@ class Tester:
             "html": html.get_content() if html else "",
         }
 
+    def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
+        """Return a function that returns ``ok`` if the sealed password of these settings opens, ``other-key``, or why not.
+
+        Raises `RequestError`. The function loads the key and a library: it is not for the loop that accepts events.
+        """
+        settings = _settings(request.get("settings"))
+        if settings is None or settings.sealed is None:
+            raise RequestError("bad-request", "there is no sealed password")
+        return lambda: self._opened(settings)
+
+    def _opened(self, settings: SmtpSettings) -> Text:
+        try:
+            self._environment.passwords.unseal(settings)
+        except NoKey:
+            return "other-key"
+        except CannotOpen as error:
+            return error.reason
+        except (Damaged, NotReadable) as error:
+            return error.message
+        return "ok"
+
     def _count(self, settings: SmtpSettings, user: int) -> None:
         """Count a test. Raises `RequestError` for one that comes too early, `NotStored` when it cannot be counted."""
-        has_login = settings.sign_in not in ("none", "oauth")  # a token is no guess, and locks no account
+        # Only tests with a login: others lock no account, and a token is no guess.
+        has_login = settings.sign_in not in ("none", "oauth")
         if has_login and (wait := self._quota.wait("logins", user)):
             log.warning("test of user %d refused: too many refused logins", user)
             raise RequestError(
                 "too-many-logins", Message("too many logins were refused; wait {seconds} seconds", seconds=wait), wait
             )
+        # Counted before the test: one that is broken off has reached the server all the same.
         if wait := self._quota.take("tests", user):
             log.warning("test of user %d refused: too many tests", user)
             raise RequestError(
@@ -141,9 +178,10 @@ class Tester:
             last = {"error": "password", "reason": error.message}
         except Exception:
             log.exception("test failed")
-            last = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
+            last = {"error": "fault", "reason": "the mail service had a fault; its log has the details"}
         finally:
             self._busy.discard(user)
+        # After the user is free again: the client may start the next test as soon as it reads this line.
         send(last)
 
     def _test(
@@ -154,8 +192,10 @@ class Tester:
         from device_ui.mail.smtp import test_run
         from device_ui.mail.smtp.outcome import SmtpProblem
 
+        # A random token: two tests must not look like copies of one mail.
         listed, token = self._environment.recipients(), os.urandom(8).hex()
         recipients = given or [recipient.address for recipient in listed] or [settings.default_recipient]
+        # In this frame only: it ends with the test, and no attribute holds the password.
         password = "" if settings.sealed is None else self._environment.passwords.unseal(settings)
         result = test_run.run(
             lambda on_step: self._connect(settings, password, on_step),
@@ -163,11 +203,12 @@ class Tester:
             recipients,
             lambda address: compose.compose_test(self._sender.envelope(settings, recipients, listed, address), token),
             report=send,
-            wall_clock=lambda: self._environment.wall_clock.told,
+            wall_clock=lambda: self._environment.wall_clock.raw,
         )
         if result.problem == SmtpProblem.LOGIN_REFUSED:
             with contextlib.suppress(NotStored):  # it counts in memory, and the answer is worth more
                 self._quota.take("logins", user)
+        # A test of typed values verifies those values only, and not the settings that were saved since.
         if result.verdict == Verdict.DELIVERED and settings == self._readable():
             self._verified(settings)
         log.info("test ended: %s %s %s", result.verdict, result.step, result.problem)
@@ -195,6 +236,7 @@ def _settings(given: object) -> SmtpSettings | None:
     if given is None:
         return None
     names = {field.name for field in dataclasses.fields(SmtpSettings)}
+    # Checked like a file of the web process, which may have been taken over.
     if not isinstance(given, dict) or not set(given) <= names:
         raise RequestError("bad-request", "the settings are not those of the tab")
     try:
@@ -214,6 +256,7 @@ def _recipients(given: object) -> list[str]:
         raise RequestError(
             "bad-request", Message("a test goes to 1 to {maximum} addresses", maximum=RECIPIENTS_MAXIMUM)
         )
+    # Spelled as the rule spells it: an address with a line end could add a command to the session.
     if not all(isinstance(address, str) and rules.address(address) == address for address in given):
         raise RequestError("bad-request", "this is no e-mail address")
     return given
@@ -225,6 +268,7 @@ def _received(lines: queue.SimpleQueue[Mapping[str, Any]]) -> Iterator[Mapping[s
         try:
             line = lines.get_nowait()
         except queue.Empty:
+            # The loop goes on with other clients, and is woken by `wake` for the next line.
             yield None
             continue
         yield line

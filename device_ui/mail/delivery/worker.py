@@ -16,7 +16,7 @@ from typing import Any
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
 from device_ui.mail.catalog import TYPES
 from device_ui.mail.delivery.quota import Quota
-from device_ui.mail.delivery.retry import RETRY_FIRST, Backoff
+from device_ui.mail.delivery.retry import RETRY_FIRST, Backoff, StartSpread
 from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, DeliverySession, Sender, Transport
 from device_ui.mail.delivery.server_change import ServerChangeNotifier
@@ -58,6 +58,7 @@ class DeliveryWorker:
         self._status = DeliveryStatus(outbox, self._environment.wall_clock, show)
         self._lockout = LoginLockout(outbox, quota)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
+        self._start_spread = StartSpread()
         self.notifier = ServerChangeNotifier(outbox, sender, schedule.count_sent)
         self._session = DeliverySession(
             outbox, schedule, sender, self._status, self._backoff, self.notifier.mark_verified
@@ -67,8 +68,8 @@ class DeliveryWorker:
         # The stored settings that a test got through with last, and whether no round has used that yet.
         self._verified: SmtpSettings | None = None
         self._is_verification_new = False
-        # A revision of the settings, and the network address that it was saved from.
-        self._saved_from = ("", "")
+        # A revision of the settings, and where it was saved.
+        self._saved_from: tuple[str, Text] = ("", "")
         self._revision: str | None = None
         # Whether the back-off is to be reset, and how often it may be.
         self._look_at_sign_in: Callable[[SmtpSettings], Problem] = lambda _settings: Problem()
@@ -82,13 +83,17 @@ class DeliveryWorker:
         """Call `look` in each round: it returns the problem of the sign-in that holds mail back even while none waits."""
         self._look_at_sign_in = look
 
+    def spread_start(self, seconds: float) -> None:
+        """Delay the first session by a random part of `seconds`, unless the settings change; called before `run`."""
+        self._start_spread = StartSpread(self._environment.random() * seconds)
+
     def wake(self) -> None:
         """Look for new events."""
         self._wakeup.set()
 
-    def settings_changed(self, revision: str = "", by: str = "") -> None:
-        """Retry at once with the new settings; `by`: the network address that `revision` was saved from."""
-        self._saved_from = (revision, by)
+    def settings_changed(self, revision: str = "", source: Text = "") -> None:
+        """Retry at once with the new settings; `source`: where `revision` was saved."""
+        self._saved_from = (revision, source)
         self._is_settings_change_new = True
         self._wakeup.set()
 
@@ -189,8 +194,8 @@ class DeliveryWorker:
         self._status.sign_in = self._look_at_sign_in(settings) if settings else Problem()
         self._lockout.store()
         if settings:
-            saved, address = self._saved_from
-            self.notifier.check(settings, address if saved == revision else "")
+            saved, source = self._saved_from
+            self.notifier.check(settings, source if saved == revision else "")
         if problem or settings is None:
             self._hold(problem or Problem("unset"))
             return LOOK_AGAIN
@@ -284,7 +289,7 @@ class DeliveryWorker:
         """Return seconds until something may be tried."""
         server_wait = self._backoff.wait()
         if self._schedule.is_ready():
-            return server_wait
+            return max(server_wait, self._start_spread.wait(self._environment.monotonic()))
         wait = self._schedule.wait()
         return max(server_wait, LOOK_AGAIN if wait is None else wait)
 
@@ -297,6 +302,7 @@ class DeliveryWorker:
         if self._is_reset_due and not self._resets.take():
             self._is_reset_due = False
             self._backoff.reset()
+            self._start_spread = StartSpread()
             self._schedule.reset_tries()
             self._status.reset()
 

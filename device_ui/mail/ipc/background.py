@@ -1,6 +1,6 @@
 """A thread that reads files of other users and composes sample mails for the hook's loop.
 
-The loop accepts alarms, so it never opens a file that a different user can write: reading that may take any time.
+The loop accepts events, so it never opens a file that a different user can write: reading such a file may take any time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from device_ui.errors import RequestError
 
 log = logging.getLogger(__name__)
 
-# Requests of one user that wait for the thread: a client that requests and leaves must not fill the memory.
+# Requests of one user that wait for the thread: a client that requests and disconnects must not fill the memory.
 WAITING_MAXIMUM = 4
 
 Result = TypeVar("Result")
@@ -35,6 +35,8 @@ class Job(Generic[Result]):
         """Do the work; never raises."""
         try:
             self._result = self._work()
+        # Of any kind: the thread must outlive a fault of one job. The loop raises the error where the request is
+        # answered.
         except Exception as error:
             self._error = error
         self.is_done = True
@@ -73,6 +75,7 @@ class Background:
             return
         thread = threading.Thread(target=self._run, name="background", daemon=True)
         try:
+            # Started with the first job: most hooks end before anyone reads the history, and a thread costs memory.
             thread.start()
         except RuntimeError as error:  # the system gives no thread (TasksMax)
             log.error("request refused: %s", error)

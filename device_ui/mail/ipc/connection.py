@@ -2,7 +2,7 @@
 
 Every user of the device may connect; what a client may request follows from the credentials that the kernel reports for it
 (SO_PEERCRED, SO_PEERGROUPS). The number of connections, the bytes that each holds and the time that each may take to read
-are bounded. What the lines say is the matter of `server`.
+are bounded. `server` reads the lines and answers them.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class ClientConnection:
     @property
     def events(self) -> int:
         """The events of the socket to wait for, as in `selectors`; 0 while the next line of a long answer is not there."""
+        # Nothing is read while an answer is under way: a client that sends without reading fills its own socket, and
+        # not the memory.
         reading = 0 if self._is_closing or self.is_answering else selectors.EVENT_READ
         has_more = self._is_closing if self._long_answer is None else not self._is_waiting
         return reading | (selectors.EVENT_WRITE if self._outgoing or has_more else 0)
@@ -89,6 +91,7 @@ class ClientConnection:
         except OSError:
             chunk = b""
         self.last_active = self._monotonic()
+        # Split as bytes, not decoded: a character may be cut between two reads.
         self._partial_line += chunk
         *lines, rest = bytes(self._partial_line).split(b"\n")
         if not chunk or len(rest) > LINE_MAXIMUM:
@@ -119,6 +122,7 @@ class ClientConnection:
 
     def advance(self) -> None:
         """Make the next lines of the long answer, but not many ahead of the client."""
+        # A bound of time as well: making a line reads the database, and other clients wait meanwhile.
         for _ in range(LINES_MAXIMUM):
             if self._long_answer is None or len(self._outgoing) >= AHEAD_MAXIMUM:
                 return
@@ -144,8 +148,9 @@ class ClientConnection:
                 self._unread_since = None
         except BlockingIOError:
             pass
-        except OSError:
+        except OSError:  # the client closed; its events are committed all the same
             return False
+        # Reading a byte now and then restarts the first deadline; a long answer holds rows in memory, and has a second one.
         self._long_since = None if self._long_answer is None else self._long_since or self._monotonic()
         has_answers = bool(self._outgoing or self._taken or self.is_answering)
         return (has_answers or not self._is_closing) and len(self._outgoing) <= self._unread_maximum
@@ -161,10 +166,12 @@ def listen(path: Path) -> socket.socket:
     """Open the hook's socket for every user of the device; a socket of an earlier run is replaced. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
+        # A socket of a process that was killed stays in the file system, and bind(2) would fail.
         path.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with reachable(path) as address:
         sock.bind(address)
+    # Every user may connect: what a user may request is decided by its credentials, and it gets that answer.
     path.chmod(0o666)
     sock.listen(BACKLOG)
     return sock
@@ -182,6 +189,7 @@ class ClientConnections:
         self._listener, self._permissions, self._monotonic = listener, permissions, monotonic
         self._connections: dict[int, ClientConnection] = {}
         self._selector = selectors.DefaultSelector()
+        # A byte in it ends a wait of the selector, from any thread or signal handler.
         self._wakeup, self._stop = socket.socketpair()
         self.is_stopping = False
         self._stop.setblocking(False)
@@ -208,6 +216,7 @@ class ClientConnections:
     def turn(self, seconds: float | None, receive: Callable[[ClientConnection], None]) -> bool:
         """Wait for events and handle them: `receive` for a connection to read from. Return False if none came in `seconds`."""
         limit = self._next_deadline()
+        # The nearer of two times: the caller's, and that of a client that does not read.
         ready = self._selector.select(limit if seconds is None else seconds if limit is None else min(seconds, limit))
         is_overdue = limit is not None and self._close_overdue()
         for key, mask in sorted(ready, key=self._priority):
@@ -215,6 +224,7 @@ class ClientConnections:
             if key.fileobj is self._listener:
                 self._accept()
             elif key.fileobj is self._wakeup:
+                # The byte of `stop` stays: every later turn must return at once, too.
                 if not self.is_stopping:
                     self._wakeup.recv(READ_MAXIMUM)
             elif connection:
@@ -247,6 +257,7 @@ class ClientConnections:
         return connection.last_active if connection else float("inf")
 
     def _accept(self) -> None:
+        # All that wait, up to a bound: one each turn would keep root behind a flood of connections.
         for _ in range(CONNECTIONS_MAXIMUM):
             try:
                 sock, _ = self._listener.accept()
@@ -260,17 +271,20 @@ class ClientConnections:
 
     def _add(self, sock: socket.socket) -> None:
         peer = self._permissions.of(sock)
+        # Users without any permission share a few places, so that they can never take those of the firmware.
         powerless = [each for each in self if not each.peer.may]
         if not peer.may and len(powerless) >= POWERLESS_MAXIMUM:
             self._close(min(powerless, key=lambda each: each.last_active))
         elif len(self) >= CONNECTIONS_MAXIMUM:
             self._evict()
+        # A client that does not read would otherwise stop the loop, and with it the acceptance of events.
         sock.setblocking(False)
         self._connections[sock.fileno()] = ClientConnection(sock, peer, self._monotonic)
         self._selector.register(sock, selectors.EVENT_READ)
 
     def _watch(self, connection: ClientConnection) -> None:
         events, is_watched = connection.events, connection.sock in self._selector.get_map()
+        # A socket without events is not registered: epoll reports a closed peer at any rate, and the loop would spin.
         if events and is_watched:
             self._selector.modify(connection.sock, events)
         elif events:
@@ -288,6 +302,7 @@ class ClientConnections:
         """Close one connection: without permissions first, then of the user with the most, the least recently active."""
         if not self._connections:
             return
+        # A user who opens many connections loses its own; one who has a single connection never loses it to a flood.
         counts = Counter(each.peer.user for each in self)
         self._close(min(self, key=lambda each: (bool(each.peer.may), -counts[each.peer.user], each.last_active)))
 

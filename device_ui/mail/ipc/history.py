@@ -1,7 +1,7 @@
-"""The answers of ``history``: what a request asks, checked, and each event of the outbox as a row with its results.
+"""Answer ``history``: check the query of a request, and return each event of the outbox as a row with its results.
 
-A person's input is checked here and reaches the outbox as values, or chooses one of its conditions and orders. Rows are read
-a few at a time, so that a long answer delays no event that is raised meanwhile.
+A person's input reaches the outbox as parameters of SQL, or chooses one of its conditions and orders. Rows are read a few at
+a time, so that a long answer delays no event that is raised meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from device_ui.mail.outbox.outbox import SORTS, Outbox, Query
 
 # Rows that are read from the outbox at a time.
 BATCH = 50
-# A line that is not sent: the server answers other clients and comes back for the next one.
+# A line that is not sent: the server answers other clients first and then continues.
 SOON: Mapping[str, Any] = {}
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Of a waiting mail, by its number and type: its recipients, and step and reply of the last try.
@@ -42,6 +42,7 @@ def read_query(request: Mapping[str, Any]) -> Query:
     if words["code"] and not CODE_PATTERN.fullmatch(words["code"]):
         raise BadQuery("a code has three digits")
     sort, descending = _text(request, "sort") or "number", request.get("descending", True)
+    # SORTS has the SQL of each order: an unknown word never gets that far.
     if sort not in SORTS:
         raise BadQuery(f"it can be sorted by {', '.join(SORTS)}")
     if not isinstance(descending, bool):
@@ -73,6 +74,7 @@ def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, warns: 
         yield from _events(piece, outbox, catalog, waits, warns)
     counts = outbox.removed()
     removed = {name: counts[f"removed_{name}"] for name in ("info", "fault", "waiting")}
+    # The counts come last: the client learns by this line that the answer is complete.
     end = {"matched": matched, "kept": outbox.count, "removed": removed}
     yield {"end": {**end, "catalog_problem": catalog.problem, "set_aside": outbox.earlier}}
 
@@ -81,6 +83,7 @@ def _events(
     numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns
 ) -> Iterator[Mapping[str, Any]]:
     events = outbox.events(numbers)
+    # One query for all events of the piece; most of a storm share a mail.
     deliveries = outbox.deliveries_of(each.mail or each.number for each in events.values())
     for number in numbers:
         if event := events.get(number):  # the limit may have removed it since
@@ -115,6 +118,7 @@ def _result(each: Delivery) -> Mapping[str, Any]:
 def _pending(event: Event, results: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, Any]]:
     """Return a row for each recipient that the mail is still to be sent to."""
     recipients, step, reply = waits(event.mail or event.number, event.type)
+    # A recipient with a result is not tried again, even if others of this mail are.
     final = {each.recipient for each in results}
     for recipient in recipients or [""]:
         if recipient not in final:
@@ -133,6 +137,7 @@ def state(waiting: bool, verdicts: Sequence[str]) -> str:
 
 
 def _by_name(catalog: Catalog) -> str:
+    # The database has codes and no names; SQL finds the position of a code in this text.
     names = sorted(catalog.kinds, key=lambda code: (catalog[code].name.lower(), code))
     return f",{','.join(names)},"
 
@@ -146,6 +151,7 @@ def _text(request: Mapping[str, Any], name: str) -> str:
 
 def _count(request: Mapping[str, Any], name: str, default: int) -> int:
     value = request.get(name, default)
+    # Not isinstance: true is an int in Python, and no count in JSON.
     if type(value) is not int or not 0 <= value <= 10**9:
         raise BadQuery(f"{name} is a whole number from 0 on")
     return value
@@ -159,6 +165,7 @@ def _day(text: str, name: str, days: int = 0) -> float | None:
         if not DATE_PATTERN.fullmatch(text):
             raise ValueError
         day = date.fromisoformat(text)
+        # mktime(3) normalizes the 32nd of a month, and finds whether summer time applies (-1): a day may have 23 hours.
         return time.mktime((day.year, day.month, day.day + days, 0, 0, 0, 0, 0, -1))
     except (ValueError, OverflowError):
         raise BadQuery(Message("{name} is a date, written as 2026-11-23", name=Message(name))) from None

@@ -11,9 +11,10 @@ import struct
 from dataclasses import dataclass
 
 # What a client may request.
+# A new word must be put into one of these sets before any client may use it.
 EVENT_ONLY = frozenset({"event"})
 PAGES = frozenset(
-    {"event", "state", "settings-changed", "history", "catalog", "content", "test", "sign-in", "certificate"}
+    {"event", "state", "settings-changed", "history", "catalog", "content", "opens", "test", "sign-in", "certificate"}
 )
 # Only what may read the hook's files anyway gets a token.
 EVERYTHING = PAGES | {"token", "keep-alive"}
@@ -36,6 +37,8 @@ class Permissions:
     events."""
 
     def __init__(self, web_user: str, event_group: str) -> None:
+        # Looked up once: the name service may read a network directory, for which the loop must not wait. A name that this
+        # system does not have permits nothing.
         self._everything = {0, os.geteuid()}
         self._web_user: int | None = None
         with contextlib.suppress(KeyError):
@@ -46,6 +49,7 @@ class Permissions:
 
     def of(self, sock: socket.socket) -> Peer:
         """Return the process at the other end of a connection."""
+        # struct ucred: pid, uid, gid. Unsigned, as uid_t is: a signed uid from 2^31 on would be a different user.
         _, user, group = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user in self._everything:
             return Peer(user, EVERYTHING)
@@ -59,6 +63,7 @@ class Permissions:
 def peer_groups(sock: socket.socket) -> tuple[int, ...]:
     """Return the supplementary groups of the process at the other end; none where the kernel does not report them."""
     try:
+        # SO_PEERCRED has the primary group alone; the firmware's programs have the event group as a supplementary one.
         raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * GROUPS_MAXIMUM)
     except OSError:
         return ()

@@ -23,6 +23,7 @@ def from_json(line: bytes) -> Mapping[str, Any]:
 
 def from_words(line: bytes) -> Mapping[str, Any]:
     """Return the request of ``event 303 text to the end``. Raises `RequestError`."""
+    # Two splits only: the blanks within the text are part of it.
     words = line.decode("utf-8", "replace").strip().split(maxsplit=2)
     if words[:1] != ["event"]:  # perhaps []: Unicode has more blanks than bytes.strip knows
         raise RequestError("bad-request", "unknown word")
@@ -33,6 +34,7 @@ def from_words(line: bytes) -> Mapping[str, Any]:
 def spelt(answer: Mapping[str, Any], as_json: bool) -> bytes:
     """Return the line of an answer; without JSON, of an accepted event or an error."""
     if as_json:
+        # ASCII, so that a client in any locale can read it, and a line end in a text is no line end here.
         return json.dumps(answer, default=to_json).encode() + b"\n"
     if "error" in answer:
         return f"error {answer['error']} {answer['reason']}\n".encode()

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from device_ui.errors import RequestError
+from device_ui.errors import Message, RequestError, Text
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OWN_ONLY, SERVER_CHANGED, Catalog, Kind
+from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.ipc.background import Background
@@ -41,7 +42,10 @@ TIME_PATTERN = re.compile(
 
 
 class Worker(Protocol):
-    """What this component uses of the delivery worker; see `device_ui.mail.delivery.worker`. Any thread may call."""
+    """The methods of the delivery worker that this component uses (`delivery.worker`). Any thread may call.
+
+    A protocol, since `ipc` imports nothing of `delivery`: its loop must not load TLS and SMTP to accept an event.
+    """
 
     def wake(self) -> None:
         """Look for new events."""
@@ -49,8 +53,8 @@ class Worker(Protocol):
     def state(self) -> Mapping[str, Any]:
         """Return the state of the mail path. Raises `NotStored`."""
 
-    def settings_changed(self, revision: str = "", by: str = "") -> None:
-        """Retry with the new settings; `by`: the network address that `revision` was saved from."""
+    def settings_changed(self, revision: str = "", source: Text = "") -> None:
+        """Retry with the new settings; `source`: where `revision` was saved."""
 
     def waits(self) -> Waits:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
@@ -66,10 +70,13 @@ class Worker(Protocol):
 
 
 class Tester(Protocol):
-    """What this component uses of the test mails; see `device_ui.mail.delivery.test_mail`."""
+    """The methods of the test mails that this component uses (`delivery.test_mail`)."""
 
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`."""
+
+    def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
+        """Return a function that returns ``ok`` if a sealed password opens, or why not. Raises `RequestError`."""
 
     def sample(self, kind: Kind) -> Mapping[str, str]:
         """Return the parts of the mail that an event of this kind sends."""
@@ -78,7 +85,7 @@ class Tester(Protocol):
 class RequestHandler:
     """The requests of one hook. `wake` is called when a long answer has a new line.
 
-    No method reads a file that another user can write: `background` does.
+    No method reads a file that a different user can write: `background` does.
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class RequestHandler:
             "history": self._history,
             "catalog": lambda *_: self._kinds(),
             "content": self._content,
+            "opens": self._opens,
             "test": self._tester.answer,
         }
 
@@ -116,6 +124,7 @@ class RequestHandler:
         do = request.get("do")
         if not isinstance(do, str) or do not in self._words:
             raise RequestError("bad-request", "unknown word")
+        # After the word is known: a user learns that it may not, and not whether its arguments were right.
         if do not in peer.may:
             raise RequestError("denied", "this user may not ask for that")
         return self._words[do](request, peer.user)
@@ -131,8 +140,9 @@ class RequestHandler:
         if not CODE_PATTERN.fullmatch(values["code"]):
             raise RequestError("bad-request", "a code has three digits")
         kind = self._catalog[values["code"]]
+        # Any program could otherwise raise it with any text, and History would show a change that never was.
         if kind.code == SERVER_CHANGED.code:
-            raise RequestError("denied", "only the device itself tells of another mail server")
+            raise RequestError("denied", "only the device itself can report a change of the mail server")
         if kind.code in OWN_ONLY:
             raise RequestError("denied", "only the device itself raises this event")
         happened = self._clock.stamp(parse_time(values["time"]) if values["time"] else None)
@@ -140,28 +150,34 @@ class RequestHandler:
             code=kind.code,
             type=kind.type,
             time=happened.time,
-            accepted=self._clock.told if self._clock.is_right() else 0.0,
+            # No date while the clock is in doubt: the next start takes the newest sure date for a lower bound of the
+            # clock.
+            accepted=self._clock.raw if self._clock.is_right() else 0.0,
             source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
             text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
+            # An event that is never mailed does not wait, so that it cannot keep a mail hook from exiting.
             waiting=kind.mail,
             clock=happened.clock,
             user=user,
         )
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
-        self._worker.settings_changed(_revision(request.get("revision")), _address(request.get("by")))
+        # Both are from the web process: a wrong one costs a retry, or is left out of the notification.
+        self._worker.settings_changed(_revision(request.get("revision")), _source(request.get("by")))
         return {"ok": True}
 
     def _history(self, request: Mapping[str, Any], user: int) -> Answer:
         # Imported here: most hooks end before anyone looks at the history.
         from device_ui.mail.ipc import history
 
+        # Before the user's place is counted: a wrong query takes none.
         try:
             query = history.read_query(request)
         except history.BadQuery as error:
             raise RequestError("bad-request", error.args[0]) from error
         if self._reading[user] >= READING_MAXIMUM:
             raise RequestError("busy", "this user reads the history already")
+        # The recipients of waiting mails are in a file of the web process, which the loop does not open.
         waits = self._background.begin(self._worker.waits, user)
         lines = self._counted(user, history.SOON, self._events(query, waits))
         next(lines)
@@ -189,6 +205,7 @@ class RequestHandler:
                 yield from history.answer(query, self._outbox, self._catalog, recipients, self._worker.warns)
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
+        # A line for each: a catalogue of 1,000 codes with long descriptions is 1 MB.
         for code in sorted(self._catalog.kinds):
             kind = self._catalog[code]
             texts = {"name": kind.name, "description": kind.description}
@@ -197,28 +214,37 @@ class RequestHandler:
 
     def _content(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         code = request.get("code")
+        # Also a code that is not in the catalogue: its mail is that of an unknown event.
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise RequestError("bad-request", "a code has three digits")
         kind = self._catalog[code]
+        # Composing reads the settings and recipients, which are files of the web process.
         return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
+
+    def _opens(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
+        opens = self._tester.opens(request)
+        return self._background.begin(lambda: {"opens": opens()}, user)
 
 
 def _revision(given: object) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _address(given: object) -> str:
-    """Return a network address in its canonical form, ``""`` for anything else: a person reads it.
+def _source(given: object) -> Text:
+    """Return where settings were saved, ``""`` where that is neither a network address nor `BY_APPLY`: a person reads it.
 
-    The scope (RFC 4007, an interface of this device) is removed, since `ipaddress` takes any text for one.
+    An address is in its canonical form. The scope (RFC 4007, an interface of this device) is removed, since `ipaddress` takes any text for one.
     """
     # Imported here: events need none of it.
     import ipaddress
 
+    if given == BY_APPLY:
+        return Message("by apply")
     try:
-        return str(ipaddress.ip_address(given.partition("%")[0])) if isinstance(given, str) else ""
+        address = ipaddress.ip_address(given.partition("%")[0]) if isinstance(given, str) else None
     except ValueError:
         return ""
+    return Message("SMTP tab, from {by}", by=str(address)) if address else ""
 
 
 def parse_time(text: str) -> float:
@@ -243,8 +269,10 @@ def parse_time(text: str) -> float:
 CONTROLS = {each: "\ufffd" for each in (*range(0x20), *range(0x7F, 0xA0)) if each != 0x0A} | {0x09: " "}
 
 
+# A lone surrogate cannot be stored as UTF-8, and a control character could move the cursor of a terminal that shows History.
 def clean(text: str, maximum: int) -> str:
     """Return a text that can be stored, shown and mailed: cut, and without control characters but the line end."""
+    # Two passes in C for most texts; character by character took two thirds of the time of an event.
     if not (text.isascii() and text.isprintable()):
         text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode().translate(CONTROLS)
     return text if len(text) <= maximum else text[: maximum - len(CUT)] + CUT

@@ -3,6 +3,10 @@
 Lines that arrive together share one commit. Every line is answered: its length is bounded, and an unknown word is an error.
 A long answer is sent as fast as its client reads, between the answers of other clients.
 
+Between ``accepted N`` and the mail server's 250: `IpcServer._answer` commits the event (`outbox.Outbox.accept`), sends the
+answer and wakes `delivery.worker`. The worker lets `delivery.batching` decide the next mail, commits that decision, sends the
+mail by `delivery.sender` and `smtp.client`, and commits the result.
+
 A line has two spellings, so that a shell needs no JSON:
 
     event 303 text to the end of the line            accepted 1742  |  error WORD reason
@@ -27,8 +31,8 @@ log = logging.getLogger(__name__)
 
 # Lines after which other connections wait for the next turn: a bound of memory.
 BATCH_MAXIMUM = 1000
-# The answer to a request that failed by a fault of this program. An event with this answer was not accepted.
-FAULT = {"error": "fault", "reason": "the mail service had a fault; its log tells more"}
+# The answer to a request that failed by a fault of this program. An event that is answered so was not accepted.
+FAULT = {"error": "fault", "reason": "the mail service had a fault; its log has the details"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class IpcServer:
         """
         is_over = False
         while not self._connections.is_stopping and not is_over:
+            # The worker is asked last: it may have begun a mail while this thread waited.
             is_over = not self.turn(idle_seconds) and not self._connections and is_idle()
         self._connections.close()
         return is_over
@@ -72,10 +77,12 @@ class IpcServer:
         pending: list[Pending] = []
 
         def receive(connection: ClientConnection) -> None:
+            # What is not read now stays in the client's socket, and is ready at the next turn.
             if len(pending) < BATCH_MAXIMUM:
                 connection.receive()
                 pending.extend(self._take(connection))
 
+        # A line that was read waits already: no event of a socket will come for it.
         has_line = any(each.has_line for each in self._connections)
         is_busy = self._connections.turn(0 if has_line else seconds, receive) or has_line
         self._answer(pending)
@@ -87,6 +94,7 @@ class IpcServer:
         pending: list[Pending] = []
         is_costly = False
         while not is_costly and (line := connection.take_line()) is not None:
+            # The first character decides, so that the answer has the spelling of the request.
             as_json = line.lstrip().startswith(b"{")
             try:
                 answer = self._obey(line, as_json, connection)
@@ -94,6 +102,7 @@ class IpcServer:
             except Exception as error:  # a fault in one request must not keep others from raising events
                 answer = _error(error)
             if isinstance(answer, Iterator):
+                # Its first lines are made in `_continue`, after the events of this turn are committed.
                 connection.start(_spelled(answer))
             else:
                 pending.append(Pending(connection, as_json, answer))
@@ -107,6 +116,7 @@ class IpcServer:
         return self._requests.obey(from_json(line) if as_json else from_words(line), connection.peer)
 
     def _answer(self, pending: list[Pending]) -> None:
+        # One fsync for all: on slow flash a thousand of them could take minutes.
         accepted = self._accept([each.answer for each in pending if isinstance(each.answer, Event)])
         answers = iter(accepted)
         for each in pending:
@@ -130,6 +140,8 @@ class IpcServer:
         """Commit events. Return the answer to each, in order."""
         if not events:
             return []
+        # Asked before the commit, so that the first event of an idle device is assigned to its mail in this same
+        # commit.
         leads = self._worker.leads(events)
         try:
             numbers = self._outbox.accept(events, leads)
@@ -153,6 +165,7 @@ def _error(error: Exception) -> Mapping[str, Any]:
         return error.as_answer()
     if isinstance(error, NotStored):  # even the state needs a ledger that can be read
         return {"error": "not-stored", "reason": error.reason}
+    # The client gets no detail: it may be any program of the device.
     log.error("request failed", exc_info=error)
     return FAULT
 

@@ -1,4 +1,4 @@
-"""Mails as bytes: what an event, a digest of events or a test says, in the recipients' languages.
+"""Mails as bytes: one event, a digest of events or a test, in the recipients' languages.
 
 Promises
 
@@ -12,6 +12,6 @@ It depends on ``mail.events`` and ``mail.catalog`` for the records, on ``setting
 on ``i18n`` for words. It reads neither the ledger nor a clock: the caller passes events, the time and the address in an
 `Envelope`. It sends nothing.
 
-Read `compose` first: one function for each kind of mail, then the table of each, then MIME. `format` has the names, times
-and numbers that mails and the History page share.
+Its one module is `compose`: one function for each kind of mail, then the table of each, then MIME. The names, times and numbers
+that mails and the History page share are in `mail.format`.
 """

@@ -1,6 +1,6 @@
 """Compose the mail of one event, of a digest or of a test (RFC 5322, RFC 2045). Pure, but for the device's time zone.
 
-All text from a person or the firmware is encoded (RFC 2047, or base64 in a body), so none of it can add a header. Headers
+All text of a person or the firmware is encoded (RFC 2047, or base64 in a body), so none of it can add a header. Headers
 are made by `email.header`, which folds between characters, and not by `email.policy`, whose folding of quoted names loses
 commas in several supported versions of Python.
 """
@@ -56,14 +56,13 @@ HEADER_LINE = 76
 # random one would have to be searched for in every part.
 BOUNDARY = "=_device-ui"
 # A private suffix that no public name has; the rest makes the Message-ID unique (RFC 5322, section 3.6.4).
+# .internal is reserved for private use (ICANN, 2024).
 MESSAGE_ID_SUFFIX = "device-ui.internal"
 
 # Characters of all texts that a digest contains in full, the oldest first; of each text after those.
 TEXTS_MAXIMUM, EXCERPT_MAXIMUM = 100_000, 200
 REMOVED = "{count} events were removed before they could be mailed: the ledger was full."
-TEST_INTRO = (
-    'Somebody pressed "Send test email" on this device, or ran device-ui test. Its alarms will come to you like this.'
-)
+TEST_INTRO = '"Send test email" was pressed on this device, or device-ui test was run. Mails about its events look like this one.'
 DEVICE_ROWS = (("Device", "name"), ("Model", "model"), ("Serial number", "serial"), ("Address", "address"))
 
 Rows = Sequence[tuple[str, str]]
@@ -110,6 +109,7 @@ def languages(
     """
     chosen = {each.address: each.language for each in recipients}
     own = device.get("language", ENGLISH)
+    # A dict keeps the order of the recipients: the same mail has the same parts at every retry.
     codes = dict.fromkeys(chosen.get(address) or own for address in addresses)
     return tuple(translator_for(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
 
@@ -133,6 +133,7 @@ def compose_digest(digest: Digest, catalog: Catalog, envelope: Envelope) -> byte
     """Return the mail of several events: a line for each code with its count, all numbers, and the oldest in full."""
     title = digest_subject(digest, catalog, envelope.device["name"])
     parts = [_digest_part(digest, catalog, envelope, words) for words in envelope.languages]
+    # The first event with a date: the mail sorts in a mailbox by what happened, and not by its retry.
     dated = next((each.accepted for each in digest.events if each.accepted), 0.0)
     return _assemble(title, dated, message_id(envelope.ledger_id, digest.number), envelope, parts)
 
@@ -140,9 +141,10 @@ def compose_digest(digest: Digest, catalog: Catalog, envelope: Envelope) -> byte
 def _digest_part(digest: Digest, catalog: Catalog, envelope: Envelope, words: Translator) -> Part:
     name = words("1 event") if digest.count == 1 else words("{count} events", count=digest.count)
     items = _items(digest.events, catalog, words)
+    # The History has the rest; a mail of 10,000 texts would be refused for its size (RFC 1870).
     if digest.count > len(items):
         items.append(words("and {count} more, which the History page lists", count=digest.count - len(items)))
-    intro = [words("These events came so quickly, or waited so long, that they are told of in one mail.")]
+    intro = [words("These events came within a short time, or had waited, so this one mail reports them all.")]
     rows = [*digest_table(digest, catalog, envelope.device, words), *_removed(envelope, words)]
     return Part(words, name, intro, rows, items)
 
@@ -167,8 +169,10 @@ def _assemble(title: str, accepted: float, name: str, envelope: Envelope, parts:
     mail = MIMEMultipart("alternative", boundary=BOUNDARY)
     del mail["MIME-Version"]
     mail["From"] = _mailbox(settings.sender_name, settings.mail_from)
+    # ASCII by the rules of an address: no charset, so that a character beyond it would be an error.
     mail["To"] = _header("To", ", ".join(envelope.recipients), None)
     mail["Subject"] = _header("Subject", title, "utf-8")
+    # RFC 5322, 3.6.1: a mail has a date; an event without one gets that of its composition.
     mail["Date"] = format_datetime(_date(accepted, envelope.now))
     mail["Message-ID"] = name
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834, section 5: no out-of-office replies to a device
@@ -188,6 +192,7 @@ def subject(event: Event, kind: Kind, device_name: str, languages: Sequence[Tran
 
     The part in brackets is always English, since filter rules of mail readers match it.
     """
+    # dict.fromkeys: a name that two languages share is there once.
     names = " / ".join(dict.fromkeys(event_name(event, kind, words) for words in languages))
     return f"[{event.type} {event.code}] {names} · {device_name}"
 
@@ -217,6 +222,7 @@ def _translated(rows: Sequence[tuple[str, Text]], words: Translator) -> Rows:
 
 def digest_subject(digest: Digest, catalog: Catalog, device_name: str) -> str:
     """Return the subject of a digest: count and type, the most frequent event's name, the device's name."""
+    # The subject names one code: mail readers show some 60 characters of it.
     most = max(digest.codes, key=lambda code: code.count)
     others = len(digest.codes) - 1
     more = "" if not others else f" and {others} other {'kind' if others == 1 else 'kinds'}"
@@ -268,6 +274,7 @@ def _times(count: int, words: Translator) -> str:
 
 
 def _excerpt(text: str) -> str:
+    # One line, so that an excerpt takes one line in the list.
     line = " ".join(text.split())
     return line if len(line) <= EXCERPT_MAXIMUM else line[:EXCERPT_MAXIMUM] + " […]"
 
@@ -312,6 +319,7 @@ def _mime_part(subtype: str, content: str) -> MIMENonMultipart:
 def _text(part: Part) -> str:
     width = max(len(label) for label, _ in part.rows) + 1
     indent = "\n" + " " * (width + 1)
+    # A further line of a value is indented, so that it cannot look like a row of the table.
     lines = [f"{label + ':':<{width}} {value.replace(chr(10), indent)}" for label, value in part.rows]
     items = [each.replace("\n", "\n    ") for each in part.items]
     return "\n".join([part.name, "", *part.intro, "", *lines, "", *items, *([""] if items else [])])
@@ -319,6 +327,7 @@ def _text(part: Part) -> str:
 
 def _html(title: str, parts: Sequence[Part]) -> str:
     first, *others = parts
+    # Each language is declared, so that a screen reader changes its voice (WCAG 2.2, 3.1.2).
     more = "".join(f'<div lang="{each.words.code}">\n{_section(each)}</div>\n' for each in others)
     return (
         f'<!DOCTYPE html>\n<html lang="{first.words.code}">\n'
@@ -328,6 +337,7 @@ def _html(title: str, parts: Sequence[Part]) -> str:
 
 
 def _section(part: Part) -> str:
+    # Attributes and no style sheet: several mail readers drop styles, and the table stays readable.
     cells = "\n".join(
         f'<tr><th align="left" valign="top">{html.escape(label)}</th><td>{_with_breaks(value)}</td></tr>'
         for label, value in part.rows
@@ -340,4 +350,5 @@ def _section(part: Part) -> str:
 
 
 def _with_breaks(value: str) -> str:
+    # Escaped first: the only markup in a value is ours.
     return html.escape(value).replace("\n", "<br>\n")

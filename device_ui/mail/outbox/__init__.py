@@ -1,23 +1,25 @@
-"""The outbox: events and the results of their mails, on flash in one SQLite file, the ledger.
+"""The outbox: events and the results of their mails, on flash in one SQLite file.
+
+Settings and log lines of the product call the file "ledger".
 
 Promises:
 
 - A method that writes returns after its commit with ``synchronous=FULL``; if it raises `NotStored`, nothing has changed.
 - Numbers of events increase without a gap, and no number is used twice.
 - A retry of a mail writes nothing. Only the assignment of events to a mail and the results of mails are written.
-- A damaged, emptied or lost ledger is set aside under a new name and a new one is made. A ledger of an older version is
+- A damaged, emptied or lost file is quarantined under a new name and a new one is made. A file of an older version is
   migrated with all its events; one of a newer version is left as it is.
-- The ledger has a limit of rows and bytes. Events beyond it are removed in one order and counted, at the expense of the
+- The file has a limit of rows and bytes. Events beyond it are removed in one order and counted, at the expense of the
   users with the most events.
 - On a full disk events are accepted until the disk reserve, a file that is released part by part, is used up.
 
 SQL is in this component alone. Values of a person are passed as parameters.
 
-Beside the events the ledger has metadata: small texts by name that survive a restart, such as the last loss or a refused login.
+Beside the events the file has metadata: small texts by name that survive a restart, such as the last loss or a refused login.
 
 Depends on `mail.events` and `mail.catalog` (which event is the change of the mail server), `storage` and `errors`; it knows
-neither mail servers nor settings.
+neither mail servers nor settings. `ipc` and `delivery` use one `Outbox` object from two threads.
 
 Modules, in reading order: `outbox` (the events: accept, find, assign to mails, record results), `database` (the file: open,
-check, migrate, commit), `retention` (the limit), `disk_reserve`, `recorder` (results of mails that could not be stored yet).
+check, migrate, commit; `Outbox` is a subclass of `Database`), `retention` (the limit), `disk_reserve` (room on a full disk).
 """

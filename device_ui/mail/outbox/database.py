@@ -1,4 +1,4 @@
-"""The ledger: the SQLite file of the outbox, opened, checked and written durably.
+"""The SQLite file of the outbox (the "ledger" of log lines and settings), opened, checked and written durably.
 
 One process owns the file, with one connection that its threads share, so the lock is exclusive and no shared-memory
 file is needed. Every change is one transaction with ``synchronous=FULL``: when it returns, it is on flash. On a full
@@ -89,7 +89,9 @@ DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 # The file beside the ledger that records that one was made here: SQLite takes an empty file for a new database and removes
 # the -wal beside it. It reads a file of one byte as an empty one.
 MADE, EMPTIED_BYTES = ".made", 1
-MADE_TEXT = b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and that is told.\n"
+MADE_TEXT = (
+    b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and the loss is reported.\n"
+)
 # The SQLite file format, 1.3: the write version, and the highest value that allows writing.
 WRITE_VERSION, WRITE_VERSION_MAXIMUM = 18, 2
 
@@ -116,9 +118,13 @@ class Database:
         self.path = path
         self._made = path.with_name(path.name + MADE)
         self.set_aside: Path | None = None
+        # Called after a commit of new events, by the thread that committed them.
+        self.on_accept: Callable[[], None] = lambda: None
         self._rows_maximum, self._bytes_maximum = rows_maximum, bytes_maximum
         self._reserve = reserve or Reserve(path.with_name("reserve"), 0)
+        # Re-entrant: `Outbox.accept` holds it over its own counts and the write.
         self._lock = threading.RLock()
+        # Damage, a full disk and a permission all arrive as errors of SQLite or of the system; the caller handles one kind.
         with self._conversion():
             self._opened()
         metadata = self.metadata()
@@ -149,6 +155,7 @@ class Database:
             self._prepare()
         with contextlib.suppress(NotStored):  # on a full disk, too, the ledger accepts alarms
             files.replace(self._made, MADE_TEXT, 0o600)  # before the first event is accepted
+        # Counted once and kept in memory: count(*) reads a whole index, and the limit is checked with every commit.
         self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
         self._held = retention.held(self._connection)
         self._last = int(self._connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()[0])
@@ -186,6 +193,7 @@ class Database:
 
     def set_metadata(self, name: str, value: str | None) -> None:
         """Commit one text; None deletes it. Writes only a change."""
+        # Flash wears by writes: an unchanged text costs none.
         if self.metadata().get(name) != value:
             self._write(lambda cursor: write_metadata(cursor, {name: value}))
 
@@ -203,6 +211,7 @@ class Database:
         with self._lock, self._conversion():
             return self._connection.execute(query, values).fetchall()
 
+    # 100,000 Python integers in tuples would take some 9 MB.
     def numbers(self, query: str, values: Values) -> array[int]:
         """Return the rows of a query of one whole number each, in eight bytes each."""
         with self._lock, self._conversion():
@@ -242,12 +251,16 @@ class Database:
         has_wal = self._has_wal()
         execute("PRAGMA locking_mode = EXCLUSIVE")
         version = execute("PRAGMA user_version").fetchone()[0]
+        # Not set aside: after a downgrade by mistake the newer program must find all its events.
         if VERSION < version <= VERSION_MAXIMUM:
             raise sqlite3.NotSupportedError(f"it was written by a newer version of device-ui (ledger {version})")
         if version not in range(VERSION + 1):
             raise _damage(f"there is no version {version}")
+        # A commit appends to one file and syncs once; a rollback journal takes several syncs (SQLite, "Write-Ahead
+        # Logging").
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
+        # KiB; the default is 2 MiB, and the device has 64.
         execute("PRAGMA cache_size = -512")
         # Overwrite deleted content where that costs no further block, such as the sealed password of an earlier server.
         execute("PRAGMA secure_delete = FAST")
@@ -283,6 +296,7 @@ class Database:
             raise _damage(f"the check found: {found}")
         schema = [row[0] for row in execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")]
         if (
+            # A different schema would fail at some later statement, when an event arrives.
             sorted(schema) != sorted(STATEMENTS)
             or not execute("SELECT 1 FROM fact WHERE name = ?", (LEDGER_ID,)).fetchone()
         ):
@@ -295,6 +309,7 @@ class Database:
         execute("BEGIN IMMEDIATE")
         for statement in STATEMENTS:
             execute(statement)
+        # A part of every Message-ID: the same number in a new file must not look like an old mail.
         execute("INSERT INTO fact VALUES (?, ?)", (LEDGER_ID, os.urandom(8).hex()))
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
@@ -345,13 +360,16 @@ class Database:
 
         attempt = work
         with self._lock:
+            # Each turn releases one part, and ends when the share or the reserve is used up.
             while True:
                 try:
                     return self._committed(attempt)
                 except sqlite3.Error as error:
+                    # The reserve is for events and their results; metadata alone must not use it up.
                     is_full = getattr(error, "sqlite_errorcode", None) in FULL
                     if not is_full or user is None or not self._reserve.release(user):
                         raise NotStored(self.path, OSError(str(error))) from error
+                # The count of used parts is stored with the event, so that a restart gives no new share.
                 attempt = counted
                 with self._conversion():
                     self._save_room()
@@ -362,6 +380,7 @@ class Database:
 
     def _committed(self, work: Callable[[sqlite3.Cursor], Result]) -> Result:
         cursor = self._connection.cursor()
+        # IMMEDIATE: the write lock now; a transaction that read first could fail to get it at its first write.
         cursor.execute("BEGIN IMMEDIATE")
         try:
             result = work(cursor)

@@ -39,6 +39,7 @@ class Reserve:
         self._new = path.with_name(f".{path.name}.new")
         # A part that is released while `keep` writes the file must count as released.
         self._lock = threading.Lock()
+        # A file system frees whole blocks only.
         self._part = max(size // PARTS, BLOCK)
         # The parts released since it was complete, for each user with a limited share.
         self._given: dict[int, int] = {}
@@ -66,12 +67,14 @@ class Reserve:
         """Release a part for this user. Return False if its share or the reserve is used up."""
         with self._lock:
             self.is_released = bool(self._size)
+            # A user who floods the device would otherwise use up what root's alarms need.
             given, share = self._given.get(user, 0), SHARES.get(user, SHARE)
             if given >= share:
                 return False
             try:
                 left = self._path.stat().st_size - self._part
                 if left > 0:
+                    # From the end, which a file system can free without a copy.
                     os.truncate(self._path, left)
                 else:
                     self._path.unlink()
@@ -96,6 +99,7 @@ class Reserve:
         try:
             self._new.unlink(missing_ok=True)  # left by a power cut
             space = os.statvfs(self._path.parent)
+            # Otherwise writing the reserve would fill the disk, and release itself with the next event.
             if space.f_bavail * space.f_frsize < ROOM * self._size:
                 return False
             self._write()

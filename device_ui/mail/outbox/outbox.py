@@ -7,6 +7,9 @@ A mail holds one event or several (a digest); its number is that of its first ev
 before it is sent, so that after a power cut the same events are sent with the same Message-ID.
 
 The outbox has a limit: events beyond it are removed, of one user and in the order of `retention.REMOVED`, and counted.
+
+The parameters of SQL are ``?1``, ``?2`` where one is used twice. Lists are passed as JSON (`LISTED`): SQLite's
+default limit is 32,766 parameters, and a digest may hold more events.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
 # The name of the metadata of the last loss: verdict, step and reply. Not found by a date of the table: the clock may have been wrong.
 LOSS = "last_loss"
+# The events of one mail. Both halves use an index: the row by its number, and the index "digest" for the other events.
+# `mail IN (0, ?1)`: a mail of one event that is not assigned yet has the event's number.
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
 # Waiting events up to a number (?1), without those of a digest that holds a later event; and of them, those that share no
 # mail with a different event and have no delivery.
@@ -76,11 +81,13 @@ class Query:
     offset: int = 0
     limit: int = 50
 
+    # The texts of SQL are constants of this module; a person's input is in `values` alone.
     @property
     def where(self) -> str:
         """The conditions within a piece, as SQL with the names of `values` and ``:first``, ``:last``."""
         conditions = {
             "time >= :begin": self.begin is not None,
+            # 0 is no date: an event without one is in no range of days.
             "time > 0 AND time < :end": self.end is not None,
             "type = :type": bool(self.type),
             "code = :code": bool(self.code),
@@ -115,6 +122,7 @@ class Outbox(Database):
         `alone`: for each event, whether it is a mail of its own. `metadata` returns metadata for the same transaction; its
         argument is the first event's number.
         """
+        # Over the numbers and the commit: two threads must not assign the same number.
         with self._lock:
             decided = [*alone, *[False] * (len(events) - len(alone))]
             rows = [
@@ -135,12 +143,15 @@ class Outbox(Database):
             # The reserve is released for one user: the caller stores events of several users one user at a time.
             user = users[0] if len(set(users)) == 1 else None
             self._rows += len(rows) - self._write(insert, user)
+            # After the commit only: a transaction that was rolled back changed no count.
             self._held = held
             self._last += len(rows)
+        self.on_accept()
         return [int(row[0]) for row in rows]
 
     def waiting(self, limit: int = 100, after: int = 0) -> list[Event]:
         """Return events whose mail is still to be sent, oldest first."""
+        # In pieces by number: 100,000 waiting events do not fit into the memory of the hook.
         return self.select("waiting AND number > ? ORDER BY number LIMIT ?", (after, limit))
 
     def waiting_count(self) -> int:
@@ -177,11 +188,13 @@ class Outbox(Database):
                 else self.read(f"SELECT {SORTS[query.sort]}, {rest}", values)
             )
             yield
+        # Each piece is sorted by SQLite already; a merge holds one row of each in memory.
         page = itertools.islice(heapq.merge(*pieces, reverse=query.descending), query.offset, query.last)
         return matched, (each if isinstance(each, int) else each[1] for each in page)
 
     def _pieces(self) -> Iterable[tuple[int, int]]:
         """Return the first and last number of each piece; the limit may have removed some in between."""
+        # By number and not by OFFSET alone, which reads all rows before it again.
         after, last = 0, self.last
         while after < last:
             found = self.numbers(
@@ -193,11 +206,13 @@ class Outbox(Database):
 
     def assign_to_mail(self, numbers: Sequence[int]) -> int:
         """Commit that these events are one mail. Return its number, that of the first event left; 0 if none is left."""
+        # Only those that are still unassigned: the limit may have removed one since the decision, or it was mailed alone.
         chosen = f"waiting AND mail = 0 AND number IN ({LISTED})"
         values = (json.dumps(numbers),)
 
         def mark(cursor: sqlite3.Cursor) -> int:
             found = cursor.execute(f"SELECT coalesce(min(number), 0) FROM event WHERE {chosen}", values)
+            # The first event left is the mail's number, and so its Message-ID; it never changes afterwards.
             first = int(found.fetchone()[0])
             cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)
             return first
@@ -209,10 +224,12 @@ class Outbox(Database):
         events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, most))
         if not events:
             return None
+        # The usual mail; it saves two queries.
         if len(events) == 1 < most:
             only = events[0]
             count, only_range = CodeCount(only.code, 1, only.time, only.time), (only.number, only.number)
             return Digest(number, only.type, [count], [only_range], events)
+        # In SQL: a digest of a storm has thousands of events, of which `most` are read.
         codes = self.read(
             "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "
             f"WHERE {OF_MAIL} GROUP BY code ORDER BY code",
@@ -230,6 +247,7 @@ class Outbox(Database):
         rows = [(time, time, clock, number) for number, (time, clock) in dated.items()]
         self._write(
             lambda cursor: cursor.executemany(
+                # A time that the client gave stays; the time of acceptance had no date.
                 "UPDATE event SET time = CASE WHEN time > 0 THEN time ELSE ? END, accepted = ?, clock = ? WHERE number = ?",
                 rows,
             )
@@ -261,9 +279,11 @@ class Outbox(Database):
         def drop(cursor: sqlite3.Cursor) -> int:
             lost = []
             for kind, deliveries in why.items():
+                # 10,000 events to 20 recipients would be 200,000 rows, 25 MB, in one transaction.
                 _gather(cursor, newest, kind)
                 for each in deliveries:
                     rows = cursor.execute(
+                        # A recipient who got the mail before keeps that result.
                         "INSERT OR IGNORE INTO delivery SELECT DISTINCT CASE mail WHEN 0 THEN number ELSE mail END, "
                         f"?2, ?3, ?4, ?5, ?6 FROM event WHERE type = ?7 AND {EXPIRED}",
                         (newest, each.recipient, each.verdict, each.step, to_stored(each.reply), each.time, kind),
@@ -319,6 +339,7 @@ class Outbox(Database):
         is written in the same transaction; a loss of an alarm is written as `LOSS`.
         """
 
+        # One transaction: after a power cut between result and `waiting` the mail would go out again to everyone.
         def keep(cursor: sqlite3.Cursor) -> None:
             cursor.executemany(
                 "INSERT OR REPLACE INTO delivery VALUES (?, ?, ?, ?, ?, ?)",
@@ -357,9 +378,11 @@ def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
     """Store the last failure; clear it after deliveries without one. Writes only a change."""
     if not deliveries:
         return
+    # Stored with the result and not looked up by date later: results of a time without a valid clock have none.
     lost = next((each for each in deliveries if each.verdict != "delivered"), None)
     loss = json.dumps([lost.verdict, lost.step, lost.reply], default=to_json) if lost else None
     stored = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
+    # A device whose mail is delivered writes nothing here.
     if loss != (stored[0] if stored else None):
         write_metadata(cursor, {LOSS: loss})
 

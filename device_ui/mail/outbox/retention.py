@@ -1,4 +1,4 @@
-"""The limit of the ledger: events beyond it are removed, in one order, and counted.
+"""The limit of the database: events beyond it are removed, in one order, and counted.
 
 Each user (a uid that the kernel reports, or the device itself) has a share of an eighth. For new events of a user above its
 share, old events of the same user are removed; otherwise those of the user with the most. So no user displaces the events of
@@ -28,12 +28,14 @@ ROWS_MAXIMUM, BYTES_MAXIMUM = 100_000, 32 * 1024 * 1024
 CHANGES_PART, CHANGE_BYTES = 100, 64 * 1024
 # The part that is removed at once when the limit is reached, so that not every event costs a deletion.
 REMOVED_PART = 100
+# An appliance has few users that raise events: root, a firmware user, the web process.
 # A user's share is one part in so many.
 SHARES = 8
 # About the bytes of an event besides its texts.
 ROW_BYTES = 100
 # Of each user: its events, and about their bytes.
 Held = Mapping[int, tuple[int, int]]
+# Bytes and not characters: length() of a text counts characters, and Hangul has three bytes each.
 SIZE = f"{ROW_BYTES} + length(CAST(source AS BLOB)) + length(CAST(text AS BLOB))"
 
 
@@ -60,11 +62,13 @@ def keep(
     `now` counts the `fresh` events of this transaction, given by their users; `newest` is the highest number before them.
     """
     rows = sum(each for each, _ in now.values())
+    # The pages in use, and not the size of the file: SQLite keeps the pages of removed rows for new ones.
     by_rows, by_bytes = rows - rows_maximum, _beyond(cursor, rows, bytes_maximum)
     too_many = max(by_rows, by_bytes)
     if too_many <= 0:
         return now, 0
     before = rows - len(fresh)
+    # Never of this transaction: an event that is answered `accepted` must exist.
     left = min(too_many + before // REMOVED_PART, before)
     is_by_bytes = by_bytes > by_rows
     changes = _oldest_kept(cursor, max(1, min(rows_maximum // CHANGES_PART, bytes_maximum // CHANGE_BYTES))) - 1
@@ -88,6 +92,7 @@ def _losers(now: Held, fresh: set[int], which: int) -> list[int]:
     """
     total = sum(each[which] for each in now.values())
     by_most = sorted(now, key=lambda user: -now[user][which])
+    # A user above its share pays for its own events; one within it takes from those with the most.
     own = [user for user in by_most if user in fresh and now[user][which] * SHARES > total]
     return own if fresh <= set(own) else [*own, *(user for user in by_most if user not in own)]
 
@@ -98,12 +103,12 @@ def _worth(now: Held, user: int) -> tuple[int, int]:
     return max(1, now[user][1]) * rows, max(1, size) * now[user][0]
 
 
-def count(cursor: sqlite3.Cursor, fact: str, more: int) -> None:
-    """Add to a fact that is a number, never below 0."""
+def count(cursor: sqlite3.Cursor, name: str, more: int) -> None:
+    """Add to metadata that is a number, never below 0."""
     query = (
         "INSERT INTO fact VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = max(0, CAST(value AS INTEGER) + ?2)"
     )
-    cursor.execute(query, (fact, str(more)))
+    cursor.execute(query, (name, str(more)))
 
 
 def _beyond(cursor: sqlite3.Cursor, rows: int, bytes_maximum: int) -> int:
@@ -112,6 +117,7 @@ def _beyond(cursor: sqlite3.Cursor, rows: int, bytes_maximum: int) -> int:
         cursor.execute(f"PRAGMA {each}").fetchone()[0] for each in ("page_count", "freelist_count", "page_size")
     )
     used = (pages - free) * size
+    # An estimate by the average row: the next commit removes what it left over.
     return int(rows * (1 - bytes_maximum / used)) + 1 if used > bytes_maximum else 0
 
 
@@ -141,6 +147,7 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
         "ORDER BY number LIMIT :most",
         values,
     ).fetchall()
+    # Before the deletion: the results of a mail are removed with its last event.
     unmailed = sum(not _is_delivered(cursor, mail or number) for number, mail, _ in rows)
     cursor.executemany("DELETE FROM event WHERE number = ?", [(number,) for number, _, _ in rows])
     cursor.executemany(

@@ -1,15 +1,18 @@
 """Advice on a mail that did not go out: one sentence, and the field to change. Pure.
 
-`ADVICE` is read from the top; the first row whose step, problem and start of the reply match applies, and ``""`` matches
-everything. When the certificate is known, `CLOSER` has the sentence.
+`ADVICE` is read from the top, and the first row that matches applies. A row names a field only on evidence that a change of
+this field helps: a problem that the client established, or words of the server whose meaning a standard or the provider
+documents. Without evidence it names none; the server's words are shown beside it. When the certificate is known, `CLOSER` has the
+sentence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from device_ui.errors import Message, Text
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
@@ -17,9 +20,6 @@ from device_ui.settings.fields import SmtpSettings
 
 if TYPE_CHECKING:
     from device_ui.mail.smtp.probe import Certificate
-
-# In place of a field: the connection security if it was chosen by hand, else the port, which decides it then.
-PORT_OR_SECURITY = "port or security"
 
 
 @dataclass(frozen=True)
@@ -30,95 +30,330 @@ class Advice:
     sentence: Message
 
 
-# step, problem, start of the server's reply, field, sentence
-ADVICE: tuple[tuple[str, str, str, str, str], ...] = (
-    ("", SmtpProblem.TLS_EXPECTED, "", PORT_OR_SECURITY, "Port {port} of {host} expects TLS from the first byte: use 465 as SMTP Port with connection security auto, or under Advanced change the connection security to tls."),
-    (Step.TOKEN_NAME, SmtpProblem.SILENT, "", "oauth_issuer", "The device gets no answer from its name server: check the device's network."),
-    (Step.TOKEN_NAME, "", "", "oauth_issuer", "The name of the sign-in server is not known: check the issuer under Advanced."),
-    (Step.TOKEN_ADDRESS, "", "", "oauth_issuer", "The sign-in server is this device itself: check the issuer under Advanced."),
-    (Step.TOKEN_CONNECT, "", "", "", "The device cannot reach the sign-in server: check the device's network, and that its firewall lets HTTPS (port 443) out."),
-    (Step.TOKEN_TLS, "", "", "", "TLS with the sign-in server could not begin: check the device's network, and whether a proxy is in between."),
-    (Step.TOKEN_CERTIFICATE, SmtpProblem.EXPIRED, "", "", "The certificate of the sign-in server has expired, if the device's clock is right (it says {clock}): set the clock."),
-    (Step.TOKEN_CERTIFICATE, SmtpProblem.NOT_YET_VALID, "", "", "The certificate of the sign-in server is not valid yet by the device's clock, which says {clock}: set the device's clock."),
-    (Step.TOKEN_CERTIFICATE, "", "", "oauth_issuer", "The sign-in server has a certificate that the device does not trust: check the issuer, and whether a proxy is in between; the maker's device.toml can name its authority (mail.ca_file)."),
-    # Microsoft's numbers (learn.microsoft.com/entra/identity-platform/reference-error-codes) choose words only.
-    (Step.TOKEN_ANSWER, "", "AADSTS7000222 ", "password", "The client secret has ended: make a new one, type it as SMTP Account Password, and the date on which it ends."),
-    (Step.TOKEN_ANSWER, "", "AADSTS7000215 ", "password", "The client secret is wrong: type its value, not its ID, as SMTP Account Password."),
-    (Step.TOKEN_ANSWER, "", "AADSTS700027 ", "oauth_client", "Microsoft does not know the certificate of this device: upload it to the application, under Certificates & secrets."),
-    (Step.TOKEN_ANSWER, "", "AADSTS700024 ", "", "The device's clock differs from Microsoft's (it says {clock}): set the clock."),
-    (Step.TOKEN_ANSWER, "", "AADSTS7000218 ", "oauth_grant", "The application does not allow a sign-in by a code: under Authentication, switch on Allow public client flows, or choose the grant certificate."),
-    (Step.TOKEN_ANSWER, "", "AADSTS700025 ", "oauth_grant", "The application is a public client, which has no secret: choose the grant device, or register the device as another application."),
-    (Step.TOKEN_ANSWER, "", "AADSTS700016 ", "oauth_client", "The tenant has no application with this client ID: check the client ID and the tenant."),
-    (Step.TOKEN_ANSWER, "", "AADSTS90002 ", "oauth_tenant", "Microsoft has no such tenant: check the tenant."),
-    (Step.TOKEN_ANSWER, "", "AADSTS900023 ", "oauth_tenant", "Microsoft has no such tenant: check the tenant."),
-    (Step.TOKEN_ANSWER, "", "AADSTS53003 ", "oauth_grant", "A rule of the tenant (conditional access) blocks this sign-in, as many do for device codes: choose the grant certificate, or ask its administrator."),
-    (Step.TOKEN_ANSWER, "", "AADSTS65001 ", "oauth_client", "The tenant has not consented to the application: have its administrator grant consent."),
-    (Step.TOKEN_ANSWER, "", "AADSTS70043 ", "", "A rule of the tenant ended the sign-in: sign in again, or choose the grant certificate, which does not end that way."),
-    (Step.TOKEN_ANSWER, "", "AADSTS700082 ", "", "The sign-in ended, since it was not used for 90 days: sign in again."),
-    (Step.TOKEN_ANSWER, "", "AADSTS50173 ", "", "The sign-in ended, since the account's password was changed: sign in again."),
-    (Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, "", "oauth_grant", "The device has no sign-in yet: press Update, then sign in, or upload the device's certificate to the provider."),
-    (Step.TOKEN_ANSWER, SmtpProblem.RENEWAL_LOST, "", "", "The power failed while the sign-in was renewed, and this provider allows no second try: sign in again."),
-    (Step.TOKEN_ANSWER, SmtpProblem.GRANT_ENDED, "", "", "The provider has ended this sign-in: sign in again."),
-    (Step.TOKEN_ANSWER, SmtpProblem.CLIENT_REFUSED, "", "oauth_client", "The provider refuses this device: check the client ID and the scope, and that its certificate or client secret is the present one. After a change there, wait some minutes."),
-    (Step.TOKEN_ANSWER, SmtpProblem.OTHER_ISSUER, "", "oauth_issuer", "The sign-in server calls itself by another address: type the issuer exactly as the provider spells it."),
-    (Step.TOKEN_ANSWER, SmtpProblem.REDIRECTED, "", "oauth_issuer", "The sign-in server sends the device to another address, where it does not go: type the issuer exactly as the provider spells it."),
-    (Step.TOKEN_ANSWER, SmtpProblem.NOT_UNDERSTOOD, "", "oauth_issuer", "The sign-in server's answer is not one of OAuth 2.0: check the issuer and the tenant, and whether a proxy is in between."),
-    (Step.TOKEN_ANSWER, SmtpProblem.BUSY, "", "", "The sign-in server has no time: nothing is to be changed, and it is tried again by itself."),
-    (Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, "", "", "The device's storage has a problem, so the sign-in was not renewed: free some space. It is tried again by itself."),
-    (Step.TOKEN_ANSWER, "", "", "", "The connection to the sign-in server broke: nothing is to be changed, and it is tried again by itself."),
-    (Step.NAME, SmtpProblem.SILENT, "", "host", "The device gets no answer from its name server: check the device's network, or type the mail server's IP address as SMTP Host."),
-    (Step.NAME, "", "", "host", "Nobody knows the name {host}: check the spelling of SMTP Host, or type the mail server's IP address."),
-    (Step.ADDRESS, "", "", "host", "{host} is this device itself: type the name or address of the mail server as SMTP Host."),
-    (Step.CONNECT, SmtpProblem.REFUSED, "", "port", "Nothing listens at port {port} of {host}: change SMTP Port, usually to 587, or to 465."),
-    (Step.CONNECT, SmtpProblem.SILENT, "", "port", "{host} does not answer at port {port}: check SMTP Host, change SMTP Port (usually to 587 or 465), or ask whether a firewall is between."),
-    (Step.CONNECT, "", "", "host", "The device cannot reach {host}: check SMTP Host and the device's network."),
-    (Step.GREETING, SmtpProblem.ANSWER, "5", "host", "{host} turns this device away: ask its administrator to allow the device's address, or change SMTP Host."),
-    (Step.GREETING, SmtpProblem.ANSWER, "4", "", "{host} has no time right now: try again in some minutes."),
-    (Step.GREETING, "", "", "port", "Something answers at port {port}, but it is no mail server: change SMTP Port, usually to 587, or to 465."),
-    (Step.EHLO, "", "", "host", "{host} does not take the device's greeting: check SMTP Host, or ask its administrator."),
-    (Step.TLS, SmtpProblem.NO_STARTTLS, "", "port", "{host} offers no STARTTLS at port {port}: change SMTP Port to 465 (TLS from the first byte) or to the port that offers it, usually 587."),
-    (Step.TLS, SmtpProblem.NO_TLS_SPOKEN, "", PORT_OR_SECURITY, "Port {port} of {host} does not speak TLS from the first byte: use 587 with STARTTLS (SMTP Port 587, connection security auto)."),
-    (Step.TLS, SmtpProblem.BYTES_BEFORE_TLS, "", "host", "The server sent data before TLS began, which is an attack or a fault: check SMTP Host, and ask its administrator."),
-    (Step.TLS, "", "", "port", "TLS could not begin at port {port}: change SMTP Port to 587 with STARTTLS or to 465, or ask the mail server's administrator."),
-    (Step.CERTIFICATE, SmtpProblem.EXPIRED, "", "", "The mail server's certificate has expired, if the device's clock is right (it says {clock}): ask the server's administrator for a new one, or set the clock."),
-    (Step.CERTIFICATE, SmtpProblem.NOT_YET_VALID, "", "", "The mail server's certificate is not valid yet by the device's clock, which says {clock}: set the device's clock."),
-    (Step.CERTIFICATE, SmtpProblem.OTHER_NAME, "", "host", "The certificate is for another name than {host}: type the name that the certificate has as SMTP Host."),
-    (Step.CERTIFICATE, "", "", "host", "The device does not know who issued the certificate of {host}: check SMTP Host, or have the maker's device.toml name the authority (mail.ca_file)."),
-    (Step.LOGIN, SmtpProblem.NO_LOGIN_WITHOUT_TLS, "", "security", "The server offers a login only under TLS: under Advanced, change the connection security to auto."),
-    (Step.LOGIN, SmtpProblem.NO_LOGIN_OFFERED, "", "sign_in", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under Advanced the sign-in to none if it is a relay."),
-    (Step.LOGIN, SmtpProblem.NO_TOKEN_LOGIN_OFFERED, "", "sign_in", "{host} takes no OAuth 2.0 token at port {port} (XOAUTH2 or OAUTHBEARER): change SMTP Port to 587 or 465, or under Advanced choose a sign-in with a password."),
-    (Step.LOGIN, SmtpProblem.NO_TLS, "", "security", "A login is never sent in the clear: under Advanced, change the connection security to auto."),
-    (Step.LOGIN, SmtpProblem.TOKEN_REFUSED, "535 5.7.139", "account", "The provider does not allow this way of signing in: have it allow SMTP AUTH for this mailbox."),
-    (Step.LOGIN, SmtpProblem.TOKEN_REFUSED, "", "account", "The mail server does not take this sign-in: check that SMTP Account Address is the mailbox, and that the application, or the person, may send as it. A permission can take two hours to take effect; it is tried again by itself."),
-    (Step.LOGIN, SmtpProblem.LOGIN_REFUSED, "534", "password", "The provider wants a password made for this device: make an app password there, and under Advanced choose the sign-in provider."),
-    (Step.LOGIN, SmtpProblem.LOGIN_REFUSED, "530", "security", "The server wants TLS before a login: under Advanced, change the connection security to auto."),
-    (Step.LOGIN, SmtpProblem.LOGIN_REFUSED, "538", "security", "The server wants TLS before a login: under Advanced, change the connection security to auto."),
-    (Step.LOGIN, SmtpProblem.LOGIN_REFUSED, "535 5.7.139", "account", "The provider does not allow this way of signing in: have it allow SMTP AUTH for this account, or use another account."),
-    (Step.LOGIN, SmtpProblem.LOGIN_REFUSED, "", "password", "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."),
-    (Step.LOGIN, SmtpProblem.SILENT, "", "account", "The server fell silent at the login, as some do when they refuse it: check SMTP Account Address and Password, and that the provider allows this way of signing in (SMTP AUTH)."),
-    (Step.LOGIN, SmtpProblem.CLOSED, "", "account", "The server hung up at the login, as some do when they refuse it: check SMTP Account Address and Password, and that the provider allows this way of signing in (SMTP AUTH)."),
-    (Step.LOGIN, "", "", "", "The server cannot check logins right now: try again in some minutes."),
-    (Step.SENDER, SmtpProblem.ANSWER, "530", "sign_in", "The server wants a login first: under Advanced, change the sign-in to manual or provider."),
-    (Step.SENDER, SmtpProblem.ANSWER, "5", "account", "The server does not let this account send as {mail_from}: check SMTP Account Address, or under Advanced the from address."),
-    (Step.SENDER, "", "", "", "The server has no time, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
-    (Step.RECIPIENT, SmtpProblem.ANSWER, "5", "account", "The server does not take mail for this recipient: check the address, or whether this account may send to it."),
-    (Step.RECIPIENT, "", "", "", "The server defers this recipient, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
-    (Step.CONTENT, SmtpProblem.ANSWER, "5", "sender_name", "The server refuses the mail itself: its answer says why; a plainer Sender Name may help, else ask its administrator."),
-    (Step.CONTENT, "", "", "", "The server defers the mail, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
-)  # fmt: skip
-FALLBACK = ("", "The mail did not go out; the server's answer above is all that is known.")
+class Row(NamedTuple):
+    """A row of `ADVICE`; ``""`` and ``()`` match everything, and the problem `REPLIED` matches `WITH_REPLY`.
+
+    `reply` is the reply's class (``5``), code (``535``), enhanced code (``5.7.8``) or both codes (``535 5.7.8``), compared whole, or
+    the beginning of a line that is no SMTP reply. One of `says`, in lower case, begins a word of the reply; names of hosts and
+    addresses in it do not count, and ``_`` is a blank. `given` is a key of `GIVEN`. `field` is a form name or a key of `FIELD_OF`. `evidence` is why this row may say so: a standard, or the provider's own
+    documentation.
+    """
+
+    step: str
+    problem: str
+    reply: str
+    says: tuple[str, ...]
+    given: str
+    field: str
+    evidence: str
+    sentence: str
+
+
+# What the settings must be for a row.
+GIVEN: dict[str, Callable[[SmtpSettings], bool]] = {
+    "": lambda _: True,
+    "relay": lambda settings: settings.sign_in == "none",
+    "clear": lambda settings: settings.connection == "none",
+}
+# In place of a field: the one that decides it with these settings.
+FIELD_OF: dict[str, Callable[[SmtpSettings], str]] = {
+    # The connection security if it was chosen by hand, else the port, which decides it then.
+    "port or security": lambda settings: "port" if settings.security == "auto" else "security",
+    "sender": lambda settings: "account" if settings.sign_in == "manual" else "from_address",
+    # Microsoft's servers have fixed names; a tenant is theirs alone.
+    "issuer": lambda settings: "oauth_issuer" if settings.oauth_provider == "custom" else "",
+    "tenant": lambda settings: "oauth_tenant" if settings.oauth_provider == "microsoft" else "oauth_issuer",
+    # What a client proves itself with; a certificate is no field.
+    "client": lambda settings: {"secret": "password", "device": "oauth_client"}.get(settings.oauth_grant, ""),
+}
+
+# A problem that the server's reply explains, whether it judged the login or not.
+REPLIED = "replied"
+WITH_REPLY = (SmtpProblem.ANSWER, SmtpProblem.LOGIN_REFUSED)
+
+# How the servers of other protocols begin.
+PROTOCOLS = {
+    "+OK": "POP3",  # RFC 1939, section 3
+    "-ERR": "POP3",
+    "* ": "IMAP",  # RFC 9051, section 7.1: OK, PREAUTH or BYE
+    "SSH-": "SSH",  # RFC 4253, section 4.2
+    "HTTP/": "HTTP",  # RFC 9112, section 4
+    "RFB ": "VNC",  # RFC 6143, section 7.1.1
+    "AMQP": "AMQP",
+    '"IMPLEMENTATION"': "ManageSieve",  # RFC 5804, section 1.7
+}
+OTHER_PROTOCOL = "Port {port} of {host} speaks {protocol} and not SMTP: change SMTP Port to the one for sending mail, usually 587 or 465."
+NAME_OF_DEVICE = "{host} does not accept the name by which this device introduces itself (EHLO): the maker's device.toml sets it (mail.helo_name)."
+LISTED = "The network address that this device sends from is on a list of senders that {host} refuses: ask the administrator of {host}, or the provider of the line."
+OWN_ADDRESS_REFUSED = "{host} refuses connections from this device: its answer says why. Ask its administrator to allow the device's address."
+BUSY = "{host} has no time right now: nothing is to be changed; try again in some minutes."
+LATER = "The server has no time, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."
+LOGIN_FIRST = "The server wants a login first: under Advanced, change the sign-in to manual or provider."
+TLS_FIRST = "The server wants TLS before a login: under Advanced, change the connection security to auto."
+WRONG_LOGIN = "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."
+APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under Advanced choose the sign-in provider."
+NO_PASSWORDS = "The provider no longer takes a login by password here: under Advanced, change the sign-in to OAuth 2.0, or use a relay that the provider offers for devices."
+NOT_ALLOWED = (
+    "The provider does not allow this account to sign in by SMTP: have its administrator allow SMTP AUTH for it."
+)
+NO_TENANT = "Microsoft has no such tenant: check the tenant."
+TOKEN_REFUSED = "The mail server does not take this sign-in: check that SMTP Account Address is the mailbox, and that the application, or the person, may send as it. A permission can take two hours to take effect; it is tried again by itself."
+SENDER_REFUSED = "The server does not let this account send as {mail_from}: check the address, or have the server's administrator allow it."
+TOO_LARGE = "The mail is larger than the server takes."
+MAILBOX_FULL = "The mailbox of this recipient is full or switched off: its owner or the mail server's administrator can change that."
+NO_TLS_NOW = (
+    "{host} cannot begin TLS right now: nothing is to be changed; try again in some minutes, or ask its administrator."
+)
+
+BLOCKED = (
+    "spamhaus",
+    "spamcop",
+    "sorbs",
+    "barracudacentral",
+    "block list",
+    "blocklist",
+    "black list",
+    "blacklist",
+    "blocked using",
+    "dnsbl",
+    "rbl",
+)
+NO_SMTP_HERE = ("no smtp", "does not accept mail", "not accept email")
+FTP = ("ftp",)
+HELO = (
+    "helo command rejected",
+    "ehlo command rejected",
+    "invalid helo",
+    "invalid ehlo",
+    "helo/ehlo",
+)
+APP = (
+    "application-specific",
+    "application password",
+    "app password",
+    "app-specific",
+    "authorization code",
+)
+TOO_MANY = ("too many", "too much", "try again later")
+RELAY = ("relay", "rcpthosts", "auth", "authenticat", "log in", "login")
+NO_AUTH = ("auth", "authenticat", "unauthenticated")
+STARTTLS = ("starttls", "encrypt", "tls")
+OWNED = (
+    "not owned",
+    "send as",
+    "sendas",
+    "as this sender",
+    "on behalf",
+    "sender address rejected",
+    "sender verify",
+    "from address",
+    "not authorized to send",
+    "not allowed to send",
+    "sender denied",
+)
+
+S, P = Step, SmtpProblem
+
+ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
+    # step, problem, reply, says, given, field, evidence, sentence
+    # A sign-in by OAuth 2.0. First, since a sentence about {host} is about the mail server.
+    (S.TOKEN_NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
+    (S.TOKEN_NAME, P.UNKNOWN_NAME, "", (), "", "issuer", "getaddrinfo(3), EAI_NONAME", "The name server does not know the sign-in server: check the issuer, and the device's name server."),
+    (S.TOKEN_NAME, "", "", (), "", "", "", "The device's name server cannot say where the sign-in server is: check the device's network and its name server."),
+    (S.TOKEN_ADDRESS, P.NOT_ALLOWED, "", (), "", "issuer", "the address is one of the device's own", "The sign-in server is this device itself: check the issuer."),
+    (S.TOKEN_ADDRESS, "", "", (), "", "", "", "The device finds no address of the sign-in server that it may use."),
+    (S.TOKEN_CONNECT, "", "", (), "", "", "", "The device cannot reach the sign-in server (the reason is above): check the device's network, and that its firewall lets HTTPS (port 443) out."),
+    (S.TOKEN_TLS, "", "", (), "", "", "", "TLS with the sign-in server did not begin (the reason is above): check whether a proxy is between, and ask its administrator."),
+    (S.TOKEN_CERTIFICATE, P.EXPIRED, "", (), "", "", "X509_V_ERR_CERT_HAS_EXPIRED", "The certificate of the sign-in server has expired, if the device's clock is right (it says {clock}): set the clock."),
+    (S.TOKEN_CERTIFICATE, P.NOT_YET_VALID, "", (), "", "", "X509_V_ERR_CERT_NOT_YET_VALID", "The certificate of the sign-in server is not valid yet by the device's clock, which says {clock}: set the device's clock."),
+    (S.TOKEN_CERTIFICATE, P.OTHER_NAME, "", (), "", "issuer", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate of the sign-in server is for another name: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_CERTIFICATE, "", "", (), "", "", "", "The device does not trust the certificate of the sign-in server (the reason is above): check whether a proxy is between; the maker's device.toml can name its authority (mail.ca_file)."),
+    # Microsoft's numbers choose words, never a verdict: they change. learn.microsoft.com/entra/identity-platform/reference-error-codes
+    (S.TOKEN_ANSWER, "", "AADSTS7000222 ", (), "", "password", "Microsoft, reference-error-codes", "The client secret has ended: make a new one, type it as SMTP Account Password, and the date on which it ends."),
+    (S.TOKEN_ANSWER, "", "AADSTS7000215 ", (), "", "password", "Microsoft, reference-error-codes", "The client secret is wrong: type its value, not its ID, as SMTP Account Password."),
+    (S.TOKEN_ANSWER, "", "AADSTS700027 ", (), "", "", "Microsoft, reference-error-codes", "Microsoft does not know the certificate of this device: upload it to the application, under Certificates & secrets."),
+    (S.TOKEN_ANSWER, "", "AADSTS700024 ", (), "", "", "Microsoft, reference-error-codes", "The device's clock differs from Microsoft's (it says {clock}): set the clock."),
+    (S.TOKEN_ANSWER, "", "AADSTS7000218 ", (), "", "oauth_grant", "Microsoft, reference-error-codes", "The application does not allow a sign-in by a code: under Authentication, switch on Allow public client flows, or choose the device's certificate as the grant."),
+    (S.TOKEN_ANSWER, "", "AADSTS700025 ", (), "", "oauth_grant", "Microsoft, reference-error-codes", "The application is a public client, which has no secret: choose the sign-in by a code as the grant, or register the device as another application."),
+    (S.TOKEN_ANSWER, "", "AADSTS700016 ", (), "", "oauth_client", "Microsoft, reference-error-codes", "The tenant has no application with this client ID: check the client ID and the tenant."),
+    (S.TOKEN_ANSWER, "", "AADSTS90002 ", (), "", "tenant", "Microsoft, reference-error-codes", NO_TENANT),
+    (S.TOKEN_ANSWER, "", "AADSTS900023 ", (), "", "tenant", "Microsoft, reference-error-codes", NO_TENANT),
+    (S.TOKEN_ANSWER, "", "AADSTS53003 ", (), "", "oauth_grant", "Microsoft, reference-error-codes", "A rule of the tenant (conditional access) blocks this sign-in, as many do for codes: choose the device's certificate as the grant, or ask its administrator."),
+    (S.TOKEN_ANSWER, "", "AADSTS65001 ", (), "", "", "Microsoft, reference-error-codes", "The tenant has not consented to the application: have its administrator grant consent."),
+    (S.TOKEN_ANSWER, "", "AADSTS70043 ", (), "", "", "Microsoft, reference-error-codes", "A rule of the tenant ended the sign-in: sign in again, or choose the device's certificate as the grant, which does not end that way."),
+    (S.TOKEN_ANSWER, "", "AADSTS700082 ", (), "", "", "Microsoft, reference-error-codes", "The sign-in ended, since it was not used for 90 days: sign in again."),
+    (S.TOKEN_ANSWER, "", "AADSTS50173 ", (), "", "", "Microsoft, reference-error-codes", "The sign-in ended, since the account's password was changed: sign in again."),
+    (S.TOKEN_ANSWER, P.NOT_SIGNED_IN, "", (), "", "", "", "The device has no sign-in yet: press Update, then sign in, or upload the device's certificate to the provider."),
+    (S.TOKEN_ANSWER, P.RENEWAL_LOST, "", (), "", "", "RFC 9700, 4.14.2", "The power failed while the sign-in was renewed, and this provider allows no second try: sign in again."),
+    (S.TOKEN_ANSWER, P.GRANT_ENDED, "", (), "", "", "RFC 6749, 5.2: invalid_grant", "The provider has ended this sign-in: sign in again."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid scope",), "", "oauth_scope", "RFC 6749, 5.2", "The provider does not give this scope: type the one that it names for sending mail, or leave the scope empty."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid client",), "", "client", "RFC 6749, 5.2", "The provider refuses this device: check the client ID, and that its certificate or client secret is the present one. After a change there, wait some minutes."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("unauthorized client", "unsupported grant type"), "", "oauth_grant", "RFC 6749, 5.2", "The provider does not allow this grant to the application: choose another grant, or have its administrator allow it."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", (), "", "", "", "The provider refuses this device: check the client ID and the scope, and that its certificate or client secret is the present one. After a change there, wait some minutes."),
+    (S.TOKEN_ANSWER, P.OTHER_ISSUER, "", (), "", "issuer", "RFC 8414, 3.3", "The sign-in server calls itself by another address: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_ANSWER, P.REDIRECTED, "", (), "", "issuer", "RFC 9110, 15.4", "The sign-in server sends the device to another address, where it does not go: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "404", (), "", "issuer", "RFC 8414, 3.1", "There is no sign-in server at this address: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "", (), "", "", "", "The sign-in server's answer is not one of OAuth 2.0: check the issuer and the tenant, and whether a proxy is between."),
+    (S.TOKEN_ANSWER, P.BUSY, "", (), "", "", "RFC 9110, 15.6.4; RFC 6585, 4", "The sign-in server has no time: nothing is to be changed, and it is tried again by itself."),
+    (S.TOKEN_ANSWER, P.NOT_STORED, "", (), "", "", "", "The device's storage has a problem, so the sign-in was not renewed: free some space. It is tried again by itself."),
+    (S.TOKEN_ANSWER, "", "", (), "", "", "", "The connection to the sign-in server broke: nothing is to be changed, and it is tried again by itself."),
+
+    *(("", "", begins, (), "", "port", f"the first words of {name}", OTHER_PROTOCOL) for begins, name in PROTOCOLS.items()),
+    ("", P.NO_TLS_SPOKEN, "220", FTP, "", "port", "RFC 959, 5.4", OTHER_PROTOCOL),
+    ("", P.TLS_EXPECTED, "220", FTP, "", "port", "RFC 959, 5.4", OTHER_PROTOCOL),
+    ("", P.TLS_EXPECTED, "220", (), "", "port or security", "RFC 8314, 3.3: SMTP inside TLS", "Port {port} of {host} expects TLS from the first byte: use 465 as SMTP Port with connection security auto, or under Advanced change the connection security to tls."),
+    ("", P.TLS_EXPECTED, "", (), "", "", "", "Port {port} of {host} speaks TLS from the first byte, and inside it no SMTP as far as this device can see: check SMTP Host and SMTP Port."),
+    ("", P.CLIENT_CERTIFICATE, "", (), "", "", "RFC 8446, 6.2", "{host} wants a certificate from this device, which has none: ask its administrator for a port that asks for a login instead."),
+    ("", P.WEAK_TLS, "", (), "", "", "OpenSSL, SSL_CTX_set_security_level(3)", "The encryption that {host} offers is too weak (the reason is above): its administrator has to give it a stronger key, certificate or Diffie-Hellman group."),
+    ("", P.TLS_TOO_OLD, "", (), "", "", "RFC 8996", "{host} speaks no TLS that is new enough; this device needs version 1.2 at least: its administrator has to update it."),
+    ("", P.NAME_NOT_SERVED, "", (), "", "host", "RFC 6066, 3", "The server at {host} has no certificate for this name: type the name that its administrator or provider gives as SMTP Host."),
+    ("", P.TLS_FAULT, "", (), "", "", "RFC 8446, 6.2", "{host} reports a fault of its own in TLS: ask its administrator; nothing is to be changed here."),
+    ("", P.ANSWER, "", HELO, "", "", "Postfix, reject_invalid_helo_hostname and the like", NAME_OF_DEVICE),
+    ("", P.ANSWER, "5", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
+    ("", P.ANSWER, "4", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
+
+    (S.NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
+    (S.NAME, P.UNKNOWN_NAME, "", (), "", "host", "getaddrinfo(3), EAI_NONAME", "The name server does not know {host}: check the spelling of SMTP Host."),
+    (S.NAME, "", "", (), "", "", "", "The device's name server cannot say where {host} is: check the device's network and its name server."),
+    (S.ADDRESS, P.NOT_ALLOWED, "", (), "", "host", "the address is one of the device's own", "{host} is this device itself: type the name or address of the mail server as SMTP Host."),
+    (S.ADDRESS, "", "", (), "", "", "", "The device finds no address of {host} that it may use."),
+    (S.CONNECT, P.REFUSED, "", (), "", "port", "RFC 9293, 3.5.2", "Nothing listens at port {port} of {host}: change SMTP Port, usually to 587, or to 465."),
+    (S.CONNECT, P.SILENT, "", (), "", "", "", "No answer comes from {host} at port {port}: the server is off, SMTP Host or SMTP Port is another, or a firewall is between."),
+    (S.CONNECT, "", "", (), "", "", "", "The device cannot reach {host} (the reason is above): check the device's network, then SMTP Host."),
+
+    (S.GREETING, P.ANSWER, "521", (), "", "host", "RFC 7504, 3", "{host} takes no mail at all: type the name of the mail server for sending as SMTP Host."),
+    (S.GREETING, P.ANSWER, "554", NO_SMTP_HERE, "", "host", "RFC 5321, 3.1", "{host} takes no mail at all: type the name of the mail server for sending as SMTP Host."),
+    (S.GREETING, P.ANSWER, "5", (), "", "", "RFC 5321, 3.1", OWN_ADDRESS_REFUSED),
+    (S.GREETING, P.ANSWER, "4", (), "", "", "RFC 5321, 3.8", BUSY),
+    (S.GREETING, P.ANSWER, "200", (), "", "port", "RFC 3977, 5.1", OTHER_PROTOCOL),
+    (S.GREETING, P.ANSWER, "201", (), "", "port", "RFC 3977, 5.1", OTHER_PROTOCOL),
+    (S.GREETING, P.NO_CODE, "", (), "", "", "", "The first line from {host} at port {port} is no SMTP greeting: check SMTP Host and SMTP Port."),
+    (S.GREETING, P.SILENT, "", (), "", "", "", "{host} takes connections at port {port}, but says nothing: it is overloaded, a firewall is between, or it is no mail server."),
+    (S.GREETING, P.CLOSED, "", (), "", "", "", "{host} closes the connection at port {port} without a word: ask its administrator whether it allows this device's address."),
+    (S.GREETING, "", "", (), "", "", "", "The greeting of {host} at port {port} could not be read to its end: the reason is above."),
+    ("", P.NO_CODE, "", (), "", "", "RFC 5321, 4.2", "The server sends a line that is no SMTP reply (it is above): ask its administrator."),
+    ("", P.ENDLESS, "", (), "", "", "RFC 5321, 4.5.3.1.5", "The server's answers do not end: check SMTP Host and SMTP Port, or ask its administrator."),
+    (S.EHLO, P.ANSWER, "530", (), "", "port", "RFC 959, 5.4; RFC 4954, 6 allows no 530 here", OTHER_PROTOCOL),
+    (S.EHLO, P.ANSWER, "500", (), "", "", "RFC 5321, 3.2", "{host} does not know EHLO, which TLS and a login need: ask its administrator."),
+    (S.EHLO, P.ANSWER, "502", (), "", "", "RFC 5321, 3.2", "{host} does not know EHLO, which TLS and a login need: ask its administrator."),
+    (S.EHLO, P.ANSWER, "5", (), "", "", "RFC 5321, 4.1.4", NAME_OF_DEVICE),
+    (S.EHLO, P.ANSWER, "4", (), "", "", "RFC 5321, 3.8", BUSY),
+    (S.EHLO, "", "", (), "", "", "", "The connection with {host} ended before the server said what it offers: the reason is above."),
+
+    (S.TLS, P.NO_STARTTLS, "", ("xxxxxxxa",), "", "", "Cisco ASA, inspect esmtp", "A firewall between this device and {host} hides STARTTLS: have its inspection of SMTP switched off, or use a port that it does not inspect."),
+    (S.TLS, P.NO_STARTTLS, "", (), "relay", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to one that offers TLS, usually 587 or 465, or under Advanced the connection security to none if the relay has no TLS."),
+    (S.TLS, P.NO_STARTTLS, "", (), "", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to 465 (TLS from the first byte) or to the port that offers it, usually 587."),
+    (S.TLS, P.ANSWER, "4", (), "", "", "RFC 3207, 4", NO_TLS_NOW),
+    (S.TLS, P.ANSWER, "", (), "", "", "", "{host} offers STARTTLS and then refuses it: ask its administrator."),
+    (S.TLS, P.NO_TLS_SPOKEN, "220", (), "", "port or security", "RFC 5321, 4.2: a greeting in plain text", "Port {port} of {host} does not speak TLS from the first byte: use 587 with STARTTLS (SMTP Port 587, connection security auto)."),
+    (S.TLS, P.NO_TLS_SPOKEN, "", (), "", "", "", "Port {port} of {host} answers without TLS, and not as a mail server does: check SMTP Host and SMTP Port."),
+    (S.TLS, P.BYTES_BEFORE_TLS, "", (), "", "", "RFC 3207, 6", "The server sent data before TLS began, which is an attack or a fault: ask its administrator."),
+    (S.TLS, P.NO_TLS_AGREED, "", ("handshake failure",), "", "", "RFC 8446, 6.2", "{host} ends the TLS handshake without saying why: it has no cipher in common with this device, or wants a certificate from it. Ask its administrator."),
+    (S.TLS, "", "", (), "", "", "", "TLS with {host} at port {port} did not begin (the reason is above): ask the mail server's administrator."),
+
+    (S.CERTIFICATE, P.EXPIRED, "", (), "", "", "X509_V_ERR_CERT_HAS_EXPIRED", "The mail server's certificate has expired, if the device's clock is right (it says {clock}): ask the server's administrator for a new one, or set the clock."),
+    (S.CERTIFICATE, P.NOT_YET_VALID, "", (), "", "", "X509_V_ERR_CERT_NOT_YET_VALID", "The mail server's certificate is not valid yet by the device's clock, which says {clock}: set the device's clock."),
+    (S.CERTIFICATE, P.OTHER_NAME, "", (), "", "host", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate is for another name than {host}: type the name that the certificate has as SMTP Host."),
+    (S.CERTIFICATE, P.SELF_SIGNED, "", (), "", "", "X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT", "The mail server made its certificate itself: have the maker's device.toml name it (mail.ca_file), or ask the server's administrator for one by a known authority."),
+    (S.CERTIFICATE, P.UNKNOWN_AUTHORITY, "", (), "", "", "X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN", "The device does not know the authority that issued the certificate of {host}: have the maker's device.toml name it (mail.ca_file)."),
+    (S.CERTIFICATE, P.ISSUER_MISSING, "", (), "", "", "X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "The device does not know the issuer of the certificate of {host}: either the server leaves out the issuer's certificate, which its administrator can add, or the issuer is an authority of your own, which the maker's device.toml can name (mail.ca_file)."),
+    (S.CERTIFICATE, P.WRONG_PURPOSE, "", (), "", "", "X509_V_ERR_INVALID_PURPOSE", "The certificate of {host} is not made for a server: ask its administrator for one that is."),
+    (S.CERTIFICATE, P.REVOKED, "", (), "", "", "X509_V_ERR_CERT_REVOKED", "The certificate of {host} was revoked: ask its administrator for a new one."),
+    (S.CERTIFICATE, "", "", (), "", "", "", "The certificate of {host} cannot be verified (the reason is above): ask its administrator for a new one."),
+
+    (S.LOGIN, P.NO_LOGIN_WITHOUT_TLS, "", (), "", "security", "RFC 4954, 4", "The server offers a login only under TLS: under Advanced, change the connection security to auto."),
+    (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under Advanced the sign-in to none if it is a relay."),
+    (S.LOGIN, P.NO_USABLE_LOGIN, "", (), "", "", "RFC 4954, 3", "{host} offers no sign-in that this device can use (PLAIN, LOGIN); it offers {offered}: ask its administrator to allow one of the two."),
+    (S.LOGIN, P.NO_TOKEN_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} takes no OAuth 2.0 token at port {port} (XOAUTH2 or OAUTHBEARER): change SMTP Port to 587 or 465, or under Advanced choose a sign-in with a password."),
+    (S.LOGIN, P.TOKEN_REFUSED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
+    (S.LOGIN, P.TOKEN_REFUSED, "535", (), "", "account", "RFC 4954, 6", TOKEN_REFUSED),
+    (S.LOGIN, P.TOKEN_REFUSED, "", (), "", "", "", TOKEN_REFUSED),
+    (S.LOGIN, P.NO_TLS, "", (), "", "security", "RFC 4954, 9", "A login is never sent in the clear: under Advanced, change the connection security to auto."),
+    (S.LOGIN, REPLIED, "5.7.30", (), "", "sign_in", "Microsoft, Exchange Online: basic authentication is removed", NO_PASSWORDS),
+    (S.LOGIN, REPLIED, "5.7.139", ("basic authentication is disabled",), "", "sign_in", "Microsoft, Exchange Online: authentication policies", NO_PASSWORDS),
+    (S.LOGIN, REPLIED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
+    (S.LOGIN, REPLIED, "5", APP, "", "password", "Gmail, Apple, QQ, Mail.ru: the reply's own words", APP_PASSWORD),
+    (S.LOGIN, REPLIED, "5", TOO_MANY, "", "", "Yahoo, AUTH005; Gmail, 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),
+    (S.LOGIN, REPLIED, "5.7.14", (), "", "", "Gmail, SMTP error codes", "The provider blocks this login until the owner of the account has signed in with a browser: do that once, then send the test again."),
+    (S.LOGIN, REPLIED, "5.7.13", (), "", "account", "RFC 5248, X.7.13", "This account is switched off: use another as SMTP Account Address, or ask the mail server's administrator."),
+    (S.LOGIN, REPLIED, "5.7.9", (), "", "", "RFC 4954, 6", "The server takes only stronger ways of signing in than this device has (PLAIN, LOGIN): ask its administrator."),
+    (S.LOGIN, REPLIED, "534", (), "", "", "RFC 4954, 6", "The server takes only stronger ways of signing in than this device has (PLAIN, LOGIN): ask its administrator."),
+    (S.LOGIN, REPLIED, "504", (), "", "", "RFC 4954, 4", "The server does not take the way of signing in that it offers: ask its administrator."),
+    (S.LOGIN, REPLIED, "530", STARTTLS, "clear", "security", "RFC 3207, 4", TLS_FIRST),
+    (S.LOGIN, REPLIED, "538", (), "clear", "security", "RFC 4954, 6", TLS_FIRST),
+    (S.LOGIN, REPLIED, "5.7.10", (), "clear", "security", "RFC 5248, X.7.10", TLS_FIRST),
+    (S.LOGIN, REPLIED, "5.7.11", (), "clear", "security", "RFC 5248, X.7.11", TLS_FIRST),
+    (S.LOGIN, REPLIED, "535", ("access rights", "not enabled", "disabled", "not allowed", "not permitted", "no permission"), "", "", "Yandex, Zoho, GMX: the reply's own words", NOT_ALLOWED),
+    (S.LOGIN, REPLIED, "535", ("connection lost to authentication", "temporar", "unavailable"), "", "", "Postfix with Dovecot: the reply's own words", BUSY),
+    (S.LOGIN, REPLIED, "5.7.8", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
+    (S.LOGIN, REPLIED, "535", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
+    (S.LOGIN, REPLIED, "432", (), "", "", "RFC 4954, 6", "The server wants this account's password to be set again before it takes a login: ask its administrator."),
+    (S.LOGIN, REPLIED, "4", TOO_MANY, "", "", "Gmail, SMTP error codes: 454 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),
+    (S.LOGIN, REPLIED, "4", (), "", "", "RFC 4954, 6", "The server cannot check logins right now: nothing is to be changed; try again in some minutes."),
+    (S.LOGIN, REPLIED, "5", (), "", "", "RFC 5321, 4.2.1", "The server refuses the login and does not judge the password: its answer says why. Ask its administrator."),
+    (S.LOGIN, P.SILENT, "", (), "", "", "", "The server fell silent at the login, as some do when they refuse it and others when they are busy: ask its administrator whether it allows this way of signing in (SMTP AUTH)."),
+    (S.LOGIN, P.CLOSED, "", (), "", "", "", "The server closed the connection at the login, as some do when they refuse it and others when they are busy: ask its administrator whether it allows this way of signing in (SMTP AUTH)."),
+    (S.LOGIN, "", "", (), "", "", "", "The connection with {host} broke at the login: the reason is above."),
+
+    (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", "The server wants TLS: under Advanced, change the connection security to auto."),
+    (S.SENDER, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
+    (S.SENDER, P.ANSWER, "5.7.57", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.57", LOGIN_FIRST),
+    (S.SENDER, P.ANSWER, "5", NO_AUTH, "relay", "sign_in", "RFC 4954, 6: the reply's own words", LOGIN_FIRST),
+    (S.SENDER, P.ANSWER, "552", (), "", "", "RFC 1870, 6", TOO_LARGE),
+    (S.SENDER, P.ANSWER, "5.3.4", (), "", "", "RFC 3463, 3.4", TOO_LARGE),
+    (S.SENDER, P.ANSWER, "5.1.7", (), "", "sender", "RFC 3463, 3.2", SENDER_REFUSED),
+    (S.SENDER, P.ANSWER, "5.1.8", (), "", "sender", "RFC 3463, 3.2", SENDER_REFUSED),
+    (S.SENDER, P.ANSWER, "5.7.60", (), "", "sender", "Microsoft, Exchange Online: 5.7.60", SENDER_REFUSED),
+    (S.SENDER, P.ANSWER, "553", (), "", "sender", "RFC 5321, 4.2.3", SENDER_REFUSED),
+    (S.SENDER, P.ANSWER, "5", OWNED, "", "sender", "Postfix, reject_sender_login_mismatch: the reply's own words", SENDER_REFUSED),
+    (S.SENDER, P.ANSWER, "5", (), "", "", "", "The server does not begin a mail from {mail_from}: its answer says why. Ask its administrator."),
+    (S.SENDER, "", "", (), "", "", "", LATER),
+
+    (S.RECIPIENT, P.ANSWER, "5.7.60", (), "", "sender", "Microsoft, Exchange Online: 5.7.60", SENDER_REFUSED),
+    (S.RECIPIENT, P.ANSWER, "", OWNED, "", "sender", "Postfix, smtpd_delay_reject: the sender is judged here", SENDER_REFUSED),
+    (S.RECIPIENT, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
+    (S.RECIPIENT, P.ANSWER, "5", RELAY, "relay", "sign_in", "RFC 4954, 6; Postfix, Exim, qmail: the reply's own words", LOGIN_FIRST),
+    (S.RECIPIENT, P.ANSWER, "454", RELAY, "relay", "sign_in", "Postfix, relay_domains_reject_code", LOGIN_FIRST),
+    (S.RECIPIENT, P.ANSWER, "5.7.54", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.54", LOGIN_FIRST),
+    (S.RECIPIENT, P.ANSWER, "5", ("relay", "rcpthosts"), "", "", "Postfix, Exim, qmail: the reply's own words", "The server does not pass mail of this account on to this recipient: ask its administrator to allow it."),
+    (S.RECIPIENT, P.ANSWER, "552", (), "", "", "RFC 5321, 4.2.3", MAILBOX_FULL),
+    (S.RECIPIENT, P.ANSWER, "5.2.2", (), "", "", "RFC 3463, 3.3", MAILBOX_FULL),
+    (S.RECIPIENT, P.ANSWER, "5.2.1", (), "", "", "RFC 3463, 3.3", MAILBOX_FULL),
+    (S.RECIPIENT, P.ANSWER, "5", (), "", "", "RFC 5321, 4.2.1", "The server does not take mail for this recipient: check the address on the page Recipients, or ask the server's administrator."),
+    (S.RECIPIENT, "", "", (), "", "", "", "The server defers this recipient, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
+
+    (S.CONTENT, P.ANSWER, "552", (), "", "", "RFC 5321, 4.2.3", TOO_LARGE),
+    (S.CONTENT, P.ANSWER, "5.3.4", (), "", "", "RFC 3463, 3.4", TOO_LARGE),
+    (S.CONTENT, P.ANSWER, "5.7.60", (), "", "sender", "Microsoft, Exchange Online: 5.7.60", SENDER_REFUSED),
+    (S.CONTENT, P.ANSWER, "5.2.252", (), "", "sender", "Microsoft, Exchange Online: SendAsDenied", SENDER_REFUSED),
+    (S.CONTENT, P.ANSWER, "5", OWNED, "", "sender", "Microsoft, Exchange: the reply's own words", SENDER_REFUSED),
+    (S.CONTENT, P.ANSWER, "5", (), "", "", "RFC 5321, 4.2.1", "The server refuses the mail itself: its answer says why. Ask its administrator."),
+    (S.CONTENT, "", "", (), "", "", "", "The server defers the mail, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
+    ("", "", "", (), "", "", "", "The mail did not go out; the server's answer above is all that is known."),
+))  # fmt: skip
 
 # For a certificate's problem, with the certificate's own values.
 CLOSER: dict[str, str] = {
     SmtpProblem.EXPIRED: "The mail server's certificate was valid until {ends}, and the device's clock says {clock}: ask the server's administrator for a new one, or set the device's clock if it is wrong.",
     SmtpProblem.NOT_YET_VALID: "The mail server's certificate is valid from {begins} on, and the device's clock says {clock}: set the device's clock.",
     SmtpProblem.OTHER_NAME: "The mail server's certificate is for another name than {host}: {names}.",
-    SmtpProblem.UNKNOWN_AUTHORITY: "The device does not know the issuer of the certificate of {host} ({issuer}): check SMTP Host, or have the maker's device.toml name the authority (mail.ca_file).",
+    SmtpProblem.UNKNOWN_AUTHORITY: "The device does not know the authority that issued the certificate of {host} ({issuer}): have the maker's device.toml name it (mail.ca_file).",
+    SmtpProblem.ISSUER_MISSING: "The device does not know the issuer of the certificate of {host} ({issuer}): either the server leaves out the issuer's certificate, which its administrator can add, or the issuer is an authority of your own, which the maker's device.toml can name (mail.ca_file).",
 }  # fmt: skip
+
+# Mail addresses and URLs, whose parts are no words of the server.
+ADDRESS = re.compile(r"<[^>]*>|\S*(?:@|://)\S*")
+# RFC 5321, section 4.2, and RFC 3463, section 2: both codes have the same class. Some servers put the enhanced code at the end, as "(#5.7.1)".
+REPLY = re.compile(r"(([2-5])[0-9]{2})(?![0-9])(?:.*?\b(\2\.[0-9]{1,3}\.[0-9]{1,3})(?![.0-9]))?")
 
 
 def advise(
-    step: str, problem: str, reply: Text, settings: SmtpSettings, now: str, certificate: Certificate | None = None
+    step: str,
+    problem: str,
+    reply: Text,
+    settings: SmtpSettings,
+    now: str,
+    certificate: Certificate | None = None,
 ) -> Advice:
     """Return the first row of `ADVICE` that matches, for a device whose clock shows `now` and a server's `certificate`."""
     values: dict[str, object] = {
@@ -126,21 +361,54 @@ def advise(
         "port": settings.port,
         "mail_from": settings.mail_from,
         "clock": now,
+        "protocol": _protocol(str(reply)),
+        "offered": reply.values.get("offered", reply) if isinstance(reply, Message) else reply,
     }
-    name, sentence = _row(step, problem, str(reply))
-    if certificate:
-        sentence = CLOSER.get(problem, sentence)
+    row = _row(step, problem, str(reply), settings)
+    name, sentence = row.field, row.sentence
+    if certificate and problem in CLOSER and step == Step.CERTIFICATE:
+        sentence = CLOSER[problem]
         values |= _values(certificate)
-    if name == PORT_OR_SECURITY:
-        name = "port" if settings.security == "auto" else "security"
-    return Advice(name, Message(sentence, **values))
+        # A change of the host cannot help when the certificate has no name at all.
+        name = name if certificate.names else ""
+    field = FIELD_OF[name](settings) if name in FIELD_OF else name
+    return Advice(field, Message(sentence, **{each: values[each] for each in values if f"{{{each}}}" in sentence}))
 
 
-def _row(step: str, problem: str, reply: str) -> tuple[str, str]:
-    for row_step, row_problem, row_reply, name, sentence in ADVICE:
-        if row_step in ("", step) and row_problem in ("", problem) and reply.startswith(row_reply):
-            return name, sentence
-    return FALLBACK
+def _row(step: str, problem: str, reply: str, settings: SmtpSettings) -> Row:
+    codes, words = _codes(reply), ADDRESS.sub(" ", reply.lower().replace("_", " "))
+    return next(
+        row
+        for row in ADVICE
+        if row.step in ("", step)
+        and (row.problem in ("", problem) or (row.problem == REPLIED and problem in WITH_REPLY))
+        and (row.reply in codes or (not row.reply[:1].isdecimal() and reply.startswith(row.reply)))
+        and (
+            not row.says
+            or re.search(
+                rf"(?<![\w.-])(?:{'|'.join(map(re.escape, row.says))})(?!\w*\.\w)",
+                words,
+            )
+        )
+        and GIVEN[row.given](settings)
+    )
+
+
+def _codes(reply: str) -> tuple[str, ...]:
+    """Return what a row can say of the codes of a reply; nothing for a text that is none."""
+    found = REPLY.match(reply)
+    if found is None:
+        return ()
+    code, _, enhanced = found.groups()
+    return (code[0], code, enhanced, f"{code} {enhanced}") if enhanced else (code[0], code)
+
+
+def _protocol(reply: str) -> str:
+    """Return the protocol that a server's first words belong to; those with a reply code are FTP's or NNTP's."""
+    return next(
+        (name for begins, name in PROTOCOLS.items() if reply.startswith(begins)),
+        "NNTP" if reply.startswith("20") else "FTP",
+    )
 
 
 def _values(certificate: Certificate) -> dict[str, Text]:
@@ -158,7 +426,8 @@ def _describe_names(names: Sequence[str]) -> Message:
         return Message("it has no name at all, so ask the server's administrator for a new one")
     if any(name.startswith("*.") for name in names):
         return Message(
-            "it has the names {listed}: type one of them as SMTP Host, with a word in place of *", listed=listed
+            "it has the names {listed}: type one of them as SMTP Host, with a word in place of *",
+            listed=listed,
         )
     if len(names) == 1:
         return Message("it has the name {listed}: type that as SMTP Host", listed=listed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Callable
 
 from device_ui.errors import Message
@@ -22,13 +23,15 @@ Mechanism = Callable[[Connection, SmtpSettings, str], Reply]
 def choose_mechanism(connection: Connection, sign_in: str) -> str:
     """Return the first mechanism for this `sign_in` that the server offers. Raises `SessionError` when it offers none.
 
-    Many servers offer no login before TLS (RFC 4954, section 4), so that is a problem of its own.
+    Many servers offer no login before TLS (RFC 4954, section 4), and some only mechanisms that this client does not know.
     """
     offered = connection.esmtp_features.get("auth", "").upper().split()
     mechanism = next((each for each in _mechanisms(sign_in) if each in offered), None)
     if mechanism is None:
-        needs_tls = connection.has_extn("starttls")
-        no_login = SmtpProblem.NO_TOKEN_LOGIN_OFFERED if sign_in == "oauth" else SmtpProblem.NO_LOGIN_OFFERED
+        needs_tls = connection.has_extn("starttls") and not isinstance(connection.sock, ssl.SSLSocket)
+        other = SmtpProblem.NO_USABLE_LOGIN if offered else SmtpProblem.NO_LOGIN_OFFERED
+        # A server without tokens is set up for passwords, or listens for submission at another port: that is advice of its own.
+        no_login = SmtpProblem.NO_TOKEN_LOGIN_OFFERED if sign_in == "oauth" else other
         problem = SmtpProblem.NO_LOGIN_WITHOUT_TLS if needs_tls else no_login
         names = sanitize_reply(" ".join(offered) or "none")
         raise SessionError(Step.LOGIN, problem, Message("the server offers {offered}", offered=names))

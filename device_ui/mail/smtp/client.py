@@ -18,9 +18,21 @@ from dataclasses import dataclass
 
 from device_ui.errors import Message
 from device_ui.mail.smtp import auth
-from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, address_literal, is_loopback, look_up
+from device_ui.mail.smtp.address_policy import (
+    AddressInfo,
+    Resolver,
+    address_literal,
+    is_loopback,
+    look_up,
+)
 from device_ui.mail.smtp.connect import connect
-from device_ui.mail.smtp.connection import Connection, Deadline, OnStep, Timeouts, translate_errors
+from device_ui.mail.smtp.connection import (
+    Connection,
+    Deadline,
+    OnStep,
+    Timeouts,
+    translate_errors,
+)
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import pieces
 from device_ui.mail.smtp.transaction import Transaction
@@ -99,7 +111,11 @@ class SmtpClient:
             raise
 
     def deliver(
-        self, recipients: Sequence[str], message: bytes, *, on_wait: Callable[[float], None] = lambda _seconds: None
+        self,
+        recipients: Sequence[str],
+        message: bytes,
+        *,
+        on_wait: Callable[[float], None] = lambda _seconds: None,
     ) -> dict[str, Outcome]:
         """Send one mail in one transaction; return an outcome for every recipient. The session may be closed afterwards.
 
@@ -115,7 +131,13 @@ class SmtpClient:
             self._connection.reset_limit()
         self._has_delivered = True
         self.deadline.extend(min(len(message) / SLOWEST, LONGEST * attempt))
-        transaction = Transaction(self._connection, self._timeouts, self._settings.mail_from, recipients, message)
+        transaction = Transaction(
+            self._connection,
+            self._timeouts,
+            self._settings.mail_from,
+            recipients,
+            message,
+        )
         return transaction.run(on_wait)
 
     def end_wait(self) -> None:
@@ -145,7 +167,10 @@ class SmtpClient:
 
     def _greeting(self) -> None:
         connection = self._connection
-        with translate_errors(Step.GREETING), self.deadline.within(self._timeouts.greeting):
+        with (
+            translate_errors(Step.GREETING),
+            self.deadline.within(self._timeouts.greeting),
+        ):
             reply = connection.expect(Step.GREETING, (220,), *connection.getreply())
         connection.report(Step.GREETING, reply)
 
@@ -154,17 +179,27 @@ class SmtpClient:
         with translate_errors(Step.EHLO):
             name = self._options.helo_name or address_literal(self.local_address)
             connection.expect(Step.EHLO, (250,), *connection.ehlo(name))
-        offered = [" ".join([name.upper(), *value.split()]) for name, value in connection.esmtp_features.items()]
-        connection.report(Step.EHLO, where + (", ".join(offered) or "nothing is offered"))
+        connection.report(Step.EHLO, where + (connection.offered or "nothing is offered"))
 
     def _starttls(self) -> None:
         connection = self._connection
         with translate_errors(Step.TLS):
             if not connection.has_extn("starttls"):
-                raise SessionError(Step.TLS, SmtpProblem.NO_STARTTLS, "the server does not offer STARTTLS")
+                raise SessionError(
+                    Step.TLS,
+                    SmtpProblem.NO_STARTTLS,
+                    Message(
+                        "the server does not offer STARTTLS; it offers {offered}",
+                        offered=connection.offered or "none",
+                    ),
+                )
             connection.expect(Step.TLS, (220,), *connection.docmd("STARTTLS"))
             if connection.pending:
-                raise SessionError(Step.TLS, SmtpProblem.BYTES_BEFORE_TLS, "the server sent more before TLS began")
+                raise SessionError(
+                    Step.TLS,
+                    SmtpProblem.BYTES_BEFORE_TLS,
+                    "the server sent more before TLS began",
+                )
         self._start_tls(SmtpProblem.NO_TLS_AGREED)
 
     def _start_tls(self, problem: SmtpProblem) -> None:
@@ -172,7 +207,7 @@ class SmtpClient:
             sock = self._connection.wrap(self._options.context, self.host)
         try:
             with translate_errors(Step.TLS, problem):
-                sock.do_handshake()
+                self._connection.handshake(sock)
         except SessionError as error:
             if error.step == Step.CERTIFICATE:
                 self._connection.report(Step.TLS, _protection(sock))
@@ -188,7 +223,11 @@ class SmtpClient:
             mechanism = auth.choose_mechanism(connection, settings.sign_in)
             code, reply = auth.log_in(connection, mechanism, settings, self._password)
             if 500 <= code < 600:
-                raise SessionError(Step.LOGIN, SmtpProblem.LOGIN_REFUSED, connection.format_reply(code, reply))
+                raise SessionError(
+                    Step.LOGIN,
+                    SmtpProblem.LOGIN_REFUSED,
+                    connection.format_reply(code, reply),
+                )
             connection.expect(Step.LOGIN, (235,), code, reply)
         connection.report(Step.LOGIN, mechanism)
 

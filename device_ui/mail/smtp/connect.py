@@ -7,11 +7,26 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from device_ui.errors import Message, Text
-from device_ui.mail.smtp.address_policy import AddressInfo, Resolver, is_bound_here, is_here, is_own, look_up_within
+from device_ui.mail.smtp.address_policy import (
+    AddressInfo,
+    Resolver,
+    is_bound_here,
+    is_here,
+    is_own,
+    look_up_within,
+)
 from device_ui.mail.smtp.connection import Deadline, translate_errors
 from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import sanitize_reply
 
+# What getaddrinfo(3) reports when it found out nothing of the name. EAI_AGAIN: no name server answered, as at every boot before
+# the network is up.
+LOOKUP_FAILURES = {
+    socket.EAI_AGAIN: SmtpProblem.SILENT,
+    socket.EAI_FAIL: SmtpProblem.BROKEN,
+    socket.EAI_MEMORY: SmtpProblem.BROKEN,
+    socket.EAI_SYSTEM: SmtpProblem.BROKEN,
+}
 # When several addresses fail, the most specific problem is reported: a dead IPv6 route says the least.
 MOST_SPECIFIC = (SmtpProblem.NOT_ALLOWED, SmtpProblem.REFUSED, SmtpProblem.SILENT)
 
@@ -29,7 +44,13 @@ class Opening(Protocol):
 
 
 def connect(
-    connection: Opening, host: str, port: int, *, resolver: Resolver, allow_loopback: bool, seconds: float
+    connection: Opening,
+    host: str,
+    port: int,
+    *,
+    resolver: Resolver,
+    allow_loopback: bool,
+    seconds: float,
 ) -> AddressInfo:
     """Open `connection` to `port` of `host`, with `seconds` for each address; return the address. Raises `SessionError`.
 
@@ -38,9 +59,17 @@ def connect(
     found = _resolve(connection, host, port, resolver, seconds)
     usable = [each for each in found if allow_loopback or not _leads_here(each)]
     if not usable:
-        raise SessionError(Step.ADDRESS, SmtpProblem.NOT_ALLOWED, "the mail server's name leads to this device itself")
+        raise SessionError(
+            Step.ADDRESS,
+            SmtpProblem.NOT_ALLOWED,
+            "the mail server's name leads to this device itself",
+        )
     own = _texts([each for each in found if each not in usable])
-    skipped = Message("{usable}; not used, since it is this device itself: {own}", usable=_texts(usable), own=own)
+    skipped = Message(
+        "{usable}; not used, since it is this device itself: {own}",
+        usable=_texts(usable),
+        own=own,
+    )
     connection.report(Step.ADDRESS, skipped if own else _texts(usable))
     failed: dict[str, SessionError] = {}
     for info in usable:
@@ -53,7 +82,10 @@ def connect(
             continue
         connection.attach(sock)
         template = "{host} port {port}, after {failed}" if failed else "{host} port {port}"
-        connection.report(Step.CONNECT, Message(template, host=info[4][0], port=port, failed=_reasons(failed)))
+        connection.report(
+            Step.CONNECT,
+            Message(template, host=info[4][0], port=port, failed=_reasons(failed)),
+        )
         return info
     most = min(failed.values(), key=_specificity)
     differ = len({each.reply for each in failed.values()}) > 1
@@ -69,14 +101,21 @@ def _resolve(connection: Opening, host: str, port: int, resolver: Resolver, seco
     except TimeoutError as error:
         raise SessionError(Step.NAME, SmtpProblem.SILENT, str(error)) from error
     except (OSError, UnicodeError, ValueError) as error:
-        # EAI_AGAIN: no name server answered, as at every boot before the network is up.
-        is_silent = getattr(error, "errno", None) == socket.EAI_AGAIN
-        problem = SmtpProblem.SILENT if is_silent else SmtpProblem.UNKNOWN_NAME
-        raise SessionError(Step.NAME, problem, str(error.args[-1] if error.args else error)) from error
+        raise SessionError(
+            Step.NAME,
+            _problem_of_name(error),
+            str(error.args[-1] if error.args else error),
+        ) from error
     if not found:
         raise SessionError(Step.NAME, SmtpProblem.UNKNOWN_NAME, "the name has no address")
     connection.report(Step.NAME, _texts(found))
     return found
+
+
+def _problem_of_name(error: Exception) -> SmtpProblem:
+    if not isinstance(error, OSError):  # no name can be spelt so
+        return SmtpProblem.UNKNOWN_NAME
+    return LOOKUP_FAILURES.get(error.errno or 0, SmtpProblem.UNKNOWN_NAME)
 
 
 def _connected(info: AddressInfo, seconds: float, allow_loopback: bool) -> socket.socket:
@@ -87,7 +126,11 @@ def _connected(info: AddressInfo, seconds: float, allow_loopback: bool) -> socke
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The connected address decides, not the name.
         if not allow_loopback and is_here(sock):
-            raise SessionError(Step.ADDRESS, SmtpProblem.NOT_ALLOWED, "the mail server's address is this device itself")
+            raise SessionError(
+                Step.ADDRESS,
+                SmtpProblem.NOT_ALLOWED,
+                "the mail server's address is this device itself",
+            )
         return sock
     except BaseException:
         sock.close()

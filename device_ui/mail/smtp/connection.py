@@ -21,6 +21,7 @@ from functools import partial
 from device_ui.errors import ErrorConversion, Message, Text
 from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import sanitize_reply
+from device_ui.mail.smtp.tls_errors import problem_of_certificate, problem_of_tls
 
 # Bytes of replies in one attempt (the opening with the first mail, or a later mail); an honest one of twenty
 # recipients needs some 2 KiB.
@@ -30,15 +31,11 @@ PIECE = 16 * 1024
 # Seconds of silence between two calls of `on_wait`.
 LOOK_SECONDS = 5.0
 PERIOD = re.compile(rb"(?m)^\.")
-# openssl/x509_vfy.h: X509_V_ERR_CERT_NOT_YET_VALID, …_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH.
-CERTIFICATE_PROBLEMS = {
-    9: SmtpProblem.NOT_YET_VALID,
-    10: SmtpProblem.EXPIRED,
-    62: SmtpProblem.OTHER_NAME,
-    64: SmtpProblem.OTHER_NAME,
-}
-# Parts of OpenSSL's reason when the peer does speak TLS, but not with this client: an alert, or a version that is too old.
-TLS_WAS_SPOKEN = ("ALERT", "UNSUPPORTED_PROTOCOL")
+# How a TLS record begins: its type and the version 3.x (RFC 8446, section 5.1; 24 is a heartbeat).
+TLS_RECORD = re.compile(rb"[\x14-\x18](\x03|\Z)")
+# Bytes that are kept of a plain text where TLS was expected.
+PLAIN_TEXT_MAXIMUM = 200
+BLANK_LINE = "the server sent a blank line"
 
 # Called with a step that succeeded and its details: one printable line without a secret.
 OnStep = Callable[[Step, Text], None]
@@ -62,9 +59,24 @@ class ReplyTooLong(OSError):
     """The server's replies have used up `REPLIES_MAXIMUM`."""
 
 
-def translate_errors(step: Step, tls_problem: SmtpProblem = SmtpProblem.NO_TLS_SPOKEN) -> ErrorConversion:
-    """Return a context that turns any error of socket, TLS or smtplib into a `SessionError` at this step."""
-    return ErrorConversion((OSError, smtplib.SMTPException, ValueError), partial(_session_error, step, tls_problem))
+class PlainText(OSError):
+    """The server answers the TLS handshake in plain text. The argument is the first line of it."""
+
+
+def tls_name(host: str) -> str:
+    """Return a host's name as a certificate has it. Raises ValueError when no certificate can have such a name."""
+    return host.rstrip(".").encode("idna").decode()
+
+
+def translate_errors(step: Step, plain_text: SmtpProblem = SmtpProblem.NO_TLS_SPOKEN) -> ErrorConversion:
+    """Return a context that turns any error of socket, TLS or smtplib into a `SessionError` at this step.
+
+    `plain_text` is the problem when the server answers a handshake without TLS.
+    """
+    return ErrorConversion(
+        (OSError, smtplib.SMTPException, ValueError),
+        partial(_session_error, step, plain_text),
+    )
 
 
 class Deadline:
@@ -111,6 +123,8 @@ class Replies:
         self._sock, self._deadline = sock, deadline
         self._buffer = bytearray()
         self._received = 0
+        # The last line, as it was received.
+        self.line = b""
         # Called every `LOOK_SECONDS` of silence.
         self.on_silence: Callable[[], None] = lambda: None
 
@@ -126,9 +140,9 @@ class Replies:
         end = self._buffer.find(b"\n") + 1 or limit
         if end > len(self._buffer):
             return b""  # half a reply is none: "25" may be the beginning of "250"
-        line = bytes(self._buffer[: min(end, limit)])
-        del self._buffer[: len(line)]
-        return line
+        self.line = bytes(self._buffer[: min(end, limit)])
+        del self._buffer[: len(self.line)]
+        return self.line
 
     def reset_limit(self) -> None:
         """Count the bytes of a new attempt."""
@@ -171,7 +185,12 @@ class Connection(smtplib.SMTP):
     sock: socket.socket
     file: Replies | None
 
-    def __init__(self, deadline: Deadline, secrets: Collection[str] = (), on_step: OnStep | None = None) -> None:
+    def __init__(
+        self,
+        deadline: Deadline,
+        secrets: Collection[str] = (),
+        on_step: OnStep | None = None,
+    ) -> None:
         super().__init__(local_hostname="localhost")  # replaced in every EHLO; a name here saves a look-up
         self.deadline, self._secrets, self._on_step = deadline, secrets, on_step
 
@@ -184,6 +203,11 @@ class Connection(smtplib.SMTP):
     def pending(self) -> bool:
         """See `Replies.pending`."""
         return self.file is not None and self.file.pending
+
+    @property
+    def offered(self) -> str:
+        """The extensions of the last EHLO, as it was received; ``""`` for none."""
+        return ", ".join(" ".join([name.upper(), *value.split()]) for name, value in self.esmtp_features.items())
 
     def attach(self, sock: socket.socket) -> None:
         """Use this socket from now on, and forget the extensions of an earlier EHLO (RFC 3207, section 4.2)."""
@@ -199,10 +223,24 @@ class Connection(smtplib.SMTP):
         self.sock.settimeout(self.deadline.left())
         # Python's ssl checks both, too, but leaves the socket open when a check fails.
         self.sock.getpeername()
-        name = host.rstrip(".").encode("idna").decode()
-        sock = context.wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
+        sock = context.wrap_socket(self.sock, server_hostname=tls_name(host), do_handshake_on_connect=False)
         self.attach(sock)
         return sock
+
+    def handshake(self, sock: ssl.SSLSocket) -> None:
+        """Complete the TLS handshake. Raises OSError, and its kind `PlainText` when the server answers without TLS.
+
+        OpenSSL consumes such an answer and reports no more of it than a wrong version number, so it is looked at before.
+        """
+        sock.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            _refuse_plain_text(sock)  # a mail server speaks first
+        with contextlib.suppress(ssl.SSLWantReadError):
+            sock.do_handshake()
+            return
+        sock.settimeout(self.deadline.left())
+        _refuse_plain_text(sock)
+        sock.do_handshake()
 
     def send(self, s: bytes | str) -> None:  # type: ignore[override]
         """Send within the deadline."""
@@ -234,11 +272,17 @@ class Connection(smtplib.SMTP):
         """Return a reply as `format_reply` does. Raises `SessionError` at `step` when its code is not one of `codes`."""
         text = self.format_reply(code, reply)
         if code not in codes:
-            raise SessionError(step, SmtpProblem.ANSWER, text)
+            raise SessionError(step, SmtpProblem.ANSWER if code >= 0 else SmtpProblem.NO_CODE, text)
         return text
 
     def format_reply(self, code: int, reply: bytes) -> str:
-        """Return a reply (RFC 5321, section 4.2) as one redacted line of at most `redaction.REPLY_MAXIMUM` characters."""
+        """Return a reply (RFC 5321, section 4.2) as one redacted line of at most `redaction.REPLY_MAXIMUM` characters.
+
+        A line without a code (smtplib: -1) is returned as it was received.
+        """
+        if code < 0:
+            line = self.file.line if self.file else reply
+            return sanitize_reply(line.decode("utf-8", "replace").strip(), self._secrets) or BLANK_LINE
         return sanitize_reply(f"{code} {reply.decode('utf-8', 'replace')}", self._secrets)
 
     def report(self, step: Step, details: Text) -> None:
@@ -261,20 +305,31 @@ class Connection(smtplib.SMTP):
             self.file.reset_limit()
 
 
-def _session_error(step: Step, tls_problem: SmtpProblem, error: Exception) -> SessionError:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        problem = CERTIFICATE_PROBLEMS.get(error.verify_code, SmtpProblem.UNKNOWN_AUTHORITY)
-        return SessionError(Step.CERTIFICATE, problem, error.verify_message)
-    if isinstance(error, ssl.SSLError):
-        reason = error.reason or str(error)
-        spoken = any(word in reason for word in TLS_WAS_SPOKEN)
-        return SessionError(step, SmtpProblem.NO_TLS_AGREED if spoken else tls_problem, reason)
-    return SessionError(step, *_problem(error))
+def _refuse_plain_text(sock: ssl.SSLSocket) -> None:
+    """Raise `PlainText` if what the server sent, and nothing has read yet, is no TLS."""
+    first = socket.socket.recv(sock, PLAIN_TEXT_MAXIMUM, socket.MSG_PEEK)
+    if first and not TLS_RECORD.match(first):
+        raise PlainText(first.partition(b"\n")[0])
 
 
-def _problem(error: Exception) -> tuple[SmtpProblem, str]:
+def _session_error(step: Step, plain_text: SmtpProblem, error: Exception) -> SessionError:
     # smtplib wraps an error of the socket in SMTPServerDisconnected.
     cause = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return SessionError(Step.CERTIFICATE, *problem_of_certificate(cause))
+    if isinstance(cause, ssl.SSLError):
+        # Not only of the handshake: with TLS 1.3 a server refuses a client after it (RFC 8446, section 4.4.2.4).
+        return SessionError(step, *problem_of_tls(cause))
+    if isinstance(cause, PlainText):
+        return SessionError(
+            step,
+            plain_text,
+            sanitize_reply(cause.args[0].decode("utf-8", "replace").strip()) or BLANK_LINE,
+        )
+    return SessionError(step, *_problem(error, cause))
+
+
+def _problem(error: Exception, cause: BaseException | None) -> tuple[SmtpProblem, str]:
     if isinstance(cause, ReplyTooLong | smtplib.SMTPResponseException):  # the latter: a line without an end
         return SmtpProblem.ENDLESS, "the server's answers do not end"
     if isinstance(cause, TimeoutError):

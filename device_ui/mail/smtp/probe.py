@@ -1,4 +1,4 @@
-"""A second, unverified connection after a failed test: whether the port speaks TLS, and which certificate it shows.
+"""A second, unverified connection after a failed test: what the port says, in TLS or without, and its certificate.
 
 It goes to the address that the client connected to and carries neither a login nor a mail. It verifies nothing, because
 it is to show why the client's verification failed. Its results only choose the words of the advice.
@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import smtplib
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from device_ui.mail.smtp.address_policy import AddressInfo, address_literal
-from device_ui.mail.smtp.connection import Connection, Deadline
-from device_ui.mail.smtp.redaction import printable
+from device_ui.mail.smtp.connection import Connection, Deadline, tls_name
+from device_ui.mail.smtp.redaction import printable, sanitize_reply
 from device_ui.mail.smtp.tls import unverified
 
 if TYPE_CHECKING:
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
 
 # Names of a certificate that are kept, and characters of each and of its issuer.
 NAMES_MAXIMUM, NAME_MAXIMUM = 10, 100
+# Bytes of the first line (RFC 5321, section 4.5.3.1.5).
+LINE_MAXIMUM = 512
+# A TLS record of handshake messages; two of their types; and bytes of such messages (a chain of ten certificates has some 20 KiB).
+HANDSHAKE, CERTIFICATE_REQUEST, SERVER_HELLO_DONE = 22, 13, 14
+FLIGHT_MAXIMUM = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A server's certificate: its `names` (DNS and IP), its dates `begins` and `ends` (UTC), its `issuer`.
+    """A server's certificate: its `names` (DNS and IP, else the common name), its dates `begins` and `ends` (UTC), its `issuer`.
 
     All of it is untrusted; the texts are printable and bounded in length.
     """
@@ -39,13 +45,37 @@ class Certificate:
     issuer: str
 
 
-def speaks_tls(address: AddressInfo, host: str, seconds: float) -> bool:
-    """Return whether the server completes a TLS handshake at once, within `seconds`."""
+def first_line(address: AddressInfo, host: str, seconds: float, *, tls: bool) -> str | None:
+    """Return the first line that the server sends, in TLS or without; ``""`` when it sends none within `seconds`.
+
+    None: there is no connection, or no TLS in it.
+    """
     try:
         with _connected(address, Deadline(seconds)) as connection:
-            connection.wrap(unverified(), host).do_handshake()
-            return True
+            if tls:
+                connection.handshake(connection.wrap(unverified(), host))
+            return _line(connection)
     except (OSError, ValueError):
+        return None
+
+
+def wants_certificate(address: AddressInfo, host: str, seconds: float, *, starttls: bool) -> bool:
+    """Return whether the server asks for a client's certificate, at once or after STARTTLS.
+
+    TLS 1.2 has this request in the clear (RFC 5246, section 7.4.4), so the handshake is only begun.
+    """
+    context = unverified()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        with _connected(address, Deadline(seconds)) as connection:
+            if starttls:
+                _request_tls(connection)
+            hello = ssl.MemoryBIO()
+            with contextlib.suppress(ssl.SSLWantReadError):
+                context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname=tls_name(host)).do_handshake()
+            connection.send(hello.read())
+            return CERTIFICATE_REQUEST in _first_flight(connection.sock, connection.deadline)
+    except (OSError, ValueError, smtplib.SMTPException):
         return False
 
 
@@ -56,7 +86,7 @@ def certificate(address: AddressInfo, host: str, seconds: float, *, starttls: bo
             if starttls:
                 _request_tls(connection)
             sock = connection.wrap(unverified(), host)
-            sock.do_handshake()
+            connection.handshake(sock)
             return read(sock.getpeercert(binary_form=True) or b"")
     except (OSError, ValueError, smtplib.SMTPException):
         return None
@@ -93,6 +123,39 @@ def _connected(address: AddressInfo, deadline: Deadline) -> Iterator[Connection]
             connection.close()
 
 
+def _first_flight(sock: socket.socket, deadline: Deadline) -> set[int]:
+    """Return the types of the handshake messages up to the server's first flight's end (RFC 5246, section 7.3)."""
+    raw = b""
+    while len(raw) < FLIGHT_MAXIMUM:
+        sock.settimeout(deadline.left())
+        chunk = sock.recv(4096)
+        raw += chunk
+        types = _message_types(raw)
+        if not chunk or SERVER_HELLO_DONE in types:
+            return types
+    return set()
+
+
+def _message_types(raw: bytes) -> set[int]:
+    """Return the types of the handshake messages in these TLS records (RFC 5246, sections 6.2.1 and 7.4)."""
+    messages, types = b"", set()
+    while len(raw) >= 5 and raw[0] == HANDSHAKE:
+        size = 5 + int.from_bytes(raw[3:5])
+        messages, raw = messages + raw[5:size], raw[size:]
+    while len(messages) >= 4:
+        types.add(messages[0])
+        messages = messages[4 + int.from_bytes(messages[1:4]) :]
+    return types
+
+
+def _line(connection: Connection) -> str:
+    if connection.file is None:
+        return ""
+    with contextlib.suppress(OSError):
+        return sanitize_reply(connection.file.readline(LINE_MAXIMUM).decode("utf-8", "replace").strip())
+    return ""
+
+
 def _request_tls(connection: Connection) -> None:
     """Go from the greeting to the reply to STARTTLS. Raises ValueError when a reply is negative."""
     replies = (
@@ -109,9 +172,17 @@ def _names(decoded: x509.Certificate) -> list[str]:
 
     try:
         names = decoded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return []
-    return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    except (
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ):
+        # OpenSSL compares the common name where there is no other (X509_check_host(3)).
+        return [str(each.value) for each in decoded.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    return [
+        *names.get_values_for_type(x509.DNSName),
+        *map(str, names.get_values_for_type(x509.IPAddress)),
+    ]
 
 
 def _clean(text: str) -> str:

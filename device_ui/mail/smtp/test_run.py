@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from device_ui.errors import Text
 from device_ui.mail.events import Verdict
 from device_ui.mail.smtp import probe
 from device_ui.mail.smtp.address_policy import AddressInfo
-from device_ui.mail.smtp.advice import Advice, advise
+from device_ui.mail.smtp.advice import advise
 from device_ui.mail.smtp.connection import Deadline, OnStep, Timeouts
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.settings.fields import SmtpSettings
@@ -27,8 +27,12 @@ TIMEOUTS = Timeouts(greeting=15.0, verdict=0.0)
 PROBE_SECONDS = 5.0
 # From the best to the worst.
 VERDICTS = (Verdict.DELIVERED, Verdict.TRY_LATER, Verdict.REFUSED)
-# How a server behaves that waits for TLS from the first byte.
+# How a server behaves that waits for TLS from the first byte, or gets it unasked; and the steps at which that shows.
 SAYS_NOTHING = (SmtpProblem.SILENT, SmtpProblem.CLOSED, SmtpProblem.BROKEN)
+FIRST_STEPS = {"tls": (Step.TLS,), "starttls": (Step.GREETING, Step.EHLO), "none": (Step.GREETING, Step.EHLO)}
+# How a server ends TLS when it does not get a certificate; with TLS 1.3 after the handshake (RFC 8446, section 4.4.2.4).
+ENDS_TLS = (SmtpProblem.NO_TLS_AGREED, SmtpProblem.CLOSED, SmtpProblem.BROKEN)
+TLS_STEPS = {"tls": (Step.TLS, Step.GREETING), "starttls": (Step.TLS, Step.EHLO), "none": ()}
 
 Line = Mapping[str, Any]
 
@@ -78,7 +82,10 @@ class RunResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return the mapping that crosses the hook's socket and that ``--json`` prints."""
-        return {**asdict(self), "recipients": [asdict(each) for each in self.recipients]}
+        return {
+            **asdict(self),
+            "recipients": [asdict(each) for each in self.recipients],
+        }
 
 
 class StepTimer:
@@ -121,9 +128,25 @@ def run(
     results = tuple(RecipientResult(name, each.verdict, each.step, each.reply) for name, each in outcomes.items())
     if worst.verdict == Verdict.DELIVERED:
         return RunResult(worst.verdict, "", "", "", "", "", timer.seconds, results)
-    problem, advice = _explain(worst, client, settings, wall_clock)
+    closer, certificate = _look_closer(worst, client, settings)
+    now = datetime.fromtimestamp(int(wall_clock())).astimezone()
+    advice = advise(
+        closer.step,
+        closer.problem,
+        closer.reply,
+        settings,
+        f"{now:%Y-%m-%d %H:%M %z}",
+        certificate,
+    )
     return RunResult(
-        worst.verdict, worst.step, problem, worst.reply, advice.field, advice.sentence, timer.seconds, results
+        closer.verdict,
+        closer.step,
+        closer.problem,
+        closer.reply,
+        advice.field,
+        advice.sentence,
+        timer.seconds,
+        results,
     )
 
 
@@ -137,29 +160,33 @@ def _attempt(client: TestedClient, recipients: Sequence[str], compose: Callable[
         client.close()
 
 
-def _explain(
-    worst: Outcome, client: TestedClient, settings: SmtpSettings, wall_clock: Callable[[], float]
-) -> tuple[SmtpProblem, Advice]:
-    """Return the problem, perhaps a more specific one, and what to change."""
-    problem, certificate = _look_closer(worst, client, settings)
-    now = datetime.fromtimestamp(int(wall_clock())).astimezone()
-    return problem, advise(worst.step, problem, worst.reply, settings, f"{now:%Y-%m-%d %H:%M %z}", certificate)
-
-
 def _look_closer(
     worst: Outcome, client: TestedClient, settings: SmtpSettings
-) -> tuple[SmtpProblem, probe.Certificate | None]:
+) -> tuple[Outcome, probe.Certificate | None]:
+    """Return the outcome, perhaps with more specific evidence, and the certificate if that is what failed."""
+    address, host, connection = client.address, client.host, settings.connection
+    if address is None:
+        return worst, None
     try:
         seconds = client.deadline.left(PROBE_SECONDS)
+        if worst.step == Step.CERTIFICATE:
+            return worst, probe.certificate(address, host, seconds, starttls=connection == "starttls")
+        may_want = worst.problem in ENDS_TLS and worst.step in TLS_STEPS[connection]
+        if may_want and probe.wants_certificate(address, host, seconds, starttls=connection == "starttls"):
+            return replace(worst, problem=SmtpProblem.CLIENT_CERTIFICATE), None
+        if worst.problem in SAYS_NOTHING and worst.step in FIRST_STEPS[connection]:
+            return _listen(worst, client, in_tls=connection != "tls"), None
     except TimeoutError:
-        return worst.problem, None
-    address, host = client.address, client.host
-    if address is None:
-        return worst.problem, None
-    if worst.step == Step.CERTIFICATE:
-        starttls = settings.connection == "starttls"
-        return worst.problem, probe.certificate(address, host, seconds, starttls=starttls)
-    is_candidate = worst.step in (Step.GREETING, Step.EHLO) and worst.problem in SAYS_NOTHING
-    if is_candidate and settings.connection != "tls" and probe.speaks_tls(address, host, seconds):
-        return SmtpProblem.TLS_EXPECTED, None
-    return worst.problem, None
+        pass
+    return worst, None
+
+
+def _listen(worst: Outcome, client: TestedClient, *, in_tls: bool) -> Outcome:
+    """Return the outcome with the server's first line, if it speaks TLS where none was spoken, or the other way round."""
+    if client.address is None:
+        return worst
+    line = probe.first_line(client.address, client.host, client.deadline.left(PROBE_SECONDS), tls=in_tls)
+    if line is None or not (line or in_tls):
+        return worst
+    problem = SmtpProblem.TLS_EXPECTED if in_tls else SmtpProblem.NO_TLS_SPOKEN
+    return replace(worst, problem=problem, reply=line or worst.reply)

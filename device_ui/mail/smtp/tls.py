@@ -1,7 +1,13 @@
-"""TLS contexts with version 1.2 at least (RFC 8996), whatever the build of Python allows.
+"""TLS contexts that decide the same on every version and build of Python.
 
 Debian builds its Python with the cipher suites and versions of OpenSSL (``--with-ssl-default-suites=openssl``). With that
-`ssl.create_default_context` sets no minimum, and Debian 12 completes a handshake with TLS 1.0 and RSA key exchange.
+`ssl.create_default_context` sets no minimum, and Debian 12 completes a handshake with TLS 1.0 and RSA key exchange. Here TLS 1.2
+is the least (RFC 8996), and keys of fewer than 112 bits of security are refused (OpenSSL's level 2).
+
+From Python 3.13 on, `ssl.create_default_context` also refuses certificates that leave out what RFC 5280 demands and no
+verification needs, as many home authorities do (`VERIFY_X509_STRICT`), and accepts an intermediate authority as trusted
+(`VERIFY_X509_PARTIAL_CHAIN`). An update of Python must not end a device's mail, so here both are set on every version: the
+first off, the second on, since what is named in ``mail.ca_file`` is trusted on purpose.
 """
 
 from __future__ import annotations
@@ -10,6 +16,8 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+SECURITY_LEVEL = 2  # SSL_CTX_set_security_level(3): 112 bits
+
 
 def trusted(ca_files: Sequence[str] = ()) -> ssl.SSLContext:
     """Return a client's context that verifies certificate and name against the system's authorities and `ca_files`.
@@ -17,6 +25,7 @@ def trusted(ca_files: Sequence[str] = ()) -> ssl.SSLContext:
     Raises OSError or ssl.SSLError when a file cannot be read as certificates.
     """
     context = at_least_1_2(ssl.create_default_context())
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
     for name in ca_files:
         context.load_verify_locations(name)
     return context
@@ -41,6 +50,10 @@ def server(chain: Path) -> ssl.SSLContext:
 
 
 def at_least_1_2(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Refuse TLS 1.0 and 1.1 in this context; return it."""
-    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)  # the system may ask for more
+    """Refuse TLS 1.0 and 1.1 and weak keys in this context; return it. The system may ask for more."""
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    if context.security_level < SECURITY_LEVEL:
+        # The suites stay the same; those of TLS 1.3 are no part of this list.
+        names = [each["name"] for each in context.get_ciphers() if each["protocol"] != "TLSv1.3"]
+        context.set_ciphers(":".join([*names, f"@SECLEVEL={SECURITY_LEVEL}"]))
     return context

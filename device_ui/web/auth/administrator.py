@@ -176,8 +176,8 @@ def new_code() -> str:
 
 
 def plain_code(code: str) -> bytes:
-    """Return a code as it is compared: without case, blanks and hyphens."""
-    return re.sub(r"[\s-]", "", code).upper().encode("utf-8", "replace")
+    """Return a code as it is compared: without case, blanks, hyphens and dashes, and what was pasted along unseen."""
+    return "".join(filter(str.isalnum, code)).upper().encode("utf-8", "replace")
 
 
 def password_problem(password: str, names: Iterable[str] = ()) -> str | None:

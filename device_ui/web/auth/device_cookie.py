@@ -15,8 +15,8 @@ import secrets
 
 from device_ui.web.auth.administrator import Record
 
-# With the product's name: cookies are shared among the ports of a host (RFC 6265, 8.5).
-COOKIE, COOKIE_UNDER_TLS = "device-ui-browser", "__Host-device-ui-browser"
+# The name, which `Guard.cookie_name` completes.
+COOKIE = "device-ui-browser"
 # Seconds: a year.
 COOKIE_SECONDS = 31_536_000
 PURPOSE = b"device-ui: a browser that the owner got in with\0"

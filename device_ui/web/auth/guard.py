@@ -3,17 +3,30 @@
 Another site can make a browser post to this device, and an attacker can point a name of their own at it (DNS
 rebinding); a session cookie prevents neither. So every POST must come from a page of this device, and every request
 must name this device.
+
+What proves that a form is of a page of this device, the strongest first. The first that a request has decides, alone:
+
+- Sec-Fetch-Site, the browser's own verdict, which no page can set. It survives a proxy that changes Host. Browsers send it
+  over TLS and to localhost only.
+- Origin, which browsers send with every POST (Fetch, 3.1).
+- Referer, which text browsers send, unless they are configured not to.
+- The form's token, for a browser that sends none of these: a hash of its session cookie, which no other site can read.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
+import hmac
 import ipaddress
 import logging
 import math
 import os
 import re
+import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -26,13 +39,23 @@ from device_ui.rate_limit import TokenBucket
 from device_ui.web import client_address
 from device_ui.web.auth import device_cookie, return_path
 from device_ui.web.auth.administrator import Administrator, Record
-from device_ui.web.auth.sessions import Session, Sessions
+from device_ui.web.auth.sessions import TOKEN_BYTES, Session, Sessions
 from device_ui.web.auth.throttle import Throttle
+from device_ui.web.forms import posted
 
 log = logging.getLogger(__name__)
 
-# Under TLS the prefix keeps every other host and page without TLS from setting it (RFC 6265bis, 4.1.3.2).
-COOKIE, COOKIE_UNDER_TLS = "session", "__Host-session"
+# The names of the cookies, which `Guard.cookie_name` completes.
+COOKIE = "session"
+# Under TLS the prefix keeps every other host and page without TLS from setting them (RFC 6265bis, 4.1.3.2).
+TLS_PREFIX = "__Host-"
+COOKIE_PURPOSE, TOKEN_PURPOSE = b"device-ui: the cookies of a device\0", b"device-ui: the forms of a browser\0"
+COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
+# The hidden field of every form.
+TOKEN = "token"
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+PORT_PATTERN = re.compile(r":[0-9]{1,5}\Z")
+ORIGIN_PATTERN = re.compile(r"([A-Za-z]+)://([^/?#]+)")
 # RFC 9110, 9.2.1: a method that changes nothing needs no origin.
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HOST_PATTERN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
@@ -40,6 +63,8 @@ HOST_PATTERN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{
 ATTEMPT = "device_ui.attempt"
 # Log lines about refusals: 20 at once, and one more a minute. A client must not fill the log.
 LINES_AT_ONCE, LINE_SECONDS = 20, 60.0
+HEALTH = "/health"
+STRANGER = "This device does not go by that name. Use its address. There an administrator can add the name, under Others, Access."
 CLOSED = (
     "The administrator's record of this device is damaged. At the device's console, "
     "device-ui admin set-password chooses a new password."
@@ -48,23 +73,29 @@ CLOSED = (
 
 @dataclass
 class Guard:
-    """The checks of one web process. `names` are those of the device besides its addresses."""
+    """The checks of one web process. `names` are those of the device besides its addresses, in lower case."""
 
     administrator: Administrator
     sessions: Sessions
     throttle: Throttle
-    names: frozenset[str]
-    # What the record's file was when sessions were last checked: a new password ends them.
+    names: Container[str]
+    # What the record's file was when sessions were last checked: a new password ends them; and what it makes this device.
     _generation: tuple[int, ...] = field(default=(), init=False)
+    _identity: str = field(default="", init=False, repr=False)
     _lines: TokenBucket = field(default_factory=lambda: TokenBucket(LINES_AT_ONCE, LINE_SECONDS), init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def check_request(self) -> None:
-        """Check Host and, for a POST, Origin; called before every route. Raises HTTPError 403 or 421."""
+        """Check Host and, for a POST, where its form is from; called before every route. Raises HTTPError 400, 403 or 421."""
+        if "HTTP_HOST" not in request.environ:
+            # Of HTTP/1.0, such as a load balancer's check: it names no device, and reads the one word that is for everybody.
+            if request.path == HEALTH and request.method in SAFE_METHODS:
+                return
+            raise HTTPError(400, "A request names one host.")
         if not self.is_own_host(_header("HOST")):
             self._log("a request for another host")
-            raise HTTPError(421, "This device does not go by that name. Use its address.")
-        if request.method not in SAFE_METHODS and not is_same_origin():
+            raise HTTPError(421, STRANGER)
+        if request.method not in SAFE_METHODS and not self.is_same_origin():
             self._log("a form of another origin")
             raise HTTPError(403, "This form was not sent by a page of this device.")
 
@@ -73,17 +104,65 @@ class Guard:
 
         An attacker can point a name at this device, but no address.
         """
-        match = HOST_PATTERN.fullmatch(host)
-        if not match:
+        name = plain_name(host)
+        return bool(name) and (_is_address(name.removeprefix("[").removesuffix("]")) or name in self.names)
+
+    def is_same_origin(self) -> bool:
+        """Return whether a page of this origin sent the request, by the strongest evidence that it has."""
+        site = request.environ.get("HTTP_SEC_FETCH_SITE")
+        if site is not None:
+            return bool(site == "same-origin")
+        for name, pattern in (("HTTP_ORIGIN", ORIGIN_PATTERN.fullmatch), ("HTTP_REFERER", ORIGIN_PATTERN.match)):
+            if name in request.environ:
+                found = pattern(request.environ[name])
+                return found is not None and _is_own_origin(found[1].lower(), found[2].lower())
+        return self._has_token()
+
+    def _has_token(self) -> bool:
+        """Return whether the form has the token of this browser's session cookie."""
+        value = self._token()
+        try:
+            given = posted().get(TOKEN, "")
+        except HTTPError:  # no form of ours
             return False
-        name = match[1].rstrip(".").lower()
-        return name in self.names or _is_address(name.removeprefix("[").removesuffix("]"))
+        return bool(value) and hmac.compare_digest(given.encode(), _form_token(value).encode())
+
+    def form_token(self) -> str:
+        """Return the token of the forms of the page that is being made.
+
+        A browser without a session cookie gets one that is no session: a login begins one under a new token. A page for a
+        name that is not the device's sets none.
+        """
+        value = self._token()
+        if not COOKIE_PATTERN.fullmatch(value) and self.is_own_host(_header("HOST")):
+            value = secrets.token_urlsafe(TOKEN_BYTES)
+            self._set_session_cookie(value)
+        return _form_token(value)
+
+    def cookie_name(self, kind: str) -> str:
+        """Return the name of a cookie of this device at this port.
+
+        Cookies are shared among the ports of a host (RFC 6265, 8.5): two devices behind one name must not overwrite each
+        other's, nor must another program. The name depends on the administrator's record, which each device has its own of.
+        """
+        with self._lock:
+            self._follow_record()
+            identity = self._identity
+        port = PORT_PATTERN.search(_header("HOST"))
+        digest = hashlib.sha256(COOKIE_PURPOSE + f"{identity}{port[0] if port else ''}".encode()).hexdigest()
+        return f"{TLS_PREFIX if is_tls() else ''}{kind}-{digest[:8]}"
+
+    def _token(self) -> str:
+        return cookie(self.cookie_name(COOKIE))
+
+    def _set_session_cookie(self, value: str) -> None:
+        response.set_cookie(
+            self.cookie_name(COOKIE), value, path="/", httponly=True, samesite="strict", secure=is_tls()
+        )
 
     def session(self) -> Session | None:
         """Return the session of this request, None without one. A new password ends every session."""
-        with self._lock:
-            self._end_all_after_new_password()
-        return self.sessions.find(_token())
+        return self.sessions.find(self._token())
 
     def require_session(
         self, show: Callable[[Session], Any], expired: Callable[[], Any] | None = None
@@ -118,16 +197,18 @@ class Guard:
         Checking a password takes a while. A password that is changed meanwhile must not admit the old one. Raises
         HTTPError 503 as `record` does, or when too many logins come at once.
         """
+        former = self._token()
         with self._lock:
-            self._end_all_after_new_password()  # first, or this login would hide the change from earlier sessions
+            self._follow_record()  # first, or this login would hide the change from earlier sessions
             if self.record() != record:
                 return None
-            self.sessions.end(_token())
+            self.sessions.end(former)
             token = self.sessions.begin()
-        response.set_cookie(_cookie(), token, path="/", httponly=True, samesite="strict", secure=is_tls())
+        self._set_session_cookie(token)
         # Device cookie: login priority only, grants no access.
         lifetime = {"path": "/", "max_age": device_cookie.COOKIE_SECONDS, "httponly": True, "samesite": "strict"}
-        response.set_cookie(_device_cookie(), device_cookie.issue(record), secure=is_tls(), **lifetime)
+        name = self.cookie_name(device_cookie.COOKIE)
+        response.set_cookie(name, device_cookie.issue(record), secure=is_tls(), **lifetime)
         session = self.sessions.find(token)
         if session is None:  # evicted by other logins at once
             raise HTTPError(503, "Too many logins at once. Please try again.")
@@ -135,13 +216,14 @@ class Guard:
 
     def sign_out(self) -> bool:
         """End the session of this request; return whether it had one."""
-        is_ended = self.session() is not None and self.sessions.end(_token())
-        response.delete_cookie(_cookie(), path="/", httponly=True, samesite="strict", secure=is_tls())
+        is_ended = self.session() is not None and self.sessions.end(self._token())
+        name = self.cookie_name(COOKIE)
+        response.delete_cookie(name, path="/", httponly=True, samesite="strict", secure=is_tls())
         return is_ended
 
     def attempt(self, record: Record) -> int:
         """Count a try of a password or a code; return 0, or the whole seconds to wait before it may be checked."""
-        browser = device_cookie.verify(cookie(_device_cookie()), record)
+        browser = device_cookie.verify(cookie(self.cookie_name(device_cookie.COOKIE)), record)
         seconds = math.ceil(self.throttle.attempt(address(), browser))
         if seconds:
             self._log("a login that came too early")
@@ -166,8 +248,8 @@ class Guard:
         if not self._lines.take():
             log.warning("%s was refused, from %s", refused, address())
 
-    def _end_all_after_new_password(self) -> None:
-        """End every session if the record's file has changed. Called with `_lock` held."""
+    def _follow_record(self) -> None:
+        """If the record's file has changed, end every session and take its identity. Called with `_lock` held."""
         try:
             found = os.stat(self.administrator.path)
             generation: tuple[int, ...] = (found.st_ino, found.st_mtime_ns, found.st_size)
@@ -176,6 +258,9 @@ class Guard:
         if generation != self._generation:
             self._generation = generation
             self.sessions.end_all()
+            with contextlib.suppress(Damaged, NotReadable):
+                found_record = self.administrator.load()
+                self._identity = (found_record.code or found_record.salt) if found_record else ""
 
 
 def see_other(path: str) -> HTTPResponse:
@@ -192,15 +277,34 @@ def own_names(configured: list[str]) -> frozenset[str]:
     return frozenset({"localhost", name, f"{name.partition('.')[0]}.local", *(each.lower() for each in configured)})
 
 
-def is_same_origin() -> bool:
-    """Return whether a page of this origin sent the request. Browsers send Origin with every POST (Fetch, 3.1)."""
-    site, origin = request.environ.get("HTTP_SEC_FETCH_SITE"), request.environ.get("HTTP_ORIGIN")
-    if site is not None and site != "same-origin":
+def plain_name(host: str) -> str:
+    """Return the name of a Host header in lower case, without port and final dot; ``""`` when it is malformed."""
+    match = HOST_PATTERN.fullmatch(host)
+    return match[1].rstrip(".").lower() if match else ""
+
+
+def own_name() -> str:
+    """Return the name by which this request reached the device."""
+    return plain_name(_header("HOST"))
+
+
+def _is_own_origin(scheme: str, authority: str) -> bool:
+    """Return whether an origin is the one of this request: the host of Host, and the scheme of the connection.
+
+    A proxy that the device does not know may have ended TLS: an origin of https is ours then, too, since nobody else has
+    the certificate of this name. The other way round, a page without TLS may be anybody's.
+    """
+    if scheme != "https" and (scheme != "http" or is_tls()):
         return False
-    if origin is None:
-        return bool(site == "same-origin")
-    # Compared as text: an origin has no path, and both omit the default port.
-    return bool(origin.lower() == f"{'https' if is_tls() else 'http'}://{_header('HOST')}".lower())
+    # As text: an origin has no path, and a default port may be written out.
+    port = DEFAULT_PORTS[scheme]
+    return authority.removesuffix(port) == _header("HOST").lower().removesuffix(port)
+
+
+def _form_token(value: str) -> str:
+    """Return the token for a session cookie: half of its SHA-256, from which nobody gets the cookie."""
+    digest = hashlib.sha256(TOKEN_PURPOSE + value.encode("utf-8", "replace")).digest()
+    return base64.urlsafe_b64encode(digest[:15]).decode()
 
 
 def is_tls() -> bool:
@@ -218,10 +322,6 @@ def _header(name: str) -> str:
     return str(request.environ.get(f"HTTP_{name}", ""))
 
 
-def _cookie() -> str:
-    return COOKIE_UNDER_TLS if is_tls() else COOKIE
-
-
 def cookie(name: str) -> str:
     """Return the value of this request's first cookie of this name, ``""`` without one."""
     # Not by http.cookies, which stops or raises at a malformed cookie of another program on this host: cookies are shared
@@ -231,14 +331,6 @@ def cookie(name: str) -> str:
         return ""
     pairs = (each.strip().partition("=") for each in header.split(";"))
     return next((value for each, _, value in pairs if each == name), "")
-
-
-def _device_cookie() -> str:
-    return device_cookie.COOKIE_UNDER_TLS if is_tls() else device_cookie.COOKIE
-
-
-def _token() -> str:
-    return cookie(_cookie())
 
 
 @lru_cache(maxsize=16)

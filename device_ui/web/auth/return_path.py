@@ -21,6 +21,7 @@ PAGES = {
     "/others": "/others/event-codes",
     "/others/event-codes": "/others/event-codes",
     "/others/email-content": "/others/email-content",
+    "/others/access": "/others/access",
 }
 # Pages whose query is part of the path.
 QUERIED = frozenset({"/history", "/others/email-content"})

@@ -27,6 +27,7 @@ class Limits:
     """Deadlines in seconds, and numbers of connections. `header` counts from the connection's start or the request's first
     byte, `body` from the header's end, `idle` from a response to the next request's first byte."""
 
+    # A form on a slow line takes seconds; a client that drips a byte now and then is what these end ("slowloris").
     header: float = 10.0
     body: float = 30.0
     idle: float = 30.0
@@ -61,6 +62,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     served = sent = 0
 
     def __init__(self, server: Server, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002
+        # From the connection on: a client that never sends a byte is overdue, too.
         self.begun = server.monotonic()
         self.set_client(server.client(addr))
         # When each phase of the current request was first seen; the current window of sending: its start, and the bytes

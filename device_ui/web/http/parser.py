@@ -14,6 +14,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest, Error
 
+# Field lines of a header; a browser sends some twenty.
 LINES_MAXIMUM = 100
 # RFC 9110, 9: the known methods. One that a page does not accept is answered 405, any other 501.
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
@@ -41,7 +42,7 @@ SENTENCES = {
     400: ("Bad Request", "This is no request that a browser sends."),
     413: ("Content Too Large", "The form is too large."),
     431: ("Request Header Fields Too Large", "The request's header is too large."),
-    500: ("Internal Server Error", "The device had a fault. Its log tells more."),
+    500: ("Internal Server Error", "The device had a fault. Its log has the details."),
     501: ("Not Implemented", "The device does not know this method."),
 }
 
@@ -83,7 +84,13 @@ class RequestHead:
     def has_two_hosts(self) -> bool:
         """Whether an absolute-form target differs from Host (RFC 9112, 3.2.2)."""
         absolute = ABSOLUTE.fullmatch(self.target)
-        return absolute is not None and absolute[1].lower() != self.values(b"host")[0].lower()
+        return absolute is not None and any(absolute[1].lower() != each.lower() for each in self.values(b"host"))
+
+    @property
+    def has_clear_host(self) -> bool:
+        """Whether there is one Host, or none in a request of HTTP/1.0."""
+        count = len(self.values(b"host"))
+        return count == 1 or (count == 0 and self.version == b"HTTP/1.0")
 
 
 # Condition, status, sentence. In this order: a rule may rely on those above it.
@@ -94,9 +101,9 @@ RULES: tuple[tuple[Callable[[RequestHead], object], int, str], ...] = (
     (lambda head: head.method not in METHODS, 501, ""),
     # RFC 6585, 5
     (lambda head: sum(map(len, head.fields.values())) > LINES_MAXIMUM, 431, "The request has too many header lines."),
-    # RFC 9112, 3.2: none or two is ambiguous. HTTP/1.0 may omit it, but the host check of the guard needs it.
-    (lambda head: len(head.values(b"host")) != 1, 400, "A request names one host."),
-    (lambda head: not HOST.fullmatch(head.values(b"host")[0]), 400, "A request names one host."),
+    # RFC 9112, 3.2: none or two is ambiguous. HTTP/1.0 may omit it; the guard decides what such a request may read.
+    (lambda head: not head.has_clear_host, 400, "A request names one host."),
+    (lambda head: not all(map(HOST.fullmatch, head.values(b"host"))), 400, "A request names one host."),
     # RFC 9112, 3.2
     (lambda head: not head.has_valid_target, 400, "The request's target is not a path of this device."),
     (lambda head: head.has_two_hosts, 400, "The request names two hosts."),

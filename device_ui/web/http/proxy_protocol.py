@@ -28,6 +28,7 @@ class UnixChannel(Channel):
         """Take bytes of requests, after the proxy's line if there is one."""
         if self._preface is None:
             return super().received(data)
+        # Only the first bytes of a connection can be the proxy's line. Later ones are the client's: it must not name an address.
         begin = self._preface + data
         line, end, rest = begin.partition(b"\n")
         if not begin.startswith(PREFACE[: len(begin)]):
@@ -45,7 +46,9 @@ class UnixChannel(Channel):
         address = client_address.plain(found[1].decode()) if found else client_address.UNKNOWN
         if found is None or address == client_address.UNKNOWN:
             return False
+        # stunnel sends this line, and only for connections that it has decrypted.
         self._preface, self.is_tls = None, True
+        # The limits of a client could not be applied when the proxy connected.
         self.is_evicted = not self.server.make_room(client_address.network(address))
         self.addr = (address, int(found[2]))
         self.set_client(client_address.network(address))

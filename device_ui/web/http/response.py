@@ -76,6 +76,7 @@ class Response(SecurityHeaders, WSGITask):  # type: ignore[misc]  # waitress has
     def get_environment(self) -> dict[str, Any]:
         """Return the WSGI environment."""
         environ: dict[str, Any] = super().get_environment()
+        # bottle writes its tracebacks there; a path in one could forge lines of the log.
         environ["wsgi.errors"] = ERRORS
         # A file that waitress sends by itself would stay open until the slowest client has read it.
         environ.pop("wsgi.file_wrapper", None)
@@ -97,6 +98,7 @@ class Response(SecurityHeaders, WSGITask):  # type: ignore[misc]  # waitress has
             return client_address.plain(self.channel.addr[0])
         found = client_address.forwarded(forwarded or "")
         if found == client_address.UNKNOWN and not UNREADABLE.take():
+            # ascii() and cut: a client may have written it, through the proxy.
             shown = "missing" if forwarded is None else ascii(forwarded[-client_address.HOP_MAXIMUM :])
             log.warning("client address unknown: X-Forwarded-For of the proxy is %s", shown)
         return found
@@ -107,5 +109,6 @@ class ErrorResponse(SecurityHeaders, ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         """Write the response; the connection is closed after it."""
+        # waitress's own text quotes the request, and would bring text of a client into a page.
         self.request.error = parser.error_response(self.request)
         super().execute()

@@ -10,6 +10,7 @@ from bottle import response
 
 from device_ui.errors import HookError, Message, Text
 from device_ui.mail import client
+from device_ui.settings.rules import stripped
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.pages.history import asked
@@ -37,7 +38,7 @@ def show_content(site: AppContext, session: Session) -> str:
     """Show the mail of the code in the query, or of the first code that is mailed."""
     kinds, catalog_problem, problem = _catalog(site)
     mailed = [kind for kind in kinds if kind["mail"]]
-    code = asked().get("code", "").strip() or (str(mailed[0]["code"]) if mailed else "")
+    code = stripped(asked().get("code", "")) or (str(mailed[0]["code"]) if mailed else "")
     mail: Mapping[str, Any] = {}
     if any(kind["code"] == code and not kind["mail"] for kind in kinds):
         problem = Message(KEPT_ONLY, code=code)

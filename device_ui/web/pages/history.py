@@ -17,6 +17,7 @@ from device_ui import csv_export
 from device_ui.errors import HookError, Message, Text
 from device_ui.i18n.translator import Translator
 from device_ui.mail import client
+from device_ui.settings.rules import stripped
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 
@@ -53,7 +54,8 @@ class Query:
     """The query of a History address: `filters` (without empty ones), `sort`, `descending`, `page` (from 1)."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
-        self.filters = {name: given[name].strip() for name in FILTERS if given.get(name, "").strip()}
+        filters = {name: stripped(given.get(name, "")) for name in FILTERS}
+        self.filters = {name: text for name, text in filters.items() if text}
         self.sort = given["sort"] if given.get("sort") in COLUMNS else "number"
         self.descending = given.get("order") != "up"
         self.page = int(given["page"]) if PAGE_PATTERN.fullmatch(given.get("page", "")) else 1

@@ -35,6 +35,7 @@ SAVED_FORMS = {
     "/smtp": _TAB,
     "/smtp/test": _TAB,
     "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
+    "/others/access": ("/others/access", ("do", "name")),
 }
 # The login's hidden fields for these.
 PAGE, PREFIX = "kept", "kept-"
@@ -94,7 +95,7 @@ def session_expired(site: AppContext) -> str | HTTPResponse:
     page, names = SAVED_FORMS[request.path]
     form = posted()
     response.status = 403
-    is_typed = page != "/recipients" or text(form, "do") == "add"
+    is_typed = page == "/smtp" or text(form, "do") == "add"
     problem = SESSION_OVER if is_typed else SESSION_OVER_AGAIN
     return _login_page(site, problem, {PAGE: page, **{PREFIX + name: text(form, name) for name in names}})
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from bottle import HTTPError, HTTPResponse, request, response
 
 from device_ui.errors import Conflict, Damaged, DeviceUIError, Message, NotReadable, NotStored, Text
-from device_ui.settings import recipients
+from device_ui.settings import recipients, rules
 from device_ui.settings.recipients import Recipients
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
@@ -88,7 +88,9 @@ def _changed(form: dict[str, str], listed: Recipients) -> tuple[Recipients | Inv
     who, lowest, spoken = text(form, "address"), text(form, "lowest"), text(form, "language")
     match text(form, "do"):
         case "add":
-            return recipients.add(listed, who, lowest, spoken), Message("{who} is on the list.", who=who.strip())
+            return recipients.add(listed, who, lowest, spoken), Message(
+                "{who} is on the list.", who=rules.stripped(who)
+            )
         case "change":
             gets = Message(recipients.LOWEST.get(lowest, lowest))
             return recipients.change(listed, who, lowest, spoken), Message("{who} gets {lowest}.", who=who, lowest=gets)

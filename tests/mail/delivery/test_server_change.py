@@ -16,7 +16,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from device_ui.errors import CannotOpen, NoKey, NotStored
+from device_ui.errors import CannotOpen, Message, NoKey, NotStored
 from device_ui.mail.catalog import built_in
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.environment import Environment
@@ -53,6 +53,8 @@ WALL = 1.8e9
 ONE, TWO, EVIL = "one@example.com", "two@example.com", "evil@example.net"
 ACCOUNT = "alarm@mail.example.com"
 OLD = SmtpSettings("mail.example.com", 587, "Alarms", ACCOUNT, sealed="old")
+# Where the settings were changed.
+PAGE = Message("SMTP tab, from {by}", by="192.0.2.7")
 NEW = SmtpSettings("mail.example.net", 25, "Alarms", "alarm@mail.example.net", sealed="new")
 TAKEN = Outcome("delivered", "content", "250 ok")
 LATER = Outcome("try later", "recipient", "450 greylisted")
@@ -124,7 +126,7 @@ class Desk:
             self.now += wait or 0
         return self.now - begun
 
-    def change(self, settings: SmtpSettings = NEW, by: str = "192.0.2.7") -> None:
+    def change(self, settings: SmtpSettings = NEW, by: Message = PAGE) -> None:
         """Settings that mail got through with, then others."""
         self.proved(OLD, by_alarm=True)
         self.notifier.check(settings, by)
@@ -270,7 +272,7 @@ def test_an_address_that_is_not_known_is_not_made_up(desk):
 def test_it_is_announced_once_and_the_old_password_is_forgotten_a_day_after(desk):
     desk.change()
     for _ in range(3):
-        desk.notifier.check(NEW, "192.0.2.7")
+        desk.notifier.check(NEW, PAGE)
         desk.work()
         desk.restart()
     assert (len(desk.sessions), desk.outbox.last) == (1, 1)
@@ -1105,7 +1107,7 @@ def announced(office: PostOffice) -> list[str]:
 
 def test_an_alarm_that_got_through_proves_the_server_and_update_announces_the_change(office):
     office.save(host="new.example.com")
-    office.worker.settings_changed(office.store.read()[1], "192.0.2.7")
+    office.worker.settings_changed(office.store.read()[1], PAGE)
     assert announced(office) == ["mail.example.com"]
     assert [(each.code, str(event_source(each))) for each in office.outbox.select("number = 2", ())] == [
         ("902", "SMTP tab, from 192.0.2.7")
@@ -1113,7 +1115,7 @@ def test_an_alarm_that_got_through_proves_the_server_and_update_announces_the_ch
 
 
 def test_an_address_of_another_revision_is_not_told(office):
-    office.worker.settings_changed(office.store.read()[1], "192.0.2.7")
+    office.worker.settings_changed(office.store.read()[1], PAGE)
     office.work()
     office.save(host="new.example.com")
     announced(office)

@@ -255,7 +255,9 @@ def test_a_refused_request_keeps_no_other_out(desk):
 
 def test_a_fault_of_ours_is_told_and_keeps_no_other_out(desk, caplog):
     working, desk.tester._connect = desk.tester._connect, None
-    assert desk.tell(desk.typed()) == [{"error": "fault", "reason": "the mail service had a fault; its log tells more"}]
+    assert desk.tell(desk.typed()) == [
+        {"error": "fault", "reason": "the mail service had a fault; its log has the details"}
+    ]
     assert "test failed" in caplog.text
     desk.tester._connect = working
     wait_for(lambda: not desk.tester._busy, what="the end")
@@ -425,7 +427,7 @@ def test_the_mail_tells_device_and_address(desk):
         "Serial number": "7",
         "Address": "127.0.0.1",
     }
-    assert "Its alarms will come to you like this." in text
+    assert "Mails about its events look like this one." in text
 
 
 def test_two_tests_have_message_ids_of_their_own(desk):

@@ -121,7 +121,7 @@ def test_a_stranger_may_ask_for_nothing(room, do):
 @pytest.mark.parametrize("may", [EVENT_ONLY, EVERYTHING])
 def test_nobody_can_pretend_that_the_mail_server_changed(room, may):
     forged = {"do": "event", "code": "902", "source": "SMTP tab, from 192.0.2.7", "text": "Now: mail.evil.example"}
-    assert room.refusal(may, **forged) == ("denied", "only the device itself tells of another mail server")
+    assert room.refusal(may, **forged) == ("denied", "only the device itself can report a change of the mail server")
     assert room.ask(may, do="event", code="901").code == "901"
 
 
@@ -260,7 +260,12 @@ def test_new_settings_reach_the_postman(room):
 )
 def test_only_an_address_of_the_network_is_told_of_who_changed_the_settings(room, given, told):
     room.ask(do="settings-changed", revision="abc", by=given)
-    assert room.bell.told == ("abc", told)
+    assert room.bell.told[0] == "abc" and str(room.bell.told[1]) == (told and f"SMTP tab, from {told}")
+
+
+def test_apply_is_told_too(room):
+    room.ask(do="settings-changed", revision="abc", by="apply")
+    assert str(room.bell.told[1]) == "by apply"
 
 
 # Anything at all

@@ -492,7 +492,7 @@ def test_a_state_that_cannot_be_told_is_an_error_and_no_crash(door):
     ]
 
 
-STUMBLED = b'{"error": "fault", "reason": "the mail service had a fault; its log tells more"}'
+STUMBLED = b'{"error": "fault", "reason": "the mail service had a fault; its log has the details"}'
 
 
 def test_a_fault_in_one_request_is_told_and_ends_neither_the_hook_nor_the_connection(door, caplog):
@@ -506,7 +506,7 @@ def test_an_event_that_a_fault_keeps_from_flash_is_not_accepted(door):
     door.clock.stamp = None  # no event can be dated
     assert door.ask(ALARM, b"event 303 x\n") == [
         STUMBLED,
-        b"error fault the mail service had a fault; its log tells more",
+        b"error fault the mail service had a fault; its log has the details",
     ]
     assert door.ledger.events == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import socket
+import ssl
 import time
 
 import pytest
@@ -41,37 +42,70 @@ def der(pem):
     return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
 
 
-# Does it speak TLS?
+# What does it say, in TLS or without?
 
 
-def test_a_server_that_begins_with_tls_speaks_it(chain):
-    with ScriptedServer(chain=chain, tls_first=True) as server:
-        assert probe.speaks_tls(address_of(server.port), HOST, SECONDS)
+@pytest.mark.parametrize("tls", [True, False])
+def test_the_first_line_is_read_and_nothing_is_said(tls, chain):
+    with ScriptedServer(chain=chain, tls_first=tls) as server:
+        assert probe.first_line(address_of(server.port), HOST, SECONDS, tls=tls) == scripted.GOOD["greeting"]
     assert server.commands == []
+
+
+def test_a_server_that_says_nothing_in_tls_still_speaks_it(chain):
+    with ScriptedServer({"greeting": scripted.silent}, chain=chain, tls_first=True) as server:
+        assert probe.first_line(address_of(server.port), HOST, QUICK, tls=True) == ""
+
+
+def test_a_line_that_is_no_greeting_is_one_printable_line():
+    with ScriptedServer({"greeting": lambda session, _: session.say(b"SSH-2.0 \x1b[2J\r\n")}) as server:
+        assert probe.first_line(address_of(server.port), HOST, SECONDS, tls=False) == "SSH-2.0  [2J"
+
+
+def request_of_a_certificate(chain):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@pytest.mark.parametrize("tls_first", [True, False])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_request_for_a_clients_certificate_is_seen(wanted, tls_first, chain):
+    context = request_of_a_certificate(chain) if wanted else None
+    with ScriptedServer(chain=chain, context=context, tls_first=tls_first) as server:
+        seen = probe.wants_certificate(address_of(server.port), HOST, SECONDS, starttls=not tls_first)
+    assert seen is wanted
+
+
+@pytest.mark.parametrize("greeting", [scripted.GOOD["greeting"], scripted.close, scripted.garbage, scripted.silent])
+def test_a_server_without_tls_asks_for_no_certificate(greeting):
+    with ScriptedServer({"greeting": greeting}) as server:
+        assert not probe.wants_certificate(address_of(server.port), HOST, QUICK, starttls=False)
 
 
 @pytest.mark.parametrize("greeting", [scripted.GOOD["greeting"], scripted.close, scripted.garbage, scripted.long_line])
 def test_a_server_that_begins_in_the_clear_does_not(greeting):
     with ScriptedServer({"greeting": greeting}) as server:
-        assert not probe.speaks_tls(address_of(server.port), HOST, SECONDS)
+        assert probe.first_line(address_of(server.port), HOST, SECONDS, tls=True) is None
 
 
 @pytest.mark.parametrize("greeting", [scripted.silent, scripted.drip])
 def test_the_probe_of_a_silent_server_ends_in_time(greeting):
     started = time.monotonic()
     with ScriptedServer({"greeting": greeting}) as server:
-        assert not probe.speaks_tls(address_of(server.port), HOST, QUICK)
+        assert probe.first_line(address_of(server.port), HOST, QUICK, tls=True) is None
     assert time.monotonic() - started < IN_TIME
 
 
 def test_a_port_where_nothing_listens_speaks_nothing():
-    assert not probe.speaks_tls(address_of(free_port()), HOST, SECONDS)
+    assert probe.first_line(address_of(free_port()), HOST, SECONDS, tls=False) is None
 
 
 @pytest.mark.parametrize("host", ["", ".", "a" * 300])
 def test_an_impossible_name_is_no_error_of_the_probe(host, chain):
     with ScriptedServer(chain=chain, tls_first=True) as server:
-        assert probe.speaks_tls(address_of(server.port), host, SECONDS) in (True, False)
+        assert probe.first_line(address_of(server.port), host, SECONDS, tls=True) in (None, scripted.GOOD["greeting"])
 
 
 # What does its certificate say?
@@ -133,8 +167,8 @@ def test_the_texts_of_a_certificate_are_printable_and_short():
     assert found.issuer.isprintable()
 
 
-def test_a_certificate_without_names_has_none():
-    assert probe.read(der(Authority("Test authority").pem)).names == ()
+def test_a_certificate_without_other_names_has_its_common_name():
+    assert probe.read(der(Authority("Test authority").pem)).names == ("Test authority",)
 
 
 @pytest.mark.parametrize("raw", [b"", b"no certificate", b"0\x82\x01\x00" + b"\x00" * 256])

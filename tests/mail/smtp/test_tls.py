@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import socket
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from device_ui.mail.smtp import probe, tls
 from tests.helpers.product import ROOT
@@ -61,7 +66,7 @@ def lax(certificates):
 def test_a_server_that_speaks_only_old_tls_gets_no_byte_of_the_login(security, old, certificates):
     with ScriptedServer(context=old, tls_first=security == "tls") as server:
         error = failure_of(client_for(server, certificates.context, security=security))
-    assert (error.step, error.problem) == ("tls", "no TLS agreed")
+    assert (error.step, error.problem) == ("tls", "TLS too old")
     assert not carries_login(server.received)
 
 
@@ -74,13 +79,13 @@ def test_such_a_server_gets_it_of_a_client_without_a_minimum(old, certificates):
 def test_the_minimum_alone_keeps_it_from_such_a_server(old, certificates):
     with ScriptedServer(context=old) as server:
         error = failure_of(client_for(server, tls.at_least_1_2(lax(certificates))))
-    assert (error.step, error.problem) == ("tls", "no TLS agreed")
+    assert (error.step, error.problem) == ("tls", "TLS too old")
     assert not carries_login(server.received)
 
 
 def test_the_closer_look_does_not_speak_old_tls_either(old):
     with ScriptedServer(context=old, tls_first=True) as server:
-        assert not probe.speaks_tls(address_of(server.port), HOST, SECONDS)
+        assert probe.first_line(address_of(server.port), HOST, SECONDS, tls=True) is None
     with ScriptedServer(context=old) as server:
         assert probe.certificate(address_of(server.port), HOST, SECONDS, starttls=True) is None
 
@@ -130,3 +135,75 @@ def test_contexts_are_made_in_one_module_and_each_with_the_minimum():
     assert sorted(name for argument in guarded for name in makers(ast.unparse(argument))) == sorted(
         found["mail/smtp/tls.py"]
     )
+
+
+# The same verdict on every version of Python.
+
+STRICT = ssl.VERIFY_X509_STRICT
+DAY = datetime.timedelta(days=1)
+
+
+def home_chain(folder):
+    """The files of an authority and of a server's chain, without what RFC 5280 demands and no verification needs.
+
+    No key usage, no key identifiers: as in home-assistant#133506, strimzi-kafka-operator#11375 and gori#1168.
+    """
+    key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certificate(name, public_key, extension):
+        named = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("Home CA", name)]
+        builder = x509.CertificateBuilder(*named).public_key(public_key).serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - DAY).not_valid_after(now + DAY)
+        return builder.add_extension(extension, critical=False).sign(key, hashes.SHA256())
+
+    root = certificate("Home CA", key.public_key(), x509.BasicConstraints(ca=True, path_length=None))
+    leaf = certificate(HOST, server_key.public_key(), x509.SubjectAlternativeName([x509.DNSName(HOST)]))
+    pem = serialization.Encoding.PEM
+    private = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "root.pem").write_bytes(root.public_bytes(pem))
+    (folder / "chain.pem").write_bytes(private + leaf.public_bytes(pem))
+    return folder / "root.pem", folder / "chain.pem"
+
+
+def test_a_home_authority_is_accepted_on_every_python(tmp_path):
+    root, chain = home_chain(tmp_path)
+    with ScriptedServer(chain=chain) as server:
+        outcomes = deliver(client_for(server, tls.trusted([str(root)])))
+    assert [each.verdict for each in outcomes.values()] == ["delivered"]
+
+
+def test_such_an_authority_is_what_strict_verification_refuses(tmp_path):
+    # What `ssl.create_default_context` does from Python 3.13 on.
+    root, chain = home_chain(tmp_path)
+    context = tls.trusted([str(root)])
+    context.verify_flags |= STRICT
+    with ScriptedServer(chain=chain) as server:
+        error = failure_of(client_for(server, context))
+    assert (error.step, error.problem) == ("certificate", "bad certificate")
+    assert not carries_login(server.received)
+
+
+def test_a_trusted_intermediate_authority_is_enough(certificates, tmp_path):
+    # `VERIFY_X509_PARTIAL_CHAIN`, which Python sets from 3.13 on: here the leaf itself is what is trusted.
+    chain = certificates.chain()
+    leaf = tmp_path / "leaf.pem"
+    leaf.write_bytes(b"-----BEGIN CERT" + chain.read_bytes().partition(b"-----BEGIN CERT")[2])
+    with ScriptedServer(chain=chain) as server:
+        outcomes = deliver(client_for(server, tls.trusted([str(leaf)])))
+    assert [each.verdict for each in outcomes.values()] == ["delivered"]
+
+
+def test_the_flags_of_verification_are_set_and_not_inherited():
+    context = tls.trusted()
+    assert context.verify_flags == ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize(("level", "least"), [(0, 2), (1, 2), (2, 2), (3, 3)])
+def test_a_lower_security_level_is_raised_and_a_higher_one_kept(level, least):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers(f"ECDHE+AESGCM:@SECLEVEL={level}")
+    names = [each["name"] for each in context.get_ciphers()]
+    assert tls.at_least_1_2(context).security_level == least
+    assert [each["name"] for each in context.get_ciphers()] == names

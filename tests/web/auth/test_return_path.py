@@ -22,9 +22,9 @@ def pages(folders) -> Iterator[Pages]:
 
 
 def carried(page: Page) -> dict[str, str]:
-    """The hidden fields of the login."""
+    """The hidden fields of the login, besides its token."""
     found = document.read(page.text).all("input", type="hidden")
-    return {each.attributes["name"]: each.attributes["value"] for each in found}
+    return {each.attributes["name"]: each.attributes["value"] for each in found if each.attributes["name"] != "token"}
 
 
 def led(pages: Pages, page: Page, password: str = ADMIN_PASSWORD) -> Page:

@@ -29,7 +29,7 @@ def post(*lines: bytes, body: bytes = b"") -> bytes:
 REFUSED = [
     # Host
     ("9112, 3.2: no Host", b"GET /login HTTP/1.1\r\n" + END, 400),
-    ("9112, 3.2: no Host in 1.0", b"GET /login HTTP/1.0\r\n\r\n", 400),
+    ("9112, 3.2: two Hosts in 1.0", b"GET /login HTTP/1.0\r\nHost: 127.0.0.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
     ("9112, 3.2: two Hosts", get(b"Host: 127.0.0.1"), 400),
     ("9112, 3.2: two different Hosts", get(b"Host: evil.example"), 400),
     ("9112, 3.2: two Hosts, one in capitals", get(b"HOST: evil.example"), 400),

@@ -85,7 +85,7 @@ def test_each_says_where_it_is(pages, path, current):
     answer = pages.get(path)
     assert answer.status == 200
     (sub,) = read(answer).all("nav", **{"aria-label": "Others"})
-    assert [each.text for each in sub.all("a")] == ["Event Codes", "Email Content"]
+    assert [each.text for each in sub.all("a")] == ["Event Codes", "Email Content", "Access"]
     whole = document.read(answer.text)
     assert [each.text for each in whole.all("a", **{"aria-current": "page"})] == ["Others", current]
     assert whole.all("h1")[0].text == current

@@ -570,9 +570,7 @@ def test_the_file_begins_before_the_hook_has_said_everything(tmp_path):
             browser = product.start_web().logged_in()
             read = threading.Event()
             hook.answers["history"] = [*[event(text="x" * 1000)] * 50, read, end()]
-            head = (
-                f"GET /history.csv HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {browser.cookie}\r\nConnection: close\r\n\r\n"
-            )
+            head = f"GET /history.csv HTTP/1.1\r\nHost: 127.0.0.1:{product.port}\r\nCookie: {browser.cookie}\r\nConnection: close\r\n\r\n"
             assert b"NOT COMPLETE" not in raw_until(product.port, head.encode(), read)
 
 

@@ -27,7 +27,7 @@ from device_ui.errors import CannotOpen
 from device_ui.settings import keys, seal
 from device_ui.settings.store import Store, encode
 from device_ui.web import static_files
-from tests.helpers import document
+from tests.helpers import document, oracle
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Browser, Page, Product, settings_form, wait_for
 
 OTHER_PASSWORD = "Wz4%bQ9n!Xc6s"
@@ -172,7 +172,7 @@ def values(page: Page) -> dict[str, str]:
         options = select.all("option")
         chosen = [each for each in options if "selected" in each.attributes] or options[:1]
         if "disabled" not in select.attributes:
-            found[select.attributes["name"]] = chosen[0].text
+            found[select.attributes["name"]] = chosen[0].attributes["value"]
     return found
 
 
@@ -219,6 +219,7 @@ def test_every_field_starts_with_the_value_set_last(saved):
         "oauth_provider": "microsoft",
         "oauth_grant": "certificate",
         "revision": shown["revision"],
+        "token": shown["token"],
     }
 
 
@@ -420,6 +421,8 @@ def test_markup_in_the_revision_stays_text(tab):
 
 
 PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=100)
+# Without what cannot be seen: a host has none, and a name none that ends a line.
+SEEN = st.text(st.characters(exclude_categories=("Cc", "Cs", "Cf", "Zl", "Zp", "Zs")), min_size=1, max_size=100)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -432,12 +435,12 @@ def test_every_printable_character_comes_back_as_it_was_typed(tab, host, sender,
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(host=PRINTABLE.filter(str.strip), sender=PRINTABLE.filter(str.strip))
+@given(host=SEEN.filter(lambda text: oracle.host_sentence(text) is None), sender=SEEN)
 def test_every_printable_character_is_saved_as_it_was_typed(tab, product, host, sender):
     assert tab.update(**{**GOOD, "host": host, "sender_name": sender}).status == 303
     page = tab.get("/smtp")
-    assert (values(page)["host"], values(page)["sender_name"]) == (host.strip(), sender.strip())
-    assert (stored(product).host, stored(product).sender_name) == (host.strip(), sender.strip())
+    assert (values(page)["host"], values(page)["sender_name"]) == (host, sender)
+    assert (stored(product).host, stored(product).sender_name) == (host, sender)
 
 
 def test_every_printable_ascii_character_survives_in_name_and_host(tab):
@@ -692,7 +695,7 @@ def test_a_conflict_in_the_advanced_choices_opens_them(saved):
     page = saved.post("/smtp", **GOOD, revision=second)
     (advanced,) = document.read(page.text).all("details")
     assert "open" in advanced.attributes
-    assert advanced.by_class("beside")[0].text == "Stored now: tls"
+    assert advanced.by_class("beside")[0].text == "Stored now: TLS from the first byte"
 
 
 @pytest.mark.parametrize("revision", [{}, {"revision": ""}, {"revision": "x"}, {"revision": "A" * 64}])
@@ -987,7 +990,8 @@ SENTENCES = {"host": HOST, "port": PORT, "sender_name": SENDER, "account": ACCOU
 @pytest.mark.parametrize("name", SENTENCES)
 def test_a_control_character_is_refused_with_the_fields_sentence(tab, product, name, control):
     value = GOOD[name]
-    for text in (value + control, control + value, value[:1] + control + value[1:]):
+    ends = () if control == "\t" and name != "password" else (value + control, control + value)
+    for text in (*ends, value[:1] + control + value[1:]):
         page = tab.update(**{**GOOD, name: text})
         assert page.status == 422
         assert errors(page) == {name: SENTENCES[name]}
@@ -1002,7 +1006,7 @@ def test_a_control_character_in_a_choice_is_refused(tab, control):
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_a_control_character_in_the_from_address_is_refused(tab, control):
-    page = tab.update(**GOOD, sign_in="provider", from_address="a@b.c" + control)
+    page = tab.update(**GOOD, sign_in="provider", from_address=f"a@b{control}.c")
     assert errors(page) == {"from_address": FROM}
 
 
@@ -1171,8 +1175,8 @@ def test_a_lock_that_came_after_the_settings_shows_what_update_will_store(tmp_pa
         other.start_web()
         browser = other.logged_in()
         page = browser.get("/smtp")
-        assert "Stored now: <strong>starttls</strong>" in page.text
-        assert "<option selected>auto</option>" in page.text
+        assert "Stored now: <strong>STARTTLS</strong>" in page.text
+        assert '<option value="auto" selected>' in page.text
 
 
 def test_the_tab_that_is_asked_for_again_is_never_an_old_one(saved, product):

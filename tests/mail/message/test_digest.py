@@ -312,8 +312,8 @@ def test_the_test_mail_says_that_it_is_one():
     assert_sound(raw)
     assert parsed(raw)["subject"] == "[test] E-mail works · Storage"
     assert text_of(raw).startswith(
-        'E-mail works\n\nSomebody pressed "Send test email" on this device, or ran device-ui test. '
-        "Its alarms will come to you like this.\n"
+        'E-mail works\n\n"Send test email" was pressed on this device, or device-ui test was run. '
+        "Mails about its events look like this one.\n"
     )
     assert rows(text_of(raw))["Sent"] == "2026-11-22 12:01:00 +00:00 (UTC)"
 

@@ -1,0 +1,92 @@
+"""Apply a document: read every section, then write what differs, then notify the mail hook.
+
+Before the first write everything is checked: the fields of all sections, and that a sealed password opens here. A section is
+written only if its file is still as it was read, so a page that saves meanwhile is not overwritten; `Conflict` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from device_ui.config import Device
+from device_ui.errors import HookError
+from device_ui.mail import client
+from device_ui.provisioning import smtp
+from device_ui.provisioning.document import Broken, Table
+from device_ui.provisioning.passwords import Passwords
+from device_ui.provisioning.sections import SECTIONS, Section, unknown
+from device_ui.settings.store import Stored
+from device_ui.storage import files
+
+
+@dataclass(frozen=True)
+class Step:
+    """One section of a document: what is `stored`, and the `content` that the document has."""
+
+    section: Section[Any]
+    stored: Stored[Any]
+    content: Any
+
+    @property
+    def is_change(self) -> bool:
+        """Whether the content differs from what is stored."""
+        present = self.stored.settings
+        return bool(self.content != (self.section.nothing if present is None else present))
+
+    @property
+    def changes(self) -> Table:
+        """What changes, without a secret."""
+        return self.section.changes(self.stored.settings, self.content) if self.is_change else {}
+
+
+def plan(content: Table, device: Device) -> list[Step]:
+    """Return the steps of a document; write nothing.
+
+    Raises `Broken` with every broken field; then `WrongSeal`, and `NoKey`, `Damaged`, `NotReadable`, `HookError`.
+    """
+    passwords = Passwords(device.folders)
+    broken, found = unknown(content), []
+    for section in SECTIONS:
+        if section.name in content:
+            stored = section.store(device).look()
+            try:
+                finish = section.read(content[section.name], stored.settings, device, passwords)
+                found.append((section, stored, finish))
+            except Broken as error:
+                broken |= error.fields
+    if broken:
+        raise Broken(broken)
+    return [Step(section, stored, finish()) for section, stored, finish in found]
+
+
+def write(steps: Sequence[Step], device: Device) -> None:
+    """Put what differs on flash, a section at a time, and make durable what is there already.
+
+    Raises `Conflict`, `NotStored`, `NotReadable`: then the sections before are written, and the next run does the rest.
+    """
+    if any(step.is_change for step in steps):
+        for folder in device.layout("web"):
+            files.make_folder(*folder)
+    for step in steps:
+        store = step.section.store(device)
+        if not step.is_change:
+            store.confirm(step.stored.revision)
+            continue
+        is_server = step.section.name == smtp.NAME
+        if is_server:
+            # A hook that starts only with the notification would find the change before it knows where it came from.
+            with contextlib.suppress(HookError):
+                client.state(device.folders.socket)
+        revision = store.save(step.content, step.stored.revision)
+        if is_server:
+            with contextlib.suppress(HookError):  # it reads the settings when it starts
+                client.settings_changed(device.folders.socket, revision, client.BY_APPLY)
+
+
+def summary(steps: Sequence[Step]) -> dict[str, Any]:
+    """Return the answer of ``apply --json``."""
+    changed = {step.section.name: step.changes for step in steps if step.is_change}
+    return {"changed": bool(changed), **changed}

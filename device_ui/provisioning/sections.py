@@ -1,0 +1,115 @@
+"""The sections of a document as one table: `SECTIONS`. A new part of the settings is one row, and its module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from device_ui.config import Device
+from device_ui.provisioning import recipients, smtp
+from device_ui.provisioning.document import UNKNOWN_SENTENCE, VERSION, VERSION_NAME, VERSION_SENTENCE, Broken, Table
+from device_ui.provisioning.passwords import Passwords
+from device_ui.settings import keys
+from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.rules import Invalid
+from device_ui.settings.store import RecipientStore, RecordStore, Store
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Section(Generic[Content]):
+    """One section: its `name`, its file, and how its table is read and written.
+
+    `read` takes the table, the stored content, the device and its passwords, and returns a function that returns the content;
+    see `smtp.read`. `changes` takes the content before and after. `nothing` is the content of a missing file: None where that
+    is not the same as an empty one, and then the section is not exported.
+    """
+
+    name: str
+    store: Callable[[Device], RecordStore[Content]]
+    read: Callable[[Any, Content | None, Device, Passwords], Callable[[], Content]]
+    write: Callable[[Content], Table]
+    changes: Callable[[Content | None, Content], Table]
+    schema: Callable[[], Table]
+    nothing: Content | None = None
+
+
+SECTIONS: tuple[Section[Any], ...] = (
+    Section(
+        smtp.NAME,
+        lambda device: Store(device.folders.settings),
+        lambda given, stored, device, passwords: smtp.read(given, stored, device.locked, passwords),
+        smtp.write,
+        smtp.changes,
+        smtp.schema,
+    ),
+    Section(
+        recipients.NAME,
+        lambda device: RecipientStore(device.folders.recipients),
+        lambda given, *_: recipients.read(given),
+        recipients.write,
+        recipients.changes,
+        recipients.schema,
+        nothing=(),
+    ),
+)
+
+
+def unknown(content: Table) -> dict[str, Invalid]:
+    """Return what is wrong with the names of a document: its version, and sections that there are not."""
+    known = {VERSION_NAME, *(each.name for each in SECTIONS)}
+    broken = {name: Invalid(UNKNOWN_SENTENCE) for name in content if name not in known}
+    version = content.get(VERSION_NAME)
+    return (
+        broken if version == VERSION and type(version) is int else {VERSION_NAME: Invalid(VERSION_SENTENCE), **broken}
+    )
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a document."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "device-ui apply",
+        "type": "object",
+        "properties": {VERSION_NAME: {"const": VERSION}, **{each.name: each.schema() for each in SECTIONS}},
+        "required": [VERSION_NAME],
+        "additionalProperties": False,
+    }
+
+
+def export(device: Device, seal_to: bytes | None = None) -> dict[str, Any]:
+    """Return the document of the present state; the password sealed to a key, if one is given, else only whether it is set.
+
+    Raises `Damaged`, `NotReadable`, `NoKey`, `CannotOpen`.
+    """
+    content: dict[str, Any] = {VERSION_NAME: VERSION}
+    for section in SECTIONS:
+        stored = section.store(device).read()[0]
+        present = section.nothing if stored is None else stored
+        if present is not None:
+            content[section.name] = section.write(present)
+        if seal_to is not None and isinstance(present, SmtpSettings):
+            password = keys.load_password(device.folders.private_key, present)
+            content[section.name] = smtp.export_sealed(present, password, seal_to)
+    return content
+
+
+def seal_document(content: Table, public: bytes, opened: Callable[[Any], str] | None) -> dict[str, Any]:
+    """Return a document with its password sealed to a key. Raises `Broken`, and as `smtp.seal_section` does."""
+    broken = unknown(content)
+    sealed = dict(content)
+    try:
+        if smtp.NAME in content:
+            sealed[smtp.NAME] = smtp.seal_section(content[smtp.NAME], public, opened)
+    except Broken as error:
+        broken |= error.fields
+    try:
+        if recipients.NAME in content:
+            sealed[recipients.NAME] = recipients.write(recipients.read(content[recipients.NAME])())
+    except Broken as error:
+        broken |= error.fields
+    if broken:
+        raise Broken(broken)
+    return sealed

@@ -1,0 +1,167 @@
+"""The section ``smtp`` of a document: the fields of the SMTP tab, and the password in the clear, sealed, or kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from device_ui.errors import DeviceUIError
+from device_ui.provisioning.document import FLAG_SENTENCE, TABLE_SENTENCE, UNKNOWN_SENTENCE, Broken, Table
+from device_ui.provisioning.passwords import Passwords
+from device_ui.settings import rules, seal
+from device_ui.settings.fields import FIELDS, Field, SmtpSettings, parse
+from device_ui.settings.rules import Invalid
+
+NAME = "smtp"
+# Beside the fields of the tab: the password sealed, and in an export whether there is one.
+SEALED, IS_SET = "sealed", "password_set"
+# The fields that may be a whole number.
+NUMBERS = frozenset(each.name for each in dataclasses.fields(SmtpSettings) if each.type == "int")
+
+NOT_SEALED_SENTENCE = "This is no sealed password."
+BOTH_SENTENCE = "Either the password or the sealed one, not both."
+TEXT_HINT, NUMBER_HINT = "It is written as a text.", "It is written as a number."
+
+
+def read(
+    given: Any, stored: SmtpSettings | None, locked: frozenset[str], passwords: Passwords
+) -> Callable[[], SmtpSettings]:
+    """Return a function that opens or seals the password and returns the settings. Raises `Broken`.
+
+    What is stored already is right, also where the maker has locked a choice since. The function raises `WrongSeal`, and what
+    `Passwords` raises.
+    """
+    form, broken = _form(given)
+    sealed = form.pop(SEALED, "") or None
+    draft = parse(form, stored, sealed=sealed)
+    if broken or draft.settings is None or draft.settings != stored:
+        is_lost = stored is not None and passwords.is_lost(stored)
+        kept = dataclasses.replace(stored, sealed=None) if stored and is_lost else stored
+        draft = parse(form, kept, locked, sealed)
+    broken = {**draft.broken, **broken}
+    if draft.settings is None or broken:
+        raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
+    settings, typed = draft.settings, draft.password
+
+    def finish() -> SmtpSettings:
+        password = typed
+        if sealed and settings.sealed:
+            passwords.require(settings)
+            password = passwords.opened(settings)
+        if password is None:  # kept, or there is none
+            return settings
+        if stored and stored.sealed and stored.bound_to == settings.bound_to and passwords.opened(stored) == password:
+            return dataclasses.replace(settings, sealed=stored.sealed)
+        return settings if sealed else _sealed(settings, password, passwords.public())
+
+    return finish
+
+
+def write(settings: SmtpSettings) -> dict[str, Any]:
+    """Return the section of these settings, without a password."""
+    values = {each.name: getattr(settings, each.name) for each in FIELDS if not each.secret}
+    return {**{name: value for name, value in values.items() if value != ""}, IS_SET: settings.sealed is not None}
+
+
+def changes(before: SmtpSettings | None, after: SmtpSettings) -> dict[str, Any]:
+    """Return each changed field with its old and its new value; of a password only what became of it."""
+    now = {each.name: getattr(after, each.name) for each in FIELDS if not each.secret}
+    old = {name: getattr(before, name) if before else None for name in now}
+    found: dict[str, Any] = {name: [old[name], value] for name, value in now.items() if old[name] != value}
+    sealed = before.sealed if before else None
+    if after.sealed != sealed:
+        found["password"] = "set" if sealed is None else "removed" if after.sealed is None else "replaced"
+    return found
+
+
+def seal_section(given: Any, public: bytes, opened: Callable[[SmtpSettings], str] | None) -> dict[str, Any]:
+    """Return a section with its password sealed to `public`. Raises `Broken`, and the errors of `opened`.
+
+    `opened` returns a password that is sealed to another key; None: only one in the clear is sealed.
+    """
+    form, broken = _form(given)
+    sealed = form.pop(SEALED, "") or None
+    draft = parse(form, None, sealed=sealed)
+    broken = {**draft.broken, **broken}
+    if draft.settings is None or broken:
+        raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
+    settings = draft.settings
+    password = draft.password
+    if settings.sealed and seal.sealed_for(settings.sealed) != seal.key_id(public):
+        if opened is None:
+            raise DeviceUIError("smtp.sealed is for another key; --open KEY opens it")
+        password = opened(settings)
+    return _with_sealed(settings if password is None else _sealed(settings, password, public))
+
+
+def export_sealed(settings: SmtpSettings, password: str, public: bytes) -> dict[str, Any]:
+    """Return the section of stored settings, with their password sealed to `public`."""
+    return _with_sealed(_sealed(settings, password, public) if settings.sealed else settings)
+
+
+def _with_sealed(settings: SmtpSettings) -> dict[str, Any]:
+    section = write(settings)
+    if section.pop(IS_SET):
+        section[SEALED] = settings.sealed
+    return section
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the section. It allows what a rule refuses, and nothing else: a rule says more than a pattern."""
+    fields = {each.name: {**_kind(each), "title": each.label, "description": each.help} for each in FIELDS}
+    more: dict[str, Any] = {
+        SEALED: {
+            "type": "string",
+            "pattern": f"^{seal.SEALED_PATTERN.pattern}$",
+            "description": "The password, sealed to this device and this server by device-ui seal.",
+        },
+        IS_SET: {"type": "boolean", "readOnly": True, "description": "In an export: whether a password is stored."},
+    }
+    required = [each.name for each in FIELDS if not each.advanced and not each.secret]
+    both = {"required": ["password", SEALED], "properties": {"password": {"minLength": 1}, SEALED: {"minLength": 1}}}
+    return {
+        "type": "object",
+        "properties": {**fields, **more},
+        "required": required,
+        "not": both,
+        "additionalProperties": False,
+    }
+
+
+def _sealed(settings: SmtpSettings, password: str, public: bytes) -> SmtpSettings:
+    return dataclasses.replace(settings, sealed=seal.seal(password, public, settings.bound_to))
+
+
+def _form(given: Any) -> tuple[dict[str, str], dict[str, Invalid]]:
+    """Return a section as a form of the tab, and the values that are of the wrong kind or name."""
+    if not isinstance(given, Mapping):
+        raise Broken({NAME: Invalid(TABLE_SENTENCE)})
+    form: dict[str, str] = {}
+    broken: dict[str, Invalid] = {}
+    known = {each.name: each for each in FIELDS}
+    for name, value in given.items():
+        is_number = name in NUMBERS and type(value) is int
+        if name in known and (isinstance(value, str) or is_number):
+            form[name] = str(value)
+        elif name in known:
+            broken[name] = Invalid(known[name].sentences[0], (NUMBER_HINT if name in NUMBERS else TEXT_HINT,))
+        elif name == SEALED and isinstance(value, str) and (not value or seal.sealed_for(value)):
+            form[name] = value
+        elif name == IS_SET and isinstance(value, bool):
+            continue
+        else:
+            sentences = {SEALED: NOT_SEALED_SENTENCE, IS_SET: FLAG_SENTENCE}
+            broken[name] = Invalid(sentences.get(name, UNKNOWN_SENTENCE))
+    if form.get("password") and form.get(SEALED):
+        broken[SEALED] = Invalid(BOTH_SENTENCE)
+    return form, broken
+
+
+def _kind(each: Field) -> Table:
+    if each.choices:
+        return {"enum": ["", *each.choices]}
+    if each.name in NUMBERS:
+        number = {"type": "integer", "minimum": 1, "maximum": rules.PORT_MAXIMUM}
+        return {"anyOf": [number, {"type": "string"}]}
+    return {"type": "string"}

@@ -1,0 +1,50 @@
+"""The names that an administrator added, by which the pages may be reached besides the device's own and its addresses. Pure.
+
+A name that a router or a proxy gave the device is unknown to it, and the pages answer to no unknown name (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from device_ui.errors import Message
+from device_ui.settings import rules
+from device_ui.settings.rules import Invalid
+from device_ui.storage.toml_file import Value
+
+NAMES_MAXIMUM = 10
+LISTED_SENTENCE = "This name is on the list already."
+FULL = Message("The list holds {maximum} names at most. Remove one first.", maximum=NAMES_MAXIMUM)
+
+Names = tuple[str, ...]
+
+
+def add(listed: Names, typed: str) -> Names | Invalid:
+    """Return the list with one more name, in lower case."""
+    name = rules.host_name(typed)
+    if isinstance(name, Invalid):
+        return name
+    if name in listed:
+        return Invalid(LISTED_SENTENCE)
+    return (*listed, name) if len(listed) < NAMES_MAXIMUM else Invalid(FULL)
+
+
+def remove(listed: Names, name: str) -> Names:
+    """Return the list without a name; the same list when it is not on it."""
+    return tuple(each for each in listed if each != name)
+
+
+def to_values(listed: Names) -> dict[str, Value]:
+    """Return the values of the file of the list: ``name_01 = "nas.example"``."""
+    return {f"name_{number:02}": name for number, name in enumerate(listed, 1)}
+
+
+def from_values(values: Mapping[str, Value]) -> Names | Message:
+    """Return the list of a file's values, validated by the same rules; or the error."""
+    listed: Names = ()
+    for key, value in values.items():
+        more = add(listed, str(value))
+        if isinstance(more, Invalid) or to_values(more) != {**to_values(listed), key: value}:
+            return Message("{name} breaks its rule", name=key)
+        listed = more
+    return listed

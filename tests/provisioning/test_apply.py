@@ -1,0 +1,485 @@
+"""``device-ui apply``: a document is applied whole, or refused with every broken field; a second run writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_ui.config import Device, Folders
+from device_ui.errors import Conflict
+from device_ui.provisioning import apply, document, sections, smtp
+from device_ui.provisioning.document import Broken
+from device_ui.provisioning.passwords import WrongSeal
+from device_ui.settings import fields, keys, recipients, seal
+from device_ui.settings.fields import FIELDS, SmtpSettings
+from device_ui.settings.recipients import Recipient
+from device_ui.settings.store import RecipientStore, Store
+from device_ui.storage import files
+from tests.bench import fleet
+from tests.helpers.product import PASSWORD
+
+TAB = {"host": "relay.example.com", "port": 587, "sender_name": "UPS 17", "account": "ups@example.com"}
+SMTP = {**TAB, "password": PASSWORD}
+LIST = {"noc@example.com": "fault", "ops@example.com": "info ko"}
+WHOLE = {"device_ui": 1, "smtp": SMTP, "recipients": LIST}
+# Thousands of syncs.
+MEMORY = Path("/dev/shm")
+OTHER_PASSWORD = "Wq8?tRz5!Lmx"
+
+
+def new_device(folder: Path, locked: tuple[str, ...] = ()) -> Device:
+    """A device whose mail hook has made its keys."""
+    folders = Folders(folder / "data", folder / "run", folder / "etc")
+    device = Device.plain(folders)
+    device = dataclasses.replace(device, settings={**device.settings, **{f"locks.{name}": True for name in locked}})
+    for path, mode, owner in (*device.layout("mail"), *device.layout("web")):
+        files.make_folder(path, mode, owner)
+    keys.load_pair(folders.private_key, folders.public_key)
+    return device
+
+
+@pytest.fixture
+def target(tmp_path):
+    """A device without settings."""
+    return new_device(tmp_path)
+
+
+def run(content: dict, device: Device) -> dict:
+    """Apply a document; what changed."""
+    steps = apply.plan(document.read(json.dumps(content).encode()), device)
+    apply.write(steps, device)
+    return apply.summary(steps)
+
+
+def refused(content: dict, device: Device) -> dict[str, str]:
+    """The broken fields of a document, each with its sentence."""
+    before = state(device)
+    with pytest.raises(Broken) as broken:
+        run(content, device)
+    assert state(device) == before
+    return {place: str(each.sentence) for place, each in broken.value.fields.items()}
+
+
+def state(device: Device) -> dict[str, tuple[int, bytes]]:
+    """Each file of the settings by its name, with its inode, which every write changes."""
+    folder = device.folders.settings.parent
+    return {path.name: (path.stat().st_ino, path.read_bytes()) for path in folder.iterdir()}
+
+
+def stored(device: Device) -> SmtpSettings:
+    """The settings of the tab."""
+    found = Store(device.folders.settings).read()[0]
+    assert found
+    return found
+
+
+def password(device: Device) -> str:
+    """The stored password, opened."""
+    return keys.load_password(device.folders.private_key, stored(device))
+
+
+def sealed(device: Device, text: str = PASSWORD, **changes: object) -> str:
+    """A password that the controller sealed for this device and the server of `SMTP`."""
+    content = {"device_ui": 1, "smtp": {**SMTP, "password": text, **changes}}
+    public = keys.load_public(device.folders.public_key)
+    return str(sections.seal_document(content, public, None)["smtp"]["sealed"])
+
+
+# What a document does.
+
+
+def test_document_sets_the_tab_and_the_list(target):
+    answer = run(WHOLE, target)
+    assert stored(target).host == "relay.example.com" and password(target) == PASSWORD
+    assert RecipientStore(target.folders.recipients).read()[0] == (
+        Recipient("noc@example.com", "fault"),
+        Recipient("ops@example.com", "info", "ko"),
+    )
+    assert answer["changed"] and answer["recipients"] == {"added": [*LIST]}
+    assert answer["smtp"] == {
+        **{name: [None, value] for name, value in TAB.items()},
+        **{"security": [None, "auto"], "sign_in": [None, "manual"], "from_address": [None, ""], "password": "set"},
+    }
+
+
+@pytest.mark.parametrize("kind", ["password", "sealed", "kept"])
+def test_second_run_changes_nothing_and_writes_no_byte(target, kind):
+    content = {**WHOLE, "smtp": {**TAB, "sealed": sealed(target)} if kind == "sealed" else SMTP}
+    assert run(content, target)["changed"]
+    before = state(target)
+    second = {**WHOLE, "smtp": TAB} if kind == "kept" else content
+    assert run(second, target) == {"changed": False}
+    assert state(target) == before
+
+
+def test_password_that_the_controller_seals_anew_changes_nothing(target):
+    run({"device_ui": 1, "smtp": {**TAB, "sealed": sealed(target)}}, target)
+    before = state(target)
+    assert run({"device_ui": 1, "smtp": {**TAB, "sealed": sealed(target)}}, target) == {"changed": False}
+    assert state(target) == before
+
+
+def test_changes_are_named_with_old_and_new_values_and_never_a_password(target):
+    run(WHOLE, target)
+    changed = {**SMTP, "port": 465, "password": OTHER_PASSWORD}
+    answer = run(
+        {"device_ui": 1, "smtp": changed, "recipients": {"ops@example.com": "fault", "new@example.com": "info"}}, target
+    )
+    assert answer == {
+        "changed": True,
+        "smtp": {"port": [587, 465], "password": "replaced"},
+        "recipients": {
+            "added": ["new@example.com"],
+            "removed": ["noc@example.com"],
+            "changed": {"ops@example.com": ["info ko", "fault"]},
+        },
+    }
+
+
+def test_order_of_the_list_counts(target):
+    run(WHOLE, target)
+    answer = run({**WHOLE, "recipients": dict(reversed(LIST.items()))}, target)
+    assert answer == {"changed": True, "recipients": {"reordered": True}}
+
+
+def test_missing_section_is_left_alone_and_one_that_is_there_is_whole(target):
+    run({**WHOLE, "smtp": {**SMTP, "security": "starttls"}}, target)
+    run({"device_ui": 1, "smtp": SMTP}, target)
+    assert stored(target).security == "auto"
+    assert len(RecipientStore(target.folders.recipients).read()[0]) == 2
+    assert run({"device_ui": 1, "recipients": {}}, target)["recipients"] == {"removed": [*LIST]}
+
+
+def test_relay_without_a_login_forgets_the_password(target):
+    run(WHOLE, target)
+    answer = run({"device_ui": 1, "smtp": {**TAB, "sign_in": "none"}}, target)
+    assert answer["smtp"] == {"sign_in": ["manual", "none"], "password": "removed"}
+
+
+def test_password_without_a_private_key_at_hand_is_sealed_anew(target):
+    """The web process's user, and root where systemd encrypted the key: a comparison is not possible, so it is a change."""
+    run(WHOLE, target)
+    target.folders.private_key.rename(target.folders.data / "away")
+    assert run(WHOLE, target) == {"changed": True, "smtp": {"password": "replaced"}}
+
+
+# What is refused.
+
+
+def test_every_broken_field_is_named_at_once_with_the_sentence_of_the_page(target):
+    broken = {"host": "", "port": 0, "sender_name": "", "account": "x", "password": "short", "security": "maybe"}
+    content = {"device_ui": 1, "smtp": broken, "recipients": {"nobody": "fault", "a@example.com": "all"}}
+    assert refused(content, target) == {
+        "smtp.host": "Please enter an SMTP host within 100 characters.",
+        "smtp.port": "Please enter an SMTP port between 1 and 49151.",
+        "smtp.sender_name": "Please enter a sender name.",
+        "smtp.account": "Please enter an SMTP account address in email format.",
+        "smtp.password": "The SMTP account password does not meet the rules.",
+        "smtp.security": "Please choose one of the values listed.",
+        "recipients.nobody": "Please enter an e-mail address, such as name@example.com.",
+        "recipients.a@example.com": "Please choose one of the values listed.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("section", "place"),
+    [
+        ({"hots": "x"}, "smtp.hots"),
+        ({"host": 5}, "smtp.host"),
+        ({"port": 587.0}, "smtp.port"),
+        ({"port": True}, "smtp.port"),
+        ({"sender_name": ["x"]}, "smtp.sender_name"),
+        ({"sealed": "hpke1.no"}, "smtp.sealed"),
+        ({"sealed": "hpke1.0123456789abcdef." + "A" * 64}, "smtp.sealed"),
+        ({"password_set": "yes"}, "smtp.password_set"),
+    ],
+)
+def test_value_of_a_wrong_kind_or_name_is_a_broken_field(target, section, place):
+    assert place in refused({"device_ui": 1, "smtp": {**SMTP, **section}}, target)
+
+
+@pytest.mark.parametrize(
+    ("content", "places"),
+    [
+        ({}, {"device_ui"}),
+        ({"device_ui": 2}, {"device_ui"}),
+        ({"device_ui": True}, {"device_ui"}),
+        ({"device_ui": 1, "smpt": {}}, {"smpt"}),
+        ({"device_ui": 1, "smtp": "x", "recipients": []}, {"smtp", "recipients"}),
+    ],
+)
+def test_document_of_another_shape_is_refused(target, content, places):
+    assert set(refused(content, target)) == places
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"device_ui = ",
+        b'{"device_ui": 1, "device_ui": 1}',
+        b'{"device_ui": 1',
+        b"\xff",
+        b"{" * 100_000,
+        b'{"device_ui": 1, "smtp": ' * 3_000,
+        b"a = [" + b"[" * 20_000,
+        b'{"a": "\\ud800"}',
+        b"{}" + b" " * document.SIZE_MAXIMUM,
+        b"device_ui = 1\n\0",
+        b"n = 1" + b"0" * 5_000,
+    ],
+)
+def test_text_that_is_no_document_is_refused_in_one_line(raw):
+    with pytest.raises(Broken) as broken:
+        document.read(raw)
+    assert list(broken.value.fields) == ["document"] and "\n" not in broken.value.lines[0]
+
+
+def test_password_is_kept_only_for_its_server(target):
+    run(WHOLE, target)
+    assert refused({"device_ui": 1, "smtp": {**TAB, "host": "other.example.com"}}, target) == {
+        "smtp.password": "The SMTP account password does not meet the rules."
+    }
+
+
+def test_list_of_21_names_the_one_that_is_too_many(target):
+    listed = {f"a{number}@example.com": "info" for number in range(21)}
+    assert set(refused({"device_ui": 1, "recipients": listed}, target)) == {"recipients.a20@example.com"}
+
+
+def test_choice_that_the_maker_locked_is_refused_unless_it_was_stored_before(tmp_path):
+    free = new_device(tmp_path)
+    content = {"device_ui": 1, "smtp": {**SMTP, "security": "tls"}}
+    run(content, free)
+    locked = new_device(tmp_path, ("security",))
+    assert run(sections.export(locked), locked) == {"changed": False}
+    assert set(refused({"device_ui": 1, "smtp": {**SMTP, "security": "starttls"}}, locked)) == {"smtp.security"}
+
+
+@pytest.mark.parametrize("change", [{"host": "other.example.com"}, {"port": 465}, {"security": "tls"}])
+def test_sealed_password_of_another_server_is_refused_before_anything_is_written(target, change):
+    content = {"device_ui": 1, "smtp": {**TAB, "sealed": sealed(target, **change)}, "recipients": LIST}
+    before = state(target)
+    with pytest.raises(WrongSeal, match="typed for another server"):
+        run(content, target)
+    assert state(target) == before
+
+
+def test_sealed_password_of_another_device_is_refused_and_the_key_to_seal_for_is_named(target, tmp_path):
+    other = new_device(tmp_path / "other")
+    own = keys.load_pair(target.folders.private_key, target.folders.public_key).id
+    with pytest.raises(WrongSeal, match=f"this device's key, {own}"):
+        run({**WHOLE, "smtp": {**TAB, "sealed": sealed(other)}}, target)
+    assert state(target) == {}
+
+
+def test_sealed_password_that_breaks_the_rules_is_refused(target):
+    public = keys.load_public(target.folders.public_key)
+    weak = seal.seal("weak", public, ("relay.example.com", "587", "ups@example.com", "auto"))
+    with pytest.raises(WrongSeal, match="breaks the rules"):
+        run({"device_ui": 1, "smtp": {**TAB, "sealed": weak}}, target)
+    assert state(target) == {}
+
+
+# Somebody else saves, files are damaged.
+
+
+def test_page_that_saves_meanwhile_is_not_overwritten(target):
+    run(WHOLE, target)
+    steps = apply.plan({**WHOLE, "smtp": {**SMTP, "port": 465}}, target)
+    run({"device_ui": 1, "smtp": {**SMTP, "port": 25}}, target)
+    with pytest.raises(Conflict):
+        apply.write(steps, target)
+    assert stored(target).port == 25
+
+
+def test_page_that_saves_what_was_unchanged_is_a_conflict_too(target):
+    run(WHOLE, target)
+    steps = apply.plan(WHOLE, target)
+    run({"device_ui": 1, "smtp": {**SMTP, "port": 25}}, target)
+    with pytest.raises(Conflict):
+        apply.write(steps, target)
+
+
+def test_damaged_file_is_set_aside_by_an_apply_and_not_by_a_plan(target):
+    run(WHOLE, target)
+    target.folders.settings.write_bytes(b"damaged")
+    steps = apply.plan(WHOLE, target)
+    assert [path.name for path in sorted(target.folders.settings.parent.iterdir())] == ["recipients.toml", "smtp.toml"]
+    apply.write(steps, target)
+    assert stored(target).port == 587
+    assert (target.folders.settings.parent / "smtp.toml.damaged-1").read_bytes() == b"damaged"
+
+
+def test_lost_key_is_reported_when_something_else_changes(target):
+    """By the tab's own rule: a password that cannot be opened any more is not kept."""
+    run(WHOLE, target)
+    target.folders.private_key.unlink()
+    keys.load_pair(target.folders.private_key, target.folders.public_key)
+    assert run(sections.export(target), target) == {"changed": False}
+    assert "smtp.password" in refused({"device_ui": 1, "smtp": {**TAB, "sender_name": "UPS 18"}}, target)
+
+
+# An export is a document.
+
+TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=100)
+ADDRESSES = st.from_regex(r"[a-z0-9.-]{1,12}@[a-z]{1,8}\.[a-z]{2,5}", fullmatch=True)
+RELAYS = {
+    "host": TEXTS,
+    "port": st.integers(1, 49151),
+    "sender_name": TEXTS,
+    "security": st.sampled_from(fields.SECURITIES),
+    "sign_in": st.sampled_from(fields.SIGN_INS),
+    "account": st.one_of(ADDRESSES, st.just("ups@example.com"), TEXTS),
+    "from_address": st.one_of(st.just(""), ADDRESSES),
+    "password": st.sampled_from([PASSWORD, OTHER_PASSWORD, "a provider's key"]),
+}
+LISTS = st.dictionaries(ADDRESSES, st.sampled_from(["info", "fault", "info ko", "fault en"]), max_size=22)
+DOCUMENTS = st.fixed_dictionaries(
+    {"device_ui": st.just(1)}, optional={"smtp": st.fixed_dictionaries(RELAYS), "recipients": LISTS}
+)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A device for the examples of a property."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield new_device(Path(folder))
+
+
+@given(DOCUMENTS)
+@settings(max_examples=150)
+def test_export_of_every_state_applied_again_changes_nothing_and_writes_no_byte(shared, content):
+    try:
+        run(content, shared)
+    except Broken:
+        return
+    before = state(shared)
+    for text in (document.to_toml, document.to_json):
+        for public in (None, keys.load_public(shared.folders.public_key)):
+            steps = apply.plan(document.read(text(sections.export(shared, public)).encode()), shared)
+            apply.write(steps, shared)
+            assert apply.summary(steps) == {"changed": False}
+    assert state(shared) == before
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), TEXTS, st.just(""), st.lists(st.text(max_size=2), max_size=2)
+)
+NAMES = [each.name for each in FIELDS]
+HALF_BROKEN = st.fixed_dictionaries(
+    {"device_ui": st.sampled_from([1, 1, 1, 2, "1"])},
+    optional={
+        "smtp": st.fixed_dictionaries({name: st.one_of(RELAYS[name], JUNK) for name in NAMES}),
+        "recipients": st.dictionaries(st.one_of(ADDRESSES, TEXTS), st.one_of(st.just("info"), JUNK), max_size=4),
+        "more": JUNK,
+    },
+)
+
+
+@given(HALF_BROKEN)
+@settings(max_examples=200)
+def test_any_document_is_applied_whole_or_refused_with_every_broken_field(shared, content):
+    """Which fields are broken is asked of each rule by itself."""
+    before = state(shared)
+    try:
+        steps = apply.plan(content, shared)
+    except Broken as broken:
+        assert state(shared) == before
+        named = set(broken.fields)
+        assert ("device_ui" in named) == (content["device_ui"] != 1)
+        assert ("more" in named) == ("more" in content)
+        section = content.get("smtp", {})
+        rule = {each.name: each.by_sign_in for each in FIELDS}
+        sign_in = section.get("sign_in") if section.get("sign_in") in fields.SIGN_INS else "manual"
+        for name in ("host", "sender_name", "account"):
+            if name in section:
+                value = section[name]
+                is_right = isinstance(value, str) and not isinstance(rule[name][sign_in](value), fields.Invalid)
+                assert (f"smtp.{name}" in named) != is_right
+        for address, value in content.get("recipients", {}).items():
+            alone = recipients.add((), address, value) if isinstance(value, str) else fields.Invalid("")
+            if isinstance(alone, fields.Invalid):
+                assert f"recipients.{address}" in named
+        return
+    apply.write(steps, shared)
+    exported = sections.export(shared)
+    for name, value in content.get("smtp", {}).items():
+        if name in ("host", "port", "sender_name", "account"):
+            assert str(exported["smtp"][name]) == str(
+                fields.BY_NAME[name].by_sign_in[exported["smtp"]["sign_in"]](str(value))
+            )
+    if "recipients" in content:
+        assert [each.lower() for each in exported["recipients"]] == [
+            each.strip().lower() for each in content["recipients"]
+        ]
+
+
+@given(st.dictionaries(TEXTS, st.one_of(TEXTS, st.integers(-(2**63), 2**63 - 1), st.booleans())))
+def test_toml_that_is_written_is_read_back_and_holds_nothing_that_a_terminal_obeys(table):
+    text = document.to_toml({"device_ui": 1, "table": table})
+    assert tomllib.loads(text) == {"device_ui": 1, "table": table}
+    assert all(each.isprintable() or each == "\n" for each in text)
+
+
+def test_export_has_no_password_and_says_whether_there_is_one(target):
+    assert sections.export(target) == {"device_ui": 1, "recipients": {}}
+    run(WHOLE, target)
+    exported = sections.export(target)
+    assert exported["smtp"] == {**TAB, "security": "auto", "sign_in": "manual", "password_set": True}
+    assert exported["recipients"] == LIST
+
+
+def test_replaced_device_takes_a_nightly_export_that_is_sealed_to_the_operator(target, tmp_path):
+    operator = keys.load_pair(tmp_path / "operator.key", tmp_path / "operator.key.pub")
+    run(WHOLE, target)
+    nightly = sections.export(target, operator.public)
+    assert PASSWORD not in json.dumps(nightly)
+    new = new_device(tmp_path / "new")
+    with pytest.raises(WrongSeal):
+        run(nightly, new)
+    public = keys.load_public(new.folders.public_key)
+    content = sections.seal_document(nightly, public, lambda each: keys.load_password(tmp_path / "operator.key", each))
+    run(content, new)
+    assert password(new) == PASSWORD
+    assert run(content, new) == {"changed": False}
+
+
+def test_file_whose_writer_was_killed_before_its_sync_is_made_durable_by_the_next_run(target):
+    run(WHOLE, target)
+    steps = apply.plan(WHOLE, target)
+    synced = _synced(lambda: apply.write(steps, target))
+    assert {os.fspath(target.folders.settings), os.fspath(target.folders.recipients)} <= synced
+
+
+def _synced(work) -> set[str]:
+    """The files that `work` synced."""
+    found: set[str] = set()
+    real = os.fsync
+
+    def fsync(descriptor):
+        found.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        work()
+    return found
+
+
+def test_changes_of_a_section_name_no_secret_field():
+    assert "sealed" not in smtp.write(SmtpSettings("h", 25, "n", "a@b.c", sealed="x"))
+
+
+def test_fleet_is_provisioned_once_and_the_second_pass_writes_no_byte():
+    """`make bench` does the same with 2,000 devices."""
+    first, second = fleet.passes(40)
+    assert first.changed == 40 and first.written > 40 * 500
+    assert (second.changed, second.written) == (0, 0)
