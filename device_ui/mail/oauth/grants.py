@@ -138,9 +138,13 @@ class Grants:
     def _by_certificate(
         self, settings: SmtpSettings, form: Mapping[str, str], found: Endpoints, exchange: Exchange
     ) -> Tokens:
-        keys = self._keys.assertions(settings.oauth_client, found.token)
+        keys = self._keys.assertions(settings, found.token)
         if not keys:
-            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, "there is no certificate yet")
+            raise TokenError(
+                Step.TOKEN_ANSWER,
+                SmtpProblem.NOT_SIGNED_IN,
+                "there is no certificate yet for this mail server and this application",
+            )
         error: TokenError | None = None
         for number, assertion in enumerate(keys):
             try:
@@ -153,7 +157,7 @@ class Grants:
                 continue
             if number == 0 and len(keys) > 1:
                 with contextlib.suppress(DeviceUIError):  # the next token does it
-                    self._keys.promote()
+                    self._keys.promote(settings)
             return made
         raise error or TokenError(Step.TOKEN_ANSWER, SmtpProblem.CLIENT_REFUSED)
 

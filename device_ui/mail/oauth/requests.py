@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from device_ui.errors import Damaged, DeviceUIError, NotReadable, RequestError
+from device_ui.errors import Damaged, DeviceUIError, Message, NotReadable, RequestError
 from device_ui.mail.oauth.outcome import TokenError
+from device_ui.rate_limit import TokenBucket
 
 if TYPE_CHECKING:
     from device_ui.mail.oauth.device_code import DeviceCodeFlow
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Answer = Mapping[str, Any]
+
+# Keys that are made at once, and seconds until one more. Each change of the settings can ask for one, and each costs the
+# processor seconds and the flash a write, so the web process must not have them made without end.
+NEW_KEYS, NEW_KEY_SECONDS = 10, 300.0
 
 
 class SignInRequests:
@@ -38,6 +44,7 @@ class SignInRequests:
     ) -> None:
         self._store, self._sign_in, self._flow = store, sign_in, flow
         self._unseal, self._changed = unseal, changed
+        self._new_keys = TokenBucket(NEW_KEYS, NEW_KEY_SECONDS, time.monotonic)
 
     @property
     def quick(self) -> Mapping[str, Callable[[Mapping[str, Any]], Answer]]:
@@ -65,8 +72,16 @@ class SignInRequests:
 
     def certificate(self, _request: Mapping[str, Any]) -> Answer:
         """Return the certificates in base64 with their SHA-256 and their ends; make the first one. Raises `RequestError`."""
+        settings = self._settings()
+        if settings.oauth_grant != "certificate":
+            raise RequestError("bad-request", "the stored sign-in needs no certificate")
         try:
-            made = self._sign_in.keys.make()
+            if not self._sign_in.keys.certificates(settings) and (wait := self._new_keys.take()):
+                reason = Message("too many certificates one after another; wait {seconds} seconds", seconds=wait)
+                raise RequestError("too-many", reason, wait)
+            made = self._sign_in.keys.make(settings)
+        except RequestError:
+            raise
         except DeviceUIError as error:
             log.error("certificate not made: %s", error)
             raise RequestError("not-stored", error.message) from error

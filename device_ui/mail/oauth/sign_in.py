@@ -146,7 +146,7 @@ class SignIn:
         """
         try:
             if settings.oauth_grant == "certificate" and self._clock.is_right():
-                self.keys.make_next()
+                self.keys.make_next(settings)
             grant = self._record.known(settings)
             age = self._age(grant.renewed)
             if settings.oauth_grant != "device" or age is None or age >= RENEW_SECONDS or grant.problem:
@@ -304,7 +304,7 @@ class SignIn:
         if warning:
             words = ENDS[settings.oauth_grant]
             text: Text = Message(words.template, day=day, days=max(days, 0))
-            following = self.keys.certificates()[1:] if settings.oauth_grant == "certificate" else []
+            following = self.keys.certificates(settings)[1:] if settings.oauth_grant == "certificate" else []
             if following:
                 upload = Message(UPLOAD.template, fingerprint=following[0].sha256)
                 text = Message("{ends} {upload}", ends=text, upload=upload)
@@ -325,7 +325,7 @@ class SignIn:
         if settings.oauth_grant == "secret":
             return settings.oauth_until
         if settings.oauth_grant == "certificate":
-            present: list[Certificate] = self.keys.certificates()[:1]
+            present: list[Certificate] = self.keys.certificates(settings)[:1]
             return present[0].ends if present else ""
         renewed = _wall(grant.renewed)
         if not renewed or not grant.idle_seconds:

@@ -3,6 +3,10 @@
 The hook makes the key, and it never leaves the hook: at rest it is sealed (`settings.sealed_record`). An assertion is bound to the
 address that it is sent to (``aud``), so another server can do nothing with it. 60 days before a certificate ends the next
 key is made; both are tried until the provider takes the new one.
+
+The key is for one mail server and one application (`KEY_BOUND_TO`), as a password is: `aud` protects the assertion, but not the access
+token that it gets, which would go to whatever mail server the settings name then ("pass-back"). Settings with a different one
+need a new key, whose certificate a person has to upload.
 """
 
 from __future__ import annotations
@@ -19,12 +23,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotStored
+from device_ui.settings.sealed_record import BOUND, bound_text
 from device_ui.storage import files
 from device_ui.storage.sha256 import sha256
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
+    from device_ui.settings.fields import SmtpSettings
     from device_ui.settings.sealed_record import SealedRecord
 
 PURPOSE = "device-ui sign-in key 1"
@@ -36,6 +42,9 @@ VALID_DAYS, NEXT_DAYS = 730, 60
 # Seconds that an assertion is valid, and that the provider's clock may be behind.
 ASSERTION_SECONDS, SKEW_SECONDS = 600, 60
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+# The fields of the settings that a key is for. Not the account: at the same server and application it decides nothing about who
+# gets the token, and a change of the mailbox should need no upload.
+KEY_BOUND_TO = ("host", "port", "security", "oauth_provider", "oauth_tenant", "oauth_issuer", "oauth_client")
 # The suffixes of the names in the record: of the present key and of the next.
 PRESENT, NEXT = "", "_next"
 
@@ -54,70 +63,73 @@ class Certificate:
 
 
 class SigningKeys:
-    """The keys of one device. `now` returns seconds since 1970. Any thread may call."""
+    """The keys of one device, each method for the sign-in of some settings. `now` returns seconds since 1970. Any thread may call."""
 
     def __init__(self, record: SealedRecord, now: Callable[[], float]) -> None:
         self._record, self.now = record, now
         self._lock = threading.Lock()
 
-    def certificates(self) -> list[Certificate]:
+    def certificates(self, settings: SmtpSettings) -> list[Certificate]:
         """Return the certificate of the present key, then that of the next, if there are any. Raises `NotReadable`."""
-        record = self._read()
+        record = self._read(settings)
         return [_certificate(record, each) for each in (PRESENT, NEXT) if f"certificate{each}" in record]
 
-    def make(self) -> list[Certificate]:
-        """Return the `certificates`; make the key when there is none that opens. Raises `NotStored`, `NotReadable`, `NoKey`,
-        `Damaged`.
+    def make(self, settings: SmtpSettings) -> list[Certificate]:
+        """Return the `certificates`; make the key when there is none that opens, in place of one for other settings.
+
+        Raises `NotStored`, `NotReadable`, `NoKey`, `Damaged`.
 
         A key takes 0.1 s, on a small processor ten.
         """
         with self._lock:
-            if not self._opens(self._read()):
-                self._record.write(*self._new(PRESENT))
-        return self.certificates()
+            if not self._opens(self._read(settings)):
+                values, secrets = self._new(PRESENT)
+                self._record.write({BOUND: _bound_text(settings), **values}, secrets)
+        return self.certificates(settings)
 
-    def make_next(self) -> Certificate | None:
+    def make_next(self, settings: SmtpSettings) -> Certificate | None:
         """Make the next key if the present certificate ends soon; return its certificate, None when it is not needed yet.
 
         Raises as `make` does.
         """
         with self._lock:
-            record = self._read()
+            record = self._read(settings)
             if not record or f"certificate{NEXT}" in record or days_left(record["ends"], self.now()) > NEXT_DAYS:
                 return None
             values, secrets = self._new(NEXT)
             self._record.write({**record, **values}, secrets)
             return _certificate(values, NEXT)
 
-    def assertions(self, client: str, audience: str) -> list[Callable[[float], str]]:
+    def assertions(self, settings: SmtpSettings, audience: str) -> list[Callable[[float], str]]:
         """Return a function for an assertion by each key, the next one first: of the seconds to add to the device's clock.
 
         Raises `NotReadable`; the functions raise as `SealedRecord.open` does.
         """
-        record = self._read()
+        record = self._read(settings)
 
         def signed(suffix: str, skew: float) -> str:
             key = _load(self._record.open(record, f"sealed{suffix}"))
             der = _certificate(record, suffix).der
-            return _assertion(key, der, (client, audience), int(self.now() + skew))
+            return _assertion(key, der, (settings.oauth_client, audience), int(self.now() + skew))
 
         return [partial(signed, each) for each in (NEXT, PRESENT) if f"sealed{each}" in record]
 
-    def promote(self) -> None:
+    def promote(self, settings: SmtpSettings) -> None:
         """Keep the next key alone: the provider takes it. Raises as `make` does."""
         with self._lock:
-            record = self._read()
+            record = self._read(settings)
             if f"sealed{NEXT}" in record:
                 secret = self._record.open(record, f"sealed{NEXT}")
                 values = {name: record[f"{name}{NEXT}"] for name in ("certificate", "ends")}
-                self._record.write(values, {"sealed": secret})
+                self._record.write({BOUND: record[BOUND], **values}, {"sealed": secret})
 
-    def _read(self) -> dict[str, str]:
+    def _read(self, settings: SmtpSettings) -> dict[str, str]:
+        """Return the record of these settings, empty for any other."""
         try:
             record = self._record.read()
             if record and not {"sealed", "certificate", "ends"} <= set(record):
                 raise Damaged(self._record.path, "it holds no key")
-            return record
+            return record if record.get(BOUND) == _bound_text(settings) else {}
         except Damaged:
             with contextlib.suppress(NotStored):
                 files.quarantine(self._record.path)
@@ -138,6 +150,10 @@ class SigningKeys:
 def days_left(day: str, now: float) -> int:
     """Return the days from now (seconds since 1970) to a day in UTC; negative once it is over."""
     return (datetime.date.fromisoformat(day) - datetime.datetime.fromtimestamp(now, datetime.UTC).date()).days
+
+
+def _bound_text(settings: SmtpSettings) -> str:
+    return bound_text([str(getattr(settings, name)) for name in KEY_BOUND_TO])
 
 
 def _certificate(record: Mapping[str, str], suffix: str) -> Certificate:

@@ -46,8 +46,9 @@ def microsoft(bench, provider):
 
 
 def test_microsoft_by_certificate(microsoft, provider):
-    provider.uploaded = [microsoft.keys.make()[0].der]
-    microsoft.sign_in.access(settings_for(provider, "certificate", **MICROSOFT), "")
+    settings = settings_for(provider, "certificate", **MICROSOFT)
+    provider.uploaded = [microsoft.keys.make(settings)[0].der]
+    microsoft.sign_in.access(settings, "")
     (request,) = provider.requests  # fixed endpoints: nothing is discovered
     assert (request.method, request.path) == ("POST", f"/{TENANT}/oauth2/v2.0/token")
     assert {name: value for name, value in request.form.items() if name != "client_assertion"} == {

@@ -39,7 +39,7 @@ def stored(bench, settings):
 
 def test_certificate_gets_a_token_once_it_is_uploaded(bench, provider):
     settings = settings_for(provider, "certificate")
-    (certificate,) = bench.keys.make()
+    (certificate,) = bench.keys.make(settings)
     assert failure(bench, settings).problem == SmtpProblem.CLIENT_REFUSED
     provider.uploaded = [certificate.der]
     access = bench.sign_in.access(settings, "")
@@ -47,6 +47,39 @@ def test_certificate_gets_a_token_once_it_is_uploaded(bench, provider):
     assert provider.assertions[-1]["alg"] == "PS256"
     assert provider.assertions[-1]["exp"] - provider.assertions[-1]["iat"] == 600
     assert len({each["jti"] for each in provider.assertions}) == len(provider.assertions)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "evil.example.test"},
+        {"port": 2587},
+        {"security": "tls"},
+        {"oauth_client": "another"},
+        {"oauth_issuer": "https://evil.example.test"},
+    ],
+)
+def test_changed_server_or_application_gets_no_token_by_the_former_certificate(bench, provider, change):
+    """Pass-back: whoever can change the settings must not have a token made for a mail server of his own."""
+    settings = settings_for(provider, "certificate")
+    provider.uploaded = [bench.keys.make(settings)[0].der]
+    bench.sign_in.access(settings, "")
+    asked = len(provider.forms)
+    changed = settings_for(provider, "certificate", **change)
+    with pytest.raises(TokenError):
+        bench.sign_in.access(changed, "")
+    assert len(provider.forms) == asked
+    assert bench.keys.certificates(changed) == []
+    assert bench.sign_in.access(settings, "", renews=True).is_new  # and back again: nothing was lost
+    first = bench.keys.certificates(settings)
+    assert bench.keys.make(changed) != first
+
+
+def test_another_mailbox_needs_no_other_certificate(bench, provider):
+    settings = settings_for(provider, "certificate")
+    provider.uploaded = [bench.keys.make(settings)[0].der]
+    other = settings_for(provider, "certificate", account="backup@example.test", sender_name="Other")
+    assert bench.sign_in.access(other, "").is_new
 
 
 def test_no_certificate_yet_is_said(bench, provider):
@@ -63,7 +96,7 @@ def test_client_secret_gets_a_token(bench, provider):
 
 def test_clock_of_the_provider_dates_the_assertion_that_this_clock_would_not(bench, provider):
     settings = settings_for(provider, "certificate")
-    provider.uploaded = [bench.keys.make()[0].der]
+    provider.uploaded = [bench.keys.make(settings)[0].der]
     refused = http(401, {"error": "invalid_client"}, "Date: Fri, 15 Jan 2027 12:00:00 GMT")
     provider.answers["/token"] = [refused]
     bench.sign_in.access(settings, "")
@@ -136,7 +169,7 @@ def test_what_is_not_bound_keeps_the_tokens(bench, provider):
 
 def test_nothing_of_a_token_or_key_is_readable_at_rest(bench, provider):
     settings = signed_in(bench, provider)
-    bench.keys.make()
+    bench.keys.make(settings)
     assert bench.folders.sign_in.stat().st_mode & 0o777 == bench.folders.sign_in_key.stat().st_mode & 0o777 == 0o600
     raw = bench.file(bench.folders.sign_in) + bench.file(bench.folders.sign_in_key)
     grant = stored(bench, settings)
@@ -147,12 +180,13 @@ def test_nothing_of_a_token_or_key_is_readable_at_rest(bench, provider):
 def test_key_can_be_rotated(bench, provider):
     settings = signed_in(bench, provider)
     before = stored(bench, settings)
-    provider.uploaded = [bench.keys.make()[0].der]
+    by_certificate = settings_for(provider, "certificate")
+    provider.uploaded = [bench.keys.make(by_certificate)[0].der]
     pair = bench.folders.private_key, bench.folders.public_key
     key_rotation.rotate(Store(bench.folders.settings), *pair, sign_in_records(bench.folders))
     bench.restart()
     assert stored(bench, settings) == before
-    assert bench.sign_in.access(settings_for(provider, "certificate"), "").token == provider.access[-1]
+    assert bench.sign_in.access(by_certificate, "").token == provider.access[-1]
 
 
 # A renewal that is cut
@@ -334,7 +368,7 @@ def test_missing_refresh_token_in_an_answer_keeps_the_old(bench, provider):
 @pytest.mark.parametrize("path", ["sign_in", "sign_in_key"])
 def test_damaged_record_is_kept_aside_and_asks_for_a_sign_in(bench, provider, path):
     settings = signed_in(bench, provider) if path == "sign_in" else settings_for(provider, "certificate")
-    bench.keys.make()
+    bench.keys.make(settings)
     file = getattr(bench.folders, path)
     file.write_bytes(file.read_bytes()[:-9])
     bench.restart()
@@ -423,13 +457,13 @@ def test_secret_that_ended_is_known_within_a_day(bench, provider):
 @pytest.mark.parametrize("grant", ["secret", "certificate"])
 def test_end_is_warned_of_60_30_14_7_and_1_days_before(bench, provider, grant):
     settings = settings_for(provider, grant)
-    provider.uploaded = [bench.keys.make()[0].der]
-    bench.keys.make_next = lambda: None
+    provider.uploaded = [bench.keys.make(settings)[0].der]
+    bench.keys.make_next = lambda _settings: None
     end = bench.sign_in.state(settings)["ends"]
     warned = []
     while (days := days_left(end, bench.wall)) >= 0:
         bench.restart()
-        bench.keys.make_next = lambda: None
+        bench.keys.make_next = lambda _settings: None
         bench.events.clear()
         bench.sign_in.keep_alive(settings, provider.secret)
         warned += [(days, code) for code, text in bench.events if end in text]
@@ -439,16 +473,16 @@ def test_end_is_warned_of_60_30_14_7_and_1_days_before(bench, provider, grant):
 
 def test_certificate_rolls_over_without_an_outage(bench, provider):
     settings = settings_for(provider, "certificate")
-    provider.uploaded = [bench.keys.make()[0].der]
+    provider.uploaded = [bench.keys.make(settings)[0].der]
     bench.later(680 * DAY)
     bench.sign_in.keep_alive(settings, "")
-    old, new = bench.keys.certificates()
+    old, new = bench.keys.certificates(settings)
     assert old.ends < new.ends
     assert new.sha256 in bench.events[-1][1]
     assert bench.sign_in.access(settings, "", renews=True).is_new  # by the old one: the new one is not uploaded
     provider.uploaded.append(new.der)
     assert bench.sign_in.access(settings, "", renews=True).is_new
-    assert bench.keys.certificates() == [new]
+    assert bench.keys.certificates(settings) == [new]
     provider.uploaded.remove(old.der)
     assert bench.sign_in.access(settings, "", renews=True).is_new
     assert bench.sign_in.state(settings)["problem"] == ""
