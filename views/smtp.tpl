@@ -85,6 +85,9 @@
 <p class="unsaved" aria-live="polite" hidden>{{_('Not saved yet.')}}</p>
 </div>
 </form>
+% if signs_in:
+<p><a href="/smtp/sign-in">{{_('Sign-in by OAuth 2.0')}}</a></p>
+% end
 <div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-answered="{{_('The server answered:')}}" data-nothing="{{_('The test saves nothing.')}}" data-copy="{{_('Copy this result')}}" data-copied="{{_('Copied')}}" data-steps="{{steps}}">
 % if test:
 %   include('test.tpl', **test)

@@ -327,6 +327,19 @@ class ParsedForm:
     password: str | None = field(default=None, repr=False)
 
 
+def needed_fields(values: Mapping[str, str]) -> tuple[Field, ...]:
+    """Return the fields that these choices need: those of OAuth 2.0 with this sign-in alone, by its provider and its grant.
+
+    A field that appears with a choice is asked for by Update, so a form without it is never saved half.
+    """
+    is_oauth = values.get("sign_in") == "oauth"
+    return tuple(
+        each
+        for each in FIELDS
+        if not each.name.startswith("oauth_") or (is_oauth and oauth_rules.is_needed(each.name, values))
+    )
+
+
 def parse(
     form: Mapping[str, str],
     current: SmtpSettings | None,

@@ -86,10 +86,16 @@ VALUES: Mapping[str, tuple[Callable[[str, Values], bool], str, str, str]] = {
 }
 
 
+def is_needed(name: str, values: Values) -> bool:
+    """Return whether the provider and the grant in `values` need this field."""
+    _, _, chooses, chosen = VALUES.get(name, (None, "", "", ""))
+    return not chooses or values.get(chooses) == chosen
+
+
 def value(name: str, text: str, values: Values) -> str | Invalid:
     """Return the value of a field of `VALUES`; `values` has those of the two choices."""
-    is_valid, sentence, chooses, chosen = VALUES[name]
-    if chooses and values.get(chooses) != chosen:
+    if not is_needed(name, values):
         return ""
+    is_valid, sentence, _, _ = VALUES[name]
     stripped = rules.stripped(text)
     return stripped if is_valid(stripped, values) else Invalid(sentence, rules.unseen(stripped))

@@ -21,7 +21,7 @@ from device_ui.web.auth.known_names import KnownNames
 from device_ui.web.auth.sessions import Sessions
 from device_ui.web.auth.throttle import Throttle
 from device_ui.web.context import AppContext
-from device_ui.web.pages import access, event_codes, history, language, login, recipients, smtp, test_mail
+from device_ui.web.pages import access, event_codes, history, language, login, recipients, sign_in, smtp, test_mail
 
 if TYPE_CHECKING:
     from device_ui.web.branding import Brand
@@ -77,6 +77,9 @@ def routes(site: AppContext) -> Bottle:
     app.route("/smtp", "POST", guard.require_session(partial(smtp.update, site), expired))
     app.route("/smtp/test", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/smtp/test", "POST", guard.require_session(partial(test_mail.run, site), expired))
+    app.route(sign_in.PATH, "GET", guard.require_session(partial(sign_in.show, site)))
+    app.route(sign_in.PATH, "POST", guard.require_session(partial(sign_in.update, site), expired))
+    app.route(f"{sign_in.PATH}/certificate", "GET", guard.require_session(partial(sign_in.certificate, site)))
     app.route("/recipients", "GET", guard.require_session(partial(recipients.show, site)))
     app.route("/recipients", "POST", guard.require_session(partial(recipients.update, site), expired))
     app.route("/history", "GET", guard.require_session(partial(history.show, site)))

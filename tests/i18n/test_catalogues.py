@@ -50,6 +50,7 @@ SHOWN = (
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
     "web/pages/access.py",
+    "web/pages/sign_in.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )
@@ -136,7 +137,15 @@ def of_mails() -> set[str]:
 def of_tables() -> set[str]:
     fields = {text for each in FIELDS for text in (each.label, each.help)}
     advices = {row.sentence for row in advice.ADVICE} | set(advice.CLOSER.values())
-    labels = (recipients.LOWEST, smtp.STEPS, history.COLUMNS, history.TYPES, test_mail_page.BECAME, context.MAIL_STATES)
+    labels = (
+        recipients.LOWEST,
+        smtp.STEPS,
+        smtp.SIGN_IN_STEPS,
+        history.COLUMNS,
+        history.TYPES,
+        test_mail_page.BECAME,
+        context.MAIL_STATES,
+    )
     return fields | advices | {label for table in labels for label in table.values()} | set(outcome.Step)
 
 

@@ -15,6 +15,8 @@ from bottle import request
 FIELD = "to"
 # Each page and its return path. A redirect to a file would download it and leave the login page open: its page instead.
 PAGES = {
+    "/smtp/sign-in": "/smtp/sign-in",
+    "/smtp/sign-in/certificate": "/smtp/sign-in",
     "/recipients": "/recipients",
     "/history": "/history",
     "/history.csv": "/history",

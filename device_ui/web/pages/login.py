@@ -34,6 +34,7 @@ _TAB = ("/smtp", ("revision", *(each.name for each in FIELDS if not each.secret)
 SAVED_FORMS = {
     "/smtp": _TAB,
     "/smtp/test": _TAB,
+    "/smtp/sign-in": ("/smtp/sign-in", ("do",)),
     "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
     "/others/access": ("/others/access", ("do", "name")),
 }

@@ -13,7 +13,7 @@ from bottle import HTTPResponse, request, response
 from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, Message, NoKey, NotReadable, NotStored, Text
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
-from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
+from device_ui.settings.fields import BY_NAME, FIELDS, ParsedForm, SmtpSettings, needed_fields, parse
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
 from device_ui.web.auth.guard import address, see_other
@@ -48,6 +48,15 @@ STEPS = {
     "sender": "Sender",
     "recipient": "Recipient",
     "content": "Content",
+}
+# The steps to an access token, before those.
+SIGN_IN_STEPS = {
+    "token name": "Sign-in server: name",
+    "token address": "Sign-in server: address",
+    "token connect": "Sign-in server: connect",
+    "token tls": "Sign-in server: TLS",
+    "token certificate": "Sign-in server: certificate",
+    "token answer": "Sign-in server: answer",
 }
 
 
@@ -198,7 +207,7 @@ def _told(
     locked = site.device.locked
     shown = {**shown, **{name: BY_NAME[name].choices[0] for name in locked}}
     return {
-        "fields": FIELDS,
+        "fields": needed_fields(shown),
         "values": shown,
         "broken": broken or {},
         "summary": summary,
@@ -212,7 +221,8 @@ def _told(
         "locked": locked,
         "revision": stored.revision if revision is None else revision,
         "unsaved": unsaved or request.method == "POST",
-        "steps": len(STEPS),
+        "steps": len(STEPS) + (len(SIGN_IN_STEPS) if shown["sign_in"] == "oauth" else 0),
+        "signs_in": bool(stored.settings and stored.settings.sign_in == "oauth"),
         "sequences": rules.SEQUENCES,
         "sequence_length": rules.SEQUENCE_LENGTH,
     }

@@ -214,7 +214,7 @@ def _became(each: Mapping[str, Any], words: Translator) -> str:
 
 def _label(step: Any, words: Translator) -> str:
     name = str(step or "")
-    return words(smtp.STEPS.get(name, name))
+    return words({**smtp.SIGN_IN_STEPS, **smtp.STEPS}.get(name, name))
 
 
 SHOWN = {"step": _shown_step, "result": _shown_result}

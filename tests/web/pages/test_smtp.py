@@ -48,8 +48,6 @@ CHANGED = (
 )
 OUR_SCRIPT = {"src": static_files.PLAIN.url("app.js"), "defer": "", "blocking": "render"}
 FIELDS = ("host", "port", "sender_name", "account", "password", "security", "sign_in", "from_address")
-OAUTH = ("provider", "grant", "tenant", "issuer", "client", "scope", "until")
-FIELDS += tuple(f"oauth_{name}" for name in OAUTH)
 
 
 def spellings(secret: str) -> set[str]:
@@ -184,8 +182,7 @@ def test_the_labels_stand_in_the_manuals_order(tab):
     (main,) = root.all("main")
     labels = [each.text for each in main.all("label")]
     assert labels[:5] == ["SMTP Host", "SMTP Port", "Sender Name", "SMTP Account Address", "SMTP Account Password"]
-    assert labels[5:8] == ["Connection security", "Sign-in", "From address"]
-    assert all(label.startswith("OAuth 2.0: ") for label in labels[8:])
+    assert labels[5:] == ["Connection security", "Sign-in", "From address"]
     assert [each.attributes["for"] for each in main.all("label")] == list(FIELDS)
 
 
@@ -215,9 +212,6 @@ def test_every_field_starts_with_the_value_set_last(saved):
         "security": "auto",
         "sign_in": "manual",
         "from_address": "",
-        **dict.fromkeys(FIELDS[8:], ""),
-        "oauth_provider": "microsoft",
-        "oauth_grant": "certificate",
         "revision": shown["revision"],
         "token": shown["token"],
     }
@@ -356,7 +350,7 @@ def test_the_summary_links_to_each_broken_field(tab):
 
 def test_the_good_fields_are_not_called_broken(tab):
     root = document.read(tab.update(**{**GOOD, "port": "x"}).text)
-    assert [each.by_class("error") != [] for each in root.by_class("field")] == [False, True] + [False] * 13
+    assert [each.by_class("error") != [] for each in root.by_class("field")] == [False, True] + [False] * 6
     assert "aria-invalid" not in root.by_id("host").attributes
 
 
