@@ -64,6 +64,8 @@ class Provider:
         self.codes: dict[str, str] = {}
         # The grant of a person: its valid refresh tokens, the newest last; none when it has ended.
         self.refresh: list[str] = []
+        # Every refresh token that it ever gave.
+        self.issued: list[str] = []
         self.access: list[str] = []
         self.revoked: list[str] = []
         self.assertions: list[dict[str, Any]] = []
@@ -93,7 +95,7 @@ class Provider:
 
     def sign_in(self) -> str:
         """Begin a person's grant anew; return its refresh token."""
-        self.refresh = [self._token("refresh")]
+        self.refresh = [self._new_refresh()]
         return self.refresh[-1]
 
     @property
@@ -184,7 +186,7 @@ class Provider:
         if self.rotation == STRICT and presented != self.refresh[-1]:
             self.refresh = []  # RFC 9700, 4.14.2: a replay ends the family
             return 400, {"error": "invalid_grant", "error_description": "the token was used before"}
-        self.refresh.append(self._token("refresh"))
+        self.refresh.append(self._new_refresh())
         return self._granted(refresh_token=self.refresh[-1])
 
     def _is_proved(self, request: Request) -> bool:
@@ -211,6 +213,10 @@ class Provider:
         self.access.append(self._token("access"))
         made = {"access_token": self.access[-1], "token_type": "Bearer", "expires_in": self.expires_in}
         return 200, {**made, **more}
+
+    def _new_refresh(self) -> str:
+        self.issued.append(self._token("refresh"))
+        return self.issued[-1]
 
     def _token(self, name: str) -> str:
         return f"{name}-{secrets.token_urlsafe(self.token_bytes)}"
