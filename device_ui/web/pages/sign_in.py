@@ -5,7 +5,6 @@ The mail hook signs in; this page shows what the hook says, and never gets a tok
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -69,11 +68,14 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
         values = {"seconds": error.seconds} if error.seconds else {"reason": error.reason}
         return _page(site, session, settings, Message(words, **values))
     log.info("sign-in: %s, from %s", action, address())
-    return see_other(PATH)
+    return see_other("/smtp/sign-in")
 
 
 def certificate(site: AppContext, _session: Session) -> bytes | HTTPResponse:
     """Return the certificate with the fingerprint of the query, as a file that providers take."""
+    # Imported here: the other pages do not need it, and the process is to stay small.
+    import base64
+
     if _settings(site) is None:
         return see_other("/smtp")
     wanted = request.query.get("sha256", "")

@@ -8,9 +8,10 @@ import threading
 
 import pytest
 
-from device_ui.errors import NotStored
+from device_ui.errors import NotStored, RequestError
 from device_ui.mail.daemon import sign_in_records
 from device_ui.mail.oauth.outcome import DAY, HOUR, TokenError
+from device_ui.mail.oauth.requests import NEW_KEYS, SignInRequests
 from device_ui.mail.oauth.signing_key import days_left
 from device_ui.mail.smtp.outcome import SmtpProblem
 from device_ui.settings import rotation as key_rotation
@@ -73,6 +74,21 @@ def test_changed_server_or_application_gets_no_token_by_the_former_certificate(b
     assert bench.sign_in.access(settings, "", renews=True).is_new  # and back again: nothing was lost
     first = bench.keys.certificates(settings)
     assert bench.keys.make(changed) != first
+
+
+def test_keys_are_not_made_without_end(bench, provider):
+    """A taken-over web process can change the settings and ask for a certificate, again and again."""
+    store = Store(bench.folders.settings)
+    bench.folders.settings.parent.mkdir(parents=True)
+    requests = SignInRequests(store, bench.sign_in, None, lambda _settings: "", lambda: None)
+    made = set()
+    with pytest.raises(RequestError) as refused:
+        for number in range(NEW_KEYS + 1):
+            store.save(settings_for(provider, "certificate", oauth_client=f"client-{number}"), store.read()[1])
+            for _ in range(2):  # the second asks for the same
+                (found,) = requests.certificate({})["certificates"]
+            made.add(found["sha256"])
+    assert (refused.value.word, len(made)) == ("too-many", NEW_KEYS)
 
 
 def test_another_mailbox_needs_no_other_certificate(bench, provider):
