@@ -62,6 +62,12 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ),
     ("web.names", [], "host names of the page, besides the device's host name, localhost and any IP address"),
     (
+        "web.url",
+        "",
+        "the address of the pages for links in mails, such as https://nas.example; empty: https:// and the first of web.names, "
+        "else the device's IP address",
+    ),
+    (
         "web.trusted_proxy",
         "",
         "the IP address of a TLS proxy whose X-Forwarded-For and -Proto are trusted; at a Unix socket they always are",
@@ -75,6 +81,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
         "seconds in which further events of a kind are collected into one mail; 0: a mail for each event",
     ),
     ("mail.hourly_budget", 60, "mails an hour at most; delayed events are in the next mail"),
+    ("mail.high_importance", False, "marks mails about faults with Importance: high"),
     (
         "mail.start_spread",
         20,
@@ -110,7 +117,9 @@ LOGIN = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,
 
 BRAND = "brand."
 # Settings that only the pages read. A wrong value is not used and is in `Device.left_out`; it delays no event.
-PAGES_ONLY = (BRAND, "web.names", "web.trusted_proxy")
+PAGES_ONLY = (BRAND, "web.names", "web.url", "web.trusted_proxy")
+# An address that a mail can link to: the scheme, a name or an IP address, a port.
+URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
 
 
 @dataclass(frozen=True)
@@ -182,7 +191,8 @@ class Folders:
 
     @property
     def tls(self) -> Path:
-        """The folder of the device's TLS key and certificate; only root can open it, and starts the proxy."""
+        """The folder of the device's TLS key and certificate; only root can open it."""
+        # A proxy such as nginx reads the key as root, before it drops its privileges.
         return self.data / "tls"
 
     @property
@@ -218,6 +228,12 @@ class Device:
     def name(self) -> str:
         """The name that the maker gave the device."""
         return str(self["device.name"])
+
+    @property
+    def pages_url(self) -> str:
+        """The address of the pages for links in mails; ``""`` when only the device's IP address is known."""
+        names = self["web.names"]
+        return str(self["web.url"] or (f"https://{names[0]}" if names else ""))
 
     @property
     def guessable_names(self) -> tuple[str, ...]:
@@ -272,7 +288,7 @@ class Device:
 
     @classmethod
     def load(cls, folders: Folders) -> Device:
-        """Read ``device.toml``. Raises `MakerFile`; not for `PAGES_ONLY`, unless it is no TOML."""
+        """Read ``device.toml``. Raises `MakerFile`, but not for a wrong setting of `PAGES_ONLY`."""
         path = folders.etc / "device.toml"
         sections = maker_file.load(path)
         return cls.plain(folders) if sections is None else cls(folders, *_checked(path, sections))
@@ -344,6 +360,8 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
     # No browser sends such a name in Host (RFC 9110, 7.2), so the page could never be opened by it.
     if name == "web.names" and not all(map(HOST_NAME_PATTERN.fullmatch, value)):
         raise MakerFile(path, f"{name} must be names such as nas.example: no scheme, no port, no dot at the end")
+    if name == "web.url" and value and not URL.fullmatch(value):
+        raise MakerFile(path, f"{name} must be an address such as https://nas.example, without a path")
     # One address, not "*": with that any client could claim any address, and that it speaks TLS.
     if name == "web.trusted_proxy" and value and not _is_address(value):
         raise MakerFile(path, f"{name} must be one IP address, as the system spells it")

@@ -19,6 +19,7 @@ COLUMNS = {
     "text": "text",
     "mail": "mail",
     "deliveries": "deliveries",
+    "again": "sent again",
 }
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # or a spreadsheet takes UTF-8 for the local 8-bit set
 # OWASP, "CSV Injection": the first characters of a formula. East Asian keyboards type the wide ones.
@@ -45,13 +46,24 @@ def rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
 
 def cells(event: Mapping[str, Any]) -> list[str]:
     """Return the cells of one event, in the order of `COLUMNS`."""
-    values = {**event, "mail": event["mail"] or "", "deliveries": "; ".join(ends(event))}
+    again = "; ".join(actions(event))
+    values = {**event, "mail": event["mail"] or "", "deliveries": "; ".join(ends(event)), "again": again}
     return [str(values[name]) for name in COLUMNS]
 
 
 def ends(event: Mapping[str, Any]) -> list[str]:
     """Return the result of an event's mail for each recipient: ``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
     return [", ".join(filter(None, (result(each), str(each["time"])))) for each in deliveries(event)]
+
+
+def actions(event: Mapping[str, Any]) -> list[str]:
+    """Return what a person asked for an event: ``send again (mail 1750), History, from 192.0.2.7, 2026-…: a@b.c: delivered, …``."""
+    return [": ".join(filter(None, (_action(each), "; ".join(ends(each))))) for each in event.get("again", ())]
+
+
+def _action(action: Mapping[str, Any]) -> str:
+    mail = f" (mail {action['number']})" if action["deliveries"] or action["waiting"] else ""
+    return ", ".join(filter(None, (f"{action['action']}{mail}", str(action["source"]), str(action["time"]))))
 
 
 def deliveries(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -70,7 +82,7 @@ def result(delivery: Mapping[str, Any], words: Callable[[Text], str] = str) -> s
 
 def row(texts: Iterable[str]) -> bytes:
     """Return one row with each cell quoted and none of them a formula."""
-    # A spreadsheet runs a cell that begins like a formula; an apostrophe makes it a text (OWASP, "CSV Injection").
+    # A spreadsheet evaluates a cell that begins like a formula; an apostrophe makes it a text (OWASP, "CSV Injection").
     safe = (f"'{text}" if text.startswith(FORMULA_STARTS) else text for text in texts)
     # Every cell is quoted: the separator, a quote or a line end in a text needs no rule of its own (RFC 4180, 2.5 to
     # 2.7).

@@ -143,7 +143,7 @@ class DeviceUIError(Exception):
     @property
     def sentence(self) -> Sentence:
         """The message as a sentence for a page."""
-        # The name of a file must not begin with a capital letter.
+        # An error of a file begins with the file's name, and "Smtp.toml" would be a different file.
         return Sentence("the file {text}", text=self.message) if hasattr(self, "path") else Sentence(self.message)
 
 
@@ -244,8 +244,9 @@ class RequestError(DeviceUIError):
 class ErrorConversion:
     """A context that raises `convert(error)` from an error of these `kinds`.
 
-    A class and no generator: in Python 3.13.5 the frame of a generator that raises a different error is part of a cycle,
-    and with it every caller's frame, until a collection. One of them may hold the mail password.
+    A class and not a generator: in Python 3.13.5 the frame of a generator that raises a different error becomes part of a
+    reference cycle. So do the frames of its callers, which then live until the next garbage collection. One of them may hold the
+    mail password.
     """
 
     def __init__(self, kinds: tuple[type[Exception], ...], convert: Callable[[Any], Exception]) -> None:

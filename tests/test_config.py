@@ -32,12 +32,14 @@ DEFAULTS = {
     "locks.oauth_grant": False,
     "oauth.microsoft_login": "login.microsoftonline.com",
     "web.names": [],
+    "web.url": "",
     "web.trusted_proxy": "",
     "web.tests": 10,
     "mail.helo_name": "",
     "mail.ca_file": "",
     "mail.digest_window": 60,
     "mail.hourly_budget": 60,
+    "mail.high_importance": False,
     "mail.start_spread": 20,
     "mail.state_command": "",
     "mail.forward_command": "",
@@ -112,6 +114,7 @@ def test_every_setting_is_taken(folders):
         microsoft_login = "login.microsoftonline.us"
         [web]
         names = ["nas.example.com", "nas"]
+        url = "https://nas.example.com:8443"
         trusted_proxy = "192.0.2.9"
         tests = 1000
         [mail]
@@ -119,6 +122,7 @@ def test_every_setting_is_taken(folders):
         ca_file = "/etc/ssl/own.pem"
         digest_window = 0
         hourly_budget = 2
+        high_importance = true
         start_spread = 600
         state_command = "/usr/lib/nas/led"
         forward_command = "/usr/lib/nas/forward"
@@ -151,12 +155,14 @@ def test_every_setting_is_taken(folders):
         "locks.oauth_grant": True,
         "oauth.microsoft_login": "login.microsoftonline.us",
         "web.names": ["nas.example.com", "nas"],
+        "web.url": "https://nas.example.com:8443",
         "web.trusted_proxy": "192.0.2.9",
         "web.tests": 1000,
         "mail.helo_name": "nas.example.com",
         "mail.ca_file": "/etc/ssl/own.pem",
         "mail.digest_window": 0,
         "mail.hourly_budget": 2,
+        "mail.high_importance": True,
         "mail.start_spread": 600,
         "mail.state_command": "/usr/lib/nas/led",
         "mail.forward_command": "/usr/lib/nas/forward",
@@ -255,6 +261,31 @@ def test_a_proxy_that_would_be_everybody_or_nobody_is_left_out_and_told(folders,
         "",
         "web.trusted_proxy must be one IP address, as the system spells it",
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["nas.example", "ftp://nas", "https://", "https://nas/path", "https://a b", "https://u@nas", "javascript:x"],
+)
+def test_an_address_that_a_mail_cannot_link_to_is_left_out_and_told(folders, value):
+    assert left_out(folders, f'[web]\nurl = "{value}"\n', "web.url") == (
+        "",
+        "web.url must be an address such as https://nas.example, without a path",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("", ""),
+        ('names = ["nas.example", "nas"]', "https://nas.example"),
+        ('names = ["nas.example"]\nurl = "http://nas:8080/"', "http://nas:8080/"),
+        ('url = "https://[2001:db8::1]:8443"', "https://[2001:db8::1]:8443"),
+    ],
+)
+def test_links_in_mails_lead_to_the_makers_address(folders, text, url):
+    written(folders, f"[web]\n{text}\n")
+    assert Device.load(folders).pages_url == url
 
 
 @pytest.mark.parametrize("value", ["", "127.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "fe80::1%eth0"])

@@ -13,6 +13,7 @@ from device_ui import csv_export
 from device_ui.errors import HookError
 
 HEAD = ["number", "time", "type", "code", "name", "source", "what became of it", "text", "mail", "deliveries"]
+HEAD += ["sent again"]
 DELIVERY = {"recipient": "a@b.cc", "verdict": "delivered", "step": "content", "reply": "250 ok", "time": "2026-11-23"}
 EVENT = {
     "number": 1742,
@@ -58,6 +59,7 @@ def test_a_file_has_a_head_and_a_row_for_each_event():
             "98 %",
             "1740",
             "a@b.cc: delivered, 250 ok, 2026-11-23",
+            "",
         ],
     ]
 
@@ -189,5 +191,5 @@ def test_a_file_that_breaks_off_says_so_in_its_last_row_and_the_error_comes_thro
     table = read(b"".join(found))
     assert table[2] == [
         "THIS FILE IS NOT COMPLETE. The mail hook does not answer: timed out.",
-        *[""] * 9,
+        *[""] * 10,
     ]

@@ -1,8 +1,33 @@
 % rebase('layout.tpl', title=_('Event Codes'))
 <h1>{{_('Event Codes')}}</h1>
 % include('others.tpl', part=part, problem=problem, catalog_problem=catalog_problem)
-% if kinds:
+% if count:
+<form action="/others/event-codes" class="card filters">
+<div>
+<label for="type">{{_('Type')}}</label>
+<select id="type" name="type">
+%   for value, words in types.items():
+<option value="{{value}}"{{!' selected' if value == typed.get('type', '') else ''}}>{{_(words)}}</option>
+%   end
+</select>
+</div>
+%   for name, label in (('code', 'Code'), ('text', 'Text')):
+<div>
+<label for="{{name}}">{{_(label)}}</label>
+<input id="{{name}}" name="{{name}}" type="{{'text' if name == 'code' else 'search'}}" value="{{typed.get(name, '')}}">
+</div>
+%   end
+<button>{{_('Filter')}}</button>
+<a href="/others/event-codes">{{_('Show all')}}</a>
+</form>
 <p>{{_('Every event that the device can record. An unknown code is mailed too, as a fault.')}}</p>
+%   if typed and kinds:
+<p>{{_('{shown} of {count} codes.', shown=len(kinds), count=count)}}</p>
+%   elif typed:
+<p>{{_('No code matches.')}}</p>
+%   end
+% end
+% if kinds:
 <div class="scroll" role="region" aria-label="{{_('Event codes')}}" tabindex="0">
 % heads = (_('Code'), _('Type'), _('Name'), _('Description'), _('Mailed'))
 <table class="rows">
@@ -15,8 +40,8 @@
 </thead>
 <tbody>
 %   for kind in kinds:
-<tr>
-<td data-label="{{heads[0]}}">{{kind['code']}}</td>
+<tr id="code-{{kind['code']}}">
+<td data-label="{{heads[0]}}"><a href="/history?code={{kind['code']}}" aria-label="{{_('History of {code}', code=kind['code'])}}">{{kind['code']}}</a></td>
 <td data-label="{{heads[1]}}">{{_(kind['type'])}}</td>
 <td class="mid" data-label="{{heads[2]}}">{{_(kind['name'])}}</td>
 <td class="long" data-label="{{heads[3]}}">{{_(kind['description'])}}</td>

@@ -13,6 +13,14 @@
 % end
 </select>
 </div>
+<div>
+<label for="form">{{_('Mail')}}</label>
+<select id="form" name="form">
+% for name, label in forms.items():
+<option value="{{name}}"{{!' selected' if name == form else ''}}>{{_(label)}}</option>
+% end
+</select>
+</div>
 <button>{{_('Show')}}</button>
 </form>
 % if mail:
@@ -30,9 +38,11 @@
 <h2 id="text-part">{{_('Text')}}</h2>
 <pre class="card">{{mail['text']}}</pre>
 </section>
-<section aria-labelledby="html-part">
-<h2 id="html-part">HTML</h2>
-<iframe class="card" title="{{_('The HTML part of the mail')}}" sandbox="" srcdoc="{{mail['html']}}"></iframe>
+%   for scheme, label in schemes.items():
+<section aria-labelledby="html-{{scheme}}">
+<h2 id="html-{{scheme}}">{{_(label)}}</h2>
+<iframe class="card" title="{{_(label)}}" sandbox="" src="/others/email-content/html?code={{code}}&amp;form={{form}}&amp;scheme={{scheme}}"></iframe>
 </section>
+%   end
 </div>
 % end

@@ -7,6 +7,10 @@
 <link rel="icon" href="{{asset('icon.svg')}}" type="image/svg+xml">
 <link rel="stylesheet" href="{{asset('style.css')}}">
 <script src="{{asset('app.js')}}" defer blocking="render"></script>
+% if page != 'smtp':
+<link rel="stylesheet" href="{{asset('tables.css')}}">
+<script src="{{asset('tables.js')}}" defer blocking="render"></script>
+% end
 </head>
 <body>
 <header>

@@ -56,9 +56,9 @@
 %   end
 </ul>
 % elif default:
-<p>{{_('Nobody is listed, so mail goes to the SMTP account:')}} <strong>{{default}}</strong></p>
+<p>{{_('No address is listed, so mail goes to the SMTP account:')}} <strong>{{default}}</strong></p>
 % else:
-<p>{{_('Nobody is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved.')}}</p>
+<p>{{_('No address is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved.')}}</p>
 % end
 % if len(listed) < maximum:
 <form method="post" action="/recipients" class="card" novalidate autocomplete="off" data-{{'unsaved' if typed else 'saved'}}>

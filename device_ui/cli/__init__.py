@@ -16,5 +16,5 @@ Read first
 - `commands`: one function a command; its docstring is the help text.
 - `launch`: starts a process, maps errors to exit codes, and waits under systemd when the configuration is wrong.
 - `run`: both processes for a demo or a desk, with `demo_server` as the mail server.
-- `check`, `certificate`, `factory_reset`, `ownership`: the logic of those commands. `output`: what commands print.
+- `check`, `certificate`, `factory_reset`, `ownership`, `provision`: the logic of those commands. `output`: what commands print.
 """

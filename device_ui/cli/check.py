@@ -33,9 +33,10 @@ MINIMUM_VERSIONS = {"bottle": (0, 12, 20), "waitress": (3, 0, 2), "cryptography"
 START_SECONDS = 20.0
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
-# test(1) for pairs of an operator and a path; prints how many words are left at the first that fails.
+# A script that runs test(1) for pairs of an operator and a path, and prints the number of words left at the first that fails. As a
+# program of its own, since only a new process can take the user's rights.
 ACCESS = 'while [ $# -gt 0 ]; do test "$1" "$2" || { echo $#; exit; }; shift 2; done'
-# What a user cannot do with a path.
+# The operators of test(1), and the word of each for a message.
 RIGHTS = {"-r": "read", "-w": "written", "-x": "entered"}
 # Pairs of one run: the arguments of a program are limited.
 PAIRS_MAXIMUM = 1000
@@ -58,7 +59,7 @@ class Finding:
 
 def findings(device: Device) -> Iterator[Finding]:
     """Yield the finding of each part. Looking at the mail hook starts it, which makes the keys of a new device."""
-    # First, though it is listed last: the keys are looked at before it.
+    # First, although it is listed last: the request starts a hook, which makes the keys that other looks need.
     answer = _hook_state(device)
     for package in MINIMUM_VERSIONS:
         yield _version(package)
@@ -95,6 +96,7 @@ def _version(package: str) -> Finding:
         found = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return Finding(package, FAIL, f"not installed; {needed} or later is needed")
+    # Without parts such as "rc1": the final release of the same numbers is what the minimum means.
     numbers = tuple(int(part) for part in found.split(".") if part.isdigit())
     if numbers < minimum:
         return Finding(package, FAIL, f"{found}; {needed} or later is needed")
@@ -121,6 +123,7 @@ def _makers_files(device: Device) -> str:
 def _data_folder(device: Device) -> str:
     for process, other in (("web", "mail"), ("mail", "web")):
         user = device[f"users.{process}"]
+        # Only root can look with the rights of a different user; any other user looks with its own.
         if os.geteuid() not in (0, _user_id(user)):
             continue
         missing = missing_right(user, list(_needed(device, process, other)))
@@ -151,6 +154,7 @@ def _regular_files(folder: Path) -> list[Path]:
 
 
 def _unusable(device: Device, user: str, right: str, path: Path) -> str:
+    # By the cause, the most general first: each remedy is useless while one above it is needed.
     problem = f"{path} cannot be {RIGHTS[right]} by {user}"
     if right == "-w" and os.statvfs(path).f_flag & os.ST_RDONLY:
         return f"{problem}: its file system is read-only; repair it with mount -o remount,rw"
@@ -278,6 +282,7 @@ def _certificate(device: Device) -> str:
 
 def _program(device: Device, setting: str) -> str:
     command = str(device[setting])
+    # With this user's rights: a program for the mail hook alone needs the check to be run by root.
     if command and not os.access(command, os.X_OK):
         raise DeviceUIError(f"{command} cannot be run ({setting} in device.toml)")
     return command or "none"

@@ -76,7 +76,7 @@ def web(_device: Device, options: argparse.Namespace) -> int:
 
 def mailhook(_device: Device, options: argparse.Namespace) -> int:
     """Accept and mail events, as systemd starts it."""
-    return launch.mailhook(options.data, options.ca_file, allow_loopback=options.allow_loopback)
+    return launch.mailhook(options.data, options.ca_file, options.url, allow_loopback=options.allow_loopback)
 
 
 def event(device: Device, options: argparse.Namespace) -> int:
@@ -103,6 +103,7 @@ def history(device: Device, options: argparse.Namespace) -> int:
     from device_ui.mail import client
 
     names = {"from": options.begin, "to": options.end, "type": options.type, "code": options.code}
+    names |= {"outcome": options.outcome, "source": options.source, "text": options.text}
     query = {name: value for name, value in names.items() if value}
     lines = client.history(device.folders.socket, {**query, "limit": options.limit})
     # JSON and CSV are UTF-8 whatever the terminal is; text for a person follows the terminal.
@@ -129,6 +130,7 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     found, _ = Store(device.folders.settings).read()
     if found is None:
         raise DeviceUIError("no settings are stored yet")
+    # None leaves the password's name out of the lines: without --reveal, and for settings without a login.
     password = None
     # The private key is read for --reveal alone: without it any reader of the settings can run this.
     if options.reveal and found.sealed:
@@ -227,6 +229,7 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
         )
     records = sign_in_records(folders)
     key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key, records)
+    # A hook that runs has the previous key in memory until it reads the settings again.
     with contextlib.suppress(HookError):  # it reads the new key when it starts
         client.settings_changed(folders.socket)
     output.say(f"The key is {key_id} now.")
@@ -277,6 +280,7 @@ def certificate(device: Device, options: argparse.Namespace) -> int:
     from device_ui.cli import certificate as maker
     from device_ui.web.auth.guard import own_names
 
+    # Not only the data folder: a proxy may read its files elsewhere.
     folder = Path(options.folder or device.folders.tls)
     # Unlike web.names these are for this certificate alone; the pages answer to web.names.
     names = {*own_names(device["web.names"]), *options.name}
@@ -302,6 +306,7 @@ def check(device: Device, _options: argparse.Namespace) -> int:
 
     wrong = 0
     for finding in findings(device):
+        # A warning counts, too: an end-of-line test should not ship a device with a brand that is not used.
         wrong += finding.state != OK
         # Every finding is printed as it comes: the hook may take seconds to start.
         output.say(str(finding))

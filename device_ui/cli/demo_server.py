@@ -36,6 +36,7 @@ PORT, PORTS_TRIED = 2587, 100
 ACCOUNT = "operator@mail.demo.example"
 # Bytes and seconds. RFC 5321, 4.5.3.1 and 4.5.3.2.7: a command line has 512 bytes, AUTH more; a client may be silent for 5 min.
 LINE_MAXIMUM, MAIL_MAXIMUM, IDLE_SECONDS = 4096, 10 * 1024 * 1024, 300
+# Ten years: the folder of a demo is used again, and nothing but its own hook trusts the authority.
 CERTIFICATE_DAYS = 3650
 # RFC 5280, 4.2.1.3: an authority signs certificates, a server signs handshakes.
 USAGE = dict.fromkeys(
@@ -94,7 +95,7 @@ class Mailbox:
             "",
             content.decode("utf-8", "replace") if isinstance(content, bytes) else "",
         ]
-        # A terminal without Korean characters must not fail the mail.
+        # A terminal that has no Korean characters must not make the server refuse the mail.
         encoding = getattr(self._out, "encoding", None) or "utf-8"
         shown = "\n".join(escaped(each) for text in lines for each in text.splitlines() or [""])
         print(shown.encode(encoding, "replace").decode(encoding), file=self._out, flush=True)
@@ -110,6 +111,7 @@ class Mailbox:
 class Server(socketserver.ThreadingTCPServer):
     """The server; `port` is the given one, or the next free one."""
 
+    # Ctrl-C does not wait for the sessions that are open.
     daemon_threads = True
     # Ctrl-C and a new start within a minute: the port would still be in TIME_WAIT.
     allow_reuse_address = True
@@ -140,14 +142,17 @@ class Session(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Serve until QUIT, a time-out, or the end of the connection."""
+        # Here and not in a constructor: socketserver handles the session within it.
         self._secure = self._signed_in = False
         self._reset()
         self._say("220 mail.demo.example ESMTP device-ui demo")
         with contextlib.suppress(OSError):
-            while (line := self.rfile.readline(LINE_MAXIMUM)) and self._obey(line.decode("utf-8", "replace").strip()):
+            while (line := self.rfile.readline(LINE_MAXIMUM)) and self._execute(line):
                 pass
 
-    def _obey(self, line: str) -> bool:
+    def _execute(self, raw: bytes) -> bool:
+        # "replace": a byte that is not UTF-8 makes an unknown command, and no end of the session.
+        line = raw.decode("utf-8", "replace").strip()
         verb, _, rest = line.partition(" ")
         commands: dict[str, Callable[[str], str | None]] = {
             "EHLO": self._ehlo,
@@ -172,6 +177,7 @@ class Session(socketserver.StreamRequestHandler):
         self.wfile.write(answer.encode() + b"\r\n")
 
     def _ehlo(self, _: str) -> str:
+        # RFC 3207, 4.2: STARTTLS is not offered within TLS.
         return "250-mail.demo.example\r\n250 " + ("AUTH PLAIN LOGIN" if self._secure else "STARTTLS")
 
     def _starttls(self, _: str) -> None:
@@ -212,6 +218,7 @@ class Session(socketserver.StreamRequestHandler):
         return self.rfile.readline(LINE_MAXIMUM).decode("ascii", "replace").strip()
 
     def _mail(self, _: str) -> str:
+        # The address is not read: this server delivers to one folder.
         self._from = self._signed_in
         return "250 OK" if self._signed_in else "530 5.7.0 Authentication required"
 
@@ -231,6 +238,7 @@ class Session(socketserver.StreamRequestHandler):
             # RFC 5321, 4.5.2: the client doubles a dot at the start of a line.
             lines.append(line.removeprefix(b"."))
         path = self.server.mailbox.keep(b"".join(lines))
+        # A mail ends its transaction; the session may send the next one (RFC 5321, 4.1.1.4).
         self._reset()
         return f"250 2.0.0 kept as {path.name}"
 

@@ -18,7 +18,7 @@ from device_ui.mail import client
 COMMANDS = {
     "event": (("code",), {"--text": "text", "--source": "source", "--time": "time", "--data": "data"}),
     "web": ((), {"--listen": "listen", "--data": "data"}),
-    "mailhook": ((), {"--ca-file": "ca_file", "--allow-loopback": "allow_loopback", "--data": "data"}),
+    "mailhook": ((), {"--ca-file": "ca_file", "--url": "url", "--allow-loopback": "allow_loopback", "--data": "data"}),
 }
 FLAGS = ("--allow-loopback",)
 
@@ -34,8 +34,9 @@ def parsed(words: list[str]) -> dict[str, str] | None:
         name = options.get(
             word, "" if word.startswith("-") else next((each for each in plain if each not in found), "")
         )
-        # "-" is returned for a missing value, which argparse then reports.
+        # "-" stands in for a missing value, which argparse then reports.
         value = word if word not in options else "yes" if word in FLAGS else next(rest, "-")
+        # An unknown option, a further argument, or a value that argparse would take for an option.
         if not name or value.startswith("-"):
             return None
         found[name] = value
@@ -73,5 +74,8 @@ def _start(command: str, arguments: dict[str, str]) -> int:
     if command == "web":
         return launch.web(arguments.get("data"), arguments.get("listen", launch.LISTEN))
     return launch.mailhook(
-        arguments.get("data"), arguments.get("ca_file", ""), allow_loopback="allow_loopback" in arguments
+        arguments.get("data"),
+        arguments.get("ca_file", ""),
+        arguments.get("url", ""),
+        allow_loopback="allow_loopback" in arguments,
     )

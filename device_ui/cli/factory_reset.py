@@ -64,7 +64,7 @@ def reset(folders: Folders) -> None:
     """Erase all settings and records of this device. Raises `DeviceUIError`; the next start then continues."""
     mark = folders.data / MARK
     with _unfinished(mark):
-        # A link in its place is not followed, and a pipe is not waited for. Its name is made durable in `finish`.
+        # A link in its place is not followed, and a pipe is not waited for. `finish` syncs it.
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     finish(folders)
 
@@ -72,7 +72,7 @@ def reset(folders: Folders) -> None:
 def finish(folders: Folders) -> bool:
     """Continue a reset that has begun; return whether there was one. Raises `DeviceUIError`."""
     mark = folders.data / MARK
-    # A stat each start: no other file decides whether anything is erased.
+    # The mark alone decides whether anything is erased, and costs each start one stat(2).
     if not mark.exists():
         return False
     with _unfinished(mark):

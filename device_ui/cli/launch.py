@@ -11,13 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import time
+from dataclasses import replace
 
 from device_ui import logging_setup
 from device_ui.config import Device, Folders, is_activated, notify_status
 from device_ui.errors import DeviceUIError, HookError, MakerFile, NotReadable, NotStored
 from device_ui.logging_setup import escaped
 
-# sysexits.h
+# sysexits.h, by their numbers, since these are what a script compares.
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
     0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
 )  # fmt: skip
@@ -35,6 +36,7 @@ HOOK_EXITS = {
     "unset": EX_CONFIG,
     "password": EX_CONFIG,
 }
+# Loopback: without TLS in front, the administrator's password must not cross a network.
 LISTEN = "127.0.0.1:8080"
 # Seconds between two attempts to start the mail hook.
 LOOK_SECONDS = 1.0
@@ -89,10 +91,11 @@ def web(data: str | None, listen: str = LISTEN) -> int:
     return EX_OK
 
 
-def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = False) -> int:
+def mailhook(data: str | None, ca_file: str = "", url: str = "", *, allow_loopback: bool = False) -> int:
     """Accept and mail events until a signal, or until idle; return `EX_SOFTWARE` after an internal error.
 
-    Raises `DeviceUIError` when it cannot start; under systemd waits.
+    `url` is the address of the pages for links in mails, instead of the maker's. Raises `DeviceUIError` when it cannot start;
+    under systemd waits.
     """
     # Imported here, so that the web process loads nothing that can unseal.
     from device_ui.mail.daemon import Daemon
@@ -101,7 +104,9 @@ def mailhook(data: str | None, ca_file: str = "", *, allow_loopback: bool = Fals
     reason = ""
     while True:
         try:
-            daemon = Daemon(device(data), allow_loopback=allow_loopback, ca_file=ca_file)
+            found = device(data)
+            found = replace(found, settings={**found.settings, "web.url": url}) if url else found
+            daemon = Daemon(found, allow_loopback=allow_loopback, ca_file=ca_file)
             break
         except DeviceUIError as error:
             if not is_activated(os.environ):
@@ -135,7 +140,7 @@ def _is_startable(data: str | None) -> bool:
     from device_ui.web.server import prepare
 
     try:
-        # The folders, too: a read-only flash keeps the pages from starting as a wrong file does.
+        # The folders, too: the pages cannot start on a read-only flash either.
         prepare(device(data), quiet=True)
     except DeviceUIError:
         return False

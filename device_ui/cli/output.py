@@ -36,6 +36,7 @@ def say(text: str, *, is_error: bool = False) -> None:
     """Print one line on standard output, or on standard error."""
     out = sys.stderr if is_error else output()
     out.write(line(text))
+    # Behind a pipe Python would keep the line until the end, and a log would mix the two streams in the wrong order.
     out.flush()
 
 
@@ -90,6 +91,7 @@ def _result(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"FAIL  {result['step']:<12}{result['seconds']:>7.3f} s  {result['reply'] or result['problem']}"
         yield result["advice"]
     for each in result["recipients"]:
+        # A recipient whose result the line above already shows is left out.
         if each["verdict"] == "delivered" or result["verdict"] == "delivered" or each["step"] != result["step"]:
             yield f"{each['recipient']}: {each['verdict']}, {each['reply']}"
 
@@ -101,7 +103,7 @@ def _text(lines: Lines) -> Iterator[str]:
             # Escaped as one line: an event's text must not look like the line of a different event.
             yield line("{number}  {time}  {type} {code}  {name}  [{state}]".format_map(event))
             yield from (line(f"    {text}") for text in filter(None, (event["source"], *event["text"].split("\n"))))
-            yield from (line(f"    {text}") for text in csv_export.ends(event))
+            yield from (line(f"    {text}") for text in (*csv_export.ends(event), *csv_export.actions(event)))
         else:
             removed = sum(each["end"]["removed"].values())
             summary = "{matched} of {kept} events".format_map(each["end"])
@@ -110,12 +112,13 @@ def _text(lines: Lines) -> Iterator[str]:
 
 def _json(lines: Lines) -> Iterator[str]:
     for each in lines:
+        # Without the last line, which has counts: a program reads events alone.
         if "event" in each:
             yield line(as_json(each["event"]))
 
 
 def _csv(lines: Lines) -> Iterator[str]:
-    # Before the rows are made: the line ends between rows are ours.
+    # Escaped before the rows are made: the line ends between rows must stay.
     for row in csv_export.rows(map(_printable, lines)):
         yield row.decode()
 

@@ -1,12 +1,12 @@
 """Ownership: give folders and files of the data folder to the users of the two processes.
 
-Numbers of users change with an image, and a restore by root leaves root's files. systemd-tmpfiles repairs the folders at each
-boot. It refuses the files ("unsafe path transition"): a file of root in a folder of another user may be a trap of that user.
+The uids of the users change with an image, and a restore by root leaves files of root. systemd-tmpfiles repairs the folders at
+each boot but refuses the files ("unsafe path transition"): the owner of a folder may have linked a file of root into it.
 
-So a file is opened without following a link and changed through its descriptor. Changed is only a regular file with one name
-that lies directly in one of the folders. With fs.protected_hardlinks=1, systemd's default, a user cannot give a second name to
-a file that it cannot write (proc_sys_fs(5)): such a file was put there by root, or by the folder's user. Without it nothing is
-changed.
+So a file is opened without following a link and changed through its descriptor. Only a regular file with one name that is
+directly in one of the folders is changed. With fs.protected_hardlinks=1, systemd's default, a user cannot give a second name to
+a file that it cannot write (proc_sys_fs(5)). So a file with one name was put there by root or by the folder's user. With
+fs.protected_hardlinks=0 nothing is changed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from device_ui.storage.files import open_folder
 
 PROTECTED_HARDLINKS = "/proc/sys/fs/protected_hardlinks"
 SECOND_NAME = "it has a second name (a hard link); look at it, then replace it with a copy"
-# Removed since the look, a symbolic link, a socket.
+# A name that was removed meanwhile, a symbolic link (O_NOFOLLOW), a socket (open(2)).
 GONE_OR_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
-# What a file can have of its folder's mode.
+# The bits of its folder's mode that a file gets: no execution, and no set-group-ID.
 FILE_BITS = 0o666
 
 
 def repair(device: Device) -> Iterator[Path]:
     """Yield each folder and file whose owner or mode was changed. Raises `DeviceUIError` at the end for those that were left."""
     _require_safety(device.folders.data)
+    # Collected: one file that cannot be repaired must not keep the others from their processes.
     left: list[str] = []
     with open_folder(device.folders.data) as data:
         for path, mode, user, group in (each for owned in device.folder_owners().values() for each in owned):
             owner = device.owner(user, group)
+            # -1 would keep the present owner without a word (chown(2)).
             if -1 in owner:
                 raise DeviceUIError(f"{path}: the users of its process do not exist; create them first (sysusers.d)")
             try:
@@ -72,6 +74,7 @@ def _require_safety(data: Path) -> None:
     """Raise `DeviceUIError` where a lesser user could lead root to a file that is not the device's."""
     if os.geteuid() != 0:
         raise DeviceUIError("only root can change the owner of a file")
+    # A lesser user could otherwise replace a folder between the check and the change.
     found = os.stat(data)
     if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise DeviceUIError(f"{data} can be changed by others than root; repair it with chown root:root and chmod 755")
@@ -95,6 +98,7 @@ def _give_file(name: str, folder: int, owner: tuple[int, int], mode: int) -> boo
             return False
         if found.st_nlink == 1:
             return _give(descriptor, owner, mode)
+        # With the right owner already, a second name is harmless, such as that of a backup by hard links.
         if (found.st_uid, found.st_gid) != owner:
             raise OSError(SECOND_NAME)
         return False

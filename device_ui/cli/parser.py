@@ -15,7 +15,8 @@ from device_ui.cli.launch import EX_OK, EX_USAGE
 from device_ui.config import Device, Folders
 from device_ui.errors import DeviceUIError
 
-# Commands that run whatever device.toml says.
+# Commands that do not read device.toml: no event is lost by a typing error in it, the processes read it themselves, and a factory
+# reset and `seal` do not need it.
 NEEDS_FOLDERS = (
     commands.event,
     commands.token,
@@ -25,7 +26,7 @@ NEEDS_FOLDERS = (
     commands.factory_reset,
     commands.seal,
 )
-# Commands that take a device's defaults where device.toml is wrong: without a certificate the page that says why cannot be reached.
+# Commands that use the defaults where device.toml is wrong: without a certificate and a setup code no page could report the error.
 TAKES_DEFAULTS = (commands.certificate, commands.setup_code)
 
 
@@ -34,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and a reference to the help."""
-        # argparse would print several lines and exit with 2, which a script takes for a failed command.
+        # argparse would print several lines and exit with 2; sysexits.h has 64 for a wrong command line.
         self.exit(EX_USAGE, f"device-ui: {message} (see {self.prog} --help)\n")
 
 
@@ -51,12 +52,14 @@ def parser() -> argparse.ArgumentParser:
     one = _command(words, "mailhook", commands.mailhook)
     one.add_argument("--allow-loopback", action="store_true", help="allow a mail server on this device itself")
     one.add_argument("--ca-file", default="", metavar="PEM", help="trust these certificates for the mail server, too")
+    one.add_argument("--url", default="", help="the address of the pages for links in mails, instead of web.url")
     one = _command(words, "event", commands.event)
     one.add_argument("code", help="three digits of the catalogue")
     one.add_argument("--text", default="", help="the text of the mail")
     one.add_argument("--source", default="", help="the program that raised it")
     one.add_argument("--time", default="", metavar="RFC3339", help="the time of the event (now)")
     one = _command(words, "test", commands.test)
+    # No option for a password or a host: a test of the command line is one of the stored settings.
     one.add_argument("--to", default="", metavar="ADDRESS", help="the recipient, instead of the device's")
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
     one = _command(words, "history", commands.history)
@@ -72,7 +75,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--to", default="", dest="end", metavar="DATE", help="events up to this day")
     one.add_argument("--type", default="", choices=("", "info", "fault"), help="events of this type")
     one.add_argument("--code", default="", help="events of this code")
+    one.add_argument("--outcome", default="", help="events whose mail ended so, such as waiting or 'not delivered'")
+    one.add_argument("--source", default="", help="events with this part in their source")
+    one.add_argument("--text", default="", help="events with this part in their text")
     one.add_argument("--limit", default=0, type=int, metavar="N", help="the newest N (all)")
+    # No options here: `main` passes the words of sendmail on unread.
     _command(words, "sendmail", commands.sendmail).set_defaults(words=[])
     one = _command(words, "settings", commands.settings)
     one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
@@ -135,7 +142,7 @@ def _command(
     name: str,
     function: Callable[[Device, argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
-    # One text for --help, the documentation and the reader of the code.
+    # The docstring is the one text for --help, docs/configuration.md and the reader of the code.
     summary = (function.__doc__ or "").replace("\n", " ")
     one = words.add_parser(name, help=summary, description=summary)
     one.add_argument("--data", metavar="DIR", help="the data folder (DEVICE_UI_DATA, else /var/lib/device-ui)")
@@ -164,8 +171,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # argparse never saw them: sendmail's flags do not follow its rules.
         if options.function is commands.sendmail:
             options.words = words[1:]
-        # No event is lost by a typing error in the maker's file: `event` needs only the socket. The processes read the file
-        # themselves, and a factory reset does not need it.
         if options.function in NEEDS_FOLDERS:
             device = Device.plain(Folders.find(options.data, os.environ))
         else:

@@ -1,7 +1,7 @@
 """The output and the exit codes of ``apply``, ``export`` and ``seal``; `device_ui.provisioning` does the work.
 
 Exit codes: 0 applied or unchanged; with ``--dry-run`` 0 for the same and 1 for a difference, as diff(1); 65 broken fields;
-75 somebody saved meanwhile, or the flash; 77 not allowed; 78 a password that is sealed to another key or server.
+75 saved by a different writer meanwhile, or not stored; 77 not allowed; 78 a password that is sealed to a different key or server.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from device_ui.provisioning.passwords import load_public
 from device_ui.settings import keys
 from device_ui.settings.fields import SmtpSettings
 
+# As diff(1): a tool such as Ansible distinguishes "would change" from an error by it.
 DIFFERENT = 1
 
 
 def apply_document(device: Device, path: str, *, dry_run: bool, is_json: bool) -> int:
     """Apply the document at `path` and print what changed; with `dry_run` what would."""
     try:
+        # All of the document is checked before anything is written.
         steps = apply.plan(document.read(_raw(path)), device)
         if not dry_run:
             apply.write(steps, device)
@@ -61,6 +63,7 @@ def export(device: Device, seal_to: str, *, is_json: bool) -> int:
 def seal(path: str, to: str, open_with: str) -> int:
     """Print the document at `path` with its password sealed to the key `to`, in the format it has."""
 
+    # For a document whose password is sealed already: a device's own key, or the key of a sealed export.
     def opened(settings: SmtpSettings) -> str:
         return keys.load_password(Path(open_with), settings)
 
@@ -75,6 +78,7 @@ def seal(path: str, to: str, open_with: str) -> int:
 
 def new_key(path: Path) -> int:
     """Make a key pair for sealed exports, ``NAME`` and ``NAME.pub``; print the public key."""
+    # Passwords may be sealed to the key that is there.
     if path.exists():
         raise DeviceUIError(f"{path} exists already")
     pair = keys.load_pair(path, path.with_name(f"{path.name}.pub"))
@@ -83,6 +87,7 @@ def new_key(path: Path) -> int:
 
 
 def _raw(path: str) -> bytes:
+    # One byte more than allowed: `document.read` then reports that it is too long.
     if path == "-":
         return sys.stdin.buffer.read(document.SIZE_MAXIMUM + 1)
     with open(path, "rb") as file:
@@ -97,6 +102,7 @@ def _print_document(content: Mapping[str, Any], *, is_json: bool) -> None:
 def _lines(answer: Mapping[str, Any]) -> list[str]:
     """Return the changes for a person, one a line."""
     found = []
+    # `changed` of the whole is a truth value, and no section.
     for section, fields in answer.items():
         for name, value in fields.items() if isinstance(fields, Mapping) else ():
             found += [f"{section}: {text}" for text in _changes(name, value)]
@@ -104,6 +110,8 @@ def _lines(answer: Mapping[str, Any]) -> list[str]:
 
 
 def _changes(name: str, value: Any) -> list[str]:
+    # The shapes of `apply.summary`: lists of added and removed items, changes by name, one field from None or from old to new, and a
+    # word for a secret.
     match name, value:
         case (("added" | "removed"), list()):
             return [f"{name} {each}" for each in value]
@@ -122,6 +130,7 @@ def _failed(error: DeviceUIError | OSError, *, is_json: bool) -> int:
     """Report an error, with ``--json`` as an object on standard output too; return its exit code."""
     from device_ui.cli import launch
 
+    # A program reads one object on standard output in every case; a person reads standard error.
     if is_json:
         fields = error.fields if isinstance(error, Broken) else {}
         broken = {
@@ -137,5 +146,6 @@ def _failed(error: DeviceUIError | OSError, *, is_json: bool) -> int:
     code = launch.failed(error)
     if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
         return EX_NOPERM
+    # A key that is not made yet appears at the hook's first start; one that was sealed to a different device never does.
     is_key_missing = isinstance(error, NoKey) and not error.key_id
     return EX_TEMPFAIL if isinstance(error, Conflict | NotStored | NotReadable) or is_key_missing else code

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from device_ui.config import Device
+from device_ui.config import Device, host_name
 from device_ui.errors import DeviceUIError, HookError
 from device_ui.mail import client
 from device_ui.storage import files
 from device_ui.web.auth.administrator import Administrator
 
+# The addresses that listen at every address.
+ANY = ("", "0.0.0.0", "[::]")  # noqa: S104  # compared, not bound
 # Seconds for a process to answer after its start (slow flash, making keys), and to end after SIGTERM.
 START_SECONDS, STOP_SECONDS, LOOK_SECONDS = 20.0, 8.0, 0.05
 
@@ -44,7 +46,7 @@ class Supervisor:
         # Before any process is started: the one that holds the port would answer our look at /health.
         self._check_port()
         files.make_folder(self._device.folders.data, 0o755)
-        self._spawn("mailhook", "--allow-loopback", *mailhook_options)
+        self._spawn("mailhook", "--allow-loopback", "--url", self._link(), *mailhook_options)
         self._await("mail hook", self._hook_answers)
         self._spawn("web", "--listen", self._listen)
         self._await("web process", self._web_answers)
@@ -58,9 +60,9 @@ class Supervisor:
     def stop(self) -> int:
         """Stop both; return 0 after a signal, and the code of an error when a process ended by itself."""
         is_requested = self._stop.is_set()
-        # The pages first: they ask the hook.
+        # The pages first, since they send requests to the hook. SIGTERM, and SIGKILL only after `STOP_SECONDS`: the hook finishes
+        # the mail under way, and the pages store failed logins.
         for child in reversed(self._children):
-            # SIGTERM first: the hook finishes the mail under way, and the pages store failed logins.
             child.terminate()
         for child in self._children:
             try:
@@ -77,6 +79,14 @@ class Supervisor:
         record = Administrator(self._device.folders.administrator).load()
         code = f"setup?code={record.code}" if record and not record.is_set_up else ""
         return f"http://{self._listen}/{code}"
+
+    def _link(self) -> str:
+        """Return the address of the pages for links in mails.
+
+        No browser opens 0.0.0.0 or [::]: the host name is there instead.
+        """
+        host, _, port = self._listen.rpartition(":")
+        return f"http://{host_name() if host in ANY else host}:{port}"
 
     def _check_port(self) -> None:
         """Raise `DeviceUIError` when the address is in use: its process would answer instead of ours."""
@@ -100,7 +110,7 @@ class Supervisor:
     def _await(self, name: str, answers: Callable[[], bool]) -> None:
         waited = 0.0
         while waited < START_SECONDS and not self._stop.is_set():
-            # It has printed why.
+            # The process ended, and has printed its reason.
             if self._children[-1].poll() is not None:
                 break
             if answers():

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 def entries(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield each key and its translation, in the order of the file; the first key is ``""``, for the header.
 
-    Raises `ValueError` for a line that is none of a catalogue, with its number.
+    Raises `ValueError` for a line that does not belong into a catalogue, with its number.
     """
     texts: dict[str, str] = {}
     name, is_fuzzy = "", False
@@ -39,7 +39,7 @@ def entries(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
             is_fuzzy = (is_fuzzy or (word.startswith("#,") and "fuzzy" in line)) and word != "#~"
         elif word:
             # Not skipped: a catalogue with a lost quote would show English without a word.
-            raise ValueError(f"line {number} is none of a catalogue")
+            raise ValueError(f"line {number} does not belong into a catalogue")
     # Nothing follows the last entry.
     if texts.get("msgstr") and not is_fuzzy:
         yield texts["msgid"], texts["msgstr"]

@@ -36,8 +36,8 @@ def _name(path: Path) -> str:
     return found[1] if found else path.stem
 
 
-# Only the header of each catalogue is read here; its sentences are loaded for a reader of that language.
-# The languages of the pages and mails by their codes (RFC 5646), each with its own name.
+# The languages of the pages and mails by their codes (RFC 5646), each with its own name. Only the header of each catalogue is
+# read here; its sentences are loaded for a reader of that language.
 LANGUAGES = {ENGLISH: "English", **{path.stem: _name(path) for path in sorted(FOLDER.glob("*.po"))}}
 
 

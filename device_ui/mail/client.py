@@ -4,7 +4,8 @@ A request is one line of JSON; the answer is one line, or several of which the l
 network; an event is answered as soon as it is on flash. Errors are a `HookError` with one of these words: ``down`` (no
 answer), ``denied``, ``bad-request``, ``not-stored`` (by the flash), ``unset`` (no settings are stored), ``busy`` (a test is
 running), ``too-many`` (tests), ``too-many-logins`` (refused by a server), ``exhausted`` (no thread), ``password`` (it cannot
-be opened), ``no-token`` (OAuth 2.0), ``fault`` (of the hook).
+be opened), ``gone``, ``waiting``, ``not-waiting``, ``not-mailed`` (an event that cannot be sent again or tried now),
+``no-token`` (OAuth 2.0), ``fault`` (of the hook).
 """
 
 from __future__ import annotations
@@ -92,10 +93,23 @@ def history(
 ) -> Iterator[Mapping[str, Any]]:
     """Return events and the results of their mails: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
 
-    `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``sort``, ``descending``, ``offset``, ``limit`` (0: all);
-    `seconds` are for each line; `most` is the limit of bytes in all (None: for a reader that keeps none of them).
+    `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``outcome``, ``source``, ``text``, ``sort``, ``descending``,
+    ``offset``, ``limit`` (0: all), ``bars`` (true: the end has the counts of a picture); `seconds` are for each line; `most` is the limit of bytes in all (None: for a reader that keeps none of them).
     """
     return lines(path, {**query, "do": "history"}, seconds, most)
+
+
+def send_again(path: Path | str, number: int, by: str = "", *, seconds: float = ANSWER_SECONDS) -> int:
+    """Send an event again. Return the number of the new mail once it is on flash. `by` as in `settings_changed`. Raises `HookError`.
+
+    It goes to the recipients that the event did not reach yet; if it reached all of them, to all.
+    """
+    return int(_expected(ask(path, {"do": "send-again", "number": number, "by": by}, seconds), "accepted", int))
+
+
+def try_event_now(path: Path | str, number: int, by: str = "", *, seconds: float = ANSWER_SECONDS) -> int:
+    """Try the waiting mail of an event now, once the request is on flash. Return its number. Raises `HookError`."""
+    return int(_expected(ask(path, {"do": "try-now", "number": number, "by": by}, seconds), "accepted", int))
 
 
 def kinds(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Iterator[Mapping[str, Any]]:
@@ -103,9 +117,13 @@ def kinds(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Iterator[Mappi
     return lines(path, {"do": "catalog"}, seconds)
 
 
-def content(path: Path | str, code: str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
-    """Return the mail of this code: ``subject``, ``from``, ``to``, ``date``, ``headers``, ``text``, ``html``. Raises `HookError`."""
-    answer: Mapping[str, Any] = _expected(ask(path, {"do": "content", "code": code}, seconds), "content", dict)
+def content(path: Path | str, code: str, count: int = 1, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+    """Return the mail of this code, or of a digest of `count` of its events. Raises `HookError`.
+
+    It has ``subject``, ``from``, ``to``, ``date``, ``headers``, ``text``, ``html``.
+    """
+    request = {"do": "content", "code": code, "count": count}
+    answer: Mapping[str, Any] = _expected(ask(path, request, seconds), "content", dict)
     return answer
 
 

@@ -29,12 +29,12 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.forward_command import ForwardCommand
+from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import random_fraction
 from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.sender import Sender
 from device_ui.mail.delivery.state_command import StateCommand
-from device_ui.mail.delivery.status import Problem
 from device_ui.mail.delivery.test_mail import Tester
 from device_ui.mail.delivery.worker import DeliveryWorker
 from device_ui.mail.events import Event
@@ -222,7 +222,8 @@ class Daemon:
     def _build(self) -> None:
         device, store = self._device, Store(self._device.folders.settings)
         names = {name: str(device[f"device.{name}"]) for name in ("name", "model", "serial", "language")}
-        names["etc"] = str(device.folders.etc)
+        names |= {"etc": str(device.folders.etc), "host_name": host_name(), "url": device.pages_url}
+        names["importance"] = "high" if device["mail.high_importance"] else ""
         kinds = self._catalog()
         records = sign_in_records(device.folders)
         tokens, key = GrantRecord(records[0]), records[1]

@@ -10,8 +10,8 @@ from device_ui.errors import Text
 
 # The `user` of an event that the device itself raises; otherwise it is a uid.
 DEVICE = -1
-# How certain an event's date is (`Event.clock`): DATED, the clock was right; LATER, the date was counted back when the clock
-# became right; BEFORE, the event was before that date; PENDING and a moment (see `Clock.stamp`), it has no date yet.
+# How certain an event's date is (`Event.clock`). DATED: the clock was right. LATER: the date was computed when the clock became
+# right. BEFORE: the event was before the date. PENDING and a moment (see `Clock.stamp`): it has no date yet.
 DATED, LATER, BEFORE, PENDING = "", "later", "before", "@"
 
 
@@ -24,12 +24,21 @@ class Verdict(StrEnum):
     DROPPED = "dropped"  # by the delivery, after days of *try later*
 
 
+class Action(StrEnum):
+    """What a person asked for an event. The action is a row of the ledger of its own; this word is the row's text."""
+
+    SEND_AGAIN = "send again"  # the row is a mail, which has the content of the event
+    TRY_NOW = "try now"
+
+
 @dataclass(frozen=True)
 class Event:
     """One event. Times are seconds since 1970, 0 without a date: `time` of the event, `accepted` of its acceptance.
 
     `number` is 0 until the event is stored. `waiting`: its mail is still to be sent; `mail`: the number of the mail that
     holds it (0: not decided); `clock`: the certainty of `time`; `user`: the uid that raised it, or `DEVICE`.
+
+    `about`: 0, or this is no event but an `Action` on the event of that number, whose code, type and user it has.
     """
 
     code: str
@@ -44,6 +53,7 @@ class Event:
     mail: int = 0
     clock: str = ""
     user: int = DEVICE
+    about: int = 0
 
 
 @dataclass(frozen=True)

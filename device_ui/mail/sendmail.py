@@ -49,6 +49,7 @@ QUEUE = "q"
 SESSION = "s"
 # A tag and its name; html.parser takes quadratic time for some broken pages.
 TAG = re.compile(r"<([/!]?[A-Za-z0-9-]*)[^<>]*>")
+EMPTY_LINES = re.compile(r"\A(?:[ \r]*\n)+")
 # Elements whose content is not shown.
 HIDDEN = frozenset({"style", "script", "title"})
 NO_SUBJECT = "(no subject)"
@@ -171,13 +172,15 @@ def parse(raw: bytes, call: Call) -> Message:
     subject, named, sender = (_or_default(partial(_field, mail, name), "") for name in ("Subject", "To", "From"))
     recipients = call.recipients or tuple(each.strip() for each in named.split(",") if each.strip())
     subject = subject[:SUBJECT_MAXIMUM].rstrip() or NO_SUBJECT
-    return Message(subject, _cut(text.strip()), recipients, email.utils.parseaddr(sender)[0])
+    # A first line that begins with blanks is one of a table; events have no tabs.
+    text = EMPTY_LINES.sub("", text.expandtabs()).rstrip()
+    return Message(subject, _cut(text), recipients, email.utils.parseaddr(sender)[0])
 
 
 def as_text(message: Message) -> str:
-    """Return the event's text: the subject on the first line, the recipients, the message."""
+    """Return the event's text: the subject on the first line, the message in its own layout, the recipients that it names."""
     named = ", ".join(_line(each) for each in message.recipients)[:SUBJECT_MAXIMUM]
-    return "\n".join([message.subject, *([f"To: {named}"] if named else []), "", message.text])
+    return "\n\n".join(filter(None, (message.subject, message.text, f"(for {named})" if named else "")))
 
 
 def source(call: Call, message: Message) -> str:

@@ -48,9 +48,11 @@ def plan(content: Table, device: Device) -> list[Step]:
     Raises `Broken` with every broken field; then `WrongSeal`, and `NoKey`, `Damaged`, `NotReadable`, `HookError`.
     """
     passwords = Passwords(device.folders)
+    # All sections before the first error is raised: a person corrects the document once.
     broken, found = unknown(content), []
     for section in SECTIONS:
         if section.name in content:
+            # A damaged file counts as none and is quarantined by `save`: a fleet must be able to repair such a device.
             stored = section.store(device).look()
             try:
                 finish = section.read(content[section.name], stored.settings, device, passwords)
@@ -59,6 +61,7 @@ def plan(content: Table, device: Device) -> list[Step]:
                 broken |= error.fields
     if broken:
         raise Broken(broken)
+    # Only now: `finish` opens and seals passwords, which takes milliseconds and may ask the mail hook.
     return [Step(section, stored, finish()) for section, stored, finish in found]
 
 
@@ -67,20 +70,23 @@ def write(steps: Sequence[Step], device: Device) -> None:
 
     Raises `Conflict`, `NotStored`, `NotReadable`: then the sections before are written, and the next run does the rest.
     """
+    # On a device whose pages never started there are no folders yet.
     if any(step.is_change for step in steps):
         for folder in device.layout("web"):
             files.make_folder(*folder)
     for step in steps:
         store = step.section.store(device)
+        # The process that wrote it may have ended before its fsync, such as an `apply` that a power cut ended.
         if not step.is_change:
             store.confirm(step.stored.revision)
             continue
         is_server = step.section.name == smtp.NAME
         if is_server:
-            # A hook that starts only with the notification would find the change before it knows where it came from.
+            # Starts the hook. One that started with the notification would find the change before it knows where it came from.
             with contextlib.suppress(HookError):
                 client.state(device.folders.socket)
         revision = store.save(step.content, step.stored.revision)
+        # The hook reads the recipients with each mail, so a new list needs no notification.
         if is_server:
             with contextlib.suppress(HookError):  # it reads the settings when it starts
                 client.settings_changed(device.folders.socket, revision, client.BY_APPLY)
@@ -88,5 +94,6 @@ def write(steps: Sequence[Step], device: Device) -> None:
 
 def summary(steps: Sequence[Step]) -> dict[str, Any]:
     """Return the answer of ``apply --json``."""
+    # `changed` is there in any case, so that a tool such as Ansible needs no knowledge of the sections.
     changed = {step.section.name: step.changes for step in steps if step.is_change}
     return {"changed": bool(changed), **changed}

@@ -20,7 +20,8 @@ from device_ui.storage import toml_file
 
 Table = Mapping[str, Any]
 
-# The name and the value of the line that says which documents these are.
+# The name and the value of the line that identifies a document: without it any TOML file would be an empty document, which is
+# applied without a word. A later version may change the meaning of a field.
 VERSION_NAME, VERSION = "device_ui", 1
 # Bytes; a document with 20 recipients and the longest fields has 8 KiB. `tomllib` takes the square of a text's length.
 SIZE_MAXIMUM = 64 * 1024
@@ -55,7 +56,7 @@ def read(raw: bytes) -> dict[str, Any]:
     try:
         text = raw.decode()
         content = _json(text) if is_json(raw) else _toml(text)
-        # JSON can spell half of a character, which no file can hold.
+        # JSON can spell a lone surrogate (RFC 8259, 8.2), which no file in UTF-8 can hold.
         json.dumps(content, ensure_ascii=False, default=str).encode()
     except UnicodeError:
         raise _unreadable("it is not UTF-8") from None
@@ -73,6 +74,7 @@ def is_json(raw: bytes) -> bool:
 
 def to_toml(content: Table) -> str:
     """Return a document in TOML: the plain values first, then one table for each section."""
+    # In TOML a plain value after a table would belong to that table.
     lines = [f"{_key(name)} = {_literal(value)}" for name, value in content.items() if not isinstance(value, Mapping)]
     for name, table in content.items():
         if isinstance(table, Mapping):
@@ -82,13 +84,15 @@ def to_toml(content: Table) -> str:
 
 
 def to_json(content: Table) -> str:
-    """Return a document in JSON; what a terminal would obey is an escape."""
+    """Return a document in JSON; characters that are not printable are escapes."""
+    # A document may be printed on root's terminal, which obeys control characters.
     text = json.dumps(content, ensure_ascii=False, indent=2)
     return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text) + "\n"
 
 
 def _json(text: str) -> dict[str, Any]:
     found = json.loads(text, object_pairs_hook=_unique)
+    # `json` also reads a text, a number or a list at the top (RFC 8259, 2).
     if not isinstance(found, dict):
         raise ValueError("it is no object")
     return found
@@ -105,6 +109,7 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _toml(text: str) -> dict[str, Any]:
+    # Imported here: a document in JSON does not need it.
     import tomllib
 
     return tomllib.loads(text)
@@ -115,10 +120,12 @@ def _unreadable(reason: str) -> Broken:
 
 
 def _key(name: str) -> str:
+    # TOML 1.0, "Keys": an address has an @, so its key is quoted.
     is_bare = name.isascii() and name.replace("_", "a").replace("-", "a").isalnum()
     return name if is_bare else _literal(name)
 
 
 def _literal(value: toml_file.Value) -> str:
     text = toml_file.literal(value)
+    # \U and not \u: one escape for any character, also beyond U+FFFF (TOML 1.0, "String").
     return "".join(each if each.isprintable() else f"\\U{ord(each):08X}" for each in text)

@@ -34,13 +34,15 @@ class Passwords:
         """Return the public key; on a new device the mail hook makes it. Raises `NoKey`, `Damaged`, `NotReadable`."""
         try:
             return keys.load_public(self._folders.public_key)
+        # A hook makes its keys before it answers, and systemd starts it at the first request.
         except NoKey:
             with contextlib.suppress(HookError):
-                client.state(self._folders.socket)  # starts it
+                client.state(self._folders.socket)
             return keys.load_public(self._folders.public_key)
 
     def is_lost(self, settings: SmtpSettings) -> bool:
         """Return whether the password is sealed to a key that this device does not have."""
+        # By the ids, which every user may read.
         with contextlib.suppress(NoKey, Damaged, NotReadable):
             return seal.sealed_for(settings.sealed or "") not in keys.public_ids(self._folders.public_key)
         return False
@@ -49,6 +51,7 @@ class Passwords:
         """Return the password of settings that have one; None where this process cannot open it."""
         try:
             return keys.load_password(self._folders.private_key, settings)
+        # No error: the caller then stores a password that may be the same one, which costs one write.
         except (CannotOpen, Damaged, NoKey, NotReadable):
             return None
 
@@ -59,6 +62,7 @@ class Passwords:
         """
         try:
             keys.load_password(self._folders.private_key, settings)
+        # The pages' user: it learns whether a password opens, and never the password.
         except NotReadable:
             self._ask_hook(settings)
         except NoKey as error:
@@ -70,6 +74,7 @@ class Passwords:
             raise WrongSeal(Message("it does not open: {reason}", reason=error.reason)) from error
 
     def _ask_hook(self, settings: SmtpSettings) -> None:
+        # With all fields, since the password is bound to four of them; the hook checks them by the rules of the tab.
         answer = client.opens(self._folders.socket, dataclasses.asdict(settings))
         if answer == "other-key":
             raise self._other_key(settings)
@@ -77,6 +82,7 @@ class Passwords:
             raise WrongSeal(Message("it does not open: {reason}", reason=answer))
 
     def _other_key(self, settings: SmtpSettings) -> WrongSeal:
+        # With both ids, which are public: the person who sealed it finds the device it was for.
         return WrongSeal(
             Message(
                 "it is for the key {other}; seal it again for this device's key, {own}",
@@ -88,6 +94,7 @@ class Passwords:
 
 def load_public(given: str) -> bytes:
     """Return a public key, given as 64 hexadecimal digits or as a file such as mailhook.pub. Raises `DeviceUIError`."""
+    # A file whose name has 64 characters is read if they are not all hexadecimal digits.
     if len(given) == 2 * seal.KEY_BYTES:
         with contextlib.suppress(ValueError):
             return bytes.fromhex(given)

@@ -36,6 +36,7 @@ class Section(Generic[Content]):
     nothing: Content | None = None
 
 
+# In the order in which they are written: with the tab alone a device mails already, to the address of the account.
 SECTIONS: tuple[Section[Any], ...] = (
     Section(
         smtp.NAME,
@@ -60,8 +61,10 @@ SECTIONS: tuple[Section[Any], ...] = (
 def unknown(content: Table) -> dict[str, Invalid]:
     """Return what is wrong with the names of a document: its version, and sections that there are not."""
     known = {VERSION_NAME, *(each.name for each in SECTIONS)}
+    # An error and not ignored: a mistyped name of a section would leave the section as it is, without a word.
     broken = {name: Invalid(UNKNOWN_SENTENCE) for name in content if name not in known}
     version = content.get(VERSION_NAME)
+    # By its type, too: true equals 1 in Python.
     return (
         broken if version == VERSION and type(version) is int else {VERSION_NAME: Invalid(VERSION_SENTENCE), **broken}
     )
@@ -75,6 +78,7 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "properties": {VERSION_NAME: {"const": VERSION}, **{each.name: each.schema() for each in SECTIONS}},
         "required": [VERSION_NAME],
+        # As `unknown`: an editor marks a mistyped name before anything is applied.
         "additionalProperties": False,
     }
 
@@ -86,8 +90,10 @@ def export(device: Device, seal_to: bytes | None = None) -> dict[str, Any]:
     """
     content: dict[str, Any] = {VERSION_NAME: VERSION}
     for section in SECTIONS:
+        # `read` and not `look`: the backup of a damaged section would be an empty one.
         stored = section.store(device).read()[0]
         present = section.nothing if stored is None else stored
+        # A section without content is left out: applied again, the document then leaves it alone, too.
         if present is not None:
             content[section.name] = section.write(present)
         if seal_to is not None and isinstance(present, SmtpSettings):
@@ -100,6 +106,7 @@ def seal_document(content: Table, public: bytes, opened: Callable[[Any], str] | 
     """Return a document with its password sealed to a key. Raises `Broken`, and as `smtp.seal_section` does."""
     broken = unknown(content)
     sealed = dict(content)
+    # The rules of both sections, so that a wrong document is found where it is written and not on a device.
     try:
         if smtp.NAME in content:
             sealed[smtp.NAME] = smtp.seal_section(content[smtp.NAME], public, opened)

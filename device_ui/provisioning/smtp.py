@@ -29,13 +29,15 @@ def read(
 ) -> Callable[[], SmtpSettings]:
     """Return a function that opens or seals the password and returns the settings. Raises `Broken`.
 
-    What is stored already is right, also where the maker has locked a choice since. The function raises `WrongSeal`, and what
-    `Passwords` raises.
+    Settings that are stored already are accepted, even if the maker has locked a choice since. The function raises `WrongSeal`,
+    and the errors of `Passwords`.
     """
     form, broken = _form(given)
     sealed = form.pop(SEALED, "") or None
+    # First without the locks: an export of a device must apply to it again.
     draft = parse(form, stored, sealed=sealed)
     if broken or draft.settings is None or draft.settings != stored:
+        # A password that no key of this device opens cannot be kept: the field is then broken, with its sentence.
         is_lost = stored is not None and passwords.is_lost(stored)
         kept = dataclasses.replace(stored, sealed=None) if stored and is_lost else stored
         draft = parse(form, kept, locked, sealed)
@@ -47,10 +49,12 @@ def read(
     def finish() -> SmtpSettings:
         password = typed
         if sealed and settings.sealed:
+            # Before anything is written: a password for a different device would be found at the first mail only.
             passwords.require(settings)
             password = passwords.opened(settings)
         if password is None:  # kept, or there is none
             return settings
+        # Sealing the same password gives different bytes each time (a new ephemeral key): the stored ones stay, and no write is due.
         if stored and stored.sealed and stored.bound_to == settings.bound_to and passwords.opened(stored) == password:
             return dataclasses.replace(settings, sealed=stored.sealed)
         return settings if sealed else _sealed(settings, password, passwords.public())
@@ -65,7 +69,8 @@ def write(settings: SmtpSettings) -> dict[str, Any]:
 
 
 def changes(before: SmtpSettings | None, after: SmtpSettings) -> dict[str, Any]:
-    """Return each changed field with its old and its new value; of a password only what became of it."""
+    """Return each changed field with its old and its new value; of a password only ``set``, ``replaced`` or ``removed``."""
+    # By the sealed bytes, which are no secret: `read` keeps those of an equal password.
     now = {each.name: getattr(after, each.name) for each in FIELDS if not each.secret}
     needed = {each.name for each in needed_fields(now)}
     # Without settings before, a field that these do not need is no change: it is empty as it was.
@@ -84,12 +89,14 @@ def seal_section(given: Any, public: bytes, opened: Callable[[SmtpSettings], str
     """
     form, broken = _form(given)
     sealed = form.pop(SEALED, "") or None
+    # Without stored settings and locks: this may be the maker's or an operator's own computer.
     draft = parse(form, None, sealed=sealed)
     broken = {**draft.broken, **broken}
     if draft.settings is None or broken:
         raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
     settings = draft.settings
     password = draft.password
+    # A text that is sealed to this very key already stays, so that the document is equal.
     if settings.sealed and seal.sealed_for(settings.sealed) != seal.key_id(public):
         if opened is None:
             raise DeviceUIError("smtp.sealed is for another key; --open KEY opens it")
@@ -110,7 +117,8 @@ def _with_sealed(settings: SmtpSettings) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of the section. It allows what a rule refuses, and nothing else: a rule says more than a pattern."""
+    """Return the JSON Schema of the section: the kinds of the values. It accepts values that a rule refuses."""
+    # Not the rules as patterns: they would be written a second time, and their sentences say more than "does not match".
     fields = {each.name: {**_kind(each), "title": each.label, "description": each.help} for each in FIELDS}
     more: dict[str, Any] = {
         SEALED: {
@@ -143,6 +151,7 @@ def _form(given: Any) -> tuple[dict[str, str], dict[str, Invalid]]:
     broken: dict[str, Invalid] = {}
     known = {each.name: each for each in FIELDS}
     for name, value in given.items():
+        # Not isinstance: true is an int in Python, and no port.
         is_number = name in NUMBERS and type(value) is int
         if name in known and (isinstance(value, str) or is_number):
             form[name] = str(value)
@@ -150,6 +159,7 @@ def _form(given: Any) -> tuple[dict[str, str], dict[str, Invalid]]:
             broken[name] = Invalid(known[name].sentences[0], (NUMBER_HINT if name in NUMBERS else TEXT_HINT,))
         elif name == SEALED and isinstance(value, str) and (not value or seal.sealed_for(value)):
             form[name] = value
+        # Accepted and not read: an export is a document that can be applied.
         elif name == IS_SET and isinstance(value, bool):
             continue
         else:
@@ -161,9 +171,11 @@ def _form(given: Any) -> tuple[dict[str, str], dict[str, Invalid]]:
 
 
 def _kind(each: Field) -> Table:
+    # "" is the default, as in the form.
     if each.choices:
         return {"enum": ["", *each.choices]}
     if each.name in NUMBERS:
+        # As a text, too: the form has texts, and templates of a fleet may quote a number.
         number = {"type": "integer", "minimum": 1, "maximum": rules.PORT_MAXIMUM}
         return {"anyOf": [number, {"type": "string"}]}
     return {"type": "string"}

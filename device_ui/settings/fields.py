@@ -58,8 +58,11 @@ class Field:
     secret: bool = False
     advanced: bool = False
     words: Mapping[str, str] = field(default_factory=dict)
+    # Not "number" for the port: a browser sends a text that is no number as an empty field (HTML, 4.10.5.1.12), so the page could
+    # not show it again.
     input_type: str = "text"
     inputmode: str = "text"
+    # "off": a browser's list of past values has nothing to do with this mail server.
     autocomplete: str = "off"
     rules: tuple[PasswordRule, ...] = ()
 
@@ -94,6 +97,7 @@ def oauth_only(rule: Rule) -> dict[str, Rule]:
     return {**always(rules.no_value), "oauth": rule}
 
 
+# The manual's five fields in its order, then the choices that it does not have. A stored file has the same order.
 FIELDS = (
     Field(
         "host",
@@ -140,6 +144,7 @@ FIELDS = (
         formerly=rules.former_password,
         secret=True,
         input_type="password",
+        # Not "current-password": a browser would fill in the administrator's password of these pages (HTML, 4.10.18.7.1).
         autocomplete="new-password",
         rules=rules.PASSWORD_RULES,
     ),
@@ -251,7 +256,8 @@ SIGN_IN_HINT = "Type it again: the sign-in changed."
 NOTHING_STORED_HINT = "No password is stored yet."
 LOCKED_HINT = "The maker of this device has fixed this choice."
 CLEAR_TEXT_HINT = "A login without TLS would send the password in the clear."
-# For an account or a from address of another form: the sign-in that takes it, by its words.
+NO_SENDER_HINT = "The account is not an address that mail can be sent from."
+# For an account or a from address that a different sign-in accepts: that sign-in, by its words on the page.
 LOCAL_PART_HINT = Message(
     "With a dot or a hyphen before the @: under “Advanced”, choose the sign-in “{choice}”.",
     choice=Message(SIGN_IN_WORDS["provider"]),
@@ -264,6 +270,7 @@ RELAY_HINT = Message(
     "An address without a dot after the @ can be the from address of a relay: under “Advanced”, choose the sign-in “{choice}”.",
     choice=Message(SIGN_IN_WORDS["none"]),
 )
+# A login such as SendGrid's "apikey".
 NO_ADDRESS_PATTERN = re.compile(r"[^\s@]+")
 
 
@@ -290,6 +297,7 @@ class SmtpSettings:
     @property
     def connection(self) -> str:
         """How a session is protected: ``tls``, ``starttls`` or ``none``; for `auto` the port decides."""
+        # "auto" never means "none": STARTTLS that a server, or an attacker in between, does not offer is an error (RFC 3207, 6).
         if self.security != "auto":
             return self.security
         return "tls" if self.port == IMPLICIT_TLS_PORT else "starttls"
@@ -352,10 +360,13 @@ def parse(
     the maker locked to their defaults.
     """
     sign_in = _sign_in(form, locked)
+    # All fields and not up to the first broken one: a person corrects the form once.
     values = {each.name: each.by_sign_in[sign_in](form.get(each.name, "")) for each in FIELDS}
+    # A browser sends no value of a disabled control; a different value was not made by the page.
     for name in locked:
         if sign_in == "oauth" or not name.startswith("oauth_"):
             values[name] = _locked(name, form.get(name, ""))
+    # These rules need the value of a second field, so they follow the rules of single fields.
     values["from_address"] = _from_address(form.get("from_address", ""), sign_in, values["account"])
     if sign_in == "oauth":
         values |= {name: oauth_rules.value(name, form.get(name, ""), values) for name in oauth_rules.VALUES}
@@ -364,11 +375,13 @@ def parse(
     kept = None
     if not needs_secret(sign_in, values["oauth_grant"]):
         values["password"] = ""
+    # The page never shows the stored password, so an empty field means that it stays.
     elif form.get("password", "") == "":
-        kept, values["password"] = (sealed, "") if sealed else _kept(values, current)
+        kept, values["password"] = (sealed, "") if sealed else _kept_password(values, current)
     broken = {each.name: values[each.name] for each in FIELDS if isinstance(values[each.name], Invalid)}
+    # Where the maker locked the sign-in, a hint to choose a different one would be useless.
     if broken and "sign_in" not in locked:
-        broken |= _led_on(broken, form)
+        broken |= _with_sign_in_hints(broken, form)
     if broken:
         return ParsedForm(None, broken)
     typed = values.pop("password")
@@ -382,14 +395,16 @@ def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
     """
     sign_in = values.get("sign_in")
     if sign_in not in SIGN_INS:
-        return Message("sign_in is none of the choices")
+        return Message("sign_in is not one of the choices")
     for each in FIELDS:
         value = values.get(each.name, "")
-        if each.secret or _made(each, str(value), sign_in, values) == value:
+        # Equal, and not only valid: a value that its rule changes (a blank at the end) was written by a different program.
+        if each.secret or _ruled(each, str(value), sign_in, values) == value:
             continue
         if not (isinstance(value, str) and each.formerly(value)):
             return Message("{name} breaks its rule", name=each.name)
     settings = SmtpSettings(**values)
+    # The same relations between fields as in `parse`: a file can be restored, or edited with a right checksum.
     if not isinstance(settings.sealed, str | None):
         return Message("the sealed password is no text")
     if (settings.sealed is None) == settings.needs_secret:
@@ -410,7 +425,8 @@ def _locked(name: str, text: str) -> str | Invalid:
     return default if text in ("", default) else Invalid(rules.CHOICE_SENTENCE, (LOCKED_HINT,))
 
 
-def _made(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> Any:
+def _ruled(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> Any:
+    """Return the value of a text by the rule of its field, or an `Invalid`."""
     if each.name == "from_address":  # its rule depends on the account
         return _from_address(text, sign_in, values["account"])
     if sign_in == "oauth" and each.name in oauth_rules.VALUES:
@@ -419,14 +435,16 @@ def _made(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> An
 
 
 def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Invalid:
+    # The manual has no such field: mail is sent from the account, which is an address by its rule.
     if sign_in == "manual":
         return ""
     if rules.stripped(text):
         return BY_NAME["from_address"].by_sign_in[sign_in](text)  # type: ignore[no-any-return]
+    # One sentence for one mistake: the account's own is reported already.
     if isinstance(account, Invalid):
         return ""
     value = rules.from_address(account)
-    return Invalid(value.sentence, ("The account is no address to send from.",)) if isinstance(value, Invalid) else ""
+    return Invalid(value.sentence, (NO_SENDER_HINT,)) if isinstance(value, Invalid) else ""
 
 
 def needs_secret(sign_in: str, grant: object) -> bool:
@@ -439,18 +457,20 @@ def _bound_to(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(values[name]) for name in names)
 
 
-def _led_on(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:
-    """Return the broken addresses that a different sign-in takes, each with the hint that leads to it."""
+def _with_sign_in_hints(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:
+    """Return the broken addresses that a different sign-in accepts, each with the hint that names this sign-in."""
     hints: dict[str, Invalid] = {}
     for name in ("account", "from_address"):
+        # A hint of the rule itself, such as an invisible character, is nearer to the mistake.
         if name in broken and not broken[name].hints:
             text = rules.stripped(form.get(name, ""))
-            hint = _leading_hint(text) if name == "account" else RELAY_HINT if _is_of_relay(text) else ""
+            hint = _account_hint(text) if name == "account" else RELAY_HINT if _is_of_relay(text) else ""
             hints |= {name: Invalid(broken[name].sentence, (hint,))} if hint else {}
     return hints
 
 
-def _leading_hint(account: str) -> Text:
+def _account_hint(account: str) -> Text:
+    # From the narrowest form to the widest: an address with a dot would also be a login of any other form.
     if isinstance(rules.address(account), str):
         return LOCAL_PART_HINT
     if _is_of_relay(account):
@@ -480,7 +500,9 @@ def is_loopback(host: str) -> bool:
     return (mapped or found).is_loopback
 
 
-def _kept(values: Mapping[str, Any], current: SmtpSettings | None) -> tuple[str | None, str | Invalid]:
+def _kept_password(values: Mapping[str, Any], current: SmtpSettings | None) -> tuple[str | None, str | Invalid]:
+    """Return the stored sealed password and ``""``; or None and why it must be typed again."""
+    # The manual's sentence for each, since an empty password breaks its rule; the hint has the reason.
     if current is None or current.sealed is None:
         return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (NOTHING_STORED_HINT,))
     if values["sign_in"] != current.sign_in and "oauth" in (values["sign_in"], current.sign_in):

@@ -133,7 +133,8 @@ def open_password(settings: SmtpSettings, pair: KeyPair) -> str:
     Any user has the public key and can seal any text, also one of several lines. A password that satisfies the manual's rule is
     kept for every sign-in (`fields.parse`), although a provider's rule allows fewer characters.
     """
-    # A line end in a password would be a second line of msmtp's configuration, which runs commands as root.
+    # The `env` and `msmtprc` formats write the password into a line: a line end in it would be a second line of msmtp's
+    # configuration, which can run commands as root.
     password = seal.unseal(settings.sealed or "", pair.private, settings.bound_to)
     field = BY_NAME["password"]
     if field.by_sign_in[settings.sign_in](password) != password and not field.formerly(password):
@@ -147,6 +148,10 @@ def open_record(path: Path, sealed: str, bound_to: Sequence[str], purpose: str) 
     The text is untrusted: any user has the public key. Raises as `load_private` does, and `CannotOpen`.
     """
     return seal.unseal(sealed, load_opening(path, sealed).private, bound_to, purpose)
+
+
+# The order of the two files in `begin_rotation` and `end_rotation` holds one rule: every id in the public file, which the page
+# may seal to or show as usable, is in the private file already, and still is.
 
 
 def begin_rotation(private_path: Path, public_path: Path) -> None:

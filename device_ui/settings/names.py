@@ -12,6 +12,7 @@ from device_ui.settings import rules
 from device_ui.settings.rules import Invalid
 from device_ui.storage.toml_file import Value
 
+# A device has one name from a router and one from a proxy; the list of all is read for a request by an unknown name.
 NAMES_MAXIMUM = 10
 LISTED_SENTENCE = "This name is on the list already."
 FULL = Message("The list holds {maximum} names at most. Remove one first.", maximum=NAMES_MAXIMUM)
@@ -21,6 +22,7 @@ Names = tuple[str, ...]
 
 def add(listed: Names, typed: str) -> Names | Invalid:
     """Return the list with one more name, in lower case."""
+    # In lower case, as `Host` is compared: names are not case-sensitive (RFC 3986, 3.2.2).
     name = rules.host_name(typed)
     if isinstance(name, Invalid):
         return name
@@ -44,6 +46,7 @@ def from_values(values: Mapping[str, Value]) -> Names | Message:
     listed: Names = ()
     for key, value in values.items():
         more = add(listed, str(value))
+        # One spelling for each list: `add` changed nothing, and the numbers count from 1.
         if isinstance(more, Invalid) or to_values(more) != {**to_values(listed), key: value}:
             return Message("{name} breaks its rule", name=key)
         listed = more

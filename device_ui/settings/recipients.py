@@ -15,6 +15,7 @@ from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.rules import Invalid
 from device_ui.storage.toml_file import Value
 
+# One mail goes to all in one transaction: every server takes 100 recipients in one (RFC 5321, 4.5.3.1.8).
 RECIPIENTS_MAXIMUM = 20
 # The lowest type that a recipient receives, in words.
 LOWEST = {"info": "everything", "fault": "faults only"}
@@ -51,9 +52,11 @@ def addresses(event_type: str, listed: Sequence[Recipient], settings: SmtpSettin
 
 def add(listed: Recipients, address: str, lowest: str, language: str = "") -> Recipients | Invalid:
     """Return the list with one more address. Addresses that differ only in case are the same, as for mail servers."""
+    # Its own sentence: the account's names the SMTP account, which this address need not be.
     valid = rules.address(address)
     if isinstance(valid, Invalid):
         return Invalid(ADDRESS_SENTENCE, valid.hints)
+    # RFC 5321, 2.4 lets a server distinguish case before the @; none in use does, and a person would get each mail twice.
     if valid.lower() in (each.address.lower() for each in listed):
         return Invalid(LISTED_SENTENCE)
     if len(listed) >= RECIPIENTS_MAXIMUM:
@@ -77,6 +80,7 @@ def remove(listed: Recipients, address: str) -> Recipients:
 
 def restore(listed: Recipients, address: str, lowest: str, place: int, language: str = "") -> Recipients | Invalid:
     """Return the list with a removed address back at its place, from 0."""
+    # By `add` and its rules: since the removal a second person may have added the address, or filled the list.
     more = add(listed, address, lowest, language)
     return more if isinstance(more, Invalid) else (*listed[:place], more[-1], *listed[place:])
 
@@ -90,6 +94,7 @@ def from_values(values: Mapping[str, Value]) -> Recipients | Message:
     """Return the list of a file's values, validated by the same rules; or the error."""
     listed: Recipients = ()
     for number, (name, value) in enumerate(values.items(), 1):
+        # Two words, or three with a language; `_line` refuses any other number below, as its spelling differs.
         lowest, *between, address = str(value).split(" ") if " " in str(value) else (str(value), "")
         more = add(listed, address, lowest, "".join(between))
         if name != f"recipient_{number:02}" or isinstance(more, Invalid) or _line(more[-1]) != value:
@@ -99,5 +104,5 @@ def from_values(values: Mapping[str, Value]) -> Recipients | Message:
 
 
 def _line(recipient: Recipient) -> str:
-    # Without a language it is the line of older versions.
+    # No word for "the device's language": such a line is that of older versions, which had no languages.
     return " ".join(filter(None, (recipient.lowest, recipient.language, recipient.address)))

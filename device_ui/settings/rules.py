@@ -50,8 +50,9 @@ NAMED_MAXIMUM = 3
 # Control characters have no names, but these abbreviations (Unicode, NameAliases.txt).
 CONTROL_NAMES = {"\0": "NUL", "\t": "TAB", "\n": "LF", "\r": "CR"}
 
-# An IPv4 address of panels may have leading zeros. inet_aton(3) reads them as octal, hexadecimal numbers and fewer than
-# four, and so reaches a stranger. A name never ends in a number (WHATWG URL, 3.5, "ends in a number").
+# Panels and printers show IPv4 addresses with leading zeros. inet_aton(3) reads those as octal, and also accepts hexadecimal
+# numbers and fewer than four: mail would go to a different host. A name never ends in a number (WHATWG URL, 3.5, "ends in a
+# number").
 ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0[xX][0-9A-Fa-f]*)\.?", re.DOTALL)  # \d: of any script
 QUAD = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 IPV6 = re.compile(r"[0-9A-Fa-f:]*:[0-9A-Fa-f.]*")
@@ -127,9 +128,9 @@ def _named(character: str) -> str:
 class PasswordRule:
     """One rule of the manual's password: its `label` in the page's list, and the `hint` when it is broken.
 
-    `pattern` must be found in the password, or, when `forbidden`, must not be. The browser ticks the same rows off with
-    the same patterns while one types, so each means the same to `re` (DOTALL) and to RegExp (flags s and u). Two rules are
-    no pattern of `re`: `find` returns the hints. The browser has categories, and forbids neighbours in `SEQUENCES` itself.
+    `pattern` must be found in the password, or, when `forbidden`, must not be. The browser checks the same rows during typing,
+    so each pattern means the same to `re` (DOTALL) and to RegExp (flags s and u). Two rules are functions here: `find` returns
+    their hints, since `re` has no Unicode categories and no pattern matches neighbours. The script has both.
     """
 
     label: str
@@ -139,17 +140,17 @@ class PasswordRule:
     find: Callable[[str], tuple[Text, ...]] | None = None
 
     def holds(self, text: str) -> bool:
-        """Whether this password keeps the rule."""
+        """Return whether this password satisfies the rule."""
         return not self.hints(text)
 
     def hints(self, text: str) -> tuple[Text, ...]:
-        """Return the hints for a password that breaks the rule; none for one that keeps it."""
+        """Return the hints for a password that breaks the rule; none for one that satisfies it."""
         if self.find:
             return self.find(text)
         return (self.hint,) if bool(re.search(self.pattern, text, re.DOTALL)) == self.forbidden else ()
 
 
-SEQUENTIAL_HINT = "Three neighbours of the keyboard, the alphabet or the digits stand in a row."
+SEQUENTIAL_HINT = "Three neighbours of the keyboard, the alphabet or the digits are in a row."
 
 
 def neighbours(text: str) -> tuple[Text, ...]:
@@ -168,7 +169,7 @@ PASSWORD_RULES = (
     PasswordRule("a lower case letter", "It needs a lower case letter.", "[a-z]"),
     PasswordRule("a digit", "It needs a digit.", "[0-9]"),
     PasswordRule("one of $ ! @ % * # ? &", "It needs one of $!@%*#?&.", "[$!@%*#?&]"),
-    PasswordRule("no character twice in a row", "Two equal characters stand in a row.", r"(.)\1", forbidden=True),
+    PasswordRule("no character twice in a row", "Two equal characters are in a row.", r"(.)\1", forbidden=True),
     PasswordRule("no three neighbours, such as qwe, 321 or abc", forbidden=True, find=neighbours),
     PasswordRule("no invisible character", pattern=r"(?! )[\p{Cc}\p{Cs}\p{Cf}\p{Z}]", forbidden=True, find=unseen),
 )
@@ -262,12 +263,12 @@ def no_value(_text: str) -> str:
 
 
 def former_text(text: str) -> bool:
-    """Return whether former versions stored this host or sender name. An update of the program must not take it away."""
+    """Return whether former versions stored this host or sender name: an update of the program must not reject it."""
     return not has_control(text) and text == text.strip() and 1 <= len(text) <= TEXT_MAXIMUM
 
 
 def former_password(text: str) -> bool:
-    """Return whether former versions stored this as a manual's password: with invisible characters but `has_control`'s."""
+    """Return whether former versions stored this as a manual's password: they allowed invisible characters, except `has_control`'s."""
     *rules, _invisible = PASSWORD_RULES
     return not has_control(text) and all(rule.holds(text) for rule in rules)
 
@@ -314,7 +315,7 @@ def _decimal(value: str) -> str | Invalid:
         last = ".".join(numbers)
     try:
         found = ipaddress.ip_address(head + colon + last)
-    except ValueError:  # of IPv6: in any format
+    except ValueError:  # no IPv6 address; a host may have any format
         return value
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     if mapped:  # RFC 4291, 2.5.5.2: the IPv4 address itself, on a socket of both kinds

@@ -23,9 +23,8 @@ from device_ui.storage.sha256 import sha256
 COMMENT = "device-ui: the SMTP tab. Change it on the page: a file whose checksum is off is set aside."
 RECIPIENTS_COMMENT = "device-ui: who gets the mail. Change it on the page: a file whose checksum is off is set aside."
 NAMES_COMMENT = "device-ui: names that reach the pages. Change them there: a file whose checksum is off is set aside."
-# The password is in the file as `sealed` alone.
+# The names of the values in the file. The password is in it as `sealed` alone.
 NAMES = (*(field.name for field in FIELDS if not field.secret), "sealed")
-
 
 Content = TypeVar("Content")
 
@@ -57,9 +56,8 @@ class RecordStore(Generic[Content]):
         decode: Callable[[dict[str, toml_file.Value]], Content | Message],
     ) -> None:
         self.path, self._encode, self._from_values = path, encode, decode
-        # The file is read for every page, but decoded only when its bytes differ: a page of the SMTP tab takes 0.3 ms
-        # in all.
-        # The bytes that were read last, and their content.
+        # The bytes that were read last, and their content. The file is read for every page, since the console may have changed it,
+        # but decoded only when its bytes differ: a page of the SMTP tab takes 0.3 ms in all.
         self._known: tuple[bytes, Stored[Content]] | None = None
 
     def read(self) -> tuple[Content | None, str]:
@@ -84,6 +82,7 @@ class RecordStore(Generic[Content]):
 
     def look(self) -> Stored[Content]:
         """Return the content of the file; of a damaged one none, and its own revision. Raises `NotReadable`; writes nothing."""
+        # For root: `load` would move a file in a folder of the web process's user.
         try:
             return self._read()
         except Damaged as damage:
@@ -119,6 +118,7 @@ class RecordStore(Generic[Content]):
         content = files.read_damaged(self.path)
         if content is not None:
             _require(content, revision)
+            # Its own bytes: `files.replace` only syncs a file whose content is equal.
             files.replace(self.path, content, precondition=lambda raw: _require(raw, revision))
 
     def _damaged_revision(self) -> str:

@@ -6,9 +6,9 @@ clean.
 
 Writers of one user exclude each other by a lock on a folder that no other user can open: the file's own, or the one in `LOCKS`.
 Any program can hold a lock on a folder that it can open, so no other folder is locked, and root waits for no other user.
-Writers without a common lock do not lose each other's work either. Each makes its new file first, then reads the old one again,
-renames, and removes the new files of all other writers, so that the rename of a slower writer fails. Then it checks that its own
-file is in place. A writer that was overtaken starts again with the present file.
+Writers without a common lock do not lose each other's work either. Each writer makes its new file first, then reads the old one
+again. It renames its new file and removes those of all other writers, so that the rename of a slower writer fails. Then it checks
+that its own file is in place. A writer that was overtaken starts again with the present file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _in_doubt: set[Path] = set()
 
 # The settings are 1 KiB; a larger file than this was not written by this product.
 SIZE_MAXIMUM = 64 * 1024
-# Folders that other users can open → the folder beside them that only the same user can open.
+# A folder that other users can open → the folder beside it that its owner alone can open, and whose lock serves for both.
 LOCKS = {"settings": "web", "public": "mail"}
 # A write needs some fsyncs, a second each on slow flash.
 LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.01
@@ -58,7 +58,7 @@ def read(path: Path) -> bytes | None:
             raise Damaged(path, WRONG_KIND) from error
         raise NotReadable(path, error) from error
     try:
-        # A named pipe reads as an empty file, or blocks: it must pass for neither.
+        # Without this check a pipe would read as an empty file: as no settings, and not as damage.
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Damaged(path, WRONG_KIND)
@@ -97,8 +97,8 @@ def replace(
                 if precondition:
                     precondition(present)
                 if path not in _in_doubt and present == content:
-                    # An equal content is not written: it would only wear the flash.
-                    # Nothing to write, but a file that a different writer put there must be durable, too.
+                    # Equal content is not written, since it would only wear the flash. But it is synced: the writer that put it
+                    # there may have ended before its own fsync.
                     _fsync_existing(path.name, folder)
                     os.fsync(folder)
                     return False
@@ -226,10 +226,10 @@ def _replaced(folder: int, path: Path, new: str, present: bytes | None, content:
         # From the rename until the fsync of the folder, a power cut may leave either file.
         _in_doubt.add(path)
         os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        # A writer that compared before this rename and has not renamed yet would replace a file that it never saw. Without its
-        # new file its rename fails, and it starts again.
+        # A second writer may have read the old file before this rename and rename its own after it: it would replace a file
+        # that it never saw. Without its new file that rename fails, and it starts again.
         _remove_new_files(folder, path)
-        # It may have renamed before its new file was removed: then its file is in place, and this writer starts again.
+        # The second writer may have been faster than the removal. Then its file is in place, and this writer starts again.
         if _identity(path.name, folder) != _identity(descriptor):
             return False
         _fsync_renamed(path, folder)
@@ -269,7 +269,7 @@ def _fsync_renamed(path: Path, folder: int) -> None:
 def _write_new(folder: int, name: str, content: bytes, mode: int) -> int:
     """Return the descriptor of the new file; its content is on flash, its name may not be."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=folder)  # what a power cut may have left
+        os.unlink(name, dir_fd=folder)  # left by a power cut
     # O_EXCL follows no link and opens no file of a different user. 600 until the content is whole: then `mode`.
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
@@ -375,8 +375,7 @@ def _unlock(descriptor: int) -> None:
 
 
 def _close(descriptor: int) -> None:
-    # The file was only read, or its content is synced or has failed already. An error here must not report a stored file as
-    # not stored.
+    # Every write was synced before, and its error reported. An error of close(2) must not report a stored file as not stored.
     with contextlib.suppress(OSError):
         os.close(descriptor)
 
@@ -392,7 +391,7 @@ def _free_name(path: Path) -> Path:
 
 
 def _quarantined(path: Path) -> list[Path]:
-    # A different user may own the folder: only names that `quarantine` gives count.
+    # A different user may own the folder and put any name there: only names of `_free_name` count.
     names = path.parent.glob(f"{path.name}.damaged-*")
     return sorted((each for each in names if each.name == f"{path.name}.damaged-{_number(each)}"), key=_number)
 

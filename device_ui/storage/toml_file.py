@@ -1,9 +1,9 @@
 """The format of the files that only this product writes: TOML lines under a comment, a checksum last. Pure.
 
 The checksum covers every byte above it, so a flipped bit in a port number is damage and not a different port. It is no
-protection against an attacker: the files of one process are read by the other one's user. So they are read by a narrow reader
-in linear time. `tomllib` needs 26 s for some texts of 64 KiB, with a right checksum; it reads the maker's files only, which
-root owns.
+protection against an attacker: each process reads files that the user of the other process writes. So they have a narrow
+reader, in linear time. `tomllib` needs 26 s for some texts of 64 KiB, with a right checksum; it reads the maker's files only,
+which root owns.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def decode(raw: bytes) -> dict[str, Value]:
     body, found = _split(raw)
     if sha256(body).hexdigest() != found:
         raise ValueError("its checksum does not match")
-    values = _plain(body.decode())
+    values = _parsed(body.decode())
     # A correct checksum proves nothing: any user can compute one.
     if values is None:
         raise ValueError("it holds a line that this program does not write")
@@ -47,14 +47,14 @@ def decode(raw: bytes) -> dict[str, Value]:
     return values
 
 
-def _plain(text: str) -> dict[str, Value] | None:
-    """Return the values of a text of comments and ``name = value`` lines, each spelt as `encode` spells it; None for any other."""
+def _parsed(text: str) -> dict[str, Value] | None:
+    """Return the values of comments and ``name = value`` lines; None if a line is not spelt as `encode` spells it."""
     found: dict[str, Value] = {}
     for line in text.split("\n"):
         name, is_value, value = line.partition(" = ")
         if not line or (line[0] == "#" and line.isprintable()):
             continue
-        if not (is_value and _is_name(name) and name not in found and _is_written(value)):
+        if not (is_value and _is_name(name) and name not in found and _is_canonical(value)):
             return None
         found[name] = json.loads(value)
     return found
@@ -64,7 +64,8 @@ def _is_name(text: str) -> bool:
     return bool(text) and text.isascii() and text.replace("-", "").replace("_", "a").isalnum()
 
 
-def _is_written(text: str) -> bool:
+def _is_canonical(text: str) -> bool:
+    # Before the parser: an array or object of 64 KiB would be read to its end, only to be refused.
     if text[:1] not in VALUE_STARTS:
         return False
     try:
@@ -84,7 +85,7 @@ def literal(value: Value) -> str:
 def _split(raw: bytes) -> tuple[bytes, str]:
     if not raw:
         raise ValueError("it is empty")
-    # The last line alone: a value may hold the word.
+    # From the end: a value may contain the same text.
     head, mark, tail = raw.rpartition(f'{CHECKSUM} = "'.encode())
     if not mark or not tail.endswith(b'"\n') or not head.endswith(b"\n"):
         raise ValueError("its last line is no checksum")

@@ -15,5 +15,5 @@ Read first
 - `server`: opens the sockets, with systemd or by hand. `context`: the objects that all pages share, and the mail path's state.
 - `forms`: reads a posted form. `locale`: the language of a request. `client_address`: the client's address through a proxy.
 - `templates` and `static_files`: serve `views/` and `static/`. `branding`: the maker's name, logo and colours, if any.
-- `unavailable`: the page with status 503 while a file of the maker is wrong.
+- `unavailable`: the page with status 503 while a file of the maker is wrong. `heap`: keeps the memory of the process small.
 """

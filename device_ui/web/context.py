@@ -47,6 +47,8 @@ MAIL_PROBLEMS = {
     "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
 }
+# For a login that worked before.
+LOGIN_RETRIED = "The mail server refused the login, which worked before: “{reply}”. It is tried again a few times a day; a change of the settings tries it at once."
 # The state in the head of every page, by the same words: as a text and not by colour alone (WCAG 2.2, 1.4.1), and also when
 # there is no problem, so that an operator knows that it would be shown.
 MAIL_STATES = {
@@ -85,10 +87,6 @@ class AppContext:
     def public_key(self) -> Path:
         """The file of the key that passwords are sealed to; each page reads it anew."""
         return self.device.folders.public_key
-
-    def may_exit(self) -> bool:
-        """Return whether the process can exit without losing state."""
-        return self.guard.may_exit()
 
     def mail_state(self) -> State:
         """Return the word for the mail path, ``""`` when well, and the hook's details."""
@@ -143,7 +141,8 @@ class MailPath:
 def mail_path(word: str, details: Mapping[str, Any], words: Translator = PLAIN) -> MailPath:
     """Return the hook's word for the mail path and its `details` (see `client.state`) in the reader's language."""
     step, reply = words(details.get("step", "")), words(details.get("reply", ""))
-    sentence = words(MAIL_PROBLEMS.get(word, ""), step=step, reply=reply)
+    template = LOGIN_RETRIED if details.get("is_retried") else MAIL_PROBLEMS.get(word, "")
+    sentence = words(template, step=step, reply=reply)
     clock = words(CLOCK_WRONG, clock=details["clock"]) if details.get("clock") else ""
     removed = words(REMOVED_UNMAILED, count=details["removed"]) if details.get("removed") else ""
     problem = " ".join(filter(None, (sentence, words(details.get("advice", "")), removed, clock)))

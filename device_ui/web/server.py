@@ -36,7 +36,7 @@ DESCRIPTORS_BESIDES = 64
 IDLE_SECONDS = 60.0
 # Between two checks of files that do not let the pages start.
 CHECK_SECONDS = 1.0
-# In which open connections get their 503 before the pages start.
+# For the open connections to get their 503 before the pages start.
 DRAIN_SECONDS = 2.0
 UNIX = "unix:"
 PORT_MAXIMUM = 65535
@@ -51,13 +51,13 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     is not stored; the next connection starts it again.
 
     X-Forwarded-For and X-Forwarded-Proto are believed on a Unix socket and from the address `trusted_proxy`. Raises
-    OSError when the address cannot be bound, `DeviceUIError` when it is none.
+    OSError when the address cannot be bound, `DeviceUIError` when `listen` is no address.
     """
-    # No core dump may hold a password that is just being typed.
+    # A core dump could hold a password that is being typed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     heap.bound()
     prepare(device)
-    # Before the first socket listens: who sees the socket may already end this process, which must end in order.
+    # Before the first socket listens: a supervisor that sees the socket may send SIGTERM at once, and the end must be in order.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     sockets = listen_fds(os.environ)
@@ -66,7 +66,7 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     listeners = open_listeners(app.routes(site), listen, sockets, trusted_proxy, limits)
     if sockets:
         # Only with systemd: nothing else would start the process again.
-        listeners.exit_when_idle(idle_seconds, site.may_exit)
+        listeners.exit_when_idle(idle_seconds, site.guard.may_exit)
     log.info("pages served at %s", "systemd's socket" if sockets else _shown(listen))
     if listeners.run():
         log.info("idle, exiting; the next connection starts the pages again")
@@ -133,7 +133,7 @@ def open_listeners(
     shared = {"map": channels, "dispatcher": dispatcher}
     adjustments = _adjustments(listen, sockets)
     listeners = [kind(application, adj=adjustments, **shared, **where) for kind, where in _kinds(adjustments, sockets)]
-    # With a Unix socket the proxy is there, and no address is trusted.
+    # A proxy in front connects to the Unix socket, if there is one: then no address may claim to be the proxy.
     is_unix = any(isinstance(each, UnixListener) for each in listeners)
     for listener in listeners:
         listener.limits = limits
@@ -183,7 +183,7 @@ def _kinds(
         yield from ((TcpListener, {"sockinfo": each}) for each in adjustments.listen)
     for each in sockets:
         kind = UnixListener if each.family == socket.AF_UNIX else TcpListener
-        # waitress wants the parameters of getaddrinfo(3), although the socket is open already.
+        # waitress requires the parameters of getaddrinfo(3), although the socket is open already.
         info = (each.family, each.type, each.proto, each.getsockname())
         yield kind, {"_sock": each, "bind_socket": False, "sockinfo": info}
 

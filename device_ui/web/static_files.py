@@ -15,11 +15,8 @@ from pathlib import Path
 
 from bottle import HTTPError, HTTPResponse, request
 
-import device_ui
+from device_ui.resources import find
 
-PACKAGE = Path(device_ui.__file__).parent
-# In a checkout `static` and `views` stand beside the package, in an installation inside it.
-ROOTS = (PACKAGE, PACKAGE.parent)
 KINDS = {
     ".css": "text/css; charset=UTF-8",
     ".js": "text/javascript; charset=UTF-8",
@@ -27,7 +24,7 @@ KINDS = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-# An SVG that is opened by itself is a document: it may use its own style, and neither run, load nor send anything.
+# An SVG that is opened by itself is a document. It may use its own style, but not run a script, load a file or send a form.
 ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 # Hexadecimal digits of the SHA-256 in a name: enough that no two versions share one.
 HASH_DIGITS = 10
@@ -74,11 +71,6 @@ class Asset:
         if zipped:
             headers["Content-Encoding"] = "gzip"
         return HTTPResponse(zipped or self.plain, headers=headers)
-
-
-def find(name: str) -> Path:
-    """Return the folder `static` or `views`."""
-    return next(root / name for root in ROOTS if (root / name).is_dir())
 
 
 def minify_js(script: bytes) -> bytes:

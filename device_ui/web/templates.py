@@ -8,7 +8,7 @@ from typing import Any
 
 from bottle import SimpleTemplate, html_escape
 
-from device_ui.web import static_files
+from device_ui.resources import find
 
 SPECIAL = re.compile("[&<>\"']")
 # The templates of the SMTP tab's first visit.
@@ -37,7 +37,7 @@ def template(name: str) -> Template:
     file = f"{name}.tpl"
     # Two threads may compile the same template at once; either result serves.
     if file not in _templates:
-        _templates[file] = Template(name=file, lookup=[str(static_files.find("views"))])
+        _templates[file] = Template(name=file, lookup=[str(find("views"))])
     return _templates[file]
 
 

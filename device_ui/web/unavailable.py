@@ -1,6 +1,6 @@
 """The one page of a device whose files do not let the pages start, such as a device.toml with a typing error.
 
-Any client may read it, so that it names no file and quotes nothing: the log, `systemctl status` and `device-ui check` do.
+Any client may read it, so it names no file and quotes no error. The log, `systemctl status` and `device-ui check` name both.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ INSIDE = (
     ),
     Address("/history", ("from", "to", "type", "code", "sort", "order", "page"), None, (200, 400, 422)),
     Address("/history.csv", ("from", "to", "type", "code", "sort", "order"), None, (200, 400, 422)),
-    Address("/others/email-content", ("code",), None, (200, 400, 422)),
+    Address("/others/email-content", ("code", "form"), None, (200, 400, 422)),
+    Address("/others/email-content/html", ("code", "form", "scheme"), None, (200, 400, 422)),
     Address("/others/event-codes", ("x",)),
 )
 OUTSIDE = (

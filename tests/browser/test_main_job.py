@@ -96,12 +96,14 @@ def test_alarm_reaches_the_mail_server_after_the_tab_was_saved(javascript, visit
     save(visitor, letters.values(post_office.port) | {"Sender Name": "저장 장치 알림"})
     product.event("303", "Partition 2 is 91 % full")
     mail = letters.number(arrived + 1)
-    assert mail["Subject"] == "[fault 303] Audit log space: minor threshold exceeded · Storage appliance"
+    assert mail["Subject"] == (
+        "[fault 303] Storage appliance: Partition 2 is 91 % full (Audit log space: minor threshold exceeded)"
+    )
     assert mail["From"].addresses[0].display_name == "저장 장치 알림"
     assert mail["From"].addresses[0].addr_spec == letters.mailbox.account
     assert mail["To"] == letters.mailbox.account
     assert "Partition 2 is 91 % full" in mail.get_body(("plain",)).get_content()
-    assert "<td>Partition 2 is 91 % full</td>" in mail.get_body(("html",)).get_content()
+    assert ">Partition 2 is 91 % full</td>" in mail.get_body(("html",)).get_content()
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_alarm_reaches_postfix(visit, product, tmp_path, postfix):
     mail = parsed(postfix.wait_for(1)[0])
     assert postfix.logins() == [(ACCOUNT_OF_POSTFIX, True)]
     assert mail["Delivered-To"] == "alarm@mail.example.com"
-    assert mail["Subject"] == "[fault 305] Audit log space: maximum exceeded · Storage appliance"
+    assert mail["Subject"] == "[fault 305] Storage appliance: 서버 저장 공간 (Audit log space: maximum exceeded)"
     assert mail["From"] == "Storage alarms <alarm@mail.example.com>"
     assert "서버 저장 공간" in mail.get_body(("plain",)).get_content()
     assert "서버 저장 공간" in mail.get_body(("html",)).get_content()

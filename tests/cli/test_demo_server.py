@@ -113,7 +113,7 @@ def test_a_mail_is_printed_as_a_person_reads_it(server, out):
     shown = out.getvalue()
     assert f"mail arrived · {kept(server.mailbox)[0]}\n" in shown
     assert f"\nFrom: {name} <lamp@example.test>\nTo: me@example.test\nSubject: [fault 303] " in shown
-    assert f" · {device}\n" in shown
+    assert f" {device.strip()}: at 80 % (" in shown
     assert "at 80 %" in shown
 
 

@@ -43,7 +43,7 @@ def test_what_is_understood_is_what_argparse_understands(words):
 @given(
     st.sampled_from(["web", "mailhook"]),
     st.lists(
-        st.sampled_from(["--listen", "--ca-file", "--allow-loopback", "--data", "x", "", "-5", "--da", "--"]),
+        st.sampled_from(["--listen", "--ca-file", "--url", "--allow-loopback", "--data", "x", "", "-5", "--da", "--"]),
         max_size=6,
     ),
 )
@@ -51,7 +51,7 @@ def test_what_starts_a_process_is_what_argparse_understands(command, words):
     asked = entry.parsed([command, *words])
     if asked is not None:
         told = vars(parser().parse_args([command, *words]))
-        defaults = {"data": None, **{"web": {"listen": LISTEN}, "mailhook": {"ca_file": ""}}[command]}
+        defaults = {"data": None, **{"web": {"listen": LISTEN}, "mailhook": {"ca_file": "", "url": ""}}[command]}
         assert {name: told[name] for name in defaults} == {name: asked.get(name, defaults[name]) for name in defaults}
         assert told.get("allow_loopback", False) == ("allow_loopback" in asked)
 
@@ -64,7 +64,7 @@ def test_what_starts_a_process_is_what_argparse_understands(command, words):
         ["event", "--source", "smart", "--time", "", "303", "--data", "/srv/x", "--text", "a", "--text", "b"],
         ["web"],
         ["web", "--data", "/srv/x", "--listen", "unix:/run/x"],
-        ["mailhook", "--allow-loopback", "--ca-file", "/etc/ca.pem", "--data", "/srv/x"],
+        ["mailhook", "--allow-loopback", "--ca-file", "/etc/ca.pem", "--url", "http://x", "--data", "/srv/x"],
     ],
 )
 def test_plain_words_take_the_short_way(words):

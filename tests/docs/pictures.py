@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from device_ui.cli.demo_server import Mailbox, Server
-from tests.browser.conftest import ARGUMENTS, Visitor
+from tests.browser.conftest import ARGUMENTS, Visitor, parsed
 from tests.helpers.product import ROOT, Product, free_port, settings_form, wait_for
 
 FOLDER = ROOT / "docs"
@@ -22,7 +22,7 @@ EVENTS = [
 
 
 def take() -> None:
-    """Write docs/smtp-tab.png and docs/history.png."""
+    """Write docs/smtp-tab.png, docs/history.png and docs/mail.png."""
     with tempfile.TemporaryDirectory() as name, Product(Path(name)) as product, sync_playwright() as tools:
         mailbox = Mailbox(Path(name) / "mail", out=io.StringIO())
         with Server(mailbox, free_port()) as server:
@@ -41,5 +41,10 @@ def take() -> None:
             for path, picture in (("/smtp", "smtp-tab"), ("/history", "history")):
                 visitor.open(path)
                 visitor.page.screenshot(path=FOLDER / f"{picture}.png")
+            visitor.page.goto("about:blank")
+            visitor.page.set_viewport_size({"width": 800, "height": 600})
+            page = parsed((mailbox.folder / "0002.eml").read_bytes()).get_body(("html",))
+            visitor.page.set_content(str(page.get_content()) if page else "")
+            visitor.page.screenshot(path=FOLDER / "mail.png")
             chromium.close()
             server.shutdown()

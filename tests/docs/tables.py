@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from device_ui.cli import commands as cli_commands
+from device_ui.cli import demo_server
 from device_ui.cli.parser import parser
 from device_ui.config import SETTINGS
 from device_ui.settings.fields import FIELDS, Field
@@ -69,7 +70,7 @@ def run_output() -> list[str]:
     """Return what `make run` prints, with an example of each value that differs between runs."""
     values = {
         "link": "http://127.0.0.1:8080/setup?code=ABCD-EFGH-IJKL-MNOP-QRST",
-        "server": SimpleNamespace(port=2525),
+        "server": SimpleNamespace(port=demo_server.PORT),
         "mailbox": SimpleNamespace(account="operator@mail.demo.example", password="eF52&BIEnVUpDx5*"),
         "command": ".venv/bin/device-ui",
         "data": "/home/you/device_ui/demo-data",

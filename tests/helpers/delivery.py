@@ -64,13 +64,13 @@ class Server:
 class Session:
     """A `Transport` to a `Server`."""
 
-    local_address = "192.0.2.7"
+    local_address, size_maximum, step = "192.0.2.7", 0, "content"
 
     def __init__(self, server: Server, settings: SmtpSettings, password: str) -> None:
         self.server, self.settings, self.password, self.is_open = server, settings, password, False
         self.is_hurried = False
 
-    def open(self) -> None:
+    def open(self, on_wait: Callable[[float], None] = lambda seconds: None) -> None:
         self.server.connects.append((self.settings, self.password))
         if self.server.stops:
             raise self.server.stops
@@ -192,14 +192,17 @@ class Desk:
         """Do what `DeliveryWorker.run` does for so many seconds; each wait is at least `step` long, to save time."""
         end, idle = self.now + seconds, 0
         while True:
-            before, wait = len(self.server.tried), self.worker.round()
-            idle = 0 if wait != 0 or len(self.server.tried) > before else idle + 1
+            before, wait = self._done(), self.worker.round()
+            idle = 0 if wait != 0 or self._done() > before else idle + 1
             assert idle < 3, "a busy loop"
             assert self.server.open == 0, "a session was left open"
             self.now += max(DAY if wait is None else wait, step) if wait != 0 else 0
             if wait is None or self.now > end:
                 self.now = max(end, self.now if wait == 0 else end)
                 return
+
+    def _done(self) -> int:
+        return len(self.server.tried) + int(self.outbox.read("SELECT count(*) FROM delivery", ())[0][0])
 
     @property
     def problem(self) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from device_ui.config import Device, Folders
@@ -152,11 +152,11 @@ class Session(SmtpClient):
         super().__init__(settings, password, ClientOptions(member.fleet.context, allow_loopback=True))
         self._member = member
 
-    def open(self) -> None:
+    def open(self, on_wait: Callable[[float], None] = lambda _seconds: None) -> None:
         """Open it, and count it."""
         self._member.fleet.opened()
         try:
-            super().open()
+            super().open(on_wait)
         except SessionError as error:
             self._member.fleet.failed(error)
             raise

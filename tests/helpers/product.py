@@ -289,7 +289,7 @@ class Browser:
         for name, value in answer.getheaders():
             if name.lower() == "set-cookie":
                 pair = value.partition(";")[0]
-                if pair.removeprefix("__Host-").startswith("device-ui-browser-"):
+                if pair.removeprefix("__Host-").startswith("device-ui-browser"):  # earlier versions: without a dash
                     self.known = pair
                 else:
                     self.cookie = pair

@@ -16,7 +16,7 @@ from device_ui.i18n import po_file
 from device_ui.i18n.translator import ENGLISH, FOLDER, LANGUAGES, places
 from device_ui.mail import catalog
 from device_ui.mail.delivery import test_mail
-from device_ui.mail.message import compose
+from device_ui.mail.message import content
 from device_ui.mail.smtp import advice, outcome
 from device_ui.settings import recipients
 from device_ui.settings.fields import FIELDS
@@ -51,6 +51,7 @@ SHOWN = (
     "web/pages/recipients.py",
     "web/pages/access.py",
     "web/pages/sign_in.py",
+    "web/pages/stored_list.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
 )
@@ -70,7 +71,7 @@ FOREIGN = {
 PROSE = re.compile(r"[A-Za-z’'“]{2,}[,:;.)”]* [a-zA-Z{(]|^[A-Z][a-z]+\.$")
 # In those modules, and never on a page.
 UNSEEN = re.compile(
-    r"attachment;|<!doctype|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|port or security|is not JSON|^\{when\}"
+    r"attachment;|<!doctype|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|port or security|is not JSON|^\{when\}|^color-scheme:|^not all$"
 )
 # What translates a template with values: `Message(template, …)` and a `Translator`.
 FILLS = ("Message", "words", "_")
@@ -131,7 +132,7 @@ def of_mails() -> set[str]:
             each.value for each in (pair, given) if isinstance(each, ast.Constant) and isinstance(each.value, str)
         }
     samples = {test_mail.SAMPLE_TEXT, test_mail.SAMPLE_SOURCE, test_mail.SAMPLE_MESSAGE}
-    return {*found, *samples, compose.REMOVED, compose.TEST_INTRO, "info", "fault"}
+    return {*filter(None, found), *samples, content.REMOVED, content.TEST_INTRO, content.BELOW, "info", "fault"}
 
 
 def of_tables() -> set[str]:

@@ -132,10 +132,16 @@ def test_no_message_is_too_broken_to_be_kept(raw):
     assert len(sendmail.as_text(message)) < 10_000
 
 
-def test_the_recipients_it_named_are_told_in_it():
+def test_subject_and_text_come_first_and_the_recipients_it_named_last():
     message = sendmail.parse(b"To: a@b.c, d@e.f\nSubject: x\n\ny", Call())
-    assert sendmail.as_text(message) == "x\nTo: a@b.c, d@e.f\n\ny"
-    assert sendmail.as_text(sendmail.parse(MESSAGE, Call(recipients=("root",)))).splitlines()[1] == "To: root"
+    assert sendmail.as_text(message) == "x\n\ny\n\n(for a@b.c, d@e.f)"
+    assert sendmail.as_text(sendmail.parse(MESSAGE, Call(recipients=("root",)))).splitlines()[-1] == "(for root)"
+
+
+def test_a_table_keeps_its_layout():
+    """Its first line may begin with blanks, and its columns may be separated by tabs."""
+    message = sendmail.parse(b"Subject: df\n\n \n     Size  Used\nsda\t10T\t9T\n\n", Call())
+    assert message.text == "     Size  Used\nsda     10T     9T"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +180,7 @@ def test_the_command_makes_an_event_of_it(product):
     product.start_hook()
     done = product.command("sendmail", "-i", "-FCronDaemon", "root", input=MESSAGE.decode())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert texts(product) == [("901", "CronDaemon (root)", "SMART error\nTo: root\n\nDevice: /dev/sda")]
+    assert texts(product) == [("901", "CronDaemon (root)", "SMART error\n\nDevice: /dev/sda\n\n(for root)")]
 
 
 def test_a_program_of_that_name_is_the_same_command(product):
@@ -195,7 +201,7 @@ def test_the_longest_message_is_cut_and_accepted(product):
     for text in ("x" * 100_000, "김" * 100_000, "😀" * 50_000, "\x01" * 50_000, '"\\' * 50_000):
         done = product.command("sendmail", "root", input=f"Subject: {text}\n\n{text}\n")
         assert done.returncode == 0, done.stderr
-    assert all(len(text) <= 10_000 and text.endswith("[… cut]") for _, _, text in texts(product))
+    assert all(len(text) <= 10_000 and text.endswith("[… cut]\n\n(for root)") for _, _, text in texts(product))
 
 
 def test_it_is_delivered_with_its_own_subject_and_body(product, tmp_path):
@@ -213,7 +219,7 @@ def test_it_is_delivered_with_its_own_subject_and_body(product, tmp_path):
         server.server_close()
     raw = next(iter(mailbox.folder.glob("*.eml"))).read_bytes()
     mail = email.message_from_bytes(raw, policy=email.policy.default)
-    assert mail["Subject"] == "[fault 901] SMART error · Storage appliance"
+    assert mail["Subject"] == "[fault 901] Storage appliance: SMART error"
     assert mail["To"] == mailbox.account  # the device's own list, whoever was named: this door is no relay
     assert "Device: /dev/sda" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
 
@@ -270,43 +276,43 @@ def session(product: Product, said: str | bytes, *words: str) -> tuple[list[str]
         pytest.param(
             f"EHLO nas\n{MAILED}{BODY}.\nQUIT\n",
             "220 250 250 250 354 250 221",
-            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            ["backup failed\ntwo files\n\n(for ops@example.com)"],
             id="msmtp#193-symfony",
         ),
         pytest.param(
             f"HELO nas\n{MAILED}{BODY}.\nQUIT\n",
             "220 250 250 250 354 250 221",
-            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            ["backup failed\ntwo files\n\n(for ops@example.com)"],
             id="cachet-docker#357-swiftmailer",
         ),
         pytest.param(
             f"EHLO [127.0.0.1]\n{MAILED}{BODY}.\n{MAILED}Subject: next\n\nx\n.\nQUIT\n",
             "220 250 250 250 354 250 250 250 354 250 221",
-            ["backup failed\nTo: ops@example.com\n\ntwo files", "next\nTo: ops@example.com\n\nx"],
+            ["backup failed\ntwo files\n\n(for ops@example.com)", "next\nx\n\n(for ops@example.com)"],
             id="two-mails",
         ),
         pytest.param(
             f"{MAILED}Subject: x\n\n..\n..b\n.\nQUIT\n",
             "220 250 250 354 250 221",
-            ["x\nTo: ops@example.com\n\n.\n.b"],
+            ["x\n.\n.b\n\n(for ops@example.com)"],
             id="rfc5321-4.5.2-dots",
         ),
         pytest.param(
             f"{MAILED.lower()}{BODY}.\nquit\n",
             "220 250 250 354 250 221",
-            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            ["backup failed\ntwo files\n\n(for ops@example.com)"],
             id="lower-case",
         ),
         pytest.param(
             f"MAIL FROM:<> BODY=8BITMIME SIZE=100\nRCPT TO: <@relay.example:a@b.c> NOTIFY=NEVER\nDATA\n{BODY}.\nQUIT\n",
             "220 250 250 354 250 221",
-            ["backup failed\nTo: a@b.c\n\ntwo files"],
+            ["backup failed\ntwo files\n\n(for a@b.c)"],
             id="parameters-and-a-source-route",
         ),
         pytest.param(
             f"MAIL FROM:<a@b.c>\nRCPT TO:<d@e.f>\nRSET\nDATA\n{MAILED}{BODY}.\nQUIT\n",
             "220 250 250 250 503 250 250 354 250 221",
-            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            ["backup failed\ntwo files\n\n(for ops@example.com)"],
             id="rset",
         ),
         pytest.param("RCPT TO:<a@b.c>\nDATA\nMAIL\nMAIL FROM:a@b.c\nQUIT\n", "220 503 503 501 501 221", [], id="order"),
@@ -321,19 +327,19 @@ def session(product: Product, said: str | bytes, *words: str) -> tuple[list[str]
         pytest.param(
             f"{MAILED}Subject: half\n\nthe caller di",
             "220 250 250 354 250",
-            ["half\nTo: ops@example.com\n\nthe caller di"],
+            ["half\nthe caller di\n\n(for ops@example.com)"],
             id="cut",
         ),
         pytest.param(
             f"{MAILED}{BODY}.\nQUIT\n".encode(),
             "220 250 250 354 250 221",
-            ["backup failed\nTo: ops@example.com\n\ntwo files"],
+            ["backup failed\ntwo files\n\n(for ops@example.com)"],
             id="lf-alone",
         ),
         pytest.param(
             MAILED.replace("ops@", "운영@") + "Subject: 백업\n\n실패\n.\nQUIT\n",
             "220 250 250 354 250 221",
-            ["백업\nTo: 운영@example.com\n\n실패"],
+            ["백업\n실패\n\n(for 운영@example.com)"],
             id="rfc6531-utf8",
         ),
         pytest.param(
@@ -364,7 +370,7 @@ def test_smtplib_mails_through_it(sendmail_hook):
     assert smtp.sendmail("a@b.c", ["d@e.f", "g@h.i"], "Subject: x\n\n.\n.y\nz") == {}
     smtp.quit()
     assert process.wait(30) == 0
-    assert messages(sendmail_hook)[-1] == (before + 1, "x\nTo: d@e.f, g@h.i\n\n.\n.y\nz")
+    assert messages(sendmail_hook)[-1] == (before + 1, "x\n.\n.y\nz\n\n(for d@e.f, g@h.i)")
 
 
 @pytest.fixture(scope="module")

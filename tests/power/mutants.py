@@ -43,7 +43,7 @@ COMMITTED = "self._rows += len(rows) - self._write(insert, user)"
 LATER = '__import__("threading").Timer(0.3, '
 IN_PLACE = [
     (FLASH, 'return f".{path.name}.new"', "return path.name"),
-    (FLASH, "        os.unlink(name, dir_fd=folder)  # what a power cut may have left\n", "        pass\n"),
+    (FLASH, "        os.unlink(name, dir_fd=folder)  # left by a power cut\n", "        pass\n"),
     (FLASH, "os.O_CREAT | os.O_EXCL |", "os.O_CREAT |"),
     (FLASH, "        if read_damaged(path) != present:\n", "        if False:\n"),
     (FLASH, "        _remove_new_files(folder, path)\n", ""),

@@ -301,7 +301,7 @@ def test_search_finds_what_is_revealed(life):
         ("mailhook.log, ended", b"Not known"),
         ("web.log, ended", b"the SMTP settings were saved"),
         ("page ", b"Please enter a sender name."),
-        ("page ", "The mail server refused the login: “535 5.7.8 Not known".encode()),
+        ("page ", "The mail server refused the login, which worked before: “535 5.7.8 Not known".encode()),
         ("page ", b"set-cookie: session-"),
         ("command check", b"Not known"),
         ("command settings --format msmtprc", b"user "),

@@ -20,11 +20,12 @@ MORE = re.compile(r"and ([0-9]+) more up to [0-9]+")
 
 @dataclass(frozen=True)
 class Taken:
-    """A mail that the server answered 250 for: its bytes, its session, and when it came (monotonic seconds)."""
+    """A mail that the server answered 250 for: its bytes, its session, when it came (monotonic seconds), and for whom."""
 
     raw: bytes
     session: int
     at: float
+    recipients: tuple[str, ...] = ()
 
     @cached_property
     def subject(self) -> str:
@@ -69,7 +70,10 @@ class Taken:
 
 
 class Keeper(socketserver.ThreadingTCPServer):
-    """Serves between `with` and the end of its block. `taken` is called when a mail is kept and not yet answered."""
+    """Serves between `with` and the end of its block. `taken` is called when a mail is kept and not yet answered.
+
+    `objection` returns the reply to a recipient that is not taken, ``""`` for one that is.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -79,6 +83,7 @@ class Keeper(socketserver.ThreadingTCPServer):
         self.mails: list[Taken] = []
         self.sessions = self.open = 0
         self.taken: Callable[[], None] = lambda: None
+        self.objection: Callable[[str], str] = lambda address: ""
         self.lock = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="keeper")
 
@@ -102,7 +107,7 @@ class Keeper(socketserver.ThreadingTCPServer):
 
 
 class Conversation(socketserver.StreamRequestHandler):
-    """One session: every command is answered well."""
+    """One session: every command is answered well, but for the recipients that the server objects to."""
 
     server: Keeper
     timeout = 60.0
@@ -112,6 +117,7 @@ class Conversation(socketserver.StreamRequestHandler):
             self.server.sessions += 1
             self.server.open += 1
             self._session = self.server.sessions
+        self._recipients: list[str] = []
         try:
             self._talk()
         except OSError:  # the client was killed
@@ -127,8 +133,17 @@ class Conversation(socketserver.StreamRequestHandler):
             if verb == b"DATA":
                 self._say("354 go ahead")
                 self._take()
+            elif verb == b"RCPT":
+                self._recipient(line.decode().partition("<")[2].partition(">")[0])
             else:
+                self._recipients = []
                 self._say("221 bye" if verb == b"QUIT" else "250 ok")
+
+    def _recipient(self, address: str) -> None:
+        objection = self.server.objection(address)
+        if not objection:
+            self._recipients.append(address)
+        self._say(objection or "250 ok")
 
     def _take(self) -> None:
         lines = []
@@ -136,7 +151,7 @@ class Conversation(socketserver.StreamRequestHandler):
             if not line:
                 return  # killed within the mail: nothing was taken
             lines.append(line[1:] if line.startswith(b".") else line)
-        self.server.mails.append(Taken(b"".join(lines), self._session, time.monotonic()))
+        self.server.mails.append(Taken(b"".join(lines), self._session, time.monotonic(), (*self._recipients,)))
         self.server.taken()
         self._say("250 2.0.0 kept")
 

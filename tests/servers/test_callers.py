@@ -35,7 +35,7 @@ def authority() -> Authority:
 
 @pytest.fixture(scope="module")
 def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
-    folder, certificate = tmp_path_factory.mktemp("postfix"), authority.issue(["127.0.0.1"])
+    folder, certificate = (tmp_path_factory.mktemp("postfix"), authority.issue(["127.0.0.1"]))
     with MailServer(folder=folder, certificate=certificate, accounts={ACCOUNT: PASSWORD}) as running:
         yield running
 
@@ -103,12 +103,12 @@ def test_cron_mails_what_a_job_of_an_unprivileged_user_prints(appliance, server)
     with appliance.running("cron", "-f", covers=crontab(appliance, lines)):
         waiting(appliance)
     mail = arrived(appliance, server)
-    assert mail["Subject"].startswith(f"[fault 901] Cron <{MEMBER}@")
+    assert mail["Subject"].startswith(f"[fault 901] Storage appliance: Cron <{MEMBER}@")
     assert "echo 'volume 1 is at 97 percent'; id -un" in mail["Subject"]
     assert "volume 1 is at 97 percent" in plain(mail)
     [(code, source, text)] = events(appliance)
     assert (code, source) == ("901", f"CronDaemon ({MEMBER})")
-    assert text.splitlines()[1:] == ["To: root", "", "volume 1 is at 97 percent", MEMBER]
+    assert text.splitlines()[1:] == ["", "volume 1 is at 97 percent", MEMBER, "", "(for root)"]
 
 
 def test_cron_keeps_a_job_that_says_nothing_quiet(appliance):
@@ -116,7 +116,7 @@ def test_cron_keeps_a_job_that_says_nothing_quiet(appliance):
     with appliance.running("cron", "-f", covers=crontab(appliance, lines)):
         waiting(appliance)
     [(_, _, text)] = events(appliance)
-    assert text.splitlines()[1:] == [f"To: {MEMBER}", "", "loud", "again"]
+    assert text.splitlines()[1:] == ["", "loud", "again", "", f"(for {MEMBER})"]
 
 
 def test_anacron_mails_what_a_job_prints(appliance, server):
@@ -127,7 +127,7 @@ def test_anacron_mails_what_a_job_prints(appliance, server):
     words = ("anacron", "-d", "-f", "-n", "-t", "/run/anacrontab/anacrontab", "-S", "/run/spool")
     assert appliance.run(*AS_MEMBER, *words, covers=covers).returncode == 0
     mail = arrived(appliance, server)
-    assert mail["Subject"].startswith("[fault 901] Anacron job 'backup' on ")
+    assert mail["Subject"].startswith("[fault 901] Storage appliance: Anacron job 'backup' on ")
     assert "the backup disk is full" in plain(mail)
     assert [event[:2] for event in events(appliance)] == [("901", f"Anacron ({MEMBER})")]
 
@@ -156,7 +156,7 @@ def test_mdadm_mails_its_test_message(appliance, server, prefix, user):
     words = ("mdadm", "--monitor", "--test", "--oneshot", "--mail", "root", "/run/md0")
     assert appliance.run("sh", "-c", ARRAY, "sh", *prefix, *IS_AN_ARRAY, *words).returncode == 0
     mail = arrived(appliance, server)
-    assert mail["Subject"].startswith("[fault 901] TestMessage event on /run/md0:")
+    assert mail["Subject"].startswith("[fault 901] Storage appliance: TestMessage event on /run/md0:")
     assert re.search("TestMessage event (had been )?detected on md device /run/md0", plain(mail))
     assert [event[:2] for event in events(appliance)] == [("901", f"mdadm monitoring ({user})")]
 
@@ -203,7 +203,7 @@ def test_fail2ban_mails_a_ban(appliance, server):
     with appliance.running("sh", "-c", words, covers=fail2ban(appliance)):
         waiting(appliance)
     mail = arrived(appliance, server)
-    assert mail["Subject"].startswith("[fault 901] [Fail2Ban] sshd: banned 192.0.2.1 from ")
+    assert mail["Subject"].startswith("[fault 901] Storage appliance: [Fail2Ban] sshd: banned 192.0.2.1 from ")
     assert "The IP 192.0.2.1 has just been banned by Fail2Ban after" in plain(mail)
     assert [event[:2] for event in events(appliance)] == [("901", "Fail2Ban (root)")]
 
@@ -229,7 +229,7 @@ def test_smartd_mails_its_warning_through_its_runner_and_mail(appliance, server)
     done = appliance.run("/usr/share/smartmontools/smartd_warning.sh", env={**appliance.environment, **SMARTD})
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     mail = arrived(appliance, server)
-    assert mail["Subject"].startswith("[fault 901] SMART error (Health) detected on host: ")
+    assert mail["Subject"].startswith("[fault 901] Storage appliance: SMART error (Health) detected on host: ")
     assert "Device: /dev/sda [SAT], FAILED SMART self-check. BACK UP DATA NOW!" in plain(mail)
     assert [event[:2] for event in events(appliance)] == [("901", "root")]
 
@@ -238,7 +238,7 @@ def unattended_upgrades() -> bytes:
     """As its _send_mail_using_sendmail makes it (2.9.1)."""
     message = email.message.Message()
     message["Subject"] = "[reboot required] unattended-upgrades result for nas: FAILURE"
-    message["From"], message["To"], message["Auto-Submitted"] = "root", "root", "auto-generated"
+    message["From"], message["To"], message["Auto-Submitted"] = ("root", "root", "auto-generated")
     charset = email.charset.Charset("utf-8")
     charset.body_encoding = email.charset.QP
     message.set_payload("Unattended upgrade result: a \u2018held\u2019 package = not upgraded\n", charset)
@@ -278,10 +278,10 @@ def test_a_report_arrives_as_its_program_wrote_it(appliance, server, flags, raw,
     done = appliance.run(*AS_MEMBER, SENDMAIL, *flags.split(), input=raw)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     mail = arrived(appliance, server)
-    assert mail["Subject"].startswith(f"[fault 901] {subject}")
+    assert mail["Subject"].startswith(f"[fault 901] Storage appliance: {subject}")
     assert body in plain(mail)
     [(_, caller, text)] = events(appliance)
-    assert (caller, text.splitlines()[:3]) == (source, [subject, "To: root", ""])
+    assert (caller, text.splitlines()[:2]) == (source, [subject, ""])
     assert "color" not in text
 
 
@@ -327,7 +327,10 @@ def test_a_broken_message_is_kept_quickly_and_quietly(appliance, raw, subject, t
 def test_a_lone_dot_ends_a_message_of_a_caller_without_the_flag(appliance):
     assert appliance.run(*AS_MEMBER, SENDMAIL, "root", input=b"Subject: x\n\none\n.\ntwo\n").returncode == 0
     assert appliance.run(*AS_MEMBER, SENDMAIL, "-i", "root", input=b"Subject: x\n\none\n.\ntwo\n").returncode == 0
-    assert [text.partition("\n\n")[2] for _, _, text in events(appliance)] == ["one", "one\n.\ntwo"]
+    assert [text.partition("\n\n")[2].removesuffix("\n\n(for root)") for _, _, text in events(appliance)] == [
+        "one",
+        "one\n.\ntwo",
+    ]
 
 
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["lines", "one line"])
@@ -359,7 +362,7 @@ def test_a_flag_that_nobody_knows_is_told_and_the_message_is_kept(appliance, fla
     assert [text for _, _, text in events(appliance)] == ["x\n\none\n.\ntwo"]
 
 
-@pytest.mark.parametrize(("flags", "code"), [(["-q"], 0), (["-q30m"], 0), (["-bd", "-q1h"], 0), (["-bs"], 64)])
+@pytest.mark.parametrize(("flags", "code"), [(["-q"], 0), (["-q30m"], 0), (["-bd", "-q1h"], 0), (["-bs"], 0)])
 def test_what_is_no_message_makes_no_event(appliance, flags, code):
     assert appliance.run(*AS_MEMBER, SENDMAIL, *flags, input=b"x\n").returncode == code
     assert events(appliance) == []

@@ -58,7 +58,9 @@ def delivered(server: MailServer, product: Product, relay: Capture, **form: str)
 def test_the_mail_arrives_and_no_secret_is_readable_on_the_way(server, hook, security, port):
     with Capture(getattr(server, port)) as relay:
         mail = delivered(server, hook, relay, security=security)
-        assert mail["Subject"] == "[fault 303] Audit log space: minor threshold exceeded · Storage appliance"
+        assert mail["Subject"] == (
+            "[fault 303] Storage appliance: it works (Audit log space: minor threshold exceeded)"
+        )
         assert mail["From"] == f"Storage alarms <{ACCOUNT}>"
         assert mail["Auto-Submitted"] == "auto-generated"
         assert "it works" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
@@ -192,7 +194,7 @@ def test_a_korean_mail_is_read_as_it_was_written(server, product, authority, tmp
     product.start_hook("--ca-file", str(authority.write(tmp_path / "authority.pem")))
     with Capture(server.submission_port) as relay:
         mail = delivered(server, product, relay, sender_name="서버실, 김 대리")
-    assert mail["Subject"] == "[fault 303] 감사 로그 공간: 1차 임계값 초과 · 회의실 저장 장치"
+    assert mail["Subject"] == "[fault 303] 회의실 저장 장치: it works (감사 로그 공간: 1차 임계값 초과)"
     assert str(mail["From"].addresses[0].display_name) == "서버실, 김 대리"
     plain, page = (mail.get_body((kind,)).get_content() for kind in ("plain", "html"))
     for told in (plain, page):
@@ -218,4 +220,4 @@ def test_an_unknown_code_is_mailed_as_a_fault(server, hook):
         before = len(server.mails())
         hook.event("999", "what is this")
         mail = email.message_from_bytes(server.wait_for(before + 1)[-1], policy=email.policy.default)
-    assert mail["Subject"] == "[fault 999] Unknown event · Storage appliance"
+    assert mail["Subject"] == "[fault 999] Storage appliance: what is this (Unknown event)"

@@ -58,9 +58,9 @@ reset          closed -         closed -         closed -         closed -      
 half-a-line    closed -         closed -         closed -         closed -         closed -         closed -   closed -   closed -
 10-MB-line     endless -        endless -        endless -        endless -        endless -        endless -  endless -  endless -
 endless        endless -        endless -        endless -        endless -        endless -        endless -  endless -  endless -
-no-number      no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code -  answer -   answer -   answer -
-garbage        no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code -  answer -   answer -   answer -
-empty-line     no-reply-code -  closed -         no-reply-code -  no-reply-code -  no-reply-code -  answer -   answer -   answer -
+no-number      no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code - no-reply-code - no-reply-code -
+garbage        no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code - no-reply-code - no-reply-code -
+empty-line     no-reply-code -  closed -         no-reply-code -  no-reply-code -  no-reply-code -  no-reply-code - no-reply-code - no-reply-code -
 999            answer -         answer -         answer -         answer -         answer -         answer -   answer -   answer -
 250-too-early  answer -         ·                answer -         answer -         ·                ·          answer -   ·
 354-too-early  answer -         answer -         answer -         answer -         answer -         answer -   ·          answer -
@@ -331,7 +331,7 @@ def test_a_fault_of_tls_is_told_apart_and_no_login_is_sent(fault, chain, context
 LOGINS = {
     "535": ("535 5.7.8 authentication failed", "login refused", "password"),
     "534": ("534-5.7.9 Application-specific password required.\r\n534 5.7.9 Learn more", "login refused", "password"),
-    "530": ("530 5.7.0 Must issue a STARTTLS command first.", "login refused", "security"),
+    "530": ("530 5.7.0 Must issue a STARTTLS command first.", "answer", "security"),
     "SMTP AUTH switched off": ("535 5.7.139 Authentication unsuccessful", "login refused", ""),
     "454": ("454 4.7.0 Temporary authentication failure", "answer", ""),
     "silence, as Microsoft": (scripted.silent, "silent", ""),

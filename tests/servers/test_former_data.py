@@ -6,7 +6,9 @@ not listen, a recipient who reads Korean, three events that wait for their mail,
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 import tarfile
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -23,6 +25,15 @@ FORMER = Path(__file__).with_name("formats") / "866d0f8.tar.xz"
 PORT, RECIPIENT = 24625, "operator@example.com"
 # When its failed logins were written, seconds since boot.
 WRITTEN = 24820.0
+# What commit 866d0f8 wrote for a change of the mail server and for a mail that was given up: finished English sentences.
+SENTENCES = """
+INSERT INTO event VALUES (4, '902', 'info', 1796006700, 1796006700, 'SMTP tab, from 192.0.2.7',
+  'Before: a.example port 25, account one@a.example, security none
+Now: b.example port 587, account two@b.example, security auto', 0, 0, '');
+INSERT INTO event VALUES (5, '304', 'fault', 1796006701, 1796006701, 'disks', 'Disk 6 failed', 0, 5, '');
+INSERT INTO delivery VALUES (5, 'operator@example.com', 'dropped', 'connect',
+  'given up after 5 days: connect nothing listens at this port', 1796006702);
+"""
 TEXTS = ("Disk 4 failed", "Volume created", "디스크 5 고장")
 
 
@@ -58,5 +69,41 @@ def test_settings_waiting_mail_administrator_key_and_failed_logins_of_866d0f8_ar
     assert RECIPIENT in browser.get("/recipients").text
     history = device.command("history", "--json").stdout
     assert all(text in history or text.encode("unicode_escape").decode() in history for text in TEXTS)
-    assert (failures.total, failures.visitors["127.0.0.1"].count) == (2, 3)
+    assert (failures.total, failures.clients["127.0.0.1"].count) == (2, 3)
     assert device.command("check").returncode == 0
+
+
+def test_sentences_of_866d0f8_are_in_korean_on_a_korean_page_and_the_event_is_sent_again(device):
+    with contextlib.closing(sqlite3.connect(device.folders.data / "mail" / "ledger.sqlite3")) as ledger:
+        ledger.executescript(SENTENCES)
+    handler = Handler()
+    controller = Controller(handler, "127.0.0.1", PORT, authenticator=handler.authenticate, auth_require_tls=False)
+    controller.start()
+    try:
+        device.start()
+        browser = device.browser()
+        assert browser.post("/login", password=ADMIN_PASSWORD).status == 303
+        page = browser.get("/history", **{"Accept-Language": "ko"}).text
+        answer = browser.post("/history", **{"send-again": "5"})
+        wait_for(lambda: any("Disk 6 failed" in body for body in bodies(handler)), what="the mail that is sent again")
+        wait_for(lambda: not device.state()["waiting"], what="the delivery of everything")
+        history = browser.get("/history?text=Disk+6", **{"Accept-Language": "ko"}).text
+    finally:
+        controller.stop()
+    for sentence in (
+        "이전: a.example 포트 25",
+        "SMTP 탭, 192.0.2.7에서",
+        "5일 후 포기함: 연결 이 포트에서 응답하는 서버가 없습니다",
+    ):
+        assert sentence in page
+    assert not re.search("Before: a|SMTP tab, from|given up after", page)
+    assert (answer.status, answer.headers["location"].partition("#")[2]) == (303, "event-5")
+    assert "이력 페이지, 127.0.0.1에서" in history
+    assert "다시 보냄" in history
+    assert sum("Disk 6 failed" in body for body in bodies(handler)) == 1
+
+
+def bodies(handler: Handler) -> list[str]:
+    """The text of each mail that the server took."""
+    mails = [message_from_bytes(raw, policy=policy.default) for _, raw in handler.mails]
+    return [mail.get_body(("plain",)).get_content() for mail in mails]

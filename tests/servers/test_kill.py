@@ -1,4 +1,8 @@
-"""SIGKILL at random under load: at the end the numbers told, the ledger and the mails received balance exactly."""
+"""SIGKILL at random under load: at the end the numbers told, the ledger and the mails received balance exactly.
+
+The recipients have different fates: one takes every mail, one is refused for good, and one is deferred while the load lasts.
+The balance is one for each of them.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,16 @@ import random
 import signal
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from device_ui.errors import HookError
 from device_ui.mail import client
+from device_ui.settings.recipients import Recipient
+from device_ui.settings.store import RecipientStore
 from tests.helpers.product import Product, wait_for
 from tests.servers.keeper import Keeper, relay_form
 
@@ -24,6 +31,7 @@ DRAIN_SECONDS = 60.0
 RAISERS = 4
 # The longest that a raiser rests between two events: so many a second that a digest can spell all its numbers.
 REST_SECONDS = 0.02
+TAKES, REFUSED, LATE = "takes@example.com", "refused@example.com", "late@example.com"
 CODES = ("303", "304", "999", "054", "055")
 DEVICE = "[mail]\nhourly_budget = 1000000\ndigest_window = 1\n[ledger]\nrows = 1000000\nbytes = 1073741824\n"
 
@@ -33,12 +41,21 @@ pytestmark = pytest.mark.timeout(LOAD_SECONDS + DRAIN_SECONDS + 120)
 @dataclass
 class Books:
     """What a run came to: the numbers `told` as accepted, those in the `ledger`, the server's `keeper`, and by kill the
-    Message-ID of the mail that the killed session brought last (``""``: none)."""
+    Message-ID of the mail that the killed session brought last, with each recipient of it (none: no mail).
+
+    `early` and `results` are what the hook says of each mail and recipient: when the load ends, and at the end."""
 
     keeper: Keeper
     told: list[int] = field(default_factory=list)
     ledger: list[int] = field(default_factory=list)
-    in_flight: list[str] = field(default_factory=list)
+    in_flight: list[list[tuple[str, str]]] = field(default_factory=list)
+    early: dict[tuple[int, str], str] = field(default_factory=dict)
+    results: dict[tuple[int, str], str] = field(default_factory=dict)
+
+    @property
+    def taken(self) -> Counter[tuple[str, str]]:
+        """How often the server took each mail, by its Message-ID, for each recipient."""
+        return Counter((mail.id, each) for mail in self.keeper.mails for each in mail.recipients)
 
     @property
     def mails_by_id(self) -> dict[str, list[Sequence[int]]]:
@@ -90,7 +107,35 @@ def kill(product: Product, books: Books, chance: random.Random) -> None:
     keeper.taken = lambda: None
     keeper.wait_until_alone()
     last = keeper.mails[-1] if keeper.mails else None
-    books.in_flight.append(last.id if last and last.session == keeper.sessions else "")
+    is_in_flight = last is not None and last.session == keeper.sessions
+    books.in_flight.append([(last.id, each) for each in last.recipients] if last and is_in_flight else [])
+
+
+def history(product: Product) -> list[Mapping[str, Any]]:
+    """Every event with its results, as the hook says."""
+    lines = client.history(product.folders.socket, {"limit": 0, "descending": False})
+    return [line["event"] for line in lines if "event" in line]
+
+
+def results(events: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
+    """What has become of each event for each recipient."""
+    return {(event["number"], each["recipient"]): each["verdict"] for event in events for each in event["deliveries"]}
+
+
+def only_one_waits(product: Product) -> bool:
+    """Whether each mail went to whom the server takes under load."""
+    return all(address == LATE or verdict != "waiting" for (_, address), verdict in results(history(product)).items())
+
+
+def fates(numbers: Sequence[int], late: str) -> dict[tuple[int, str], str]:
+    """What becomes of these events for each recipient."""
+    expected = {TAKES: "delivered", REFUSED: "refused", LATE: late}
+    return {(number, each): fate for number in numbers for each, fate in expected.items()}
+
+
+def objection(address: str) -> str:
+    """What the server says to a recipient under load."""
+    return {REFUSED: "550 5.1.1 no such user", LATE: "452 4.2.2 mailbox full"}.get(address, "")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +145,9 @@ def books(tmp_path_factory) -> Iterator[Books]:
     with Product(tmp_path_factory.mktemp("kill")) as product, Keeper() as keeper:
         product.folders.etc.mkdir()
         (product.folders.etc / "device.toml").write_text(DEVICE)
+        keeper.objection = objection
         product.start_hook().save(**relay_form(keeper.port))
+        RecipientStore(product.folders.recipients).save([Recipient(each) for each in (REFUSED, LATE, TAKES)], "")
         books, over = Books(keeper), threading.Event()
         timer = threading.Timer(LOAD_SECONDS, over.set)
         timer.start()
@@ -108,15 +155,20 @@ def books(tmp_path_factory) -> Iterator[Books]:
             while not over.is_set():
                 kill(product, books, chance)
                 product.start_hook()
+        wait_for(lambda: only_one_waits(product), DRAIN_SECONDS, "the mails to whom the server takes")
+        books.early |= results(history(product))
+        keeper.objection = lambda address: objection(address) if address == REFUSED else ""
+        product.save(**relay_form(keeper.port, sender_name="Mended"))  # what was deferred waits no longer
         wait_for(lambda: product.state()["waiting"] == 0, DRAIN_SECONDS, "the drain")
-        lines = list(client.history(product.folders.socket, {"limit": 0, "descending": False}))
-        books.ledger += [line["event"]["number"] for line in lines if "event" in line]
+        events = history(product)
+        books.results |= results(events)
+        books.ledger += [event["number"] for event in events]
         product.stop("mailhook")
         keeper.wait_until_alone()
         mails = books.mails_by_id
         print(
             f"{LOAD_SECONDS:.0f} s, {len(books.in_flight)} kills, {len(books.told)} numbers told, "
-            f"{len(books.ledger)} in the ledger, {len(keeper.mails)} mails, {len(keeper.mails) - len(mails)} of them twice, "
+            f"{len(books.ledger)} in the ledger, {len(keeper.mails)} mails, {sum(books.taken.values()) - len(books.taken)} twice, "
             f"{sum(len(copies[0]) > 1 for copies in mails.values())} digests"
         )
         yield books
@@ -158,7 +210,16 @@ def test_a_mail_that_came_twice_tells_of_the_same_events(books):
     assert [name for name, copies in books.mails_by_id.items() if any(each != copies[0] for each in copies)] == []
 
 
-def test_only_the_mail_in_flight_at_a_kill_comes_twice(books):
-    allowed = Counter(books.in_flight)
-    copies = {name: len(found) - 1 for name, found in books.mails_by_id.items()}
-    assert {name: count for name, count in copies.items() if count > allowed[name]} == {}
+def test_only_the_mail_in_flight_at_a_kill_comes_twice_and_to_its_recipients_alone(books):
+    allowed = Counter(each for mail in books.in_flight for each in mail)
+    assert {pair: count for pair, count in books.taken.items() if count - 1 > allowed[pair]} == {}
+
+
+def test_each_recipient_has_its_own_fate_for_every_number(books):
+    assert books.early == fates(books.ledger, "waiting")
+    assert books.results == fates(books.ledger, "delivered")
+
+
+def test_no_recipient_is_reported_done_whom_the_server_did_not_take(books):
+    taken = {(number, each) for mail in books.keeper.mails for number in mail.told for each in mail.recipients}
+    assert {pair for pair, verdict in books.results.items() if verdict == "delivered"} == taken

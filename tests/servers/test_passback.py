@@ -226,7 +226,7 @@ def name_of(edit: Mapping[str, str]) -> str:
 
 def announcements(server: ScriptedServer) -> int:
     """How many mails told a server that it is left."""
-    return sum(b"info_902" in mail for mail in server.mails)
+    return sum(b"[info 902]" in mail for mail in server.mails)
 
 
 def test_the_server_before_is_told_once(device):

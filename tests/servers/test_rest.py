@@ -200,19 +200,19 @@ def test_who_is_logged_in_and_what_was_guessed_decide_with_the_clock(tmp_path):
     device = Device.plain(product.folders)
     server.prepare(device, quiet=True)
     site = app.site(device, clock)
-    assert site.may_exit()
+    assert site.guard.may_exit()
     site.guard.sessions.begin()
-    assert not site.may_exit()
+    assert not site.guard.may_exit()
     clock.now += 599
-    assert not site.may_exit()
+    assert not site.guard.may_exit()
     clock.now += 1
-    assert site.may_exit()
+    assert site.guard.may_exit()
     for wait in (0, 600):  # noted at once, and then not before ten minutes are over
         site.guard.throttle.attempt("192.0.2.1")
         site.guard.throttle.finished()
-        assert site.may_exit() == (not wait)
+        assert site.guard.may_exit() == (not wait)
         clock.now += wait
-    assert site.may_exit()
+    assert site.guard.may_exit()
 
 
 def test_the_pages_take_their_socket_from_systemd_itself(product):

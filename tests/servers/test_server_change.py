@@ -112,7 +112,7 @@ def add(browser: Browser, address: str) -> Any:
 
 def warnings(server: ScriptedServer) -> list[tuple[str, str]]:
     """The ports that a server's warnings say alarms go to now, and their readers."""
-    mails = [message_from_bytes(each, policy=policy.default) for each in server.mails if b"info_902" in each]
+    mails = [message_from_bytes(each, policy=policy.default) for each in server.mails if b"[info 902]" in each]
     texts = [" ".join(each.get_body(("plain",)).get_content().split()) for each in mails]
     return [
         (re.search(r"Now: 127\.0\.0\.1 port ([0-9]+)", text)[1], each["To"])

@@ -140,14 +140,16 @@ def test_ten_thousand_alarms_are_a_handful_of_mails(storm):
 
 def test_the_first_of_a_kind_comes_at_once(storm):
     came = [
-        mail.at - storm.began for mail in storm.mails if "[fault 303]" in mail.subject or "[fault 999]" in mail.subject
+        mail.at - storm.began
+        for mail in storm.mails
+        if mail.subject.startswith(("[fault 303]", "[fault 999]")) and mail not in storm.digests
     ]
     print(f"the first of a kind after {max(came):.3f} s")
     assert max(came) < FIRST_SECONDS
 
 
 def test_faults_come_before_infos(storm):
-    types = [mail.subject.partition("s]")[0].split()[1] for mail in storm.digests]
+    types = [mail.subject[1:].split()[0] for mail in storm.digests]
     assert types == sorted(types)
     assert set(types) == {"fault", "info"}
 
@@ -445,7 +447,7 @@ def test_a_test_that_succeeds_with_the_stored_settings_frees_what_waited(locked_
     *_, last = client.test(product.folders.socket)
     assert last["result"]["verdict"] == "delivered"
     wait_for(lambda: is_drained(product), what="the drain")
-    assert [b"Subject: [test]" in each or b"E-mail_works" in each for each in server.mails] == [True, False]
+    assert [b"Subject: [test]" in each for each in server.mails] == [True, False]
     assert product.state()["problem"] == ""
 
 

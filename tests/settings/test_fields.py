@@ -31,7 +31,9 @@ AGAIN = Invalid(LENGTH, ("Type it again: the server, port, account or connection
 NOTHING_STORED = Invalid(LENGTH, ("No password is stored yet.",))
 LOCKED = Invalid(CHOICE, ("The maker of this device has fixed this choice.",))
 CLEAR_TEXT = Invalid(CHOICE, ("A login without TLS would send the password in the clear.",))
-NO_FROM = Invalid("Please enter a from address in email format.", ("The account is no address to send from.",))
+NO_FROM = Invalid(
+    "Please enter a from address in email format.", ("The account is not an address that mail can be sent from.",)
+)
 
 
 def form(**changes: str) -> dict[str, str]:
@@ -179,7 +181,7 @@ def test_password_by_length_and_by_rule_has_its_own_sentence():
         "password": Invalid(LENGTH, ("It must have 10 to 20 characters.",))
     }
     assert parse(form(password="Kp7!vvRw2#"), STORED).broken == {
-        "password": Invalid("SMTP account password does not meet the rules.", ("Two equal characters stand in a row.",))
+        "password": Invalid("SMTP account password does not meet the rules.", ("Two equal characters are in a row.",))
     }
 
 
@@ -435,9 +437,9 @@ def test_good_stored_values_are_settings_again():
         ({"security": "ssl"}, "security breaks its rule"),
         ({"security": ""}, "security breaks its rule"),
         ({"security": False}, "security breaks its rule"),
-        ({"sign_in": "x"}, "sign_in is none of the choices"),
-        ({"sign_in": ""}, "sign_in is none of the choices"),
-        ({"sign_in": True}, "sign_in is none of the choices"),
+        ({"sign_in": "x"}, "sign_in is not one of the choices"),
+        ({"sign_in": ""}, "sign_in is not one of the choices"),
+        ({"sign_in": True}, "sign_in is not one of the choices"),
         ({"from_address": "x@y"}, "from_address breaks its rule"),
         ({"from_address": 0}, "from_address breaks its rule"),
         ({"from_address": "x@y.z"}, "from_address breaks its rule"),
@@ -461,7 +463,7 @@ def test_stored_value_that_is_missing_breaks_its_rule(name):
 
 def test_file_without_sign_in_is_no_settings():
     without = {key: value for key, value in STORED_VALUES.items() if key != "sign_in"}
-    assert str(validate_stored(without)) == "sign_in is none of the choices"
+    assert str(validate_stored(without)) == "sign_in is not one of the choices"
 
 
 ODD = st.one_of(

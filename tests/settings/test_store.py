@@ -220,7 +220,7 @@ def test_every_flipped_bit_is_damage_in_the_comment_too(tab):
         (hand_edited(security="none"), "security none with a login"),
         (hand_edited(password="Kp7!vRw2#Zt9"), "it holds a name that is no field"),
         (hand_edited(revision=1), "it holds a name that is no field"),
-        (toml_file.encode("x", {}), "sign_in is none of the choices"),
+        (toml_file.encode("x", {}), "sign_in is not one of the choices"),
     ],
 )
 def test_file_that_cannot_be_trusted_is_damaged_and_says_why(tab, raw, reason):

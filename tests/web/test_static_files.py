@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from device_ui.resources import find
 from device_ui.web import static_files
 from tests.helpers.product import SECONDS, Browser, Product, settings_form
 
@@ -54,7 +55,7 @@ def test_pages_are_not_compressed(product):
 
 
 @pytest.mark.parametrize("accepted", ["gzip", "br, gzip;q=0.1", "deflate , GZIP ; q=1.0", "x-gzip"])
-@pytest.mark.parametrize("name", ["style.css", "app.js"])
+@pytest.mark.parametrize("name", ["style.css", "app.js", "tables.css"])
 def test_whoever_takes_gzip_gets_it(product, name, accepted):
     head, _, body = wire(product, static_files.PLAIN.url(name), f"Accept-Encoding: {accepted}").partition(b"\r\n\r\n")
     assert gzip.decompress(body) == static_files.ASSETS[name].plain
@@ -130,8 +131,9 @@ def test_style_loses_comments_and_blanks_alone(source, small):
     assert static_files.minify_css(source.encode()).decode() == small
 
 
-def test_no_text_or_comment_of_the_script_spans_lines():
-    script = (static_files.find("static") / "app.js").read_text()
+@pytest.mark.parametrize("name", ["app.js", "tables.js"])
+def test_no_text_or_comment_of_the_script_spans_lines(name):
+    script = (find("static") / name).read_text()
     assert [line for line in script.splitlines() if line.count("`") % 2 or line.endswith("\\") or "/*" in line] == []
 
 

@@ -5,8 +5,11 @@ What this component promises:
 - Every event that waits in the database is mailed at least once, whatever the server, the flash or the power does. A second
   copy is possible only when a server's 250 does not reach the database; it has the same Message-ID.
 - Which events a mail holds is on flash before it goes out, and its results before the next mail begins.
-- A refused login stops every attempt until the settings change: retries lock accounts.
-- A deferred mail is tried again after 30 s to an hour, and given up after five days of trying. A retry writes nothing.
+- A refused login stops every attempt until the settings change: retries lock accounts. One that worked before is tried again
+  a few times a day.
+- A deferred mail is tried again after 30 s to an hour, and given up after five days of trying. A retry writes nothing. The wait
+  does not grow while some recipient is served, and a session that served one is opened again at once.
+- The state is well only when no alarm that was tried still waits.
 - An hourly budget of mails holds, and a storm of events becomes a few digests.
 - A change of the mail server is reported in the History, and through the previous server to its recipients.
 
@@ -17,8 +20,10 @@ A route is a set of settings with a session and tries of its own, and no route w
 stored settings; `server_change` serves each previous server, in a thread of its own. Both send by `Sender`.
 
 Where to read: `worker` first (its rounds), then `schedule` and `batching` (which mail is next), `sender` (one session),
-`retry` (when a deferred mail is tried again, and when it expires), `status` (the state on the page and the LED). `test_mail`, `quota` and
-`state_command` depend on none of them. `environment` is what they all share.
+`retry` (when a deferred mail is tried again, and when it expires), `status` (the state on the page and the LED) and `problem` (the
+reason why no mail goes out, as data). Beside them:
+`test_mail` and its `quota`; `state_command` and `forward_command`, which run a `program` of the maker. `environment` is what they
+all share.
 
 It depends on `outbox` (the database), `message` (the mail's bytes), `smtp` (one session, which knows no retries) and the
 settings. It does not know `ipc`, which calls `DeliveryWorker` and `Tester`.

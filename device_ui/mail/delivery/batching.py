@@ -20,11 +20,12 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from device_ui.errors import Text
 from device_ui.mail.catalog import TYPES
+from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.retry import RetryState
 from device_ui.mail.events import Delivery
 
@@ -47,6 +48,9 @@ class QueuedMail:
     `recipients` are the addresses that the mail names, and `ended` those with a final result on flash, as of the last try.
     `tries` counts the failed ones. `results` are final results that are not on flash yet; `is_done`: no try follows.
     `removed` is how many removed events a delivered mail has reported.
+
+    `held` are the recipients that the server deferred since the last counted try, and why; `is_served` is whether some recipient
+    got a final result since then. `is_sent`: a server took the mail for some recipient.
     """
 
     type: str
@@ -58,6 +62,9 @@ class QueuedMail:
     results: list[Delivery] = field(default_factory=list, compare=False)
     is_done: bool = field(default=False, compare=False)
     removed: int = field(default=0, compare=False)
+    held: dict[str, Problem] = field(default_factory=dict, compare=False)
+    is_served: bool = field(default=False, compare=False)
+    is_sent: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         self.number = self.number or self.events[0]
@@ -72,9 +79,11 @@ class QueuedMail:
         """Set who the mail is for now, and who has a final result on flash."""
         self.recipients, self.ended = recipients, ended
 
-    def defer(self, now: float, random: float, step: str, reply: Text) -> None:
+    def defer(self, now: float, random: float, step: str, reply: Text, advice: Text = "") -> None:
         """Count a failed try, which ended at this step and reply; `now` and `random` as in `RetryState.failed`."""
-        self.tries.failed(now, random, step, reply)
+        self.tries.failed(now, random, has_progress=self.is_served)
+        self.tries.describe(step, reply, advice)
+        self.held, self.is_served = {}, False
 
     def postpone(self, until: float) -> None:
         """Delay the next try without counting a failed one (monotonic seconds)."""
@@ -83,10 +92,12 @@ class QueuedMail:
     def conclude(self, results: Sequence[Delivery], *, is_done: bool, removed: int = 0) -> None:
         """Add final results that are not on flash yet."""
         self.results = [*self.results, *results]
-        self.is_done, self.removed = is_done, removed
+        self.is_done, self.removed = is_done, self.removed + removed
+        self.is_served = self.is_served or bool(results)
 
     def stored(self) -> None:
         """Note that the results are on flash."""
+        self.ended = [*self.ended, *(result.recipient for result in self.results)]
         self.results, self.removed = [], 0
 
 
@@ -159,7 +170,7 @@ class Batcher:
         """Add an event that waits since `now`. `mail` is its own number where it leads, else 0.
 
         Numbers come in their order; one that is not higher than the last is known already. A `pending` event waits for
-        the wall clock first, until `release`.
+        the wall clock first, until `release`. An empty `code` opens no window: the mail of an event that is sent again.
         """
         with self._lock:
             if number <= self.last:
@@ -167,7 +178,8 @@ class Batcher:
             self.last = number
             if mail:
                 self._mails[mail] = QueuedMail(event_type, (number,), mail)
-                self._open_window(code, now)
+                if code:
+                    self._open_window(code, now)
             elif pending:
                 self._pending[number] = (code, event_type)
             else:
@@ -228,6 +240,31 @@ class Batcher:
     def mail(self, number: int) -> QueuedMail | None:
         """Return a mail that waits, by its number."""
         return self._mails.get(number)
+
+    def tried(self) -> QueuedMail | None:
+        """Return the first mail that was tried and still waits."""
+        with self._lock:
+            return min((mail for mail in self._mails.values() if mail.tries.count), key=_number, default=None)
+
+    def postpone(self, end: Callable[[Collection[str]], float]) -> None:
+        """Let the deferred mails all of whose recipients wait do so, as `Schedule.postpone`."""
+        with self._lock:
+            for mail in self._mails.values():
+                until = end(mail.open_recipients) if mail.tries.count else 0.0
+                if until:
+                    mail.postpone(until)
+
+    def split(self, mail: QueuedMail, middle: int, number: int) -> None:
+        """Make a mail of its own of the events from `middle` on, with its `number` (0: retention removed these events).
+
+        Neither half counts as tried.
+        """
+        with self._lock:
+            second = tuple(event for event in mail.events if event >= middle)
+            mail.events = tuple(event for event in mail.events if event < middle)
+            mail.tries = RetryState()
+            if number:
+                self._mails[number] = QueuedMail(mail.type, second, number)
 
     def expired(self, now: float) -> list[QueuedMail]:
         """Return the mails whose tries have failed for five days while the server took others."""
@@ -339,3 +376,7 @@ class Batcher:
             if len(infos) >= most:
                 moments.append(infos[len(infos) - most] + HOUR)
         return max(moments)
+
+
+def _number(mail: QueuedMail) -> int:
+    return mail.number

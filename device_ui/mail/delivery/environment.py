@@ -25,9 +25,9 @@ class Passwords(Protocol):
 class Environment:
     """The device as delivery sees it.
 
-    `device` holds ``name``, ``model``, ``serial``, ``language`` and ``etc`` (the maker's folder). `recipients` returns the
-    current list. `wall_clock` dates events and mails; `monotonic` (seconds) times every wait. `random` returns a number
-    from 0 to 1.
+    `device` holds ``name``, ``model``, ``serial``, ``language``, ``etc`` (the maker's folder), and what
+    `message.envelope.Envelope` says. `recipients` returns the current list. `wall_clock` dates events and mails; `monotonic`
+    (seconds) times every wait. `random` returns a number from 0 to 1.
     """
 
     device: Mapping[str, str]

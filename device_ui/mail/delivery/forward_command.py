@@ -94,7 +94,8 @@ class ForwardCommand:
         if failure:
             if failure != self._tries.reply:  # logged once, not with every try
                 log.error("%s %s", self._program.command, failure)
-            self._tries.failed(self._environment.monotonic(), self._environment.random(), reply=failure)
+            self._tries.failed(self._environment.monotonic(), self._environment.random())
+            self._tries.describe("", failure)
             return self._tries.next - now
         # The program has the events: whatever happens to this commit, they are not lost, and may arrive again.
         self._outbox.set_metadata(CURSOR, str(last))
@@ -156,6 +157,8 @@ class ForwardCommand:
             "name": event_name(event, kind),
             "text": str(event_text(event)),
             "source": str(event_source(event)),
+            # A person's action has a number as well; without its line the number would look like a lost event.
+            **({"about": event.about} if event.about else {}),
             **self._device(),
         }
 

@@ -1,20 +1,26 @@
-"""How long to wait before the next try. Monotonic clock and memory only: a retry writes nothing to flash."""
+"""When a deferred mail is tried again (`delay`), and when it expires. Monotonic clock and memory only: a retry writes nothing.
+
+A `RetryState` counts the failed tries of one mail; `Backoff` counts those of the server, which hold back every mail.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from device_ui.errors import Text
+from device_ui.mail.delivery.problem import Problem
 
 log = logging.getLogger(__name__)
 
 # Seconds between two tries: from 30 to an hour, each with up to a quarter taken off, so that devices that lost the same
 # server do not return to it in step. The first delay is a little over 30 to leave room for that.
 RETRY_MINIMUM, RETRY_MAXIMUM, RETRY_FIRST, JITTER = 30.0, 3600.0, 40.0, 0.25
+# Deferrals in a row after which a session ends, since the server means every mail, or a recipient waits in every mail.
+DEFERRALS_MAXIMUM = 5
 # RFC 5321, 4.5.4.1: give up after four to five days.
 EXPIRY_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 
@@ -22,20 +28,24 @@ EXPIRY_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 @dataclass
 class RetryState:
     """The failed tries of a mail or a server: how many, when the next one is due and since when tries fail (monotonic
-    seconds), and the step and reply of the last one."""
+    seconds), and the step, reply and advice of the last one."""
 
     count: int = 0
     next: float = 0.0
     since: float = 0.0
     step: str = ""
     reply: Text = ""
+    advice: Text = ""
 
-    def failed(self, now: float, random: float, step: str = "", reply: Text = "") -> None:
-        """Count a failed try; `random` is from 0 to 1."""
+    def failed(self, now: float, random: float, *, has_progress: bool = False) -> None:
+        """Count a failed try; `random` is from 0 to 1. `has_progress`: it served some recipient, so the wait starts anew."""
         self.since = self.since if self.count else now
-        self.next = now + delay(self.count, random)
-        self.count += 1
-        self.step, self.reply = step, reply
+        self.count = 1 if has_progress else self.count + 1
+        self.next = now + delay(self.count - 1, random)
+
+    def describe(self, step: str, reply: Text, advice: Text = "") -> None:
+        """Set at which step the last try failed, with which reply, and what a person can change."""
+        self.step, self.reply, self.advice = step, reply, advice
 
     def is_due(self, now: float) -> bool:
         """Return whether a try is due; the first one always is."""
@@ -70,7 +80,10 @@ class ExpiryTracker:
 
 
 class Backoff:
-    """When the server may be tried again. `monotonic` returns seconds, `random` a number from 0 to 1."""
+    """When the server may be tried again. `monotonic` returns seconds, `random` a number from 0 to 1.
+
+    A session that delivered something and then ended does not count: the next one may begin at once.
+    """
 
     def __init__(self, monotonic: Callable[[], float], random: Callable[[], float]) -> None:
         self._monotonic, self._random = monotonic, random
@@ -88,9 +101,55 @@ class Backoff:
         self._server = RetryState()
         self.expiry.reset()
 
+    def try_now(self) -> None:
+        """Allow a session at once; the failed ones still count, so that the next wait is no shorter."""
+        self._server.next = 0.0
+
     def wait(self) -> float:
         """Return seconds until a session may begin."""
         return max(0.0, self._server.next - self._monotonic())
+
+
+class RecipientBackoff:
+    """Which recipients wait in every mail: the server deferred them `DEFERRALS_MAXIMUM` times in a row, and no one else.
+
+    A full mailbox must neither hold up the alarms for the other recipients nor be asked for once for each alarm.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], random: Callable[[], float]) -> None:
+        self._monotonic, self._random = monotonic, random
+        self.reset()
+
+    def reset(self) -> None:
+        """Allow every recipient at once: the settings changed."""
+        self._in_a_row: Counter[str] = Counter()
+        self._waits: dict[str, tuple[RetryState, Problem]] = {}
+
+    def deferred(self, recipient: str, problem: Problem) -> None:
+        """Count a deferral, and its reason."""
+        self._in_a_row[recipient] += 1
+        if self._in_a_row[recipient] >= DEFERRALS_MAXIMUM:
+            state, _ = self._waits.get(recipient, (RetryState(), problem))
+            state.failed(self._monotonic(), self._random())
+            self._waits[recipient] = state, problem
+
+    def ended(self, recipient: str) -> None:
+        """Note a final result for the recipient, whose deferrals are over."""
+        self._in_a_row.pop(recipient, None)
+        self._waits.pop(recipient, None)
+
+    def are_deferred(self, recipients: Collection[str]) -> bool:
+        """Return whether each of them was deferred last."""
+        return all(self._in_a_row[each] for each in recipients)
+
+    def problem(self, recipient: str) -> Problem | None:
+        """Return why the recipient must not be asked for now, None when it may."""
+        state, problem = self._waits.get(recipient, (RetryState(), None))
+        return None if state.is_due(self._monotonic()) else problem
+
+    def end(self, recipients: Collection[str]) -> float:
+        """Return when the first of them may be asked for (monotonic seconds), 0 where one may now."""
+        return min((self._waits[each][0].next if self.problem(each) else 0.0 for each in recipients), default=0.0)
 
 
 class StartSpread:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from device_ui.errors import Text
 from device_ui.mail.clock import LOOK_SECONDS
@@ -43,7 +43,8 @@ class Schedule:
         """Return which of some events that arrive together become a mail of their own at once."""
         arrivals = [(event.code, event.type) for event in events if _is_plain(event)]
         answers = iter(self._batcher.leads(arrivals, self._environment.monotonic()))
-        return [_is_plain(event) and next(answers) for event in events]
+        # What is sent again is a mail of its own: in a digest it could not go to those alone who did not get it.
+        return [bool(event.about) or (_is_plain(event) and next(answers)) for event in events]
 
     def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
         """Add events that were accepted: their numbers, and whether they lead."""
@@ -51,7 +52,7 @@ class Schedule:
         for number, event, leads in events:
             if event.waiting:
                 mail = number if leads else 0
-                self._batcher.learn(number, event.code, event.type, now, mail, pending=_is_pending(event))
+                self._batcher.learn(number, _kind(event), event.type, now, mail, pending=_is_pending(event))
 
     def mail(self, number: int) -> QueuedMail | None:
         """Return a mail that waits, by its number."""
@@ -96,9 +97,24 @@ class Schedule:
         waits = [self._batcher.wait(self._environment.monotonic()), LOOK_SECONDS if self._holds else None]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def defer(self, mail: QueuedMail, step: str, reply: Text) -> None:
+    def tried(self) -> QueuedMail | None:
+        """Return the first mail that was tried and still waits."""
+        return self._batcher.tried()
+
+    def defer(self, mail: QueuedMail, step: str, reply: Text, advice: Text = "") -> None:
         """Count a failed try of a mail, which ended at this step and reply."""
-        mail.defer(self._environment.monotonic(), self._environment.random(), step, reply)
+        mail.defer(self._environment.monotonic(), self._environment.random(), step, reply, advice)
+
+    def postpone(self, end: Callable[[Collection[str]], float]) -> None:
+        """Let the deferred mails all of whose recipients wait do so; `end` returns until when (monotonic seconds), 0 for not."""
+        self._batcher.postpone(end)
+
+    def split(self, mail: QueuedMail) -> None:
+        """Make two mails of a digest that no recipient has got yet. Raises `NotStored`."""
+        self._is_loaded = False  # as in `next`
+        middle = mail.events[len(mail.events) // 2]
+        self._batcher.split(mail, middle, self._outbox.split_mail(mail.number, middle))
+        self._is_loaded = True
 
     def conclude(self, mail: QueuedMail, results: Sequence[Delivery], *, is_done: bool, removed: int = 0) -> None:
         """Add final results of a mail, which `store_results` writes. `is_done`: no recipient is left to send it to.
@@ -107,10 +123,11 @@ class Schedule:
         """
         if not results and not is_done:
             return  # a retry writes nothing
-        is_delivered = any(result.verdict == Verdict.DELIVERED for result in results)
-        if is_delivered:
+        is_first = not mail.is_sent and any(result.verdict == Verdict.DELIVERED for result in results)
+        if is_first:
+            mail.is_sent = True
             self.count_sent(mail.type)
-        mail.conclude(results, is_done=is_done, removed=removed if is_delivered else 0)
+        mail.conclude(results, is_done=is_done, removed=removed if is_first else 0)
         if is_done:
             self._batcher.remove(mail)
         self._unstored.append(mail)
@@ -126,6 +143,13 @@ class Schedule:
     def count_sent(self, event_type: str) -> None:
         """Count a mail towards the hourly budget."""
         self._batcher.count_sent(self._environment.monotonic(), event_type)
+
+    def try_event_now(self, event: Event) -> None:
+        """Make the mails of an event due at once; their failed tries still count. Raises `NotStored`."""
+        later = self._outbox.actions([event.number]).get(event.number, [])
+        for number in (event.mail or event.number, *(each.number for each in later)):
+            if mail := self.mail(number):
+                mail.postpone(0.0)
 
     def reset_tries(self) -> None:
         """Make every mail due at once, as if it was never tried."""
@@ -153,7 +177,7 @@ class Schedule:
 
     def _waiting(self, after: int = 0) -> Iterator[tuple[int, str, str, int, bool]]:
         while chunk := self._outbox.waiting(CHUNK, after):
-            yield from ((event.number, event.code, event.type, event.mail, _is_pending(event)) for event in chunk)
+            yield from ((event.number, _kind(event), event.type, event.mail, _is_pending(event)) for event in chunk)
             after = chunk[-1].number
 
     def _date(self) -> None:
@@ -192,4 +216,9 @@ def _is_pending(event: Event) -> bool:
 
 
 def _is_plain(event: Event) -> bool:
-    return event.waiting and not _is_pending(event)
+    return event.waiting and not event.about and not _is_pending(event)
+
+
+def _kind(event: Event) -> str:
+    """Return the code that opens a window; ``""`` for a mail that is sent again, which must not hold up a new event."""
+    return "" if event.about else event.code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from device_ui.errors import CannotOpen, Damaged, NoKey, NotReadable, NotStored, Text
@@ -11,27 +12,30 @@ from device_ui.mail.catalog import SERVER_CHANGED, Catalog
 from device_ui.mail.clock import clock_text
 from device_ui.mail.delivery.batching import QueuedMail
 from device_ui.mail.delivery.environment import Environment
-from device_ui.mail.delivery.retry import Backoff
+from device_ui.mail.delivery.problem import Problem
+from device_ui.mail.delivery.retry import DEFERRALS_MAXIMUM, Backoff, RecipientBackoff
 from device_ui.mail.delivery.schedule import Schedule
-from device_ui.mail.delivery.status import DeliveryStatus, Problem
+from device_ui.mail.delivery.status import DeliveryStatus
 from device_ui.mail.events import Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.retention import UNTOLD
 from device_ui.mail.smtp.outcome import Outcome, SmtpProblem, Step
+from device_ui.mail.smtp.scope import Scope
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient, addresses
 
 if TYPE_CHECKING:
-    from device_ui.mail.message.compose import Envelope
+    from device_ui.mail.message.envelope import Envelope
 
 log = logging.getLogger(__name__)
 
 # Events that a digest lists one by one; it counts the others.
 LISTED_MAXIMUM = 100
-# Mails in a row that a server defers for every recipient before the session ends: the server means them all.
-DEFERRALS_MAXIMUM = 5
 # Seconds of a server's silence after which the state reports it.
 SILENT_SECONDS, SILENT = 60.0, "the server does not answer in time"
+# Characters of an event's text that a mail too large for the server starts to be cut from; what marks the cut.
+TEXT_MAXIMUM, CUT = 1 << 20, "…"
+SCOPES = tuple(Scope)
 # Why a stored password cannot be opened.
 UNSEAL_ERRORS = (NoKey, CannotOpen, Damaged, NotReadable)
 
@@ -43,7 +47,11 @@ class Transport(Protocol):
     def local_address(self) -> str: ...
     @property
     def is_open(self) -> bool: ...
-    def open(self) -> None: ...
+    @property
+    def size_maximum(self) -> int: ...
+    @property
+    def step(self) -> Step: ...
+    def open(self, on_wait: Callable[[float], None] = ...) -> None: ...
     def deliver(
         self,
         recipients: Sequence[str],
@@ -56,10 +64,13 @@ class Transport(Protocol):
 
 
 class Attempt:
-    """What one attempt of a mail came to: the final `results`, and by recipient the outcomes that defer it."""
+    """What one attempt of a mail came to: the final `results`, and by recipient the outcomes that defer it.
 
-    def __init__(self, outcomes: Mapping[str, Outcome], date: float) -> None:
-        self._date = date
+    `is_too_large`: the server does not take a mail of this size, and no recipient has got it, so that it may be split.
+    """
+
+    def __init__(self, outcomes: Mapping[str, Outcome], date: float, *, is_too_large: bool = False) -> None:
+        self._date, self.is_too_large = date, is_too_large
         self.deferred = {name: outcome for name, outcome in outcomes.items() if outcome.verdict == Verdict.TRY_LATER}
         self.results = [
             Delivery(name, outcome.verdict, outcome.step, outcome.reply, date)
@@ -73,9 +84,9 @@ class Attempt:
         return any(result.verdict == Verdict.DELIVERED for result in self.results)
 
     @property
-    def lost(self) -> Delivery | None:
-        """The first final result that is no delivery."""
-        return next((result for result in self.results if result.verdict != Verdict.DELIVERED), None)
+    def deciding(self) -> Outcome | None:
+        """The outcome of the broadest scope among those that defer the mail, the first one of these."""
+        return max(self.deferred.values(), key=lambda outcome: SCOPES.index(outcome.scope), default=None)
 
     def given_up(self) -> list[Delivery]:
         """Return the results of the deferred recipients when no further attempt follows."""
@@ -83,6 +94,24 @@ class Attempt:
             Delivery(name, Verdict.DROPPED, outcome.step, outcome.reply, self._date)
             for name, outcome in self.deferred.items()
         ]
+
+
+@dataclass(frozen=True)
+class AttemptOptions:
+    """How a mail is sent.
+
+    `most` recipients share a transaction (0: all). `removed`: events that retention removed unmailed, which the mail reports.
+    `notice`: the mail notifies of this server change, of which the ledger may have no event any more. `may_split`: a mail
+    that is too large is not sent, since the caller splits it. `on_wait` is called every few seconds while the server does
+    not answer, with the seconds so far. `on_results` receives the final results of each transaction before the next begins.
+    """
+
+    most: int = 0
+    removed: int = 0
+    notice: Event | None = None
+    may_split: bool = False
+    on_wait: Callable[[float], None] = lambda _seconds: None
+    on_results: Callable[[Sequence[Delivery]], None] = lambda _results: None
 
 
 class Sender:
@@ -95,8 +124,14 @@ class Sender:
         connect: Callable[[SmtpSettings, str], Transport],
         environment: Environment,
     ) -> None:
-        self._outbox, self._catalog, self._connect = outbox, catalog, connect
+        self._outbox, self._connect = outbox, connect
+        self.catalog = catalog
         self.environment = environment
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next event gets."""
+        return self._outbox.last + 1
 
     def connect(self, settings: SmtpSettings) -> Transport:
         """Return a transport that is not open yet. Raises `UNSEAL_ERRORS`."""
@@ -108,22 +143,51 @@ class Sender:
         mail: QueuedMail,
         settings: SmtpSettings,
         listed: Sequence[Recipient],
-        *,
-        removed: int = 0,
-        notice: Event | None = None,
-        on_wait: Callable[[float], None] = lambda _seconds: None,
+        options: AttemptOptions,
     ) -> Attempt:
-        """Compose the mail and send it to its open recipients.
+        """Compose the mail and send it to its open recipients but the held ones; `listed` gives each recipient's language.
 
-        `listed` gives each recipient's language. `removed`: events that retention removed unmailed, which the mail reports.
-        `notice`: the mail notifies of this server change, of which the ledger may have no event any more. `on_wait` is called
-        every few seconds while the server has the mail and has not replied, with the seconds so far. Raises `NotStored`.
+        A mail that is larger than the server takes is shortened (RFC 1870), unless it may be split. Raises `NotStored`.
         """
-        recipients = mail.open_recipients
-        envelope = self.envelope(settings, mail.recipients, listed, transport.local_address, removed)
-        content = self._content(mail, envelope, notice) if recipients else None
-        outcomes = transport.deliver(recipients, content, on_wait=on_wait) if content is not None else {}
-        return Attempt(outcomes, self.environment.date())
+        recipients = [each for each in mail.open_recipients if each not in mail.held]
+        if options.most == 1 and recipients:
+            # A different one first with each try: a server that always hangs up at one must not keep the mail from the others.
+            first = mail.tries.count % len(recipients)
+            recipients = recipients[first:] + recipients[:first]
+        envelope = self.envelope(settings, mail.recipients, listed, transport.local_address, options.removed)
+        compose = self._composer(mail, envelope, options.notice) if recipients else None
+        if compose is None:
+            return Attempt({}, 0.0)
+        raw, size = _fitting(compose, transport.size_maximum), transport.size_maximum
+        if options.may_split and len(compose(None)) > size > 0:
+            return Attempt({}, 0.0, is_too_large=True)
+        outcomes: dict[str, Outcome] = {}
+        while True:
+            outcomes |= self._deliver(transport, recipients, raw, options)
+            attempt = Attempt(outcomes, self.environment.date())
+            # Others may have been refused or deferred before the server saw the size.
+            recipients = [name for name, outcome in outcomes.items() if _is_too_large(outcome)]
+            if recipients and options.may_split and not attempt.is_delivered:
+                return Attempt({}, 0.0, is_too_large=True)
+            shorter = _fitting(compose, len(raw) // 2) if recipients else raw
+            if len(shorter) >= len(raw) or not transport.is_open:
+                options.on_results([result for result in attempt.results if result.recipient in recipients])
+                return attempt
+            raw = shorter
+
+    def _deliver(
+        self, transport: Transport, recipients: Sequence[str], raw: bytes, options: AttemptOptions
+    ) -> dict[str, Outcome]:
+        # Imported here, as `advise`: a process that sends nothing loads neither ssl nor smtplib.
+        from device_ui.mail.smtp.transaction import deliver_to_all
+
+        def on_outcomes(outcomes: Mapping[str, Outcome]) -> None:
+            final = {name: outcome for name, outcome in outcomes.items() if not _is_too_large(outcome)}
+            options.on_results(Attempt(final, self.environment.date()).results)
+
+        return deliver_to_all(
+            transport, recipients, raw, options.most, on_wait=options.on_wait, on_outcomes=on_outcomes
+        )
 
     def envelope(
         self,
@@ -135,7 +199,8 @@ class Sender:
     ) -> Envelope:
         """Return what the mails to these recipients have in common; `address` is the device's own in this session."""
         # Imported here: a process that sends nothing does not load `email`.
-        from device_ui.mail.message.compose import Envelope, languages
+        from device_ui.mail.message.compose import languages
+        from device_ui.mail.message.envelope import Envelope
 
         device = {**self.environment.device, "address": address}
         spoken = languages(recipients, listed, device)
@@ -149,18 +214,58 @@ class Sender:
 
         return advise(step, problem, reply, settings, clock_text(self.environment.wall_clock.raw)).sentence
 
-    def _content(self, mail: QueuedMail, envelope: Envelope, notice: Event | None) -> bytes | None:
-        """Return the mail's bytes; None when retention removed all its events."""
+    def _composer(
+        self, mail: QueuedMail, envelope: Envelope, notice: Event | None
+    ) -> Callable[[int | None], bytes] | None:
+        """Return a function that composes the mail, with the texts cut at so many characters; None without any event."""
         from device_ui.mail.message import compose
 
         if notice:  # the ledger's event may have got its date since
-            return compose.compose(self._outbox.event(mail.number) or notice, SERVER_CHANGED, envelope)
+            event = self._outbox.event(mail.number) or notice
+            return lambda most: compose.compose(_cut(event, most), SERVER_CHANGED, envelope)
         digest = self._outbox.digest(mail.number, LISTED_MAXIMUM)
         if digest is None:
             return None
+        if again := digest.events[0].about:
+            original = self._outbox.event(again)  # None when retention removed it
+            if original is None:
+                return None
+            return lambda most: compose.compose(
+                _cut(original, most), self.catalog[original.code], envelope, mail.number
+            )
         if digest.count > 1 or digest.events[0].number != mail.number:
-            return compose.compose_digest(digest, self._catalog, envelope)
-        return compose.compose(digest.events[0], self._catalog[digest.events[0].code], envelope)
+            return lambda most: compose.compose_digest(
+                replace(digest, events=[_cut(event, most) for event in digest.events]), self.catalog, envelope
+            )
+        only = digest.events[0]
+        return lambda most: compose.compose(_cut(only, most), self.catalog[only.code], envelope)
+
+
+def _is_too_large(outcome: Outcome) -> bool:
+    return outcome.problem == SmtpProblem.TOO_LARGE
+
+
+def _cut(event: Event, most: int | None) -> Event:
+    """Return the event with its text cut at `most` characters, which shows."""
+    return event if most is None or len(event.text) <= most else replace(event, text=event.text[:most] + CUT)
+
+
+def _fitting(compose: Callable[[int | None], bytes], size: int) -> bytes:
+    """Return the mail with `size` bytes at most (0: any number), its texts cut if need be; else the shortest there is."""
+    raw, most = compose(None), TEXT_MAXIMUM
+    while len(raw) > size > 0 and most:
+        most //= 2
+        raw = compose(most)
+    return raw
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What one try of a mail came to: the `problem` and its `scope`, if it waits; whether some recipient was served."""
+
+    problem: Problem | None = None
+    scope: Scope | None = None
+    is_served: bool = False
 
 
 class DeliverySession:
@@ -180,95 +285,186 @@ class DeliverySession:
     ) -> None:
         self._outbox, self._schedule, self._sender = outbox, schedule, sender
         self._status, self._backoff, self._verified = status, backoff, verified
-        self._environment = sender.environment
+        self._environment = environment = sender.environment
+        self._recipients = RecipientBackoff(environment.monotonic, environment.random)
+        # Recipients in a transaction at most, 0 for all: learned from sessions that ended at one more.
+        self._recipients_maximum = 0
+
+    def reset(self) -> None:
+        """Forget what sessions with an earlier server taught."""
+        self._recipients_maximum = 0
+        self._recipients.reset()
 
     def send_queue(self, transport: Transport, settings: SmtpSettings, is_interrupted: Callable[[], bool]) -> None:
         """Send every mail that is due, until `is_interrupted`, which a silent server does not delay either.
 
-        `transport` is open. The problem is in the status afterwards, and the next try in the back-off. Raises `NotStored`.
+        `transport` is open. The problem is in the status afterwards, and the next try in the back-off: a session that
+        delivered something and then ended may be opened again at once. Raises `NotStored`.
         """
-        deferrals = 0
+        try:
+            self._send_queue(transport, settings, is_interrupted)
+        finally:
+            self._schedule.postpone(self._recipients.end)
+
+    def _send_queue(self, transport: Transport, settings: SmtpSettings, is_interrupted: Callable[[], bool]) -> None:
+        deferrals, is_serving = 0, False
         while transport.is_open and not is_interrupted():
             mail = self._schedule.next()
             if mail is None:
                 return
-            problem, has_results = self._try(transport, mail, settings, is_interrupted)
-            deferrals = deferrals + 1 if problem and not has_results else 0
-            if problem and (deferrals >= DEFERRALS_MAXIMUM or problem.step == Step.SENDER or not transport.is_open):
-                self._backoff.server_failed()
-                self._status.problem = problem
+            fate = self._try(transport, mail, settings, is_interrupted)
+            is_serving = is_serving or fate.is_served
+            self._status.publish_change()
+            if fate.scope in (Scope.TRANSACTION, Scope.SESSION):
+                return  # the same mail goes on in the next session
+            if fate.is_served or not fate.problem:
+                deferrals = 0
+            elif fate.scope != Scope.RECIPIENT:
+                deferrals += 1
+            if fate.problem and (fate.scope == Scope.SERVER or deferrals >= DEFERRALS_MAXIMUM or not transport.is_open):
+                if not is_serving:
+                    self._backoff.server_failed()
+                    self._status.server_failed(fate.problem)
                 return
             self._schedule.learn_late()
 
     def _try(
         self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
-    ) -> tuple[Problem | None, bool]:
-        """Return why the mail is deferred, if it is, and whether any recipient got a final result."""
+    ) -> Fate:
         try:
             return self._deliver(transport, mail, settings, is_interrupted)
         except NotStored:
             raise
         except Exception:  # one mail that cannot be composed must not hold back the others
             log.exception("mail %d failed; it is tried again later", mail.number)
-            return self._defer(mail, Problem("fault")), False
+            return self._defer(mail, Problem("fault"), Scope.MAIL)
 
     def _deliver(
         self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
-    ) -> tuple[Problem | None, bool]:
+    ) -> Fate:
         listed = self._environment.recipients()
-        ended = [delivery.recipient for delivery in self._outbox.deliveries(mail.number)]
-        mail.begin_try(addresses(mail.type, listed, settings), ended)
-        removed = self._outbox.removed()[UNTOLD]
+        before = self._outbox.deliveries(mail.number)
+        mail.begin_try(addresses(mail.type, listed, settings), self._outbox.ended(mail.number))
+        mail.held |= {name: why for name in mail.open_recipients if (why := self._recipients.problem(name))}
+        results, removed = list(before), self._outbox.removed()[UNTOLD]
 
-        def on_wait(seconds: float) -> None:
-            self._report_silence(seconds, transport, settings, is_interrupted)
+        def on_results(final: Sequence[Delivery]) -> None:
+            results.extend(final)
+            self._record(mail, final, results, settings, removed)
 
-        attempt = self._sender.attempt(transport, mail, settings, listed, removed=removed, on_wait=on_wait)
-        try:
-            self._schedule.conclude(mail, attempt.results, is_done=not attempt.deferred, removed=removed)
-            self._learn(mail, attempt, settings)  # first of all: a full flash says nothing about the server
-        finally:
-            # Before the next mail begins: after a power cut one mail at most goes out twice.
-            self._schedule.store_results()
-        if attempt.is_delivered:
+        options = AttemptOptions(
+            most=1 if mail.tries.step == Step.CONTENT else self._recipients_maximum,
+            removed=removed,
+            may_split=len(mail.events) > 1 and not before,
+            on_wait=lambda seconds: self.report_silence(seconds, transport, settings, is_interrupted),
+            on_results=on_results,
+        )
+        attempt = self._sender.attempt(transport, mail, settings, listed, options)
+        if attempt.is_too_large:
+            self._schedule.split(mail)
+            return Fate()
+        if any(result.verdict == Verdict.DELIVERED for result in attempt.results):
             self._verified(settings, listed)
-        if not attempt.deferred:
-            return None, True
-        first = next(iter(attempt.deferred.values()))
-        advice = self._sender.advise(first.step, first.problem, first.reply, settings)
-        return self._defer(mail, Problem("server", first.step, first.reply, advice)), bool(attempt.results)
+        return self._settle(mail, attempt, settings)
 
-    def _report_silence(
+    def _settle(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> Fate:
+        """Decide how a mail goes on whose results are on flash."""
+        is_served = bool(attempt.results)
+        held = {name: outcome for name, outcome in attempt.deferred.items() if outcome.scope == Scope.RECIPIENT}
+        for name, outcome in held.items():
+            mail.held[name] = self._problem(outcome, settings)
+            if outcome.step == Step.RECIPIENT:  # a deferred content may be the mail's
+                self._recipients.deferred(name, mail.held[name])
+        deciding = attempt.deciding
+        if deciding is None and not mail.held:
+            if not mail.is_done:  # no recipient is left, or no event
+                self._schedule.conclude(mail, [], is_done=True)
+                self._schedule.store_results()
+            return Fate(is_served=is_served)
+        problem = self._problem(deciding, settings) if deciding else next(iter(mail.held.values()))
+        scope = deciding.scope if deciding else Scope.RECIPIENT
+        if scope == Scope.TRANSACTION and not is_served and not held:
+            # The session ended at a recipient that was one too many, and nothing else was learned: half of them next time.
+            together = len(attempt.deferred)
+            most = min(together, self._recipients_maximum or together)
+            self._recipients_maximum = max(1, most // 2)
+        if scope in (Scope.TRANSACTION, Scope.SESSION):
+            return Fate(problem, scope, is_served)
+        if scope != Scope.SERVER:
+            self._status.server_works()
+        if scope == Scope.RECIPIENT and self._recipients.are_deferred(mail.recipients):
+            scope = Scope.MAIL
+        return self._defer(mail, problem, scope, is_served=is_served)
+
+    def _problem(self, outcome: Outcome, settings: SmtpSettings) -> Problem:
+        advice = self._sender.advise(outcome.step, outcome.problem, outcome.reply, settings)
+        return Problem("server", outcome.step, outcome.reply, advice)
+
+    def _record(
+        self,
+        mail: QueuedMail,
+        final: Sequence[Delivery],
+        results: Sequence[Delivery],
+        settings: SmtpSettings,
+        removed: int,
+    ) -> None:
+        """Store final results of a mail, of whose `results` so far they are the last ones."""
+        if not final:
+            return
+        ended = {*mail.ended, *(result.recipient for result in results)}
+        is_done = all(name in ended for name in mail.recipients)
+        try:
+            self._schedule.conclude(mail, final, is_done=is_done, removed=removed)
+            self._learn(
+                mail, final, results, settings, is_done=is_done
+            )  # first of all: a full flash says nothing about the server
+        finally:
+            # Before the next transaction begins: after a power cut it is one at most that goes out twice.
+            self._schedule.store_results()
+
+    def report_silence(
         self, seconds: float, transport: Transport, settings: SmtpSettings, is_interrupted: Callable[[], bool]
     ) -> None:
-        """Report a server that has the mail and gives no answer for a minute; then end the wait for an Update.
+        """Report a server that gives no answer for a minute, and end the wait for an Update or the end of the hook.
 
-        Never raises: the server has the mail, and its answer must be read.
+        That ends it at once, but after a minute where the server has the mail: otherwise it would go out again. Never raises:
+        the answer to a mail that the server has must be read.
         """
+        step = transport.step
+        if is_interrupted() and (step != Step.CONTENT or seconds >= SILENT_SECONDS):
+            transport.end_wait()
         if seconds < SILENT_SECONDS:
             return
-        if is_interrupted():
-            transport.end_wait()
         try:
-            if (self._status.problem.word, self._status.problem.step) != ("server", Step.CONTENT):
-                advice = self._sender.advise(Step.CONTENT, SmtpProblem.SILENT, "", settings)
-                self._status.problem = Problem("server", Step.CONTENT, SILENT, advice)
+            if (self._status.problem.word, self._status.problem.step) != ("server", step):
+                advice = self._sender.advise(step, SmtpProblem.SILENT, "", settings)
+                self._status.server_failed(Problem("server", step, SILENT, advice))
                 self._status.publish()
         except Exception:
             log.exception("silent server not reported")
 
-    def _learn(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> None:
+    def _learn(
+        self,
+        mail: QueuedMail,
+        final: Sequence[Delivery],
+        results: Sequence[Delivery],
+        settings: SmtpSettings,
+        *,
+        is_done: bool,
+    ) -> None:
         """Set the state of the mail path by final results."""
-        if not attempt.results:
-            return
         self._backoff.reset()
-        lost = attempt.lost
-        advice = self._sender.advise(lost.step, SmtpProblem.ANSWER, lost.reply, settings) if lost else ""
-        self._status.problem = Problem("refused", lost.step, lost.reply, advice) if lost else Problem()
-        for result in attempt.results:
+        self._status.server_works()
+        lost = next((each for each in reversed(results) if each.verdict != Verdict.DELIVERED), None)
+        if lost in final and lost:
+            advice = self._sender.advise(lost.step, SmtpProblem.ANSWER, lost.reply, settings)
+            self._status.lost(Problem("refused", lost.step, lost.reply, advice))
+        elif is_done and not lost:  # the next transaction of this mail may lose a recipient
+            self._status.delivered()
+        for result in final:
+            self._recipients.ended(result.recipient)
             log.info("mail %d for %s: %s %s", mail.number, result.recipient, result.verdict, result.reply)
 
-    def _defer(self, mail: QueuedMail, problem: Problem) -> Problem:
-        self._schedule.defer(mail, problem.step, problem.reply)
-        self._status.problem = problem
-        return problem
+    def _defer(self, mail: QueuedMail, problem: Problem, scope: Scope, *, is_served: bool = False) -> Fate:
+        self._schedule.defer(mail, problem.step, problem.reply, problem.advice)
+        return Fate(problem, scope, is_served)

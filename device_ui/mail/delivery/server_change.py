@@ -37,7 +37,7 @@ from device_ui.errors import Message, NotStored, Text, from_json, to_json, to_st
 from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.delivery.batching import HOUR, QueuedMail
 from device_ui.mail.delivery.retry import RETRY_FIRST, RETRY_MAXIMUM
-from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Attempt, Sender
+from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Attempt, AttemptOptions, Sender
 from device_ui.mail.events import Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
@@ -279,6 +279,11 @@ class ServerChangeNotifier:
                 for server, (step, reply) in held
                 for address in self._open_recipients(server)
             ]
+
+    def notices(self) -> list[int]:
+        """Return the events with pending notifications."""
+        with self._lock:
+            return [each.number for each in self._previous if each.number and self._open_recipients(each)]
 
     def run(self) -> None:
         """Notify whenever it is due, until `stop`."""
@@ -524,11 +529,17 @@ class ServerChangeNotifier:
         # The key was rotated or erased: no later attempt can open this password.
         except UNSEAL_ERRORS as error:
             return all_deferred(Outcome(Verdict.TRY_LATER, Step.LOGIN, error.message)), True
+
+        def on_wait(_seconds: float) -> None:
+            if self._is_stopping and transport.step != Step.CONTENT:
+                transport.end_wait()
+
         with closing(transport):
             try:
-                transport.open()
+                transport.open(on_wait)
                 listed = self._environment.recipients()
-                return self._sender.attempt(transport, mail, server.settings, listed, notice=event), False
+                options = AttemptOptions(notice=event, on_wait=on_wait)
+                return self._sender.attempt(transport, mail, server.settings, listed, options), False
             except SessionError as error:
                 return all_deferred(error.outcome), False
 

@@ -6,11 +6,12 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from device_ui.errors import Message, NotStored, Text, from_json, to_json
 from device_ui.mail.clock import Clock, clock_text
+from device_ui.mail.delivery.batching import QueuedMail
+from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.quota import MAIL, Quota
 from device_ui.mail.events import Verdict
 from device_ui.mail.outbox.outbox import LOSS, Outbox
@@ -18,69 +19,75 @@ from device_ui.mail.outbox.retention import UNTOLD
 
 log = logging.getLogger(__name__)
 
-# Problems that last until mail goes out again. Every other problem is looked for anew in each round.
-LOSSES = (Verdict.REFUSED, Verdict.DROPPED)
-LASTING = ("", "server", "fault", *LOSSES)
 # The fact that holds the refused login.
 FACT = "login_refused"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why no mail goes out.
-
-    `word` is one of:
-
-    - ``unset``, ``damaged``, ``unreadable``: the settings;
-    - ``password``: the stored password cannot be opened;
-    - ``login refused``, and ``too many logins`` (further settings wait);
-    - ``sign-in``: the sign-in by OAuth 2.0 has failed, whether mail waits or not;
-    - ``server``: the server cannot be reached or defers mail;
-    - ``refused``: the server refused the last mail for good; ``dropped``: the last mail was given up;
-    - ``storage``, ``full``: the flash takes nothing, or the reserve is used;
-    - ``removed``: retention removed events before they were mailed; ``clock``: the clock is not set;
-    - ``fault``: a fault of this product.
-
-    `step` and `reply` are those of the SMTP client. `advice` is one sentence on what a person can change.
-    """
-
-    word: str = ""
-    step: str = ""
-    reply: Text = ""
-    advice: Text = ""
+# Seconds from a refused login that worked before to the next try; the last one stays: four to six logins a day, further
+# apart than the windows in which providers count them.
+HOUR = 3600.0
+SLOW_TRIES = (HOUR, HOUR, 2 * HOUR, 4 * HOUR, 6 * HOUR)
 
 
 class DeliveryStatus:
-    """The problem of the mail path. A restart finds the last loss in the ledger again.
+    """The state of the mail path: computed from what holds all mail back, the last session, the queue and the last loss.
 
-    `show` receives the report with each `publish`. Raises `NotStored` when the ledger cannot be read.
+    It is well only when no alarm that was tried still waits. `tried` returns the first mail in the queue that does; a
+    restart finds the last loss in the ledger again. `show` receives the report with each `publish`. Any thread may read it.
     """
 
-    def __init__(self, outbox: Outbox, wall_clock: Clock, show: Callable[[Mapping[str, Any]], None]) -> None:
-        self._outbox, self._wall_clock, self._show = outbox, wall_clock, show
-        # What holds mail back now, or what the last mail ended at.
-        self.problem = _last_loss(outbox)
-        # The lasting problem that a passing one, such as a ledger that could not be read once, has replaced.
-        self._lasting = Problem()
+    def __init__(
+        self,
+        outbox: Outbox,
+        wall_clock: Clock,
+        tried: Callable[[], QueuedMail | None],
+        show: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._outbox, self._wall_clock, self._tried, self._show = outbox, wall_clock, tried, show
+        # What holds all mail back without the server; why the last session delivered nothing; the last mail that was lost.
+        self._held = self._server = Problem()
+        self._loss = _last_loss(outbox)
+        self._published = Problem()
         # The sign-in by OAuth 2.0, which is looked at in each round.
         self.sign_in = Problem()
 
-    def interrupt(self, problem: Problem) -> None:
-        """Set a passing problem; `resume` brings the lasting one back."""
-        if self.problem.word in LASTING:
-            self._lasting = self.problem
-        self.problem = problem
+    @property
+    def holding(self) -> Problem:
+        """What holds all mail back, the server included."""
+        return self._held if self._held.word else self._server
 
-    def resume(self) -> None:
-        """Clear a passing problem."""
-        if self.problem.word not in LASTING:
-            self.problem = self._lasting
+    @property
+    def problem(self) -> Problem:
+        """The one problem that is reported: the broadest first."""
+        if self.holding.word:
+            return self.holding
+        mail = self._tried()
+        if mail:
+            tries = mail.tries
+            return Problem("server" if tries.step else "fault", tries.step, tries.reply, tries.advice)
+        return self._loss
 
-    def reset(self) -> None:
-        """Clear the problems of earlier tries, but not a loss: a lost mail stays lost."""
-        self._lasting = Problem()
-        if self.problem.word in LASTING and self.problem.word not in LOSSES:
-            self.problem = Problem()
+    def hold(self, problem: Problem) -> None:
+        """Set what holds all mail back without the server, until `release`."""
+        self._held = problem
+
+    def release(self) -> None:
+        """Clear what held all mail back without the server."""
+        self._held = Problem()
+
+    def server_failed(self, problem: Problem) -> None:
+        """Set why a session served no one, until `server_works`."""
+        self._server = problem
+
+    def server_works(self) -> None:
+        """Clear why an earlier session served no one: one does, or no mail waits for it, or the settings changed."""
+        self._server = Problem()
+
+    def lost(self, problem: Problem) -> None:
+        """Set that a mail was lost: refused or given up, until `delivered`."""
+        self._loss = problem
+
+    def delivered(self) -> None:
+        """Clear the last loss: a mail reached all its recipients."""
+        self._loss = Problem()
 
     def report(self) -> dict[str, Any]:
         """Return the state for the page and the console. Raises `NotStored` when the ledger cannot be read."""
@@ -96,6 +103,7 @@ class DeliveryStatus:
             "step": problem.step,
             "reply": problem.reply,
             "advice": problem.advice,
+            "is_retried": problem.is_retried,
             "waiting": self._outbox.waiting_count(),
             "set_aside": self._outbox.set_aside.name if self._outbox.set_aside else "",
             "removed": removed,
@@ -105,9 +113,15 @@ class DeliveryStatus:
     def publish(self) -> None:
         """Call `show`. Never raises: a state that cannot be shown must not hold mail back."""
         try:
+            self._published = self.problem
             self._show(self._report_or_storage())
         except Exception:
             log.exception("state of the mail path not shown")
+
+    def publish_change(self) -> None:
+        """Call `show` if the problem differs from what it last received: during a session, as the page shows it."""
+        if self.problem.word != self._published.word or self.problem.step != self._published.step:
+            self.publish()
 
     def _report_or_storage(self) -> Mapping[str, Any]:
         try:
@@ -123,12 +137,15 @@ class LoginLockout:
     settings with a login wait, unless mail got through with exactly these. A login to a different server gives none
     back: its owner may be the one who changes the settings.
 
+    A login that worked before may work again without a change: it is tried at `SLOW_TRIES`, across restarts too.
+
     The state in memory decides and the ledger follows: a full flash must neither cause a further login nor undo an Update.
     """
 
-    def __init__(self, outbox: Outbox, quota: Quota) -> None:
-        self._outbox, self._quota = outbox, quota
-        # `revision` of the refused settings, `reply`, `advice`; {}: no lockout. None: not read yet.
+    def __init__(self, outbox: Outbox, quota: Quota, clock: Clock) -> None:
+        self._outbox, self._quota, self._clock = outbox, quota, clock
+        # `revision` of the refused settings, `reply`, `advice`; of a login that worked before, how many `tries` were refused
+        # and the moment of the last one, `at`. {}: no lockout. None: not read yet.
         self._state: dict[str, Any] | None = None
 
     def is_of_others(self, revision: str) -> bool:
@@ -142,18 +159,36 @@ class LoginLockout:
         """
         refused = self._current()
         if refused.get("revision") == revision:
-            return Problem("login refused", "login", refused.get("reply", ""), refused.get("advice", ""))
+            if self._is_due(refused):
+                return None
+            reply, advice = refused.get("reply", ""), refused.get("advice", "")
+            return Problem("login refused", "login", reply, advice, is_retried="tries" in refused)
         if not is_login_known and self._quota.wait("logins", MAIL):
             return Problem("too many logins", "login")
         return None
 
-    def engage(self, revision: str, reply: Text, advice: Text = "") -> None:
-        """Lock these settings; `store` writes it to the ledger. Never raises: no later error may lead to a further login."""
-        is_new = (self._state or {}).get("revision") != revision
-        self._state = {"revision": revision, "reply": reply, "advice": advice}
-        if is_new:
+    def is_engaged(self, revision: str) -> bool:
+        """Return whether the login of these settings was refused last. Raises `NotStored`."""
+        return bool(self._current().get("revision") == revision)
+
+    def engage(self, revision: str, reply: Text, *, has_worked: bool) -> None:
+        """Lock these settings; `store` writes it to the ledger. Never raises: no later error may lead to a further login.
+
+        `has_worked`: mail got through with exactly these before.
+        """
+        before = self._state if self._state and self._state.get("revision") == revision else {}
+        self._state = {"revision": revision, "reply": reply}
+        if has_worked or "tries" in before:
+            self._state |= {"tries": before.get("tries", 0) + 1, "at": self._clock.moment()}
+        if not before or "tries" in self._state:
             with contextlib.suppress(NotStored):  # it counts in memory all the same
                 self._quota.take("logins", MAIL)
+
+    def explain(self, advice: Text) -> Problem:
+        """Add what a person can change; return the problem."""
+        self._state = {**(self._state or {}), "advice": advice}
+        reply = self._state.get("reply", "")
+        return Problem("login refused", "login", reply, advice, is_retried="tries" in self._state)
 
     def lift(self) -> None:
         """End the lockout."""
@@ -163,6 +198,13 @@ class LoginLockout:
         """Write the state to the ledger where it differs. Raises `NotStored`."""
         if self._state is not None:
             self._outbox.set_metadata(FACT, json.dumps(self._state, default=to_json) if self._state else None)
+
+    def _is_due(self, refused: Mapping[str, Any]) -> bool:
+        """Return whether a login that worked before is due for a slow try."""
+        tries = refused.get("tries", 0)
+        if not isinstance(tries, int) or tries < 1:
+            return False
+        return self._clock.passed(str(refused.get("at", ""))) >= SLOW_TRIES[min(tries, len(SLOW_TRIES)) - 1]
 
     def _current(self) -> dict[str, Any]:
         if self._state is None:

@@ -26,21 +26,23 @@ from device_ui.errors import (
     RequestError,
     Text,
 )
-from device_ui.mail.catalog import MESSAGE, Kind
+from device_ui.mail.catalog import MESSAGE, TYPES, Kind
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, Sender
-from device_ui.mail.events import Event, Verdict
+from device_ui.mail.events import CodeCount, Digest, Event, Verdict
 from device_ui.settings import rules
 from device_ui.settings.fields import SmtpSettings, validate_stored
 from device_ui.settings.recipients import RECIPIENTS_MAXIMUM, addresses
 from device_ui.settings.store import Store
 
 if TYPE_CHECKING:
+    from device_ui.mail.message.envelope import Envelope
     from device_ui.mail.smtp.connection import OnStep
     from device_ui.mail.smtp.test_run import TestedClient
 
 log = logging.getLogger(__name__)
 
+FAULT = TYPES[0]
 SAMPLE_TEXT, SAMPLE_SOURCE = "What happened, in the firmware's words.", "what raised it"
 SAMPLE_MESSAGE = "Subject of the message\n\nThe text of the message."
 SAMPLE_ACCOUNT, SAMPLE_ADDRESS = "alarm@mail.example.com", "192.0.2.1"
@@ -90,8 +92,8 @@ class Tester:
         self._start(user, threading.Thread(target=self._work, args=arguments, name="test", daemon=True))
         return _received(lines)
 
-    def sample(self, kind: Kind) -> Mapping[str, str]:
-        """Return the parts of the mail that an event of this kind sends."""
+    def sample(self, kind: Kind, count: int) -> Mapping[str, str]:
+        """Return the parts of the mail that an event of this kind sends, or a digest of `count` of them."""
         from email import message_from_bytes, policy
 
         from device_ui.mail.message import compose
@@ -100,10 +102,15 @@ class Tester:
         # Also without settings: the page shows what an event code would mail before anything is set up.
         settings, listed = self._readable() or sample, self._environment.recipients()
         envelope = self._sender.envelope(settings, addresses(kind.type, listed, settings), listed, SAMPLE_ADDRESS)
-        words, now = envelope.languages[0], self._environment.wall_clock.now()
-        text = words(SAMPLE_MESSAGE if kind.code == MESSAGE.code else SAMPLE_TEXT)
-        event = Event(kind.code, kind.type, now, now, words(SAMPLE_SOURCE), text)
-        raw = compose.compose(event, kind, envelope)
+        event = self._sample_event(kind, envelope)
+        if count > 1:
+            last = event.number + count - 1
+            events = [dataclasses.replace(event, number=number) for number in range(event.number, last + 1)]
+            codes = (CodeCount(kind.code, count, event.time, event.time),)
+            digest = Digest(event.number, kind.type, codes, ((event.number, last),), events)
+            raw = compose.compose_digest(digest, self._sender.catalog, envelope)
+        else:
+            raw = compose.compose(event, kind, envelope)
         # Parsed back: the page shows what a mail reader would show of these very bytes.
         mail = message_from_bytes(raw, policy=policy.default)
         plain, html = (mail.get_body((subtype,)) for subtype in ("plain", "html"))
@@ -113,6 +120,11 @@ class Tester:
             "text": plain.get_content() if plain else "",
             "html": html.get_content() if html else "",
         }
+
+    def _sample_event(self, kind: Kind, envelope: Envelope) -> Event:
+        words, now = envelope.languages[0], self._environment.wall_clock.now()
+        text = words(SAMPLE_MESSAGE if kind.code == MESSAGE.code else SAMPLE_TEXT)
+        return Event(kind.code, kind.type, now, now, words(SAMPLE_SOURCE), text, number=self._sender.next_number)
 
     def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
         """Return a function that returns ``ok`` if the sealed password of these settings opens, ``other-key``, or why not.
@@ -197,11 +209,18 @@ class Tester:
         recipients = given or [recipient.address for recipient in listed] or [settings.default_recipient]
         # In this frame only: it ends with the test, and no attribute holds the password.
         password = "" if settings.sealed is None else self._environment.passwords.unseal(settings)
+        kinds = self._sender.catalog.kinds.values()
+        example = min((kind for kind in kinds if kind.mail and kind.type == FAULT), key=lambda kind: kind.code)
+
+        def composed(address: str) -> bytes:
+            envelope = self._sender.envelope(settings, recipients, listed, address)
+            return compose.compose_test(envelope, token, (self._sample_event(example, envelope), example))
+
         result = test_run.run(
             lambda on_step: self._connect(settings, password, on_step),
             settings,
             recipients,
-            lambda address: compose.compose_test(self._sender.envelope(settings, recipients, listed, address), token),
+            composed,
             report=send,
             wall_clock=lambda: self._environment.wall_clock.raw,
         )

@@ -1,4 +1,4 @@
-"""When to try, when to stop, when to wait: one thread that mails the events of the ledger.
+"""One thread that mails the events of the ledger, in rounds: read the settings, send what is due, wait for the next event or try.
 
 The settings are read when mail is sent, so that corrected settings release waiting mail. A refused login stops every
 attempt until the settings change, across restarts too: retries lock accounts. Waiting is on the monotonic clock and in
@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
 from device_ui.mail.catalog import TYPES
+from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import RETRY_FIRST, Backoff, StartSpread
 from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.delivery.sender import UNSEAL_ERRORS, DeliverySession, Sender, Transport
 from device_ui.mail.delivery.server_change import ServerChangeNotifier
-from device_ui.mail.delivery.status import DeliveryStatus, LoginLockout, Problem
-from device_ui.mail.events import Delivery, Event, Verdict
+from device_ui.mail.delivery.status import DeliveryStatus, LoginLockout
+from device_ui.mail.events import Action, Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.rate_limit import TokenBucket
@@ -55,8 +57,8 @@ class DeliveryWorker:
     ) -> None:
         self._outbox, self._store, self._schedule, self._sender = outbox, store, schedule, sender
         self._environment = sender.environment
-        self._status = DeliveryStatus(outbox, self._environment.wall_clock, show)
-        self._lockout = LoginLockout(outbox, quota)
+        self._status = DeliveryStatus(outbox, self._environment.wall_clock, schedule.tried, show)
+        self._lockout = LoginLockout(outbox, quota, self._environment.wall_clock)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
         self._start_spread = StartSpread()
         self.notifier = ServerChangeNotifier(outbox, sender, schedule.count_sent)
@@ -68,6 +70,8 @@ class DeliveryWorker:
         # The stored settings that a test got through with last, and whether no round has used that yet.
         self._verified: SmtpSettings | None = None
         self._is_verification_new = False
+        # Numbers of events that a person asked to try now; the loop that accepts events adds, the worker removes.
+        self._try_now: deque[int] = deque()
         # A revision of the settings, and where it was saved.
         self._saved_from: tuple[str, Text] = ("", "")
         self._revision: str | None = None
@@ -111,6 +115,7 @@ class DeliveryWorker:
     def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
         """Schedule committed events: their numbers, and whether each gets a mail of its own."""
         self._schedule.learn(events)
+        self._try_now.extend(event.about for _, event, _ in events if event.text == Action.TRY_NOW and event.about)
 
     def waits(self) -> Callable[[int, str], tuple[Sequence[str], str, Text]]:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try.
@@ -121,7 +126,7 @@ class DeliveryWorker:
             settings, _ = self._store.read()
         except (Damaged, NotReadable):
             settings = None
-        listed, problem = self._environment.recipients(), self._status.problem
+        listed, problem = self._environment.recipients(), self._status.holding
         by_type = {event_type: addresses(event_type, listed, settings) if settings else [] for event_type in TYPES}
 
         def wait_of(number: int, event_type: str) -> tuple[Sequence[str], str, Text]:
@@ -134,6 +139,10 @@ class DeliveryWorker:
     def warns(self, number: int) -> Sequence[Delivery]:
         """Return the pending notifications of a server change, by the number of its event."""
         return self.notifier.pending(number)
+
+    def notices(self) -> Sequence[int]:
+        """Return the events of server changes with pending notifications."""
+        return self.notifier.notices()
 
     def is_idle(self) -> bool:
         """Return whether nothing is left to do until an event arrives."""
@@ -158,7 +167,7 @@ class DeliveryWorker:
             except Exception:
                 log.exception("round failed; mail is tried again later")
                 self._backoff.server_failed()
-                self._status.problem = Problem("fault")
+                self._status.server_failed(Problem("fault"))
                 self._backoff.expiry.reset()  # no mail is given up for a fault of this product
                 wait = LOOK_AGAIN
             self._status.publish()
@@ -175,6 +184,7 @@ class DeliveryWorker:
             self._schedule.store_results()
             self._outbox.tidy()
             self._schedule.update()
+            self._make_due()
             return self._round()
         except NotStored as error:
             self._hold(Problem("storage", reply=error.reason))
@@ -199,17 +209,29 @@ class DeliveryWorker:
         if problem or settings is None:
             self._hold(problem or Problem("unset"))
             return LOOK_AGAIN
-        self._status.resume()
+        if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
+            self._status.release()
         self._discard_unwanted(settings)
         self._expire(settings)
         if self._outbox.waiting_count():
             return min(self._send_due(settings, revision), LOOK_AGAIN)
+        self._status.server_works()
         # No mail waits, but the reserve may have to be set aside again, or an event dated.
         return LOOK_AGAIN if self._outbox.is_reserve_used or self._schedule.has_undated else None
 
+    def _make_due(self) -> None:
+        """Make due what a person asked to try now. A refused login stays locked out: only new settings help there."""
+        while self._try_now:
+            if event := self._outbox.event(self._try_now[0]):
+                self._schedule.try_event_now(event)
+                self._session.reset()  # a recipient that was deferred has a wait of its own
+                self._backoff.try_now()
+                self._start_spread = StartSpread()
+            self._try_now.popleft()  # not before: a ledger that cannot be read now is read in the next round
+
     def _hold(self, problem: Problem) -> None:
         """Set what holds mail back without the server: this time does not count towards giving up."""
-        self._status.interrupt(problem)
+        self._status.hold(problem)
         self._backoff.expiry.reset()
 
     def _discard_unwanted(self, settings: SmtpSettings) -> None:
@@ -264,26 +286,34 @@ class DeliveryWorker:
         return self._wait()
 
     def _send(self, transport: Transport, settings: SmtpSettings, revision: str) -> None:
+        def is_interrupted() -> bool:
+            return self._is_stopping or self._is_settings_change_new
+
         with closing(transport):
             try:
-                transport.open()
-                self._session.send_queue(transport, settings, lambda: self._is_stopping or self._is_settings_change_new)
+                transport.open(
+                    lambda seconds: self._session.report_silence(seconds, transport, settings, is_interrupted)
+                )
+                if self._lockout.is_engaged(revision):
+                    self._lift_lockout()
+                    self._lockout.store()
+                    self._status.release()
+                self._session.send_queue(transport, settings, is_interrupted)
             except SessionError as error:
                 log.warning("session failed: %s", error)
                 self._session_failed(error, settings, revision)
 
     def _session_failed(self, error: SessionError, settings: SmtpSettings, revision: str) -> None:
         is_login_refused = error.login_refused
-        if is_login_refused:
-            self._lockout.engage(revision, error.reply)  # first of all
+        if is_login_refused:  # first of all
+            self._lockout.engage(revision, error.reply, has_worked=self.notifier.is_verified(settings))
         advice = self._sender.advise(error.step, error.problem, error.reply, settings)
         if is_login_refused:
-            self._lockout.engage(revision, error.reply, advice)
-            self._status.interrupt(Problem("login refused", error.step, error.reply, advice))
+            self._status.hold(self._lockout.explain(advice))
             self._lockout.store()
         else:
             self._backoff.server_failed(error.retry_after)
-            self._status.problem = Problem("server", error.step, error.reply or error.problem, advice)
+            self._status.server_failed(Problem("server", error.step, error.reply or error.problem, advice))
 
     def _wait(self) -> float:
         """Return seconds until something may be tried."""
@@ -304,28 +334,33 @@ class DeliveryWorker:
             self._backoff.reset()
             self._start_spread = StartSpread()
             self._schedule.reset_tries()
-            self._status.reset()
+            self._session.reset()
+            self._status.server_works()
 
     def _expire(self, settings: SmtpSettings) -> None:
         """Give up what has been tried for five days."""
         listed = self._environment.recipients()
         newest = self._backoff.expiry.expired(self._environment.monotonic(), self._outbox.newest_waiting)
         if newest:
-            by_type = {event_type: self._given_up(addresses(event_type, listed, settings)) for event_type in TYPES}
+            problem = self._status.problem
+            by_type = {
+                event_type: self._given_up(addresses(event_type, listed, settings), problem) for event_type in TYPES
+            }
             if self._schedule.expire(newest, by_type):
                 self._schedule.reset_tries()
-                self._status.problem = Problem(Verdict.DROPPED, self._status.problem.step, self._status.problem.reply)
+                self._status.lost(Problem(Verdict.DROPPED, problem.step, problem.reply))
         for mail in self._schedule.expired():
             # The server defers this mail for five days while it takes others.
-            self._status.problem = Problem(Verdict.DROPPED, mail.tries.step, mail.tries.reply)
+            problem = Problem(Verdict.DROPPED, mail.tries.step, mail.tries.reply)
+            self._status.lost(problem)
             recipients = addresses(mail.type, listed, settings) if self._outbox.event(mail.number) else []
-            mail.begin_try(recipients, [delivery.recipient for delivery in self._outbox.deliveries(mail.number)])
-            self._schedule.conclude(mail, self._given_up(mail.open_recipients), is_done=True)
+            mail.begin_try(recipients, self._outbox.ended(mail.number))
+            self._schedule.conclude(mail, self._given_up(mail.open_recipients, problem), is_done=True)
             self._schedule.store_results()
 
-    def _given_up(self, recipients: Sequence[str]) -> list[Delivery]:
+    def _given_up(self, recipients: Sequence[str], problem: Problem) -> list[Delivery]:
         """Return the results of a mail that is given up."""
-        problem, date = self._status.problem, self._environment.date()
+        date = self._environment.date()
         reply = Message(
             "given up after 5 days: {step} {reply}", step=Message(problem.step), reply=Message(problem.reply)
         )

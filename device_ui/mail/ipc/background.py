@@ -1,4 +1,4 @@
-"""A thread that reads files of other users and composes sample mails for the hook's loop.
+"""A thread for work that the hook's loop must not do: read files of other users, unseal, compose sample mails.
 
 The loop accepts events, so it never opens a file that a different user can write: reading such a file may take any time.
 """
@@ -35,10 +35,10 @@ class Job(Generic[Result]):
         """Do the work; never raises."""
         try:
             self._result = self._work()
-        # Of any kind: the thread must outlive a fault of one job. The loop raises the error where the request is
-        # answered.
+        # Of any kind: the thread must survive a fault in one job. The loop raises the error where it answers the request.
         except Exception as error:
             self._error = error
+        # Last: the loop reads the result as soon as it is true.
         self.is_done = True
 
     def result(self) -> Result | None:

@@ -30,8 +30,10 @@ AHEAD_MAXIMUM, LINES_MAXIMUM = 16 * 1024, 50
 CONNECTIONS_MAXIMUM = 64
 # Seconds in which a client must read at least a byte of what is sent, and in which it must read a long answer to its end.
 UNREAD_SECONDS, LONG_SECONDS = 300.0, 1800.0
-# Connections without any permission: they get their refusal, and take no place of others. Connections not yet accepted.
-POWERLESS_MAXIMUM, BACKLOG = 8, 1024
+# Connections of users without any permission: they get their answer, and take no place of others.
+UNPRIVILEGED_MAXIMUM = 8
+# Connections that the kernel queues until they are accepted; net.core.somaxconn may lower it (listen(2)).
+BACKLOG = 1024
 
 
 class ClientConnection:
@@ -43,7 +45,7 @@ class ClientConnection:
 
     def __init__(self, sock: socket.socket, peer: Peer, monotonic: Callable[[], float]) -> None:
         self.sock, self.peer, self._monotonic = sock, peer, monotonic
-        # When the client last sent something or read of a long answer (monotonic seconds).
+        # When the client last sent something or read a part of a long answer (monotonic seconds).
         self.last_active = monotonic()
         self._partial_line, self._outgoing = bytearray(), bytearray()
         self._lines: deque[bytes] = deque()
@@ -113,15 +115,15 @@ class ClientConnection:
         self._outgoing += line
 
     def start(self, lines: Generator[bytes | None, None, None]) -> None:
-        """Answer the newest line taken by a long answer, which is sent as fast as the client reads.
+        """Answer the newest line taken with the long answer `lines`, which is sent as fast as the client reads.
 
-        It yields a line; None: the next line is not there yet; or ``b""``: other clients come first.
+        The generator yields a line; None while the next line is not there; or ``b""`` to let other clients come first.
         """
         self._taken -= 1
         self._long_answer = lines
 
     def advance(self) -> None:
-        """Make the next lines of the long answer, but not many ahead of the client."""
+        """Make the next lines of the long answer, `AHEAD_MAXIMUM` bytes ahead of the client at most."""
         # A bound of time as well: making a line reads the database, and other clients wait meanwhile.
         for _ in range(LINES_MAXIMUM):
             if self._long_answer is None or len(self._outgoing) >= AHEAD_MAXIMUM:
@@ -150,7 +152,8 @@ class ClientConnection:
             pass
         except OSError:  # the client closed; its events are committed all the same
             return False
-        # Reading a byte now and then restarts the first deadline; a long answer holds rows in memory, and has a second one.
+        # A client that reads a byte now and then restarts the first deadline. A long answer holds rows in memory, so it has a
+        # second one that nothing restarts.
         self._long_since = None if self._long_answer is None else self._long_since or self._monotonic()
         has_answers = bool(self._outgoing or self._taken or self.is_answering)
         return (has_answers or not self._is_closing) and len(self._outgoing) <= self._unread_maximum
@@ -272,9 +275,9 @@ class ClientConnections:
     def _add(self, sock: socket.socket) -> None:
         peer = self._permissions.of(sock)
         # Users without any permission share a few places, so that they can never take those of the firmware.
-        powerless = [each for each in self if not each.peer.may]
-        if not peer.may and len(powerless) >= POWERLESS_MAXIMUM:
-            self._close(min(powerless, key=lambda each: each.last_active))
+        unprivileged = [each for each in self if not each.peer.may]
+        if not peer.may and len(unprivileged) >= UNPRIVILEGED_MAXIMUM:
+            self._close(min(unprivileged, key=lambda each: each.last_active))
         elif len(self) >= CONNECTIONS_MAXIMUM:
             self._evict()
         # A client that does not read would otherwise stop the loop, and with it the acceptance of events.
@@ -302,7 +305,7 @@ class ClientConnections:
         """Close one connection: without permissions first, then of the user with the most, the least recently active."""
         if not self._connections:
             return
-        # A user who opens many connections loses its own; one who has a single connection never loses it to a flood.
+        # A user with many connections loses one of its own; a user with a single connection never loses it to a flood.
         counts = Counter(each.peer.user for each in self)
         self._close(min(self, key=lambda each: (bool(each.peer.may), -counts[each.peer.user], each.last_active)))
 

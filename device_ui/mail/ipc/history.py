@@ -9,25 +9,42 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 from device_ui.errors import Message, Text
 from device_ui.mail.catalog import CODE_PATTERN, TYPES, Catalog
 from device_ui.mail.events import Delivery, Event
-from device_ui.mail.format import event_name, event_source, event_text, format_time
-from device_ui.mail.outbox.outbox import SORTS, Outbox, Query
+from device_ui.mail.format import event_name, event_source, event_text, format_time, local_parts, local_time
+from device_ui.mail.outbox.outbox import OUTCOMES, SORTS, Bars, Outbox, Query
 
 # Rows that are read from the outbox at a time.
 BATCH = 50
-# A line that is not sent: the server answers other clients first and then continues.
+# An empty line, which is not sent: the server answers other clients first and then continues.
 SOON: Mapping[str, Any] = {}
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# Of a waiting mail, by its number and type: its recipients, and step and reply of the last try.
+# Characters of a part of a source or text that is searched for.
+PART_MAXIMUM = 200
+# The days of the picture where no other time is asked for; the most bars of one day each, and the most bars of more days. A bar
+# of more days has a longer link, and the picture has 4 KB.
+USUAL_DAYS, DAYS_MAXIMUM, BARS_MAXIMUM = 30, 31, 24
+HOUR = 3600
+# A function of a waiting mail's number and type that returns its recipients, and step and reply of the last try.
 Waits = Callable[[int, str], tuple[Sequence[str], str, Text]]
-# Of an event, by its number: the pending notifications of a server change.
+# A function of an event's number that returns the pending notifications of a server change.
 Warns = Callable[[int], Sequence[Delivery]]
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the ledger does not have: `waits` and `warns` of the worker, the events with pending `notices`, and what time it is."""
+
+    waits: Waits
+    warns: Warns
+    notices: Sequence[int] = ()
+    now: float = 0.0
 
 
 class BadQuery(ValueError):
@@ -36,11 +53,17 @@ class BadQuery(ValueError):
 
 def read_query(request: Mapping[str, Any]) -> Query:
     """Return the query of a request. Raises `BadQuery`."""
-    words = {name: _text(request, name) for name in ("from", "to", "type", "code")}
+    words = {name: _text(request, name) for name in ("from", "to", "type", "code", "outcome", "source", "text")}
     if words["type"] not in ("", *TYPES):
         raise BadQuery("the type is info or fault")
     if words["code"] and not CODE_PATTERN.fullmatch(words["code"]):
         raise BadQuery("a code has three digits")
+    # OUTCOMES has the SQL of each, as SORTS below.
+    if words["outcome"] not in ("", *OUTCOMES):
+        raise BadQuery(Message("the outcome is one of {outcomes}", outcomes=", ".join(OUTCOMES)))
+    for name in ("source", "text"):
+        if len(words[name]) > PART_MAXIMUM:
+            raise BadQuery(Message("{name} has {most} characters at most", name=Message(name), most=PART_MAXIMUM))
     sort, descending = _text(request, "sort") or "number", request.get("descending", True)
     # SORTS has the SQL of each order: an unknown word never gets that far.
     if sort not in SORTS:
@@ -56,12 +79,40 @@ def read_query(request: Mapping[str, Any]) -> Query:
         descending,
         _count(request, "offset", 0),
         _count(request, "limit", BATCH),
+        words["outcome"],
+        words["source"],
+        words["text"],
     )
 
 
-def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns) -> Iterator[Mapping[str, Any]]:
-    """Return the lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``; `SOON` in between. Raises `NotStored`."""
-    search = outbox.find(query, _by_name(catalog))
+def edges(query: Query, now: float) -> list[float]:
+    """Return the moments between the bars of a picture, with the first and the last: of hours for one day, else of days.
+
+    It shows the days of the query, else the last `USUAL_DAYS` up to its last day or to `now` (seconds since 1970).
+    """
+    try:
+        last = local_time(max(now, query.begin or 0) if query.end is None else query.end - 1).date()
+        first = last - timedelta(USUAL_DAYS - 1) if query.begin is None else local_time(query.begin).date()
+        days = (last - first).days + 1
+        step = 1 if days <= DAYS_MAXIMUM else -(-days // BARS_MAXIMUM)
+        if days == 1:
+            begin, end = _midnight(first), _midnight(first, 1)
+            return [*range(int(begin), int(end), HOUR), end]  # 23 to 25 of them
+        return [_midnight(first, min(place, days)) for place in range(0, days + step, step)] if days > 0 else []
+    except (ValueError, OverflowError, OSError):  # a year that this system has no dates for: no picture
+        return []
+
+
+def answer(
+    query: Query, outbox: Outbox, catalog: Catalog, live: Live, *, has_bars: bool = False
+) -> Iterator[Mapping[str, Any]]:
+    """Return the lines of an answer: ``{"event": …}`` for each, then ``{"end": …}``; `SOON` in between. Raises `NotStored`.
+
+    `has_bars`: with the counts of a picture.
+    """
+    moments = edges(query, live.now) if has_bars else []
+    bars = Bars(moments) if moments else None
+    search = outbox.find(query, _by_name(catalog), live.notices, bars)
     while True:
         try:
             next(search)
@@ -71,62 +122,111 @@ def answer(query: Query, outbox: Outbox, catalog: Catalog, waits: Waits, warns: 
         yield SOON
     batch = iter(numbers)
     while piece := list(itertools.islice(batch, BATCH)):
-        yield from _events(piece, outbox, catalog, waits, warns)
+        yield from _events(piece, outbox, catalog, live)
     counts = outbox.removed()
     removed = {name: counts[f"removed_{name}"] for name in ("info", "fault", "waiting")}
     # The counts come last: the client learns by this line that the answer is complete.
     end = {"matched": matched, "kept": outbox.count, "removed": removed}
+    if bars:
+        end["bars"] = [
+            {**_bar(begin, until), **counts}
+            for (begin, until), counts in zip(itertools.pairwise(bars.edges), bars.counts, strict=True)
+        ]
     yield {"end": {**end, "catalog_problem": catalog.problem, "set_aside": outbox.earlier}}
 
 
-def _events(
-    numbers: Sequence[int], outbox: Outbox, catalog: Catalog, waits: Waits, warns: Warns
-) -> Iterator[Mapping[str, Any]]:
-    events = outbox.events(numbers)
+def _bar(begin: float, until: float) -> Mapping[str, Any]:
+    """Return the days of a bar, first and last, and the hour of one that is no whole day."""
+    first, last = local_parts(begin), local_parts(until - 1)
+    hour = first[1][:5] if first and until - begin <= HOUR else ""
+    return {"from": first[0] if first else "", "to": last[0] if last else "", "hour": hour}
+
+
+def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, live: Live) -> Iterator[Mapping[str, Any]]:
+    events, actions = outbox.events(numbers), outbox.actions(numbers)
+    mails = [*events.values(), *itertools.chain.from_iterable(actions.values())]
     # One query for all events of the piece; most of a storm share a mail.
-    deliveries = outbox.deliveries_of(each.mail or each.number for each in events.values())
+    deliveries = outbox.deliveries_of(each.mail or each.number for each in mails)
     for number in numbers:
         if event := events.get(number):  # the limit may have removed it since
             results = deliveries.get(event.mail or number, [])
-            pending = [*(_pending(event, results, waits) if event.waiting else ()), *map(_result, warns(number))]
-            yield {"event": _row(event, results, pending, catalog)}
+            ended = {each.recipient for each in results}
+            pending = [*(_pending(event, ended, live) if event.waiting else ()), *map(_result, live.warns(number))]
+            later = [_action(each, deliveries.get(each.number, []), outbox, live) for each in actions.get(number, ())]
+            yield {"event": _row(event, results, pending, later, catalog)}
+
+
+def _action(action: Event, results: Sequence[Delivery], outbox: Outbox, live: Live) -> Mapping[str, Any]:
+    """Return what a person asked for an event, and the results of the mail that it led to."""
+    # A query of its own for each: few events have an action, and fewer one that waits.
+    pending = _pending(action, outbox.ended(action.number), live) if action.waiting else ()
+    return {
+        "number": action.number,
+        "action": action.text,
+        "time": format_time(action.time, action.clock),
+        "seconds": action.time or None,
+        "local": local_parts(action.time),
+        "source": event_source(action),
+        "waiting": action.waiting,
+        "deliveries": [*map(_result, results), *pending],
+    }
 
 
 def _row(
-    event: Event, results: Sequence[Delivery], pending: Sequence[Mapping[str, Any]], catalog: Catalog
+    event: Event,
+    results: Sequence[Delivery],
+    pending: Sequence[Mapping[str, Any]],
+    later: Sequence[Mapping[str, Any]],
+    catalog: Catalog,
 ) -> Mapping[str, Any]:
+    # Of each recipient the best result; `delivered` is the first by the alphabet (see `outbox.VERDICTS`).
+    best = {each.recipient: each.verdict for each in results}
+    for each in (each for action in later for each in action["deliveries"] if each["verdict"] != "waiting"):
+        best[each["recipient"]] = min(each["verdict"], best.get(each["recipient"], each["verdict"]))
+    is_waiting = event.waiting or bool(pending) or any(each["waiting"] for each in later)
     return {
         "number": event.number,
         "time": format_time(event.time, event.clock),
         "seconds": event.time or None,
+        "local": local_parts(event.time),
         "type": event.type,
         "code": event.code,
         "name": event_name(event, catalog[event.code]),
         "source": event_source(event),
         "text": event_text(event),
-        "state": state(event.waiting or bool(pending), [each.verdict for each in results]),
+        "state": state(is_waiting, [*best.values()]),
         "mail": event.mail,
         "deliveries": [*map(_result, results), *pending],
+        "again": later,
+        "can": _possible(event, later, catalog[event.code].mail and bool(results)),
     }
+
+
+def _possible(event: Event, later: Sequence[Mapping[str, Any]], is_mailed: bool) -> str:
+    """Return what a person may ask for an event, as the word of the request; ``""`` for nothing."""
+    if event.waiting or any(each["waiting"] for each in later):
+        return "try-now"
+    return "send-again" if is_mailed else ""
 
 
 def _result(each: Delivery) -> Mapping[str, Any]:
     row = {"recipient": each.recipient, "verdict": each.verdict, "step": each.step, "reply": each.reply}
-    return {**row, "time": format_time(each.time) if each.time else "", "seconds": each.time or None}
+    time = format_time(each.time) if each.time else ""
+    return {**row, "time": time, "seconds": each.time or None, "local": local_parts(each.time)}
 
 
-def _pending(event: Event, results: Sequence[Delivery], waits: Waits) -> Iterator[Mapping[str, Any]]:
+def _pending(event: Event, ended: Collection[str], live: Live) -> Iterator[Mapping[str, Any]]:
     """Return a row for each recipient that the mail is still to be sent to."""
-    recipients, step, reply = waits(event.mail or event.number, event.type)
+    recipients, step, reply = live.waits(event.mail or event.number, event.type)
     # A recipient with a result is not tried again, even if others of this mail are.
-    final = {each.recipient for each in results}
     for recipient in recipients or [""]:
-        if recipient not in final:
+        if recipient not in ended:
             yield _result(Delivery(recipient, "waiting", step, reply, 0.0))
 
 
 def state(waiting: bool, verdicts: Sequence[str]) -> str:
     """Return the state of an event's mail in one word or two."""
+    # A mail with one refusal is never "delivered": a person would not look at its recipients.
     if waiting:
         return "waiting"
     if not verdicts:
@@ -164,8 +264,12 @@ def _day(text: str, name: str, days: int = 0) -> float | None:
     try:
         if not DATE_PATTERN.fullmatch(text):
             raise ValueError
-        day = date.fromisoformat(text)
-        # mktime(3) normalizes the 32nd of a month, and finds whether summer time applies (-1): a day may have 23 hours.
-        return time.mktime((day.year, day.month, day.day + days, 0, 0, 0, 0, 0, -1))
+        return _midnight(date.fromisoformat(text), days)
     except (ValueError, OverflowError):
         raise BadQuery(Message("{name} is a date, written as 2026-11-23", name=Message(name))) from None
+
+
+def _midnight(day: date, days: int = 0) -> float:
+    """Return the first second of a day in the device's zone, or of `days` later. Raises ValueError or OverflowError."""
+    # mktime(3) normalizes the 32nd of a month, and finds whether summer time applies (-1): a day may have 23 hours.
+    return time.mktime((day.year, day.month, day.day + days, 0, 0, 0, 0, 0, -1))

@@ -10,17 +10,17 @@ import socket
 import struct
 from dataclasses import dataclass
 
-# What a client may request.
-# A new word must be put into one of these sets before any client may use it.
+# The words that a client may request. A word that is in neither set is denied to every client.
 EVENT_ONLY = frozenset({"event"})
-PAGES = frozenset(
-    {"event", "state", "settings-changed", "history", "catalog", "content", "opens", "test", "sign-in", "certificate"}
-)
+READING = frozenset({"state", "history", "catalog", "content"})
+ACTING = frozenset({"event", "settings-changed", "opens", "test", "send-again", "try-now", "sign-in", "certificate"})
+PAGES = READING | ACTING
 # Only what may read the hook's files anyway gets a token.
 EVERYTHING = PAGES | {"token", "keep-alive"}
 # asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS = 59
-# Python has buffers of 1024 bytes at most for this, and a group takes four.
+# `getsockopt` of Python takes buffers of 1024 bytes at most, and a group takes four. A process with more groups gets ERANGE, and
+# has the rights of its primary group.
 GROUPS_MAXIMUM = 256
 
 

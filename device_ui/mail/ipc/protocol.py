@@ -31,8 +31,8 @@ def from_words(line: bytes) -> Mapping[str, Any]:
     return {"do": "event", "code": code, "text": text}
 
 
-def spelt(answer: Mapping[str, Any], as_json: bool) -> bytes:
-    """Return the line of an answer; without JSON, of an accepted event or an error."""
+def encode(answer: Mapping[str, Any], as_json: bool) -> bytes:
+    """Return an answer as one line. Without `as_json` it must be an accepted event or an error: words can request no more."""
     if as_json:
         # ASCII, so that a client in any locale can read it, and a line end in a text is no line end here.
         return json.dumps(answer, default=to_json).encode() + b"\n"

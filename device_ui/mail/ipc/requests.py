@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from device_ui.errors import Message, RequestError, Text
+from device_ui.errors import Message, RequestError, Text, to_stored
 from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OWN_ONLY, SERVER_CHANGED, Catalog, Kind
 from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
-from device_ui.mail.events import Delivery, Event
+from device_ui.mail.events import Action, Delivery, Event
 from device_ui.mail.ipc.background import Background
 from device_ui.mail.ipc.peer_credentials import Peer
 from device_ui.mail.outbox.outbox import Outbox
+from device_ui.rate_limit import TokenBucket
 
 if TYPE_CHECKING:
     from device_ui.mail.ipc.history import Waits
@@ -29,8 +30,13 @@ Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 # Characters of an event that are stored; a longer text is cut and marked: no length is a reason to lose an alarm.
 TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
+# Events of a sample digest.
+SAMPLE_MAXIMUM = 10
 # Concurrent history queries of one user.
 READING_MAXIMUM = 4
+# Actions on events (`events.Action`) of one user at hand, seconds until one more, and seconds between two on the same event:
+# as many as a person needs. In memory: a restart gives some back, but the budget of mails an hour holds all the same.
+ACTIONS, ACTION_SECONDS, REPEAT_SECONDS = 10, 30.0, 1.0
 # A mail can be dated in any of these years, in any zone.
 YEARS = (1970, 9998)
 # RFC 3339, 5.6, whose note allows the blank. fromisoformat alone accepts more, depending on the version: weeks, commas, an
@@ -62,11 +68,14 @@ class Worker(Protocol):
     def warns(self, number: int) -> Sequence[Delivery]:
         """Return the pending notifications of a server change, by the number of its event."""
 
+    def notices(self) -> Sequence[int]:
+        """Return the events of server changes with pending notifications."""
+
     def leads(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
 
     def learn(self, events: Sequence[tuple[int, Event, bool]]) -> None:
-        """Schedule committed events: their numbers, and whether each gets a mail of its own."""
+        """Schedule committed events: their numbers, and whether each gets a mail of its own; an action takes effect."""
 
 
 class Tester(Protocol):
@@ -75,11 +84,11 @@ class Tester(Protocol):
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         """Start a test for this user. Return its lines, None while the next is not there. Raises `RequestError`."""
 
+    def sample(self, kind: Kind, count: int) -> Mapping[str, str]:
+        """Return the parts of the mail that an event of this kind sends, or a digest of `count` of them."""
+
     def opens(self, request: Mapping[str, Any]) -> Callable[[], Text]:
         """Return a function that returns ``ok`` if a sealed password opens, or why not. Raises `RequestError`."""
-
-    def sample(self, kind: Kind) -> Mapping[str, str]:
-        """Return the parts of the mail that an event of this kind sends."""
 
 
 class RequestHandler:
@@ -102,6 +111,9 @@ class RequestHandler:
         self._background, self._slow = Background(wake), Background(wake)
         # The history queries of each user.
         self._reading: Counter[int] = Counter()
+        # The actions at hand of each user, and the last one: its event and when (seconds since boot).
+        self._actions: dict[int, TokenBucket] = {}
+        self._last_action = (0, 0.0)
         self._words: dict[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
@@ -111,6 +123,8 @@ class RequestHandler:
             "content": self._content,
             "opens": self._opens,
             "test": self._tester.answer,
+            "send-again": self._send_again,
+            "try-now": self._try_event_now,
         }
 
     def add(self, words: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]], *, is_slow: bool) -> None:
@@ -119,12 +133,12 @@ class RequestHandler:
         for word, do in words.items():
             self._words[word] = lambda request, user, do=do: background.begin(lambda: do(request), user)  # type: ignore[misc]
 
-    def obey(self, request: Mapping[str, Any], peer: Peer) -> Answer:
+    def handle(self, request: Mapping[str, Any], peer: Peer) -> Answer:
         """Do a request if its client may. Raises `RequestError`, `NotStored`."""
         do = request.get("do")
         if not isinstance(do, str) or do not in self._words:
             raise RequestError("bad-request", "unknown word")
-        # After the word is known: a user learns that it may not, and not whether its arguments were right.
+        # Before the arguments are read: a user without permission does not learn whether they were right.
         if do not in peer.may:
             raise RequestError("denied", "this user may not ask for that")
         return self._words[do](request, peer.user)
@@ -150,8 +164,7 @@ class RequestHandler:
             code=kind.code,
             type=kind.type,
             time=happened.time,
-            # No date while the clock is in doubt: the next start takes the newest sure date for a lower bound of the
-            # clock.
+            # No date while the clock is in doubt: the next start takes the newest sure date as a lower bound for the clock.
             accepted=self._clock.raw if self._clock.is_right() else 0.0,
             source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
             text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
@@ -170,7 +183,7 @@ class RequestHandler:
         # Imported here: most hooks end before anyone looks at the history.
         from device_ui.mail.ipc import history
 
-        # Before the user's place is counted: a wrong query takes none.
+        # Before the query is counted for its user: a wrong one counts for nothing.
         try:
             query = history.read_query(request)
         except history.BadQuery as error:
@@ -179,14 +192,17 @@ class RequestHandler:
             raise RequestError("busy", "this user reads the history already")
         # The recipients of waiting mails are in a file of the web process, which the loop does not open.
         waits = self._background.begin(self._worker.waits, user)
-        lines = self._counted(user, history.SOON, self._events(query, waits))
+        lines = self._counted(user, history.SOON, self._events(query, waits, has_bars=request.get("bars") is True))
         next(lines)
         return lines
 
     def _counted(
         self, user: int, first: Mapping[str, Any], lines: Iterator[Mapping[str, Any] | None]
     ) -> Generator[Mapping[str, Any] | None, None, None]:
-        """Return the lines after `first`, which the caller takes at once: only a generator that runs is closed by `finally`."""
+        """Count a query of this user until its `lines` end or it is closed; yield `first` before them.
+
+        The caller takes `first` at once: a generator that has not begun is closed without its ``finally``.
+        """
         self._reading[user] += 1
         try:
             yield first
@@ -194,7 +210,9 @@ class RequestHandler:
         finally:
             self._reading[user] -= 1
 
-    def _events(self, query: Query, waits: Iterator[Waits | None]) -> Generator[Mapping[str, Any] | None, None, None]:
+    def _events(
+        self, query: Query, waits: Iterator[Waits | None], *, has_bars: bool
+    ) -> Generator[Mapping[str, Any] | None, None, None]:
         """Return the lines of the history, once the recipients of waiting mails are known."""
         from device_ui.mail.ipc import history
 
@@ -202,7 +220,61 @@ class RequestHandler:
             if recipients is None:
                 yield None
             else:
-                yield from history.answer(query, self._outbox, self._catalog, recipients, self._worker.warns)
+                worker = self._worker
+                live = history.Live(recipients, worker.warns, worker.notices(), self._clock.now())
+                yield from history.answer(query, self._outbox, self._catalog, live, has_bars=has_bars)
+
+    def _send_again(self, request: Mapping[str, Any], user: int) -> Event:
+        """Return the mail that sends an event again, to be committed."""
+        event, later = self._asked_event(request)
+        if event.waiting or any(each.waiting for each in later):
+            raise RequestError("waiting", "the mail of this event waits already")
+        # Its own notifications go through the previous server (`delivery.server_change`).
+        if not (self._catalog[event.code].mail and self._outbox.deliveries(event.mail or event.number)):
+            raise RequestError("not-mailed", "this event was not mailed")
+        return self._action(event, Action.SEND_AGAIN, request, user)
+
+    def _try_event_now(self, request: Mapping[str, Any], user: int) -> Event:
+        """Return the record of a try at once, to be committed."""
+        event, later = self._asked_event(request)
+        if not (event.waiting or any(each.waiting for each in later)):
+            raise RequestError("not-waiting", "the mail of this event does not wait")
+        return self._action(event, Action.TRY_NOW, request, user)
+
+    def _asked_event(self, request: Mapping[str, Any]) -> tuple[Event, Sequence[Event]]:
+        """Return the event of a request and the actions on it. Raises `RequestError`."""
+        number = request.get("number")
+        # Not isinstance: true is an int in Python. SQLite has whole numbers of 64 bits.
+        if type(number) is not int or not 0 < number < 2**63:
+            raise RequestError("bad-request", "number is the number of an event")
+        event = self._outbox.event(number)
+        if event is None or event.about:
+            raise RequestError("gone", "this event is not in the history any more")
+        return event, self._outbox.actions([number]).get(number, [])
+
+    def _action(self, event: Event, action: Action, request: Mapping[str, Any], user: int) -> Event:
+        """Return an action on an event. Raises `RequestError` when there are too many."""
+        # Two requests that arrive together see the same ledger, in which neither is committed.
+        now, (number, before) = self._clock.since_boot[1], self._last_action
+        bucket = self._actions.setdefault(user, TokenBucket(ACTIONS, ACTION_SECONDS))
+        is_repeated = number == event.number and now - before < REPEAT_SECONDS
+        if wait := 1 if is_repeated else bucket.take():
+            raise RequestError("too-many", "this was asked for too often; try again later", wait)
+        self._last_action = (event.number, now)
+        by, happened = _address(request.get("by")), self._clock.stamp(None)
+        return Event(
+            code=event.code,
+            type=event.type,
+            time=happened.time,
+            accepted=self._clock.raw if self._clock.is_right() else 0.0,
+            source=to_stored(Message("History, from {by}", by=by) if by else Message("History")),
+            text=action,
+            waiting=action == Action.SEND_AGAIN,
+            clock=happened.clock,
+            # Of the event's user: in the limit of the ledger the action belongs to it.
+            user=event.user,
+            about=event.number,
+        )
 
     def _kinds(self) -> Iterator[Mapping[str, Any]]:
         # A line for each: a catalogue of 1,000 codes with long descriptions is 1 MB.
@@ -217,9 +289,11 @@ class RequestHandler:
         # Also a code that is not in the catalogue: its mail is that of an unknown event.
         if not isinstance(code, str) or not CODE_PATTERN.fullmatch(code):
             raise RequestError("bad-request", "a code has three digits")
-        kind = self._catalog[code]
+        kind, count = self._catalog[code], request.get("count", 1)
+        if type(count) is not int or not 1 <= count <= SAMPLE_MAXIMUM:
+            raise RequestError("bad-request", Message("a sample has 1 to {maximum} events", maximum=SAMPLE_MAXIMUM))
         # Composing reads the settings and recipients, which are files of the web process.
-        return self._background.begin(lambda: {"content": self._tester.sample(kind)}, user)
+        return self._background.begin(lambda: {"content": self._tester.sample(kind, count)}, user)
 
     def _opens(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:
         opens = self._tester.opens(request)
@@ -231,20 +305,25 @@ def _revision(given: object) -> str:
 
 
 def _source(given: object) -> Text:
-    """Return where settings were saved, ``""`` where that is neither a network address nor `BY_APPLY`: a person reads it.
+    """Return where settings were saved, for a person; ``""`` for anything but a network address or `BY_APPLY`.
 
-    An address is in its canonical form. The scope (RFC 4007, an interface of this device) is removed, since `ipaddress` takes any text for one.
+    An address is returned in its canonical form, without the scope (RFC 4007): `ipaddress` accepts any text as a scope.
     """
+    if given == BY_APPLY:
+        return Message("by apply")
+    address = _address(given)
+    return Message("SMTP tab, from {by}", by=address) if address else ""
+
+
+def _address(given: object) -> str:
+    """Return a network address in its canonical form, ``""`` for anything else."""
     # Imported here: events need none of it.
     import ipaddress
 
-    if given == BY_APPLY:
-        return Message("by apply")
     try:
-        address = ipaddress.ip_address(given.partition("%")[0]) if isinstance(given, str) else None
+        return str(ipaddress.ip_address(given.partition("%")[0])) if isinstance(given, str) else ""
     except ValueError:
         return ""
-    return Message("SMTP tab, from {by}", by=str(address)) if address else ""
 
 
 def parse_time(text: str) -> float:

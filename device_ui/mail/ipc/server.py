@@ -23,7 +23,7 @@ from typing import Any
 from device_ui.errors import NotStored, RequestError
 from device_ui.mail.events import Event
 from device_ui.mail.ipc.connection import LINE_MAXIMUM, ClientConnection, ClientConnections
-from device_ui.mail.ipc.protocol import from_json, from_words, spelt
+from device_ui.mail.ipc.protocol import encode, from_json, from_words
 from device_ui.mail.ipc.requests import RequestHandler, Worker
 from device_ui.mail.outbox.outbox import Outbox
 
@@ -45,7 +45,7 @@ class Pending:
 
 
 class IpcServer:
-    """The daemon's loop over its `connections`. Events are stored in `outbox`; then the `worker` is woken."""
+    """The loop over the `connections`. It stores events in `outbox` and then wakes the `worker`."""
 
     def __init__(
         self, connections: ClientConnections, outbox: Outbox, requests: RequestHandler, worker: Worker
@@ -82,7 +82,7 @@ class IpcServer:
                 connection.receive()
                 pending.extend(self._take(connection))
 
-        # A line that was read waits already: no event of a socket will come for it.
+        # A line that was read waits in memory: the selector does not report it.
         has_line = any(each.has_line for each in self._connections)
         is_busy = self._connections.turn(0 if has_line else seconds, receive) or has_line
         self._answer(pending)
@@ -90,30 +90,30 @@ class IpcServer:
         return is_busy
 
     def _take(self, connection: ClientConnection) -> list[Pending]:
-        """Take lines in order, up to a costly one: no client delays the events of others by many costly requests."""
+        """Take lines in order, up to a request other than an event: such requests cost more, and other clients wait meanwhile."""
         pending: list[Pending] = []
         is_costly = False
         while not is_costly and (line := connection.take_line()) is not None:
             # The first character decides, so that the answer has the spelling of the request.
             as_json = line.lstrip().startswith(b"{")
             try:
-                answer = self._obey(line, as_json, connection)
+                answer = self._handle(line, as_json, connection)
                 is_costly = not isinstance(answer, Event)
             except Exception as error:  # a fault in one request must not keep others from raising events
                 answer = _error(error)
             if isinstance(answer, Iterator):
                 # Its first lines are made in `_continue`, after the events of this turn are committed.
-                connection.start(_spelled(answer))
+                connection.start(_encoded(answer))
             else:
                 pending.append(Pending(connection, as_json, answer))
         return pending
 
-    def _obey(
+    def _handle(
         self, line: bytes, as_json: bool, connection: ClientConnection
     ) -> Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]:
         if len(line) > LINE_MAXIMUM:
             raise RequestError("bad-request", f"a line has {LINE_MAXIMUM} bytes at most")
-        return self._requests.obey(from_json(line) if as_json else from_words(line), connection.peer)
+        return self._requests.handle(from_json(line) if as_json else from_words(line), connection.peer)
 
     def _answer(self, pending: list[Pending]) -> None:
         # One fsync for all: on slow flash a thousand of them could take minutes.
@@ -121,7 +121,7 @@ class IpcServer:
         answers = iter(accepted)
         for each in pending:
             answer = next(answers) if isinstance(each.answer, Event) else each.answer
-            each.connection.answer(spelt(answer, each.as_json))
+            each.connection.answer(encode(answer, each.as_json))
         for connection in {id(each.connection): each.connection for each in pending}.values():
             self._connections.flush(connection)
         # Not before the answers are sent: the worker takes the processor, and the firmware waits for its answer.
@@ -140,8 +140,7 @@ class IpcServer:
         """Commit events. Return the answer to each, in order."""
         if not events:
             return []
-        # Asked before the commit, so that the first event of an idle device is assigned to its mail in this same
-        # commit.
+        # Before the commit, so that the first event of an idle device is assigned to its mail in the same commit.
         leads = self._worker.leads(events)
         try:
             numbers = self._outbox.accept(events, leads)
@@ -163,20 +162,20 @@ def _error(error: Exception) -> Mapping[str, Any]:
     """Return the answer to a request that failed."""
     if isinstance(error, RequestError):
         return error.as_answer()
-    if isinstance(error, NotStored):  # even the state needs a ledger that can be read
+    if isinstance(error, NotStored):  # of any request: the state is read from the ledger, too
         return {"error": "not-stored", "reason": error.reason}
     # The client gets no detail: it may be any program of the device.
     log.error("request failed", exc_info=error)
     return FAULT
 
 
-def _spelled(answer: Iterator[Mapping[str, Any] | None]) -> Generator[bytes | None, None, None]:
+def _encoded(answer: Iterator[Mapping[str, Any] | None]) -> Generator[bytes | None, None, None]:
     """Return the lines of a long answer for `ClientConnection.start`; an error is its last line."""
     try:
         for line in answer:
-            yield spelt(line, as_json=True) if line else line if line is None else b""
+            yield encode(line, as_json=True) if line else line if line is None else b""
     except Exception as error:
-        yield spelt(_error(error), as_json=True)
+        yield encode(_error(error), as_json=True)
     finally:
         if isinstance(answer, Generator):
             answer.close()

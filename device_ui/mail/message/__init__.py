@@ -8,10 +8,11 @@ Promises
 - A mail to recipients with different languages stays one mail, with the content in each language.
 - Damaged or missing dates never keep an alarm back.
 
-It depends on ``mail.events`` and ``mail.catalog`` for the records, on ``settings`` for the sender and the recipients, and
-on ``i18n`` for words. It reads neither the ledger nor a clock: the caller passes events, the time and the address in an
-`Envelope`. It sends nothing.
+It depends on ``mail.events`` and ``mail.catalog`` for the records, on ``settings`` for the sender and the recipients, on
+``i18n`` for words, and on ``resources`` for the template, ``views/mail.html``. It reads neither the ledger nor a clock: the
+caller passes events, the time and the address in an `Envelope`. It sends nothing.
 
-Its one module is `compose`: one function for each kind of mail, then the table of each, then MIME. The names, times and numbers
-that mails and the History page share are in `mail.format`.
+Read `compose` first: one function for each kind of mail, and one path that they all take. `content` is what a mail says, in
+each language; `render` writes it as text and as HTML, `headers` the header fields; `envelope` is what mails have in common.
+The names, times and numbers that mails and the History page share are in `mail.format`.
 """

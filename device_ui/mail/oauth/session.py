@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from device_ui.mail.smtp.connection import Deadline, OnStep
-from device_ui.mail.smtp.outcome import Outcome, SessionError
+from device_ui.mail.smtp.outcome import Outcome, SessionError, Step
 
 if TYPE_CHECKING:
     from device_ui.mail.oauth.sign_in import SignIn
@@ -64,17 +64,28 @@ class OAuthSession:
         """As `SmtpClient.local_address`."""
         return self._client.local_address
 
-    def open(self) -> None:
-        """Get a token, then go through the steps from the name to the login. Raises `SessionError`."""
+    @property
+    def size_maximum(self) -> int:
+        """As `SmtpClient.size_maximum`."""
+        return self._client.size_maximum
+
+    @property
+    def step(self) -> Step:
+        """As `SmtpClient.step`."""
+        return self._client.step
+
+    def open(self, on_wait: Callable[[float], None] = lambda _seconds: None) -> None:
+        """Get a token, then go through the steps from the name to the login; `on_wait` as `SmtpClient.open`'s. Raises
+        `SessionError`."""
         access = self._sign_in.access(self._settings, self._secret, self._on_step, renews=self._renews)
         try:
-            self._open(access.token)
+            self._open(access.token, on_wait)
         except SessionError as error:
             if not error.login_refused:
                 raise
             if access.is_new:
                 raise self._sign_in.refused(self._settings, error.reply) from None
-            self._open_anew()
+            self._open_anew(on_wait)
         self._sign_in.accepted(self._settings)
 
     def deliver(
@@ -91,15 +102,15 @@ class OAuthSession:
         """As `SmtpClient.close`."""
         self._client.close()
 
-    def _open_anew(self) -> None:
+    def _open_anew(self, on_wait: Callable[[float], None]) -> None:
         access = self._sign_in.access(self._settings, self._secret, self._on_step, renews=True)
         try:
-            self._open(access.token)
+            self._open(access.token, on_wait)
         except SessionError as error:
             if error.login_refused:
                 raise self._sign_in.refused(self._settings, error.reply) from None
             raise
 
-    def _open(self, token: str) -> None:
+    def _open(self, token: str, on_wait: Callable[[float], None]) -> None:
         self._client = self._connect(self._settings, token)
-        self._client.open()
+        self._client.open(on_wait)

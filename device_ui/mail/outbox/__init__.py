@@ -6,6 +6,8 @@ Promises:
 
 - A method that writes returns after its commit with ``synchronous=FULL``; if it raises `NotStored`, nothing has changed.
 - Numbers of events increase without a gap, and no number is used twice.
+- A person's action on an event (send it again, try its mail now) is a row like an event, with a number and a mail of its own:
+  durable before it is answered, retried and limited in the same way, and each recipient has its own result.
 - A retry of a mail writes nothing. Only the assignment of events to a mail and the results of mails are written.
 - A damaged, emptied or lost file is quarantined under a new name and a new one is made. A file of an older version is
   migrated with all its events; one of a newer version is left as it is.
@@ -21,5 +23,6 @@ Depends on `mail.events` and `mail.catalog` (which event is the change of the ma
 neither mail servers nor settings. `ipc` and `delivery` use one `Outbox` object from two threads.
 
 Modules, in reading order: `outbox` (the events: accept, find, assign to mails, record results), `database` (the file: open,
-check, migrate, commit; `Outbox` is a subclass of `Database`), `retention` (the limit), `disk_reserve` (room on a full disk).
+check, migrate, commit; `Outbox` is a subclass of `Database`), `retention` (the limit), `disk_reserve` (room on a full disk),
+`former` (the sentences of older ledgers).
 """

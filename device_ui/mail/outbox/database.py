@@ -24,16 +24,18 @@ from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.disk_reserve import Reserve
 from device_ui.storage import files
 
-VERSION = 3
-# A version up to here was written by a newer device-ui; a higher number, or a negative one, is damage.
+VERSION = 4
+# The highest version that a newer device-ui may have written; a higher number, or a negative one, is damage.
 VERSION_MAXIMUM = 1000
 # The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
 PENDING = f"clock >= '{events.PENDING}' AND clock < '{chr(ord(events.PENDING) + 1)}'"
 # An event is one row in one table, so that accepting it touches few blocks of flash. The partial indexes hold the events
 # that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that holds an
 # event, 0 while that is not decided; `clock` is the certainty of its date (see `events`). `uid` is the user who raised it,
-# -1 for the device itself; it is spelled as ALTER TABLE spells it, so that an older ledger becomes this one without a second
-# copy on a small disk.
+# -1 for the device itself. A row with an `about` is no event but a person's action on the event of that number (see
+# `events.Action`): a row in the same table has a number, a mail, retries, results and a place in the limit by the same code.
+# These two are spelled as ALTER TABLE spells them, so that an older ledger becomes this one without a second copy on a small
+# disk. The index "failed" has the few results that are no delivery, so that the pages count them without reading all others.
 SCHEMA = f"""
 CREATE TABLE event (
     number INTEGER PRIMARY KEY,
@@ -46,10 +48,11 @@ CREATE TABLE event (
     waiting INTEGER NOT NULL,
     mail INTEGER NOT NULL,
     clock TEXT NOT NULL
-, uid INTEGER NOT NULL DEFAULT -1) STRICT;
+, uid INTEGER NOT NULL DEFAULT -1, about INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX waiting ON event (number) WHERE waiting;
 CREATE INDEX digest ON event (mail) WHERE mail <> number AND mail <> 0;
 CREATE INDEX pending ON event (number) WHERE {PENDING};
+CREATE INDEX about ON event (about) WHERE about;
 CREATE TABLE delivery (
     number INTEGER NOT NULL,
     recipient TEXT NOT NULL,
@@ -59,35 +62,45 @@ CREATE TABLE delivery (
     time REAL NOT NULL,
     PRIMARY KEY (number, recipient)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX failed ON delivery (number) WHERE verdict <> 'delivered';
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
 OLD_COLUMNS = "number, code, type, time, accepted, source, text, waiting"
-# By the version of an older ledger, the statements that migrate it: version 1 had no digests and no clock, version 2 no users.
+FAILED = next(each for each in STATEMENTS if each.startswith("CREATE INDEX failed"))
+ACTIONS = (
+    "ALTER TABLE event ADD COLUMN about INTEGER NOT NULL DEFAULT 0",
+    next(each for each in STATEMENTS if each.startswith("CREATE INDEX about")),
+    FAILED,
+)
+# By the version of an older ledger, the statements that migrate it: version 1 had no digests and no clock, version 2 no users,
+# version 3 no actions.
 MIGRATIONS = {
     1: (
         "ALTER TABLE event RENAME TO event_1",
         "DROP INDEX waiting",
         *(each for each in STATEMENTS if "event" in each.partition("(")[0]),
-        f"INSERT INTO event SELECT {OLD_COLUMNS}, 0, '', -1 FROM event_1",
+        f"INSERT INTO event SELECT {OLD_COLUMNS}, 0, '', -1, 0 FROM event_1",
         "DROP TABLE event_1",
+        FAILED,
     ),
-    2: ("ALTER TABLE event ADD COLUMN uid INTEGER NOT NULL DEFAULT -1",),
+    2: ("ALTER TABLE event ADD COLUMN uid INTEGER NOT NULL DEFAULT -1", *ACTIONS),
+    3: ACTIONS,
 }
 # The files that SQLite keeps beside its own.
 ENDINGS = ("-wal", "-shm", "-journal")
 # Metadata: the name of this ledger, and the parts of the reserve that each user has used.
 LEDGER_ID, GIVEN, NOTHING_GIVEN = "ledger_id", "reserve", "{}"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
-# Pages of the -wal after which SQLite copies them into the file and reuses it; few on a full disk: the reserve then holds
-# ten thousand events and not a hundred.
+# Pages of the -wal after which SQLite copies them into the file and reuses it. Few on a full disk: a released part of the reserve
+# then holds new events, ten thousand in all, and not copies of the same pages (a hundred events).
 WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
-# The error codes for a damaged file. SQLITE_ERROR: a different schema. SQLITE_READONLY: a header that forbids writing, or
-# a read-only disk; the header decides. Every other code is about the disk or a second process, and a sound ledger must never
-# be set aside for those.
+# The error codes for a damaged file. SQLITE_ERROR: a different schema. SQLITE_READONLY is not among them: `_forbids_writing` reads
+# whether the file's header or the disk is the cause. Every other code is about the disk or a second process, for which a sound
+# ledger must never be set aside.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-# The file beside the ledger that records that one was made here: SQLite takes an empty file for a new database and removes
-# the -wal beside it. It reads a file of one byte as an empty one.
+# The end of the name of a file beside the ledger, which records that a ledger was made here. Without it an emptied ledger would
+# pass for a new one: SQLite makes a database of an empty file, and removes the -wal beside it. A file of one byte counts as empty.
 MADE, EMPTIED_BYTES = ".made", 1
 MADE_TEXT = (
     b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and the loss is reported.\n"
@@ -136,7 +149,7 @@ class Database:
     def _opened(self) -> None:
         self._set_aside_non_files()
         if self._is_emptied():
-            self._touch()  # an empty file for a lost ledger, so that the loss has a name
+            self._touch()  # an empty file in the place of a lost ledger: quarantined, its name reports the loss
             self._move_aside()
         self._open()
         try:
@@ -179,8 +192,8 @@ class Database:
 
     @property
     def count(self) -> int:
-        """The number of stored events."""
-        return self._rows
+        """The number of stored events, without actions."""
+        return self._rows - int(self.read("SELECT count(*) FROM event WHERE about", ())[0][0])
 
     @property
     def last(self) -> int:
@@ -211,7 +224,7 @@ class Database:
         with self._lock, self._conversion():
             return self._connection.execute(query, values).fetchall()
 
-    # 100,000 Python integers in tuples would take some 9 MB.
+    # 100,000 integers of Python in tuples would take some 9 MB.
     def numbers(self, query: str, values: Values) -> array[int]:
         """Return the rows of a query of one whole number each, in eight bytes each."""
         with self._lock, self._conversion():
@@ -283,8 +296,8 @@ class Database:
             return False
 
     def _checkpoint(self) -> None:
-        # They may be in the cache only, and after a failed sync they stay there: copy them into the file before they are
-        # used. On a full disk that fails, and is done later.
+        # The pages of the -wal may be in the cache only, and stay there after a failed sync. Copying them into the file syncs
+        # them before they are used. On a full disk that fails, and is done later.
         with contextlib.suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -320,6 +333,10 @@ class Database:
         execute("BEGIN IMMEDIATE")
         for statement in statements:
             execute(statement)
+        # Imported here: a ledger is migrated once in its life.
+        from device_ui.mail.outbox import former
+
+        former.convert(self._connection.cursor())
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 
@@ -337,11 +354,8 @@ class Database:
             return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] > bytes([WRITE_VERSION_MAXIMUM])
 
     def _fsync_folder(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with files.open_folder(self.path.parent) as folder:
             os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _keep_reserve(self) -> None:
         self._reserve.keep()
@@ -360,7 +374,7 @@ class Database:
 
         attempt = work
         with self._lock:
-            # Each turn releases one part, and ends when the share or the reserve is used up.
+            # Each round releases one part of the reserve. The loop ends when the share or the reserve is used up.
             while True:
                 try:
                     return self._committed(attempt)
@@ -413,5 +427,5 @@ def _damage(reason: str) -> sqlite3.DatabaseError:
 
 
 def _is_damage(error: Exception) -> bool:
-    # A message that is not UTF-8 quotes a damaged schema.
+    # sqlite3 decodes SQLite's message as UTF-8: one that is not UTF-8 quotes a damaged schema.
     return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", None) in DAMAGE

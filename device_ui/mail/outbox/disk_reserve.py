@@ -16,7 +16,7 @@ from device_ui.storage import files
 
 # The disk must have this many times the reserve free before it is written again.
 ROOM = 2
-# Released in so many parts, one at a time: every program that writes to this disk may take a released part.
+# The number of parts. One is released at a time, since any program that writes to this disk may take the room of a released part.
 PARTS = 16
 # Users of the reserve are uids, `DEVICE` for its own events, and this one for the results of mails.
 MAIL = -2
@@ -47,7 +47,7 @@ class Reserve:
 
     @property
     def given(self) -> str:
-        """The parts that each user with a limited share has used since it was complete, as a text for `restore`."""
+        """The parts that each user with a limited share has used since the reserve was complete, as a text for `restore`."""
         with self._lock:
             return json.dumps(self._given)
 
@@ -99,7 +99,7 @@ class Reserve:
         try:
             self._new.unlink(missing_ok=True)  # left by a power cut
             space = os.statvfs(self._path.parent)
-            # Otherwise writing the reserve would fill the disk, and release itself with the next event.
+            # With less room the new reserve would fill the disk, and the next event would release it again.
             if space.f_bavail * space.f_frsize < ROOM * self._size:
                 return False
             self._write()

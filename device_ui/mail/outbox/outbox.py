@@ -23,16 +23,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from device_ui.errors import from_stored, to_json, to_stored
+from device_ui.mail.catalog import SERVER_CHANGED
 from device_ui.mail.events import CodeCount, Delivery, Digest, Event
 from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.database import PENDING, Database, Metadata, write_metadata
 from device_ui.mail.outbox.disk_reserve import MAIL
 
-COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid"
+COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid, about"
 DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
-# The name of the metadata of the last loss: verdict, step and reply. Not found by a date of the table: the clock may have been wrong.
+# The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
+# clock may have been wrong.
 LOSS = "last_loss"
+LOST_OF_MAIL = "SELECT 1 FROM delivery WHERE number = ? AND verdict <> 'delivered' LIMIT 1"
 # The events of one mail. Both halves use an index: the row by its number, and the index "digest" for the other events.
 # `mail IN (0, ?1)`: a mail of one event that is not assigned yet has the event's number.
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
@@ -44,15 +47,49 @@ EXPIRED = (
     " AND other.number > ?1))"
 )
 EXPIRED_ALONE = (
-    f"{EXPIRED} AND mail IN (0, number) AND NOT EXISTS "
+    f"{EXPIRED} AND about = 0 AND mail IN (0, number) AND NOT EXISTS "
     "(SELECT 1 FROM delivery WHERE delivery.number = event.number) AND NOT EXISTS "
     "(SELECT 1 FROM event AS other WHERE other.mail = event.number AND other.mail <> other.number AND other.mail <> 0)"
 )
 # Events that one query of `find` reads. A sorted query over 100,000 events holds the ledger for 0.1 s, on a small processor
 # for 1 s, and an event that is raised meanwhile waits as long: so `find` makes many short queries and merges their results.
 PIECE = 2000
+# The actions on an event. `later.about` by itself: SQLite uses a partial index only where its condition is in the query.
+LATER = "FROM event AS later WHERE later.about AND later.about = event.number"
+# The number of an event's own mail.
+MAIL_NUMBER = "iif(event.mail, event.mail, event.number)"
 # The first and the last verdict of an event's mail by the alphabet: sorted by both, the events of one state are neighbours.
-VERDICTS = "SELECT min(verdict) || max(verdict) FROM delivery WHERE delivery.number = iif(mail, mail, event.number)"
+# Of an event that was sent again, the best verdict of each recipient counts, which is the first by the alphabet, too.
+VERDICTS = (
+    f"CASE WHEN NOT EXISTS (SELECT 1 {LATER}) THEN "
+    f"(SELECT min(verdict) || max(verdict) FROM delivery WHERE delivery.number = {MAIL_NUMBER}) ELSE "
+    "(SELECT min(best) || max(best) FROM (SELECT min(verdict) AS best FROM delivery WHERE delivery.number IN "
+    f"(SELECT {MAIL_NUMBER} UNION ALL SELECT later.number {LATER}) GROUP BY recipient)) END"
+)
+# :notices are the events of a server change with notifications that are still to be sent.
+WAITS = (
+    f"event.waiting OR EXISTS (SELECT 1 {LATER} AND later.waiting) "
+    f"OR event.code = '{SERVER_CHANGED.code}' AND event.number IN (SELECT value FROM json_each(:notices))"
+)
+STATE = f"iif({WAITS}, 'waiting', coalesce(({VERDICTS}), ''))"
+# What became of an event's mail, in a word or two, and the values of `STATE` that mean it. The last one is for a filter.
+STATES: Mapping[str, Sequence[str]] = {
+    "waiting": ("waiting",),
+    "delivered": ("delivereddelivered",),
+    "partly delivered": ("delivereddropped", "deliveredrefused"),
+    "refused": ("droppedrefused", "refusedrefused"),
+    "dropped": ("droppeddropped",),
+    "not mailed": ("",),
+}
+NOT_DELIVERED = "not delivered"
+LOST = (*STATES["partly delivered"], *STATES["refused"], *STATES["dropped"])
+OUTCOMES: Mapping[str, Sequence[str]] = {**STATES, NOT_DELIVERED: LOST}
+# Whether an event's mail did not reach everybody. Two small indexes answer for most events, without `STATE`: a CASE, since
+# SQLite computes both sides of an AND that is a value.
+IS_LOST = (
+    f"CASE WHEN EXISTS (SELECT 1 FROM delivery INDEXED BY failed WHERE delivery.number = {MAIL_NUMBER} "
+    f"AND verdict <> 'delivered') OR EXISTS (SELECT 1 {LATER}) THEN {STATE} IN {LOST} ELSE 0 END"
+)
 # The orders of `find`; :names are the codes in the order of their names. Equal events are sorted by number.
 SORTS = {
     "number": "number",
@@ -61,7 +98,7 @@ SORTS = {
     "code": "code",
     "name": "instr(:names, ',' || code || ',')",
     "source": "lower(source)",
-    "state": f"iif(waiting, 'waiting', coalesce(({VERDICTS}), ''))",
+    "state": STATE,
 }
 
 
@@ -69,7 +106,8 @@ SORTS = {
 class Query:
     """A page of events: `time` from `begin` up to but without `end` (seconds since 1970), exact `type` and `code`.
 
-    `sort` is a key of `SORTS`; `limit` 0: to the last.
+    `outcome` is a key of `OUTCOMES`. `source` and `text` are parts of these; A to Z match a to z. `sort` is a key of `SORTS`;
+    `limit` 0: to the last.
     """
 
     begin: float | None = None
@@ -80,6 +118,9 @@ class Query:
     descending: bool = True
     offset: int = 0
     limit: int = 50
+    outcome: str = ""
+    source: str = ""
+    text: str = ""
 
     # The texts of SQL are constants of this module; a person's input is in `values` alone.
     @property
@@ -91,8 +132,15 @@ class Query:
             "time > 0 AND time < :end": self.end is not None,
             "type = :type": bool(self.type),
             "code = :code": bool(self.code),
+            # Not LIKE, which would need its wildcards escaped.
+            "instr(lower(source), :source)": bool(self.source),
+            "instr(lower(text), :text)": bool(self.text),
+            # Last, since it reads other tables.
+            f"{STATE} IN (SELECT value FROM json_each(:outcomes))": bool(self.outcome),
         }
-        return " AND ".join(["number BETWEEN :first AND :last", *(text for text, given in conditions.items() if given)])
+        return " AND ".join(
+            ["number BETWEEN :first AND :last AND about = 0", *(text for text, given in conditions.items() if given)]
+        )
 
     @property
     def last(self) -> int | None:
@@ -105,10 +153,52 @@ class Query:
         direction = "DESC" if self.descending else "ASC"
         return f"ORDER BY {SORTS[self.sort]} {direction}, number {direction}"
 
-    def values(self, names: str) -> dict[str, object]:
+    def values(self, names: str, notices: Sequence[int] = ()) -> dict[str, object]:
         """Return the values of `where` and `order`; `names`: the codes in the order of their names, between commas."""
         page = {"most": -1 if self.last is None else self.last}
-        return {"begin": self.begin, "end": self.end, "type": self.type, "code": self.code, "names": names, **page}
+        exact = {"begin": self.begin, "end": self.end, "type": self.type, "code": self.code}
+        parts = {"source": _lower(self.source), "text": _lower(self.text)}
+        lists = {"outcomes": json.dumps(OUTCOMES.get(self.outcome, ())), "notices": json.dumps(list(notices))}
+        return {**exact, **parts, **lists, "names": names, **page}
+
+
+@dataclass
+class Bars:
+    """The counts of a page's picture: `edges` are the moments (seconds since 1970) between bars, with the first and the last.
+
+    `counts` has of each bar the number of its faults, infos and events whose mail did not reach everybody.
+    """
+
+    edges: Sequence[float]
+
+    def __post_init__(self) -> None:
+        self.counts = [{"fault": 0, "info": 0, "lost": 0} for _ in self.edges[1:]]
+
+    def query(self, where: str) -> str:
+        """Return the query of a row for each bar, with the names of `values`; `where` as that of `Query`."""
+        # A query of its own beside that of the count: most of a full ledger is older than the picture, and only compared.
+        return (
+            f"SELECT {self._place(1, len(self.edges) - 1)} - 1 AS bar, count(*), total(type = 'fault'), total({IS_LOST}) "
+            f"FROM event WHERE time >= :edge_0 AND time < :edge_{len(self.edges) - 1} AND {where} GROUP BY bar"
+        )
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Return the values of `query`."""
+        return {f"edge_{place}": edge for place, edge in enumerate(self.edges)}
+
+    def add(self, rows: Iterable[tuple[int, int, float, float]]) -> None:
+        """Add the rows of a piece."""
+        for bar, count, faults, lost in rows:
+            more = {"fault": int(faults), "info": count - int(faults), "lost": int(lost)}
+            self.counts[bar] = {name: value + more[name] for name, value in self.counts[bar].items()}
+
+    def _place(self, low: int, high: int) -> str:
+        """Return SQL for the number of edges up to a time, of which `low` to `high` are possible: a binary search."""
+        if low == high:
+            return str(low)
+        middle = (low + high) // 2
+        return f"iif(time < :edge_{middle}, {self._place(low, middle)}, {self._place(middle + 1, high)})"
 
 
 class Outbox(Database):
@@ -135,7 +225,7 @@ class Outbox(Database):
 
             def insert(cursor: sqlite3.Cursor) -> int:
                 nonlocal held
-                cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
                 write_metadata(cursor, metadata(self._last + 1))
                 held, removed = retention.keep(cursor, now, users, self._last, *limits)
                 return removed
@@ -170,16 +260,22 @@ class Outbox(Database):
         """Return these events by their numbers, without those that the limit removed."""
         return {each.number: each for each in self.select(f"number IN ({LISTED})", (json.dumps(list(numbers)),))}
 
-    def find(self, query: Query, names: str) -> Generator[None, None, tuple[int, Iterable[int]]]:
-        """Return the count of all events that match, and the numbers of the page in order.
+    def find(
+        self, query: Query, names: str, notices: Sequence[int] = (), bars: Bars | None = None
+    ) -> Generator[None, None, tuple[int, Iterable[int]]]:
+        """Return the count of all events that match, and the numbers of the page in order; count them in `bars`.
 
-        Yields between two short queries. `names`: the codes in the order of their names, between commas.
+        Yields between two short queries. `names`: the codes in the order of their names, between commas. `notices`: the
+        events of server changes with notifications that are still to be sent.
         """
         matched = 0
         pieces: list[Any] = []
+        given = {**query.values(names, notices), **(bars.values if bars else {})}
         for first, last in self._pieces():
-            values = {**query.values(names), "first": first, "last": last}
+            values = {**given, "first": first, "last": last}
             matched += int(self.read(f"SELECT count(*) FROM event WHERE {query.where}", values)[0][0])
+            if bars:
+                bars.add(self.read(bars.query(query.where), values))
             rest = f"number FROM event WHERE {query.where} {query.order} LIMIT :most"
             is_by_number = query.sort == "number"  # then 8 bytes an event
             pieces.append(
@@ -204,6 +300,38 @@ class Outbox(Database):
             yield after + 1, until
             after = until
 
+    def actions(self, numbers: Iterable[int]) -> dict[int, list[Event]]:
+        """Return the actions on these events by the events' numbers, oldest first."""
+        found: dict[int, list[Event]] = {}
+        chosen = f"about AND about IN ({LISTED}) ORDER BY number"
+        for each in self.select(chosen, (json.dumps(list(numbers)),)):
+            found.setdefault(each.about, []).append(each)
+        return found
+
+    def ended(self, number: int) -> set[str]:
+        """Return the recipients that a mail is not sent to any more.
+
+        They have a result; and where an event is sent again, they got it before, unless all did who were to.
+        """
+        ended = {each.recipient for each in self.deliveries(number)}
+        found = self.read("SELECT about FROM event WHERE number = ? AND about", (number,))
+        return ended | self._served(int(found[0][0]), number) if found else ended
+
+    def _served(self, event: int, until: int) -> set[str]:
+        """Return the recipients that mails of an event before `until` reached; none if they reached each of theirs.
+
+        From the ledger and not from memory: it must be the same after a restart. An event is sent again only when each of
+        its earlier mails is done, so the results that count do not change any more.
+        """
+        rows = self.read(
+            "SELECT recipient, max(verdict = 'delivered') FROM delivery WHERE number IN "
+            "(SELECT iif(mail, mail, number) FROM event WHERE number = ?1 UNION ALL "
+            "SELECT number FROM event WHERE about AND about = ?1 AND number < ?2) GROUP BY recipient",
+            (event, until),
+        )
+        served = {recipient for recipient, is_delivered in rows if is_delivered}
+        return served if len(served) < len(rows) else set()
+
     def assign_to_mail(self, numbers: Sequence[int]) -> int:
         """Commit that these events are one mail. Return its number, that of the first event left; 0 if none is left."""
         # Only those that are still unassigned: the limit may have removed one since the decision, or it was mailed alone.
@@ -216,6 +344,20 @@ class Outbox(Database):
             first = int(found.fetchone()[0])
             cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)
             return first
+
+        return self._write(mark, MAIL)
+
+    def split_mail(self, number: int, first: int) -> int:
+        """Commit that the events of a mail from the number `first` on are a mail of its own. Return its number, 0 for none."""
+        chosen = "waiting AND mail = ? AND number >= ? AND number > ?"
+        values = (number, first, number)
+
+        def mark(cursor: sqlite3.Cursor) -> int:
+            found = cursor.execute(f"SELECT coalesce(min(number), 0) FROM event WHERE {chosen}", values)
+            second = int(found.fetchone()[0])
+            if second:
+                cursor.execute(f"UPDATE event SET mail = {second} WHERE {chosen}", values)
+            return second
 
         return self._write(mark, MAIL)
 
@@ -285,10 +427,17 @@ class Outbox(Database):
                     rows = cursor.execute(
                         # A recipient who got the mail before keeps that result.
                         "INSERT OR IGNORE INTO delivery SELECT DISTINCT CASE mail WHEN 0 THEN number ELSE mail END, "
-                        f"?2, ?3, ?4, ?5, ?6 FROM event WHERE type = ?7 AND {EXPIRED}",
+                        f"?2, ?3, ?4, ?5, ?6 FROM event WHERE type = ?7 AND about = 0 AND {EXPIRED}",
                         (newest, each.recipient, each.verdict, each.step, to_stored(each.reply), each.time, kind),
                     ).rowcount
                     lost += [each] if rows else []
+                # One by one: who got the event before is no recipient of a mail that sends it again.
+                for (number,) in cursor.execute(
+                    f"SELECT number FROM event WHERE type = ?2 AND about AND {EXPIRED}", (newest, kind)
+                ).fetchall():
+                    open_results = [each for each in deliveries if each.recipient not in self.ended(number)]
+                    _insert(cursor, number, open_results)
+                    lost += open_results
             _keep_loss(cursor, lost)
             return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {EXPIRED}", (newest,)).rowcount
 
@@ -341,18 +490,15 @@ class Outbox(Database):
 
         # One transaction: after a power cut between result and `waiting` the mail would go out again to everyone.
         def keep(cursor: sqlite3.Cursor) -> None:
-            cursor.executemany(
-                "INSERT OR REPLACE INTO delivery VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (number, each.recipient, each.verdict, each.step, to_stored(each.reply), each.time)
-                    for each in deliveries
-                ],
-            )
+            _insert(cursor, number, deliveries)
             if done:
                 cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
             if reported:
                 retention.count(cursor, retention.UNTOLD, -reported)
-            if is_alarm:
+            # A loss is over when a mail reached all its recipients: not some of them, and not the next one of a mail that is lost
+            # for another.
+            is_over = done and not cursor.execute(LOST_OF_MAIL, (number,)).fetchone()
+            if is_alarm and (_lost(deliveries) or is_over):
                 _keep_loss(cursor, deliveries)
             write_metadata(cursor, metadata or {})
 
@@ -366,20 +512,36 @@ class Outbox(Database):
     def select(self, where: str, values: Sequence[object]) -> list[Event]:
         """Return events by a condition that is written in the program; a person's input belongs into `values`."""
         return [
-            Event(code, kind, time, accepted, source, text, bool(waiting), number, mail, clock, user)
-            for number, code, kind, time, accepted, source, text, waiting, mail, clock, user in self.read(
+            Event(code, kind, time, accepted, source, text, bool(waiting), number, mail, clock, user, about)
+            for number, code, kind, time, accepted, source, text, waiting, mail, clock, user, about in self.read(
                 f"SELECT {COLUMNS} FROM event WHERE {where}",
                 values,
             )
         ]
 
 
+def _insert(cursor: sqlite3.Cursor, number: int, deliveries: Sequence[Delivery]) -> None:
+    """Write results of a mail; a new result of a recipient replaces the earlier one."""
+    cursor.executemany(
+        "INSERT OR REPLACE INTO delivery VALUES (?, ?, ?, ?, ?, ?)",
+        [(number, each.recipient, each.verdict, each.step, to_stored(each.reply), each.time) for each in deliveries],
+    )
+
+
+def _lower(text: str) -> str:
+    """Return a text as SQLite's lower() does: A to Z alone. A surrogate, which no stored text has, is a question mark."""
+    return text.encode("utf-8", "replace").lower().decode()
+
+
+def _lost(deliveries: Sequence[Delivery]) -> Delivery | None:
+    return next((each for each in deliveries if each.verdict != "delivered"), None)
+
+
 def _keep_loss(cursor: sqlite3.Cursor, deliveries: Sequence[Delivery]) -> None:
     """Store the last failure; clear it after deliveries without one. Writes only a change."""
     if not deliveries:
         return
-    # Stored with the result and not looked up by date later: results of a time without a valid clock have none.
-    lost = next((each for each in deliveries if each.verdict != "delivered"), None)
+    lost = _lost(deliveries)
     loss = json.dumps([lost.verdict, lost.step, lost.reply], default=to_json) if lost else None
     stored = cursor.execute("SELECT value FROM fact WHERE name = ?", (LOSS,)).fetchone()
     # A device whose mail is delivered writes nothing here.
@@ -399,7 +561,7 @@ def _row(number: int, event: Event, alone: bool) -> tuple[int | float | str, ...
     mail = number if alone and event.waiting else 0
     times = (event.time, event.accepted)
     texts, waiting = (event.source, event.text), int(event.waiting)
-    return (number, event.code, event.type, *times, *texts, waiting, mail, event.clock, event.user)
+    return (number, event.code, event.type, *times, *texts, waiting, mail, event.clock, event.user, event.about)
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:

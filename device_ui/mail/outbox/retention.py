@@ -24,16 +24,15 @@ REMOVED = (
 # The name of the count of events removed unmailed that no mail has reported yet.
 UNTOLD = "removed_untold"
 ROWS_MAXIMUM, BYTES_MAXIMUM = 100_000, 32 * 1024 * 1024
-# The part of the rows for changes of the mail server, and at most one change for so many bytes.
+# The newest changes of the mail server stay: one for each 100 rows of the limit, and one for each 64 KiB, whichever is fewer.
 CHANGES_PART, CHANGE_BYTES = 100, 64 * 1024
-# The part that is removed at once when the limit is reached, so that not every event costs a deletion.
+# When the limit is reached, a hundredth of the rows is removed at once, so that not every event costs a deletion.
 REMOVED_PART = 100
-# An appliance has few users that raise events: root, a firmware user, the web process.
-# A user's share is one part in so many.
+# A user's share is an eighth: an appliance has few users that raise events, such as root and the firmware's.
 SHARES = 8
 # About the bytes of an event besides its texts.
 ROW_BYTES = 100
-# Of each user: its events, and about their bytes.
+# For each user: the number of its events, and about their bytes.
 Held = Mapping[int, tuple[int, int]]
 # Bytes and not characters: length() of a text counts characters, and Hangul has three bytes each.
 SIZE = f"{ROW_BYTES} + length(CAST(source AS BLOB)) + length(CAST(text AS BLOB))"
@@ -141,25 +140,27 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
     """Remove events of a `user` by a condition, up to the number `newest`, `most` of them."""
     if values["most"] <= 0:
         return 0, 0
-    rows: Sequence[tuple[int, int, int]] = cursor.execute(
+    rows: Sequence[tuple[int, int, int, int]] = cursor.execute(
         # The events of this transaction stay, so that the highest number is never used twice.
-        f"SELECT number, mail, {SIZE} FROM event WHERE {which} AND number <= :newest AND uid = :user "
+        f"SELECT number, mail, about, {SIZE} FROM event WHERE {which} AND number <= :newest AND uid = :user "
         "ORDER BY number LIMIT :most",
         values,
     ).fetchall()
     # Before the deletion: the results of a mail are removed with its last event.
-    unmailed = sum(not _is_delivered(cursor, mail or number) for number, mail, _ in rows)
-    cursor.executemany("DELETE FROM event WHERE number = ?", [(number,) for number, _, _ in rows])
+    unmailed = sum(not _is_delivered(cursor, mail or number) for number, mail, *_ in rows)
+    cursor.executemany("DELETE FROM event WHERE number = ?", [(number,) for number, *_ in rows])
     cursor.executemany(
         "DELETE FROM delivery WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE number = ?1) AND NOT EXISTS "
         "(SELECT 1 FROM event WHERE mail = ?1 AND mail <> number AND mail <> 0)",
-        [(mail or number,) for number, mail, _ in rows],
+        [(mail or number,) for number, mail, *_ in rows],
     )
-    if rows:
-        count(cursor, fact, len(rows))
+    # An action is not one of the events that the page counts. It has the user and type of its event and a higher number, so
+    # it is not removed before its event is, unless the event still waits.
+    if events := sum(not about for _, _, about, _ in rows):
+        count(cursor, fact, events)
     if unmailed and fact == "removed_waiting":
         count(cursor, UNTOLD, unmailed)
-    return len(rows), sum(size for _, _, size in rows)
+    return len(rows), sum(size for *_, size in rows)
 
 
 def _is_delivered(cursor: sqlite3.Cursor, mail: int) -> bool:

@@ -63,6 +63,8 @@ FIELD_OF: dict[str, Callable[[SmtpSettings], str]] = {
     # Microsoft's servers have fixed names; a tenant is theirs alone.
     "issuer": lambda settings: "oauth_issuer" if settings.oauth_provider == "custom" else "",
     "tenant": lambda settings: "oauth_tenant" if settings.oauth_provider == "microsoft" else "oauth_issuer",
+    # The client secret is typed as the password; without one that field is not used.
+    "secret": lambda settings: "password" if settings.oauth_grant == "secret" else "",
     # What a client proves itself with; a certificate is no field.
     "client": lambda settings: {"secret": "password", "device": "oauth_client"}.get(settings.oauth_grant, ""),
 }
@@ -169,8 +171,8 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TOKEN_CERTIFICATE, P.OTHER_NAME, "", (), "", "issuer", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate of the sign-in server is for another name: type the issuer exactly as the provider spells it."),
     (S.TOKEN_CERTIFICATE, "", "", (), "", "", "", "The device does not trust the certificate of the sign-in server (the reason is above): check whether a proxy is between; the maker's device.toml can name its authority (mail.ca_file)."),
     # Microsoft's numbers choose words, never a verdict: they change. learn.microsoft.com/entra/identity-platform/reference-error-codes
-    (S.TOKEN_ANSWER, "", "AADSTS7000222 ", (), "", "password", "Microsoft, reference-error-codes", "The client secret has ended: make a new one, type it as SMTP Account Password, and the date on which it ends."),
-    (S.TOKEN_ANSWER, "", "AADSTS7000215 ", (), "", "password", "Microsoft, reference-error-codes", "The client secret is wrong: type its value, not its ID, as SMTP Account Password."),
+    (S.TOKEN_ANSWER, "", "AADSTS7000222 ", (), "", "secret", "Microsoft, reference-error-codes", "The client secret has ended: make a new one, type it as SMTP Account Password, and the date on which it ends."),
+    (S.TOKEN_ANSWER, "", "AADSTS7000215 ", (), "", "secret", "Microsoft, reference-error-codes", "The client secret is wrong: type its value, not its ID, as SMTP Account Password."),
     (S.TOKEN_ANSWER, "", "AADSTS700027 ", (), "", "", "Microsoft, reference-error-codes", "Microsoft does not know the certificate of this device: upload it to the application, under Certificates & secrets."),
     (S.TOKEN_ANSWER, "", "AADSTS700024 ", (), "", "", "Microsoft, reference-error-codes", "The device's clock differs from Microsoft's (it says {clock}): set the clock."),
     (S.TOKEN_ANSWER, "", "AADSTS7000218 ", (), "", "oauth_grant", "Microsoft, reference-error-codes", "The application does not allow a sign-in by a code: under Authentication, switch on Allow public client flows, or choose the device's certificate as the grant."),
@@ -263,6 +265,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
 
     (S.LOGIN, P.NO_LOGIN_WITHOUT_TLS, "", (), "", "security", "RFC 4954, 4", "The server offers a login only under TLS: under Advanced, change the connection security to auto."),
     (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under Advanced the sign-in to none if it is a relay."),
+    (S.LOGIN, P.NO_USABLE_LOGIN, "", ("xoauth2", "oauthbearer"), "", "sign_in", "RFC 4954, 3", "{host} takes no password here, but an OAuth 2.0 token: under Advanced, change the sign-in to OAuth 2.0."),
     (S.LOGIN, P.NO_USABLE_LOGIN, "", (), "", "", "RFC 4954, 3", "{host} offers no sign-in that this device can use (PLAIN, LOGIN); it offers {offered}: ask its administrator to allow one of the two."),
     (S.LOGIN, P.NO_TOKEN_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} takes no OAuth 2.0 token at port {port} (XOAUTH2 or OAUTHBEARER): change SMTP Port to 587 or 465, or under Advanced choose a sign-in with a password."),
     (S.LOGIN, P.TOKEN_REFUSED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
@@ -295,6 +298,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, P.CLOSED, "", (), "", "", "", "The server closed the connection at the login, as some do when they refuse it and others when they are busy: ask its administrator whether it allows this way of signing in (SMTP AUTH)."),
     (S.LOGIN, "", "", (), "", "", "", "The connection with {host} broke at the login: the reason is above."),
 
+    ("", P.TOO_LARGE, "", (), "", "", "RFC 1870, 6", TOO_LARGE),
     (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", "The server wants TLS: under Advanced, change the connection security to auto."),
     (S.SENDER, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
     (S.SENDER, P.ANSWER, "5.7.57", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.57", LOGIN_FIRST),

@@ -1,11 +1,12 @@
 """One SMTP session: the steps to the login (RFC 5321, section 3), then mail after mail. It knows no retries and no ledger.
 
-A 5xx to AUTH refuses the login; the caller must not try again until the settings change, since retries lock accounts.
+A reply to AUTH that judged the password refuses the login (`scope`); the caller must not try again at once, since retries
+lock accounts.
 A session tries one mechanism once. AUTH is sent only in TLS with a verified certificate and name, or to a loopback
 address.
 
-An attempt is the opening with the first mail, or a later mail. Each attempt has one deadline; only the verdict on a mail
-that the server has whole may take longer.
+An attempt is the opening with the first mail, or a later mail. Each reply has the time that RFC 5321 gives it, and each
+attempt one deadline; only the verdict on a mail that the server has whole may take longer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from device_ui.errors import Message
+from device_ui.mail.events import Verdict
 from device_ui.mail.smtp import auth
 from device_ui.mail.smtp.address_policy import (
     AddressInfo,
@@ -35,14 +37,19 @@ from device_ui.mail.smtp.connection import (
 )
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import pieces
+from device_ui.mail.smtp.scope import Command, Scope, rule
 from device_ui.mail.smtp.transaction import Transaction
 from device_ui.settings.fields import SmtpSettings
 
 DEFAULT_TIMEOUTS = Timeouts()
-# Seconds for a polite QUIT.
-QUIT_SECONDS = 2.0
+# Seconds for a polite QUIT; for a TLS handshake, which no RFC bounds.
+QUIT_SECONDS, HANDSHAKE_SECONDS = 2.0, 60.0
 # A long digest gets more time: bytes a second of the slowest line, and the most attempts' time that this may add.
 SLOWEST, LONGEST = 2000, 5
+# RFC 1870, section 4: a size has 20 digits at most.
+SIZE_DIGITS = 20
+# Replies to EHLO of a server that does not know it (RFC 5321, section 3.2; RFC 1869, section 4.5).
+NO_EHLO = (500, 502, 504)
 
 
 @dataclass(frozen=True)
@@ -74,12 +81,14 @@ class SmtpClient:
     ) -> None:
         self._settings, self._password = settings, password
         self._options, self._timeouts = options, timeouts
-        self._has_delivered = False
+        # Whether this session has begun a mail, and whether it has delivered one.
+        self._has_begun = self._delivered = False
         self.host = settings.host.removeprefix("[").removesuffix("]")
         self.address: AddressInfo | None = None
         self.deadline = Deadline(timeouts.attempt)
         secrets = pieces(auth.secrets(settings, password))
         self._connection = Connection(self.deadline, secrets, on_step)
+        self._connection.reply_seconds = timeouts.command
 
     @property
     def is_open(self) -> bool:
@@ -87,14 +96,29 @@ class SmtpClient:
         return self._connection.is_open
 
     @property
+    def step(self) -> Step:
+        """The step whose reply is awaited."""
+        return self._connection.step
+
+    @property
+    def size_maximum(self) -> int:
+        """The largest mail in bytes that the server announced to take (RFC 1870, section 4); 0: it announced none."""
+        value = self._connection.esmtp_features.get("size", "").strip()
+        return int(value) if value.isascii() and value.isdigit() and len(value) <= SIZE_DIGITS else 0
+
+    @property
     def local_address(self) -> str:
         """The device's own address in this session; ``""`` when it is closed."""
         return str(self._connection.sock.getsockname()[0]) if self.is_open else ""
 
-    def open(self) -> None:
-        """Go through the steps from the name to the login. Raises `SessionError`."""
+    def open(self, on_wait: Callable[[float], None] = lambda _seconds: None) -> None:
+        """Go through the steps from the name to the login. Raises `SessionError`.
+
+        `on_wait` is called every few seconds while a reply does not come, with the seconds so far. It may call `end_wait`.
+        """
+        self._connection.on_wait = on_wait
         self.deadline.restart(self._timeouts.attempt)
-        self._has_delivered = False
+        self._has_begun = self._delivered = False
         try:
             self._connect()
             if self._settings.connection == "tls":
@@ -119,30 +143,30 @@ class SmtpClient:
     ) -> dict[str, Outcome]:
         """Send one mail in one transaction; return an outcome for every recipient. The session may be closed afterwards.
 
-        When the whole mail is sent and the reply does not come, `on_wait` is called every few seconds with the seconds
-        waited so far. It may call `end_wait`.
+        `on_wait` as for `open`.
         """
         if not self.is_open:
             closed = SessionError(Step.CONNECT, SmtpProblem.CLOSED, "the session is over")
             return dict.fromkeys(recipients, closed.outcome)
+        self._connection.on_wait = on_wait
         attempt = self._timeouts.attempt
-        if self._has_delivered:
+        if self._has_begun:
             self.deadline.restart(attempt)
             self._connection.reset_limit()
-        self._has_delivered = True
+        self._has_begun = True
         self.deadline.extend(min(len(message) / SLOWEST, LONGEST * attempt))
+        mail_from = self._settings.mail_from
+        delivered = self._delivered
         transaction = Transaction(
-            self._connection,
-            self._timeouts,
-            self._settings.mail_from,
-            recipients,
-            message,
+            self._connection, self._timeouts, mail_from, recipients, message, has_delivered=delivered
         )
-        return transaction.run(on_wait)
+        outcomes = transaction.run()
+        self._delivered = delivered or any(each.verdict == Verdict.DELIVERED for each in outcomes.values())
+        return outcomes
 
     def end_wait(self) -> None:
         """Stop waiting for the server's reply."""
-        self.deadline.shorten(0)
+        self.deadline.cancel()
 
     def close(self) -> None:
         """Send QUIT within what is left of the attempt, then close the connection, whether the server replied or not."""
@@ -167,22 +191,26 @@ class SmtpClient:
 
     def _greeting(self) -> None:
         connection = self._connection
-        with (
-            translate_errors(Step.GREETING),
-            self.deadline.within(self._timeouts.greeting),
-        ):
+        connection.step = Step.GREETING
+        with translate_errors(Step.GREETING), self.deadline.within(self._timeouts.greeting):
             reply = connection.expect(Step.GREETING, (220,), *connection.getreply())
         connection.report(Step.GREETING, reply)
 
     def _ehlo(self, where: str = "") -> None:
         connection = self._connection
+        connection.step = Step.EHLO
         with translate_errors(Step.EHLO):
             name = self._options.helo_name or address_literal(self.local_address)
-            connection.expect(Step.EHLO, (250,), *connection.ehlo(name))
+            code, reply = connection.ehlo(name)
+            # RFC 5321, section 3.2: a server that knows no EHLO takes mail after HELO, but neither TLS nor a login.
+            needs_ehlo = self._settings.connection != "none" or self._settings.sign_in != "none"
+            if code not in NO_EHLO or needs_ehlo or connection.helo(name)[0] != 250:
+                connection.expect(Step.EHLO, (250,), code, reply)
         connection.report(Step.EHLO, where + (connection.offered or "nothing is offered"))
 
     def _starttls(self) -> None:
         connection = self._connection
+        connection.step = Step.TLS
         with translate_errors(Step.TLS):
             if not connection.has_extn("starttls"):
                 raise SessionError(
@@ -206,7 +234,7 @@ class SmtpClient:
         with translate_errors(Step.TLS, problem):
             sock = self._connection.wrap(self._options.context, self.host)
         try:
-            with translate_errors(Step.TLS, problem):
+            with translate_errors(Step.TLS, problem), self.deadline.within(HANDSHAKE_SECONDS):
                 self._connection.handshake(sock)
         except SessionError as error:
             if error.step == Step.CERTIFICATE:
@@ -217,17 +245,15 @@ class SmtpClient:
 
     def _login(self) -> None:
         connection, settings = self._connection, self._settings
+        connection.step = Step.LOGIN
         with translate_errors(Step.LOGIN):
             if settings.connection == "none" and not is_loopback(connection.sock.getpeername()[0]):
                 raise SessionError(Step.LOGIN, SmtpProblem.NO_TLS, "a login is never sent in the clear")
             mechanism = auth.choose_mechanism(connection, settings.sign_in)
             code, reply = auth.log_in(connection, mechanism, settings, self._password)
-            if 500 <= code < 600:
-                raise SessionError(
-                    Step.LOGIN,
-                    SmtpProblem.LOGIN_REFUSED,
-                    connection.format_reply(code, reply),
-                )
+            text = connection.format_reply(code, reply)
+            if code != 235 and rule(Command.AUTH, code, text).scope == Scope.LOGIN:
+                raise SessionError(Step.LOGIN, SmtpProblem.LOGIN_REFUSED, text, code)
             connection.expect(Step.LOGIN, (235,), code, reply)
         connection.report(Step.LOGIN, mechanism)
 

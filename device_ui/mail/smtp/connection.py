@@ -28,7 +28,9 @@ from device_ui.mail.smtp.tls_errors import problem_of_certificate, problem_of_tl
 REPLIES_MAXIMUM = 256 * 1024
 # Bytes sent between two looks at the deadline: one TLS record (RFC 8446, section 5.1). SSLSocket times each record anew.
 PIECE = 16 * 1024
-# Seconds of silence between two calls of `on_wait`.
+# Seconds for such a piece (RFC 5321, section 4.5.3.2.5).
+BLOCK_SECONDS = 180.0
+# Seconds between two calls of `on_wait`.
 LOOK_SECONDS = 5.0
 PERIOD = re.compile(rb"(?m)^\.")
 # How a TLS record begins: its type and the version 3.x (RFC 8446, section 5.1; 24 is a heartbeat).
@@ -43,15 +45,18 @@ OnStep = Callable[[Step, Text], None]
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds: for a whole `attempt`; to `connect` to one address, since the next may be alive; for the `greeting`; and
-    for the `verdict` on a mail that the server has whole (0: the rest of the attempt).
+    """Seconds: for a whole `attempt`; to `connect` to one address, since the next may be alive; for the reply to each step.
 
-    RFC 5321, section 4.5.3.2.6: a client that gives up on a slow verdict may send the same mail again and again.
+    The replies are those of RFC 5321, section 4.5.3.2: the `greeting`, a `command`, DATA, and the `verdict` on a mail that
+    the server has whole (0: the rest of the attempt). A client that gives up on a slow verdict may send the same mail again
+    and again (4.5.3.2.6). An attempt of an hour bounds a server that answers each command at the last moment.
     """
 
-    attempt: float = 60.0
+    attempt: float = 3600.0
     connect: float = 10.0
-    greeting: float = math.inf
+    greeting: float = 300.0
+    command: float = 300.0
+    data: float = 120.0
     verdict: float = 600.0
 
 
@@ -88,7 +93,11 @@ class Deadline:
 
     def restart(self, seconds: float) -> None:
         """Set the deadline to `seconds` from now."""
-        self._end = self.monotonic() + seconds
+        self._end, self._is_cancelled = self.monotonic() + seconds, False
+
+    def cancel(self) -> None:
+        """Let no time be left, until `restart`."""
+        self._is_cancelled = True
 
     def extend(self, seconds: float) -> None:
         """Move the deadline by `seconds`."""
@@ -111,7 +120,7 @@ class Deadline:
     def left(self, most: float = math.inf) -> float:
         """Return the seconds left, at most `most`. Raises TimeoutError when none are left."""
         left = min(self._end - self.monotonic(), most)
-        if left <= 0:
+        if left <= 0 or self._is_cancelled:
             raise TimeoutError("the attempt took too long")
         return left
 
@@ -125,8 +134,7 @@ class Replies:
         self._received = 0
         # The last line, as it was received.
         self.line = b""
-        # Called every `LOOK_SECONDS` of silence.
-        self.on_silence: Callable[[], None] = lambda: None
+        self.begin_wait(lambda _seconds: None)
 
     @property
     def pending(self) -> bool:
@@ -143,6 +151,11 @@ class Replies:
         self.line = bytes(self._buffer[: min(end, limit)])
         del self._buffer[: len(self.line)]
         return self.line
+
+    def begin_wait(self, on_wait: Callable[[float], None]) -> None:
+        """Begin to wait for a reply: every `LOOK_SECONDS`, `on_wait` is called with the seconds so far."""
+        self._on_wait = on_wait
+        self._began = self._looked = self._deadline.monotonic()
 
     def reset_limit(self) -> None:
         """Count the bytes of a new attempt."""
@@ -166,12 +179,18 @@ class Replies:
     def _chunk(self) -> bytes:
         while True:
             self._sock.settimeout(self._deadline.left(LOOK_SECONDS))
+            chunk = None
             try:
-                return self._sock.recv(4096)
+                chunk = self._sock.recv(4096)
             except TimeoutError as error:
                 if error.errno is not None:  # the kernel's own (ETIMEDOUT): the connection is dead
                     raise
-            self.on_silence()
+            now = self._deadline.monotonic()
+            if chunk is None or now - self._looked >= LOOK_SECONDS:  # a byte now and then is no reply
+                self._looked = now
+                self._on_wait(now - self._began)
+            if chunk is not None:
+                return chunk
 
 
 class Connection(smtplib.SMTP):
@@ -193,6 +212,10 @@ class Connection(smtplib.SMTP):
     ) -> None:
         super().__init__(local_hostname="localhost")  # replaced in every EHLO; a name here saves a look-up
         self.deadline, self._secrets, self._on_step = deadline, secrets, on_step
+        # The step whose reply is awaited, for how many seconds at most, and what is called meanwhile.
+        self.step = Step.GREETING
+        self.reply_seconds = math.inf
+        self.on_wait: Callable[[float], None] = lambda _seconds: None
 
     @property
     def is_open(self) -> bool:
@@ -248,7 +271,7 @@ class Connection(smtplib.SMTP):
             raise smtplib.SMTPServerDisconnected("closed")
         raw = s.encode(self.command_encoding) if isinstance(s, str) else s
         for start in range(0, len(raw), PIECE):
-            self.sock.settimeout(self.deadline.left())
+            self.sock.settimeout(self.deadline.left(BLOCK_SECONDS))
             super().send(raw[start : start + PIECE])
 
     def send_content(self, message: bytes) -> None:
@@ -257,22 +280,18 @@ class Connection(smtplib.SMTP):
         stuffed = PERIOD.sub(b"..", message)
         self.send(stuffed + (b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"))
 
-    def await_reply(self, on_wait: Callable[[float], None]) -> tuple[int, bytes]:
-        """Return the next reply; in silence, call `on_wait` every `LOOK_SECONDS` with the seconds waited so far."""
-        replies, began = self.file, self.deadline.monotonic()
-        if replies is None:
-            return self.getreply()
-        replies.on_silence = lambda: on_wait(self.deadline.monotonic() - began)
-        try:
-            return self.getreply()
-        finally:
-            replies.on_silence = lambda: None
+    def getreply(self) -> tuple[int, bytes]:
+        """Return the next reply, within `reply_seconds`; `on_wait` is called every `LOOK_SECONDS`."""
+        if self.file is not None:
+            self.file.begin_wait(self.on_wait)
+        with self.deadline.within(self.reply_seconds):
+            return super().getreply()
 
     def expect(self, step: Step, codes: Container[int], code: int, reply: bytes) -> str:
         """Return a reply as `format_reply` does. Raises `SessionError` at `step` when its code is not one of `codes`."""
         text = self.format_reply(code, reply)
         if code not in codes:
-            raise SessionError(step, SmtpProblem.ANSWER if code >= 0 else SmtpProblem.NO_CODE, text)
+            raise SessionError(step, SmtpProblem.ANSWER if code >= 0 else SmtpProblem.NO_CODE, text, code)
         return text
 
     def format_reply(self, code: int, reply: bytes) -> str:

@@ -1,16 +1,15 @@
-"""The outcome of an attempt, as data: a verdict for each recipient, the step that decided it, and a word for the problem.
-
-Whatever is ambiguous is *try later*: only a 5xx to RCPT or DATA refuses a mail.
+"""The outcome of an attempt, as data: a verdict for each recipient and what it holds for, the step that decided it, and a
+word for the problem. The verdicts are decided in `scope`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 
 from device_ui.errors import DeviceUIError, Text
 from device_ui.mail.events import Verdict
+from device_ui.mail.smtp.scope import Scope
 
 
 class Step(StrEnum):
@@ -75,6 +74,7 @@ class SmtpProblem(StrEnum):
     NO_USABLE_LOGIN = "no usable login"
     NO_LOGIN_WITHOUT_TLS = "no login without TLS"
     LOGIN_REFUSED = "login refused"
+    TOO_LARGE = "too large"  # the mail, for this server
     # Of a sign-in by OAuth 2.0.
     TOKEN_REFUSED = "token refused"  # by the mail server, although it is new
     REDIRECTED = "redirected"
@@ -90,20 +90,27 @@ class SmtpProblem(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one attempt for one recipient: `verdict`, the `step` that decided, the server's `reply`."""
+    """The result of one attempt for one recipient: `verdict`, the `step` that decided, the server's `reply`.
+
+    `scope` is what the answer decided for besides this recipient.
+    """
 
     verdict: Verdict
     step: Step
     reply: Text = ""
     problem: SmtpProblem = SmtpProblem.ANSWER
+    scope: Scope = Scope.RECIPIENT
 
 
 class SessionError(DeviceUIError):
-    """A session that failed before any verdict: `step`, `problem`, and `reply`, the server's or our words for it."""
+    """A session that failed before any verdict: `step`, `problem`, and `reply`, the server's or our words for it.
 
-    def __init__(self, step: Step, problem: SmtpProblem, reply: Text = "") -> None:
+    `code` is that of the server's reply, None without one.
+    """
+
+    def __init__(self, step: Step, problem: SmtpProblem, reply: Text = "", code: int | None = None) -> None:
         super().__init__(f"{step}: {problem}" + (f": {reply}" if reply else ""))
-        self.step, self.problem, self.reply = step, problem, reply
+        self.step, self.problem, self.reply, self.code = step, problem, reply, code
         # Seconds before which a further attempt is in vain.
         self.retry_after = 0.0
 
@@ -115,11 +122,5 @@ class SessionError(DeviceUIError):
     @property
     def outcome(self) -> Outcome:
         """The outcome for a recipient without a verdict: a later attempt."""
-        return Outcome(Verdict.TRY_LATER, self.step, self.reply or self.problem, self.problem)
-
-
-def verdict_of(code: int, delivered: Container[int]) -> Verdict:
-    """Return the verdict that a reply to RCPT, DATA or the content means; `delivered` are the codes for success."""
-    if code in delivered:
-        return Verdict.DELIVERED
-    return Verdict.REFUSED if 500 <= code < 600 else Verdict.TRY_LATER
+        scope = Scope.LOGIN if self.login_refused else Scope.SERVER
+        return Outcome(Verdict.TRY_LATER, self.step, self.reply or self.problem, self.problem, scope)

@@ -19,11 +19,12 @@ from device_ui.mail.smtp.address_policy import AddressInfo
 from device_ui.mail.smtp.advice import advise
 from device_ui.mail.smtp.connection import Deadline, OnStep, Timeouts
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
+from device_ui.mail.smtp.transaction import deliver_to_all
 from device_ui.settings.fields import SmtpSettings
 
 # A person waits for the result: 15 seconds for the greeting, which leaves time to look closer, and for the verdict only
 # what is left of the attempt.
-TIMEOUTS = Timeouts(greeting=15.0, verdict=0.0)
+TIMEOUTS = Timeouts(attempt=60.0, greeting=15.0, verdict=0.0)
 PROBE_SECONDS = 5.0
 # From the best to the worst.
 VERDICTS = (Verdict.DELIVERED, Verdict.TRY_LATER, Verdict.REFUSED)
@@ -49,7 +50,11 @@ class TestedClient(Protocol):
     @property
     def local_address(self) -> str: ...
     def open(self) -> None: ...
-    def deliver(self, recipients: Sequence[str], message: bytes) -> dict[str, Outcome]: ...
+    @property
+    def is_open(self) -> bool: ...
+    def deliver(
+        self, recipients: Sequence[str], message: bytes, *, on_wait: Callable[[float], None] = ...
+    ) -> dict[str, Outcome]: ...
     def close(self) -> None: ...
 
 
@@ -153,7 +158,7 @@ def run(
 def _attempt(client: TestedClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
     try:
         client.open()
-        return client.deliver(recipients, compose(client.local_address))
+        return deliver_to_all(client, recipients, compose(client.local_address))
     except SessionError as error:
         return dict.fromkeys(recipients, error.outcome)
     finally:

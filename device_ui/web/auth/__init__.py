@@ -12,7 +12,7 @@ Depends on `settings.rules` and `storage` (the record's file, the throttle's fil
 and `return_path`, on bottle's request and response. It knows no page.
 
 Read first
-- `guard`: the checks that every request passes.
+- `guard`: the checks that every request passes. `known_names`: the host names that it accepts.
 - `administrator`: the record, which is the setup code or the hash. `sessions`: the sessions.
 - `throttle`: the delays; `failure_log` is its file.
 - `device_cookie`: signs the cookie of a browser that logged in before; it gives priority at the login and no access.

@@ -26,6 +26,7 @@ from device_ui.storage import files, toml_file
 COMMENT = "device-ui: who may open the pages. Lost password: device-ui admin set-password"
 # 20 characters of these 30 (no 0 and O, no 1, I and L, no U): 98 bits, for a label or a console.
 CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+# In groups, as product keys are, so that a person who copies the code keeps the place.
 CODE_GROUPS, CODE_GROUP = 5, 4
 CODE_PATTERN = re.compile(
     rf"[{CODE_ALPHABET}]{{{CODE_GROUP}}}(?:-[{CODE_ALPHABET}]{{{CODE_GROUP}}}){{{CODE_GROUPS - 1}}}"
@@ -33,6 +34,7 @@ CODE_PATTERN = re.compile(
 # NIST SP 800-63B-4, 3.1.1.2: 15 characters where a password is the only factor. Long ones need no list of common
 # passwords on flash: counting characters and looking for keyboard rows finds those of 15 characters.
 PASSWORD_LENGTHS = range(15, 129)
+# Different characters: "aaaaaaaaaaaaaaa" and "abababababababa" are guessed at once.
 DISTINCT_MINIMUM = 6
 # Words that are guessed first, besides the device's names: `DISTINCT_MINIMUM` characters must remain without them.
 USUAL_WORDS = (
@@ -48,6 +50,7 @@ USUAL_WORDS = (
     "email",
     "smtp",
 )
+# Shorter parts of the device's names are left in: "nas" is in many good passwords.
 WORD_MINIMUM = 4
 TOO_SHORT = "Please choose a password of 15 to 128 characters."
 TOO_PLAIN = "This password is too easy to guess: use more different characters, and no plain row of the keyboard."
@@ -55,7 +58,9 @@ TOO_NEAR = "This password is little more than usual words and the device's names
 NOT_TYPED = "A password cannot hold control characters."
 # OWASP's password storage guidance: N=2^13, r=8, p=10 is as strong as 2^17, 8, 1 and takes 8 MiB instead of 128.
 SCRYPT = {"n": 2**13, "r": 8, "p": 10}
+# The limit that OpenSSL checks before it allocates (maxmem): 128 * n * r bytes and some more, with room for a later cost.
 SCRYPT_MEMORY = 32 * 1024 * 1024
+# NIST SP 800-132, 5.1: a salt has 16 bytes at least.
 SALT_BYTES, HASH_BYTES = 16, 32
 
 # One hash at a time: eight logins at once must not take eight times 8 MiB.
@@ -99,6 +104,7 @@ class Administrator:
         found = self.load()
         if found or not is_new:
             return found
+        # 700: the code is worth as much as the password until it is used.
         files.make_folder(self.path.parent, 0o700)
         with contextlib.suppress(Conflict):  # another process was first; its code is printed already
             self._store(Record(code=new_code()), instead_of=None)
@@ -107,6 +113,7 @@ class Administrator:
     def set_up(self, code: str, password: str) -> Record | None:
         """Store the password if the setup code is right; return the new record, None when the code is wrong or used up."""
         found = self.load()
+        # In constant time (compare_digest): the time of an answer must not show how many characters were right.
         if found is None or found.is_set_up or not hmac.compare_digest(plain_code(code), plain_code(found.code)):
             return None
         chosen = _hashed(password)
@@ -138,7 +145,8 @@ class Administrator:
     def _store(self, fresh: Record, instead_of: Record | EllipsisType | None = ...) -> None:
         """Store `fresh`. Raises `Conflict` when the stored record is not `instead_of`."""
 
-        def still_stands(raw: bytes | None) -> None:
+        def require_same(raw: bytes | None) -> None:
+            # Decoded, not as bytes: a damaged record raises `Damaged` here and is not replaced.
             if (None if raw is None else self._decode(raw)) != instead_of:
                 raise Conflict("")
 
@@ -147,7 +155,7 @@ class Administrator:
             self.path,
             toml_file.encode(COMMENT, values),
             0o600,
-            precondition=None if instead_of is ... else still_stands,
+            precondition=None if instead_of is ... else require_same,
         )
 
     def _decode(self, raw: bytes) -> Record:
@@ -156,9 +164,9 @@ class Administrator:
             if set(values) not in ({"code"}, set(HASH_NAMES)):
                 raise ValueError("it holds neither a code nor a hash")
             found = Record(**values)  # type: ignore[arg-type]  # the names were just checked
-            # Only a code of our alphabet: root's console prints it.
+            # Only a code of this alphabet: root's console prints it, and a control character would reach the terminal.
             if "code" in values and not CODE_PATTERN.fullmatch(found.code):
-                raise ValueError("its setup code is none of ours")
+                raise ValueError("its setup code is not one that this program makes")
             if not found.code and len(bytes.fromhex(found.hash)) != HASH_BYTES:
                 raise ValueError("its hash is too short")
         except (ValueError, TypeError) as error:
@@ -193,11 +201,12 @@ def password_problem(password: str, names: Iterable[str] = ()) -> str | None:
     lowered = password.translate(LOWER)
     if len(set(lowered)) < DISTINCT_MINIMUM or any(_is_run(lowered, row) for row in SEQUENCES):
         return TOO_PLAIN
-    return None if len(set(_guessed_away(lowered, names))) >= DISTINCT_MINIMUM else TOO_NEAR
+    return None if len(set(_without_usual_words(lowered, names))) >= DISTINCT_MINIMUM else TOO_NEAR
 
 
-def _guessed_away(text: str, names: Iterable[str]) -> str:
+def _without_usual_words(text: str, names: Iterable[str]) -> str:
     """Return the text without the words that are guessed first, the longest first."""
+    # A name of several words is removed as a whole and by each of its words.
     own = {
         word
         for name in names
@@ -220,6 +229,7 @@ def _composed(password: str) -> str:
 
 
 def _hashed(password: str) -> Record:
+    # The cost of this version; the record keeps the cost that it was made with, so that a later one can raise it.
     fresh = Record(salt=secrets.token_bytes(SALT_BYTES).hex())
     return Record(salt=fresh.salt, hash=_scrypt(password, fresh).hex())
 
@@ -228,5 +238,11 @@ def _scrypt(password: str, known: Record) -> bytes:
     encoded = _composed(password).encode("utf-8", "replace")
     with _hashing:
         return hashlib.scrypt(
-            encoded, salt=bytes.fromhex(known.salt), n=known.n, r=known.r, p=known.p, maxmem=SCRYPT_MEMORY, dklen=32
+            encoded,
+            salt=bytes.fromhex(known.salt),
+            n=known.n,
+            r=known.r,
+            p=known.p,
+            maxmem=SCRYPT_MEMORY,
+            dklen=HASH_BYTES,
         )

@@ -32,6 +32,7 @@ def issue(record: Record) -> str:
 def verify(token: str, record: Record) -> str:
     """Return the browser's name, 32 characters, if this device issued the token under this password; else ``""``."""
     match = TOKEN_PATTERN.fullmatch(token)
+    # A record without a hash has a setup code: no browser has logged in yet, and the key would be known to everyone.
     if not match or not record.hash:
         return ""
     return match[1] if hmac.compare_digest(match[2], _signature(match[1], record)) else ""

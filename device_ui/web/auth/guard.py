@@ -4,7 +4,7 @@ Another site can make a browser post to this device, and an attacker can point a
 rebinding); a session cookie prevents neither. So every POST must come from a page of this device, and every request
 must name this device.
 
-What proves that a form is of a page of this device, the strongest first. The first that a request has decides, alone:
+The evidence that a page of this device sent a form, the strongest first. The first one that a request has decides alone:
 
 - Sec-Fetch-Site, the browser's own verdict, which no page can set. It survives a proxy that changes Host. Browsers send it
   over TLS and to localhost only.
@@ -49,7 +49,9 @@ log = logging.getLogger(__name__)
 COOKIE = "session"
 # Under TLS the prefix keeps every other host and page without TLS from setting them (RFC 6265bis, 4.1.3.2).
 TLS_PREFIX = "__Host-"
+# The prefixes of the two hashes: without them, the token of a form could equal the name of a cookie.
 COOKIE_PURPOSE, TOKEN_PURPOSE = b"device-ui: the cookies of a device\0", b"device-ui: the forms of a browser\0"
+# The form of `secrets.token_urlsafe(TOKEN_BYTES)`: 32 bytes in base64url without padding.
 COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 # The hidden field of every form.
 TOKEN = "token"
@@ -79,8 +81,9 @@ class Guard:
     sessions: Sessions
     throttle: Throttle
     names: Container[str]
-    # What the record's file was when sessions were last checked: a new password ends them; and what it makes this device.
+    # The inode, time and size of the record's file when it was last looked at: a new password, which ends the sessions, changes them.
     _generation: tuple[int, ...] = field(default=(), init=False)
+    # The record's code or salt, which no second device has: the names of the cookies depend on it.
     _identity: str = field(default="", init=False, repr=False)
     _lines: TokenBucket = field(default_factory=lambda: TokenBucket(LINES_AT_ONCE, LINE_SECONDS), init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -88,10 +91,11 @@ class Guard:
     def check_request(self) -> None:
         """Check Host and, for a POST, where its form is from; called before every route. Raises HTTPError 400, 403 or 421."""
         if "HTTP_HOST" not in request.environ:
-            # Of HTTP/1.0, such as a load balancer's check: it names no device, and reads the one word that is for everybody.
+            # A request of HTTP/1.0, such as a load balancer's check: it may read the one page that is public.
             if request.path == HEALTH and request.method in SAFE_METHODS:
                 return
             raise HTTPError(400, "A request names one host.")
+        # Host first: of a page under an attacker's name, every form is of the same origin.
         if not self.is_own_host(_header("HOST")):
             self._log("a request for another host")
             raise HTTPError(421, STRANGER)
@@ -110,6 +114,7 @@ class Guard:
     def is_same_origin(self) -> bool:
         """Return whether a page of this origin sent the request, by the strongest evidence that it has."""
         site = request.environ.get("HTTP_SEC_FETCH_SITE")
+        # Not "same-site": a second device of the same domain is a different origin. Nor "none": no address bar sends a form.
         if site is not None:
             return bool(site == "same-origin")
         for name, pattern in (("HTTP_ORIGIN", ORIGIN_PATTERN.fullmatch), ("HTTP_REFERER", ORIGIN_PATTERN.match)):
@@ -197,6 +202,7 @@ class Guard:
         Checking a password takes a while. A password that is changed meanwhile must not admit the old one. Raises
         HTTPError 503 as `record` does, or when too many logins come at once.
         """
+        # Its session ends with this login: a token that was known before a login must not be worth more after it (session fixation).
         former = self._token()
         with self._lock:
             self._follow_record()  # first, or this login would hide the change from earlier sessions
@@ -242,6 +248,7 @@ class Guard:
 
     def may_exit(self) -> bool:
         """Return whether the process can exit without losing a session, a failed login or a limit of log lines."""
+        # `settle` is last: it may write the file, which a process that stays need not do yet.
         return self.sessions.is_empty() and self._lines.is_full() and self.throttle.settle()
 
     def _log(self, refused: str) -> None:
@@ -250,6 +257,7 @@ class Guard:
 
     def _follow_record(self) -> None:
         """If the record's file has changed, end every session and take its identity. Called with `_lock` held."""
+        # A stat for each request, and no read: the file is replaced by a rename, so a new record is a new inode.
         try:
             found = os.stat(self.administrator.path)
             generation: tuple[int, ...] = (found.st_ino, found.st_mtime_ns, found.st_size)
@@ -291,8 +299,9 @@ def own_name() -> str:
 def _is_own_origin(scheme: str, authority: str) -> bool:
     """Return whether an origin is the one of this request: the host of Host, and the scheme of the connection.
 
-    A proxy that the device does not know may have ended TLS: an origin of https is ours then, too, since nobody else has
-    the certificate of this name. The other way round, a page without TLS may be anybody's.
+    An https origin is also accepted on a connection without TLS: a proxy that the device does not know may have terminated TLS,
+    and only the owner of the name has a certificate for it. An http origin is refused on a connection with TLS: an attacker in
+    the network can make such a page.
     """
     if scheme != "https" and (scheme != "http" or is_tls()):
         return False
@@ -302,7 +311,8 @@ def _is_own_origin(scheme: str, authority: str) -> bool:
 
 
 def _form_token(value: str) -> str:
-    """Return the token for a session cookie: half of its SHA-256, from which nobody gets the cookie."""
+    """Return the token for a session cookie: 20 characters of its SHA-256, which do not reveal the cookie."""
+    # 15 bytes are 20 characters of base64 without padding, and 120 bits.
     digest = hashlib.sha256(TOKEN_PURPOSE + value.encode("utf-8", "replace")).digest()
     return base64.urlsafe_b64encode(digest[:15]).decode()
 
@@ -333,6 +343,7 @@ def cookie(name: str) -> str:
     return next((value for each, _, value in pairs if each == name), "")
 
 
+# A browser sends the same host with every request.
 @lru_cache(maxsize=16)
 def _is_address(name: str) -> bool:
     try:

@@ -16,6 +16,7 @@ class KnownNames:
     store: NameStore
 
     def __contains__(self, name: object) -> bool:
+        # The file is read for an unknown name only, which a usual request does not have.
         if name in self.own:
             return True
         try:

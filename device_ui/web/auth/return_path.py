@@ -26,7 +26,8 @@ PAGES = {
     "/others/access": "/others/access",
 }
 # Pages whose query is part of the path.
-QUERIED = frozenset({"/history", "/others/email-content"})
+QUERIED = frozenset({"/history", "/others/event-codes", "/others/email-content"})
+# The characters of a form's encoding (WHATWG URL, 5.2): no control character or second "?" can reach the Location header.
 QUERY_PATTERN = re.compile(r"[A-Za-z0-9%&=+._*~-]{1,1000}")
 
 
@@ -42,6 +43,7 @@ def checked(address: str) -> str:
 def entrance(path: str) -> str:
     """Return the path of login or set-up; the login's with the page that this request asked for, if it is in `PAGES`."""
     query = request.environ.get("QUERY_STRING", "")
+    # Without its query when that is not accepted: the page is more use than the SMTP tab.
     page = checked(f"{request.path}?{query}" if query else request.path) or checked(request.path)
     return leading(page) if page and path == "/login" else path
 

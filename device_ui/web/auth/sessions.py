@@ -17,11 +17,14 @@ from dataclasses import dataclass, field
 
 from device_ui.errors import Text
 
+# Short, since a page of an appliance is left open in a control room: the login keeps what was typed (`Session.saved_form`).
 IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
 # Enough for every browser of every operator; at the limit a login ends the session that was used least recently.
 SESSIONS_MAXIMUM = 32
+# 256 bits: no guess of a token ever succeeds (OWASP asks for 64).
 TOKEN_BYTES = 32
 NO_FORM: tuple[str, Mapping[str, str]] = ("", {})
+# Of this process, in memory alone.
 FINGERPRINT_KEY = secrets.token_bytes(32)
 
 
@@ -49,6 +52,7 @@ class Session:
 
     def is_duplicate_submit(self, form: Mapping[str, str], revision: str) -> bool:
         """Return whether this form was the last to be saved and its revision is still stored: a double click."""
+        # A form that already has the new revision was made from the saved page: it is a second save, not a double click.
         return self.last_saved == (_fingerprint(form), revision) and form.get("revision", "") != revision
 
     def take_notice(self) -> Text:
@@ -115,6 +119,7 @@ class Sessions:
             self._sessions.clear()
 
     def _expire(self, now: float) -> None:
+        # At each use of the sessions: no thread or timer is needed.
         expired = [
             key
             for key, session in self._sessions.items()
@@ -130,4 +135,5 @@ def _fingerprint(form: Mapping[str, str]) -> bytes:
 
 
 def _key(token: str) -> bytes:
+    # A comparison with the token itself could show its first characters by the time that it takes.
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()

@@ -14,19 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from device_ui.web import client_address
-from device_ui.web.auth.failure_log import KNOWN_MAXIMUM, NOTED_MAXIMUM, FailureStore, Guesses
+from device_ui.web.auth.failure_log import KNOWN_MAXIMUM, STORED_MAXIMUM, FailureStore, Guesses
 
 # A few failures are typing errors; then the delay doubles from one second to a minute.
 FREE_FAILURES, DELAY_FIRST, DELAY_MAXIMUM = 3, 1.0, 60.0
 # Clients that are remembered (200 bytes each).
-VISITORS_MAXIMUM = 4000
+CLIENTS_MAXIMUM = 4000
 # Recent failures of all clients together, and the pause (seconds) between two tries of clients that failed before.
 PAUSES = ((80, 2.0), (50, 1.0), (20, 0.5))
 ATTACK_FAILURES = PAUSES[-1][0]
 # One recent failure is forgotten in so many seconds; above the maximum none is counted.
 FORGOTTEN, FAILURES_MAXIMUM = 6.0, 100
-# Under attack: tries of a client before it shares the pause.
-WELCOME = 2
+# Under attack: tries of a client before it shares the pause. An owner at a new address has these.
+TRIES_BEFORE_PAUSE = 2
 # Under attack: passwords checked at once, of the Internet and in all. One check is thus left to the local network, and
 # half of the web server's threads to pages.
 REMOTE_CHECKS, CHECKS_MAXIMUM = 1, 2
@@ -35,7 +35,7 @@ BUSY_WAIT = 1.0
 # Prefix of a client's name that is a browser; no address begins so.
 BROWSER = "browser-"
 # Failures of one client that are written at once; fewer are written when the process ends.
-NOTED_FAILURES = 6
+STORED_FAILURES = 6
 
 
 class Throttle:
@@ -71,8 +71,9 @@ class Throttle:
                 return wait
             self._count(client, guesses, now)
             self._checks += 1
-            is_worth_it = guesses.count >= NOTED_FAILURES or self._failures.total >= ATTACK_FAILURES
-            draft = self._store.draft(self._failures, now) if is_worth_it else b""
+            is_worth_a_write = guesses.count >= STORED_FAILURES or self._failures.total >= ATTACK_FAILURES
+            draft = self._store.draft(self._failures, now) if is_worth_a_write else b""
+        # Without the lock: an fsync on slow flash takes seconds, and other logins would wait for it.
         if draft:
             self._store.write(draft)
         return 0.0
@@ -88,8 +89,9 @@ class Throttle:
         failures = self._failures
         with self._lock:
             for each in {network, _name(address, browser)}:
-                failures.visitors.pop(each, None)
+                failures.clients.pop(each, None)
             failures.total = max(0.0, failures.total - 1)
+            # All clients of a proxy that reports no address share this one: it must not become known.
             if network != client_address.UNKNOWN:
                 failures.known.pop(network, None)
                 failures.known = dict.fromkeys([*failures.known, network][-KNOWN_MAXIMUM:])
@@ -103,7 +105,8 @@ class Throttle:
             now = self._monotonic()
             if self._store.is_current(self._failures, now):
                 return True
-            if len(self._failures.remembered(now)) > NOTED_MAXIMUM:
+            # The file cannot hold them all, so this process stays until enough are forgotten.
+            if len(self._failures.remembered(now)) > STORED_MAXIMUM:
                 return False
             draft = self._store.draft(self._failures, now)
         return bool(draft) and self._store.write(draft)
@@ -117,6 +120,7 @@ class Throttle:
     def _wait_of_all(self, client: str, guesses: Guesses, now: float) -> float:
         """Return the seconds that the failures of all clients together make this one wait."""
         failures = self._failures
+        # A leaky bucket, computed when it is needed: one failure less every `FORGOTTEN` seconds.
         failures.total = max(0.0, failures.total - (now - failures.counted) / FORGOTTEN)
         failures.counted = now
         pause = next((seconds for count, seconds in PAUSES if failures.total >= count), 0.0)
@@ -125,20 +129,22 @@ class Throttle:
         is_local = client_address.is_local(client)
         if self._checks >= (CHECKS_MAXIMUM if is_local else REMOTE_CHECKS):
             return BUSY_WAIT
-        if guesses.count < WELCOME:
+        if guesses.count < TRIES_BEFORE_PAUSE:
             return 0.0
         wait = self._next[is_local] - now
+        # The pause begins with a try: a client that is asked to wait and does not return delays no other.
         if wait <= 0:
             self._next[is_local] = now + pause
         return max(0.0, wait)
 
     def _count(self, client: str, guesses: Guesses, now: float) -> None:
-        visitors = self._failures.visitors
-        visitors.pop(client, None)  # the latest come last
+        clients = self._failures.clients
+        clients.pop(client, None)  # the latest come last
         guesses.count, guesses.last = guesses.count + 1, now
-        visitors[client] = guesses
-        while len(visitors) > VISITORS_MAXIMUM:
-            del visitors[next(iter(visitors))]
+        clients[client] = guesses
+        while len(clients) > CLIENTS_MAXIMUM:
+            del clients[next(iter(clients))]
+        # Bounded: after the end of an attack the rules for it end within ten minutes.
         self._failures.total = min(self._failures.total + 1, FAILURES_MAXIMUM)
 
 
@@ -153,4 +159,5 @@ def _wait(guesses: Guesses, now: float) -> float:
 def _delay(count: int) -> float:
     if count < FREE_FAILURES:
         return 0.0
+    # The exponent is bounded, too: a float overflows at 2 ** 1024.
     return float(min(DELAY_FIRST * 2.0 ** min(count - FREE_FAILURES, 16), DELAY_MAXIMUM))

@@ -38,6 +38,7 @@ class Limits:
     send: float = 900.0
     # How often deadlines are checked.
     check_interval: float = 0.5
+    # Of all clients: a bound of memory, as each may hold a form and a response.
     connections: int = 100
     # Of one client; a browser opens six.
     connections_each: int = 20
@@ -65,10 +66,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         # From the connection on: a client that never sends a byte is overdue, too.
         self.begun = server.monotonic()
         self.set_client(server.client(addr))
-        # When each phase of the current request was first seen; the current window of sending: its start, and the bytes
-        # sent before it.
+        # When each phase of the current request was first seen, and the number of requests served at that time.
         self._seen: dict[str, float] = {}
         self._seen_served = 0
+        # The current window of sending: its start, and the bytes sent before it.
         self._window: tuple[float, int] | None = None
         super().__init__(server, sock, addr, adj, map=map)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-# No inline code anywhere. "same-origin" instead of "no-referrer": with the latter, browsers send "Origin: null" with our
-# own forms (Fetch, 3.1).
+# No inline code anywhere; the frames are samples of mails (`pages.event_codes`). "same-origin" instead of "no-referrer": with the
+# latter, browsers send "Origin: null" with our own forms (Fetch, 3.1).
 HEADERS = (
     (
         "Content-Security-Policy",
         "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        "frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
     ("X-Content-Type-Options", "nosniff"),
     # frame-ancestors says the same; this one is for browsers that do not know it.

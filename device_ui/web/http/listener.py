@@ -75,7 +75,8 @@ class Listener:
 
     def handle_accept(self) -> None:
         """Accept several connections at once: one a round would keep the owner waiting behind hundreds."""
-        for _ in range(0 if math.isinf(self._paused_until) else ACCEPTED_AT_ONCE):  # closed during the poll
+        # `stop_accepting` may have been called during the poll that reported this event.
+        for _ in range(0 if math.isinf(self._paused_until) else ACCEPTED_AT_ONCE):
             try:
                 accepted = self.accept()  # type: ignore[attr-defined]
             except OSError as error:
@@ -122,6 +123,7 @@ class Listener:
         Networks count before clients: a hundred addresses that reconnect would else evict a client that has one
         connection on a slow line.
         """
+        # Without WORK: the page under way may be the save of an operator.
         candidates = [each for each in channels if each.phase in EVICTABLE]
         if not candidates:
             return False
@@ -131,6 +133,7 @@ class Listener:
             outer, inner, client = each.network_keys
             return -counts[outer], -counts[inner], -counts[client], EVICTABLE.index(each.phase), each.begun
 
+        # Marked only: `readable` closes it, when no event is pending.
         min(candidates, key=rank).is_evicted = True
         return True
 
@@ -178,7 +181,7 @@ class Listeners(MultiSocketServer):  # type: ignore[misc]
             self._drained_at = time.monotonic() + seconds
 
     def run(self) -> bool:
-        """Serve until SystemExit or until idle or drained; return whether it was the latter."""
+        """Serve until SystemExit, or until idle or drained; return False after SystemExit."""
         is_over = False
         seconds = min(self.adj.asyncore_loop_timeout, self._idle_seconds or math.inf)
         try:
@@ -191,7 +194,7 @@ class Listeners(MultiSocketServer):  # type: ignore[misc]
         return is_over
 
     def _is_over(self) -> bool:
-        # Between two rounds of the loop, in the only thread that accepts connections.
+        # Between two rounds of the loop, in the only thread that accepts connections: none can be accepted after the decision.
         now = time.monotonic()
         if self._drained_at is not None:
             return now >= self._drained_at or not self._is_busy(ignored=IDLE)

@@ -14,7 +14,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest, Error
 
-# Field lines of a header; a browser sends some twenty.
+# Field lines of a header, as of Apache (LimitRequestFields); a browser sends some twenty.
 LINES_MAXIMUM = 100
 # RFC 9110, 9: the known methods. One that a page does not accept is answered 405, any other 501.
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
@@ -28,6 +28,7 @@ FIELD_LINE = re.compile(rb"(%s):([\t\x20-\x7e\x80-\xff]*)" % TOKEN)
 # RFC 3986, 3.2.2, without user information, which no request has.
 HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(:[0-9]*)?")
 ABSOLUTE = re.compile(rb"https?://([^/?]*)([/?].*)?", re.IGNORECASE)
+# Fewer digits than overflow 64 bits in a proxy, and than int() takes quadratic time for.
 LENGTH = re.compile(rb"[0-9]{1,18}")
 # NUL, a bare LF, or a bare CR; a CR at the end may still get its LF.
 FORBIDDEN_BYTE = re.compile(rb"\0|\r(?!\n|\Z)|(?<!\r)\n")
@@ -95,7 +96,7 @@ class RequestHead:
 
 # Condition, status, sentence. In this order: a rule may rely on those above it.
 RULES: tuple[tuple[Callable[[RequestHead], object], int, str], ...] = (
-    # RFC 9112, 2.3; RFC 9110, 2.5: a browser speaks one of these two versions to a server of ours.
+    # RFC 9112, 2.3; RFC 9110, 2.5: a browser sends one of these two versions to a server without HTTP/2.
     (lambda head: head.version not in VERSIONS, 400, "The device speaks HTTP/1.1."),
     # RFC 9110, 9.1
     (lambda head: head.method not in METHODS, 501, ""),
@@ -109,7 +110,11 @@ RULES: tuple[tuple[Callable[[RequestHead], object], int, str], ...] = (
     (lambda head: head.has_two_hosts, 400, "The request names two hosts."),
     # RFC 9112, 6.3: two lengths, equal ones too, or a value that is no length
     (lambda head: len(head.values(b"content-length")) > 1, 400, "The request's length is ambiguous."),
-    (lambda head: not all(map(LENGTH.fullmatch, head.values(b"content-length"))), 400, "The request's length is none."),
+    (
+        lambda head: not all(map(LENGTH.fullmatch, head.values(b"content-length"))),
+        400,
+        "The request's length is not a number.",
+    ),
     # RFC 9112, 6.1
     (
         lambda head: head.values(b"transfer-encoding") and head.values(b"content-length"),
@@ -168,9 +173,9 @@ def header_error(header: bytes) -> HttpError | None:
 
 
 class ChunkedBody(ChunkedReceiver):  # type: ignore[misc]
-    """waitress's receiver of a chunked body, with our reader: it forgives no bare LF, empty line or bad trailer.
+    """waitress's receiver of a chunked body with a strict reader: a bare LF, an empty line or a bad trailer is an error.
 
-    A proxy in front that read one of these differently would see another end of the body. `part` is the name of the
+    A proxy in front that reads one of these differently would see a different end of the body. `part` is the name of the
     next line: ``size``, ``end`` (of the data) or ``trailer``.
     """
 

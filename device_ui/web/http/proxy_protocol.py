@@ -48,7 +48,7 @@ class UnixChannel(Channel):
             return False
         # stunnel sends this line, and only for connections that it has decrypted.
         self._preface, self.is_tls = None, True
-        # The limits of a client could not be applied when the proxy connected.
+        # At the accept the client was not known yet, so its limits are applied now.
         self.is_evicted = not self.server.make_room(client_address.network(address))
         self.addr = (address, int(found[2]))
         self.set_client(client_address.network(address))

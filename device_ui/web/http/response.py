@@ -47,6 +47,7 @@ class SecurityHeaders:
         """Return the response's header, complete."""
         given = {name.lower() for name, _ in self.response_headers}
         lines = ALL if LINES.keys().isdisjoint(given) else [line for name, line in LINES.items() if name not in given]
+        # The usual page: waitress's own method tests for cases that it does not have, at each response.
         if self._needs_only_a_date(given):
             fields = [*self.response_headers, ("Date", build_http_date(self.start_time))]
             first = "".join([f"HTTP/1.1 {self.status}\r\n", *[f"{name}: {value}\r\n" for name, value in fields]])
@@ -109,6 +110,6 @@ class ErrorResponse(SecurityHeaders, ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         """Write the response; the connection is closed after it."""
-        # waitress's own text quotes the request, and would bring text of a client into a page.
+        # waitress's own text quotes the request: text of a client would reach a page.
         self.request.error = parser.error_response(self.request)
         super().execute()

@@ -8,123 +8,73 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from bottle import HTTPError, HTTPResponse, response
+from bottle import HTTPError
 
-from device_ui.errors import Conflict, DeviceUIError, Message, NotReadable, NotStored, Text
+from device_ui.errors import Message, Text
 from device_ui.settings import names, rules
 from device_ui.settings.names import Names
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
-from device_ui.web.auth.guard import address, own_name, see_other
+from device_ui.web.auth.guard import address, own_name
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
-from device_ui.web.forms import posted, text
+from device_ui.web.forms import text
+from device_ui.web.pages.stored_list import StoredList
 
 log = logging.getLogger(__name__)
 
-NOT_SAVED = "Nothing was changed. {reason}"
-IN_DOUBT = "It is not certain that this was saved. {reason} Please look at the list and try again."
-KEPT = "Nothing was changed yet: you were not signed in. Please do it again."
-CHANGED_MEANWHILE = (
-    "The list has changed since you opened this page, so nothing was saved. This is the list as it is now."
-)
 IN_USE = "You reached this page by this name. Use the device’s address to remove it."
 
 
-def show(site: AppContext, session: Session) -> str:
-    """Show the list, with a form for each name and one for a new name."""
-    stored, problem = _load(site)
-    typed = session.take_saved_form("/others/access")
-    notice = "" if typed else session.take_notice()
-    return _page(site, session, stored, problem or (KEPT if typed else ""), notice=notice, typed=typed)
-
-
-def update(site: AppContext, session: Session) -> str | HTTPResponse:
-    """Change the list; it is durable before the page says so."""
-    form = posted()
-    with session.lock:  # a double click sends the form twice at once
-        stored, problem = _load(site)
-        if problem:
-            log.error("the names were not saved: %s", problem)
-            response.status = 503
-            return _page(site, session, stored, problem)
-        if session.is_duplicate_submit(form, stored.revision):
-            session.notice = _changed(form, ())[1]
-            return see_other("/others/access")
-        return _update(site, session, form, stored)
-
-
-def _update(site: AppContext, session: Session, form: dict[str, str], stored: Stored[Names]) -> str | HTTPResponse:
-    if text(form, "revision") != stored.revision:  # before the rules: the form was made for a different list
-        return _conflict(site, session, form)
-    listed, done = _changed(form, stored.settings or ())
-    if isinstance(listed, Invalid):
-        response.status = 422
-        return _page(site, session, stored, broken=listed, typed=form)
-    try:
-        revision = site.names.save(listed, text(form, "revision"))
-    except Conflict:
-        return _conflict(site, session, form)
-    except (NotStored, NotReadable) as error:
-        log.error("the names were not saved: %s", error)
-        response.status = 507 if isinstance(error, NotStored) else 503
-        sentence = IN_DOUBT if getattr(error, "in_doubt", False) else NOT_SAVED
-        return _page(site, session, _load(site)[0], Message(sentence, reason=error.sentence), typed=form)
-    log.warning("the names of this device were changed from %s: %s", address(), ", ".join(listed) or "none")
-    session.remember(form, revision)
-    session.notice = done
-    return see_other("/others/access")
-
-
-def _conflict(site: AppContext, session: Session, form: dict[str, str]) -> str:
-    response.status = 409
-    return _page(site, session, _load(site)[0], CHANGED_MEANWHILE, typed=form)
-
-
-def _changed(form: dict[str, str], listed: Names) -> tuple[Names | Invalid, Message]:
-    """Return the list as a form changes it, and the sentence that reports the change."""
+def _changed(form: Mapping[str, str], listed: Names) -> tuple[Names | Invalid, Message]:
+    """Return the list as a form changes it, and the sentence that reports the change. Raises HTTPError 400."""
     name = text(form, "name")
     match text(form, "do"):
         case "add":
+            # The sentence shows the name as it was typed; the list has the form that a browser sends.
             return names.add(listed, name), Message("{name} is on the list.", name=rules.stripped(name))
         case "remove":
+            # The answer would be 421: the page could not even show that the name was removed.
             removed = Invalid(IN_USE) if name == own_name() else names.remove(listed, name)
             return removed, Message("{name} was removed.", name=name)
-    raise HTTPError(400, "The form says not what to do.")
+    raise HTTPError(400, "The form does not say what to do.")
 
 
-def _load(site: AppContext) -> tuple[Stored[Names], Text]:
-    try:
-        return site.names.load(), ""
-    except DeviceUIError as error:
-        return Stored(None, ""), error.sentence
+def _saved(_session: Session, _form: Mapping[str, str], _before: Names, listed: Names) -> None:
+    # A warning, as for a password: a name of an attacker on this list opens the device to DNS rebinding.
+    log.warning("the names of this device were changed from %s: %s", address(), ", ".join(listed) or "none")
 
 
 def _page(
     site: AppContext,
     session: Session,
     stored: Stored[Names],
-    problem: Text = "",
     *,
+    problem: Text = "",
     notice: Text = "",
     broken: Invalid | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the page. `typed` is a form that was refused: the name of one that adds is shown again."""
-    is_added = bool(typed) and typed is not None and typed.get("do") == "add"
+    """Return the page. `typed` is a form that was not saved: the name of one that adds is shown again."""
     return site.render(
         "access",
         session=session,
         page="others",
         part="access",
+        # A damaged list is an empty one: then the pages answer to the device's own names and addresses.
         listed=stored.settings or (),
         maximum=names.NAMES_MAXIMUM,
         damaged=stored.damaged,
         quarantine_failed=stored.quarantine_failed,
         revision=stored.revision,
-        typed=text(typed, "name") if typed and is_added else "",
+        typed=text(typed, "name") if typed and typed.get("do") == "add" else "",
         broken=broken,
         notice=notice,
         problem=problem,
+        # The head of the Others pages, which `event_codes` shares, has a line for it.
         catalog_problem="",
     )
+
+
+# `show` and `update` are the routes.
+PAGE = StoredList("/others/access", "names", lambda site: site.names, _changed, _page, _saved)

@@ -36,9 +36,10 @@ SAVED_FORMS = {
     "/smtp/test": _TAB,
     "/smtp/sign-in": ("/smtp/sign-in", ("do",)),
     "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
+    "/history": ("/history", ("send-again", "try-now")),
     "/others/access": ("/others/access", ("do", "name")),
 }
-# The login's hidden fields for these.
+# The login's hidden fields for these: the page, and each field with a prefix, so that none is taken for a field of the login.
 PAGE, PREFIX = "kept", "kept-"
 
 
@@ -46,6 +47,7 @@ def show_setup(site: AppContext) -> str | HTTPResponse:
     """Show the form that chooses the administrator's password; only on a device without one."""
     if site.guard.entrance() != "/setup":
         return see_other("/login")
+    # The link that `device-ui run` prints has the code, and a label may have both as a QR code.
     code = request.query.getunicode("code", "")
     return _setup_page(site, code if code.isprintable() else "", "")
 
@@ -57,6 +59,7 @@ def set_up(site: AppContext) -> str | HTTPResponse:
         return see_other("/login")
     form = posted()
     code, password = text(form, "code"), text(form, "password")
+    # Before the attempt is counted: a mistake in the password says nothing about the code.
     problem = administrator.password_problem(password, site.device.guessable_names)
     if problem is None and password != text(form, "again"):
         problem = NOT_THE_SAME
@@ -73,6 +76,7 @@ def set_up(site: AppContext) -> str | HTTPResponse:
         response.status = 507 if isinstance(error, NotStored) else 503
         return _setup_page(site, code, error.sentence)
     if chosen is None:
+        # Not the code itself: a typing error of one character would put nearly the whole secret into the log.
         log.warning("a setup code from %s was wrong", address())
         response.status = 403
         return _setup_page(site, code, WRONG_CODE)
@@ -95,6 +99,7 @@ def session_expired(site: AppContext) -> str | HTTPResponse:
         return see_other("/setup")
     page, names = SAVED_FORMS[request.path]
     form = posted()
+    # 403 and not a redirect: the form's fields would be lost, and 401 would need WWW-Authenticate (RFC 9110, 11.6.1).
     response.status = 403
     is_typed = page == "/smtp" or text(form, "do") == "add"
     problem = SESSION_OVER if is_typed else SESSION_OVER_AGAIN
@@ -107,6 +112,7 @@ def log_in(site: AppContext) -> str | HTTPResponse:
     if not record.is_set_up:
         return see_other("/setup")
     form = posted()
+    # Before the password is checked: guesses that come too early must not cost a fifth of a second each.
     seconds = _count_attempt(site, record)
     if seconds:
         return _login_page(site, Message(WAIT, seconds=seconds), form)
@@ -114,6 +120,7 @@ def log_in(site: AppContext) -> str | HTTPResponse:
     verified = site.guard.administrator.verify(text(form, "password"))
     if verified:
         _settle(site)
+    # None, too, if the password was changed during the check: the typed one is then the wrong one.
     session = site.guard.sign_in(verified) if verified else None
     if session is None:
         log.warning("a login from %s failed", address())
@@ -140,6 +147,7 @@ def _settle(site: AppContext) -> None:
 
 def _enter(site: AppContext, session: Session, form: Mapping[str, str]) -> HTTPResponse:
     site.guard.succeeded()
+    # The hidden fields are input again: only a page of the table, and only its fields, get into the session.
     page, names = SAVED_FORMS.get(text(form, PAGE), ("", ()))
     session.saved_form = (page, {name: text(form, PREFIX + name) for name in names})
     return see_other(page or return_path.checked(text(form, return_path.FIELD)) or "/smtp")

@@ -54,7 +54,7 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
     """Begin or cancel a sign-in by a code."""
     settings, action = _settings(site), text(posted(), "do")
     if action not in ("begin", "cancel"):
-        raise HTTPError(400, "The form says not what to do.")
+        raise HTTPError(400, "The form does not say what to do.")
     if settings is None:
         return see_other("/smtp")
     try:

@@ -35,7 +35,7 @@ CHANGED_MEANWHILE = (
 KEPT = "Nothing was saved yet. Below is what you typed before you signed in, the password excepted. Press Update again."
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 PLEASE_CORRECT = "Nothing was saved. Please correct:"
-# The steps of a test mail (SPEC, 6), as they are shown.
+# The steps of a test mail in their order, as they are shown; their number is the length of the progress bar.
 STEPS = {
     "name": "Name",
     "address": "Address",
@@ -63,15 +63,13 @@ SIGN_IN_STEPS = {
 def show(site: AppContext, session: Session) -> str:
     """Show the stored values."""
     stored, problem = load(site)
+    # HEAD must not use up what is shown once.
     if request.method != "GET":
         return page(site, session, stored, _values(stored.settings), problem=problem)
     kept = session.take_saved_form("/smtp")
     if kept:
         return page(site, session, stored, kept, problem=problem or KEPT, revision=kept["revision"], unsaved=True)
-    notice = session.take_notice()
-    if notice:
-        return page(site, session, stored, _values(stored.settings), notice=notice, problem=problem)
-    return page(site, session, stored, _values(stored.settings), problem=problem)
+    return page(site, session, stored, _values(stored.settings), notice=session.take_notice(), problem=problem)
 
 
 def update(site: AppContext, session: Session) -> str | HTTPResponse:
@@ -79,8 +77,9 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
     form = posted()
     with session.lock:  # a double click sends the form twice at once
         stored, problem = load(site)
+        # The first of the two forms was saved; the second gets the same answer, and not a conflict.
         if session.is_duplicate_submit(form, stored.revision):
-            session.notice = _tell_hook(site, stored.revision)
+            session.notice = _notify_hook(site, stored.revision)
             return see_other("/smtp")
         return _update(site, session, form, stored, problem)
 
@@ -107,13 +106,17 @@ def _update(
         return _conflict(site, session, form)
     except (NotStored, NoKey, Damaged, NotReadable) as error:
         log.error("the settings were not saved: %s", error)
+        # RFC 4918, 11.5: a full or read-only disk is 507; a client may repeat a 503 later.
         response.status = 507 if isinstance(error, NotStored) else 503
+        # With the present revision: the new file may be in place, and a second Update must not be a conflict.
         if getattr(error, "in_doubt", False):
             return page(site, session, load(site)[0], form, problem=Message(IN_DOUBT, reason=error.sentence))
         return page(site, session, stored, form, problem=Message(NOT_SAVED, reason=error.sentence))
+    # Who and not what: an account or a host need not be known to every reader of the log.
     log.info("the SMTP settings were saved from %s", address())
     session.remember(form, revision)
-    session.notice = _tell_hook(site, revision)
+    # After the file is on flash, and whatever the hook answers: it reads the settings again by itself within a minute.
+    session.notice = _notify_hook(site, revision)
     return see_other("/smtp")
 
 
@@ -129,6 +132,7 @@ def load(site: AppContext) -> tuple[Stored[SmtpSettings], Text]:
     except DeviceUIError as error:
         return Stored(None, ""), error.sentence
     settings = stored.settings
+    # As if none were stored: an Update with an empty password is then refused, and not saved with one that never opens.
     if settings and _is_lost(site, settings):
         stored = dataclasses.replace(stored, settings=dataclasses.replace(settings, sealed=None))
     return stored, ""
@@ -138,6 +142,7 @@ def _is_lost(site: AppContext, settings: SmtpSettings) -> bool:
     """Return whether the stored password was sealed to a key that this device no longer has."""
     if settings.sealed is None:
         return False
+    # By the ids, which are public: this process has no key to try.
     with contextlib.suppress(NoKey, Damaged, NotReadable):  # then saving a new one says so
         return seal.sealed_for(settings.sealed) not in keys.public_ids(site.public_key)
     return False
@@ -151,7 +156,8 @@ def sealed(site: AppContext, draft: ParsedForm, settings: SmtpSettings) -> SmtpS
     return dataclasses.replace(settings, sealed=seal.seal(draft.password, public, settings.bound_to))
 
 
-def _tell_hook(site: AppContext, revision: str) -> str:
+def _notify_hook(site: AppContext, revision: str) -> str:
+    """Notify the mail hook of a save; return the sentence for the operator."""
     try:
         client.settings_changed(site.device.folders.socket, revision, address())
     except HookError as error:
@@ -160,6 +166,7 @@ def _tell_hook(site: AppContext, revision: str) -> str:
 
 
 def _values(settings: SmtpSettings | None) -> Mapping[str, str]:
+    # As a form has them: what is stored and what was typed are shown and compared alike.
     if settings is None:
         return {}
     return {field.name: str(getattr(settings, field.name)) for field in FIELDS if not field.secret}
@@ -177,7 +184,7 @@ def _shown(values: Mapping[str, str]) -> dict[str, str]:
 def page(
     site: AppContext, session: Session, stored: Stored[SmtpSettings], values: Mapping[str, str], **told: Any
 ) -> str:
-    """The tab, with what `_told` tells."""
+    """Return the tab; `told` are the parameters of `_told`."""
     return site.render("smtp", session, **_told(site, stored, values, **told))
 
 
@@ -195,16 +202,15 @@ def _told(
     test: Mapping[str, Any] | None = None,
     unsaved: bool = False,
 ) -> dict[str, Any]:
-    """What the tab tells. `values` (none: what is stored) are shown as they are, the secret ones never; `beside` shows what is
-    stored where it differs.
+    """Return the values of the template. `values` (None: the stored ones) are shown as typed, secret ones never.
 
-    `unsaved` tells that they are not what is stored; whatever answers a POST is so by itself.
-
-    `summary` stands above the broken fields; `test` is what `pages.trial` tells of a test mail.
+    `beside` shows the stored value beside a different one. `unsaved`: `values` are not stored. `summary` is the line above the
+    broken fields; `test` is the result of a test mail, from `pages.test_mail`.
     """
     now = _shown(_values(stored.settings))
     shown = now if values is None else _shown(values)
     locked = site.device.locked
+    # A value from before the maker locked its field is shown beside the locked one: the next Update replaces it.
     shown = {**shown, **{name: BY_NAME[name].choices[0] for name in locked}}
     return {
         "fields": needed_fields(shown),
@@ -220,9 +226,11 @@ def _told(
         "has_password": bool(stored.settings and stored.settings.sealed),
         "locked": locked,
         "revision": stored.revision if revision is None else revision,
+        # After a POST that saved something there is a redirect, so any page that answers a POST is not stored.
         "unsaved": unsaved or request.method == "POST",
         "steps": len(STEPS) + (len(SIGN_IN_STEPS) if shown["sign_in"] == "oauth" else 0),
         "signs_in": bool(stored.settings and stored.settings.sign_in == "oauth"),
+        # For the script, which checks the password's rules during typing by the same table.
         "sequences": rules.SEQUENCES,
         "sequence_length": rules.SEQUENCE_LENGTH,
     }

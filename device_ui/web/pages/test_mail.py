@@ -1,6 +1,6 @@
 """The test mail: what is typed on the SMTP tab is tried by the mail hook, step by step. Nothing is written.
 
-A script of ours asks for the steps as they happen, as lines of JSON; a browser without it gets one page at the end.
+The script of the page requests the steps as they happen, as lines of JSON; a browser without it gets one page at the end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ TOO_MANY = "Too many tests one after another. Please wait {seconds} seconds and 
 TOO_MANY_LOGINS = (
     "Too many logins were refused. Please wait {minutes} minutes and try again, so that the account is not locked."
 )
-# By `HookError.word`. "down" may come in the middle, when the mail may be on its way already.
+# By `HookError.word`. The limits are the hook's: a compromised web process cannot evade them. "down" may come in the middle, when
+# the mail may be on its way already.
 PROBLEMS = {
     "busy": BUSY,
     "too-many": TOO_MANY,
@@ -53,11 +54,12 @@ ACCEPTED = "The mail server accepted the test mail for {recipients}."
 NOT_ACCEPTED = "The test mail was not sent."
 NOT_ACCEPTED_BY_ALL = "The test mail was not sent to everybody."
 LOOK_FOR_IT = "If it does not arrive, look in the spam folder."
-# Steps at which the server judges each recipient.
+# Steps at which the recipients can have different verdicts: RCPT is answered for each, and the content only for those that RCPT
+# accepted (RFC 5321, 3.3).
 OF_EACH = ("recipient", "content")
-# The problem where the server gave an answer: that one says more.
+# The problem where the server gave an answer: its words are shown instead.
 ANSWER = "answer"
-# RFC 5321, 4.2; what does not look so is our own word for what went wrong.
+# A reply of an SMTP server (RFC 5321, 4.2); any other text is a reason in the words of this product.
 REPLY_PATTERN = re.compile(r"[2-5][0-9]{2}(?:[ -].*)?", re.DOTALL)
 BECAME = {"delivered": "accepted", "refused": "refused", "try later": "not accepted now"}
 
@@ -66,27 +68,31 @@ def run(site: AppContext, session: Session) -> str | HTTPResponse | Iterator[byt
     """Try what is typed: by the rules of Update first, then by the mail server."""
     form = posted()
     stored, problem = smtp.load(site)
+    # With the form's own revision: a test saves nothing, so an Update after it must still find a change of a different writer.
     page = partial(smtp.page, site, session, stored, form, revision=text(form, "revision"))
     draft = parse(form, stored.settings, site.device.locked)
     if draft.settings is None and not problem:
         response.status = 422
         return page(broken=draft.broken, summary=PLEASE_CORRECT)
+    # Sealed even for a test: the hook takes no password in the clear, and no log of its socket can hold one.
     settings, problem = _sealed(site, draft, problem)
     if settings is None:
         response.status = 503
         return page(problem=Message(NOT_MADE, reason=problem))
     log.info("a test mail was asked for from %s", address())
     lines = _lines(site, settings, site.words())
+    # By Accept and not by a second path: without the script the same button posts the same form.
     if LINES_TYPE in request.get_header("Accept", ""):
         answer: str | Iterator[bytes] = _sent(lines)
     else:
+        # A typed password is never sent back, so it has to be typed again for the Update.
         test, problem = _at_the_end(lines, site.words(), retype=draft.password is not None)
         answer = page(problem=problem, test=test)
     return answer
 
 
 def _sealed(site: AppContext, draft: ParsedForm, problem: Text) -> tuple[SmtpSettings | None, Text]:
-    """What is to be tested; or None, and why it cannot be."""
+    """Return the settings to test with a sealed password; or None, and why they cannot be tested."""
     if problem or draft.settings is None:
         return None, problem
     try:
@@ -96,7 +102,8 @@ def _sealed(site: AppContext, draft: ParsedForm, problem: Text) -> tuple[SmtpSet
 
 
 def _lines(site: AppContext, settings: SmtpSettings, words: Translator) -> Lines:
-    """Each step, then the result or a problem, as they are shown. One test at a time."""
+    """Yield each step, then the result or a problem, as they are shown. One test at a time."""
+    # Not blocking: a second request would occupy one of four threads for the minute of the first.
     if not site.testing.acquire(blocking=False):
         _unavailable()
         yield {"problem": words(BUSY)}
@@ -119,7 +126,8 @@ def _problem(error: HookError, words: Translator) -> str:
 
 
 def _sent(lines: Lines) -> Iterator[bytes]:
-    """The lines for the script, each as it comes. A test that never began is 503."""
+    """Return the lines for the script, each as it comes. The status of a test that did not begin is 429 or 503."""
+    # Before the status is sent: `_lines` sets it if there is no first step.
     first = next(lines)
     response.content_type = LINES_TYPE
     return _encoded(first, lines)
@@ -133,11 +141,12 @@ def _encoded(first: Line, lines: Lines) -> Iterator[bytes]:
 
 
 def _json(line: Line) -> bytes:
+    # In ASCII (the default): the script may decode a piece that ends within a character.
     return json.dumps(line).encode() + b"\n"
 
 
 def _at_the_end(lines: Lines, words: Translator, *, retype: bool) -> tuple[Line | None, str]:
-    """What the page shows of all lines, None when no step was passed; and the problem that ended them, or ``""``."""
+    """Return what the page shows of all lines, None if the test did not begin; and the problem that ended it, or ``""``."""
     steps: list[Line] = []
     result: Line = _shown_result({}, words)
     problem = ""
@@ -145,18 +154,20 @@ def _at_the_end(lines: Lines, words: Translator, *, retype: bool) -> tuple[Line 
         steps += [line["step"]] if "step" in line else []
         result = line.get("result", result)
         problem = line.get("problem", problem)
+    # Steps before the problem stay on the page: they show how far the test got.
     if problem:
         result = {**result, "sentence": words("The test was broken off.")}
     return {**result, "steps": steps, "retype": retype} if steps or not problem else None, problem
 
 
 def _unavailable(status: int = 503, seconds: int = 60) -> None:
+    # RFC 9110, 10.2.3: how long to wait. A test takes a minute at most.
     response.status = status
     response.set_header("Retry-After", str(seconds))
 
 
 def _shown_step(step: Mapping[str, Any], words: Translator) -> Line:
-    """``label``, ``time`` and ``told``, each a text."""
+    """Return ``label``, ``time`` and ``told`` (what the step found), each a text."""
     return {
         "label": _label(step.get("name"), words),
         "time": words("{seconds} s", seconds=f"{float(step.get('seconds', 0)):.2f}"),
@@ -165,7 +176,8 @@ def _shown_step(step: Mapping[str, Any], words: Translator) -> Line:
 
 
 def _shown_result(result: Mapping[str, Any], words: Translator) -> Line:
-    """``sentence``, ``failed``, ``reply``, ``advice``, ``field`` and ``hint``, each a text; ``recipients``, texts."""
+    """Return ``sentence``, ``failed``, ``reply``, ``advice``, ``field`` and ``hint``, each a text; ``recipients``, texts."""
+    # The hook is a different user: a field or word that this page does not know is not used.
     recipients = result.get("recipients", ())
     delivered = result.get("verdict") == "delivered"
     field, reply = str(result.get("field", "")), result.get("reply", "")
@@ -188,7 +200,8 @@ def _sentence(recipients: Sequence[Mapping[str, Any]], words: Translator, *, del
 
 
 def _failed(step: str, problem: str, reply: Text, words: Translator) -> str:
-    """``Connect: refused (nothing listens at this port)``; what the server itself said is told beside it."""
+    """Return ``Connect: refused (nothing listens at this port)``; the server's own answer is shown beside it, not in it."""
+    # The reply is left out where it only repeats the word of the problem.
     word = "" if problem == ANSWER else problem
     own = "" if reply in ("", word) or _is_answer(reply) else f"({words(reply)})"
     return ": ".join(filter(None, (_label(step, words), " ".join(filter(None, (words(word), own))))))
@@ -200,12 +213,12 @@ def _is_answer(reply: Text) -> bool:
 
 
 def _differ(recipients: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether more is to be told of each than of all: one was judged by itself, and not every mail was taken."""
+    """Return whether the recipients are listed one by one: the server judged one of them by itself and did not accept it."""
     return any(each["step"] in OF_EACH and each["verdict"] != "delivered" for each in recipients)
 
 
 def _became(each: Mapping[str, Any], words: Translator) -> str:
-    """``a@b.c: refused at Recipient: “550 no such user”``."""
+    """Return a line for one recipient: ``a@b.c: refused at Recipient: “550 no such user”``."""
     became = words(BECAME.get(each["verdict"], str(each["verdict"])))
     if each.get("step") and each["verdict"] != "delivered":
         became = words("{became} at {step}", became=became, step=_label(each["step"], words))
@@ -213,8 +226,10 @@ def _became(each: Mapping[str, Any], words: Translator) -> str:
 
 
 def _label(step: Any, words: Translator) -> str:
+    # A step that this page does not know is shown by its own name.
     name = str(step or "")
     return words({**smtp.SIGN_IN_STEPS, **smtp.STEPS}.get(name, name))
 
 
+# By the names in a line of the hook. A later hook may have more: the page shows what it knows.
 SHOWN = {"step": _shown_step, "result": _shown_result}

@@ -10,7 +10,7 @@ import pytest
 
 from device_ui.mail.delivery.quota import LOGIN_SECONDS, LOGINS
 from device_ui.mail.smtp.outcome import SessionError
-from device_ui.web.context import MAIL_PROBLEMS
+from device_ui.web.context import LOGIN_RETRIED, MAIL_PROBLEMS
 from tests.helpers.delivery import (
     DAY,
     HOUR,
@@ -289,3 +289,72 @@ def test_the_note_of_a_refusal_holds_no_secret(real):
         note = real.outbox.metadata()["login_refused"]
     assert "opened one" not in note
     assert json.loads(note)["reply"] == "535 […] is wrong"
+
+
+# A login that worked before is tried again slowly (OpenSMTPD#65).
+
+
+@pytest.fixture
+def once_worked(set_up):
+    """A device whose login worked and is refused since, with an event waiting."""
+    set_up.raise_events()
+    set_up.work()
+    set_up.server.connects.clear()
+    set_up.server.stops = LOGIN_REFUSED
+    set_up.raise_events()
+    set_up.work()
+    assert len(set_up.server.connects) == 1
+    return set_up
+
+
+def test_a_login_that_worked_before_is_tried_again_after_an_hour_and_mail_goes_out(once_worked):
+    once_worked.work(HOUR - 2 * MINUTE)
+    assert len(once_worked.server.connects) == 1
+    once_worked.server.stops = None
+    once_worked.work(3 * MINUTE)
+    assert (once_worked.waiting, once_worked.problem) == ([], ("", "", ""))
+
+
+def test_a_login_that_worked_before_is_tried_a_few_times_a_day_and_no_more(once_worked):
+    tries = []
+    for _ in range(5):
+        once_worked.server.connects.clear()
+        once_worked.work(DAY, step=MINUTE)
+        tries.append(len(once_worked.server.connects))
+    assert 4 <= tries[0] <= 6
+    assert set(tries[1:]) <= {3, 4}
+
+
+def test_a_login_that_worked_before_is_tried_no_more_often_across_restarts(once_worked):
+    for _ in range(50):
+        once_worked.restart()
+        once_worked.work(MINUTE)
+    assert len(once_worked.server.connects) == 1
+
+
+def test_the_state_of_a_login_that_is_tried_again_says_so_and_is_steady(once_worked):
+    seen = {once_worked.worker.state()["is_retried"]}
+    once_worked.server.closes = lambda: seen.add(once_worked.problem[0])
+    for _ in range(30):
+        once_worked.work(HOUR)
+        seen.add(once_worked.problem[0])
+    assert seen == {True, "login refused"}
+    assert "a few times a day" in LOGIN_RETRIED
+
+
+def test_a_login_that_never_worked_is_not_said_to_be_tried_again(refused):
+    assert refused.worker.state()["is_retried"] is False
+
+
+def test_update_tries_a_login_that_worked_before_at_once_when_it_changed(once_worked):
+    once_worked.server.stops = None
+    once_worked.update(sealed="two")
+    once_worked.work()
+    assert once_worked.waiting == []
+
+
+def test_update_without_a_change_does_not_hasten_a_slow_try(once_worked):
+    for _ in range(5):
+        once_worked.worker.settings_changed()
+        once_worked.work(MINUTE)
+    assert len(once_worked.server.connects) == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.smtp.outcome import Outcome
+from device_ui.mail.smtp.scope import Scope
 from device_ui.settings.recipients import Recipient
 from tests.helpers.delivery import (
     ACCOUNT,
@@ -161,7 +163,8 @@ def test_mails_that_are_deferred_for_days_do_not_starve_the_others(set_up):
 
 
 def test_each_deferred_mail_gets_its_turn(set_up):
-    set_up.server.answer = lambda number, recipient: LATER
+    of_this_mail = dataclasses.replace(LATER, step="content", scope=Scope.MAIL)
+    set_up.server.answer = lambda number, recipient: of_this_mail
     set_up.raise_events(30)
     set_up.work(DAY, step=60)
     assert set(set_up.server.numbers) == set(range(1, 31))
@@ -171,7 +174,7 @@ def test_each_deferred_mail_gets_its_turn(set_up):
 
 
 def test_a_sender_that_the_server_does_not_want_now_ends_the_session(set_up):
-    set_up.server.answer = lambda number, recipient: Outcome("try later", "sender", "451 not now")
+    set_up.server.answer = lambda number, recipient: Outcome("try later", "sender", "451 not now", scope="server")
     set_up.raise_events(20)
     set_up.work()
     assert set_up.server.numbers == [1]

@@ -44,7 +44,7 @@ def test_the_lamp_hears_of_a_silent_server_while_it_is_silent(set_up):
     set_up.raise_events()
     slow(set_up)
     set_up.work()
-    assert lit == ["server"]
+    assert lit == ["server", ""]
 
 
 def test_a_silent_server_is_not_told_of_after_its_word_when_the_ledger_was_full(set_up):

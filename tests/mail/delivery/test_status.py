@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_ui.mail.events import Delivery, Event
+from device_ui.settings.recipients import Recipient
 from tests.helpers.delivery import (
     DELIVERED,
     HOUR,
@@ -66,6 +67,7 @@ def test_the_state_counts_what_waits(set_up):
         "step": "connect",
         "reply": "nothing listens at this port",
         "waiting": 7,
+        "is_retried": False,
         "advice": "Nothing listens at port 587 of mail.example.com: change SMTP Port, usually to 587, or to 465.",
         "set_aside": "",
         "removed": 0,
@@ -152,7 +154,7 @@ def test_the_newest_verdict_is_told_after_a_restart_whatever_its_number_and_the_
 ):
     set_up.outbox.accept([Event("303", "fault", 0.0, 0.0), Event("303", "fault", 0.0, 0.0)])
     for number, verdict, moment in zip(numbers, verdicts, moments, strict=True):
-        set_up.outbox.record(number, [Delivery("a@b.c", verdict, "recipient", "550 no", moment)], done=False)
+        set_up.outbox.record(number, [Delivery("a@b.c", verdict, "recipient", "550 no", moment)], done=True)
     set_up.restart()
     assert set_up.problem == ((told, "recipient", "550 no") if told else ("", "", ""))
 
@@ -162,3 +164,80 @@ def test_what_is_damaged_of_a_loss_is_told_of_nobody(set_up, fact):
     set_up.outbox.set_metadata("last_loss", fact)
     set_up.restart()
     assert set_up.problem == ("", "", "")
+
+
+# One truth about the mail path: what the page, `/health`, `check` and the state command say.
+
+
+def sampled(desk, seconds, step=15.0):
+    """Work so long; return the words that the page and the state command showed, at every moment."""
+    page, shown = [], []
+    desk.show = lambda state: shown.append(state["problem"])
+    desk.server.begins = lambda number: page.append(desk.problem[0])
+    end = desk.now + seconds
+    while desk.now < end:
+        desk.work(step)
+        desk.worker._status.publish()
+        page.append(desk.problem[0])
+    return page, shown
+
+
+def test_an_alarm_that_was_tried_and_waits_is_told_though_others_go_through(set_up):
+    """anonaddy#209, zone-mta#139, maddy#326, baruwa#50, cyclescape#221: deferred mail that nothing shows."""
+    set_up.server.answer = lambda number, recipient: LATER if number == 1 else DELIVERED
+    set_up.raise_events()
+    set_up.work()
+    set_up.raise_events(3)
+    words = set()
+    for _ in range(10):
+        page, shown = sampled(set_up, MINUTE)
+        words |= {*page, *shown}
+        set_up.raise_events()
+    assert words == {"server"}
+    assert set_up.waiting[:1] == [1]
+
+
+def test_a_recipient_that_waits_is_told_though_the_other_got_it(set_up):
+    set_up.listed = [Recipient("a@example.com"), Recipient("b@example.com")]
+    set_up.server.answer = lambda number, recipient: LATER if recipient.startswith("b") else DELIVERED
+    set_up.raise_events()
+    set_up.work()
+    assert {*sum(sampled(set_up, HOUR), [])} == {"server"}
+    set_up.server.answer = lambda number, recipient: DELIVERED
+    set_up.work(2 * HOUR)
+    assert set_up.problem == ("", "", "")
+
+
+def test_it_is_well_at_once_when_the_last_alarm_that_was_tried_is_delivered(set_up):
+    answers = {1: [LATER, LATER, DELIVERED], 2: [LATER, DELIVERED]}
+    set_up.server.answer = lambda number, recipient: answers[number].pop(0)
+    set_up.raise_events(2)
+    set_up.work()
+    told = []
+    while set_up.waiting:
+        set_up.work(10)
+        told.append((bool(set_up.waiting), set_up.problem[0]))
+    assert set(told) == {(True, "server"), (False, "")}
+
+
+def test_a_loss_for_one_recipient_stays_told_when_the_mail_reaches_the_next(set_up):
+    set_up.listed = [Recipient("a@example.com"), Recipient("b@example.com")]
+    set_up.server.answer = lambda number, recipient: REFUSED if recipient.startswith("a") else LATER
+    set_up.raise_events()
+    set_up.work()
+    set_up.server.answer = lambda number, recipient: DELIVERED
+    set_up.work(2 * MINUTE)
+    assert (set_up.waiting, set_up.problem) == ([], ("refused", "recipient", REFUSED.reply))
+    set_up.restart()
+    assert set_up.problem == ("refused", "recipient", REFUSED.reply)
+
+
+def test_a_dead_server_is_told_steadily_and_forgotten_when_nothing_waits_for_it(set_up):
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    assert {*sum(sampled(set_up, 3 * HOUR, 60.0), [])} == {"server"}
+    set_up.listed = [Recipient("a@example.com", "fault")]
+    set_up.server.stops = None
+    set_up.work(HOUR)
+    assert (set_up.waiting, set_up.problem) == ([], ("", "", ""))

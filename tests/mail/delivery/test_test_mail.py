@@ -410,7 +410,7 @@ def arrived(desk):
 def test_the_mail_says_what_it_is(desk):
     desk.tell(desk.typed(to=(ONE, TWO)))
     (mail,) = arrived(desk)
-    assert mail["subject"] == "[test] E-mail works · Storage"
+    assert mail["subject"] == "[test] Storage: E-mail works"
     assert str(mail["from"]) == f"Alarms <{ACCOUNT}>"
     assert mail["to"] == f"{ONE}, {TWO}"
     assert mail["date"].datetime.timestamp() == NOW
@@ -427,7 +427,7 @@ def test_the_mail_tells_device_and_address(desk):
         "Serial number": "7",
         "Address": "127.0.0.1",
     }
-    assert "Mails about its events look like this one." in text
+    assert "\nExample: FAULT 056 - Storage - " in text.replace("\r", "")
 
 
 def test_two_tests_have_message_ids_of_their_own(desk):
@@ -444,44 +444,57 @@ def test_two_tests_have_message_ids_of_their_own(desk):
 
 @pytest.mark.parametrize("code", [*sorted(KINDS.kinds), "998"])
 def test_there_is_a_sample_for_every_code(desk, code):
-    sample = desk.tester.sample(KINDS[code])
-    name = "Subject of the message" if code == "901" else KINDS[code].name
-    assert sample["subject"] == f"[{KINDS[code].type} {code}] {name} · Storage"
+    sample = desk.tester.sample(KINDS[code], 1)
+    told = f"What happened, in the firmware's words. ({KINDS[code].name})"
+    told = "Subject of the message" if code == "901" else told
+    assert sample["subject"] == f"[{KINDS[code].type} {code}] Storage: {told}"
     assert set(sample) == {"subject", "from", "to", "date", "headers", "text", "html"}
     for part in ("text", "html"):
         assert ("The text of the message." if code == "901" else "in the firmware") in sample[part]
 
 
+@pytest.mark.parametrize("code", ["054", "303", "901", "998"])
+def test_there_is_a_sample_of_a_digest(desk, code):
+    sample = desk.tester.sample(KINDS[code], 3)
+    kind = KINDS[code]
+    assert sample["subject"] == f"[{kind.type} {code}] Storage: 3 {kind.type}s ({kind.name})"
+    assert sample["text"].count("The text of the message." if code == "901" else "in the firmware") == 3
+
+
+def test_a_sample_has_the_number_of_the_next_event(desk):
+    assert f"\nX-Device-Event-Number: {desk.outbox.last + 1}\n" in desk.tester.sample(KINDS["303"], 1)["headers"]
+
+
 def test_a_sample_has_the_headers_as_they_are_sent(desk):
-    headers = desk.tester.sample(KINDS["303"])["headers"]
+    headers = desk.tester.sample(KINDS["303"], 1)["headers"]
     assert re.search('^From: "Storage" <alarm@mail.example.com>$', headers, re.MULTILINE)
     assert "\r" not in headers
-    assert f"Message-ID: <0.{desk.outbox.id}@device-ui.internal>" in headers
+    assert f"Message-ID: <1.{desk.outbox.id}@device-ui.internal>" in headers
 
 
 def test_a_sample_is_from_and_to_those_it_would_be(desk):
     desk.listed = [Recipient(ONE, "info"), Recipient(TWO, "fault")]
     desk.save(desk.settings(sender_name="홍길동"))
-    assert desk.tester.sample(KINDS["054"])["to"] == ONE
-    assert desk.tester.sample(KINDS["303"])["to"] == f"{ONE}, {TWO}"
-    assert desk.tester.sample(KINDS["303"])["from"] == f"홍길동 <{ACCOUNT}>"
+    assert desk.tester.sample(KINDS["054"], 1)["to"] == ONE
+    assert desk.tester.sample(KINDS["303"], 1)["to"] == f"{ONE}, {TWO}"
+    assert desk.tester.sample(KINDS["303"], 1)["from"] == f"홍길동 <{ACCOUNT}>"
 
 
 @pytest.mark.parametrize("damage", [None, "damaged"])
 def test_there_is_a_sample_without_settings(desk, damage):
     if damage:
         desk.store.path.write_text(damage)
-    assert desk.tester.sample(KINDS["303"])["from"] == "Storage <alarm@mail.example.com>"
+    assert desk.tester.sample(KINDS["303"], 1)["from"] == "Storage <alarm@mail.example.com>"
 
 
 def test_an_info_that_nobody_wants_has_a_sample_all_the_same(desk):
     desk.listed = [Recipient(TWO, "fault")]
-    assert desk.tester.sample(KINDS["054"])["to"] == ""
+    assert desk.tester.sample(KINDS["054"], 1)["to"] == ""
 
 
 def test_a_sample_of_a_makers_hostile_kind_adds_no_header(desk):
     hostile = Kind("700", "fault", "x · <b>Bcc: y@z.ww</b>", "d")
-    sample = desk.tester.sample(hostile)
+    sample = desk.tester.sample(hostile, 1)
     assert "<b>" not in sample["html"]
     assert "\nBcc:" not in sample["headers"]
 

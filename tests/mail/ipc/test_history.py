@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from device_ui.mail import catalog
-from device_ui.mail.events import Delivery, Event
+from device_ui.mail.events import Action, Delivery, Event
 from device_ui.mail.ipc import history
-from device_ui.mail.ipc.history import BadQuery
-from device_ui.mail.outbox.outbox import Outbox
+from device_ui.mail.ipc.history import BadQuery, Live
+from device_ui.mail.outbox import outbox as queries
+from device_ui.mail.outbox.outbox import Bars, Outbox, Query
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
 DAY = 24 * 3600.0
@@ -63,7 +67,7 @@ def unwarned(number):
 
 def lines(outbox, waits=nobody, **request):
     query = history.read_query({name.rstrip("_"): value for name, value in request.items()})
-    return [line for line in history.answer(query, outbox, KINDS, waits, unwarned) if line]
+    return [line for line in history.answer(query, outbox, KINDS, Live(waits, unwarned)) if line]
 
 
 def events(outbox, **request):
@@ -91,6 +95,7 @@ def test_an_event_is_told_whole(outbox):
             "number": 1,
             "time": "2026-11-22 12:00:00 +00:00 (UTC)",
             "seconds": NOON,
+            "local": ("2026-11-22", "12:00:00", "+00:00 (UTC)"),
             "type": "fault",
             "code": "303",
             "name": "Audit log space: minor threshold exceeded",
@@ -106,8 +111,11 @@ def test_an_event_is_told_whole(outbox):
                     "reply": "550 no such user",
                     "time": "2026-11-22 12:00:01 +00:00 (UTC)",
                     "seconds": NOON + 1,
+                    "local": ("2026-11-22", "12:00:01", "+00:00 (UTC)"),
                 }
             ],
+            "again": [],
+            "can": "send-again",
         }
     ]
 
@@ -134,7 +142,7 @@ def test_a_ledger_that_was_set_aside_is_told_at_the_end(tmp_path):
 def test_the_catalogs_problem_is_at_the_end(outbox):
     query = history.read_query({})
     kinds = catalog.built_in("events.toml: line 3")
-    told = list(history.answer(query, outbox, kinds, nobody, unwarned))
+    told = list(history.answer(query, outbox, kinds, Live(nobody, unwarned)))
     assert told[-1]["end"]["catalog_problem"] == "events.toml: line 3"
 
 
@@ -220,7 +228,7 @@ def test_the_last_answer_of_a_digest_is_asked_by_its_name(outbox):
 
 def test_an_event_that_the_limit_takes_while_it_is_read_is_left_out(outbox):
     outbox.accept([event() for _ in range(120)])
-    answer = history.answer(history.read_query({"limit": 0}), outbox, KINDS, nobody, unwarned)
+    answer = history.answer(history.read_query({"limit": 0}), outbox, KINDS, Live(nobody, unwarned))
     first = next(line for line in answer if line)
     outbox._write(lambda cursor: cursor.execute("DELETE FROM event WHERE number < 60"))
     assert [first["event"]["number"], *(line["event"]["number"] for line in answer if "event" in line)] == [
@@ -286,6 +294,180 @@ def test_type_and_code_filter(outbox, asked, found):
     outbox.accept([event("303"), event("054"), event("055"), event("304", at=NOON + DAY)])
     assert numbers(outbox, **asked) == found
     assert lines(outbox, **asked)[-1]["end"]["matched"] == len(found)
+
+
+# Outcome, source and text, beside a plain filter of a list
+
+TEXTS = st.text("aAbB%_ '\"\\\n\u00e9\u00c9\ud55c", max_size=4)
+# What became of an event: it waits, or the verdict of each of two recipients in its mail and in a mail that sent it again.
+ENDS = st.one_of(st.none(), st.tuples(*[st.sampled_from(("", "delivered", "refused", "dropped"))] * 4))
+FILED = st.tuples(TEXTS, TEXTS, ENDS)
+NO_FIXTURE_PER_EXAMPLE = settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+
+
+def lower(text):
+    """As SQLite does, A to Z alone."""
+    return "".join(each.lower() if each.isascii() else each for each in text)
+
+
+def outcome(ends):
+    """What a person would say of these results."""
+    if ends is None:
+        return "waiting"
+    first, again = [each for each in ends[:2] if each], [each for each in ends[2:] if each]
+    if not first:
+        return "not mailed"
+    best = {}
+    for who, verdict in [*zip("ab", ends[:2], strict=True), *(zip("ab", ends[2:], strict=True) if again else ())]:
+        if verdict:
+            best[who] = min(verdict, best.get(who, verdict))
+    if set(best.values()) == {"delivered"}:
+        return "delivered"
+    return (
+        "partly delivered" if "delivered" in best.values() else "refused" if "refused" in best.values() else "dropped"
+    )
+
+
+def filed(outbox, source, text, ends):
+    """Store an event with these results."""
+    (number,) = outbox.accept([event(source=source, text=text, waiting=ends is None)], [True])
+    if ends and any(ends[:2]):
+        stored(outbox, number, ends[:2])
+        if any(ends[2:]):
+            (again,) = outbox.accept(
+                [dataclasses.replace(event(), about=number, text=Action.SEND_AGAIN, waiting=True)], [True]
+            )
+            stored(outbox, again, ends[2:])
+    return number
+
+
+def stored(outbox, number, verdicts):
+    ended = [Delivery(who, each, "content", "", NOON) for who, each in zip("ab", verdicts, strict=True) if each]
+    outbox.record(number, ended, done=True)
+
+
+@NO_FIXTURE_PER_EXAMPLE
+@given(st.lists(FILED, max_size=8), TEXTS, TEXTS, st.sampled_from(["", *queries.OUTCOMES]))
+def test_outcome_source_and_text_filter_as_a_list_would_be_filtered(tmp_path_factory, listed, source, text, wanted):
+    outbox = Outbox(tmp_path_factory.mktemp("filter") / "ledger.sqlite3")
+    try:
+        names = {filed(outbox, *each): each for each in listed}
+        expected = [
+            number
+            for number, (its_source, its_text, ends) in names.items()
+            if lower(source.strip()) in lower(its_source)
+            and lower(text.strip()) in lower(its_text)
+            and (
+                not wanted
+                or outcome(ends) == wanted
+                or wanted == "not delivered"
+                and outcome(ends) in queries.STATES
+                and outcome(ends) in ("partly delivered", "refused", "dropped")
+            )
+        ]
+        found = lines(outbox, source=source, text=text, outcome=wanted, descending=False)
+        assert [each["event"]["number"] for each in found[:-1]] == expected
+        assert found[-1]["end"]["matched"] == len(expected)
+        assert {each["event"]["number"]: each["event"]["state"] for each in found[:-1]} == {
+            number: outcome(names[number][2]) for number in expected
+        }
+    finally:
+        outbox.close()
+
+
+@pytest.mark.parametrize(("part", "found"), [("DISK é", [1]), ("disk É", []), ("disk", [2, 1]), ("%", [2]), ("_", [])])
+def test_a_part_of_a_text_is_found_without_the_case_of_a_to_z(outbox, part, found):
+    outbox.accept([event(text="Disk é is full"), event(text="dISK at 5 %")])
+    assert numbers(outbox, text=part) == found
+
+
+def test_a_server_change_waits_while_its_notifications_do(outbox):
+    outbox.accept([event("902"), event("902")])
+    live = Live(nobody, lambda number: [Delivery(ONE, "waiting", "", "", 0.0)] * (number == 1), [1])
+    for wanted, found in (("waiting", [1]), ("not mailed", [2])):
+        answer = [*history.answer(history.read_query({"outcome": wanted}), outbox, KINDS, live)]
+        assert [(each["event"]["number"], each["event"]["state"]) for each in answer if "event" in each] == [
+            (found[0], wanted)
+        ]
+
+
+# What a person asked for an event
+
+
+def test_an_action_is_told_with_its_event_and_is_none(outbox):
+    outbox.accept([event(waiting=True), event(waiting=True)], [True, True])
+    delivered(outbox, 1, "refused")
+    asked = {"about": 1, "source": '{"template": "History, from {by}", "values": {"by": "192.0.2.7"}}', "waiting": True}
+    outbox.accept([event(text=Action.SEND_AGAIN, **asked)], [True])
+    told = lines(outbox, lambda mail, kind: (["0@x.yy", TWO], "", ""), descending=False)
+    (again,) = told[0]["event"]["again"]
+    assert [each["event"]["number"] for each in told[:-1]] == [1, 2]
+    assert (told[0]["event"]["state"], told[-1]["end"]["kept"]) == ("waiting", 2)
+    assert (again["number"], again["action"], str(again["source"])) == (3, "send again", "History, from 192.0.2.7")
+    assert [(each["recipient"], each["verdict"]) for each in again["deliveries"]] == [
+        ("0@x.yy", "waiting"),
+        (TWO, "waiting"),
+    ]
+
+
+# The picture
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "now", "count", "first", "last"),
+    [
+        ("UTC", {}, NOON, 30, "2026-10-24", "2026-11-22"),
+        ("UTC", {"from": "2026-11-20"}, NOON, 3, "2026-11-20", "2026-11-22"),
+        ("UTC", {"to": "2026-11-10"}, NOON, 30, "2026-10-12", "2026-11-10"),
+        ("UTC", {"from": "2026-11-30"}, NOON, 24, "2026-11-30", "2026-11-30"),
+        (BERLIN, {"from": "2026-10-25", "to": "2026-10-25"}, NOON, 25, "2026-10-25", "2026-10-25"),
+        (BERLIN, {"from": "2026-03-29", "to": "2026-03-29"}, NOON, 23, "2026-03-29", "2026-03-29"),
+        ("UTC", {"from": "2026-01-01", "to": "2026-01-31"}, NOON, 31, "2026-01-01", "2026-01-31"),
+        ("UTC", {"from": "2025-01-01", "to": "2025-12-31"}, NOON, 23, "2025-01-01", "2025-12-31"),
+        ("UTC", {"from": "1971-01-01", "to": "9997-12-31"}, NOON, 24, "1971-01-01", "9997-12-31"),
+        ("UTC", {"from": "0001-01-01", "to": "9998-12-31"}, NOON, 0, "", ""),
+        ("UTC", {"from": "2026-11-23", "to": "2026-11-22"}, NOON, 0, "", ""),
+    ],
+)
+def test_the_bars_are_days_or_the_hours_of_one(outbox, zone, name, asked, now, count, first, last):
+    zone(name)
+    live = Live(nobody, unwarned, now=now)
+    bars = [*history.answer(history.read_query(asked), outbox, KINDS, live, has_bars=True)][-1]["end"].get("bars", [])
+    assert len(bars) == count
+    assert not bars or (bars[0]["from"], bars[-1]["to"]) == (first, last)
+    assert {bool(each["hour"]) for each in bars} == ({count < 26 and first == last} if bars else set())
+
+
+@NO_FIXTURE_PER_EXAMPLE
+@given(st.lists(st.tuples(st.integers(-40, 3), st.sampled_from(("303", "054")), ENDS), max_size=12))
+def test_the_bars_count_what_a_list_would(tmp_path_factory, listed):
+    outbox = Outbox(tmp_path_factory.mktemp("bars") / "ledger.sqlite3")
+    try:
+        for day, code, ends in listed:
+            number = filed(outbox, "", "", ends)
+            row = (NOON + day * DAY, code, KINDS[code].type, number)
+            outbox._write(
+                lambda cursor, row=row: cursor.execute(
+                    "UPDATE event SET time = ?, code = ?, type = ? WHERE number = ?", row
+                )
+            )
+        bars = [
+            *history.answer(history.read_query({}), outbox, KINDS, Live(nobody, unwarned, now=NOON), has_bars=True)
+        ][-1]
+        lost = ("partly delivered", "refused", "dropped")
+        counted = [
+            (
+                sum(day == place - 29 and code == "303" for day, code, _ in listed),
+                sum(day == place - 29 and code == "054" for day, code, _ in listed),
+                sum(day == place - 29 and outcome(ends) in lost for day, _, ends in listed),
+            )
+            for place in range(30)
+        ]
+        assert [(each["fault"], each["info"], each["lost"]) for each in bars["end"]["bars"]] == counted
+    finally:
+        outbox.close()
 
 
 # Orders and pages
@@ -361,6 +543,8 @@ def test_unless_asked_otherwise_it_is_the_newest_fifty(outbox):
 DATE = "{} is a date, written as 2026-11-23"
 COUNT = "{} is a whole number from 0 on"
 SORT = "it can be sorted by number, time, type, code, name, source, state"
+OUTCOME = "the outcome is one of waiting, delivered, partly delivered, refused, dropped, not mailed, not delivered"
+WORDS = ("from", "to", "type", "code", "outcome", "source", "text", "sort")
 TYPE, CODE, DESCENDING = "the type is info or fault", "a code has three digits", "descending is true or false"
 BAD = [
     *[("from", value, DATE.format("from")) for value in ("2026-02-30", "2026-13-01", "26-11-23", "2026-11-23T00:00")],
@@ -370,7 +554,9 @@ BAD = [
     *[("type", value, TYPE) for value in ("Fault", "warning", "fault' --", "fault\0", "info,fault")],
     *[("code", value, CODE) for value in ("30", "3033", "abc", "3.3", "٣٠٣", "303' OR ''='", "30%", "\ud800", "x" * 60_000)],
     *[("sort", value, SORT) for value in ("Number", "text", "number; DROP TABLE event", "number DESC", "1", "rowid")],
-    *[(name, value, f"{name} is a text") for name in ("from", "to", "type", "code", "sort") for value in (1, None, [1], {})],
+    *[("outcome", value, OUTCOME) for value in ("Refused", "lost", "refused' --", "waiting,refused")],
+    *[(name, "x" * 201, f"{name} has 200 characters at most") for name in ("source", "text")],
+    *[(name, value, f"{name} is a text") for name in WORDS for value in (1, None, [1], {})],
     *[("descending", value, DESCENDING) for value in ("true", 1, 0, None, [])],
     *[(name, value, COUNT.format(name)) for name in ("offset", "limit") for value in (-1, 1.0, "1", None, True, 10**9 + 1, [])],
 ]  # fmt: skip
@@ -436,11 +622,37 @@ def test_a_page_of_a_hundred_thousand_is_read_in_small_pieces(many, sort, asked)
     pieces, page = MANY // 2000, min(50 + asked.get("offset", 0), 2000)
     assert many.largest <= 2000
     # Of each piece its end, its count and a page of it; then the events, their deliveries, the facts.
-    assert many.handed <= pieces * (2 + page) + 50 + 50 + 10
+    assert many.handed <= pieces * (2 + page) + 50 + 50 + 11
+
+
+def test_no_query_of_a_page_reads_a_whole_table(many):
+    """Each piece is found by the events' numbers, results and actions by their indexes."""
+    query = Query(
+        begin=NOON, end=NOON + 1, type="fault", code="303", outcome="not delivered", source="s", text="t", sort="state"
+    )
+    bars = Bars([NOON + place for place in range(32)])
+    values = {**query.values(",303,"), **bars.values, "first": 1, "last": 2000}
+    for statement in (
+        bars.query(query.where),
+        f"SELECT number FROM event WHERE {query.where} {query.order} LIMIT :most",
+    ):
+        plan = [row[3] for row in Outbox.read(many, f"EXPLAIN QUERY PLAN {statement}", values)]
+        assert plan[0] == "SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
+        assert [
+            each
+            for each in plan
+            if each.startswith("SCAN") and not each.startswith(("SCAN json_each", "SCAN CONSTANT", "SCAN (subquery"))
+        ] == []
+        assert any("USING INDEX about" in each for each in plan) and any(
+            "delivery USING PRIMARY KEY" in each for each in plan
+        )
+    assert any(
+        "INDEX failed" in row[3] for row in Outbox.read(many, f"EXPLAIN QUERY PLAN {bars.query(query.where)}", values)
+    )
 
 
 def test_all_of_a_hundred_thousand_come_a_few_rows_at_a_time(many):
-    answer = history.answer(history.read_query({"limit": 0, "sort": "code"}), many, KINDS, nobody, unwarned)
+    answer = history.answer(history.read_query({"limit": 0, "sort": "code"}), many, KINDS, Live(nobody, unwarned))
     for _ in range(MANY // 2000 + 200):
         many.largest = 0
         assert next(answer) or many.largest <= 2000

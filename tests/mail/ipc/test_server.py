@@ -1136,7 +1136,18 @@ def test_the_hooks_own_user_may_ask_for_everything():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert Permissions("", "").of(ours) == Peer(os.geteuid(), EVERYTHING)
-    words = {"event", "state", "settings-changed", "history", "catalog", "content", "test"}
+    words = {
+        "event",
+        "state",
+        "settings-changed",
+        "history",
+        "catalog",
+        "content",
+        "test",
+        "opens",
+        "send-again",
+        "try-now",
+    }
     assert words | {"sign-in", "certificate", "token", "keep-alive"} == EVERYTHING
     assert EVENT_ONLY == {"event"}
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import os
 import re
 import time
+import tracemalloc
 from email import message_from_bytes, policy
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_ui.i18n.translator import load
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Catalog, Kind
 from device_ui.mail.events import CodeCount, Digest, Event
 from device_ui.mail.ipc.requests import clean
-from device_ui.mail.message.compose import Envelope, compose_digest, compose_test
+from device_ui.mail.message.compose import compose, compose_digest, compose_test
+from device_ui.mail.message.envelope import Envelope
 from device_ui.settings.fields import SmtpSettings
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
-NOON_TEXT, LATER_TEXT = "2026-11-22 12:00:00 +00:00 (UTC)", "2026-11-22 12:00:09 +00:00 (UTC)"
+NOON_TEXT, LATER_TEXT = ("2026-11-22 12:00:00 +00:00 (UTC)", "2026-11-22 12:00:09 +00:00 (UTC)")
 LEDGER = "0123456789abcdef"
 KINDS = catalog.built_in()
 DEVICE = {"name": "Storage", "model": "SA-100", "serial": "S-4711", "address": "192.0.2.7"}
-TAGS = set("html head meta title body h1 p table tr th td ul li br".split())
+TAGS = set("html head meta title style body div table tr th td h1 h2 span a br".split())
 HOSTILE = [
     "a\nBcc: evil@example.com",
     "a\n\nbody",
@@ -104,21 +108,57 @@ TWO = digest_of(
 # What it tells
 
 
-def test_the_subject_counts_and_names_what_came_most_often():
+def test_the_subject_has_the_codes_the_device_a_count_and_the_most_frequent_name():
     name = "Audit log space: minor threshold exceeded"
-    assert parsed(composed(TWO))["subject"] == f"[4012 faults] {name} and 1 other kind · Storage"
+    assert parsed(composed(TWO))["subject"] == f"[fault 303 304] Storage: 4012 faults ({name} and 1 other kind)"
 
 
-@pytest.mark.parametrize(("others", "told"), [(0, " · "), (1, " and 1 other kind · "), (2, " and 2 other kinds · ")])
+def test_a_digest_of_one_code_is_found_by_the_bracket_of_that_code():
+    assert b"\r\nSubject: [fault 303] Storage: 2 faults (Audit" in composed(digest_of(event(1), event(2)))
+
+
+@pytest.mark.parametrize(("others", "told"), [(0, "exceeded)"), (1, " and 1 other kind)"), (2, " and 2 other kinds)")])
 def test_the_subject_counts_the_other_kinds(others, told):
     codes = [CodeCount(code, count, NOON, NOON) for code, count in (("303", 9), ("304", 2), ("301", 3))[: others + 1]]
-    assert told in parsed(composed(digest_of(event(1), codes=codes)))["subject"]
+    assert parsed(composed(digest_of(event(1), codes=codes)))["subject"].endswith(told)
+
+
+def test_a_subject_has_eight_codes_and_the_header_field_all():
+    every = [str(code) for code in range(300, 310)]
+    mail = parsed(composed(digest_of(event(1), codes=[CodeCount(code, 1, NOON, NOON) for code in every])))
+    assert mail["subject"].startswith("[fault 300 301 302 303 304 305 306 307 +2] Storage: 10 faults (")
+    assert mail["X-Device-Event-Code"] == ", ".join(every)
+
+
+def test_programs_find_codes_numbers_and_times_in_header_fields():
+    found = {name: str(value) for name, value in parsed(composed(TWO)).items() if name.startswith("X-Device-")}
+    assert found == {
+        "X-Device-Event-Code": "303, 304",
+        "X-Device-Event-Number": "2-4012, 4020",
+        "X-Device-Event-Count": "4012",
+        "X-Device-Event-Type": "fault",
+        "X-Device-Event-Time": "2026-11-22T12:00:00+00:00/2026-11-22T12:00:09+00:00",
+        "X-Device-Event-Source": "auditd",
+        "X-Device-Name": "Storage",
+        "X-Device-Serial": "S-4711",
+    }
+
+
+def test_it_is_in_the_thread_of_its_most_frequent_code():
+    assert parsed(composed(TWO))["references"] == f"<code.303.{LEDGER}@device-ui.internal>"
 
 
 def test_each_code_has_its_count_its_first_and_its_last_time():
-    told = rows(text_of(composed(TWO)))
-    assert told["Event 303"] == f"Audit log space: minor threshold exceeded: 4011 times, {NOON_TEXT} to {LATER_TEXT}"
-    assert told["Event 304"] == f"Audit log space: major threshold exceeded: once, {LATER_TEXT}"
+    told = text_of(composed(TWO))
+    assert "303 Audit log space: minor threshold exceeded\n4011 times, 12:00:00 to 12:00:09\n" in told
+    assert "304 Audit log space: major threshold exceeded\nonce, 12:00:09\n" in told
+
+
+def test_a_time_of_a_different_day_has_its_day():
+    digest = digest_of(event(1), event(2, at=NOON + 86400), codes=[CodeCount("303", 2, NOON, NOON + 86400)])
+    told = text_of(composed(digest))
+    assert "\n2 times, 12:00:00 to 2026-11-23 12:00:00\n" in told
+    assert "\n2: 2026-11-23 12:00:00 (auditd)\n" in told
 
 
 def test_all_numbers_are_told():
@@ -138,8 +178,8 @@ def test_type_and_device_are_told():
 
 def test_each_listed_event_is_told_with_its_text():
     text = text_of(composed(TWO))
-    assert f"2: {NOON_TEXT}, 303 Audit log space: minor threshold exceeded (auditd)\n    full\n" in text
-    assert f"3: {LATER_TEXT}, 304 Audit log space: major threshold exceeded (auditd)\n    fuller\n" in text
+    assert "2: 12:00:00 (auditd)\n    full\n" in text
+    assert "3: 12:00:09 (auditd)\n    fuller\n" in text
 
 
 def test_what_is_not_listed_is_counted():
@@ -152,21 +192,21 @@ def test_a_digest_that_lists_all_counts_no_more():
 
 def test_both_parts_tell_the_same():
     text, page = text_of(composed(TWO)), html.unescape(html_of(composed(TWO)))
-    for value in rows(text).values():
+    for value in (*rows(text).values(), "4011 times, 12:00:00 to 12:00:09", "full", "fuller", "and 4010 more"):
         assert value in page
-    assert page.count("<li>") == 3
+    assert page.count("<h2") == 2
 
 
 def test_an_unknown_code_is_told_so():
     told = text_of(composed(digest_of(event(1, "998"), event(2, "998"))))
-    assert rows(told)["Event 998"].startswith("Unknown event: 2 times")
+    assert "998 Unknown event\n2 times, " in told
 
 
 def test_times_that_are_not_known_are_told_so():
     digest = digest_of(event(1, at=0.0, clock="@boot 5.000"), event(2, at=0.0, clock="@boot 6.000"))
     told = text_of(composed(digest))
-    assert rows(told)["Event 303"].endswith("2 times, time not known (the device's clock was not set)")
-    assert "1: not known (the device's clock was not set), 303 " in told
+    assert "\n2 times, time not known (the device's clock was not set)\n" in told
+    assert "\n1: not known (the device's clock was not set) (auditd)\n" in told
 
 
 def test_it_is_dated_by_its_first_event_that_has_a_date():
@@ -198,8 +238,8 @@ MESSAGE = "Cron <root@box> backup\n\nNo space left on device.\nSee the log."
 
 def test_a_message_of_the_system_is_told_in_full():
     text = text_of(composed(digest_of(event(1, "901", MESSAGE, ""), event(2, "901", "mdadm: degraded", ""))))
-    assert f"1: {NOON_TEXT}, 901 Cron <root@box> backup\n    No space left on device.\n    See the log.\n" in text
-    assert f"2: {NOON_TEXT}, 901 mdadm: degraded\n" in text
+    assert "1: 12:00:00\n    Cron <root@box> backup\n    \n    No space left on device.\n    See the log.\n" in text
+    assert "2: 12:00:00\n    mdadm: degraded\n" in text
 
 
 def test_ten_long_messages_are_told_in_full():
@@ -215,6 +255,21 @@ def test_beyond_a_hundred_thousand_characters_there_are_excerpts():
     assert listed[:24] == [4000] * 24
     assert listed[-50:] == [200] * 50
     assert sum(listed) <= 100_000 + 100 * 200
+
+
+def test_the_largest_digest_takes_three_times_its_size_at_most():
+    """The hook's memory has a bound, and this mail is what takes most of it: 1.5 MB in two languages."""
+    events = [event(number, "303", "디스크 장애 " * 570) for number in range(1, 101)]
+    both = dataclasses.replace(envelope(), languages=[load("en"), load("ko")])
+    compose_digest(digest_of(*events), KINDS, both)  # what is made once is not its own
+    tracemalloc.start()
+    try:
+        raw = compose_digest(digest_of(*events), KINDS, both)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(raw) > 1_400_000
+    assert peak < 3 * len(raw)
 
 
 def test_a_short_text_is_told_whole_however_many_came_before():
@@ -238,9 +293,11 @@ def test_the_longest_digest_is_one_that_servers_take(letter, first_line):
 def assert_sound(raw, recipients=1):
     """One mail, one of each header, two parts, lines that every server takes."""
     names = [name.lower() for name in parsed(raw).keys()]  # noqa: SIM118
-    assert sorted(names) == sorted(
-        ["from", "to", "subject", "date", "message-id", "auto-submitted", "mime-version", "content-type"]
+    fixed = (
+        "from to subject date message-id references auto-submitted x-auto-response-suppress mime-version content-type"
     )
+    assert sorted(name for name in names if not name.startswith("x-device-")) == sorted(fixed.split())
+    assert len(names) == len(set(names))
     assert max(len(line) for line in raw.split(b"\r\n")) <= 998
     assert raw.count(b"\n") == raw.count(b"\r\n")
     assert raw.isascii()
@@ -271,9 +328,10 @@ def test_no_name_adds_a_header_or_markup(hostile):
 def test_korean_arrives_as_it_was_typed():
     kinds = Catalog({"303": Kind("303", "fault", "감사 로그 공간", "설명")})
     raw = composed(digest_of(event(1, text="가득 참", source="감사"), event(2)), kinds, sender="저장 장치")
-    assert parsed(raw)["subject"].replace(" ", "") == "[2 faults] 감사 로그 공간 · Storage".replace(" ", "")
+    assert parsed(raw)["subject"].replace(" ", "") == "[fault 303] Storage: 2 faults (감사 로그 공간)".replace(" ", "")
     assert str(parsed(raw)["from"]) == "저장 장치 <lamp@example.com>"
-    assert "303 감사 로그 공간 (감사)\n    가득 참\n" in text_of(raw)
+    assert "303 감사 로그 공간\n" in text_of(raw)
+    assert "1: 12:00:00 (감사)\n    가득 참\n" in text_of(raw)
 
 
 def test_twenty_recipients_are_all_named():
@@ -300,41 +358,69 @@ def test_any_text_makes_a_sound_mail_and_arrives(text, source):
     raw = composed(digest_of(event(1, text=text, source=source), event(2)))
     assert_sound(raw)
     told = text_of(raw)
-    assert text.replace("\n", "\n    ") in told
+    for line in text.split("\n"):
+        assert line.rstrip() in told
     assert source in told
 
 
 # The test mail
 
+EXAMPLE = (event(7, text="an example"), KINDS["303"])
 
-def test_the_test_mail_says_that_it_is_one():
-    raw = compose_test(envelope(), "f00d")
+
+def test_the_test_mail_says_that_it_is_one_and_shows_an_alarm_as_alarms_look():
+    raw = compose_test(envelope(), "f00d", EXAMPLE)
     assert_sound(raw)
-    assert parsed(raw)["subject"] == "[test] E-mail works · Storage"
-    assert text_of(raw).startswith(
-        'E-mail works\n\n"Send test email" was pressed on this device, or device-ui test was run. '
-        "Mails about its events look like this one.\n"
+    assert parsed(raw)["subject"] == "[test] Storage: E-mail works"
+    assert text_of(raw) == (
+        "TEST - Storage - 2026-11-22 12:01 +00:00\n"
+        "\n"
+        "E-mail works\n"
+        "\n"
+        '"Send test email" was pressed on this device, or device-ui test was run. Mail from this device arrives here. '
+        "Alarms look like the example below.\n"
+        "\n"
+        "Sent:          2026-11-22 12:01:00 +00:00 (UTC)\n"
+        "Device:        Storage\n"
+        "Model:         SA-100\n"
+        "Serial number: S-4711\n"
+        "Address:       192.0.2.7\n"
+        "\n"
+        "Example: FAULT 303 - Storage - 2026-11-22 12:00 +00:00\n"
+        "\n"
+        "an example\n"
+        "\n"
+        "Audit log space: minor threshold exceeded\n"
+        f"{KINDS['303'].description}\n"
     )
-    assert rows(text_of(raw))["Sent"] == "2026-11-22 12:01:00 +00:00 (UTC)"
+    page, alarm = html_of(raw), html_of(compose(*EXAMPLE, envelope()))
+    cells = re.compile(r'<td class="ink" style="padding:16px.*?</td>|bgcolor="#b42318"')
+    assert cells.findall(page)[-2:] == cells.findall(alarm)
+
+
+def test_no_program_takes_the_example_for_an_alarm():
+    found = {name: str(value) for name, value in parsed(compose_test(envelope(), "f", EXAMPLE)).items()}
+    facts = {name: value for name, value in found.items() if name.startswith("X-Device-")}
+    assert facts == {"X-Device-Event-Type": "test", "X-Device-Name": "Storage", "X-Device-Serial": "S-4711"}
 
 
 def test_the_test_mail_has_an_id_that_no_event_can_have():
-    assert parsed(compose_test(envelope(), "f00d"))["message-id"] == f"<test.f00d.{LEDGER}@device-ui.internal>"
+    assert parsed(compose_test(envelope(), "f00d", EXAMPLE))["message-id"] == f"<test.f00d.{LEDGER}@device-ui.internal>"
 
 
 def test_the_test_mail_is_dated_now():
-    assert parsed(compose_test(envelope(), "f00d"))["date"].datetime.timestamp() == NOON + 60
+    assert parsed(compose_test(envelope(), "f00d", EXAMPLE))["date"].datetime.timestamp() == NOON + 60
 
 
 def test_the_test_mail_leaves_out_what_the_device_does_not_know():
-    told = rows(text_of(compose_test(envelope({**DEVICE, "model": "", "serial": ""}), "f00d")))
-    assert set(told) == {"Sent", "Device", "Address"}
+    told = rows(text_of(compose_test(envelope({**DEVICE, "model": "", "serial": ""}), "f00d", EXAMPLE)))
+    assert set(told) - {"Example", "Audit log space"} == {"Sent", "Device", "Address"}
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_name_adds_to_the_test_mail(hostile):
     name = clean(hostile.replace("\n", " "), 100)
-    raw = compose_test(envelope({**DEVICE, "name": name, "model": name}, sender=name), "f00d")
+    raw = compose_test(envelope({**DEVICE, "name": name, "model": name}, sender=name), "f00d", EXAMPLE)
     assert_sound(raw)
     assert "<script" not in html_of(raw)
     assert "<img" not in html_of(raw)

@@ -14,13 +14,14 @@ import tempfile
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_ui.errors import NotStored
-from device_ui.mail.events import Delivery, Event
+from device_ui.mail.events import Action, Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 from tests.helpers.product import ROOT
 
@@ -237,9 +238,9 @@ def test_what_was_lost_is_written_only_when_it_is_another(path, opened):
     changes = []
     for number, verdict in enumerate(["delivered", "delivered", "refused", "refused", "delivered", "delivered"], 1):
         before = outbox.read("SELECT total_changes()", ())[0][0]
-        outbox.record(number, [delivery(verdict=verdict)], done=False)
+        outbox.record(number, [delivery(verdict=verdict)], done=True)
         changes.append(outbox.read("SELECT total_changes()", ())[0][0] - before)
-    assert changes == [1, 1, 2, 1, 2, 1]
+    assert changes == [2, 2, 3, 2, 3, 2]  # the result, the event, and a loss that differs
     outbox.record(7, [delivery(verdict="refused"), delivery("b@example.com")], done=False)
     assert "last_loss" in outbox.metadata()
     outbox.record(8, [delivery()], done=False, is_alarm=False)
@@ -599,7 +600,7 @@ def test_after_any_damage_events_are_accepted(data):
 # Another version's ledger
 
 
-@pytest.mark.parametrize("version", [4, 5, 1000])
+@pytest.mark.parametrize("version", [5, 6, 1000])
 def test_a_newer_ledger_is_refused_and_left_as_it_is(path, version):
     raw = SOUND[:60] + version.to_bytes(4, "big") + SOUND[64:]
     path.write_bytes(raw)
@@ -650,11 +651,102 @@ def test_the_ledger_of_an_older_program_keeps_its_events_and_what_waits(path):
         assert (outbox.set_aside, outbox.last) == (None, 3)
 
 
+def without_actions(ledger: sqlite3.Connection) -> None:
+    """Make a ledger one of version 3, which had no actions."""
+    for statement in ("DROP INDEX about", "DROP INDEX failed", "ALTER TABLE event DROP COLUMN about"):
+        ledger.execute(statement)
+    ledger.execute("PRAGMA user_version = 3")
+
+
+def test_the_ledger_before_actions_keeps_every_row(path):
+    with contextlib.closing(Outbox(path)) as outbox:
+        outbox.accept([event(text="first"), event(text="second")])
+        outbox.record(1, [delivery(verdict="refused")], done=True)
+        before = outbox.select("1", ())
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        without_actions(old)
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert (outbox.set_aside, outbox.select("1", ())) == (None, before)
+        assert outbox.accept([again(1)], [True]) == [3]
+        assert (outbox.ended(3), outbox.count) == (set(), 2)
+
+
+# An event that is sent again
+
+
+def again(number: int, action: Action = Action.SEND_AGAIN, **fields: Any) -> Event:
+    """A person's action on an event."""
+    fields = {"waiting": action == Action.SEND_AGAIN, **fields}
+    return dataclasses.replace(event(), about=number, text=action, source="History", **fields)
+
+
+def results(**verdicts: str) -> list[Delivery]:
+    return [delivery(recipient=f"{name}@b.c", verdict=verdict) for name, verdict in verdicts.items()]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "ended"),
+    [
+        ([{"a": "delivered", "b": "refused"}], {"a@b.c"}),
+        ([{"a": "delivered", "b": "dropped", "c": "delivered"}], {"a@b.c", "c@b.c"}),
+        ([{"a": "refused"}], set()),
+        ([{"a": "delivered", "b": "delivered"}], set()),
+        ([{"a": "delivered", "b": "refused"}, {"b": "delivered"}], set()),
+        ([{"a": "delivered", "b": "refused"}, {"b": "refused"}], {"a@b.c"}),
+        ([{"a": "delivered"}, {"a": "refused"}], set()),
+    ],
+)
+def test_what_is_sent_again_goes_to_those_who_did_not_get_it_or_to_all(outbox, rounds, ended):
+    outbox.accept([event()], [True])
+    outbox.record(1, results(**rounds[0]), done=True)
+    for number, verdicts in enumerate(rounds[1:], 2):
+        assert outbox.accept([again(1)], [True]) == [number]
+        outbox.record(number, results(**verdicts), done=True)
+    (number,) = outbox.accept([again(1)], [True])
+    assert outbox.ended(number) == ended
+    outbox.record(number, results(z="delivered"), done=False)
+    assert outbox.ended(number) == {*ended, "z@b.c"}
+
+
+def test_an_event_of_a_digest_is_sent_again_alone(outbox):
+    outbox.accept([event(), event()])
+    outbox.assign_to_mail([1, 2])
+    outbox.record(1, results(a="refused"), done=True)
+    outbox.accept([again(1)], [True])
+    mail = outbox.digest(3, 10)
+    assert ([each.about for each in mail.events], mail.count) == ([1], 1)
+    outbox.record(3, results(a="delivered"), done=True)
+    assert [each.verdict for each in outbox.deliveries(1)] == ["refused"]
+    assert outbox.waiting_count() == 0
+
+
+def test_what_is_given_up_is_recorded_for_those_it_was_sent_to_again(outbox):
+    """Not for a recipient who got the event before, and not as a part of a digest of new events."""
+    outbox.accept([event(), event()], [True, True])
+    outbox.record(1, results(a="delivered", b="refused"), done=True)
+    outbox.accept([again(1), event()], [True])
+    assert outbox.expire(4, {"fault": results(a="dropped", b="dropped")}) == 3
+    assert [(each.recipient, each.verdict) for each in outbox.deliveries(3)] == [("b@b.c", "dropped")]
+    assert outbox.digest(2, 10).ranges == [(2, 2), (4, 4)]
+    assert [each.recipient for each in outbox.deliveries(2)] == ["a@b.c", "b@b.c"]
+
+
+def test_an_action_is_no_event_and_shares_the_limit_of_its_event(tmp_path):
+    with contextlib.closing(Outbox(tmp_path / "small.sqlite3", rows_maximum=10)) as outbox:
+        outbox.accept([event(waiting=False, user=33)])
+        outbox.accept([again(1, waiting=False, user=33)], [True])
+        outbox.accept([event(waiting=False, user=33) for _ in range(8)])
+        assert (outbox.count, len(outbox.actions([1])[1])) == (9, 1)
+        outbox.accept([event(waiting=False, user=33), event(waiting=False, user=33)])
+        assert (outbox.actions([1]), outbox.removed()["removed_fault"]) == ({}, 1)
+
+
 def test_the_ledger_before_users_keeps_every_row_and_no_second_copy(path):
     with contextlib.closing(Outbox(path)) as outbox:
         outbox.accept([event(text="x" * 3000)] * 200)
         before = outbox.waiting(200)
     with contextlib.closing(sqlite3.connect(path)) as old:
+        without_actions(old)
         old.execute("ALTER TABLE event DROP COLUMN uid")
         old.execute("PRAGMA user_version = 2")
     size = path.stat().st_size

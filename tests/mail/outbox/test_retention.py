@@ -322,12 +322,12 @@ def test_what_goes_costs_no_sync_of_its_own(tmp_path):
 class Courier:
     """Takes every mail, or defers every mail while `busy`."""
 
-    is_open, local_address, busy = True, "192.0.2.7", False
+    is_open, local_address, size_maximum, busy = True, "192.0.2.7", 0, False
 
     def __init__(self) -> None:
         self.mails: list[bytes] = []
 
-    def open(self) -> None: ...
+    def open(self, on_wait=None) -> None: ...
 
     def close(self) -> None: ...
 

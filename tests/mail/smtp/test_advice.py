@@ -80,6 +80,13 @@ WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endl
         ("login", "no token login offered", "", "sign_in", "takes no OAuth 2.0 token at port 25"),
         ("login", "token refused", "535 5.7.3 Authentication unsuccessful", "account", "can take two hours"),
         ("login", "token refused", "535 5.7.139 disabled for the Mailbox", "", "allow SMTP AUTH"),
+        (
+            "login",
+            "no usable login",
+            Message("the server offers {offered}", offered="XOAUTH2 OAUTHBEARER"),
+            "sign_in",
+            "change the sign-in to OAuth 2.0",
+        ),
         ("login", "no usable login", Message("the server offers {offered}", offered="NTLM"), "", "it offers NTLM:"),
     ],
 )
@@ -386,6 +393,8 @@ def can_help(step, problem, reply, settings):
         fields |= {"port", "security"}
     if problem in ("answer", "login refused"):
         fields |= by_answer(step, text, settings)
+    if step == "login" and problem == "no usable login" and re.search("xoauth2|oauthbearer", text, re.I):
+        fields |= {"sign_in"}
     if problem == "token refused" and text.startswith("535"):
         fields |= {"account"}
     sender = {"account"} if settings.sign_in == "manual" else {"from_address"}

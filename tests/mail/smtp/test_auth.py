@@ -111,7 +111,7 @@ def test_token_is_never_sent_as_a_password(offered):
 
 def test_password_is_never_sent_as_a_token():
     with ScriptedServer(features=("AUTH XOAUTH2 OAUTHBEARER",)) as server:
-        assert failure_of(client_for(server, password=PASSWORD)).problem == "no login offered"
+        assert failure_of(client_for(server, password=PASSWORD)).problem == "no usable login"
     assert "AUTH" not in server.verbs
 
 

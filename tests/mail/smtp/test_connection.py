@@ -224,7 +224,9 @@ def test_a_silent_wait_is_reported_in_seconds():
 
     wire = Silent()
     with pytest.raises(smtplib.SMTPServerDisconnected, match="the attempt took too long"):
-        attached(wire, Deadline(12, clock)).await_reply(waits.append)
+        connection = attached(wire, Deadline(12, clock))
+        connection.on_wait = waits.append
+        connection.getreply()
     assert (wire.timeouts, waits) == ([5, 5, 2], [5, 10, 12])
 
 

@@ -89,6 +89,20 @@ def try_out(server, context=None, *, recipients=(FIRST,), options=None, run=None
     return Tried(result, lines, time.monotonic() - started)
 
 
+def test_a_test_to_more_recipients_than_a_transaction_takes_reaches_them_all():
+    """go-smtp#195: the server takes two recipients a transaction."""
+    names = [f"r{number}@example.test" for number in range(5)]
+    answers = ["250 ok", "250 ok", "552 too many", "552 too many", "552 too many"]
+    answers += ["250 ok", "250 ok", "552 too many", "250 ok"]
+    with ScriptedServer({"RCPT": answers}) as server:
+        tried = try_out(server, recipients=names)
+    assert [(each.recipient, each.verdict) for each in tried.result.recipients] == [
+        (name, "delivered") for name in names
+    ]
+    assert tried.result.verdict == "delivered"
+    assert len(server.mails) == 3
+
+
 # What is told on the way.
 
 
@@ -224,9 +238,9 @@ def test_each_recipient_has_an_entry_of_its_own():
     with ScriptedServer({"RCPT": ["250 a", "550 b", "450 c"]}) as server:
         result = try_out(server, recipients=(FIRST, SECOND, THIRD)).result
     assert result.recipients == (
+        RecipientResult(FIRST, "delivered", "content", "250 2.0.0 queued"),
         RecipientResult(SECOND, "refused", "recipient", "550 b"),
         RecipientResult(THIRD, "try later", "recipient", "450 c"),
-        RecipientResult(FIRST, "delivered", "content", "250 2.0.0 queued"),
     )
 
 

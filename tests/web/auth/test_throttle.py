@@ -89,14 +89,14 @@ def test_4000_addresses_are_remembered_and_the_oldest_goes(throttle, clock):
         throttle._count(f"10.0.{number // 256}.{number % 256}", Guesses(0, clock.now), clock.now)
     assert throttle.attempt(HERE) == 1
     throttle._count("203.0.113.1", Guesses(0, clock.now), clock.now)
-    assert HERE not in throttle._failures.visitors
-    assert len(throttle._failures.visitors) == 4000
+    assert HERE not in throttle._failures.clients
+    assert len(throttle._failures.clients) == 4000
 
 
 def test_an_address_that_tries_again_is_no_longer_the_oldest(throttle, clock):
     for address in (HERE, THERE, HERE):
         throttle.attempt(address)
-    assert list(throttle._failures.visitors) == [THERE, HERE]
+    assert list(throttle._failures.clients) == [THERE, HERE]
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_the_wall_clock_is_never_asked(clock, path, monkeypatch):
     guess(throttle, clock, 8)
     clock.now += 600
     assert throttle.settle()
-    assert Throttle(clock, path)._failures.visitors[HERE].count == 8
+    assert Throttle(clock, path)._failures.clients[HERE].count == 8
 
 
 def test_the_file_stays_small(clock, path):

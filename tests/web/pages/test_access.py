@@ -51,6 +51,12 @@ def test_a_name_is_added_for_good_and_taken_back(product, owner):
     assert reached(product, NAME) == 421
 
 
+def test_a_head_request_does_not_use_up_the_notice(owner):
+    assert change(owner, "add", NAME).status == 303
+    owner.request("HEAD", PATH, None, {})
+    assert f"{NAME} is on the list." in owner.get(PATH).text
+
+
 def test_an_unknown_name_adds_nothing_not_even_itself(product, owner):
     """The page of DNS rebinding: its own name, its own origin, and a session that it cannot have."""
     revision = owner.get(PATH).revision

@@ -17,13 +17,14 @@ KEPT = {"code": "153", "type": "info", "name": "Mail sent", "description": "A ma
 FAULT = {"code": "303", "type": "fault", "name": "Audit log space", "description": "It runs full.", "mail": True}
 INFO = {"code": "101", "type": "info", "name": "Power on", "description": "It was started.", "mail": True}
 CONTENT = {
-    "subject": "[fault 303] Audit log space · Storage appliance",
+    "subject": "[fault 303] Storage appliance: at 80 % (Audit log space)",
     "from": "Storage alarms <alarm@mail.example.com>",
     "to": "a@example.com",
     "date": "Mon, 23 Nov 2026 14:03:22 +0900",
     "headers": "From: Storage alarms <alarm@mail.example.com>\nAuto-Submitted: auto-generated",
     "text": "Audit log space\n\nIt runs full.",
-    "html": '<!DOCTYPE html><h1>Audit log space</h1><p title="x">It runs full.</p>',
+    "html": "<!DOCTYPE html><meta name='color-scheme' content='light dark'><style>:root{color-scheme:light dark}"
+    "@media (prefers-color-scheme:dark){h1{color:#fff}}</style><h1 style='color:#000'>Audit log space</h1>",
 }
 PATHS = ["/others/event-codes", "/others/email-content"]
 
@@ -136,18 +137,59 @@ def test_each_kind_is_a_row(pages):
     ]
 
 
-def test_a_kind_that_is_mailed_leads_to_its_mail(pages):
+def test_a_kind_leads_to_its_events_and_one_that_is_mailed_to_its_mail(pages):
     links = read(pages.get(PATHS[0])).all("table")[0].all("a")
     found = [(each.attributes["href"], each.attributes["aria-label"]) for each in links]
-    assert found == [(f"/others/email-content?code={code}", f"yes, the mail of {code}") for code in ("101", "303")]
+    assert [each for each in found if "mail" in each[0]] == [
+        (f"/others/email-content?code={code}", f"yes, the mail of {code}") for code in ("101", "303")
+    ]
+    assert [each for each in found if "history" in each[0]] == [
+        (f"/history?code={code}", f"History of {code}") for code in ("101", "153", "303")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "codes", "said"),
+    [
+        ("", ["101", "153", "303"], ""),
+        ("type=&code=&text=+", ["101", "153", "303"], ""),
+        ("code=303", ["303"], "1 of 3 codes."),
+        ("type=info", ["101", "153"], "2 of 3 codes."),
+        ("type=info&text=MAIL", ["153"], "1 of 3 codes."),
+        ("text=started", ["101"], "1 of 3 codes."),
+        ("text=30", ["303"], "1 of 3 codes."),
+        ("code=999", [], "No code matches."),
+        ("type=warning", [], "No code matches."),
+    ],
+)
+def test_the_address_filters_the_codes(pages, query, codes, said):
+    main = read(pages.get(PATHS[0], query))
+    rows = [row for table in main.all("table") for row in table.all("tr")[1:]]
+    assert [row.all("td")[0].text for row in rows] == codes
+    assert [row.attributes["id"] for row in rows] == [f"code-{code}" for code in codes]
+    assert said in main.text and ("codes." in main.text) == (said.endswith("codes."))
+
+
+def test_a_korean_reader_finds_a_code_in_both_languages(pages, hook):
+    kind = {**FAULT, "name": "Audit log space: minor threshold exceeded"}
+    hook.answers["catalog"] = [{"kind": kind}, {"kind": INFO}, {"end": {"problem": ""}}]
+    for text in ("%EA%B0%90%EC%82%AC", "audit"):
+        page = pages.get(PATHS[0], f"text={text}", HTTP_ACCEPT_LANGUAGE="ko")
+        assert [row.all("td")[0].text for row in read(page).all("tr")[1:]] == ["303"]
+
+
+def test_the_filters_keep_what_was_typed(pages):
+    main = read(pages.get(PATHS[0], "type=info&code=1&text=%3Cb%3E"))
+    assert [main.by_id(name).attributes["value"] for name in ("code", "text")] == ["1", "<b>"]
+    assert [each.text for each in main.by_id("type").all("option", selected="")] == ["info"]
 
 
 def test_markup_in_the_catalogue_stays_text(pages, hook):
     hook.answers["catalog"] = [{"kind": {**dict.fromkeys(FAULT, EVIL), "mail": True}}, {"end": {"problem": ""}}]
     answer = pages.get(PATHS[0])
-    assert answer.text.count("<script") == 1
+    assert answer.text.count("<script") == 2  # the page's own
     assert read(answer).all("table")[0].text.count(EVIL) == 4
-    assert pages.get(PATHS[1]).text.count("<script") == 1
+    assert pages.get(PATHS[1]).text.count("<script") == 2
 
 
 # The mail
@@ -155,7 +197,7 @@ def test_markup_in_the_catalogue_stays_text(pages, hook):
 
 def test_the_code_that_is_asked_for_is_shown(pages, hook):
     main = read(pages.get(PATHS[1], "code=303"))
-    assert hook.heard[-1] == {"do": "content", "code": "303"}
+    assert hook.heard[-1] == {"do": "content", "code": "303", "count": 1}
     assert [each.text for each in main.by_id("code").all("option")] == ["101 Power on", "303 Audit log space"]
     assert [each.attributes["value"] for each in main.by_id("code").all("option", selected="")] == ["303"]
     assert [(each.text) for each in main.all("dd")] == [CONTENT[name] for name in ("subject", "from", "to", "date")]
@@ -164,7 +206,7 @@ def test_the_code_that_is_asked_for_is_shown(pages, hook):
 def test_the_first_code_that_is_mailed_is_shown_when_none_is_asked_for(pages, hook):
     hook.answers["catalog"] = [{"kind": KEPT}, {"kind": FAULT}, {"end": {"problem": ""}}]
     pages.get(PATHS[1])
-    assert hook.heard[-1] == {"do": "content", "code": "303"}
+    assert hook.heard[-1] == {"do": "content", "code": "303", "count": 1}
 
 
 def test_a_code_that_the_catalogue_does_not_have_is_shown_as_chosen(pages):
@@ -184,22 +226,66 @@ def test_headers_and_text_are_shown_as_they_are(pages):
     assert (headers.content, text.content) == ([CONTENT["headers"]], [CONTENT["text"]])
 
 
-def test_the_html_part_can_do_nothing_in_its_frame(pages):
-    (frame,) = read(pages.get(PATHS[1])).all("iframe")
-    assert frame.attributes == {
-        "class": "card",
-        "title": "The HTML part of the mail",
-        "sandbox": "",
-        "srcdoc": CONTENT["html"],
-    }
+@pytest.mark.parametrize(("form", "count"), [("single", 1), ("digest", 3), ("", 1), ("other", 1)])
+def test_a_single_mail_or_a_digest_is_shown(pages, hook, form, count):
+    main = read(pages.get(PATHS[1], f"code=303&form={form}"))
+    assert hook.heard[-1] == {"do": "content", "code": "303", "count": count}
+    assert [each.attributes["value"] for each in main.by_id("form").all("option", selected="")] == [
+        "digest" if count > 1 else "single"
+    ]
+
+
+def test_the_html_part_is_shown_light_and_dark_in_frames_that_can_do_nothing(pages):
+    frames = read(pages.get(PATHS[1], "code=303&form=digest")).all("iframe")
+    assert [each.attributes for each in frames] == [
+        {
+            "class": "card",
+            "title": f"HTML, {scheme}",
+            "sandbox": "",
+            "src": f"/others/email-content/html?code=303&form=digest&scheme={scheme}",
+        }
+        for scheme in ("light", "dark")
+    ]
+
+
+HTML = f"{PATHS[1]}/html"
+
+
+@pytest.mark.parametrize(
+    ("query", "scheme", "media"),
+    [("", "light", "not all"), ("scheme=x", "light", "not all"), ("scheme=dark", "dark", "all")],
+)
+def test_the_document_of_a_mail_has_the_colours_of_a_scheme(pages, query, scheme, media):
+    answer = pages.get(HTML, f"code=303&{query}")
+    assert answer.status == 200
+    assert f":root{{color-scheme:{scheme}}}@media {media}{{" in answer.text
+
+
+def test_the_document_of_a_mail_may_have_inline_styles_and_nothing_else(pages):
+    headers = pages.get(HTML, "code=303").headers
+    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
+    assert (headers["content-security-policy"], headers["x-frame-options"]) == (policy, "SAMEORIGIN")
+
+
+def test_the_document_of_a_mail_needs_a_session(pages, hook):
+    answer = dataclasses.replace(pages, cookie="").get(HTML, "code=303")
+    assert (answer.status, hook.heard) == (303, [])
+
+
+def test_a_document_without_a_mail_is_an_error_page(pages, hook):
+    hook.answers["content"] = [{"error": "bad-request", "reason": "no code"}]
+    answer = pages.get(HTML, "code=x")
+    assert answer.status == 422
+    assert "unsafe-inline" not in str(answer.headers)
+    assert "The mail cannot be shown. No code." in answer.text
 
 
 def test_markup_in_a_mail_never_stands_in_our_own_page(pages, hook):
     hook.answers["content"] = [{"content": dict.fromkeys(CONTENT, f'">{EVIL}</pre></iframe>')}]
     answer = pages.get(PATHS[1])
     main = read(answer)
-    assert answer.text.count("<script") == 1
-    assert (len(main.all("iframe")), len(main.all("pre")), main.all("script")) == (1, 2, [])
+    assert answer.text.count("<script") == 2
+    assert (len(main.all("iframe")), len(main.all("pre")), main.all("script")) == (2, 2, [])
 
 
 @pytest.mark.parametrize(

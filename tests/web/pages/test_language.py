@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from device_ui.config import host_name
 from tests.helpers import document
 from tests.helpers.product import Browser, Page, Product, free_port, settings_form, wait_for
 
@@ -68,18 +69,23 @@ def test_no_english_is_left_on(reader, path):
     assert document.problems(page.text) == []
 
 
+@pytest.mark.parametrize("form", ["single", "digest"])
 @pytest.mark.parametrize("code", ["303", "901"])
-def test_no_english_is_left_of_a_mail_that_is_shown(tmp_path, code):
+def test_no_english_is_left_of_a_mail_that_is_shown(tmp_path, code, form):
     """To a device that speaks Korean: the mail's two parts are the recipients' language, and its headers are nobody's."""
     with Product(tmp_path) as korean:
         korean.maker('[device]\nlanguage = "ko"\n').start()
         korean.save(**settings_form(free_port()))
-        page = korean.logged_in().get(f"/others/email-content?code={code}")
+        browser = korean.logged_in()
+        page = browser.get(f"/others/email-content?code={code}&form={form}")
+        frames = [each.attributes["src"] for each in document.read(page.text).all("iframe")]
+        mails = [document.read(browser.get(frame).text) for frame in frames]
     root = document.read(page.text)
     assert set(english(page)) <= set(left([each.text for each in root.all("dd")]))  # the mail's headers
-    (frame,), (_, text) = root.all("iframe"), root.all("pre")
-    told = [each.own_text for each in document.read(frame.attributes["srcdoc"]).walk()] + [text.text]
-    assert [each for each in left(told) if each not in ("fault", "UTC")] == []
+    _, text = root.all("pre")
+    told = [each.own_text for mail in mails for each in mail.walk() if each.name != "style"] + [text.text]
+    told = [re.sub(f"https://.*|{re.escape(host_name())}", "", each) for each in told]
+    assert (len(mails), [each for each in left(told) if each not in ("fault", "UTC")]) == (2, [])
 
 
 def test_no_english_is_left_at_the_door(product, tmp_path):

@@ -16,7 +16,7 @@ from tests.helpers import document
 from tests.helpers.product import Browser, Page, Product, free_port, read_only, settings_form, wait_for
 from tests.web.pages.test_smtp import small_flash
 
-NOBODY = "Nobody is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved."
+NOBODY = "No address is listed. Mail will go to the SMTP account’s address once the SMTP tab is saved."
 
 
 @pytest.fixture(scope="module")

@@ -364,7 +364,7 @@ def test_nothing_is_written_while_one_field_is_broken(saved, product):
 def test_a_hint_names_the_rule_and_not_the_characters(tab):
     page = tab.update(**{**GOOD, "password": "Kp7!vRw2#Ztt9"})
     (hint,) = document.read(page.text).by_class("hint")
-    assert hint.text == "Two equal characters stand in a row."
+    assert hint.text == "Two equal characters are in a row."
     assert "tt9" not in page.text
 
 

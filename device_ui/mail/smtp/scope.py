@@ -1,0 +1,245 @@
+"""What an answer of the server decides, and for what: a recipient, a transaction, a mail, a session, a login, the server.
+
+An answer decides for what it was about and for nothing else. What it was about depends on the command, on the reply's code
+and enhanced code (RFC 3463), and on what the server accepted before it: a 452 to the first RCPT means that recipient, to
+the sixth it means "no more in this transaction". `RULES` is that decision as data, one row a rule with its source; the
+first row that matches applies. Pure.
+
+The scopes, and what the delivery does with each where the verdict is *try later*:
+
+- RECIPIENT: the recipient waits; the others and other mails go on.
+- TRANSACTION: its recipients go on at once in smaller transactions, in this session or the next one.
+- MAIL: this mail waits; other mails go on.
+- SESSION: the mail goes on at once in a new session, since this one has delivered something, and may be used up.
+- LOGIN: the login waits (`delivery.status.LoginLockout`).
+- SERVER: everything waits; the wait doubles until something is delivered.
+
+The last rows are the harmless ones: whatever no row names is *try later*.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from device_ui.mail.events import Verdict
+
+
+class Scope(StrEnum):
+    """What an answer decides for, from the narrowest to the broadest."""
+
+    RECIPIENT = "recipient"
+    TRANSACTION = "transaction"
+    MAIL = "mail"
+    SESSION = "session"
+    LOGIN = "login"
+    SERVER = "server"
+
+
+class Command(StrEnum):
+    """What the server answered. OPEN is everything before MAIL but the login."""
+
+    OPEN = "open"
+    AUTH = "AUTH"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    CONTENT = "content"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the server did before an answer.
+
+    In this transaction: `accepted` recipients before the answer, `taken` in all, `refused` ones (for good or for now).
+    `delivered`: this session has delivered a mail. `sized`: the size of the mail was declared (RFC 1870).
+    """
+
+    accepted: int = 0
+    taken: int = 0
+    refused: int = 0
+    delivered: bool = False
+    sized: bool = False
+
+
+Condition = Callable[[Before], bool]
+
+
+NOTHING = Before()
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What an answer decides: `verdict` for `scope`. `is_size`: it is the size of the mail that is refused."""
+
+    scope: Scope
+    verdict: Verdict
+    is_size: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row: `codes` (x: any digit; none: no reply) and `enhanced` codes ("": any or none; "-": none), separated by spaces."""
+
+    commands: tuple[Command, ...]
+    codes: str
+    enhanced: str
+    condition: Condition
+    ruling: Ruling
+    source: str
+
+    def matches(self, command: Command, code: str, enhanced: str, before: Before) -> bool:
+        """Return whether the row applies."""
+        return (
+            command in self.commands
+            and _is_one_of(self.codes, code)
+            and (not self.enhanced or _is_one_of(self.enhanced, enhanced))
+            and self.condition(before)
+        )
+
+
+@functools.lru_cache(maxsize=512)
+def _is_one_of(patterns: str, text: str) -> bool:
+    return any(re.fullmatch(re.escape(each).replace("x", "[0-9]+"), text) for each in patterns.split())
+
+
+def _always(_: Before) -> bool:
+    return True
+
+
+def _after_accepted(before: Before) -> bool:
+    return before.accepted > 0
+
+
+def _of_several(before: Before) -> bool:
+    return before.accepted > 1
+
+
+def _after_refused(before: Before) -> bool:
+    return before.refused > 0
+
+
+def _after_any(before: Before) -> bool:
+    return before.accepted > 0 or before.refused > 0
+
+
+def _beside_accepted(before: Before) -> bool:
+    return before.taken > 0
+
+
+def _after_mail(before: Before) -> bool:
+    return before.delivered
+
+
+def _after_mail_alone(before: Before) -> bool:
+    return before.delivered and not before.taken
+
+
+def _sized(before: Before) -> bool:
+    return before.sized
+
+
+LATER, REFUSED = Verdict.TRY_LATER, Verdict.REFUSED
+OPEN, AUTH, MAIL, RCPT, DATA, CONTENT = Command
+# No reply: the connection ended, fell silent, or sent what is no reply. No enhanced code.
+NONE, NO_CODE = "none", "-"
+DELIVERED = Ruling(Scope.RECIPIENT, Verdict.DELIVERED)
+RECIPIENT_LATER, RECIPIENT_REFUSED = Ruling(Scope.RECIPIENT, LATER), Ruling(Scope.RECIPIENT, REFUSED)
+TRANSACTION, SESSION = Ruling(Scope.TRANSACTION, LATER), Ruling(Scope.SESSION, LATER)
+MAIL_LATER, MAIL_REFUSED = Ruling(Scope.MAIL, LATER), Ruling(Scope.MAIL, REFUSED)
+TOO_LARGE = Ruling(Scope.MAIL, REFUSED, is_size=True)
+LOGIN, SERVER = Ruling(Scope.LOGIN, LATER), Ruling(Scope.SERVER, LATER)
+
+# The command is unknown or its order is wrong; a login or TLS is missing; this server takes no mail at all.
+OF_SESSION = "500 502 504 521 530 535 538"
+# The sender's address; the system takes no mail; the client's name, or its SPF record.
+OF_SERVER = "5.1.7 5.1.8 5.3.2 5.7.25 5.7.26 5.7.27"
+TOO_BIG = "x.3.4 x.2.3"
+
+RULES: tuple[Rule, ...] = (
+    # The content was taken. A positive reply that is not about mail (x0x to x3x) answers a different command.
+    Rule((CONTENT,), "25x", "", _always, DELIVERED, "RFC 5321, 4.2.1 and 4.2.5"),
+    # The login. Only an answer that judged the password refuses it; what may have judged it does, since retries lock accounts.
+    Rule((AUTH,), "4xx none", "", _always, SERVER, "RFC 4954, 6: 454 is a failure of the server"),
+    Rule(
+        (AUTH,), "500 501 502 503 504", "-", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 4: the command, no password"
+    ),
+    Rule((AUTH,), "500 501 502 503 504", "5.5.x", _always, SERVER, "RFC 3463, 3.6: the protocol, no password"),
+    Rule((AUTH,), "530 538", "", _always, SERVER, "RFC 4954, 6: TLS first"),
+    Rule((AUTH,), "5xx", "", _always, LOGIN, "RFC 4954, 6: 534, 535"),
+    Rule((OPEN, AUTH), "xxx none", "", _always, SERVER, "RFC 5321, 3.1: before MAIL nothing is about a mail"),
+    # The size of this mail.
+    Rule((MAIL, DATA, CONTENT), "5xx", TOO_BIG, _always, TOO_LARGE, "RFC 1870, 6.1 and 6.3; RFC 3463, 3.3 and 3.4"),
+    Rule((MAIL,), "552", "x.2.2", _always, SERVER, "RFC 3463, 3.3: a full mailbox"),
+    Rule((MAIL,), "552", "", _sized, TOO_LARGE, "RFC 1870, 6.1"),
+    Rule((CONTENT,), "552", "-", _always, TOO_LARGE, "RFC 1870, 6.3"),
+    # A limit of mails or of seconds for a session; else the sender's address or the server.
+    Rule((MAIL,), "xxx none", "", _after_mail, SESSION, "RFC 5321, 3.8; RFC 3463, 3.5"),
+    Rule((MAIL,), "xxx none", "", _always, SERVER, "RFC 5321, 3.3: no recipient was named yet"),
+    # A limit of recipients.
+    Rule((RCPT,), "4xx 5xx", "x.5.3", _after_accepted, TRANSACTION, "RFC 3463, 3.6: too many recipients"),
+    Rule((RCPT,), "4xx 5xx", "x.5.3", _after_mail_alone, SESSION, "RFC 3463, 3.6"),
+    Rule((RCPT,), "4xx 5xx", "x.5.3", _always, RECIPIENT_LATER, "RFC 3463, 3.6: never this recipient's fault"),
+    Rule((DATA, CONTENT), "4xx 5xx", "x.5.3", _of_several, TRANSACTION, "RFC 3463, 3.6"),
+    Rule((RCPT,), "452", "x.2.x", _always, RECIPIENT_LATER, "RFC 3463, 3.3: the mailbox, not the transaction"),
+    Rule((RCPT,), "552", "x.2.x", _always, RECIPIENT_REFUSED, "RFC 3463, 3.3"),
+    Rule((RCPT,), "452 552", "", _after_accepted, TRANSACTION, "RFC 5321, 4.5.3.1.10"),
+    Rule((RCPT,), "452 552", "", _after_mail_alone, SESSION, "RFC 5321, 4.5.3.1.10"),
+    # The end of the session. It may be due to one more recipient, or to one that the server objected to.
+    Rule((RCPT,), "421 none", "", _after_any, TRANSACTION, "RFC 5321, 3.8"),
+    Rule((RCPT,), "421 none", "", _after_mail, SESSION, "RFC 5321, 3.8"),
+    Rule((RCPT,), "421 none", "", _always, SERVER, "RFC 5321, 3.8"),
+    # One refused recipient ends the transaction for those after it.
+    Rule((RCPT,), "503", "", _after_refused, TRANSACTION, "RFC 5321, 4.2.2: bad sequence"),
+    Rule((RCPT,), "554", "-", _after_refused, TRANSACTION, "RFC 5321, 4.2.2: transaction failed"),
+    Rule((RCPT,), "554", "5.0.0 5.5.x", _after_refused, TRANSACTION, "RFC 3463, 3.1 and 3.6"),
+    # The session, the sender or the client; Postfix reports these at RCPT (smtpd_delay_reject).
+    Rule((RCPT,), f"{OF_SESSION} 503", "", _beside_accepted, RECIPIENT_LATER, "the server takes mail of this session"),
+    Rule((RCPT,), "5xx", OF_SERVER, _beside_accepted, RECIPIENT_LATER, "the server takes mail of this sender"),
+    Rule((RCPT,), f"{OF_SESSION} 503", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
+    Rule((RCPT,), f"{OF_SESSION} 503", "", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
+    Rule((RCPT,), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 and 3.4; RFC 7372"),
+    # This recipient.
+    Rule((RCPT,), "5xx", "", _always, RECIPIENT_REFUSED, "RFC 5321, 3.3"),
+    Rule((RCPT,), "4xx", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
+    Rule((RCPT,), "xxx", "", _always, RECIPIENT_LATER, "RFC 5321, 4.2.1"),
+    # Without a reply to the content the server may have the mail: it is not sent again at once.
+    Rule((CONTENT,), "none", "", _always, MAIL_LATER, "RFC 5321, 4.2.5 and 4.5.3.2.6"),
+    Rule((DATA, CONTENT), "421 none", "", _after_mail, SESSION, "RFC 5321, 3.8"),
+    Rule((DATA, CONTENT), "421 none", "", _always, SERVER, "RFC 5321, 3.8"),
+    Rule((DATA, CONTENT), OF_SESSION, "", _after_mail, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
+    Rule((DATA, CONTENT), OF_SESSION, "", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
+    Rule((DATA, CONTENT), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 and 3.4; RFC 7372"),
+    # The content or a policy: this mail, whoever it is for. Any other reply for all may mean one of them: each alone.
+    Rule((DATA, CONTENT), "5xx", "5.6.x 5.7.0 5.7.1", _always, MAIL_REFUSED, "RFC 3463, 3.7 and 3.8"),
+    Rule((DATA,), "5xx", "", _after_refused, TRANSACTION, "RFC 5321, 3.3"),
+    Rule((DATA, CONTENT), "5xx", "", _of_several, TRANSACTION, "RFC 5321, 3.3: one reply for all recipients"),
+    Rule((DATA, CONTENT), "503", "", _always, SERVER, "RFC 5321, 4.2.2: bad sequence"),
+    Rule((DATA, CONTENT), "5xx", "", _always, MAIL_REFUSED, "RFC 5321, 3.3"),
+    Rule((DATA, CONTENT), "4xx", "", _after_mail, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
+    Rule((DATA, CONTENT), "xxx", "", _always, MAIL_LATER, "RFC 5321, 4.2.1"),
+)
+# The harmless ruling: what no row names is tried later, and only the server can be meant by what is no reply.
+DEFAULT = SERVER
+
+# RFC 3463, 2, after the code of a whole reply; some servers put a # before it.
+ENHANCED = re.compile(r"(?:[0-9]{3}[ -])?#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])")
+# Texts of a 535 that is a 454: Postfix passes the failure of its password server on as "authentication failed"
+# (xsasl_dovecot_server.c; Cyrus SASL's SASL_FAIL), as OpenSMTPD does. Nothing judged the password.
+NOT_JUDGED = re.compile(
+    r"(?i)(connection lost|can.t connect) to auth|\bgeneric failure\b|temporary authentication failure"
+)
+
+
+def rule(command: Command, code: int | None, text: str = "", before: Before = NOTHING) -> Ruling:
+    """Return what a reply (`code` and its `text`, or the whole reply; None: none came) to a command decides."""
+    enhanced = ENHANCED.match(text)
+    if command == AUTH and NOT_JUDGED.search(text):
+        code = 454
+    number = NONE if code is None else f"{max(code, 0):03}"  # smtplib: -1 for a line without a code
+    detail = enhanced[1] if enhanced else NO_CODE
+    rows = (row for row in RULES if row.matches(command, number, detail, before))
+    return next((row.ruling for row in rows), DEFAULT)

@@ -1,0 +1,177 @@
+"""The table of what an answer decides: for each rule a reply that meets it, and the rules that no row may break."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from device_ui.mail.smtp.scope import ENHANCED as ENHANCED_CODE
+from device_ui.mail.smtp.scope import NOTHING, RULES, Before, Command, Ruling, Scope, rule
+
+MAIL, RCPT, DATA, CONTENT, AUTH, OPEN = (Command(each) for each in ("MAIL", "RCPT", "DATA", "content", "AUTH", "open"))
+# What the server may have done before: accepted recipients before the answer and in all, refused ones, a mail delivered.
+BEFORE = [
+    NOTHING,
+    Before(sized=True),
+    Before(delivered=True),
+    Before(refused=1),
+    Before(refused=1, delivered=True),
+    Before(0, 5),
+    Before(1, 1),
+    Before(5, 5),
+    Before(1, 1, delivered=True),
+    Before(5, 5, 1, delivered=True),
+]
+CODES = [
+    None,
+    -1,
+    200,
+    235,
+    250,
+    252,
+    334,
+    354,
+    421,
+    450,
+    451,
+    452,
+    454,
+    500,
+    503,
+    521,
+    530,
+    535,
+    538,
+    550,
+    552,
+    554,
+    999,
+]
+ENHANCED = ["", "x.0.0", "x.1.1", "x.1.7", "x.2.1", "x.2.2", "x.2.3", "x.3.2", "x.3.4", "x.4.2", "x.5.1", "x.5.3"]
+ENHANCED += ["x.6.0", "x.7.0", "x.7.1", "x.7.8", "x.7.25"]
+
+
+def every_answer():
+    for command, code, enhanced in itertools.product(Command, CODES, ENHANCED):
+        yield command, code, enhanced.replace("x", str(code)[0]) if code and 200 <= code < 600 else ""
+
+
+def test_each_row_has_its_source():
+    assert all(row.source.startswith(("RFC ", "the server takes mail")) for row in RULES)
+
+
+def test_only_a_25x_to_the_content_delivers():
+    delivering = {
+        (command, code)
+        for command, code, enhanced in every_answer()
+        if rule(command, code, enhanced, BEFORE[0]).verdict == "delivered"
+    }
+    assert delivering == {(CONTENT, 250), (CONTENT, 252)}
+
+
+def test_only_a_5xx_refuses_and_never_for_more_than_the_mail():
+    for command, code, enhanced in every_answer():
+        for before in BEFORE:
+            ruling = rule(command, code, enhanced, before)
+            if ruling.verdict == "refused":
+                assert code is not None and 500 <= code < 600, (command, code, enhanced)
+                assert ruling.scope in (Scope.RECIPIENT, Scope.MAIL)
+                assert command in (RCPT, DATA, CONTENT) or ruling.is_size
+
+
+def test_only_the_login_is_locked_and_only_by_a_5xx():
+    for command, code, enhanced in every_answer():
+        if rule(command, code, enhanced).scope == Scope.LOGIN:
+            assert command == AUTH and code is not None and 500 <= code < 600
+
+
+def test_what_goes_on_at_once_had_some_progress_before():
+    """Otherwise it would go on for ever: a new session follows a delivery, a smaller transaction an answer."""
+    for command, code, enhanced in every_answer():
+        for before in BEFORE:
+            scope = rule(command, code, enhanced, before).scope
+            assert scope != Scope.SESSION or before.delivered, (command, code, enhanced, before)
+            assert scope != Scope.TRANSACTION or before.accepted or before.refused, (command, code, enhanced, before)
+
+
+ONE, SEVERAL, LATER_MAIL, AGAIN = Before(1, 1), Before(5, 5), Before(delivered=True), Before(1, 1, delivered=True)
+AFTER_REFUSED = Before(refused=1)
+CASES = [
+    (RCPT, 552, "5.5.3 Too many", SEVERAL, "transaction try later"),
+    (RCPT, 552, "Too many", SEVERAL, "transaction try later"),
+    (RCPT, 452, "", SEVERAL, "transaction try later"),
+    (RCPT, 452, "#4.5.3 Too many recipients.", SEVERAL, "transaction try later"),
+    (RCPT, 452, "4.2.2 mailbox full", SEVERAL, "recipient try later"),
+    (RCPT, 552, "5.2.2 mailbox full", SEVERAL, "recipient refused"),
+    (RCPT, 552, "", NOTHING, "recipient refused"),
+    (RCPT, 550, "5.5.3", NOTHING, "recipient try later"),
+    (RCPT, 452, "", LATER_MAIL, "session try later"),
+    (RCPT, 421, "", SEVERAL, "transaction try later"),
+    (RCPT, None, "", NOTHING, "server try later"),
+    (RCPT, None, "", LATER_MAIL, "session try later"),
+    (RCPT, 550, "5.1.1", SEVERAL, "recipient refused"),
+    (RCPT, 503, "", AFTER_REFUSED, "transaction try later"),
+    (RCPT, 530, "5.7.0", NOTHING, "server try later"),
+    (MAIL, 421, "", NOTHING, "server try later"),
+    (MAIL, 421, "", LATER_MAIL, "session try later"),
+    (MAIL, 552, "", Before(sized=True), "mail refused"),
+    (MAIL, 552, "", NOTHING, "server try later"),
+    (MAIL, 552, "5.2.2", Before(sized=True), "server try later"),
+    (DATA, 554, "", SEVERAL, "transaction try later"),
+    (DATA, 554, "", ONE, "mail refused"),
+    (DATA, 554, "5.7.1 spam", SEVERAL, "mail refused"),
+    (CONTENT, 250, "", ONE, "recipient delivered"),
+    (CONTENT, 451, "", ONE, "mail try later"),
+    (CONTENT, 451, "", AGAIN, "session try later"),
+    (CONTENT, 552, "", SEVERAL, "mail refused"),
+    (CONTENT, None, "", AGAIN, "mail try later"),
+    (CONTENT, 421, "", ONE, "server try later"),
+    (AUTH, 535, "5.7.8 no", NOTHING, "login try later"),
+    (AUTH, 535, "5.7.8 Connection lost to authentication server", NOTHING, "server try later"),
+    (AUTH, 454, "4.7.0", NOTHING, "server try later"),
+    (AUTH, 504, "mechanism", NOTHING, "server try later"),
+    (AUTH, 501, "5.5.2 syntax", NOTHING, "server try later"),
+    (AUTH, 501, "5.7.8 no", NOTHING, "login try later"),
+    (AUTH, 530, "5.7.0 STARTTLS first", NOTHING, "server try later"),
+    (AUTH, 538, "5.7.11 TLS first", NOTHING, "server try later"),
+    (OPEN, 554, "", NOTHING, "server try later"),
+    (MAIL, 554, "5.3.4 too big", NOTHING, "mail refused"),
+    (CONTENT, 550, "5.2.3 too big", SEVERAL, "mail refused"),
+    (RCPT, 450, "4.5.3 Too many", LATER_MAIL, "session try later"),
+    (RCPT, 552, "", LATER_MAIL, "session try later"),
+    (RCPT, 554, "no valid recipients", AFTER_REFUSED, "transaction try later"),
+    (RCPT, 554, "5.5.1 no valid recipients", AFTER_REFUSED, "transaction try later"),
+    (RCPT, 554, "5.7.1 relay access denied", AFTER_REFUSED, "recipient refused"),
+    (RCPT, 530, "5.7.0", Before(0, 2), "recipient try later"),
+    (RCPT, 550, "5.1.8 sender's domain", Before(0, 2), "recipient try later"),
+    (RCPT, 530, "5.7.0", LATER_MAIL, "session try later"),
+    (RCPT, 550, "5.1.8 sender's domain", NOTHING, "server try later"),
+    (RCPT, 450, "4.7.1 greylisted", NOTHING, "recipient try later"),
+    (RCPT, 450, "4.7.1 rate", LATER_MAIL, "session try later"),
+    (RCPT, 354, "", NOTHING, "recipient try later"),
+    (DATA, 452, "4.5.3 Too many", SEVERAL, "transaction try later"),
+    (DATA, 421, "", AGAIN, "session try later"),
+    (DATA, 502, "", AGAIN, "session try later"),
+    (CONTENT, 530, "5.7.0", ONE, "server try later"),
+    (CONTENT, 550, "5.7.26 no SPF, no DKIM", SEVERAL, "server try later"),
+    (DATA, 550, "5.1.1", Before(1, 1, 1), "transaction try later"),
+    (DATA, 503, "5.5.1 no valid recipients", ONE, "server try later"),
+]
+
+
+@pytest.mark.parametrize(("command", "code", "text", "before", "expected"), CASES)
+def test_an_answer_decides_for_what_it_was_about(command, code, text, before, expected):
+    ruling: Ruling = rule(command, code, text, before)
+    assert f"{ruling.scope} {ruling.verdict}" == expected
+    assert rule(command, code, f"{code} {text}", before) == ruling  # as a whole reply, too
+
+
+def test_each_row_decides_one_of_these_cases():
+    """The first row that matches is the one that decides."""
+    rows = set()
+    for command, code, text, before, _ in CASES:
+        number, found = "none" if code is None else f"{max(code, 0):03}", ENHANCED_CODE.match(text)
+        detail = found[1] if found else "-"
+        rows.add(next((row for row in RULES if row.matches(command, number, detail, before)), None))
+    assert [row for row in RULES if row not in rows] == []
