@@ -113,8 +113,7 @@ def local_parts(seconds: float) -> tuple[str, str, str] | None:
         when = local_time(seconds) if seconds else None
     except (OverflowError, ValueError, OSError):
         return None
-    zone = f"{when:%z}" if when else ""
-    return (f"{when:%Y-%m-%d}", f"{when:%H:%M:%S}", f"{zone[:3]}:{zone[3:]} ({when.tzname()})") if when else None
+    return (f"{when:%Y-%m-%d}", f"{when:%H:%M:%S}", f"{_offset(when)} ({when.tzname()})") if when else None
 
 
 def format_span(first: float, last: float, words: Translator = PLAIN) -> str:

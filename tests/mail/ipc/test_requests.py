@@ -332,7 +332,7 @@ def test_a_user_has_ten_actions_at_once(room):
     with pytest.raises(RequestError) as caught:
         room.ask(do="send-again", number=numbers[10])
     assert (caught.value.word, 0 < caught.value.seconds <= 30) == ("too-many", True)
-    assert room.requests.obey({"do": "send-again", "number": numbers[10]}, ROOT).about == numbers[10]
+    assert room.requests.handle({"do": "send-again", "number": numbers[10]}, ROOT).about == numbers[10]
 
 
 # Settings
