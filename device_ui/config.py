@@ -54,6 +54,13 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("brand.accent_dark", "", "the same in dark mode, such as #8ab4ff"),
     ("locks.security", False, "keeps connection security at its default, auto"),
     ("locks.sign_in", False, "keeps the sign-in at its default, manual"),
+    ("locks.oauth_provider", False, "keeps the provider of OAuth 2.0 at its default, microsoft"),
+    ("locks.oauth_grant", False, "keeps the grant of OAuth 2.0 at its default, certificate"),
+    (
+        "oauth.microsoft_login",
+        "login.microsoftonline.com",
+        "the host of Microsoft's sign-in, for a national cloud: login.microsoftonline.us, login.partner.microsoftonline.cn",
+    ),
     ("web.names", [], "host names of the page, besides the device's host name, localhost and any IP address"),
     (
         "web.url",
@@ -110,6 +117,9 @@ RANGES: Mapping[str, range] = {
 }
 # The values of a setting that has a choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
+
+# A host name, with a port if it is not 443.
+LOGIN = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?")
 
 BRAND = "brand."
 # Settings that only the pages read. A wrong value is not used and is in `Device.left_out`; it delays no event.
@@ -184,6 +194,16 @@ class Folders:
         """The private key encrypted for this device, which systemd decrypts for the hook; None when there is none."""
         path = self.etc.parent / CREDENTIAL_STORE / CREDENTIAL
         return path if os.path.exists(path) else None
+
+    @property
+    def sign_in(self) -> Path:
+        """The tokens of a sign-in by OAuth 2.0, sealed; only the hook can open the file."""
+        return self.data / "mail" / "sign-in.toml"
+
+    @property
+    def sign_in_key(self) -> Path:
+        """The RSA key of such a sign-in, sealed, and its certificate; likewise."""
+        return self.data / "mail" / "sign-in-key.toml"
 
     @property
     def public_key(self) -> Path:
@@ -361,6 +381,8 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
         raise MakerFile(path, f"{name} must be printable")
     if value not in CHOICES.get(name, (value,)):
         raise MakerFile(path, f"{name} must be {' or '.join(CHOICES[name])}")
+    if name == "oauth.microsoft_login" and not LOGIN.fullmatch(value):
+        raise MakerFile(path, f"{name} must be a host name such as login.microsoftonline.us")
     # No browser sends such a name in Host (RFC 9110, 7.2), so the page could never be opened by it.
     if name == "web.names" and not all(map(HOST_NAME_PATTERN.fullmatch, value)):
         raise MakerFile(path, f"{name} must be names such as nas.example: no scheme, no port, no dot at the end")

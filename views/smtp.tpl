@@ -60,7 +60,7 @@
 </p>
 %   end
 %   if field.words:
-<select id="{{field.name}}" name="{{field.name}}"{{!' data-decides="%s"' % ' '.join(field.decides) if field.decides else ''}} aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
+<select id="{{field.name}}" name="{{field.name}}"{{!' data-decides="%s"' % ' '.join(each.name for each in fields if each.name in field.decides) if field.decides else ''}} aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
 %     for value, words in field.words.items():
 <option value="{{value}}"{{!' selected' if value == (values[field.name] or field.choices[0]) else ''}}>{{_(words)}}</option>
 %     end
@@ -95,6 +95,9 @@
 <p class="unsaved" aria-live="polite" hidden>{{_('Not saved yet.')}}</p>
 </div>
 </form>
+% if signs_in:
+<p><a href="/smtp/sign-in">{{_('Sign-in by OAuth 2.0')}}</a></p>
+% end
 </div>
 <aside>
 <div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-steps="{{steps}}">

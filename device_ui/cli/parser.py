@@ -19,6 +19,7 @@ from device_ui.errors import DeviceUIError
 # reset and `seal` do not need it.
 NEEDS_FOLDERS = (
     commands.event,
+    commands.token,
     commands.sendmail,
     commands.web,
     commands.mailhook,
@@ -83,6 +84,10 @@ def parser() -> argparse.ArgumentParser:
     one = _command(words, "settings", commands.settings)
     one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
     one.add_argument("--reveal", action="store_true", help="include the password; only the mail hook's user can")
+    one = _command(words, "token", commands.token)
+    one.add_argument(
+        "--keep-alive", action="store_true", help="renew or try the sign-in, and warn of its end: for a daily timer"
+    )
     one = _command(words, "apply", commands.apply)
     one.add_argument(
         "file", nargs="?", default="", metavar="FILE", help="the document, TOML or JSON; - for standard input"

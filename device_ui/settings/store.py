@@ -187,9 +187,14 @@ def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | Message:
 
 
 def encode(settings: SmtpSettings) -> bytes:
-    """Return the bytes of the file of the SMTP tab; a relay without login has no `sealed` line."""
+    """Return the bytes of the file of the SMTP tab: without a line for a secret or for OAuth 2.0 where there is none."""
+    without = [None] if settings.sign_in == "oauth" else [None, ""]
     # In the order of the tab, so that equal settings are equal bytes.
-    values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    values = {
+        name: value
+        for name, value in dataclasses.asdict(settings).items()
+        if value not in (without if name.startswith("oauth_") else [None])
+    }
     return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
 
 

@@ -31,6 +31,7 @@ from device_ui.web.pages import (
     metrics,
     notifications,
     recipients,
+    sign_in,
     smtp,
     test_mail,
 )
@@ -92,6 +93,9 @@ def routes(site: AppContext) -> Bottle:
     app.route("/smtp/try", "POST", guard.require_session(partial(smtp.try_now, site)))
     app.route("/smtp/test", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/smtp/test", "POST", guard.require_session(partial(test_mail.run, site), expired))
+    app.route(sign_in.PATH, "GET", guard.require_session(partial(sign_in.show, site)))
+    app.route(sign_in.PATH, "POST", guard.require_session(partial(sign_in.update, site), expired))
+    app.route(f"{sign_in.PATH}/certificate", "GET", guard.require_session(partial(sign_in.certificate, site)))
     app.route("/recipients", "GET", guard.require_session(partial(recipients.PAGE.show, site)))
     app.route("/recipients", "POST", guard.require_session(partial(recipients.PAGE.update, site), expired))
     app.route("/recipients/test", "GET", guard.require_session(lambda _: see_other("/recipients")))

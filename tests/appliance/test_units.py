@@ -24,6 +24,7 @@ SERVICES = ("device-ui-web.service", "device-ui-mailhook.service")
 EXPOSURES = {
     "device-ui-web.service": 0.2,
     "device-ui-setup-code.service": 0.2,
+    "device-ui-token.service": 0.4,
     "device-ui-certificate-first.service": 0.7,
     "device-ui-reset.service": 0.9,
     # Root, for systemctl.

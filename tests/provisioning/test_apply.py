@@ -18,7 +18,7 @@ from device_ui.errors import Conflict
 from device_ui.provisioning import apply, document, sections, smtp
 from device_ui.provisioning.document import Broken
 from device_ui.provisioning.passwords import WrongSeal
-from device_ui.settings import fields, keys, notifications, recipients, seal
+from device_ui.settings import fields, keys, notifications, oauth_rules, recipients, seal
 from device_ui.settings.fields import FIELDS, SmtpSettings
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import RecipientStore, Store
@@ -309,6 +309,68 @@ def test_sealed_password_that_breaks_the_rules_is_refused(target):
     assert state(target) == {}
 
 
+# OAuth 2.0.
+
+APP = {**TAB, "sign_in": "oauth", "oauth_tenant": "contoso.example", "oauth_client": "a1b2"}
+SECRET_APP = {**APP, "oauth_grant": "secret", "oauth_until": "2028-11-01"}
+CLIENT_SECRET = "aB3~a.client_secret-of-the-tenant"
+
+
+def test_sign_in_by_certificate_needs_no_secret_and_a_second_run_changes_nothing(target):
+    run({"device_ui": 1, "smtp": {**APP, "password": PASSWORD}}, target)
+    assert stored(target).sealed is None and stored(target).oauth_grant == "certificate"
+    exported = sections.export(target)
+    more = {"security": "auto", "oauth_provider": "microsoft", "oauth_grant": "certificate", "password_set": False}
+    assert exported["smtp"] == {**APP, **more}
+    assert run(exported, target) == {"changed": False}
+
+
+def test_client_secret_is_sealed_for_a_device_and_applied_there(target):
+    public = keys.load_public(target.folders.public_key)
+    content = {"device_ui": 1, "smtp": {**SECRET_APP, "password": CLIENT_SECRET}}
+    made = sections.seal_document(content, public, None)
+    assert CLIENT_SECRET not in json.dumps(made)
+    answer = run(made, target)
+    assert answer["smtp"]["oauth_client"] == [None, "a1b2"] and answer["smtp"]["password"] == "set"
+    assert password(target) == CLIENT_SECRET
+    assert run(content, target) == {"changed": False}
+    assert password(target) == CLIENT_SECRET
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "other.example.com"},
+        {"oauth_client": "a1b3"},
+        {"oauth_tenant": "fabrikam.example"},
+        {"oauth_provider": "custom", "oauth_issuer": "https://login.example.com"},
+        {"sign_in": "provider"},
+    ],
+)
+def test_client_secret_of_another_application_or_server_is_refused(target, change):
+    public = keys.load_public(target.folders.public_key)
+    other = sections.seal_document(
+        {"device_ui": 1, "smtp": {**SECRET_APP, **change, "password": CLIENT_SECRET}}, public, None
+    )
+    content = {"device_ui": 1, "smtp": {**SECRET_APP, "sealed": other["smtp"]["sealed"]}}
+    with pytest.raises(WrongSeal, match="typed for another server"):
+        run(content, target)
+    assert state(target) == {}
+
+
+def test_client_secret_is_kept_only_for_its_application(target):
+    run({"device_ui": 1, "smtp": {**SECRET_APP, "password": CLIENT_SECRET}}, target)
+    run({"device_ui": 1, "smtp": {**SECRET_APP, "oauth_until": "2029-11-01"}}, target)
+    assert password(target) == CLIENT_SECRET
+    assert set(refused({"device_ui": 1, "smtp": {**SECRET_APP, "oauth_client": "a1b3"}}, target)) == {"smtp.password"}
+
+
+def test_fields_that_the_provider_and_the_grant_need_are_named_together(target):
+    content = {"device_ui": 1, "smtp": {**TAB, "sign_in": "oauth", "oauth_grant": "secret"}}
+    needed = {"smtp.oauth_tenant", "smtp.oauth_client", "smtp.oauth_until", "smtp.password"}
+    assert set(refused(content, target)) == needed
+
+
 # Somebody else saves, files are damaged.
 
 
@@ -361,6 +423,13 @@ RELAYS = {
     "account": st.one_of(ADDRESSES, st.just("ups@example.com"), TEXTS),
     "from_address": st.one_of(st.just(""), ADDRESSES),
     "password": st.sampled_from([PASSWORD, OTHER_PASSWORD, "a provider's key"]),
+    "oauth_provider": st.sampled_from(oauth_rules.PROVIDERS),
+    "oauth_grant": st.sampled_from(oauth_rules.GRANTS),
+    "oauth_tenant": st.sampled_from(["contoso.example", "common"]),
+    "oauth_issuer": st.sampled_from(["https://login.example.com", "https://login.example.com/realms/a"]),
+    "oauth_client": st.sampled_from(["a1b2", "no client"]),
+    "oauth_scope": st.sampled_from(["", "smtp.send offline_access"]),
+    "oauth_until": st.sampled_from(["2028-11-01", "soon"]),
 }
 LISTS = st.dictionaries(ADDRESSES, st.sampled_from(["info", "fault", "info ko", "fault en"]), max_size=22)
 CODES = st.integers(0, 999).map("{:03}".format)

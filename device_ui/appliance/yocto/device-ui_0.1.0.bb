@@ -28,6 +28,7 @@ SYSTEMD_SERVICE:${PN} = "\
     device-ui-periodic.timer \
     device-ui-reset.service \
     device-ui-setup-code.service \
+    device-ui-token.timer \
     device-ui-web.socket \
 "
 

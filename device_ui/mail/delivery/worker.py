@@ -84,11 +84,16 @@ class DeliveryWorker:
         self._is_try_asked = False
         self._next_try: float | None = None
         # Whether the back-off is to be reset, and how often it may be.
+        self._look_at_sign_in: Callable[[SmtpSettings], Problem] = lambda _settings: Problem()
         self._is_reset_due, self._resets = False, TokenBucket(RETRIES, RETRY_SECONDS, self._environment.monotonic)
 
     def state(self) -> dict[str, Any]:
         """Return the state of the mail path, as `DeliveryStatus.report`. Raises `NotStored`."""
         return self._status.report()
+
+    def watch_sign_in(self, look: Callable[[SmtpSettings], Problem]) -> None:
+        """Call `look` in each round: it returns the problem of the sign-in that holds mail back even while none waits."""
+        self._look_at_sign_in = look
 
     def spread_start(self, seconds: float) -> None:
         """Delay the first session by a random part of `seconds`, unless the settings change; called before `run`."""
@@ -236,6 +241,7 @@ class DeliveryWorker:
     def _round(self) -> float | None:
         self._next_try = None
         settings, revision, problem = self._read_settings()
+        self._status.sign_in = self._look_at_sign_in(settings) if settings else Problem()
         self._lockout.store()
         if settings:
             saved, source = self._saved_from
@@ -302,7 +308,8 @@ class DeliveryWorker:
                 self._lift_lockout()
         if settings is None:
             return None
-        is_login_known = not settings.sealed or settings == self._verified or self.notifier.is_verified(settings)
+        has_password = settings.sealed and settings.sign_in != "oauth"
+        is_login_known = not has_password or settings == self._verified or self.notifier.is_verified(settings)
         return self._lockout.problem(revision, is_login_known=is_login_known)
 
     def _send_due(self, settings: SmtpSettings, revision: str) -> float:
@@ -345,7 +352,7 @@ class DeliveryWorker:
             self._status.hold(self._lockout.explain(advice))
             self._lockout.store()
         else:
-            self._backoff.server_failed()
+            self._backoff.server_failed(error.retry_after)
             self._status.server_failed(Problem("server", error.step, error.reply or error.problem, advice))
 
     def _plan(self) -> float:

@@ -111,13 +111,13 @@ class RequestHandler:
     ) -> None:
         self._outbox, self._catalog, self._worker, self._tester = outbox, catalog, worker, tester
         self._clock = clock
-        self._background = Background(wake)
+        self._background, self._slow = Background(wake), Background(wake)
         # The history queries of each user.
         self._reading: Counter[int] = Counter()
         # The actions at hand of each user, and the last one: its event and when (seconds since boot).
         self._actions: dict[int, TokenBucket] = {}
         self._last_action = (0, 0.0)
-        self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
+        self._words: dict[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
             "delivery": lambda *_: self._delivery(),
@@ -132,9 +132,18 @@ class RequestHandler:
             "try-now": self._try_event_now,
         }
 
-    def add(self, word: str, answer: Callable[[], Mapping[str, Any]]) -> None:
-        """Answer one more word, which has no arguments."""
-        self._words = {**self._words, word: lambda *_: answer()}
+    def add(self, words: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
+        """Add requests without arguments of a different component, which are answered at once."""
+        for word, answer in words.items():
+            self._words[word] = lambda *_, answer=answer: answer()
+
+    def add_background(
+        self, words: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]], *, is_slow: bool
+    ) -> None:
+        """Add the requests of a different component. They run in the background, slow ones apart from all others."""
+        background = self._slow if is_slow else self._background
+        for word, do in words.items():
+            self._words[word] = lambda request, user, do=do: background.begin(lambda: do(request), user)  # type: ignore[misc]
 
     def handle(self, request: Mapping[str, Any], peer: Peer) -> Answer:
         """Do a request if its client may. Raises `RequestError`, `NotStored`."""

@@ -36,7 +36,7 @@ from device_ui.mail.smtp.connection import (
     translate_errors,
 )
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
-from device_ui.mail.smtp.redaction import pieces, spellings
+from device_ui.mail.smtp.redaction import pieces
 from device_ui.mail.smtp.scope import Command, Scope, rule
 from device_ui.mail.smtp.transaction import Transaction
 from device_ui.settings.fields import SmtpSettings
@@ -86,7 +86,7 @@ class SmtpClient:
         self.host = settings.host.removeprefix("[").removesuffix("]")
         self.address: AddressInfo | None = None
         self.deadline = Deadline(timeouts.attempt)
-        secrets = pieces(spellings(settings.account, password) if settings.sign_in != "none" else ())
+        secrets = pieces(auth.secrets(settings, password))
         self._connection = Connection(self.deadline, secrets, on_step)
         self._connection.reply_seconds = timeouts.command
 
@@ -249,8 +249,8 @@ class SmtpClient:
         with translate_errors(Step.LOGIN):
             if settings.connection == "none" and not is_loopback(connection.sock.getpeername()[0]):
                 raise SessionError(Step.LOGIN, SmtpProblem.NO_TLS, "a login is never sent in the clear")
-            mechanism = auth.choose_mechanism(connection)
-            code, reply = auth.log_in(connection, mechanism, settings.account, self._password)
+            mechanism = auth.choose_mechanism(connection, settings.sign_in)
+            code, reply = auth.log_in(connection, mechanism, settings, self._password)
             text = connection.format_reply(code, reply)
             if code != 235 and rule(Command.AUTH, code, text).scope == Scope.LOGIN:
                 raise SessionError(Step.LOGIN, SmtpProblem.LOGIN_REFUSED, text, code)

@@ -288,7 +288,7 @@ def test_a_sign_of_life_says_what_was_sent_what_waits_and_what_was_lost(device):
     device.alarm("303")
     device.server.answer = lambda number, recipient: REFUSED
     device.live(DAY, step=HOUR)
-    text = next(mail for mail in device.server.mails if "903" in str(message_from_bytes(mail)["Subject"]))
+    text = next(mail for mail in device.server.mails if "905" in str(message_from_bytes(mail)["Subject"]))
     told = message_from_bytes(text).get_payload(0).get_payload()
     for line in ("Events: 3", "Mails delivered: 1", "Mails lost: 1", "Events that wait for their mail: 1"):
         assert line in told, told

@@ -1143,8 +1143,8 @@ def test_the_hooks_own_user_may_ask_for_everything():
     with ours, theirs:
         assert Permissions("", "").of(ours) == Peer(os.geteuid(), EVERYTHING)
     settings = {"state", "delivery", "settings-changed", "try-waiting", "send-again", "try-now", "opens", "test"}
-    words = {"event", "history", "catalog", "content", *settings}
-    assert words == EVERYTHING
+    words = {"event", "history", "catalog", "content", "metrics", *settings}
+    assert words | {"sign-in", "certificate", "token", "keep-alive"} == EVERYTHING
     assert EVENT_ONLY == {"event"}
 
 

@@ -290,7 +290,7 @@ def test_advanced_opens_when_the_mistake_is_in_it(tab, wrong):
         ("password", "Kp7!vRw2#Ztt9", RULES),
         ("password", "Kp7!vRw2#qWe", RULES),
         ("security", "ssl3", CHOICE),
-        ("sign_in", "oauth", CHOICE),
+        ("sign_in", "xoauth2", CHOICE),
     ],
 )
 def test_a_broken_field_has_its_sentence_beside_it(tab, product, name, text, sentence):
