@@ -18,7 +18,7 @@ hypothesis.settings.load_profile("unhurried")
 TESTS = Path(__file__).parent
 # Coverage takes 0.2 s of each process that it measures: it doubles or trebles the start. These folders start half of all
 # processes. They test the whole product; each line has tests of its own component in the other folders.
-UNMEASURED = {"appliance", "browser", "firmware", "power", "security", "servers"}
+UNMEASURED = {"appliance", "browser", "firmware", "power", "servers"}
 # What makes a new process measure itself (coverage's "patch = subprocess"); empty without coverage.
 MEASURING = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")}
 
