@@ -75,6 +75,8 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 60.0
 # Seconds after the device's boot in which a start of the hook may be one of many: the power of the site came back.
 BOOT_SECONDS = 300.0
+# Seconds that a start waits for the file of what is mailed.
+CHOICES_SECONDS = 2.0
 
 
 class PasswordKeys:
@@ -269,6 +271,9 @@ class Daemon:
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()
         self._forward_command.start()
+        # The event that starts this process is mailed as the operator chose, too. The worker reads that, for a bounded time: the file
+        # is in a folder of the pages' user.
+        self._worker.wait_for_choices(CHOICES_SECONDS)
         log.info("listening at %s", self._device.folders.socket)
         is_idle = self._server.serve(self._idle_seconds, self._is_idle)
         self._worker.stop()

@@ -46,7 +46,6 @@ class PeriodicMails:
         self._outbox, self._schedule, self._environment, self._store = outbox, schedule, environment, store
         self._clock = environment.wall_clock
         self._chosen, self._problem = Notifications(), ""
-        self.refresh()
 
     def refresh(self) -> None:
         """Read what is mailed, and when."""

@@ -83,8 +83,9 @@ class DeliveryWorker:
         # Whether a person asks for a try at once; and when the next one is planned (monotonic seconds), None without one.
         self._is_try_asked = False
         self._next_try: float | None = None
-        # Whether the back-off is to be reset, and how often it may be.
         self._look_at_sign_in: Callable[[SmtpSettings], Problem] = lambda _settings: Problem()
+        self._has_choices = threading.Event()
+        # Whether the back-off is to be reset, and how often it may be.
         self._is_reset_due, self._resets = False, TokenBucket(RETRIES, RETRY_SECONDS, self._environment.monotonic)
 
     def state(self) -> dict[str, Any]:
@@ -115,6 +116,15 @@ class DeliveryWorker:
         self._verified = settings
         self._is_verification_new = self._is_settings_change_new = True
         self._wakeup.set()
+
+    def read_choices(self) -> None:
+        """Read what is mailed, and when; `run` begins with it."""
+        self._periodic.refresh()
+        self._has_choices.set()
+
+    def wait_for_choices(self, seconds: float) -> None:
+        """Return when they were read, or after so many seconds; then every event is mailed at once until they are."""
+        self._has_choices.wait(seconds)
 
     def decide(self, kind: Kind) -> tuple[bool, bool]:
         """Return whether an event of this kind is mailed, and whether in the daily summary."""
@@ -190,6 +200,7 @@ class DeliveryWorker:
 
     def run(self) -> None:
         """Work until `stop`, and until the notifications under way are over."""
+        self.read_choices()
         has_notifier = False
         while not self._is_stopping:
             has_notifier = has_notifier or self._start_notifier()

@@ -74,7 +74,7 @@ class Device(Desk):
         )
         environment = Environment(NAMES, lambda: self.listed, self, self.clock, lambda: self.now, lambda: self.random)
         self.environment = environment
-        return DeliveryWorker(
+        worker = DeliveryWorker(
             self.outbox,
             self.store,
             Schedule(self.outbox, Batcher(window=0, budget=10**6), environment),
@@ -82,6 +82,8 @@ class Device(Desk):
             Quota(self.outbox, self.clock),
             lambda state: self.show(state),
         )
+        worker.read_choices()
+        return worker
 
     def reboot(self) -> None:
         """The power goes and comes back."""
