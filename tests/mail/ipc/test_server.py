@@ -83,6 +83,9 @@ class Bell:
             raise self.failing
         return {"problem": self.word, "step": "", "reply": "", "waiting": 3}
 
+    def decide(self, kind: catalog.Kind) -> tuple[bool, bool]:
+        return kind.mail, False
+
     def try_waiting(self, _source: str) -> int:
         return 0
 

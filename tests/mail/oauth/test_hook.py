@@ -167,7 +167,7 @@ def test_warning_of_an_end_is_mailed_as_the_operator_chose(hook, provider):
     product.start_hook()
     client.keep_alive(path(product))
     event = next(each["event"] for each in client.history(path(product), {"code": "903"}))
-    assert [each["reply"] for each in event["deliveries"]] == ["in the next daily summary"]
+    assert [str(each["reply"]) for each in event["deliveries"]] == ["in the next daily summary"]
 
 
 def test_command_prints_a_token_for_another_mailer(hook, provider):
