@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from device_ui.mail.message import compose
+from device_ui.mail.message import headers
 from device_ui.settings import keys
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, settings_form
 
@@ -92,7 +92,7 @@ def secrets(of: Device) -> dict[str, str]:
         "hash": re.search('hash = "(.*)"', administrator)[1],
         "serial number": subprocess.run(serial, check=True, capture_output=True, text=True).stdout,
         "ledger": ledger_id,
-        "Message-ID": compose.message_id(ledger_id, 1),
+        "Message-ID": headers.message_id(ledger_id, 1),
     }
 
 

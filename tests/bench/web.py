@@ -41,7 +41,7 @@ def memory(times: int = 3, *, logins: int = 0) -> Row:
             if logins:
                 assert browser.update(**settings_form(2525)).status == 303
                 with ThreadPoolExecutor(4) as pool:
-                    assert set(pool.map(lambda number: _login(product.port, number), range(logins))) == {303}
+                    assert set(pool.map(lambda number: login(product.port, number), range(logins))) == {303}
             pages(product.port, "/smtp", PAGES, {"Cookie": browser.cookie})
             return resident(product.processes["web"])
 
@@ -55,7 +55,7 @@ def memory(times: int = 3, *, logins: int = 0) -> Row:
     return Row(f"web process, memory after {what}", PROGRAM, "MiB", *turns(times, here, floor), reach)
 
 
-def _login(port: int, number: int) -> int:
+def login(port: int, number: int) -> int:
     """Log in from an address of its own; the status."""
     browser = Browser(port, source=f"127.201.0.{1 + number}", seconds=LOGIN_SECONDS)
     return browser.post("/login", password=ADMIN_PASSWORD).status

@@ -190,7 +190,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "what the limit takes is not counted",
-        [(LIMIT, "count(cursor, fact, len(rows))", "pass")],
+        [(LIMIT, "count(cursor, fact, events)", "pass")],
         "prune",
         "limit",
     ),
