@@ -387,7 +387,7 @@ def test_every_form_with_a_secret_is_posted():
 
 def test_password_fields_tell_a_password_manager_what_they_are(used: Product):
     root = document.read(used.browser().get("/login").text)
-    fields = [each for each in root.all("input") if each.attributes["type"] == "password"]
+    fields = [each for each in root.all("input") if each.attributes.get("type") == "password"]
     assert [each.attributes["autocomplete"] for each in fields] == ["current-password"]
     assert (ROOT / "views" / "setup.tpl").read_text().count('autocomplete="new-password"') == 2
 

@@ -66,7 +66,7 @@
 %     end
 </select>
 %   else:
-<input id="{{field.name}}" name="{{field.name}}" type="{{field.input_type}}"{{!'' if field.inputmode == 'text' else ' inputmode="%s"' % field.inputmode}} maxlength="{{field.maxlength}}"{{!'' if field.autocomplete == 'off' else ' autocomplete="%s"' % field.autocomplete}} value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
+<input id="{{field.name}}" name="{{field.name}}"{{!'' if field.input_type == 'text' else ' type="%s"' % field.input_type}}{{!'' if field.inputmode == 'text' else ' inputmode="%s"' % field.inputmode}} maxlength="{{field.maxlength}}"{{!'' if field.autocomplete == 'off' else ' autocomplete="%s"' % field.autocomplete}} value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
 %     if field.secret:
 %       include('reveal.tpl', id=field.name)
 %     end

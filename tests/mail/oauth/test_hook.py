@@ -160,13 +160,15 @@ def test_refused_sign_in_is_no_lockout_and_shows_without_waiting_mail(hook, prov
 
 
 def test_warning_of_an_end_is_mailed_as_the_operator_chose(hook, provider):
-    product = hook("secret", oauth_until=str(date.today() + timedelta(10)))
+    until = date.today() + timedelta(10)
+    product = hook("secret", oauth_until=str(until))
     product.stop("mailhook")
     store = NotificationStore(product.folders.notifications)
     store.save(Notifications(codes=(("903", SUMMARY),)), store.read()[1])
     product.start_hook()
     client.keep_alive(path(product))
     event = next(each["event"] for each in client.history(path(product), {"code": "903"}))
+    assert str(event["text"]).startswith(f"The client secret of the sign-in ends on {until}, in ")
     assert [str(each["reply"]) for each in event["deliveries"]] == ["in the next daily summary"]
 
 

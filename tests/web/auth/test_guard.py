@@ -281,7 +281,10 @@ OPEN = {
 # The login itself, with what was typed (tests/web/pages/test_late_forms.py).
 LATE = {
     ("POST", path): (403, None)
-    for path in ("/smtp", "/smtp/test", "/recipients", "/others/access", "/others/event-codes", "/history")
+    for path in (
+        *("/smtp", "/smtp/test", "/smtp/sign-in", "/recipients"),
+        *("/others/access", "/others/event-codes", "/history"),
+    )
 }
 
 
