@@ -158,9 +158,9 @@ begin retry
 
 
 class ThrottledExim(Exim):
-    """Its further answer: 451 without an enhanced code at MAIL, for a mail too many in a minute."""
+    """Its further answer: 451 without an enhanced code at MAIL, for more than twenty mails in a minute."""
 
-    rate = "  defer message = too many messages, try again later\n    ratelimit = 35 / 60s / per_cmd / leaky / mails"
+    rate = "  defer message = too many messages, try again later\n    ratelimit = 20 / 60s / per_cmd / leaky / mails"
 
 
 class OpenSmtpd(Mailer):
