@@ -321,6 +321,15 @@ def test_a_hook_with_mail_that_waits_does_not_end(product):
             wait_for(lambda: hook.codes, 1)
 
 
+# A disk that takes its time for the file of what is mailed.
+SLOW_CHOICES = """
+import threading
+from device_ui.mail.delivery.worker import DeliveryWorker
+read = DeliveryWorker.read_choices
+DeliveryWorker.read_choices = lambda worker: (threading.Event().wait(0.5), read(worker))
+"""
+
+
 def test_the_event_that_starts_the_hook_is_mailed_as_the_operator_chose(product):
     product.folders.run.mkdir()
     product.folders.notifications.parent.mkdir(parents=True)
@@ -329,7 +338,7 @@ def test_the_event_that_starts_the_hook_is_mailed_as_the_operator_chose(product)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(product.folders.socket))
     listener.listen()
-    with activation.Activated(listener, IDLE, product.environment, product.folder / "hook.log"):
+    with activation.Activated(listener, SLOW_CHOICES + IDLE, product.environment, product.folder / "hook.log"):
         assert raise_event(product) == 1
         assert state(product)["waiting"] == 0
 
