@@ -98,6 +98,8 @@ install: ## install under DESTDIR and PREFIX, without dependencies and pip, for 
 	@install -d -m 755 "$(DESTDIR)$(PREFIX)/share/device-ui/forward"
 	@cd device_ui/appliance/forward && install -m 755 mqtt syslog webhook "$(DESTDIR)$(PREFIX)/share/device-ui/forward"
 	@cd device_ui/appliance/forward && install -m 644 mosquitto_pub rsyslog.conf curl.conf "$(DESTDIR)$(PREFIX)/share/device-ui/forward"
+	@install -d -m 755 "$(DESTDIR)$(PREFIX)/share/device-ui/ansible"
+	@tar -c --mode=u+rwX,go=rX -C device_ui/appliance/ansible device_ui | tar -x --no-same-owner -C "$(DESTDIR)$(PREFIX)/share/device-ui/ansible"
 	@install -m 644 device_ui/appliance/nginx.conf device_ui/appliance/stunnel.conf "$(DESTDIR)$(PREFIX)/share/device-ui"
 
 deb: .venv/product ## build two Debian packages in dist: with the three dependencies, and without

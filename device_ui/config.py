@@ -22,6 +22,8 @@ from device_ui import maker_file, paths
 from device_ui.errors import MakerFile
 from device_ui.i18n.translator import LANGUAGES
 from device_ui.settings.fields import LOCKABLE, SECURITIES, SECURITY_WORDS, SIGN_IN_WORDS, SIGN_INS
+from device_ui.settings.notifications import NOTIFICATIONS_FILE
+from device_ui.settings.oauth_rules import GRANT_WORDS, PROVIDER_WORDS
 from device_ui.settings.rules import HOST_NAME_PATTERN
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
@@ -53,6 +55,17 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("brand.accent_dark", "", "the same in dark mode, such as #8ab4ff"),
     ("locks.security", False, f"keeps the connection security at its default, “{SECURITY_WORDS[SECURITIES[0]]}”"),
     ("locks.sign_in", False, f"keeps the sign-in at its default, “{SIGN_IN_WORDS[SIGN_INS[0]]}”"),
+    (
+        "locks.oauth_provider",
+        False,
+        f"keeps the provider of OAuth 2.0 at its default, “{next(iter(PROVIDER_WORDS.values()))}”",
+    ),
+    ("locks.oauth_grant", False, f"keeps the grant of OAuth 2.0 at its default, “{next(iter(GRANT_WORDS.values()))}”"),
+    (
+        "oauth.microsoft_login",
+        "login.microsoftonline.com",
+        "the host of Microsoft's sign-in, for a national cloud: login.microsoftonline.us, login.partner.microsoftonline.cn",
+    ),
     ("web.names", [], "host names of the page, besides the device's host name, localhost and any IP address"),
     (
         "web.url",
@@ -87,6 +100,11 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("ledger.rows", 100_000, "events to keep; beyond that the oldest are removed, mailed infos first"),
     ("ledger.bytes", 32 * 1024 * 1024, "bytes of the database, likewise"),
     ("ledger.reserve", 1024 * 1024, "bytes to reserve, so that events are still accepted when the disk is full"),
+    (
+        "apply.first",
+        False,
+        "applies ETC/first.toml once, at the first start; the file may be a link to a boot partition or a USB stick",
+    ),
     ("users.web", "device-ui", "the user of the web process, which may ask the mail hook for its state"),
     ("users.mail", "device-mail", "the user of the mail hook, which alone can unseal the mail password"),
     ("users.event_group", "device-event", "the group whose members may raise events"),
@@ -104,6 +122,9 @@ RANGES: Mapping[str, range] = {
 }
 # The values of a setting that has a choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {"device.language": tuple(LANGUAGES)}
+
+# A host name, with a port if it is not 443.
+LOGIN = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?")
 
 BRAND = "brand."
 # Settings that only the pages read. A wrong value is not used and is in `Device.left_out`; it delays no event.
@@ -133,6 +154,11 @@ class Folders:
         return self.data / "settings" / "recipients.toml"
 
     @property
+    def notifications(self) -> Path:
+        """What is mailed, and when; beside them."""
+        return self.settings.with_name(NOTIFICATIONS_FILE)
+
+    @property
     def names(self) -> Path:
         """The names that an administrator added; only the web process reads it."""
         return self.data / "settings" / "names.toml"
@@ -141,6 +167,21 @@ class Folders:
     def administrator(self) -> Path:
         """The setup code or the hash of the administrator's password; only the web process can open it."""
         return self.data / "web" / "administrator.toml"
+
+    @property
+    def first(self) -> Path:
+        """The document that is applied once, at the first start."""
+        return self.etc / "first.toml"
+
+    @property
+    def first_applied(self) -> Path:
+        """The file that says that it was."""
+        return self.settings.with_name("first-applied")
+
+    @property
+    def metrics_token(self) -> Path:
+        """The hash of the token for /metrics; only the web process can open it."""
+        return self.administrator.with_name("metrics.toml")
 
     @property
     def private_key(self) -> Path:
@@ -158,6 +199,16 @@ class Folders:
         """The private key encrypted for this device, which systemd decrypts for the hook; None when there is none."""
         path = self.etc.parent / CREDENTIAL_STORE / CREDENTIAL
         return path if os.path.exists(path) else None
+
+    @property
+    def sign_in(self) -> Path:
+        """The tokens of a sign-in by OAuth 2.0, sealed; only the hook can open the file."""
+        return self.data / "mail" / "sign-in.toml"
+
+    @property
+    def sign_in_key(self) -> Path:
+        """The RSA key of such a sign-in, sealed, and its certificate; likewise."""
+        return self.data / "mail" / "sign-in-key.toml"
 
     @property
     def public_key(self) -> Path:
@@ -335,6 +386,8 @@ def _check_one(path: Path, name: str, value: Any, defaults: Mapping[str, Any]) -
         raise MakerFile(path, f"{name} must be printable")
     if value not in CHOICES.get(name, (value,)):
         raise MakerFile(path, f"{name} must be {' or '.join(CHOICES[name])}")
+    if name == "oauth.microsoft_login" and not LOGIN.fullmatch(value):
+        raise MakerFile(path, f"{name} must be a host name such as login.microsoftonline.us")
     # No browser sends such a name in Host (RFC 9110, 7.2), so the page could never be opened by it.
     if name == "web.names" and not all(map(HOST_NAME_PATTERN.fullmatch, value)):
         raise MakerFile(path, f"{name} must be names such as nas.example: no scheme, no port, no dot at the end")

@@ -28,6 +28,9 @@ DEFAULTS = {
     "brand.accent_dark": "",
     "locks.security": False,
     "locks.sign_in": False,
+    "locks.oauth_provider": False,
+    "locks.oauth_grant": False,
+    "oauth.microsoft_login": "login.microsoftonline.com",
     "web.names": [],
     "web.url": "",
     "web.trusted_proxy": "",
@@ -44,6 +47,7 @@ DEFAULTS = {
     "ledger.rows": 100_000,
     "ledger.bytes": 33_554_432,
     "ledger.reserve": 1_048_576,
+    "apply.first": False,
     "users.web": "device-ui",
     "users.mail": "device-mail",
     "users.event_group": "device-event",
@@ -105,6 +109,10 @@ def test_every_setting_is_taken(folders):
         [locks]
         security = true
         sign_in = true
+        oauth_provider = true
+        oauth_grant = true
+        [oauth]
+        microsoft_login = "login.microsoftonline.us"
         [web]
         names = ["nas.example.com", "nas"]
         url = "https://nas.example.com:8443"
@@ -124,6 +132,8 @@ def test_every_setting_is_taken(folders):
         rows = 100
         bytes = 1048576
         reserve = 0
+        [apply]
+        first = true
         [users]
         web = "www"
         mail = "post"
@@ -144,6 +154,9 @@ def test_every_setting_is_taken(folders):
         "brand.accent_dark": "#6fd3a0",
         "locks.security": True,
         "locks.sign_in": True,
+        "locks.oauth_provider": True,
+        "locks.oauth_grant": True,
+        "oauth.microsoft_login": "login.microsoftonline.us",
         "web.names": ["nas.example.com", "nas"],
         "web.url": "https://nas.example.com:8443",
         "web.trusted_proxy": "192.0.2.9",
@@ -160,14 +173,25 @@ def test_every_setting_is_taken(folders):
         "ledger.rows": 100,
         "ledger.bytes": 1_048_576,
         "ledger.reserve": 0,
+        "apply.first": True,
         "users.web": "www",
         "users.mail": "post",
         "users.event_group": "events",
     }
-    assert (device.name, device.locked) == ("\ud55c\uae00 NAS", frozenset({"security", "sign_in"}))
+    assert (device.name, device.locked) == (
+        "\ud55c\uae00 NAS",
+        frozenset({"security", "sign_in", "oauth_provider", "oauth_grant"}),
+    )
 
 
-@pytest.mark.parametrize("name", ["security", "sign_in"])
+@pytest.mark.parametrize(
+    "login", ["", "https://login.example.com", "login.example.com/", "a b", "user@login.example.com", "h:123456"]
+)
+def test_host_of_microsofts_sign_in_is_a_name(folders, login):
+    assert "oauth.microsoft_login" in refusal(folders, f'[oauth]\nmicrosoft_login = "{login}"\n')
+
+
+@pytest.mark.parametrize("name", ["security", "sign_in", "oauth_provider", "oauth_grant"])
 def test_one_lock_locks_one_choice(folders, name):
     written(folders, f"[locks]\n{name} = true\n")
     assert Device.load(folders).locked == frozenset({name})

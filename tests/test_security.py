@@ -216,7 +216,7 @@ def test_the_open_routes_are_those_of_the_program():
 # Boundaries
 
 # Files of the data folder that one user writes and reads, and no other: the hook, or the web process.
-OWN = {"mail/ledger.sqlite3", "mail/reserve", "settings/names.toml"}
+OWN = {"mail/ledger.sqlite3", "mail/reserve", "settings/names.toml", "settings/first-applied"}
 CROSSINGS = {
     "socket": set(EVERYTHING),
     "file": {cells[0].strip("`").removeprefix("DATA/").replace("*", "") for cells in rows(between("data"))} - OWN,
@@ -387,7 +387,7 @@ def test_every_form_with_a_secret_is_posted():
 
 def test_password_fields_tell_a_password_manager_what_they_are(used: Product):
     root = document.read(used.browser().get("/login").text)
-    fields = [each for each in root.all("input") if each.attributes["type"] == "password"]
+    fields = [each for each in root.all("input") if each.attributes.get("type") == "password"]
     assert [each.attributes["autocomplete"] for each in fields] == ["current-password"]
     assert (ROOT / "views" / "setup.tpl").read_text().count('autocomplete="new-password"') == 2
 

@@ -60,13 +60,13 @@
 </p>
 %   end
 %   if field.words:
-<select id="{{field.name}}" name="{{field.name}}"{{!' data-decides="%s"' % ' '.join(field.decides) if field.decides else ''}} aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
+<select id="{{field.name}}" name="{{field.name}}"{{!' data-decides="%s"' % ' '.join(each.name for each in fields if each.name in field.decides) if field.decides else ''}} aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
 %     for value, words in field.words.items():
 <option value="{{value}}"{{!' selected' if value == (values[field.name] or field.choices[0]) else ''}}>{{_(words)}}</option>
 %     end
 </select>
 %   else:
-<input id="{{field.name}}" name="{{field.name}}" type="{{field.input_type}}"{{!'' if field.inputmode == 'text' else ' inputmode="%s"' % field.inputmode}} maxlength="{{field.maxlength}}"{{!'' if field.autocomplete == 'off' else ' autocomplete="%s"' % field.autocomplete}} value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
+<input id="{{field.name}}" name="{{field.name}}"{{!'' if field.input_type == 'text' else ' type="%s"' % field.input_type}}{{!'' if field.inputmode == 'text' else ' inputmode="%s"' % field.inputmode}} maxlength="{{field.maxlength}}"{{!'' if field.autocomplete == 'off' else ' autocomplete="%s"' % field.autocomplete}} value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
 %     if field.secret:
 %       include('reveal.tpl', id=field.name)
 %     end
@@ -95,6 +95,9 @@
 <p aria-live="polite" data-say="{{_('Not saved yet.')}}"></p>
 </div>
 </form>
+% if signs_in:
+<p><a href="/smtp/sign-in">{{_('Sign-in by OAuth 2.0')}}</a></p>
+% end
 </div>
 <aside>
 <div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-steps="{{steps}}">

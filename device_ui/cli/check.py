@@ -72,6 +72,7 @@ def findings(device: Device) -> Iterator[Finding]:
         ("private key", _private_key),
         ("administrator", _administrator),
         ("SMTP settings", _settings),
+        ("OAuth 2.0", _sign_in),
         ("TLS certificate", _certificate),
         ("state program", lambda device: _program(device, "mail.state_command")),
         ("forward program", lambda device: _program(device, "mail.forward_command")),
@@ -247,6 +248,22 @@ def _settings(device: Device) -> str:
     return f"{settings.host} port {settings.port}" if settings else "none yet"
 
 
+def _sign_in(device: Device) -> str:
+    settings, _ = Store(device.folders.settings).read()
+    if settings is None or settings.sign_in != "oauth":
+        return "not used"
+    try:
+        known = client.sign_in(device.folders.socket)
+    except HookError as error:
+        if error.word == "denied":
+            return "in use; this user may not read its state"
+        raise
+    if known["problem"]:
+        raise DeviceUIError(" ".join(map(str, filter(None, (known["problem"], known["step"], known["reply"])))))
+    ends = f", ends on {known['ends']}" if known["ends"] else ""
+    return f"{known['grant']}{ends}" if known["renewed"] else f"{known['grant']}{ends}; not tried yet"
+
+
 def _certificate(device: Device) -> str:
     folder = device.folders.tls
     try:
@@ -311,5 +328,6 @@ def _hook(state: Mapping[str, Any] | HookError) -> str:
 def _quarantined(device: Device) -> list[Path]:
     folders = device.folders
     # The reserve and the throttle's file are left out: nothing in them is worth a person's look.
-    files = (folders.settings, folders.recipients, folders.administrator, folders.key_file, folders.ledger)
+    hooks = (folders.key_file, folders.ledger, folders.sign_in, folders.sign_in_key)
+    files = (folders.settings, folders.recipients, folders.administrator, *hooks)
     return [each for path in files for each in storage_files.quarantined_files(path)]

@@ -141,12 +141,25 @@ def settings(device: Device, options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def token(device: Device, options: argparse.Namespace) -> int:
+    """Print an access token of the sign-in by OAuth 2.0, for a mailer of the maker's own; --keep-alive renews and prints none."""
+    from device_ui.mail import client
+
+    if options.keep_alive:
+        client.keep_alive(device.folders.socket)
+    else:
+        output.output(for_program=True).write(client.token(device.folders.socket) + "\n")
+    return EX_OK
+
+
 def apply(device: Device, options: argparse.Namespace) -> int:
     """Apply a document: set the SMTP tab and the recipients as it says, and print what changed; see docs/appliance.md."""
     from device_ui.cli import provision
 
     if options.schema:
         return provision.print_schema()
+    if options.first:
+        return provision.apply_first(device)
     if not options.file:
         output.say("device-ui: a document is missing: a file, or - for standard input", is_error=True)
         return EX_USAGE
@@ -202,9 +215,26 @@ def setup_code(device: Device, _options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def metrics_token(device: Device, options: argparse.Namespace) -> int:
+    """Make the token that a monitoring system sends to /metrics, in place of the former one, and print it; it is shown once."""
+    from device_ui.storage import files
+    from device_ui.web.auth.metrics_token import MetricsToken
+
+    token = MetricsToken(device.folders.metrics_token)
+    if options.remove:
+        token.remove()
+        output.say("No token is right any more.")
+        return EX_OK
+    for folder in device.layout("web"):
+        files.make_folder(*folder)
+    output.output(for_program=True).write(f"{token.renew()}\n")
+    return EX_OK
+
+
 def rotate_key(device: Device, _options: argparse.Namespace) -> int:
     """Change the key that mail passwords are sealed to; the stored password stays usable throughout."""
     from device_ui.mail import client
+    from device_ui.mail.daemon import sign_in_records
     from device_ui.settings import rotation
     from device_ui.settings.store import Store
 
@@ -215,7 +245,8 @@ def rotate_key(device: Device, _options: argparse.Namespace) -> int:
             f"the private key is the credential {folders.stored_credential}: stop the mail hook, decrypt it to "
             f"{folders.key_file} (systemd-creds decrypt), remove it, rotate, encrypt the file again, and start the hook"
         )
-    key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key)
+    records = sign_in_records(folders)
+    key_id = rotation.rotate(Store(folders.settings), folders.private_key, folders.public_key, records)
     # A hook that runs has the previous key in memory until it reads the settings again.
     with contextlib.suppress(HookError):  # it reads the new key when it starts
         client.settings_changed(folders.socket)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from dataclasses import replace
 
@@ -72,6 +73,7 @@ def finish_reset(folders: Folders) -> None:
 
 def web(data: str | None, listen: str = LISTEN) -> int:
     """Serve the pages until a signal, or until idle. Raises `DeviceUIError` when they cannot start; under systemd waits."""
+    _end_in_order()
     from device_ui.web import templates
 
     # Before the rest is imported: compiling takes memory for a moment, which the imports then use again.
@@ -97,6 +99,7 @@ def mailhook(data: str | None, ca_file: str = "", url: str = "", *, allow_loopba
     `url` is the address of the pages for links in mails, instead of the maker's. Raises `DeviceUIError` when it cannot start;
     under systemd waits.
     """
+    _end_in_order()
     # Imported here, so that the web process loads nothing that can unseal.
     from device_ui.mail.daemon import Daemon
 
@@ -115,7 +118,7 @@ def mailhook(data: str | None, ca_file: str = "", url: str = "", *, allow_loopba
             if str(error) != reason:
                 reason = str(error)
                 _report(error)
-        # Not `threading.Event`: SIGTERM must end the process here, too.
+        # Not `threading.Event`: the handler of a signal could not end its wait.
         time.sleep(LOOK_SECONDS)
     # The reason of an earlier failure must not stay in `systemctl status`.
     notify_status(os.environ, "")
@@ -133,6 +136,20 @@ def failed(error: DeviceUIError | OSError) -> int:
     if isinstance(error, NotStored | NotReadable):
         return EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_IOERR
     return EX_CONFIG if isinstance(error, DeviceUIError) else EX_OSERR
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM and SIGINT end this process with exit code 0 from now on, by SystemExit.
+
+    Without it a signal during the start, which takes seconds on a slow processor, would look like a failure to whoever started
+    the process: it may be sent as soon as the socket listens.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+
+
+def _exit(*_: object) -> None:
+    raise SystemExit(EX_OK)
 
 
 def _is_startable(data: str | None) -> bool:

@@ -19,6 +19,7 @@ from device_ui.errors import DeviceUIError
 # reset and `seal` do not need it.
 NEEDS_FOLDERS = (
     commands.event,
+    commands.token,
     commands.sendmail,
     commands.web,
     commands.mailhook,
@@ -83,6 +84,10 @@ def parser() -> argparse.ArgumentParser:
     one = _command(words, "settings", commands.settings)
     one.add_argument("--format", choices=("json", "env", "msmtprc"), default="json")
     one.add_argument("--reveal", action="store_true", help="include the password; only the mail hook's user can")
+    one = _command(words, "token", commands.token)
+    one.add_argument(
+        "--keep-alive", action="store_true", help="renew or try the sign-in, and warn of its end: for a daily timer"
+    )
     one = _command(words, "apply", commands.apply)
     one.add_argument(
         "file", nargs="?", default="", metavar="FILE", help="the document, TOML or JSON; - for standard input"
@@ -90,6 +95,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--dry-run", action="store_true", help="write nothing; exit with 1 if something would change")
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
     one.add_argument("--schema", action="store_true", help="print the JSON Schema of a document")
+    one.add_argument(
+        "--first", action="store_true", help="apply first.toml of ETC, once, if device.toml permits it (apply.first)"
+    )
     one = _command(words, "export", commands.export)
     one.add_argument("--json", action="store_true", help="print JSON instead of TOML")
     one.add_argument("--seal-to", default="", metavar="KEY", help="include the password, sealed to this public key")
@@ -116,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="create it only if missing, expiring within 30 days or incomplete; exit with 1 if unchanged",
     )
+    one = _command(words, "metrics-token", commands.metrics_token)
+    one.add_argument("--remove", action="store_true", help="only make the present token worthless")
     _command(words, "rotate-key", commands.rotate_key)
     one = _command(words, "factory-reset", commands.factory_reset)
     one.add_argument("--yes", action="store_true", help="erase without asking")

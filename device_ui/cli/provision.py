@@ -24,6 +24,9 @@ from device_ui.settings.fields import SmtpSettings
 
 # As diff(1): a tool such as Ansible distinguishes "would change" from an error by it.
 DIFFERENT = 1
+FIRST_APPLIED = (
+    b"device-ui: the first document was applied. A factory reset removes this file, and then it is applied again.\n"
+)
 
 
 def apply_document(device: Device, path: str, *, dry_run: bool, is_json: bool) -> int:
@@ -42,6 +45,29 @@ def apply_document(device: Device, path: str, *, dry_run: bool, is_json: bool) -
         for text in _lines(answer):
             output.say(text)
     return DIFFERENT if dry_run and answer["changed"] else EX_OK
+
+
+def apply_first(device: Device) -> int:
+    """Apply first.toml of ETC if the maker permits it and it was not applied yet; print what changed."""
+    from device_ui.storage import files
+
+    folders = device.folders
+    if not device["apply.first"]:
+        output.say(f"{folders.first} is not applied: device.toml does not permit it (apply.first)")
+        return EX_OK
+    if folders.first_applied.exists() or not folders.first.exists():
+        output.say("Nothing changed.")
+        return EX_OK
+    code = apply_document(device, str(folders.first), dry_run=False, is_json=False)
+    # After the settings: a power cut in between applies it again, which changes nothing. A broken one is tried at the next start.
+    if code == EX_OK:
+        for folder in device.layout("web"):
+            files.make_folder(*folder)
+        try:
+            files.replace(folders.first_applied, FIRST_APPLIED)
+        except DeviceUIError as error:
+            return _failed(error, is_json=False)
+    return code
 
 
 def print_schema() -> int:

@@ -70,10 +70,37 @@ SERVER_CHANGED = Kind(
     "If you did not expect that, look at the device's SMTP tab, and change the administrator's password.",
     mail=False,
 )
-
+# Events of this program about the sign-in by OAuth 2.0 (see `mail.oauth`). The first is mailed while mail still works.
+SIGN_IN_ENDS = Kind(
+    "903",
+    "fault",
+    "Mail sign-in ends soon",
+    "The certificate, the client secret or the sign-in that this device sends its mail with ends soon. Without a new one it "
+    "cannot send mail from then on.",
+)
+SIGN_IN_DEAD = Kind(
+    "904",
+    "fault",
+    "Mail sign-in failed",
+    "The provider does not take the sign-in of this device any more, so no mail goes out. The SMTP tab shows what to do. "
+    "Kept in the history, never mailed.",
+    mail=False,
+)
+# The mail that says that the device still mails (see `delivery.periodic`); only the device raises it.
+SIGN_OF_LIFE = Kind(
+    "905",
+    "info",
+    "Sign of life",
+    "The device mails this every day or every week, as Others, Event Codes says. If it stops, look at the device.",
+)
+# What no program can raise: History would show what never was.
+OF_DEVICE = frozenset({SERVER_CHANGED.code, SIGN_IN_ENDS.code, SIGN_IN_DEAD.code, SIGN_OF_LIFE.code})
 
 # In every catalogue: a maker's file that does not list them would make each an unknown fault, which is mailed.
-OURS = {kind.code: kind for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED)}
+OURS = {
+    kind.code: kind
+    for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED, SIGN_IN_ENDS, SIGN_IN_DEAD, SIGN_OF_LIFE)
+}
 
 
 class Catalog:
@@ -95,11 +122,14 @@ class Catalog:
 
 def _bounded(kind: Kind) -> Kind:
     """Return a kind as the maker describes it, without the entries that are overruled."""
-    # The maker may name and describe our codes. A mail about a mail would never end, and a change of the server is no fault.
+    # The maker may name and describe our codes. A mail about a mail would never end, and what the device raises itself has its type
+    # and its way from the device: a change of the server is no fault, and an end that is near is mailed.
     ours = OURS.get(kind.code)
+    if ours is not None and ours.code in OF_DEVICE:
+        return replace(kind, type=ours.type, mail=ours.mail)
     if ours is None or ours.mail:
         return kind
-    return replace(kind, type=ours.type if ours is SERVER_CHANGED else kind.type, mail=False)
+    return replace(kind, mail=False)
 
 
 def load(etc: Path) -> Catalog:

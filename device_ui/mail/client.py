@@ -5,7 +5,7 @@ network; an event is answered as soon as it is on flash. Errors are a `HookError
 answer), ``denied``, ``bad-request``, ``not-stored`` (by the flash), ``unset`` (no settings are stored), ``busy`` (a test is
 running), ``too-many`` (tests), ``too-many-logins`` (refused by a server), ``exhausted`` (no thread), ``password`` (it cannot
 be opened), ``gone``, ``waiting``, ``not-waiting``, ``not-mailed`` (an event that cannot be sent again or tried now), ``held``
-(no mail is tried until a problem is solved), ``fault`` (of the hook).
+(no mail is tried until a problem is solved), ``no-token`` (OAuth 2.0), ``fault`` (of the hook).
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ ANSWERS_MAXIMUM, LINE_LEAST = 16 * 1024 * 1024, 1024
 SHORT_SECONDS = 2.0
 # A test has 60 s for the mail server, and some for its look-ups.
 TEST_SECONDS = 75.0
+# A token takes 30 s at most, for each of two keys while a certificate is replaced; so does making a key on a small processor.
+TOKEN_SECONDS = 75.0
 # The names in the last line of a long answer.
 LAST = frozenset({"end", "result"})
 # The source of settings that ``device-ui apply`` stored, in the place of a network address.
@@ -83,6 +85,12 @@ def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, A
     ledger that the hook found at its start, ``""`` for none.
     """
     answer: Mapping[str, Any] = _expected(ask(path, {"do": "state"}, seconds), "state", dict)
+    return answer
+
+
+def metrics(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+    """Return the numbers for a monitoring system, by the names of `delivery.metrics`. Raises `HookError`."""
+    answer: Mapping[str, Any] = _expected(ask(path, {"do": "metrics"}, seconds), "metrics", dict)
     return answer
 
 
@@ -159,6 +167,36 @@ def test(
     if to:
         request["to"] = list(to)
     return lines(path, request, seconds)
+
+
+def sign_in(path: Path | str, action: str = "", *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
+    """Return the state of the sign-in by OAuth 2.0 after an `action`: ``begin`` or ``cancel`` a device code. Raises `HookError`.
+
+    ``grant``, ``person``, ``renewed`` (seconds since 1970, 0: never), ``ends`` (a day, ``""``: not known), ``problem``, ``step``,
+    ``reply``; and ``flow``: ``phase`` (see `mail.oauth.device_code.Phase`), ``code``, ``address``, ``seconds`` left.
+    """
+    request = {"do": "sign-in", "action": action}
+    answer: Mapping[str, Any] = _expected(ask(path, request, seconds), "sign_in", dict)
+    return answer
+
+
+def certificates(path: Path | str, *, seconds: float = TOKEN_SECONDS) -> Sequence[Mapping[str, str]]:
+    """Return the certificates that the device signs in with, the next one last; make the first. Raises `HookError`.
+
+    Each has ``der`` (base64), ``sha256`` (hexadecimal) and ``ends`` (a day).
+    """
+    found: Sequence[Mapping[str, str]] = _expected(ask(path, {"do": "certificate"}, seconds), "certificates", list)
+    return found
+
+
+def token(path: Path | str, *, seconds: float = TOKEN_SECONDS) -> str:
+    """Return an access token for the stored settings; for root and the hook's user alone. Raises `HookError`."""
+    return str(_expected(ask(path, {"do": "token"}, seconds), "token", str))
+
+
+def keep_alive(path: Path | str, *, seconds: float = TOKEN_SECONDS) -> None:
+    """Renew or try the sign-in, if there is one, and warn of its end. Raises `HookError` when it has a problem."""
+    _expected(ask(path, {"do": "keep-alive"}, seconds), "ok", bool)
 
 
 def is_answering(path: Path | str) -> bool:

@@ -22,12 +22,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from device_ui.config import Device, host_name, listen_fds
-from device_ui.errors import Damaged, MakerFile, NoKey, NotReadable, NotStored
+from device_ui.errors import Damaged, MakerFile, Message, NoKey, NotReadable, NotStored, Text, to_stored
 from device_ui.mail import catalog
+from device_ui.mail.catalog import Kind
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.forward_command import ForwardCommand
+from device_ui.mail.delivery.metrics import Metrics
+from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import random_fraction
 from device_ui.mail.delivery.schedule import Schedule
@@ -35,15 +38,23 @@ from device_ui.mail.delivery.sender import Sender
 from device_ui.mail.delivery.state_command import StateCommand
 from device_ui.mail.delivery.test_mail import Tester
 from device_ui.mail.delivery.worker import DeliveryWorker
+from device_ui.mail.events import Event
 from device_ui.mail.ipc import server
 from device_ui.mail.ipc.connection import ClientConnections, listen
 from device_ui.mail.ipc.peer_credentials import Permissions
 from device_ui.mail.ipc.requests import RequestHandler
+from device_ui.mail.oauth import record, signing_key
+from device_ui.mail.oauth.device_code import DeviceCodeFlow
+from device_ui.mail.oauth.record import GrantRecord
+from device_ui.mail.oauth.requests import SignInRequests
+from device_ui.mail.oauth.sign_in import SignIn
+from device_ui.mail.oauth.signing_key import SigningKeys
 from device_ui.mail.outbox.disk_reserve import Reserve
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, rotation, seal
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipients
+from device_ui.settings.sealed_record import SealedRecord
 from device_ui.settings.store import RecipientStore, Store
 from device_ui.storage import files
 
@@ -51,6 +62,9 @@ if TYPE_CHECKING:
     import ssl
 
     from device_ui.config import Folders
+    from device_ui.mail.delivery.sender import Transport
+    from device_ui.mail.oauth.grants import Grants
+    from device_ui.mail.oauth.session import OAuthSession
     from device_ui.mail.smtp.client import ClientOptions, SmtpClient
     from device_ui.mail.smtp.connection import OnStep
 
@@ -61,6 +75,8 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 60.0
 # Seconds after the device's boot in which a start of the hook may be one of many: the power of the site came back.
 BOOT_SECONDS = 300.0
+# Seconds that a start waits for the file of what is mailed.
+CHOICES_SECONDS = 2.0
 
 
 class PasswordKeys:
@@ -82,7 +98,7 @@ class PasswordKeys:
             log.error("credential not loaded: %s; mail waits until it is repaired, or removed and saved again", error)
             return
         try:
-            rotation.finish(Store(folders.settings), folders.private_key, folders.public_key)
+            rotation.finish(Store(folders.settings), folders.private_key, folders.public_key, sign_in_records(folders))
         # Both keys stay, so every password can be opened; the next start finishes the rotation.
         except (Damaged, NotReadable, NotStored) as error:
             log.error("previous key kept: %s", error)
@@ -104,8 +120,19 @@ class PasswordKeys:
         return keys.load_password(self._folders.private_key, settings)
 
 
+def sign_in_records(folders: Folders) -> tuple[SealedRecord, SealedRecord]:
+    """Return the hook's own records: the tokens of a sign-in by OAuth 2.0, and the key of the device."""
+    pair = folders.private_key, folders.public_key
+    return (
+        SealedRecord(folders.sign_in, record.PURPOSE, record.COMMENT, *pair),
+        SealedRecord(folders.sign_in_key, signing_key.PURPOSE, signing_key.COMMENT, *pair),
+    )
+
+
 class SmtpClients:
-    """Makes the SMTP clients of one device: one TLS context, one HELO name."""
+    """Makes the SMTP clients of one device: one TLS context, one HELO name; `sign_in` has the tokens of OAuth 2.0."""
+
+    sign_in: SignIn
 
     def __init__(self, device: Device, *, allow_loopback: bool, ca_file: str = "") -> None:
         self._device = device
@@ -113,21 +140,45 @@ class SmtpClients:
         # The maker's certificates are added to the system's; nothing turns the verification off.
         self._ca_files = [name for name in (device["mail.ca_file"], ca_file) if name]
 
-    def for_queue(self, settings: SmtpSettings, password: str) -> SmtpClient:
+    def for_queue(self, settings: SmtpSettings, secret: str) -> Transport:
         """Return a client for the mails of the queue."""
         # Imported here: ssl and smtplib are loaded with the first mail, not before.
         from device_ui.mail.smtp.client import SmtpClient
 
-        return SmtpClient(settings, password, self._options())
+        def connect(settings: SmtpSettings, secret: str) -> SmtpClient:
+            return SmtpClient(settings, secret, self.options())
 
-    def for_test(self, settings: SmtpSettings, password: str, on_step: OnStep) -> SmtpClient:
+        if settings.sign_in != "oauth":
+            return connect(settings, secret)
+        from device_ui.mail.oauth.session import OAuthSession
+
+        return OAuthSession(settings, secret, self.sign_in, connect)
+
+    def for_test(self, settings: SmtpSettings, secret: str, on_step: OnStep) -> SmtpClient | OAuthSession:
         """Return a client for a test mail, with shorter timeouts: a person waits."""
         from device_ui.mail.smtp.client import SmtpClient
         from device_ui.mail.smtp.test_run import TIMEOUTS
 
-        return SmtpClient(settings, password, self._options(), TIMEOUTS, on_step)
+        def connect(settings: SmtpSettings, secret: str) -> SmtpClient:
+            return SmtpClient(settings, secret, self.options(), TIMEOUTS, on_step)
 
-    def _options(self) -> ClientOptions:
+        if settings.sign_in != "oauth":
+            return connect(settings, secret)
+        from device_ui.mail.oauth.session import OAuthSession
+
+        return OAuthSession(settings, secret, self.sign_in, connect, on_step, renews=True)
+
+    @cached_property
+    def grants(self) -> Grants:
+        """The requests for tokens."""
+        from device_ui.mail.oauth.grants import Grants
+        from device_ui.mail.oauth.https import Exchange
+
+        login = str(self._device["oauth.microsoft_login"])
+        return Grants(lambda *on_step: Exchange(self.options(), *on_step), self.sign_in.keys, login)
+
+    def options(self) -> ClientOptions:
+        """Return what every connection of this device has in common."""
         from device_ui.mail.smtp.client import ClientOptions
 
         name = host_name()
@@ -177,6 +228,8 @@ class Daemon:
         names |= {"etc": str(device.folders.etc), "host_name": host_name(), "url": device.pages_url}
         names["importance"] = "high" if device["mail.high_importance"] else ""
         kinds = self._catalog()
+        records = sign_in_records(device.folders)
+        tokens, key = GrantRecord(records[0]), records[1]
         # A clock before the newest event of a sure date is wrong.
         clock = Clock(self._outbox.newest_date())
         environment = Environment(names, self._list_recipients, self._passwords, clock, time.monotonic, random_fraction)
@@ -186,12 +239,22 @@ class Daemon:
         sender = Sender(self._outbox, kinds, self._clients.for_queue, environment)
         self._forward_command = ForwardCommand(device["mail.forward_command"], self._outbox, kinds, environment)
         self._outbox.on_accept = self._forward_command.wake
+        self._sign_in = SignIn(tokens, SigningKeys(key, clock.now), lambda: self._clients.grants, clock, self._raise)
+        self._clients.sign_in, self._clock = self._sign_in, clock
         self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)
         if clock.since_boot[1] < BOOT_SECONDS:
             self._worker.spread_start(device["mail.start_spread"])
         verified = self._worker.settings_verified
         tester = Tester(store, sender, self._clients.for_test, quota, wake=self._wake, verified=verified)
         requests = RequestHandler(self._outbox, kinds, self._worker, tester, clock, self._wake)
+        requests.add({"metrics": Metrics(self._outbox, self._worker, self._forward_command, clock).read})
+        self._worker.watch_sign_in(self._sign_in_problem)
+        self._flow = DeviceCodeFlow(
+            self._sign_in, lambda: self._clients.grants, time.monotonic, self._worker.settings_changed
+        )
+        about_sign_in = SignInRequests(store, self._sign_in, self._flow, self._passwords.unseal, self._worker.wake)
+        requests.add_background(about_sign_in.quick, is_slow=False)
+        requests.add_background(about_sign_in.slow, is_slow=True)
         permissions = Permissions(device["users.web"], device["users.event_group"])
         connections = ClientConnections(self._listener(), permissions)
         self._server = server.IpcServer(connections, self._outbox, requests, self._worker)
@@ -208,6 +271,9 @@ class Daemon:
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()
         self._forward_command.start()
+        # The event that starts this process is mailed as the operator chose, too. The worker reads that, for a bounded time: the file
+        # is in a folder of the pages' user.
+        self._worker.wait_for_choices(CHOICES_SECONDS)
         log.info("listening at %s", self._device.folders.socket)
         is_idle = self._server.serve(self._idle_seconds, self._is_idle)
         self._worker.stop()
@@ -237,7 +303,43 @@ class Daemon:
             self._server.stop()
 
     def _is_idle(self) -> bool:
-        return self._worker.is_idle() and self._forward_command.is_idle()
+        return self._worker.is_idle() and self._forward_command.is_idle() and not self._flow.is_open
+
+    def _sign_in_problem(self, settings: SmtpSettings) -> Problem:
+        """Return the problem of a sign-in by OAuth 2.0 that a person has to see to."""
+        if settings.sign_in != "oauth":
+            return Problem()
+        try:
+            known = self._sign_in.state(settings)
+        except NotReadable as error:
+            return Problem("sign-in", reply=error.message)
+        return Problem("sign-in", known["step"], known["reply"]) if known["problem"] else Problem()
+
+    def _raise(self, kind: Kind, text: Text) -> None:
+        """Accept an event of this process itself. Never raises: a full flash must not stop what it is about."""
+        stamp = self._clock.stamp(None)
+        is_mailed, in_summary = self._worker.decide(kind)
+        accepted = self._clock.raw if self._clock.is_right() else 0.0
+        source, told = to_stored(Message("sign-in")), to_stored(text)
+        event = Event(
+            kind.code,
+            kind.type,
+            stamp.time,
+            accepted,
+            source,
+            told,
+            waiting=is_mailed,
+            clock=stamp.clock,
+            in_summary=in_summary,
+        )
+        try:
+            singles = self._worker.choose_singles([event])
+            numbers = self._outbox.accept([event], singles)
+        except NotStored as error:
+            log.error("event %s not accepted: %s", kind.code, error.reason)
+            return
+        self._worker.add(list(zip(numbers, [event], singles, strict=True)))
+        self._worker.wake()
 
     def _wake(self) -> None:
         self._server.wake()

@@ -54,6 +54,8 @@ class Event:
     clock: str = ""
     user: int = DEVICE
     about: int = 0
+    # It waits, and for the daily summary.
+    in_summary: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Digest:
     ranges: Sequence[tuple[int, int]]
     # The codes and ranges count all events of the mail; these are only as many as are shown in full.
     events: Sequence[Event]
+    # The daily summary, which a reader of its subject must not take for what happens now.
+    is_summary: bool = False
 
     @property
     def count(self) -> int:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from device_ui.errors import Message, Text, from_stored
 from device_ui.i18n.translator import PLAIN, Translator
-from device_ui.mail.catalog import MESSAGE, SERVER_CHANGED, Kind
+from device_ui.mail.catalog import MESSAGE, OF_DEVICE, Kind
 from device_ui.mail.events import BEFORE, PENDING, Event
 
 # Ranges of numbers that are listed; the rest is counted.
@@ -53,7 +53,7 @@ def event_source(event: Event) -> Text:
 
 def _own(event: Event, stored: str) -> Text:
     """Return a text of an event: a message where this device raised it."""
-    return Message(from_stored(stored)) if event.code == SERVER_CHANGED.code or event.about else stored
+    return Message(from_stored(stored)) if event.code in OF_DEVICE or event.about else stored
 
 
 def format_numbers(ranges: Sequence[tuple[int, int]], words: Translator = PLAIN) -> str:

@@ -15,6 +15,6 @@ Depends on `settings`, `storage`, `config` and `mail.client` (to notify the mail
 Read first
 - `document`: the text of a document, TOML or JSON, and the error that lists broken fields.
 - `sections`: the sections as one table, from which `apply`, `export` and the JSON Schema are made. A new section is a row there.
-- `smtp`, `recipients`: the two sections. A new field of the tab (`settings.fields.FIELDS`) needs no line here.
+- `smtp`, `recipients`, `notifications`: the sections. A new field of the tab (`settings.fields.FIELDS`) needs no line here.
 - `apply`: plan, write, notify. `passwords`: the device's keys, as far as this process can use them.
 """

@@ -14,7 +14,7 @@ from typing import Any
 from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.mail import client
-from device_ui.provisioning import smtp
+from device_ui.provisioning import notifications, smtp
 from device_ui.provisioning.document import Broken, Table
 from device_ui.provisioning.passwords import Passwords
 from device_ui.provisioning.sections import SECTIONS, Section, unknown
@@ -81,15 +81,16 @@ def write(steps: Sequence[Step], device: Device) -> None:
             store.confirm(step.stored.revision)
             continue
         is_server = step.section.name == smtp.NAME
+        is_noticed = is_server or step.section.name == notifications.NAME
         if is_server:
             # Starts the hook. One that started with the notification would find the change before it knows where it came from.
             with contextlib.suppress(HookError):
                 client.state(device.folders.socket)
         revision = store.save(step.content, step.stored.revision)
         # The hook reads the recipients with each mail, so a new list needs no notification.
-        if is_server:
+        if is_noticed:
             with contextlib.suppress(HookError):  # it reads the settings when it starts
-                client.settings_changed(device.folders.socket, revision, client.BY_APPLY)
+                client.settings_changed(device.folders.socket, revision if is_server else "", client.BY_APPLY)
 
 
 def summary(steps: Sequence[Step]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from device_ui.config import Device
-from device_ui.provisioning import recipients, smtp
+from device_ui.provisioning import notifications, recipients, smtp
 from device_ui.provisioning.document import UNKNOWN_SENTENCE, VERSION, VERSION_NAME, VERSION_SENTENCE, Broken, Table
 from device_ui.provisioning.passwords import Passwords
 from device_ui.settings import keys
 from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.notifications import Notifications
 from device_ui.settings.rules import Invalid
-from device_ui.settings.store import RecipientStore, RecordStore, Store
+from device_ui.settings.store import NotificationStore, RecipientStore, RecordStore, Store
 
 Content = TypeVar("Content")
 
@@ -54,6 +55,15 @@ SECTIONS: tuple[Section[Any], ...] = (
         recipients.changes,
         recipients.schema,
         nothing=(),
+    ),
+    Section(
+        notifications.NAME,
+        lambda device: NotificationStore(device.folders.notifications),
+        lambda given, *_: notifications.read(given),
+        notifications.write,
+        notifications.changes,
+        notifications.schema,
+        nothing=Notifications(),
     ),
 )
 
@@ -112,11 +122,12 @@ def seal_document(content: Table, public: bytes, opened: Callable[[Any], str] | 
             sealed[smtp.NAME] = smtp.seal_section(content[smtp.NAME], public, opened)
     except Broken as error:
         broken |= error.fields
-    try:
-        if recipients.NAME in content:
-            sealed[recipients.NAME] = recipients.write(recipients.read(content[recipients.NAME])())
-    except Broken as error:
-        broken |= error.fields
+    for section in (recipients, notifications):
+        try:
+            if section.NAME in content:
+                sealed[section.NAME] = section.write(section.read(content[section.NAME])())
+        except Broken as error:
+            broken |= error.fields
     if broken:
         raise Broken(broken)
     return sealed

@@ -1,4 +1,4 @@
-"""The operator's settings: the SMTP tab, the list of recipients, and the sealed mail password.
+"""The operator's settings: the SMTP tab, the list of recipients, what is mailed, and the sealed mail password.
 
 Promises
 - `fields.parse` reads a form: either settings that satisfy every rule, or an `Invalid` for each broken field. The sentences of
@@ -17,8 +17,9 @@ Read first
 - `fields`: the tab as one table, which the page, the parser, the file and the documentation use. A new field is a row of
   `fields.FIELDS`, an attribute of `fields.SmtpSettings` and a rule in `rules`; its sentences go into ``i18n/ko.po``.
 - `presets`: the values of known mail providers, each with its source, which the page fills in unsaved.
-- `rules`: a text becomes a value or the sentence that says why not.
-- `store`: the files and their revisions. `recipients` and `names`: the two lists.
-- `seal`: HPKE. `keys`: the files of the key pair. `rotation`: the change of the pair.
+- `rules`: a text becomes a value or the sentence that says why not; `oauth_rules` does so for the fields of OAuth 2.0.
+- `store`: the files and their revisions. `recipients` and `names`: the two lists. `notifications`: what is mailed, and when.
+- `seal`: HPKE. `keys`: the files of the key pair. `rotation`: the change of the pair. `sealed_record`: a file of the hook whose
+  secrets are sealed to its own key.
 - `export`: the settings for a mailer of the maker.
 """

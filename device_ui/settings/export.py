@@ -21,6 +21,8 @@ Values = Mapping[str, str | int]
 MSMTP_LINE_MAXIMUM = 499
 # What msmtp 1.8 replaces in an address of `from`, with no way to escape it (msmtp(1)): user, host, mail name.
 MSMTP_REPLACED = re.compile("%[UHCM]")
+# What prints an access token, to the mail hook's user and root.
+TOKEN_COMMAND = "device-ui token"
 # Unicode Bidirectional Algorithm (UAX #9), 2: characters that show a text in an order that is not its own.
 DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
@@ -30,7 +32,8 @@ def values(settings: SmtpSettings, password: str | None = None) -> dict[str, str
 
     Raises `DeviceUIError` for a value that is not one line.
     """
-    values = {field.name: getattr(settings, field.name) for field in FIELDS if not field.secret}
+    names = [field.name for field in FIELDS if not field.secret]
+    values = {name: getattr(settings, name) for name in names if settings.sign_in == "oauth" or name[:6] != "oauth_"}
     values |= {"connection": settings.connection, "mail_from": settings.mail_from}
     values |= {} if password is None else {"password": password}
     for name, value in values.items():
@@ -59,7 +62,9 @@ def to_msmtprc(values: Values) -> str:
     if MSMTP_REPLACED.search(str(values["mail_from"])):
         raise DeviceUIError("msmtp cannot take this from: it replaces %U, %H, %C and %M in it")
     # "auto" is resolved already (`SmtpSettings.connection`): msmtp has no such word.
-    tls = values["connection"] != "none"
+    tls, sign_in = values["connection"] != "none", values["sign_in"]
+    # msmtp 1.8 sends a token of any length by xoauth2 alone: with oauthbearer a long one fails.
+    auth = {"none": "off", "oauth": "xoauth2"}.get(str(sign_in), "on")
     lines = {
         "account": "device-ui",
         # An IPv6 address may be typed in brackets; msmtp takes it without.
@@ -69,9 +74,10 @@ def to_msmtprc(values: Values) -> str:
         "tls": "on" if tls else "off",
         "tls_starttls": "on" if values["connection"] == "starttls" else "off",
         "tls_trust_file": "system" if tls else "",
-        "auth": "off" if values["sign_in"] == "none" else "on",
-        "user": "" if values["sign_in"] == "none" else _quoted(values["account"]),
-        "password": _quoted(values["password"]) if "password" in values else "",
+        "auth": auth,
+        "user": "" if sign_in == "none" else _quoted(values["account"]),
+        "passwordeval": _quoted(TOKEN_COMMAND) if sign_in == "oauth" else "",
+        "password": _quoted(values["password"]) if "password" in values and sign_in != "oauth" else "",
     }
     # A line without a value is left out: msmtp would refuse the file.
     written = [_msmtp_line(name, value) for name, value in lines.items() if value != ""]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from device_ui.errors import Message, Text
-from device_ui.settings import rules
+from device_ui.settings import oauth_rules, rules
 from device_ui.settings.rules import Invalid, PasswordRule
 
 Rule = Callable[[str], Any]
@@ -27,6 +27,7 @@ SECURITY_WORDS = {
 SIGN_IN_WORDS = {
     "manual": "Account and password by the rules above",
     "provider": "Password or key issued by a mail provider",
+    "oauth": "OAuth 2.0 (Microsoft 365 and others)",
     "none": "No sign-in, for a relay",
 }
 SECURITIES, SIGN_INS = tuple(SECURITY_WORDS), tuple(SIGN_IN_WORDS)
@@ -93,6 +94,11 @@ def one_of(choices: tuple[str, ...]) -> Rule:
     return rule
 
 
+def oauth_only(rule: Rule) -> dict[str, Rule]:
+    """Return a rule for the sign-in by OAuth 2.0; with every other the field is empty."""
+    return {**always(rules.no_value), "oauth": rule}
+
+
 # The manual's five fields in its order, then the choices that it does not have. A stored file has the same order.
 FIELDS = (
     Field(
@@ -124,7 +130,7 @@ FIELDS = (
     Field(
         "account",
         "SMTP Account Address",
-        {"manual": rules.account, "provider": rules.provider_account, "none": rules.address},
+        {**always(rules.provider_account), "manual": rules.account, "none": rules.address},
         "The login of the mail server in email format (aaa@xxx.yyy), 1 to 100 characters.",
         (rules.ACCOUNT_SENTENCE,),
         maximum=rules.PROVIDER_MAXIMUM,
@@ -133,7 +139,7 @@ FIELDS = (
     Field(
         "password",
         "SMTP Account Password",
-        {"manual": rules.password, "provider": rules.provider_password, "none": rules.no_password},
+        {**always(rules.provider_password), "manual": rules.password, "none": rules.no_value},
         "The password of this login.",
         (rules.PASSWORD_LENGTH_SENTENCE, rules.PASSWORD_SENTENCE),
         maximum=rules.PROVIDER_MAXIMUM,
@@ -161,7 +167,7 @@ FIELDS = (
         (rules.CHOICE_SENTENCE,),
         advanced=True,
         words=SIGN_IN_WORDS,
-        decides=("account", "password", "from_address"),
+        decides=("account", "password", "from_address", *oauth_rules.NAMES),
     ),
     Field(
         "from_address",
@@ -171,6 +177,72 @@ FIELDS = (
         (rules.FROM_ADDRESS_SENTENCE,),
         advanced=True,
         inputmode="email",
+    ),
+    Field(
+        "oauth_provider",
+        "OAuth 2.0: provider",
+        oauth_only(one_of(oauth_rules.PROVIDERS)),
+        "Who issues the tokens.",
+        (rules.CHOICE_SENTENCE,),
+        advanced=True,
+        words=oauth_rules.PROVIDER_WORDS,
+        decides=("oauth_tenant", "oauth_issuer"),
+    ),
+    Field(
+        "oauth_grant",
+        "OAuth 2.0: grant",
+        oauth_only(one_of(oauth_rules.GRANTS)),
+        "How this device proves itself to the provider.",
+        (rules.CHOICE_SENTENCE,),
+        advanced=True,
+        words=oauth_rules.GRANT_WORDS,
+        # A shared tenant is for a person alone.
+        decides=("password", "oauth_tenant", "oauth_until"),
+    ),
+    Field(
+        "oauth_tenant",
+        "OAuth 2.0: tenant",
+        oauth_only(rules.no_value),
+        "With Microsoft 365: the ID of the tenant, or a domain of it.",
+        (oauth_rules.TENANT_SENTENCE,),
+        advanced=True,
+    ),
+    Field(
+        "oauth_issuer",
+        "OAuth 2.0: issuer",
+        oauth_only(rules.no_value),
+        "With another provider: the address of its issuer, such as https://login.example.com.",
+        (oauth_rules.ISSUER_SENTENCE,),
+        maximum=oauth_rules.ISSUER_MAXIMUM,
+        advanced=True,
+        inputmode="url",
+    ),
+    Field(
+        "oauth_client",
+        "OAuth 2.0: client ID",
+        oauth_only(rules.no_value),
+        "The ID of the application that this device is registered as.",
+        (oauth_rules.CLIENT_SENTENCE,),
+        maximum=rules.PROVIDER_MAXIMUM,
+        advanced=True,
+    ),
+    Field(
+        "oauth_scope",
+        "OAuth 2.0: scope",
+        oauth_only(rules.no_value),
+        "Empty: the provider's own for sending mail.",
+        (oauth_rules.SCOPE_SENTENCE,),
+        maximum=oauth_rules.SCOPE_MAXIMUM,
+        advanced=True,
+    ),
+    Field(
+        "oauth_until",
+        "OAuth 2.0: end of the client secret",
+        oauth_only(rules.no_value),
+        "With a client secret: the date on which it ends, such as 2028-11-01. An event warns before it.",
+        (oauth_rules.UNTIL_SENTENCE,),
+        maximum=10,
+        advanced=True,
     ),
 )
 BY_NAME = {field.name: field for field in FIELDS}
@@ -182,8 +254,13 @@ LOCKABLE = tuple(field.name for field in FIELDS if field.choices)
 # The fields that a stored password is bound to. If one changes, the password must be typed again: a new server must never
 # receive the password of the old one ("pass-back").
 BOUND_TO = ("host", "port", "account", "security")
+# What a client secret and tokens are bound to as well: neither a new mail server nor a new token server gets the old ones.
+OAUTH_BOUND_TO = ("sign_in", "oauth_provider", "oauth_tenant", "oauth_issuer", "oauth_client", "oauth_grant")
 
 TYPE_AGAIN_HINT = "Type it again: the server, port, account or connection security changed."
+OAUTH_TYPE_AGAIN_HINT = (
+    "Type it again: the server, the account, the connection security or the OAuth 2.0 provider changed."
+)
 SIGN_IN_HINT = "Type it again: the sign-in changed."
 NOTHING_STORED_HINT = "No password is stored yet."
 LOCKED_HINT = "The maker of this device has fixed this choice."
@@ -217,7 +294,7 @@ NO_ADDRESS_PATTERN = re.compile(r"[^\s@]+")
 
 @dataclass(frozen=True)
 class SmtpSettings:
-    """Valid settings of the SMTP tab; `sealed` is the sealed password, None for a relay without login."""
+    """Valid settings of the SMTP tab; `sealed` is the sealed password or client secret, None where none is needed."""
 
     host: str
     port: int
@@ -227,6 +304,13 @@ class SmtpSettings:
     sign_in: str = SIGN_INS[0]
     from_address: str = ""
     sealed: str | None = None
+    oauth_provider: str = ""
+    oauth_grant: str = ""
+    oauth_tenant: str = ""
+    oauth_issuer: str = ""
+    oauth_client: str = ""
+    oauth_scope: str = ""
+    oauth_until: str = ""
 
     @property
     def connection(self) -> str:
@@ -248,8 +332,13 @@ class SmtpSettings:
 
     @property
     def bound_to(self) -> tuple[str, ...]:
-        """The values that the password is bound to, in the order of `BOUND_TO`."""
-        return tuple(str(getattr(self, name)) for name in BOUND_TO)
+        """The values that secrets are bound to, in the order of `BOUND_TO`, with OAuth 2.0 followed by `OAUTH_BOUND_TO`."""
+        return _bound_to(vars(self))
+
+    @property
+    def needs_secret(self) -> bool:
+        """Whether a password or a client secret is part of the sign-in."""
+        return needs_secret(self.sign_in, self.oauth_grant)
 
 
 @dataclass(frozen=True)
@@ -262,6 +351,19 @@ class ParsedForm:
     settings: SmtpSettings | None
     broken: Mapping[str, Invalid]
     password: str | None = field(default=None, repr=False)
+
+
+def needed_fields(values: Mapping[str, str]) -> tuple[Field, ...]:
+    """Return the fields that these choices need: those of OAuth 2.0 with this sign-in alone, by its provider and its grant.
+
+    A field that appears with a choice is asked for by Update, so a form without it is never saved half.
+    """
+    is_oauth = values.get("sign_in") == "oauth"
+    return tuple(
+        each
+        for each in FIELDS
+        if not each.name.startswith("oauth_") or (is_oauth and oauth_rules.is_needed(each.name, values))
+    )
 
 
 def parse(
@@ -280,14 +382,19 @@ def parse(
     values = {each.name: each.by_sign_in[sign_in](form.get(each.name, "")) for each in FIELDS}
     # A browser sends no value of a disabled control; a different value was not made by the page.
     for name in locked:
-        values[name] = _locked(name, form.get(name, ""))
+        if sign_in == "oauth" or not name.startswith("oauth_"):
+            values[name] = _locked(name, form.get(name, ""))
     # These rules need the value of a second field, so they follow the rules of single fields.
     values["from_address"] = _from_address(form.get("from_address", ""), sign_in, values["account"])
+    if sign_in == "oauth":
+        values |= {name: oauth_rules.value(name, form.get(name, ""), values) for name in oauth_rules.VALUES}
     if not isinstance(values["security"], Invalid) and _clear_text_login(values, sign_in):
         values["security"] = Invalid(rules.CHOICE_SENTENCE, (CLEAR_TEXT_HINT,))
     kept = None
+    if not needs_secret(sign_in, values["oauth_grant"]):
+        values["password"] = ""
     # The page never shows the stored password, so an empty field means that it stays.
-    if sign_in != "none" and form.get("password", "") == "":
+    elif form.get("password", "") == "":
         kept, values["password"] = (sealed, "") if sealed else _kept_password(values, current)
     broken = {each.name: values[each.name] for each in FIELDS if isinstance(values[each.name], Invalid)}
     # Where the maker locked the sign-in, a hint to choose a different one would be useless.
@@ -318,7 +425,7 @@ def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
     # The same relations between fields as in `parse`: a file can be restored, or edited with a right checksum.
     if not isinstance(settings.sealed, str | None):
         return Message("the sealed password is no text")
-    if (settings.sealed is None) != (sign_in == "none"):
+    if (settings.sealed is None) == settings.needs_secret:
         return Message("the password is missing" if settings.sealed is None else "a password is kept without a login")
     if _clear_text_login(values, sign_in):
         return Message("the connection security is “{choice}” with a login", choice=Message(SECURITY_WORDS["none"]))
@@ -340,6 +447,8 @@ def _ruled(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> A
     """Return the value of a text by the rule of its field, or an `Invalid`."""
     if each.name == "from_address":  # its rule depends on the account
         return _from_address(text, sign_in, values["account"])
+    if sign_in == "oauth" and each.name in oauth_rules.VALUES:
+        return oauth_rules.value(each.name, text, values)
     return each.by_sign_in[sign_in](text)
 
 
@@ -354,6 +463,16 @@ def _from_address(text: str, sign_in: str, account: str | Invalid) -> str | Inva
         return ""
     value = rules.from_address(account)
     return Invalid(value.sentence, (NO_SENDER_HINT,)) if isinstance(value, Invalid) else ""
+
+
+def needs_secret(sign_in: str, grant: object) -> bool:
+    """Return whether a password or a client secret is part of this sign-in."""
+    return sign_in in ("manual", "provider") or (sign_in == "oauth" and grant == "secret")
+
+
+def _bound_to(values: Mapping[str, Any]) -> tuple[str, ...]:
+    names = (*BOUND_TO, *OAUTH_BOUND_TO) if values["sign_in"] == "oauth" else BOUND_TO
+    return tuple(str(values[name]) for name in names)
 
 
 def _with_sign_in_hints(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:
@@ -412,8 +531,11 @@ def _kept_password(values: Mapping[str, Any], current: SmtpSettings | None) -> t
     # The manual's sentence for each, since an empty password breaks its rule; the hint has the reason.
     if current is None or current.sealed is None:
         return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (NOTHING_STORED_HINT,))
-    if tuple(str(values[name]) for name in BOUND_TO) != current.bound_to:
-        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (TYPE_AGAIN_HINT,))
+    if values["sign_in"] != current.sign_in and "oauth" in (values["sign_in"], current.sign_in):
+        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (SIGN_IN_HINT,))
+    if _bound_to(values) != current.bound_to:
+        hint = OAUTH_TYPE_AGAIN_HINT if values["sign_in"] == "oauth" else TYPE_AGAIN_HINT
+        return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (hint,))
     if values["sign_in"] == "manual" != current.sign_in:  # a provider's password need not meet the manual's rules
         return None, Invalid(rules.PASSWORD_LENGTH_SENTENCE, (SIGN_IN_HINT,))
     return current.sealed, ""

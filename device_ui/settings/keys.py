@@ -10,6 +10,7 @@ sealed to either can be opened.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -139,6 +140,14 @@ def open_password(settings: SmtpSettings, pair: KeyPair) -> str:
     if field.by_sign_in[settings.sign_in](password) != password and not field.formerly(password):
         raise CannotOpen("it breaks the rules of a password")
     return password
+
+
+def open_record(path: Path, sealed: str, bound_to: Sequence[str], purpose: str) -> str:
+    """Unseal what the hook sealed for itself (`sealed_record`), with the private key file `path`.
+
+    The text is untrusted: any user has the public key. Raises as `load_private` does, and `CannotOpen`.
+    """
+    return seal.unseal(sealed, load_opening(path, sealed).private, bound_to, purpose)
 
 
 # The order of the two files in `begin_rotation` and `end_rotation` holds one rule: every id in the public file, which the page

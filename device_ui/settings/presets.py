@@ -29,18 +29,20 @@ class Preset:
     # Every provider issues passwords of its own form, or logins with dots: the manual's rules would refuse most of them.
     sign_in: str = "provider"
     account: str = ""
+    # With the sign-in by OAuth 2.0: who issues the tokens.
+    oauth_provider: str = ""
 
     @property
     def values(self) -> Mapping[str, str]:
         """The fields that it fills in, by name; the others stay as they are."""
-        account = {"account": self.account} if self.account else {}
+        known = {"account": self.account, "oauth_provider": self.oauth_provider}
         # An empty host replaces a stored one: the port of a relay with the host of a provider would be a mixture of two.
         return {
             "host": self.host,
             "port": str(self.port),
             "security": self.security,
             "sign_in": self.sign_in,
-            **account,
+            **{name: value for name, value in known.items() if value},
         }
 
 
@@ -53,10 +55,12 @@ PRESETS: Mapping[str, Preset] = {
     "microsoft-365": Preset(
         "Microsoft 365",
         "smtp.office365.com",
-        "The mailbox needs “Authenticated SMTP”, which its administrator allows. Microsoft switches sign-in by password off at the end of "
-        "December 2026, unless the administrator keeps it.",
+        "Type the tenant and the client ID of an application in Microsoft Entra, press Update, then go on under “Sign-in by OAuth 2.0”. "
+        "Sign-in by password is off from the end of December 2026, unless the administrator keeps it.",
         "https://learn.microsoft.com/exchange/mail-flow-best-practices/how-to-set-up-a-multifunction-device-or-application-to-send-"
         "email-using-microsoft-365-or-office-365",
+        sign_in="oauth",
+        oauth_provider="microsoft",
     ),
     "gmail": Preset("Gmail", "smtp.gmail.com", APP_PASSWORD, "https://support.google.com/a/answer/176600"),
     "google-relay": Preset(

@@ -257,8 +257,8 @@ def host_name(text: str) -> str | Invalid:
     return name
 
 
-def no_password(_text: str) -> str:
-    """The rule for a relay without login: drop the typed text."""
+def no_value(_text: str) -> str:
+    """The rule of a field that this sign-in does not need: drop the typed text."""
     return ""
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 PURPOSE = "device-ui smtp password 1"
-# Version, key's id, HPKE's enc || ciphertext in base64url without padding.
-SEALED_PATTERN = re.compile(r"hpke1\.([0-9a-f]{16})\.([A-Za-z0-9_-]{64,4096})")
+# Version, key's id, HPKE's enc || ciphertext in base64url without padding: room for two tokens of 8 KiB each.
+SEALED_PATTERN = re.compile(r"hpke1\.([0-9a-f]{16})\.([A-Za-z0-9_-]{64,32768})")
 # ChaCha20-Poly1305 does not hide the length, and a password has 10 to 20 characters by the manual.
-# The password is padded to blocks of so many bytes, so the sealed text does not reveal its length.
+# The text is padded to blocks of so many bytes, so the sealed text does not reveal its length.
 PADDING = 128
 KEY_BYTES = 32
 
@@ -51,14 +51,14 @@ def sealed_for(sealed: str) -> str | None:
     return match and match[1]
 
 
-def seal(password: str, public: bytes, bound_to: Sequence[str]) -> str:
-    """Return a password sealed with the hook's public key for `bound_to` (host, port, account, security)."""
-    ciphertext = _suite().encrypt(_padded(password), _public_key(public), info=_info(bound_to))
+def seal(text: str, public: bytes, bound_to: Sequence[str], purpose: str = PURPOSE) -> str:
+    """Return a text sealed with the hook's public key for a `purpose` and `bound_to` (of settings: host, port, account, …)."""
+    ciphertext = _suite().encrypt(_padded(text), _public_key(public), info=_info(purpose, bound_to))
     return f"hpke1.{key_id(public)}.{_encoded(ciphertext)}"
 
 
-def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
-    """Return the password. Raises `NoKey` when it was sealed to a different key, `CannotOpen` when it does not open."""
+def unseal(sealed: str, private: bytes, bound_to: Sequence[str], purpose: str = PURPOSE) -> str:
+    """Return the text. Raises `NoKey` when it was sealed to a different key, `CannotOpen` when it does not open."""
     import base64
 
     from cryptography.exceptions import InvalidTag
@@ -74,7 +74,7 @@ def unseal(sealed: str, private: bytes, bound_to: Sequence[str]) -> str:
         # One spelling only: equal settings are equal bytes, and a flipped bit is noticed.
         if _encoded(ciphertext) != match[2]:  # the last character has unused bits (RFC 4648, 3.5)
             raise ValueError
-        return _unpadded(_suite().decrypt(ciphertext, _private_key(private), info=_info(bound_to)))
+        return _unpadded(_suite().decrypt(ciphertext, _private_key(private), info=_info(purpose, bound_to)))
     except (InvalidTag, ValueError) as error:
         # The library does not distinguish a changed byte from a different server.
         raise CannotOpen("it was typed for another server, or its bytes have changed") from error
@@ -118,13 +118,13 @@ def _encoded(ciphertext: bytes) -> str:
     return base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
 
 
-def _info(bound_to: Sequence[str]) -> bytes:
+def _info(purpose: str, bound_to: Sequence[str]) -> bytes:
     # JSON keeps the parts apart: ("a", "b:1") and ("a:b", "1") must differ.
-    return json.dumps([PURPOSE, *bound_to]).encode()
+    return json.dumps([purpose, *bound_to]).encode()
 
 
-def _padded(password: str) -> bytes:
-    encoded = password.encode()
+def _padded(text: str) -> bytes:
+    encoded = text.encode()
     body = len(encoded).to_bytes(2, "big") + encoded
     return body + bytes(-len(body) % PADDING)
 

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from device_ui.errors import Conflict, Damaged, Message, NotStored
-from device_ui.settings import names
+from device_ui.settings import names, notifications
 from device_ui.settings.fields import FIELDS, SmtpSettings, validate_stored
+from device_ui.settings.notifications import Notifications
 from device_ui.settings.recipients import Recipients, from_values, to_values
 from device_ui.storage import files, toml_file
 from device_ui.storage.sha256 import sha256
 
 COMMENT = "device-ui: the SMTP tab. Change it on the page: a file whose checksum is off is set aside."
 RECIPIENTS_COMMENT = "device-ui: who gets the mail. Change it on the page: a file whose checksum is off is set aside."
+NOTIFICATIONS_COMMENT = (
+    "device-ui: what is mailed, and when. Change it on the page: a file whose checksum is off is set aside."
+)
 NAMES_COMMENT = "device-ui: names that reach the pages. Change them there: a file whose checksum is off is set aside."
 # The names of the values in the file. The password is in it as `sealed` alone.
 NAMES = (*(field.name for field in FIELDS if not field.secret), "sealed")
@@ -156,6 +160,17 @@ class RecipientStore(RecordStore[Recipients]):
         )
 
 
+class NotificationStore(RecordStore[Notifications]):
+    """The file of what is mailed, and when."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path,
+            lambda chosen: toml_file.encode(NOTIFICATIONS_COMMENT, notifications.to_values(chosen)),
+            notifications.from_values,
+        )
+
+
 class NameStore(RecordStore[names.Names]):
     """The file of the names that an administrator added."""
 
@@ -172,9 +187,14 @@ def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | Message:
 
 
 def encode(settings: SmtpSettings) -> bytes:
-    """Return the bytes of the file of the SMTP tab; a relay without login has no `sealed` line."""
+    """Return the bytes of the file of the SMTP tab: without a line for a secret or for OAuth 2.0 where there is none."""
+    without = [None] if settings.sign_in == "oauth" else [None, ""]
     # In the order of the tab, so that equal settings are equal bytes.
-    values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    values = {
+        name: value
+        for name, value in dataclasses.asdict(settings).items()
+        if value not in (without if name.startswith("oauth_") else [None])
+    }
     return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
 
 

@@ -14,14 +14,27 @@ from typing import TYPE_CHECKING
 from bottle import Bottle, HTTPError, request, response
 
 from device_ui.config import Device
-from device_ui.settings.store import NameStore, RecipientStore, Store
+from device_ui.settings.store import NameStore, NotificationStore, RecipientStore, Store
 from device_ui.web.auth.administrator import Administrator
 from device_ui.web.auth.guard import HEALTH, Guard, own_names, see_other
 from device_ui.web.auth.known_names import KnownNames
+from device_ui.web.auth.metrics_token import MetricsToken
 from device_ui.web.auth.sessions import Sessions
 from device_ui.web.auth.throttle import Throttle
 from device_ui.web.context import AppContext
-from device_ui.web.pages import access, event_codes, history, language, login, recipients, smtp, test_mail
+from device_ui.web.pages import (
+    access,
+    event_codes,
+    history,
+    language,
+    login,
+    metrics,
+    notifications,
+    recipients,
+    sign_in,
+    smtp,
+    test_mail,
+)
 
 if TYPE_CHECKING:
     from device_ui.web.branding import Brand
@@ -35,14 +48,15 @@ SENTENCES = {404: "This device has no such page.", 500: "The device had a fault.
 def site(device: Device, monotonic: Callable[[], float] = time.monotonic) -> AppContext:
     """Return what the pages of one device share; the `monotonic` clock ends sessions and delays guesses."""
     folders = device.folders
-    stores = (Store(folders.settings), RecipientStore(folders.recipients), NameStore(folders.names))
+    names = NameStore(folders.names)
+    stores = (Store(folders.settings), RecipientStore(folders.recipients), names)
     guard = Guard(
         Administrator(folders.administrator),
         Sessions(monotonic),
         Throttle(monotonic, folders.administrator.with_name("throttle.toml")),
-        KnownNames(own_names(device["web.names"]), stores[-1]),
+        KnownNames(own_names(device["web.names"]), names),
     )
-    return AppContext(device, *stores, guard, brand(device))
+    return AppContext(device, *stores, NotificationStore(folders.notifications), guard, brand(device))
 
 
 def brand(device: Device) -> Brand | None:
@@ -79,6 +93,9 @@ def routes(site: AppContext) -> Bottle:
     app.route("/smtp/try", "POST", guard.require_session(partial(smtp.try_now, site)))
     app.route("/smtp/test", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/smtp/test", "POST", guard.require_session(partial(test_mail.run, site), expired))
+    app.route(sign_in.PATH, "GET", guard.require_session(partial(sign_in.show, site)))
+    app.route(sign_in.PATH, "POST", guard.require_session(partial(sign_in.update, site), expired))
+    app.route(f"{sign_in.PATH}/certificate", "GET", guard.require_session(partial(sign_in.certificate, site)))
     app.route("/recipients", "GET", guard.require_session(partial(recipients.PAGE.show, site)))
     app.route("/recipients", "POST", guard.require_session(partial(recipients.PAGE.update, site), expired))
     app.route("/recipients/test", "GET", guard.require_session(lambda _: see_other("/recipients")))
@@ -87,7 +104,8 @@ def routes(site: AppContext) -> Bottle:
     app.route("/history", "POST", guard.require_session(partial(history.act, site), expired))
     app.route("/history.csv", "GET", guard.require_session(partial(history.export, site)))
     app.route("/others", "GET", guard.require_session(lambda _: see_other("/others/event-codes")))
-    app.route("/others/event-codes", "GET", guard.require_session(partial(event_codes.show_codes, site)))
+    app.route("/others/event-codes", "GET", guard.require_session(partial(notifications.show, site)))
+    app.route("/others/event-codes", "POST", guard.require_session(partial(notifications.update, site), expired))
     app.route("/others/email-content", "GET", guard.require_session(partial(event_codes.show_content, site)))
     app.route("/others/email-content/html", "GET", guard.require_session(partial(event_codes.show_html, site)))
     app.route("/others/access", "GET", guard.require_session(partial(access.PAGE.show, site)))
@@ -95,6 +113,7 @@ def routes(site: AppContext) -> Bottle:
     app.route("/language", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/language", "POST", language.choose)
     app.route(HEALTH, "GET", partial(health, site))
+    app.route("/metrics", "GET", partial(metrics.show, site, MetricsToken(site.device.folders.metrics_token)))
     # A pattern without a slash or a leading dot: no name can lead to a different folder.
     app.route("/static/<name:re:[a-z][a-z0-9.-]*>", "GET", site.static_files.serve)
     return app

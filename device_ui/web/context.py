@@ -15,7 +15,7 @@ from device_ui.config import Device
 from device_ui.errors import HookError
 from device_ui.i18n.translator import LANGUAGES, PLAIN, Translator, translator_for
 from device_ui.mail import client
-from device_ui.settings.store import NameStore, RecipientStore, Store
+from device_ui.settings.store import NameStore, NotificationStore, RecipientStore, Store
 from device_ui.web import locale
 from device_ui.web.auth.guard import Guard
 from device_ui.web.auth.sessions import IDLE_SECONDS
@@ -36,6 +36,7 @@ MAIL_PROBLEMS = {
     "unreadable": "The mail service cannot read the settings: {reply}. Mail waits.",
     "password": "The stored password cannot be opened. Mail waits until it is typed again.",
     "login refused": "The mail server refused the login: “{reply}”. Mail waits until the settings change, so that the account is not locked.",
+    "sign-in": "The sign-in by OAuth 2.0 has failed ({step}): “{reply}”. No mail goes out until that is put right; it is tried again.",
     "too many logins": "The mail server refused several logins. The new settings wait up to 20 minutes, so that the account is not locked. “Send test email” tries the saved settings at once; when it gets through, mail goes out.",
     "server": "Mail could not be delivered yet ({step}): “{reply}”. It is tried again.",
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
@@ -80,6 +81,7 @@ class AppContext:
     store: Store
     recipients: RecipientStore
     names: NameStore
+    notifications: NotificationStore
     guard: Guard
     brand: Brand | None = None
     testing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)

@@ -11,7 +11,8 @@ from device_ui.errors import Message
 
 # Bytes; ten times the tab with every field full.
 BODY_MAXIMUM = 64 * 1024
-FIELDS_MAXIMUM = 50
+# A choice for every code that there can be, and some.
+FIELDS_MAXIMUM = 1100
 # In the environment of a request: its form, once it was read.
 FORM = "device_ui.form"
 CONTENT_TYPE = "application/x-www-form-urlencoded"

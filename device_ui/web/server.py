@@ -45,7 +45,7 @@ SOCKET_MODE = "660"
 
 
 def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: float = IDLE_SECONDS) -> None:
-    """Serve `listen` (``host:port`` or ``unix:PATH``) or the sockets of systemd, until SIGTERM or SIGINT.
+    """Serve `listen` (``host:port`` or ``unix:PATH``) or the sockets of systemd, until SystemExit (see `cli.launch`).
 
     On sockets of systemd the process exits after `idle_seconds` without a connection, a session or a failed login that
     is not stored; the next connection starts it again.
@@ -57,9 +57,6 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     heap.bound()
     prepare(device)
-    # Before the first socket listens: a supervisor that sees the socket may send SIGTERM at once, and the end must be in order.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)
     sockets = listen_fds(os.environ)
     site = app.site(device)
     limits = Limits(connections=_connections())
@@ -88,8 +85,6 @@ def serve_unavailable(is_startable: Callable[[], bool], idle_seconds: float = ID
         if is_startable():
             listeners.drain(DRAIN_SECONDS)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)
     signal.signal(signal.SIGALRM, check)
     # A timer and no thread: its handler runs in the thread that accepts connections.
     signal.setitimer(signal.ITIMER_REAL, CHECK_SECONDS, CHECK_SECONDS)
@@ -201,7 +196,3 @@ def _connections() -> int:
 
 def _shown(listen: str) -> str:
     return listen if listen.startswith(UNIX) else f"http://{listen}/"
-
-
-def _exit(*_: object) -> None:
-    raise SystemExit(0)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from device_ui.config import Device, Folders
+from device_ui.mail.delivery.periodic import AHEAD_SECONDS
 from tests.helpers.product import ADMIN_PASSWORD, ROOT, Product, listens, wait_for
 
 APPLIANCE = ROOT / "device_ui" / "appliance"
@@ -23,9 +24,13 @@ SERVICES = ("device-ui-web.service", "device-ui-mailhook.service")
 EXPOSURES = {
     "device-ui-web.service": 0.2,
     "device-ui-setup-code.service": 0.2,
+    "device-ui-token.service": 0.4,
     "device-ui-certificate-first.service": 0.7,
     "device-ui-reset.service": 0.9,
+    # Root, for systemctl.
+    "device-ui-periodic.service": 0.7,
     # No RestrictSUIDSGID=: the folder of the settings has the set-group-ID bit.
+    "device-ui-first.service": 1.4,
     "device-ui-ownership.service": 1.4,
     "device-ui-certificate.service": 1.5,
     # systemd counts adjtimex(2) as setting the clock, which needs CAP_SYS_TIME besides.
@@ -237,6 +242,15 @@ def test_events_are_forwarded_under_the_filters_of_the_mail_hook(product: Produc
                 process.terminate()
             assert process.wait(60) == 0
     assert taken[0] == b"POST / HTTP/1.1"
+
+
+def test_the_timer_starts_the_mail_hook_where_something_was_chosen():
+    """The hook stays for an instant that is nearer than the next start, and the timer takes a minute longer at most (AccuracySec=)."""
+    service = unit("device-ui-periodic.service")
+    assert service["Unit"]["ConditionPathExists"] == str(Folders().notifications)
+    assert service["Service"]["ExecStart"] == "/bin/systemctl --no-block start device-ui-mailhook.service"
+    assert dict(unit("device-ui-periodic.timer")["Timer"]) == {"OnCalendar": "hourly"}
+    assert AHEAD_SECONDS >= 3600 + 60 + 2 * 60
 
 
 def test_the_setup_code_is_shown_until_it_is_used(product: Product, tmp_path):

@@ -19,11 +19,12 @@ from device_ui.mail import catalog
 from device_ui.mail.delivery import test_mail
 from device_ui.mail.message import content
 from device_ui.mail.smtp import advice, outcome
-from device_ui.settings import recipients
+from device_ui.settings import notifications, recipients
 from device_ui.settings.fields import CHOICE_WORDS, FIELDS
 from device_ui.settings.presets import PRESETS
 from device_ui.web import context
 from device_ui.web.pages import history, smtp
+from device_ui.web.pages import notifications as notifications_page
 from device_ui.web.pages import recipients as recipients_page
 from device_ui.web.pages import test_mail as test_mail_page
 from tests.helpers.product import ROOT
@@ -38,6 +39,8 @@ SHOWN = (
     "settings/fields.py",
     "settings/recipients.py",
     "settings/names.py",
+    "settings/notifications.py",
+    "mail/delivery/periodic.py",
     "mail/delivery/server_change.py",
     "mail/smtp/advice.py",
     "mail/smtp/connection.py",
@@ -53,7 +56,9 @@ SHOWN = (
     "web/pages/event_codes.py",
     "web/pages/recipients.py",
     "web/pages/access.py",
+    "web/pages/notifications.py",
     "web/pages/delivery_state.py",
+    "web/pages/sign_in.py",
     "web/pages/stored_list.py",
     "web/pages/smtp.py",
     "web/pages/test_mail.py",
@@ -145,11 +150,13 @@ def of_tables() -> set[str]:
         recipients.LOWEST,
         recipients_page.SORTS,
         smtp.STEPS,
+        smtp.SIGN_IN_STEPS,
         history.COLUMNS,
         history.TYPES,
         test_mail_page.BECAME,
         context.MAIL_STATES,
     )
+    labels += (notifications.CHOICES, notifications.SIGNS, notifications_page.INFO_CHOICES)
     # The others are names of companies.
     presets = {Message(each.hint).template for each in PRESETS.values()} | {
         PRESETS[word].title for word in ("google-relay", "relay")
@@ -212,9 +219,14 @@ def test_translation_keeps_every_place_for_a_value(code):
     assert [key for key, translation in catalogue(code) if places(key) != places(translation)] == []
 
 
-# The values of the selects. In prose "provider" and "none" are words as well: there a value follows the name of its field.
-VALUES = "|".join(sorted({choice for field in FIELDS for choice in field.choices}))
-NAMED = re.compile(rf"\b(?:(?i:sign-in|security)\b[^.:;“”]*\b(?:{VALUES})|auto|manual|starttls|tls)\b")
+# The values of the selects. In prose "provider" and "none" are words as well: there a value follows the name of its field,
+# without an article. The choices of OAuth 2.0 (device, secret, certificate) are words of every second sentence.
+VALUES = "|".join(
+    sorted({choice for field in FIELDS if not field.name.startswith("oauth") for choice in field.choices})
+)
+NAMED = re.compile(
+    rf"\b(?:(?i:sign-in|security)\b[^.:;“”]*(?<!the )(?<!this )\b(?:{VALUES})|auto|manual|starttls|tls)\b"
+)
 UNNAMED_IN_KOREAN = re.compile(rf"(?<![A-Za-z])(?:{VALUES})(?![A-Za-z])")
 
 

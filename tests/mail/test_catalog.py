@@ -64,7 +64,8 @@ LISTED = [
     ("305", "fault", "^Audit log space: maximum exceeded$"),
     ("306", "fault", "mail notification.*failed"),
 ]
-NEVER_MAILED = {"153", "306", "902"}
+NEVER_MAILED = {"153", "306", "902", "904"}
+OURS = ("153", "306", "901", "902", "903", "904", "905")
 
 
 @pytest.mark.parametrize(("code", "type_", "sense"), LISTED)
@@ -75,7 +76,7 @@ def test_a_code_of_the_device_has_its_type_and_its_sense(code, type_, sense):
 
 
 def test_the_catalogue_holds_these_codes_and_no_other():
-    assert sorted(catalog.built_in().kinds) == [*(code for code, _, _ in LISTED), "901", "902"]
+    assert sorted(catalog.built_in().kinds) == [*(code for code, _, _ in LISTED), "901", "902", "903", "904", "905"]
 
 
 def test_mail_about_mail_is_never_sent():
@@ -134,7 +135,7 @@ def test_a_makers_catalogue_takes_the_place_of_the_built_in_one(tmp_path):
     assert catalog.load(own(tmp_path, OWN)).kinds == {
         "700": Kind("700", "info", "문이 열렸습니다", "Somebody opened the door.", True),
         "701": Kind("701", "fault", "Fan: stopped", "A fan has stopped.", False),
-        **{code: catalog.built_in()[code] for code in ("153", "306", "901", "902")},
+        **{code: catalog.built_in()[code] for code in OURS},
     }
 
 
@@ -146,9 +147,15 @@ def test_no_makers_catalogue_makes_mail_about_mail(tmp_path, code, mail):
 
 
 def test_a_maker_decides_the_type_of_what_the_firmware_raises_and_no_other(tmp_path):
-    text = "".join(table(code, type='"fault"' if code != "306" else '"info"') for code in ("153", "306", "901", "902"))
+    text = "".join(table(code, type='"fault"' if code in ("153", "902", "905") else '"info"') for code in OURS)
     found = catalog.load(own(tmp_path, text))
-    assert [found[code].type for code in ("153", "306", "901", "902")] == ["fault", "info", "fault", "info"]
+    assert [found[code].type for code in OURS] == ["fault", "info", "info", "info", "fault", "fault", "info"]
+
+
+@pytest.mark.parametrize(("code", "type_"), [("903", "fault"), ("905", "info")])
+def test_no_makers_catalogue_keeps_a_mail_of_the_device_itself_from_being_sent(tmp_path, code, type_):
+    kind = catalog.load(own(tmp_path, table(code) + "mail = false\n"))[code]
+    assert (kind.name, kind.type, kind.mail) == ("Door", type_, True)
 
 
 def test_the_makers_manual_has_no_catalogue_that_mails_about_mail():

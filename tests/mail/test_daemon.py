@@ -20,7 +20,8 @@ from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.client import DEFAULT_TIMEOUTS
 from device_ui.settings import keys, seal
 from device_ui.settings.fields import SmtpSettings
-from device_ui.settings.store import Store
+from device_ui.settings.notifications import NEVER, Notifications
+from device_ui.settings.store import NotificationStore, Store
 from tests.helpers.product import PASSWORD, SECONDS, Product, listens, wait_for
 from tests.servers import activation
 from tests.servers.scripted import ScriptedServer
@@ -318,6 +319,28 @@ def test_a_hook_with_mail_that_waits_does_not_end(product):
         raise_event(product)
         with pytest.raises(AssertionError):
             wait_for(lambda: hook.codes, 1)
+
+
+# A disk that takes its time for the file of what is mailed.
+SLOW_CHOICES = """
+import threading
+from device_ui.mail.delivery.worker import DeliveryWorker
+read = DeliveryWorker.read_choices
+DeliveryWorker.read_choices = lambda worker: (threading.Event().wait(0.5), read(worker))
+"""
+
+
+def test_the_event_that_starts_the_hook_is_mailed_as_the_operator_chose(product):
+    product.folders.run.mkdir()
+    product.folders.notifications.parent.mkdir(parents=True)
+    store = NotificationStore(product.folders.notifications)
+    store.save(Notifications(codes=(("303", NEVER),)), store.read()[1])
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(product.folders.socket))
+    listener.listen()
+    with activation.Activated(listener, SLOW_CHOICES + IDLE, product.environment, product.folder / "hook.log"):
+        assert raise_event(product) == 1
+        assert state(product)["waiting"] == 0
 
 
 def test_a_hook_whose_worker_fails_ends_as_a_failure(product):

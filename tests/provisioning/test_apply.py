@@ -18,7 +18,7 @@ from device_ui.errors import Conflict
 from device_ui.provisioning import apply, document, sections, smtp
 from device_ui.provisioning.document import Broken
 from device_ui.provisioning.passwords import WrongSeal
-from device_ui.settings import fields, keys, recipients, seal
+from device_ui.settings import fields, keys, notifications, oauth_rules, recipients, seal
 from device_ui.settings.fields import FIELDS, SmtpSettings
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import RecipientStore, Store
@@ -142,6 +142,27 @@ def test_changes_are_named_with_old_and_new_values_and_never_a_password(target):
             "changed": {"ops@example.com": ["info ko", "fault"]},
         },
     }
+
+
+def test_what_is_mailed_and_when(target):
+    chosen = {"infos": False, "summary_time": "07:30", "sign_of_life": "weekly", "304": "never", "303": "summary"}
+    answer = run({"device_ui": 1, "notifications": chosen}, target)
+    assert answer == {
+        "changed": True,
+        "notifications": {
+            "infos": [True, False],
+            "summary_time": ["08:00", "07:30"],
+            "sign_of_life": ["off", "weekly"],
+            "303": ["at-once", "summary"],
+            "304": ["at-once", "never"],
+        },
+    }
+    assert sections.export(target)["notifications"] == chosen
+    assert run({"device_ui": 1, "notifications": {"303": "at-once"}}, target)["notifications"]["303"] == [
+        "summary",
+        "at-once",
+    ]
+    assert sections.export(target)["notifications"] == {"infos": True, "summary_time": "08:00", "sign_of_life": "off"}
 
 
 def test_order_of_the_list_counts(target):
@@ -288,6 +309,68 @@ def test_sealed_password_that_breaks_the_rules_is_refused(target):
     assert state(target) == {}
 
 
+# OAuth 2.0.
+
+APP = {**TAB, "sign_in": "oauth", "oauth_tenant": "contoso.example", "oauth_client": "a1b2"}
+SECRET_APP = {**APP, "oauth_grant": "secret", "oauth_until": "2028-11-01"}
+CLIENT_SECRET = "aB3~a.client_secret-of-the-tenant"
+
+
+def test_sign_in_by_certificate_needs_no_secret_and_a_second_run_changes_nothing(target):
+    run({"device_ui": 1, "smtp": {**APP, "password": PASSWORD}}, target)
+    assert stored(target).sealed is None and stored(target).oauth_grant == "certificate"
+    exported = sections.export(target)
+    more = {"security": "auto", "oauth_provider": "microsoft", "oauth_grant": "certificate", "password_set": False}
+    assert exported["smtp"] == {**APP, **more}
+    assert run(exported, target) == {"changed": False}
+
+
+def test_client_secret_is_sealed_for_a_device_and_applied_there(target):
+    public = keys.load_public(target.folders.public_key)
+    content = {"device_ui": 1, "smtp": {**SECRET_APP, "password": CLIENT_SECRET}}
+    made = sections.seal_document(content, public, None)
+    assert CLIENT_SECRET not in json.dumps(made)
+    answer = run(made, target)
+    assert answer["smtp"]["oauth_client"] == [None, "a1b2"] and answer["smtp"]["password"] == "set"
+    assert password(target) == CLIENT_SECRET
+    assert run(content, target) == {"changed": False}
+    assert password(target) == CLIENT_SECRET
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "other.example.com"},
+        {"oauth_client": "a1b3"},
+        {"oauth_tenant": "fabrikam.example"},
+        {"oauth_provider": "custom", "oauth_issuer": "https://login.example.com"},
+        {"sign_in": "provider"},
+    ],
+)
+def test_client_secret_of_another_application_or_server_is_refused(target, change):
+    public = keys.load_public(target.folders.public_key)
+    other = sections.seal_document(
+        {"device_ui": 1, "smtp": {**SECRET_APP, **change, "password": CLIENT_SECRET}}, public, None
+    )
+    content = {"device_ui": 1, "smtp": {**SECRET_APP, "sealed": other["smtp"]["sealed"]}}
+    with pytest.raises(WrongSeal, match="typed for another server"):
+        run(content, target)
+    assert state(target) == {}
+
+
+def test_client_secret_is_kept_only_for_its_application(target):
+    run({"device_ui": 1, "smtp": {**SECRET_APP, "password": CLIENT_SECRET}}, target)
+    run({"device_ui": 1, "smtp": {**SECRET_APP, "oauth_until": "2029-11-01"}}, target)
+    assert password(target) == CLIENT_SECRET
+    assert set(refused({"device_ui": 1, "smtp": {**SECRET_APP, "oauth_client": "a1b3"}}, target)) == {"smtp.password"}
+
+
+def test_fields_that_the_provider_and_the_grant_need_are_named_together(target):
+    content = {"device_ui": 1, "smtp": {**TAB, "sign_in": "oauth", "oauth_grant": "secret"}}
+    needed = {"smtp.oauth_tenant", "smtp.oauth_client", "smtp.oauth_until", "smtp.password"}
+    assert set(refused(content, target)) == needed
+
+
 # Somebody else saves, files are damaged.
 
 
@@ -340,10 +423,29 @@ RELAYS = {
     "account": st.one_of(ADDRESSES, st.just("ups@example.com"), TEXTS),
     "from_address": st.one_of(st.just(""), ADDRESSES),
     "password": st.sampled_from([PASSWORD, OTHER_PASSWORD, "a provider's key"]),
+    "oauth_provider": st.sampled_from(oauth_rules.PROVIDERS),
+    "oauth_grant": st.sampled_from(oauth_rules.GRANTS),
+    "oauth_tenant": st.sampled_from(["contoso.example", "common"]),
+    "oauth_issuer": st.sampled_from(["https://login.example.com", "https://login.example.com/realms/a"]),
+    "oauth_client": st.sampled_from(["a1b2", "no client"]),
+    "oauth_scope": st.sampled_from(["", "smtp.send offline_access"]),
+    "oauth_until": st.sampled_from(["2028-11-01", "soon"]),
 }
 LISTS = st.dictionaries(ADDRESSES, st.sampled_from(["info", "fault", "info ko", "fault en"]), max_size=22)
+CODES = st.integers(0, 999).map("{:03}".format)
+CHOICES = {
+    "infos": st.booleans(),
+    "summary_time": st.integers(0, 1439).map(lambda minute: f"{minute // 60:02}:{minute % 60:02}"),
+    "sign_of_life": st.sampled_from(["off", "daily", "weekly"]),
+}
+NOTIFICATIONS = st.builds(
+    lambda values, codes: {**values, **codes},
+    st.fixed_dictionaries({}, optional=CHOICES),
+    st.dictionaries(CODES, st.sampled_from(["at-once", "summary", "never"]), max_size=4),
+)
 DOCUMENTS = st.fixed_dictionaries(
-    {"device_ui": st.just(1)}, optional={"smtp": st.fixed_dictionaries(RELAYS), "recipients": LISTS}
+    {"device_ui": st.just(1)},
+    optional={"smtp": st.fixed_dictionaries(RELAYS), "recipients": LISTS, "notifications": NOTIFICATIONS},
 )
 
 
@@ -379,6 +481,11 @@ HALF_BROKEN = st.fixed_dictionaries(
     optional={
         "smtp": st.fixed_dictionaries({name: st.one_of(RELAYS[name], JUNK) for name in NAMES}),
         "recipients": st.dictionaries(st.one_of(ADDRESSES, TEXTS), st.one_of(st.just("info"), JUNK), max_size=4),
+        "notifications": st.builds(
+            lambda values, codes: {**values, **codes},
+            st.fixed_dictionaries({}, optional={name: st.one_of(CHOICES[name], JUNK) for name in CHOICES}),
+            st.dictionaries(st.one_of(CODES, TEXTS), st.one_of(st.just("summary"), JUNK), max_size=3),
+        ),
         "more": JUNK,
     },
 )
@@ -408,6 +515,8 @@ def test_any_document_is_applied_whole_or_refused_with_every_broken_field(shared
             alone = recipients.add((), address, value) if isinstance(value, str) else fields.Invalid("")
             if isinstance(alone, fields.Invalid):
                 assert f"recipients.{address}" in named
+        for name, value in content.get("notifications", {}).items():
+            assert (f"notifications.{name}" in named) == isinstance(notifications.parse({name: value}), dict)
         return
     apply.write(steps, shared)
     exported = sections.export(shared)
@@ -416,6 +525,8 @@ def test_any_document_is_applied_whole_or_refused_with_every_broken_field(shared
             assert str(exported["smtp"][name]) == str(
                 fields.BY_NAME[name].by_sign_in[exported["smtp"]["sign_in"]](str(value))
             )
+    if "notifications" in content:
+        assert notifications.parse(exported["notifications"]) == notifications.parse(content["notifications"])
     if "recipients" in content:
         assert [each.lower() for each in exported["recipients"]] == [
             each.strip().lower() for each in content["recipients"]
@@ -430,7 +541,8 @@ def test_toml_that_is_written_is_read_back_and_holds_nothing_that_a_terminal_obe
 
 
 def test_export_has_no_password_and_says_whether_there_is_one(target):
-    assert sections.export(target) == {"device_ui": 1, "recipients": {}}
+    defaults = {"infos": True, "summary_time": "08:00", "sign_of_life": "off"}
+    assert sections.export(target) == {"device_ui": 1, "recipients": {}, "notifications": defaults}
     run(WHOLE, target)
     exported = sections.export(target)
     assert exported["smtp"] == {**TAB, "security": "auto", "sign_in": "manual", "password_set": True}

@@ -150,7 +150,7 @@ passdb {{
   driver = static
   args = noauthenticate nodelay=yes
 }}
-passdb {{
+{tokens}passdb {{
   driver = passwd-file
   args = username_format=%u {home}/etc/users
 }}
@@ -174,6 +174,24 @@ passdb passwd-file {{
 """,
 }
 
+# Tokens of OAuth 2.0, in the language of 2.3: Dovecot asks the provider about each (RFC 7662).
+_TOKENS = """\
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {home}/etc/oauth2
+}}
+"""
+_OAUTH2 = """\
+introspection_url = {url}
+introspection_mode = post
+force_introspection = yes
+username_attribute = email
+active_attribute = active
+active_value = true
+tls_ca_cert_file = {authority}
+"""
+
 _RESULT = re.compile(r"client passdb out: (OK|FAIL)\t\d+\t(?:[^\t\n]*\t)*?user=([^\t\n]*)")
 _QUEUE_ID = re.compile(rb"^Received: .*?\(Postfix\)\s+(?:with \S+ )?id (\w+)", re.MULTILINE | re.DOTALL)
 # Dovecot wants a process id from each of its clients; these are larger than any which Linux gives.
@@ -196,6 +214,9 @@ class MailServer:
     - `tls_port`: TLS from the first byte, then AUTH as above.
     - `relay_port`: neither TLS nor AUTH, takes everything.
 
+    With `introspection`, the address of a provider and the file of its authority, logins by XOAUTH2 and OAUTHBEARER are
+    those of the address in the provider's answer about the token; needs Dovecot 2.3.
+
     On all three, a recipient `refused@` any domain gets a 550 and `later@` any domain a 450. Entering raises
     RuntimeError when not root, when a Debian package is missing, or, with the logs, when a server gave up;
     TimeoutError, with the logs, when one did not become ready; ValueError for a login which cannot be stored.
@@ -213,8 +234,10 @@ class MailServer:
         accounts: dict[str, str],
         mechanisms: str = "plain login",
         starttls: bool = True,
+        introspection: tuple[str, Path] | None = None,
         limits: Mapping[str, str] = _NO_LIMITS,
     ) -> None:
+        self._introspection = introspection
         self._folder = folder
         self._limits = limits
         self._certificate = certificate
@@ -298,7 +321,13 @@ class MailServer:
         (etc / "main.cf").write_text(_MAIN_CF.format(**values) + limits)
         # Postfix reads a settings file which changed just now again and again until it is two seconds old.
         os.utime(etc / "main.cf", (0, 0))
-        (etc / "dovecot.conf").write_text(_dovecot_conf().format(home=self._home, mechanisms=self._mechanisms))
+        tokens = _TOKENS.format(home=self._home) if self._introspection else ""
+        conf = _dovecot_conf().format(home=self._home, mechanisms=self._mechanisms, tokens=tokens)
+        (etc / "dovecot.conf").write_text(conf)
+        if self._introspection:
+            url, authority = self._introspection
+            shutil.copy(authority, etc / "authority.pem")
+            (etc / "oauth2").write_text(_OAUTH2.format(url=url, authority=etc / "authority.pem"))
         _write_secret(etc / "server.pem", self._certificate.key_pem + self._certificate.cert_pem)
         _write_secret(etc / "users", users.encode())
         shutil.chown(etc / "users", user="dovecot")  # whose auth process reads it

@@ -11,7 +11,7 @@ from device_ui.settings.presets import PRESETS
 
 # A second reading of the sources: host, port and sign-in of each.
 READ = {
-    "microsoft-365": ("smtp.office365.com", 587, "provider"),
+    "microsoft-365": ("smtp.office365.com", 587, "oauth"),
     "gmail": ("smtp.gmail.com", 587, "provider"),
     "google-relay": ("smtp-relay.gmail.com", 587, "none"),
     "amazon-ses": ("email-smtp.us-east-1.amazonaws.com", 587, "provider"),
@@ -37,6 +37,7 @@ def test_presets_are_what_the_sources_say():
 @pytest.mark.parametrize("word", PRESETS)
 def test_update_takes_a_preset_with_what_a_person_adds(word):
     added = {"sender_name": "Storage", "account": "alarm.one@example.com", "password": "abcd efgh ijkl mnop"}
+    added |= {"oauth_tenant": "contoso.example", "oauth_client": "a1b2"} if PRESETS[word].sign_in == "oauth" else {}
     form = {**added, "from_address": "alarm.one@example.com", **PRESETS[word].values}
     draft = parse({**form, "host": form["host"] or "relay.example.com"}, None)
     assert draft.broken == {}

@@ -399,7 +399,7 @@ def test_provider_password_that_cannot_be_seen_has_the_sentence_without_the(text
 
 @pytest.mark.parametrize("text", ["", "Kp7!vRw2#Z", "\n"])
 def test_password_for_a_relay_without_login_is_forgotten(text):
-    assert rules.no_password(text) == ""
+    assert rules.no_value(text) == ""
 
 
 # What holds for every rule.

@@ -614,7 +614,7 @@ def test_no_fault_of_ours_was_met(product):
     ],
 )
 def test_a_hook_that_says_no_is_not_called_down(device, answer, sentence):
-    site = AppContext(device, None, None, None, None)  # type: ignore[arg-type]
+    site = AppContext(device, None, None, None, None, None)  # type: ignore[arg-type]
     device.folders.run.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(device.folders.socket))

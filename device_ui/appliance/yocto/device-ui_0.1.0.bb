@@ -22,10 +22,13 @@ RDEPENDS:${PN} = "\
 SYSTEMD_SERVICE:${PN} = "\
     device-ui-certificate-first.service \
     device-ui-certificate.timer \
+    device-ui-first.service \
     device-ui-mailhook.service \
     device-ui-mailhook.socket \
+    device-ui-periodic.timer \
     device-ui-reset.service \
     device-ui-setup-code.service \
+    device-ui-token.timer \
     device-ui-web.socket \
 "
 

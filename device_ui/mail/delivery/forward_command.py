@@ -60,6 +60,10 @@ class ForwardCommand:
         """Return whether every event was handed over."""
         return not self._program.command or self._cursor >= self._outbox.last
 
+    def backlog(self) -> int | None:
+        """Return the number of events that were not handed over yet; None without a program."""
+        return max(0, self._outbox.last - self._cursor) if self._program.command else None
+
     def start(self) -> None:
         """Start the thread, if there is a program. What the system gives no thread for waits for the next start."""
         if not self._program.command:

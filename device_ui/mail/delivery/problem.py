@@ -16,6 +16,7 @@ class Problem:
     - ``unset``, ``damaged``, ``unreadable``: the settings;
     - ``password``: the stored password cannot be opened;
     - ``login refused``, and ``too many logins`` (further settings wait);
+    - ``sign-in``: the sign-in by OAuth 2.0 has failed, whether mail waits or not;
     - ``server``: the server cannot be reached, or defers an alarm that waits;
     - ``refused``: the server refused the last mail for good; ``dropped``: the last mail was given up;
     - ``storage``, ``full``: the flash takes nothing, or the reserve is used;

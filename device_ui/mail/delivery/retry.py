@@ -92,9 +92,11 @@ class Backoff:
         self._server = RetryState()
         self.expiry = ExpiryTracker()
 
-    def server_failed(self) -> None:
-        """Delay the next session: no mail can be sent through the server."""
-        self._server.failed(self._monotonic(), self._random())
+    def server_failed(self, at_least: float = 0.0) -> None:
+        """Delay the next session, by so many seconds `at_least`: no mail can be sent through the server."""
+        now = self._monotonic()
+        self._server.failed(now, self._random())
+        self._server.next = max(self._server.next, now + at_least)
 
     def reset(self) -> None:
         """Allow a session at once, and start the five days anew: the server gave a verdict, or the settings changed."""

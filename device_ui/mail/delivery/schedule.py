@@ -10,6 +10,7 @@ from device_ui.mail.clock import LOOK_SECONDS
 from device_ui.mail.delivery.batching import HOUR, Batcher, QueuedMail
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.events import PENDING, Delivery, Event, Verdict
+from device_ui.mail.outbox.database import Metadata
 from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Schedule:
         now = self._environment.monotonic()
         for number, event, is_single in events:
             # An event that is not mailed, such as the report of a delivery, is in the ledger alone.
-            if event.waiting:
+            if event.waiting and not event.in_summary:
                 mail = number if is_single else 0
                 self._batcher.add(number, _kind(event), event.type, now, mail, pending=_is_pending(event))
 
@@ -172,6 +173,13 @@ class Schedule:
         if self._outbox.discard_waiting(event_type):
             self._batcher.discard(event_type)
 
+    def begin_summary(self, metadata: Callable[[Sequence[int]], Metadata]) -> None:
+        """Make mails of the events in the daily summary, as `Outbox.begin_summary`. Raises `NotStored`."""
+        # The ledger decides what waits from here on, also after an error.
+        self._is_loaded = False
+        self._outbox.begin_summary(metadata)
+        self.update()
+
     def expired(self) -> list[QueuedMail]:
         """Return the mails whose tries have failed for five days while the server took others."""
         return self._batcher.expired(self._environment.monotonic())
@@ -228,7 +236,7 @@ def _is_pending(event: Event) -> bool:
 
 
 def _is_plain(event: Event) -> bool:
-    return event.waiting and not event.about and not _is_pending(event)
+    return event.waiting and not event.about and not event.in_summary and not _is_pending(event)
 
 
 def _kind(event: Event) -> str:

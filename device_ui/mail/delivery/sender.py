@@ -241,7 +241,9 @@ class Sender:
             return lambda most: compose.compose(
                 _cut(original, most), self.catalog[original.code], envelope, mail.number
             )
-        if digest.count > 1 or digest.events[0].number != mail.number:
+        if mail.number in self._outbox.summaries():
+            digest = replace(digest, is_summary=True)
+        if digest.is_summary or digest.count > 1 or digest.events[0].number != mail.number:
             return lambda most: compose.compose_digest(
                 replace(digest, events=[_cut(event, most) for event in digest.events]), self.catalog, envelope
             )

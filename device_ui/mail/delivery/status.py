@@ -46,6 +46,8 @@ class DeliveryStatus:
         self._held = self._server = Problem()
         self._loss = _last_loss(outbox)
         self._published = Problem()
+        # The sign-in by OAuth 2.0, which is looked at in each round.
+        self.sign_in = Problem()
 
     @property
     def holding(self) -> Problem:
@@ -100,6 +102,8 @@ class DeliveryStatus:
         removed, is_clock_right = self._outbox.removed()[UNTOLD], self._wall_clock.is_right()
         # Shown when mail goes: none of them holds it back.
         lesser = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not is_clock_right}
+        if not problem.word:
+            problem = self.sign_in
         if not problem.word:
             problem = Problem(next((word for word, is_true in lesser.items() if is_true), ""))
         return {

@@ -37,8 +37,8 @@ from device_ui.settings.store import Store
 
 if TYPE_CHECKING:
     from device_ui.mail.message.envelope import Envelope
-    from device_ui.mail.smtp.client import SmtpClient
     from device_ui.mail.smtp.connection import OnStep
+    from device_ui.mail.smtp.test_run import TestedClient
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Tester:
         self,
         store: Store,
         sender: Sender,
-        connect: Callable[[SmtpSettings, str, OnStep], SmtpClient],
+        connect: Callable[[SmtpSettings, str, OnStep], TestedClient],
         quota: Quota,
         *,
         wake: Callable[[], None],
@@ -153,8 +153,8 @@ class Tester:
 
     def _count(self, settings: SmtpSettings, user: int) -> None:
         """Count a test. Raises `RequestError` for one that comes too early, `NotStored` when it cannot be counted."""
-        has_login = settings.sign_in != "none"
-        # Only tests with a login: others lock no account.
+        # Only tests with a login: others lock no account, and a token is no guess.
+        has_login = settings.sign_in not in ("none", "oauth")
         if has_login and (wait := self._quota.wait("logins", user)):
             log.warning("test of user %d refused: too many refused logins", user)
             raise RequestError(

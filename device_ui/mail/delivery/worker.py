@@ -15,7 +15,8 @@ from contextlib import closing
 from typing import Any
 
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
-from device_ui.mail.catalog import TYPES
+from device_ui.mail.catalog import TYPES, Kind
+from device_ui.mail.delivery.periodic import PeriodicMails
 from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.quota import Quota
 from device_ui.mail.delivery.retry import RETRY_FIRST, Backoff, StartSpread
@@ -28,8 +29,9 @@ from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.rate_limit import TokenBucket
 from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.notifications import NOTIFICATIONS_FILE
 from device_ui.settings.recipients import addresses
-from device_ui.settings.store import Store
+from device_ui.settings.store import NotificationStore, Store
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,9 @@ class DeliveryWorker:
     ) -> None:
         self._outbox, self._store, self._schedule, self._sender = outbox, store, schedule, sender
         self._environment = sender.environment
+        # Its file is beside that of the SMTP tab.
+        notifications = NotificationStore(store.path.with_name(NOTIFICATIONS_FILE))
+        self._periodic = PeriodicMails(outbox, schedule, self._environment, notifications)
         self._status = DeliveryStatus(outbox, self._environment.wall_clock, schedule.tried, show)
         self._lockout = LoginLockout(outbox, quota, self._environment.wall_clock)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
@@ -79,12 +84,18 @@ class DeliveryWorker:
         # Whether a person asks for a try at once; and when the next one is planned (monotonic seconds), None without one.
         self._is_try_asked = False
         self._next_try: float | None = None
+        self._look_at_sign_in: Callable[[SmtpSettings], Problem] = lambda _settings: Problem()
+        self._has_choices = threading.Event()
         # Whether the back-off is to be reset, and how often it may be.
         self._is_reset_due, self._resets = False, TokenBucket(RETRIES, RETRY_SECONDS, self._environment.monotonic)
 
     def state(self) -> dict[str, Any]:
         """Return the state of the mail path, as `DeliveryStatus.report`. Raises `NotStored`."""
         return self._status.report()
+
+    def watch_sign_in(self, look: Callable[[SmtpSettings], Problem]) -> None:
+        """Call `look` in each round: it returns the problem of the sign-in that holds mail back even while none waits."""
+        self._look_at_sign_in = look
 
     def spread_start(self, seconds: float) -> None:
         """Delay the first session by a random part of `seconds`, unless the settings change; called before `run`."""
@@ -107,6 +118,19 @@ class DeliveryWorker:
         self._verified = settings
         self._is_verification_new = self._is_settings_change_new = True
         self._wakeup.set()
+
+    def read_choices(self) -> None:
+        """Read what is mailed, and when; `run` begins with it."""
+        self._periodic.refresh()
+        self._has_choices.set()
+
+    def wait_for_choices(self, seconds: float) -> None:
+        """Return when they were read, or after so many seconds; then every event is mailed at once until they are."""
+        self._has_choices.wait(seconds)
+
+    def decide(self, kind: Kind) -> tuple[bool, bool]:
+        """Return whether an event of this kind is mailed, and whether in the daily summary."""
+        return self._periodic.decide(kind)
 
     def try_waiting(self, source: Text) -> int:
         """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks.
@@ -174,7 +198,8 @@ class DeliveryWorker:
         except NotStored:
             return False
         # A result that is not on flash would be lost with the process, and its mail sent again.
-        return not has_work and not self._schedule.has_unstored and self.notifier.is_idle()
+        is_idle = not has_work and not self._schedule.has_unstored and self.notifier.is_idle()
+        return is_idle and self._periodic.is_idle()
 
     def stop(self) -> None:
         """Let `run` end; a mail under way is finished, or given up within its deadline."""
@@ -183,6 +208,7 @@ class DeliveryWorker:
 
     def run(self) -> None:
         """Work until `stop`, and until the notifications under way are over."""
+        self.read_choices()
         has_notifier = False
         while not self._is_stopping:
             # Tried again in each round until the system gives a thread.
@@ -219,7 +245,9 @@ class DeliveryWorker:
             self._outbox.tidy()
             self._schedule.update()
             self._make_due()
-            return self._round()
+            self._periodic.round()
+            wait, planned = self._round(), self._periodic.wait()
+            return wait if planned is None else min(planned if wait is None else wait, planned)
         except NotStored as error:
             self._hold(Problem("storage", reply=error.reason))
             return RETRY_FIRST
@@ -236,6 +264,7 @@ class DeliveryWorker:
     def _round(self) -> float | None:
         self._next_try = None
         settings, revision, problem = self._read_settings()
+        self._status.sign_in = self._look_at_sign_in(settings) if settings else Problem()
         self._lockout.store()
         if settings:
             saved, source = self._saved_from
@@ -305,7 +334,8 @@ class DeliveryWorker:
                 self._lift_lockout()
         if settings is None:
             return None
-        is_login_known = not settings.sealed or settings == self._verified or self.notifier.is_verified(settings)
+        has_password = settings.sealed and settings.sign_in != "oauth"
+        is_login_known = not has_password or settings == self._verified or self.notifier.is_verified(settings)
         return self._lockout.problem(revision, is_login_known=is_login_known)
 
     def _send_due(self, settings: SmtpSettings, revision: str) -> float:
@@ -350,7 +380,7 @@ class DeliveryWorker:
             self._status.hold(self._lockout.explain(advice))
             self._lockout.store()
         else:
-            self._backoff.server_failed()
+            self._backoff.server_failed(error.retry_after)
             self._status.server_failed(Problem("server", error.step, error.reply or error.problem, advice))
 
     def _plan(self) -> float:

@@ -5,8 +5,8 @@ Promises:
 - ``accepted N`` is sent after the event is committed. Events that arrive together share one commit.
 - Every line is answered, in the order of its connection; a line that is too long is refused and ends the connection.
 - No client delays another: bytes, lines, connections and times are bounded, and a long answer is sent as its client reads.
-- A client may request what its uid and groups permit, as the kernel reports them: root, the hook's own user and the web's
-  user everything; members of the event group ``event`` alone; other users nothing.
+- A client may request what its uid and groups permit, as the kernel reports them: root and the hook's own user everything;
+  the web's user what the pages need, and no token; members of the event group ``event`` alone; other users nothing.
 - The loop never waits for the network, for a client or for a file that a different user can write.
 
 One thread runs the loop (`server`); it is woken by `IpcServer.wake` from the threads that make lines of long answers.

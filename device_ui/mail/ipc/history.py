@@ -208,6 +208,8 @@ def _row(
 
 def _possible(event: Event, later: Sequence[Mapping[str, Any]], is_mailed: bool) -> str:
     """Return what a person may ask for an event, as the word of the request; ``""`` for nothing."""
+    if event.in_summary:
+        return ""  # it has its time
     if event.waiting or any(each["waiting"] for each in later):
         return "try-now"
     return "send-again" if is_mailed else ""
@@ -222,6 +224,8 @@ def _result(each: Delivery) -> Mapping[str, Any]:
 def _pending(event: Event, ended: Collection[str], live: Live) -> Iterator[Mapping[str, Any]]:
     """Return a row for each recipient that the mail is still to be sent to."""
     recipients, step, reply = live.wait_details(event.mail or event.number, event.type)
+    if event.in_summary:
+        step, reply = "", Message("in the next daily summary")
     # A recipient with a result is not tried again, even if others of this mail are.
     for recipient in recipients or [""]:
         if recipient not in ended:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from device_ui.errors import Message, RequestError, Text, to_stored
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, SERVER_CHANGED, Catalog, Kind
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, Catalog, Kind
 from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import Action, Delivery, Event
@@ -77,6 +77,9 @@ class Worker(Protocol):
     def pending_notifications(self, number: int) -> Sequence[Delivery]:
         """Return the pending notifications of a server change, by the number of its event."""
 
+    def decide(self, kind: Kind) -> tuple[bool, bool]:
+        """Return whether an event of this kind is mailed, and whether in the daily summary."""
+
     def events_to_notify(self) -> Sequence[int]:
         """Return the events of server changes with pending notifications."""
 
@@ -111,13 +114,13 @@ class RequestHandler:
     ) -> None:
         self._outbox, self._catalog, self._worker, self._tester = outbox, catalog, worker, tester
         self._clock = clock
-        self._background = Background(wake)
+        self._background, self._slow = Background(wake), Background(wake)
         # The history queries of each user.
         self._reading: Counter[int] = Counter()
         # The actions at hand of each user, and the last one: its event and when (seconds since boot).
         self._actions: dict[int, TokenBucket] = {}
         self._last_action = (0, 0.0)
-        self._words: Mapping[str, Callable[[Mapping[str, Any], int], Answer]] = {
+        self._words: dict[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
             "delivery": lambda *_: self._delivery(),
@@ -131,6 +134,19 @@ class RequestHandler:
             "send-again": self._send_again,
             "try-now": self._try_event_now,
         }
+
+    def add(self, words: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
+        """Add requests without arguments of a different component, which are answered at once."""
+        for word, answer in words.items():
+            self._words[word] = lambda *_, answer=answer: answer()
+
+    def add_background(
+        self, words: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]], *, is_slow: bool
+    ) -> None:
+        """Add the requests of a different component. They run in the background, slow ones apart from all others."""
+        background = self._slow if is_slow else self._background
+        for word, do in words.items():
+            self._words[word] = lambda request, user, do=do: background.begin(lambda: do(request), user)  # type: ignore[misc]
 
     def handle(self, request: Mapping[str, Any], peer: Peer) -> Answer:
         """Do a request if its client may. Raises `RequestError`, `NotStored`."""
@@ -154,8 +170,9 @@ class RequestHandler:
             raise RequestError("bad-request", "a code has three digits")
         kind = self._catalog[values["code"]]
         # Any program could otherwise raise it with any text, and History would show a change that never was.
-        if kind.code == SERVER_CHANGED.code:
-            raise RequestError("denied", "only the device itself can report a change of the mail server")
+        if kind.code in OF_DEVICE:
+            raise RequestError("denied", f"only the device itself can raise {kind.code}")
+        is_mailed, in_summary = self._worker.decide(kind)
         happened = self._clock.stamp(parse_time(values["time"]) if values["time"] else None)
         return Event(
             code=kind.code,
@@ -166,9 +183,10 @@ class RequestHandler:
             source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
             text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
             # An event that is never mailed does not wait, so that it cannot keep a mail hook from exiting.
-            waiting=kind.mail,
+            waiting=is_mailed,
             clock=happened.clock,
             user=user,
+            in_summary=in_summary,
         )
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
@@ -264,7 +282,8 @@ class RequestHandler:
     def _try_event_now(self, request: Mapping[str, Any], user: int) -> Event:
         """Return the record of a try at once, to be committed."""
         event, later = self._asked_event(request)
-        if not (event.waiting or any(each.waiting for each in later)):
+        is_queued = event.waiting and not event.in_summary
+        if not (is_queued or any(each.waiting for each in later)):
             raise RequestError("not-waiting", "the mail of this event does not wait")
         self._require_tries()
         return self._action(event, Action.TRY_NOW, request, user)

@@ -73,7 +73,8 @@ def digest_title(digest: Digest, catalog: Catalog, envelope: Envelope) -> str:
         if others:
             more = words("1 other kind") if others == 1 else words("{count} other kinds", count=others)
             name = words("{name} and {more}", name=name, more=more)
-        return f"{_counted(digest, words)} ({name})"
+        events = f"{_counted(digest, words)} ({name})"
+        return words("Daily summary: {events}", events=events) if digest.is_summary else events
 
     return f"{_device(envelope)}: {_each(envelope, counted)}"
 

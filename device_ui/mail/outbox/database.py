@@ -29,6 +29,9 @@ VERSION = 4
 VERSION_MAXIMUM = 1000
 # The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
 PENDING = f"clock >= '{events.PENDING}' AND clock < '{chr(ord(events.PENDING) + 1)}'"
+# Of the events that wait, those that are to be mailed now, and those that wait for the daily summary: `waiting` is 1 or 2. `waiting`
+# stands alone, too, as in the index: SQLite uses a partial index only for a query with the very condition of it.
+QUEUED, IN_SUMMARY = "waiting AND waiting = 1", "waiting AND waiting = 2"
 # An event is one row in one table, so that accepting it touches few blocks of flash. The partial indexes hold the events
 # that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that holds an
 # event, 0 while that is not decided; `clock` is the certainty of its date (see `events`). `uid` is the user who raised it,
@@ -171,6 +174,9 @@ class Database:
         # Counted once and kept in memory: count(*) reads a whole index, and the limit is checked with every commit.
         self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
         self._held = retention.held(self._connection)
+        # Whether an event may wait for the daily summary. Most devices have none, and then no query looks for one among all events
+        # that wait: the index does not have the column.
+        self.has_summary = bool(self._connection.execute(f"SELECT 1 FROM event WHERE {IN_SUMMARY} LIMIT 1").fetchall())
         self._last = int(self._connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()[0])
 
     def close(self) -> None:
@@ -189,6 +195,11 @@ class Database:
         with contextlib.suppress(NotReadable):
             return [each.name for each in files.quarantined_files(self.path)]
         return []
+
+    @property
+    def _queued(self) -> str:
+        """The condition for an event that is to be mailed now, as SQL."""
+        return QUEUED if self.has_summary else "waiting"
 
     @property
     def count(self) -> int:

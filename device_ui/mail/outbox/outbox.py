@@ -23,20 +23,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from device_ui.errors import from_stored, to_json, to_stored
-from device_ui.mail.catalog import SERVER_CHANGED
+from device_ui.mail.catalog import SERVER_CHANGED, TYPES
 from device_ui.mail.events import CodeCount, Delivery, Digest, Event
 from device_ui.mail.outbox import retention
-from device_ui.mail.outbox.database import PENDING, Database, Metadata, write_metadata
+from device_ui.mail.outbox.database import IN_SUMMARY, PENDING, QUEUED, Database, Metadata, write_metadata
 from device_ui.mail.outbox.disk_reserve import MAIL
 
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid, about"
 DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
+# The value of the column `waiting` (see `database.IN_SUMMARY`).
+WAITS_FOR_SUMMARY = 2
 # The newest results, of which the pages show the last one of each recipient: a bound of the time that they hold the ledger.
 NEWEST = "(SELECT number, recipient, verdict, step, reply, time FROM delivery ORDER BY number DESC LIMIT 2000)"
 # The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
 # clock may have been wrong.
 LOSS = "last_loss"
+# The name of the metadata of the last daily summary (see `delivery.periodic`): its day, and the numbers of the newest ones.
+SUMMARY = "summary"
 LOST_OF_MAIL = "SELECT 1 FROM delivery WHERE number = ? AND verdict <> 'delivered' LIMIT 1"
 # The events of one mail. Both halves use an index: the row by its number, and the index "digest" for the other events.
 # `mail IN (0, ?1)`: a mail of one event that is not assigned yet has the event's number.
@@ -44,7 +48,7 @@ OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND 
 # Waiting events up to a number (?1), without those of a digest that holds a later event; and of them, those that share no
 # mail with a different event and have no delivery.
 EXPIRED = (
-    "waiting AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
+    f"{QUEUED} AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
     "(SELECT 1 FROM event AS other WHERE other.mail = event.mail AND other.mail <> other.number AND other.mail <> 0"
     " AND other.number > ?1))"
 )
@@ -216,6 +220,7 @@ class Outbox(Database):
         """
         # Over the numbers and the commit: two threads must not assign the same number.
         with self._lock:
+            self.has_summary = self.has_summary or any(each.in_summary for each in events)
             decided = [*alone, *[False] * (len(events) - len(alone))]
             rows = [
                 _row(number, each, own)
@@ -242,17 +247,17 @@ class Outbox(Database):
         return [int(row[0]) for row in rows]
 
     def waiting(self, limit: int = 100, after: int = 0) -> list[Event]:
-        """Return events whose mail is still to be sent, oldest first."""
+        """Return events whose mail is still to be sent, oldest first; not those that wait for the daily summary."""
         # In pieces by number: 100,000 waiting events do not fit into the memory of the hook.
-        return self.select("waiting AND number > ? ORDER BY number LIMIT ?", (after, limit))
+        return self.select(f"{self._queued} AND number > ? ORDER BY number LIMIT ?", (after, limit))
 
     def waiting_count(self) -> int:
         """Return the number of events whose mail is still to be sent."""
-        return int(self.read("SELECT count(*) FROM event WHERE waiting", ())[0][0])
+        return int(self.read(f"SELECT count(*) FROM event WHERE {self._queued}", ())[0][0])
 
     def newest_waiting(self) -> int:
         """Return the highest number whose mail is still to be sent, 0 for none."""
-        return int(self.read("SELECT coalesce(max(number), 0) FROM event WHERE waiting", ())[0][0])
+        return int(self.read(f"SELECT coalesce(max(number), 0) FROM event WHERE {self._queued}", ())[0][0])
 
     def event(self, number: int) -> Event | None:
         """Return one event, None if the limit removed it."""
@@ -337,7 +342,7 @@ class Outbox(Database):
     def assign_to_mail(self, numbers: Sequence[int]) -> int:
         """Commit that these events are one mail. Return its number, that of the first event left; 0 if none is left."""
         # Only those that are still unassigned: the limit may have removed one since the decision, or it was mailed alone.
-        chosen = f"waiting AND mail = 0 AND number IN ({LISTED})"
+        chosen = f"{QUEUED} AND mail = 0 AND number IN ({LISTED})"
         values = (json.dumps(numbers),)
 
         def mark(cursor: sqlite3.Cursor) -> int:
@@ -348,6 +353,45 @@ class Outbox(Database):
             return first
 
         return self._write(mark, MAIL)
+
+    def summary_count(self) -> int:
+        """Return the number of events that wait for the daily summary."""
+        return int(self.read(f"SELECT count(*) FROM event WHERE {IN_SUMMARY}", ())[0][0]) if self.has_summary else 0
+
+    def summaries(self) -> list[int]:
+        """Return the numbers of the newest mails that are daily summaries."""
+        try:
+            found = json.loads(self.metadata().get(SUMMARY, "{}")).get("mails", [])
+        except (ValueError, AttributeError):  # damaged: they are digests as any other
+            return []
+        return found if isinstance(found, list) else []
+
+    def is_summary_due(self, until: float, now: float) -> bool:
+        """Return whether an event waits for the daily summary that was accepted up to a moment, or by a clock that was ahead of `now`."""
+        query = f"SELECT 1 FROM event WHERE {IN_SUMMARY} AND (accepted <= ?1 OR accepted > ?2) LIMIT 1"
+        return self.has_summary and bool(self.read(query, (until, now)))
+
+    def begin_summary(self, metadata: Callable[[Sequence[int]], Metadata]) -> list[int]:
+        """Commit that the events in the daily summary are mails now, one for each type. Return their numbers.
+
+        `metadata` returns metadata for the same transaction: after a power cut neither the mails nor the note of them are alone.
+        """
+
+        def begin(cursor: sqlite3.Cursor) -> list[int]:
+            mails = []
+            for kind in TYPES:
+                chosen = f"{IN_SUMMARY} AND type = ?1"
+                first = cursor.execute(f"SELECT min(number) FROM event WHERE {chosen}", (kind,)).fetchone()[0]
+                if first is not None:
+                    cursor.execute(f"UPDATE event SET mail = ?2, waiting = 1 WHERE {chosen}", (kind, first))
+                    mails.append(int(first))
+            write_metadata(cursor, metadata(mails))
+            return mails
+
+        with self._lock:
+            mails = self._write(begin, MAIL)
+            self.has_summary = False
+            return mails
 
     def split_mail(self, number: int, first: int) -> int:
         """Commit that the events of a mail from the number `first` on are a mail of its own. Return its number, 0 for none."""
@@ -406,11 +450,11 @@ class Outbox(Database):
 
     def discard_waiting(self, kind: str) -> int:
         """Commit that the waiting events of this type need no mail. Return their count; for 0 nothing is written."""
-        query = "SELECT 1 FROM event WHERE waiting AND type = ? LIMIT 1"
+        query = f"SELECT 1 FROM event WHERE {self._queued} AND type = ? LIMIT 1"
         if not self.read(query, (kind,)):
             return 0
         return self._write(
-            lambda cursor: cursor.execute("UPDATE event SET waiting = 0 WHERE waiting AND type = ?", (kind,)).rowcount
+            lambda cursor: cursor.execute(f"UPDATE event SET waiting = 0 WHERE {QUEUED} AND type = ?", (kind,)).rowcount
         )
 
     def expire(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> int:
@@ -446,10 +490,25 @@ class Outbox(Database):
 
         return self._write(drop, MAIL)
 
+    def mails_since(self, moment: float) -> tuple[int, int]:
+        """Return how many mails were delivered to somebody since a moment (seconds since 1970), and how many failed for good."""
+        query = "SELECT count(DISTINCT iif(verdict = 'delivered', number, NULL)), count(DISTINCT iif(verdict <> 'delivered', number, NULL))"
+        delivered, lost = self.read(f"{query} FROM delivery WHERE time > ?", (moment,))[0]
+        return int(delivered), int(lost)
+
     def newest_sent(self) -> float:
         """Return when the newest mail was delivered, seconds since 1970; 0 for none."""
         rows = self.read("SELECT coalesce(max(time), 0) FROM delivery WHERE verdict = 'delivered'", ())
         return float(rows[0][0])
+
+    def newest_delivered(self) -> float:
+        """Return when the mail with the highest number that was delivered was, seconds since 1970; 0 for none.
+
+        By its number and so by the primary key: unlike `newest_sent` it reads a row or a few, not all of them.
+        """
+        query = "SELECT time FROM delivery WHERE verdict = 'delivered' ORDER BY number DESC LIMIT 1"
+        rows = self.read(query, ())
+        return float(rows[0][0]) if rows else 0.0
 
     def sent_since(self, moment: float, code: str = "") -> list[tuple[float, str]]:
         """Return the mails delivered since a moment (seconds since 1970), of one code or all: time and type of each.
@@ -535,7 +594,21 @@ class Outbox(Database):
     def select(self, where: str, values: Sequence[object]) -> list[Event]:
         """Return events by a condition that is written in the program; a person's input belongs into `values`."""
         return [
-            Event(code, kind, time, accepted, source, text, bool(waiting), number, mail, clock, user, about)
+            Event(
+                code,
+                kind,
+                time,
+                accepted,
+                source,
+                text,
+                bool(waiting),
+                number,
+                mail,
+                clock,
+                user,
+                about,
+                waiting == WAITS_FOR_SUMMARY,
+            )
             for number, code, kind, time, accepted, source, text, waiting, mail, clock, user, about in self.read(
                 f"SELECT {COLUMNS} FROM event WHERE {where}",
                 values,
@@ -581,9 +654,9 @@ def _gather(cursor: sqlite3.Cursor, newest: int, kind: str) -> None:
 
 
 def _row(number: int, event: Event, alone: bool) -> tuple[int | float | str, ...]:
-    mail = number if alone and event.waiting else 0
+    mail = number if alone and event.waiting and not event.in_summary else 0
     times = (event.time, event.accepted)
-    texts, waiting = (event.source, event.text), int(event.waiting)
+    texts, waiting = (event.source, event.text), int(event.waiting and 1 + event.in_summary)
     return (number, event.code, event.type, *times, *texts, waiting, mail, event.clock, event.user, event.about)
 
 

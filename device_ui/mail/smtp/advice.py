@@ -61,6 +61,13 @@ FIELD_OF: dict[str, Callable[[SmtpSettings], str]] = {
     # The connection security if it was chosen by hand, else the port, which decides it then.
     "port or security": lambda settings: "port" if settings.security == "auto" else "security",
     "sender": lambda settings: "account" if settings.sign_in == "manual" else "from_address",
+    # Microsoft's servers have fixed names; a tenant is theirs alone.
+    "issuer": lambda settings: "oauth_issuer" if settings.oauth_provider == "custom" else "",
+    "tenant": lambda settings: "oauth_tenant" if settings.oauth_provider == "microsoft" else "oauth_issuer",
+    # The client secret is typed as the password; without one that field is not used.
+    "secret": lambda settings: "password" if settings.oauth_grant == "secret" else "",
+    # What a client proves itself with; a certificate is no field.
+    "client": lambda settings: {"secret": "password", "device": "oauth_client"}.get(settings.oauth_grant, ""),
 }
 
 # A problem that the server's reply explains, whether it judged the login or not.
@@ -90,10 +97,12 @@ LOGIN_FIRST = (
 TLS_FIRST = "The server wants TLS before a login: under “Advanced”, choose the connection security “{security_auto}”."
 WRONG_LOGIN = "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."
 APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under “Advanced” choose the sign-in “{sign_in_provider}”."
-NO_PASSWORDS = "The provider no longer takes a login by password here: use a mail server that does, or a relay that the provider offers for devices."
+NO_PASSWORDS = "The provider no longer takes a login by password here: under “Advanced”, choose the sign-in “{sign_in_oauth}”, or use a relay that the provider offers for devices."
 NOT_ALLOWED = (
     "The provider does not allow this account to sign in by SMTP: have its administrator allow SMTP AUTH for it."
 )
+NO_TENANT = "Microsoft has no such tenant: check the tenant."
+TOKEN_REFUSED = "The mail server does not take this sign-in: check that SMTP Account Address is the mailbox, and that the application, or the person, may send as it. A permission can take two hours to take effect; it is tried again by itself."
 SENDER_REFUSED = "The server does not let this account send as {mail_from}: check the address, or have the server's administrator allow it."
 TOO_LARGE = "The mail is larger than the server takes."
 MAILBOX_FULL = "The mailbox of this recipient is full or switched off: its owner or the mail server's administrator can change that."
@@ -153,6 +162,47 @@ S, P = Step, SmtpProblem
 
 ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # step, problem, reply, says, given, field, evidence, sentence
+    # A sign-in by OAuth 2.0. First, since a sentence about {host} is about the mail server.
+    (S.TOKEN_NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
+    (S.TOKEN_NAME, P.UNKNOWN_NAME, "", (), "", "issuer", "getaddrinfo(3), EAI_NONAME", "The name server does not know the sign-in server: check the issuer, and the device's name server."),
+    (S.TOKEN_NAME, "", "", (), "", "", "", "The device's name server cannot say where the sign-in server is: check the device's network and its name server."),
+    (S.TOKEN_ADDRESS, P.NOT_ALLOWED, "", (), "", "issuer", "the address is one of the device's own", "The sign-in server is this device itself: check the issuer."),
+    (S.TOKEN_ADDRESS, "", "", (), "", "", "", "The device finds no address of the sign-in server that it may use."),
+    (S.TOKEN_CONNECT, "", "", (), "", "", "", "The device cannot reach the sign-in server (the reason is above): check the device's network, and that its firewall lets HTTPS (port 443) out."),
+    (S.TOKEN_TLS, "", "", (), "", "", "", "TLS with the sign-in server did not begin (the reason is above): check whether a proxy is between, and ask its administrator."),
+    (S.TOKEN_CERTIFICATE, P.EXPIRED, "", (), "", "", "X509_V_ERR_CERT_HAS_EXPIRED", "The certificate of the sign-in server has expired, if the device's clock is right (it says {clock}): set the clock."),
+    (S.TOKEN_CERTIFICATE, P.NOT_YET_VALID, "", (), "", "", "X509_V_ERR_CERT_NOT_YET_VALID", "The certificate of the sign-in server is not valid yet by the device's clock, which says {clock}: set the device's clock."),
+    (S.TOKEN_CERTIFICATE, P.OTHER_NAME, "", (), "", "issuer", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate of the sign-in server is for another name: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_CERTIFICATE, "", "", (), "", "", "", "The device does not trust the certificate of the sign-in server (the reason is above): check whether a proxy is between; the maker's device.toml can name its authority (mail.ca_file)."),
+    # Microsoft's numbers choose words, never a verdict: they change. learn.microsoft.com/entra/identity-platform/reference-error-codes
+    (S.TOKEN_ANSWER, "", "AADSTS7000222 ", (), "", "secret", "Microsoft, reference-error-codes", "The client secret has ended: make a new one, type it as SMTP Account Password, and the date on which it ends."),
+    (S.TOKEN_ANSWER, "", "AADSTS7000215 ", (), "", "secret", "Microsoft, reference-error-codes", "The client secret is wrong: type its value, not its ID, as SMTP Account Password."),
+    (S.TOKEN_ANSWER, "", "AADSTS700027 ", (), "", "", "Microsoft, reference-error-codes", "Microsoft does not know the certificate of this device: upload it to the application, under Certificates & secrets."),
+    (S.TOKEN_ANSWER, "", "AADSTS700024 ", (), "", "", "Microsoft, reference-error-codes", "The device's clock differs from Microsoft's (it says {clock}): set the clock."),
+    (S.TOKEN_ANSWER, "", "AADSTS7000218 ", (), "", "oauth_grant", "Microsoft, reference-error-codes", "The application does not allow a sign-in by a code: under Authentication, switch on Allow public client flows, or choose the device's certificate as the grant."),
+    (S.TOKEN_ANSWER, "", "AADSTS700025 ", (), "", "oauth_grant", "Microsoft, reference-error-codes", "The application is a public client, which has no secret: choose the sign-in by a code as the grant, or register the device as another application."),
+    (S.TOKEN_ANSWER, "", "AADSTS700016 ", (), "", "oauth_client", "Microsoft, reference-error-codes", "The tenant has no application with this client ID: check the client ID and the tenant."),
+    (S.TOKEN_ANSWER, "", "AADSTS90002 ", (), "", "tenant", "Microsoft, reference-error-codes", NO_TENANT),
+    (S.TOKEN_ANSWER, "", "AADSTS900023 ", (), "", "tenant", "Microsoft, reference-error-codes", NO_TENANT),
+    (S.TOKEN_ANSWER, "", "AADSTS53003 ", (), "", "oauth_grant", "Microsoft, reference-error-codes", "A rule of the tenant (conditional access) blocks this sign-in, as many do for codes: choose the device's certificate as the grant, or ask its administrator."),
+    (S.TOKEN_ANSWER, "", "AADSTS65001 ", (), "", "", "Microsoft, reference-error-codes", "The tenant has not consented to the application: have its administrator grant consent."),
+    (S.TOKEN_ANSWER, "", "AADSTS70043 ", (), "", "", "Microsoft, reference-error-codes", "A rule of the tenant ended the sign-in: sign in again, or choose the device's certificate as the grant, which does not end that way."),
+    (S.TOKEN_ANSWER, "", "AADSTS700082 ", (), "", "", "Microsoft, reference-error-codes", "The sign-in ended, since it was not used for 90 days: sign in again."),
+    (S.TOKEN_ANSWER, "", "AADSTS50173 ", (), "", "", "Microsoft, reference-error-codes", "The sign-in ended, since the account's password was changed: sign in again."),
+    (S.TOKEN_ANSWER, P.NOT_SIGNED_IN, "", (), "", "", "", "The device has no sign-in yet: press Update, then sign in, or upload the device's certificate to the provider."),
+    (S.TOKEN_ANSWER, P.RENEWAL_LOST, "", (), "", "", "RFC 9700, 4.14.2", "The power failed while the sign-in was renewed, and this provider allows no second try: sign in again."),
+    (S.TOKEN_ANSWER, P.GRANT_ENDED, "", (), "", "", "RFC 6749, 5.2: invalid_grant", "The provider has ended this sign-in: sign in again."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid scope",), "", "oauth_scope", "RFC 6749, 5.2", "The provider does not give this scope: type the one that it names for sending mail, or leave the scope empty."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid client",), "", "client", "RFC 6749, 5.2", "The provider refuses this device: check the client ID, and that its certificate or client secret is the present one. After a change there, wait some minutes."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("unauthorized client", "unsupported grant type"), "", "oauth_grant", "RFC 6749, 5.2", "The provider does not allow this grant to the application: choose another grant, or have its administrator allow it."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", (), "", "", "", "The provider refuses this device: check the client ID and the scope, and that its certificate or client secret is the present one. After a change there, wait some minutes."),
+    (S.TOKEN_ANSWER, P.OTHER_ISSUER, "", (), "", "issuer", "RFC 8414, 3.3", "The sign-in server calls itself by another address: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_ANSWER, P.REDIRECTED, "", (), "", "issuer", "RFC 9110, 15.4", "The sign-in server sends the device to another address, where it does not go: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "404", (), "", "issuer", "RFC 8414, 3.1", "There is no sign-in server at this address: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "", (), "", "", "", "The sign-in server's answer is not one of OAuth 2.0: check the issuer and the tenant, and whether a proxy is between."),
+    (S.TOKEN_ANSWER, P.BUSY, "", (), "", "", "RFC 9110, 15.6.4; RFC 6585, 4", "The sign-in server has no time: nothing is to be changed, and it is tried again by itself."),
+    (S.TOKEN_ANSWER, P.NOT_STORED, "", (), "", "", "", "The device's storage has a problem, so the sign-in was not renewed: free some space. It is tried again by itself."),
+    (S.TOKEN_ANSWER, "", "", (), "", "", "", "The connection to the sign-in server broke: nothing is to be changed, and it is tried again by itself."),
 
     # At any step. A port of a different protocol comes first: it explains every failure after it. FTP greets with 220 as SMTP does, so
     # its words decide.
@@ -234,10 +284,15 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # also send 535 for an account without SMTP AUTH, and for a failure of their own: those words come before "type the password again".
     (S.LOGIN, P.NO_LOGIN_WITHOUT_TLS, "", (), "", "security", "RFC 4954, 4", "The server offers a login only under TLS: under “Advanced”, choose the connection security “{security_auto}”."),
     (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under “Advanced” choose the sign-in “{sign_in_none}” if it is a relay."),
+    (S.LOGIN, P.NO_USABLE_LOGIN, "", ("xoauth2", "oauthbearer"), "", "sign_in", "RFC 4954, 3", "{host} takes no password here, but an OAuth 2.0 token: under “Advanced”, choose the sign-in “{sign_in_oauth}”."),
     (S.LOGIN, P.NO_USABLE_LOGIN, "", (), "", "", "RFC 4954, 3", "{host} offers no sign-in that this device can use (PLAIN, LOGIN); it offers {offered}: ask its administrator to allow one of the two."),
+    (S.LOGIN, P.NO_TOKEN_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} takes no OAuth 2.0 token at port {port} (XOAUTH2 or OAUTHBEARER): change SMTP Port to 587 or 465, or under “Advanced” choose a sign-in with a password."),
+    (S.LOGIN, P.TOKEN_REFUSED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
+    (S.LOGIN, P.TOKEN_REFUSED, "535", (), "", "account", "RFC 4954, 6", TOKEN_REFUSED),
+    (S.LOGIN, P.TOKEN_REFUSED, "", (), "", "", "", TOKEN_REFUSED),
     (S.LOGIN, P.NO_TLS, "", (), "", "security", "RFC 4954, 9", "A login is never sent in the clear: under “Advanced”, choose the connection security “{security_auto}”."),
-    (S.LOGIN, REPLIED, "5.7.30", (), "", "", "Microsoft, Exchange Online: basic authentication is removed", NO_PASSWORDS),
-    (S.LOGIN, REPLIED, "5.7.139", ("basic authentication is disabled",), "", "", "Microsoft, Exchange Online: authentication policies", NO_PASSWORDS),
+    (S.LOGIN, REPLIED, "5.7.30", (), "", "sign_in", "Microsoft, Exchange Online: basic authentication is removed", NO_PASSWORDS),
+    (S.LOGIN, REPLIED, "5.7.139", ("basic authentication is disabled",), "", "sign_in", "Microsoft, Exchange Online: authentication policies", NO_PASSWORDS),
     (S.LOGIN, REPLIED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
     (S.LOGIN, REPLIED, "5", APP, "", "password", "Gmail, Apple, QQ, Mail.ru: the reply's own words", APP_PASSWORD),
     (S.LOGIN, REPLIED, "5", TOO_MANY, "", "", "Yahoo, AUTH005; Gmail, 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),

@@ -36,7 +36,7 @@ from device_ui.mail.smtp.connection import (
     translate_errors,
 )
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
-from device_ui.mail.smtp.redaction import pieces, spellings
+from device_ui.mail.smtp.redaction import pieces
 from device_ui.mail.smtp.scope import Command, Scope, rule
 from device_ui.mail.smtp.transaction import Transaction
 from device_ui.settings.fields import SmtpSettings
@@ -88,8 +88,7 @@ class SmtpClient:
         self.host = settings.host.removeprefix("[").removesuffix("]")
         self.address: AddressInfo | None = None
         self.deadline = Deadline(timeouts.attempt)
-        # Without a login nothing secret is sent that a server could repeat.
-        secrets = pieces(spellings(settings.account, password) if settings.sign_in != "none" else ())
+        secrets = pieces(auth.secrets(settings, password))
         self._connection = Connection(self.deadline, secrets, on_step)
         self._connection.reply_seconds = timeouts.command
 
@@ -262,10 +261,10 @@ class SmtpClient:
             # By the connected address: a name such as "localhost" may lead elsewhere.
             if settings.connection == "none" and not is_loopback(connection.sock.getpeername()[0]):
                 raise SessionError(Step.LOGIN, SmtpProblem.NO_TLS, "a login is never sent in the clear")
-            mechanism = auth.choose_mechanism(connection)
+            mechanism = auth.choose_mechanism(connection, settings.sign_in)
             # Only a reply that judged the password refuses the login; anything else is a failed session that may be opened
             # again.
-            code, reply = auth.log_in(connection, mechanism, settings.account, self._password)
+            code, reply = auth.log_in(connection, mechanism, settings, self._password)
             text = connection.format_reply(code, reply)
             if code != 235 and rule(Command.AUTH, code, text).scope == Scope.LOGIN:
                 raise SessionError(Step.LOGIN, SmtpProblem.LOGIN_REFUSED, text, code)

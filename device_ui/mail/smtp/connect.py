@@ -1,11 +1,12 @@
-"""Connect to a mail server by name: the steps name, address and connect; each address is tried in turn."""
+"""Connect to a server by name: the steps name, address and connect; each address is tried in turn."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from device_ui.errors import Message
+from device_ui.errors import Message, Text
 from device_ui.mail.smtp.address_policy import (
     AddressInfo,
     Resolver,
@@ -14,7 +15,7 @@ from device_ui.mail.smtp.address_policy import (
     is_own,
     look_up_within,
 )
-from device_ui.mail.smtp.connection import Connection, translate_errors
+from device_ui.mail.smtp.connection import Deadline, translate_errors
 from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import sanitize_reply
 
@@ -30,8 +31,20 @@ LOOKUP_FAILURES = {
 MOST_SPECIFIC = (SmtpProblem.NOT_ALLOWED, SmtpProblem.REFUSED, SmtpProblem.SILENT)
 
 
+class Opening(Protocol):
+    """A connection that is to be opened, such as `connection.Connection`."""
+
+    deadline: Deadline
+
+    def attach(self, sock: socket.socket) -> None:
+        """Use this socket."""
+
+    def report(self, step: Step, details: Text) -> None:
+        """Report a step that succeeded."""
+
+
 def connect(
-    connection: Connection,
+    connection: Opening,
     host: str,
     port: int,
     *,
@@ -81,7 +94,7 @@ def connect(
     raise SessionError(most.step, most.problem, _reasons(failed) if differ else most.reply)
 
 
-def _resolve(connection: Connection, host: str, port: int, resolver: Resolver, seconds: float) -> list[AddressInfo]:
+def _resolve(connection: Opening, host: str, port: int, resolver: Resolver, seconds: float) -> list[AddressInfo]:
     with translate_errors(Step.NAME):
         # As long as two addresses may take: a resolver asks its name servers in turn.
         seconds = connection.deadline.left(2 * seconds)

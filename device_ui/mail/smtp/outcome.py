@@ -13,8 +13,17 @@ from device_ui.mail.smtp.scope import Scope
 
 
 class Step(StrEnum):
-    """The steps of a session, in order. An outcome names the step that decided it."""
+    """The steps of a session, in order. An outcome names the step that decided it.
 
+    Those of an access token (OAuth 2.0), of the sign-in's own server, come before those of the mail server.
+    """
+
+    TOKEN_NAME = "token name"
+    TOKEN_ADDRESS = "token address"
+    TOKEN_CONNECT = "token connect"
+    TOKEN_TLS = "token tls"
+    TOKEN_CERTIFICATE = "token certificate"
+    TOKEN_ANSWER = "token answer"
     NAME = "name"
     ADDRESS = "address"
     CONNECT = "connect"
@@ -61,10 +70,22 @@ class SmtpProblem(StrEnum):
     BAD_CERTIFICATE = "bad certificate"
     NO_TLS = "no TLS"
     NO_LOGIN_OFFERED = "no login offered"
+    NO_TOKEN_LOGIN_OFFERED = "no token login offered"
     NO_USABLE_LOGIN = "no usable login"
     NO_LOGIN_WITHOUT_TLS = "no login without TLS"
     LOGIN_REFUSED = "login refused"
     TOO_LARGE = "too large"  # the mail, for this server
+    # Of a sign-in by OAuth 2.0.
+    TOKEN_REFUSED = "token refused"  # by the mail server, although it is new
+    REDIRECTED = "redirected"
+    NOT_UNDERSTOOD = "not understood"
+    OTHER_ISSUER = "another issuer"
+    BUSY = "busy"
+    NOT_SIGNED_IN = "not signed in"
+    GRANT_ENDED = "grant ended"
+    RENEWAL_LOST = "renewal lost"
+    CLIENT_REFUSED = "client refused"
+    NOT_STORED = "not stored"
 
 
 @dataclass(frozen=True)
@@ -90,6 +111,8 @@ class SessionError(DeviceUIError):
     def __init__(self, step: Step, problem: SmtpProblem, reply: Text = "", code: int | None = None) -> None:
         super().__init__(f"{step}: {problem}" + (f": {reply}" if reply else ""))
         self.step, self.problem, self.reply, self.code = step, problem, reply, code
+        # Seconds before which a further attempt is in vain.
+        self.retry_after = 0.0
 
     @property
     def login_refused(self) -> bool:

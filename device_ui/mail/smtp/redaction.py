@@ -15,6 +15,9 @@ SEARCHED_MAXIMUM = 4 * REPLY_MAXIMUM
 # A piece this long of a secret, in any of its spellings, is replaced by `REDACTED`.
 # Shorter pieces would also hide ordinary words of a reply.
 SECRET_PIECE = 8
+# Of a secret longer than any password, such as a token, every so many characters begin a piece: 11 characters of it in a
+# row have one. Each piece takes some 100 bytes.
+LONG_SECRET, LONG_STEP = 1024, 4
 REDACTED = "[…]"
 
 
@@ -26,14 +29,14 @@ def spellings(account: str, password: str) -> list[str]:
 
 
 def pieces(secrets: Iterable[str]) -> frozenset[str]:
-    """Return every piece of these secrets that is `SECRET_PIECE` characters long (or the whole of a shorter one).
+    """Return the pieces of these secrets that are `SECRET_PIECE` characters long (or the whole of a shorter one).
 
     Made once a session and looked up in each reply. No regular expression is made of a secret: `re` caches its patterns.
     """
     return frozenset(
-        _folded(secret)[start : start + SECRET_PIECE]
-        for secret in secrets
-        for start in range(max(1, len(secret) - SECRET_PIECE + 1))
+        secret[start : start + SECRET_PIECE]
+        for secret in map(_folded, secrets)
+        for start in range(0, max(1, len(secret) - SECRET_PIECE + 1), LONG_STEP if len(secret) > LONG_SECRET else 1)
         if secret
     )
 

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from device_ui.errors import Text
 from device_ui.mail.events import Verdict
 from device_ui.mail.smtp import probe
+from device_ui.mail.smtp.address_policy import AddressInfo
 from device_ui.mail.smtp.advice import advise
-from device_ui.mail.smtp.client import SmtpClient
-from device_ui.mail.smtp.connection import OnStep, Timeouts
+from device_ui.mail.smtp.connection import Deadline, OnStep, Timeouts
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.transaction import deliver_to_all
 from device_ui.settings.fields import SmtpSettings
@@ -36,6 +36,26 @@ ENDS_TLS = (SmtpProblem.NO_TLS_AGREED, SmtpProblem.CLOSED, SmtpProblem.BROKEN)
 TLS_STEPS = {"tls": (Step.TLS, Step.GREETING), "starttls": (Step.TLS, Step.EHLO), "none": ()}
 
 Line = Mapping[str, Any]
+
+
+class TestedClient(Protocol):
+    """What a test uses of `client.SmtpClient`."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def address(self) -> AddressInfo | None: ...
+    @property
+    def deadline(self) -> Deadline: ...
+    @property
+    def local_address(self) -> str: ...
+    def open(self) -> None: ...
+    @property
+    def is_open(self) -> bool: ...
+    def deliver(
+        self, recipients: Sequence[str], message: bytes, *, on_wait: Callable[[float], None] = ...
+    ) -> dict[str, Outcome]: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +113,7 @@ class StepTimer:
 
 
 def run(
-    connect: Callable[[OnStep], SmtpClient],
+    connect: Callable[[OnStep], TestedClient],
     settings: SmtpSettings,
     recipients: Sequence[str],
     compose: Callable[[str], bytes],
@@ -135,7 +155,7 @@ def run(
     )
 
 
-def _attempt(client: SmtpClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
+def _attempt(client: TestedClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
     try:
         client.open()
         return deliver_to_all(client, recipients, compose(client.local_address))
@@ -146,7 +166,7 @@ def _attempt(client: SmtpClient, recipients: Sequence[str], compose: Callable[[s
 
 
 def _look_closer(
-    worst: Outcome, client: SmtpClient, settings: SmtpSettings
+    worst: Outcome, client: TestedClient, settings: SmtpSettings
 ) -> tuple[Outcome, probe.Certificate | None]:
     """Return the outcome, perhaps with more specific evidence, and the certificate if that is what failed."""
     address, host, connection = client.address, client.host, settings.connection
@@ -169,7 +189,7 @@ def _look_closer(
     return worst, None
 
 
-def _listen(worst: Outcome, client: SmtpClient, *, in_tls: bool) -> Outcome:
+def _listen(worst: Outcome, client: TestedClient, *, in_tls: bool) -> Outcome:
     """Return the outcome with the server's first line, if it speaks TLS where none was spoken, or the other way round."""
     if client.address is None:
         return worst

@@ -16,5 +16,6 @@ Read first
 - `administrator`: the record, which is the setup code or the hash. `sessions`: the sessions.
 - `throttle`: the delays; `failure_log` is its file.
 - `device_cookie`: signs the cookie of a browser that logged in before; it gives priority at the login and no access.
+- `metrics_token`: the token of a monitoring system, the only other way to an answer.
 - `return_path`: the page that the login returns to, one of a table.
 """

@@ -16,6 +16,8 @@ FIELD = "to"
 # Each page and its return path. A redirect to a file would download it and leave the login page open: its page instead.
 PAGES = {
     "/smtp": "/smtp",
+    "/smtp/sign-in": "/smtp/sign-in",
+    "/smtp/sign-in/certificate": "/smtp/sign-in",
     "/recipients": "/recipients",
     "/history": "/history",
     "/history.csv": "/history",

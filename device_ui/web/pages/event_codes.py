@@ -40,13 +40,15 @@ FRAMED = {
 CONTENT_PROBLEMS = {"unset": "The mail cannot be shown before the SMTP tab is saved: it names the sender."}
 
 
-def show_codes(site: AppContext, session: Session) -> str:
-    """Show the kinds of the catalogue that the query selects, as a table."""
-    kinds, catalog_problem, problem = _catalog(site)
+def show_codes(site: AppContext, session: Session, problem: Text, values: Mapping[str, Any]) -> str:
+    """Show the kinds of the catalogue that the query selects, as a table, with the `values` of the form of `notifications`."""
+    kinds, catalog_problem, not_shown = _catalog(site)
     query = asked()
     typed = {name: text for name in FILTERS if (text := stripped(query.get(name, "")))}
     shown = {"kinds": filtered(kinds, typed, site.words()), "count": len(kinds), "typed": typed, "types": TYPES}
-    return _page(site, session, "codes", catalog_problem=catalog_problem, problem=problem, **shown)
+    return _page(
+        site, session, "codes", catalog_problem=catalog_problem, problem=problem or not_shown, **shown, **values
+    )
 
 
 def filtered(kinds: Kinds, typed: Mapping[str, str], words: Translator) -> Kinds:

@@ -9,6 +9,7 @@ from bottle import HTTPResponse, request, response
 
 from device_ui.errors import Message, NotReadable, NotStored, Text
 from device_ui.settings.fields import FIELDS
+from device_ui.settings.notifications import INFOS, SIGN, TIME
 from device_ui.web import locale
 from device_ui.web.auth import administrator, return_path
 from device_ui.web.auth.administrator import Record
@@ -34,9 +35,14 @@ _TAB = ("/smtp", ("revision", *(each.name for each in FIELDS if not each.secret)
 SAVED_FORMS = {
     "/smtp": _TAB,
     "/smtp/test": _TAB,
+    "/smtp/sign-in": ("/smtp/sign-in", ("do",)),
     "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
     "/history": ("/history", ("send-again", "try-now")),
     "/others/access": ("/others/access", ("do", "name")),
+    "/others/event-codes": (
+        "/others/event-codes",
+        (INFOS, TIME, SIGN, *(f"{code:03}" for code in range(1000))),
+    ),
 }
 # The login's hidden fields for these: the page, and each field with a prefix, so that none is taken for a field of the login.
 PAGE, PREFIX = "kept", "kept-"

@@ -14,7 +14,7 @@ from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, Messag
 from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
-from device_ui.settings.fields import ADVANCED_HINTS, BY_NAME, FIELDS, ParsedForm, SmtpSettings, parse
+from device_ui.settings.fields import ADVANCED_HINTS, BY_NAME, FIELDS, ParsedForm, SmtpSettings, needed_fields, parse
 from device_ui.settings.presets import PRESETS
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
@@ -64,6 +64,15 @@ STEPS = {
     "sender": "Sender",
     "recipient": "Recipient",
     "content": "Content",
+}
+# The steps to an access token, before those.
+SIGN_IN_STEPS = {
+    "token name": "Sign-in server: name",
+    "token address": "Sign-in server: address",
+    "token connect": "Sign-in server: connect",
+    "token tls": "Sign-in server: TLS",
+    "token certificate": "Sign-in server: certificate",
+    "token answer": "Sign-in server: answer",
 }
 
 
@@ -201,7 +210,7 @@ def _values(settings: SmtpSettings | None) -> Mapping[str, str]:
 
 
 def _has_lost_password(stored: Stored[SmtpSettings]) -> bool:
-    return stored.settings is not None and stored.settings.sign_in != "none" and stored.settings.sealed is None
+    return stored.settings is not None and stored.settings.needs_secret and stored.settings.sealed is None
 
 
 def _shown(values: Mapping[str, str]) -> dict[str, str]:
@@ -253,7 +262,7 @@ def _parameters(
     # A value from before the maker locked its field is shown beside the locked one: the next Update replaces it.
     shown = {**shown, **{name: BY_NAME[name].choices[0] for name in locked}}
     return {
-        "fields": FIELDS,
+        "fields": needed_fields(shown),
         "values": shown,
         "broken": broken or {},
         "opens_advanced": any(hint in ADVANCED_HINTS for each in (broken or {}).values() for hint in each.hints),
@@ -272,7 +281,8 @@ def _parameters(
         "revision": stored.revision if revision is None else revision,
         # After a POST that saved something there is a redirect, so any page that answers a POST is not stored.
         "unsaved": unsaved or request.method == "POST",
-        "steps": len(STEPS),
+        "steps": len(STEPS) + (len(SIGN_IN_STEPS) if shown["sign_in"] == "oauth" else 0),
+        "signs_in": bool(stored.settings and stored.settings.sign_in == "oauth"),
         "note": _note(site.words()),
         "delivery": delivery_state.panel(site, stored.settings),
         # For the script, which checks the password's rules during typing by the same table.

@@ -120,6 +120,22 @@ def bench(folder, engine):
 # What the program gets.
 
 
+def test_the_backlog_is_what_the_program_did_not_take(bench, engine):
+    bench.accept(3)
+    engine.breaks()
+    bench.forward.round()
+    assert bench.forward.backlog() == 3
+    engine.breaks(False)
+    bench.work()
+    assert bench.forward.backlog() == 0
+
+
+def test_without_a_program_there_is_no_backlog(bench):
+    bench.accept(3)
+    environment = Environment(NAMES, list, None, bench.clock, lambda: bench.now, lambda: 0.5)  # type: ignore[arg-type]
+    assert ForwardCommand("", bench.outbox, catalog.built_in(), environment).backlog() is None
+
+
 def test_event_is_one_line_of_json(bench, engine):
     bench.accept(text='line one\nline "two" \u2028 한')
     bench.work()

@@ -42,6 +42,7 @@ class Bell:
 
     changed = 0
     told = ("", "")
+    chosen = (True, False)
     # What `try_waiting` and `next_try` return.
     busy, planned, held = 0, None, False
 
@@ -64,6 +65,9 @@ class Bell:
 
     def wait_details(self):
         return lambda mail, kind: ((), "", "")
+
+    def decide(self, kind: Kind) -> tuple[bool, bool]:
+        return self.chosen if kind.mail else (False, False)
 
     def pending_notifications(self, number: int) -> tuple[()]:
         return ()
@@ -91,6 +95,9 @@ class Room:
             Store(folder / "smtp.toml"), sender, unreachable, quota, wake=self.woken.set, verified=unreachable
         )
         self.requests = RequestHandler(self.outbox, kinds, self.bell, made, clock, self.woken.set)
+        self.requests.add({"metrics": lambda: {"metrics": {"events": self.outbox.last}}})
+        added = ("sign-in", "certificate", "token", "keep-alive")
+        self.requests.add_background(dict.fromkeys(added, lambda _: {"ok": True}), is_slow=False)
 
     def ask(self, may=EVERYTHING, **request):
         """The answer, a long one as a list."""
@@ -137,8 +144,30 @@ def test_a_stranger_may_ask_for_nothing(room, do):
 @pytest.mark.parametrize("may", [EVENT_ONLY, EVERYTHING])
 def test_nobody_can_pretend_that_the_mail_server_changed(room, may):
     forged = {"do": "event", "code": "902", "source": "SMTP tab, from 192.0.2.7", "text": "Now: mail.evil.example"}
-    assert room.refusal(may, **forged) == ("denied", "only the device itself can report a change of the mail server")
+    assert room.refusal(may, **forged) == ("denied", "only the device itself can raise 902")
     assert room.ask(may, do="event", code="901").code == "901"
+
+
+def test_a_word_that_was_added_is_answered_to_those_who_may(room):
+    assert room.ask(do="metrics") == {"metrics": {"events": 0}}
+
+
+def test_what_waits_for_the_summary_is_not_tried_now(room):
+    room.outbox.accept([Event("303", "fault", NOW, NOW, in_summary=True)])
+    assert room.refusal(EVERYTHING, do="try-now", number=1)[0] == "not-waiting"
+
+
+@pytest.mark.parametrize("code", ["903", "904", "905"])
+def test_nobody_can_pretend_an_event_of_the_device_itself(room, code):
+    assert room.refusal(EVERYTHING, do="event", code=code) == ("denied", f"only the device itself can raise {code}")
+
+
+@pytest.mark.parametrize("chosen", [(True, False), (True, True), (False, False)])
+def test_an_event_waits_as_the_operator_chose(room, chosen):
+    room.bell.chosen = chosen
+    event = room.ask(do="event", code="303")
+    assert (event.waiting, event.in_summary) == chosen
+    assert not room.ask(do="event", code="153").waiting
 
 
 def test_nobody_can_where_the_maker_describes_it_anew(tmp_path):
@@ -179,7 +208,7 @@ def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
     room = Room(tmp_path, Catalog({"700": Kind("700", "info", "Ours", "d")}, problem))
     *found, end = room.ask(do="catalog")
     room.outbox.close()
-    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902"]
+    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902", "903", "904", "905"]
     assert end == {"end": {"problem": "events.toml: it is broken (at line 3, column 7)"}}
 
 

@@ -45,7 +45,7 @@ CASES = {
     ),
     "mailR#107, rallly#3154": login(
         "535 5.7.139 Authentication unsuccessful, basic authentication is disabled. [BM1P287CA0015]",
-        "",
+        "sign_in",
         "no longer takes a login by password",
     ),
     "gophish#3220": login(
@@ -56,7 +56,7 @@ CASES = {
     ),
     "Exchange team blog 4114750": login(
         "550 5.7.30 Basic authentication is not supported for Client Submission.",
-        "",
+        "sign_in",
         "no longer takes a login by password",
     ),
     "MailKit#700, magento-2-smtp#108": login(
@@ -124,7 +124,7 @@ CASES = {
         {}, "", "it offers NTLM GSSAPI", server={"features": ("AUTH NTLM GSSAPI",)}
     ),
     "a server with CRAM-MD5 only": Case({}, "", "it offers CRAM-MD5", server={"features": ("AUTH CRAM-MD5",)}),
-    "MailKit#1770": Case({}, "", "it offers XOAUTH2", server={"features": ("AUTH XOAUTH2",)}),
+    "MailKit#1770": Case({}, "sign_in", "but an OAuth 2.0 token", server={"features": ("AUTH XOAUTH2",)}),
     "a relay without logins": Case({}, "sign_in", "offers no login", server={"features": ("SIZE 100000",)}),
     # The sender.
     "email-oauth2-proxy#315, without a login": Case(

@@ -275,10 +275,17 @@ OPEN = {
     ("POST", "/logout"): (303, "/login"),
     ("POST", "/language"): (400, None),
     ("GET", "/health"): (200, None),
+    ("GET", "/metrics"): (401, None),
     ("GET", "/static/style.css"): (200, None),
 }
 # The login itself, with what was typed (tests/web/pages/test_late_forms.py).
-LATE = {("POST", path): (403, None) for path in ("/smtp", "/smtp/test", "/recipients", "/others/access", "/history")}
+LATE = {
+    ("POST", path): (403, None)
+    for path in (
+        *("/smtp", "/smtp/test", "/smtp/sign-in", "/recipients"),
+        *("/others/access", "/others/event-codes", "/history"),
+    )
+}
 
 
 def wanted_login(path: str) -> str:

@@ -19,10 +19,11 @@ SHOWN_ATTRIBUTES = re.compile(
 # What is written alike in both: names, protocols, choices that are typed, what this test typed and what a server said.
 SAME = frozenset(
     """SMTP TLS STARTTLS EHLO HTML CSV UTF UTC IP English auto manual none provider tls starttls device ui setup code
-    aaa xxx yyy qwe abc met all time Storage appliance smtpd toml""".split()
+    aaa xxx yyy qwe abc met all time Storage appliance smtpd toml
+    Microsoft OAuth microsoft custom oauth certificate secret issuer scope""".split()
 )
 TYPED = re.compile(
-    r"[^ ]+@[^ ]+|127\.0\.0\.1|Storage alarms|disk 2 is full|[0-9-]+ [0-9:]+ [+-][0-9:]+ \([A-Z]+\)|/nowhere"
+    r"[^ ]+@[^ ]+|127\.0\.0\.1|Storage alarms|disk 2 is full|[0-9-]+ [0-9:]+ [+-][0-9:]+ \([A-Z]+\)|/nowhere|https://login\.example\.com"
 )
 PAGES = ("/smtp", "/recipients", "/history", "/history?type=info", "/history?code=x", "/others/event-codes", "/nowhere")
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from device_ui.config import Folders
-from device_ui.settings import keys, seal
+from device_ui.settings import keys, oauth_rules, seal
 from tests.helpers import document
 from tests.helpers.fake_hook import FakeHook, Pages, make_keys, signed_in
 from tests.helpers.product import PASSWORD, Browser, Page, Product, settings_form
@@ -179,7 +179,8 @@ def test_the_hook_gets_what_is_typed_and_the_password_sealed_for_it(tab, hook):
     settings = asked["settings"]
     sealed = settings.pop("sealed")
     assert asked == {"do": "test", "settings": settings}
-    assert settings == {**TYPED, "port": 2525, "sender_name": "저장 장치", "security": "auto", "sign_in": "manual", "from_address": ""}  # fmt: skip
+    no_oauth = dict.fromkeys(oauth_rules.NAMES, "")
+    assert settings == {**TYPED, "port": 2525, "sender_name": "저장 장치", "security": "auto", "sign_in": "manual", "from_address": "", **no_oauth}  # fmt: skip
     private = keys.load_private(tab.folders.private_key).private
     assert seal.unseal(sealed, private, ("127.0.0.1", "2525", "alarm@mail.example.com", "auto")) == PASSWORD
 

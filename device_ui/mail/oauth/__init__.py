@@ -1,0 +1,22 @@
+"""The sign-in by OAuth 2.0: an access token for a session with a mail server, and a grant that outlives months without mail.
+
+Promises
+
+- Refresh token, access token and RSA key are at rest only in the hook's folder, sealed to its own key, and bound to the mail
+  server, the provider, the tenant or issuer, the client and the grant: a change of any of these makes them worthless.
+- A renewed token is on flash before it is used, and a renewal is on flash before it is asked for. One renewal runs at a time.
+  No answer of a provider, however odd, deletes what is stored.
+- An exchange ends by its deadline, however slowly the server answers, and reads a bounded number of bytes. It goes to the verified
+  name alone: no redirect, no proxy, no address of this device.
+- An error is a `TokenError`: a step, a problem, and the provider's words without a secret. Every one is tried again; none locks
+  anything.
+- The sign-in is tried daily without mail; an event warns before it ends, and another when it has failed.
+
+It depends on ``settings`` (the fields, the sealed record), on ``mail.smtp`` (steps, deadline, the rules for addresses, the
+client) and on ``mail.clock`` and ``mail.catalog``. Nothing of ``delivery`` or ``ipc`` knows it: `daemon` gives delivery an
+`OAuthSession` in place of an `SmtpClient`, and the socket its requests.
+
+Read `sign_in` first (what is on flash when), then `grants` (what is asked, what an answer means), `providers` (the table),
+`https` (one request). `signing_key` has the device's certificate, `device_code` the sign-in of a person, `session` what delivery
+uses, `requests` what the socket serves, `record` the file, `outcome` the error.
+"""

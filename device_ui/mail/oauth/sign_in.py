@@ -1,0 +1,343 @@
+"""The sign-in of one device: an access token when mail needs one, and a grant that stays alive without mail.
+
+A renewal may replace the refresh token, and the provider may refuse the former one from then on (RFC 9700, section 4.14.2). So:
+
+1. ``asked`` is on flash before the request is sent. That proves that the flash takes a write: a full disk burns no rotation.
+2. The provider is asked.
+3. The new tokens are on flash.
+4. Only then is the new access token used.
+
+After a cut between 1 and 3 the stored token is presented once more. Most providers take it; where one does not, the reason is
+reported as it is. One renewal at a time, for mail, test, command and timer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from device_ui.errors import CannotOpen, Conflict, Damaged, Message, NoKey, NotReadable, NotStored, Text
+from device_ui.mail.catalog import SIGN_IN_DEAD, SIGN_IN_ENDS, Kind
+from device_ui.mail.oauth.outcome import TokenError, retry_seconds
+from device_ui.mail.oauth.record import Grant, GrantRecord
+from device_ui.mail.oauth.signing_key import Certificate, SigningKeys, days_left
+from device_ui.mail.smtp.outcome import SmtpProblem, Step
+
+if TYPE_CHECKING:
+    from device_ui.mail.clock import Clock
+    from device_ui.mail.oauth.grants import Grants, Tokens
+    from device_ui.mail.smtp.connection import OnStep
+    from device_ui.settings.fields import SmtpSettings
+
+log = logging.getLogger(__name__)
+
+# Seconds before the end of an access token in which it is not used any more.
+MARGIN_SECONDS = 120.0
+# Seconds after which a person's sign-in is renewed although no mail needs it: well within the 90 days of Entra's tokens, and an
+# hour less than a week, since a daily timer is not exact.
+RENEW_SECONDS = 7 * 24 * 3600.0 - 3600.0
+# Days before an end at which an event warns.
+WARNING_DAYS = (60, 30, 14, 7, 1)
+# Why a record, or the key in it, cannot be read or written.
+STORE_ERRORS = (NotStored, NotReadable, NoKey, Damaged, CannotOpen, Conflict)
+ENDS = {
+    "certificate": Message("The certificate of the sign-in ends on {day}, in {days} days."),
+    "secret": Message(
+        "The client secret of the sign-in ends on {day}, in {days} days: type a new one on the SMTP tab."
+    ),
+    "device": Message(
+        "The sign-in ends on {day}, in {days} days, since it is not renewed: sign in again on the SMTP tab."
+    ),
+}
+UPLOAD = Message(
+    "Upload the new certificate to the provider before that: it is on the SMTP tab, with the SHA-256 {fingerprint}."
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """An access token; `is_new` if the provider made it now."""
+
+    token: str = field(repr=False)
+    is_new: bool
+
+
+class SignIn:
+    """The sign-in of one device. Any thread may call.
+
+    `grants` makes what a request needs, at the first one: a process that asks for no token loads neither ssl nor http.client.
+    `raise_event` receives a kind and a text.
+    """
+
+    def __init__(
+        self,
+        record: GrantRecord,
+        keys: SigningKeys,
+        grants: Callable[[], Grants],
+        clock: Clock,
+        raise_event: Callable[[Kind, Text], None],
+    ) -> None:
+        self._record, self.keys, self._grants = record, keys, grants
+        self._clock, self._raise_event = clock, raise_event
+        self._lock = threading.Lock()
+        # Tokens that the provider made and the flash did not take, with what they are bound to.
+        self._unstored: tuple[tuple[str, ...], Grant] | None = None
+        # Whether a renewal was asked for without an answer, by this process or one before.
+        self._is_unanswered = True
+        # Tries in a row that ended at a problem that a person has to see to.
+        self._dead_tries = 0
+
+    def access(
+        self,
+        settings: SmtpSettings,
+        secret: str,
+        on_step: OnStep = lambda _step, _details: None,
+        *,
+        renews: bool = False,
+    ) -> Access:
+        """Return an access token for these settings, whose client secret is `secret`. Raises `TokenError`.
+
+        `renews`: a new one in any case.
+        """
+        with self._lock:
+            try:
+                grant = self._stored(settings)
+                if not renews and grant.access and self._is_fresh(grant):
+                    return Access(grant.access, is_new=False)
+                made = self._renewed(settings, secret, grant, on_step)
+            except TokenError as error:
+                self._note(settings, error)
+                raise
+            except STORE_ERRORS as error:
+                raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+            self._dead_tries = 0
+            return Access(made.access, is_new=True)
+
+    def refused(self, settings: SmtpSettings, reply: Text) -> TokenError:
+        """Return the error of a new access token that the mail server refuses, and note it."""
+        error = TokenError(Step.LOGIN, SmtpProblem.TOKEN_REFUSED, reply)
+        with self._lock:
+            self._note(settings, error)
+        return error
+
+    def accepted(self, settings: SmtpSettings) -> None:
+        """Note that the mail server took a token: whatever was wrong is not any more. Writes nothing when that is known."""
+        with self._lock, contextlib.suppress(NotReadable):
+            self._dead_tries = 0
+            grant = self._record.known(settings)
+            if grant.problem:
+                self._try_store(settings, replace(self._record.load(settings), problem="", step="", reply=""))
+
+    def signed_in(self, settings: SmtpSettings, made: Tokens) -> None:
+        """Keep the tokens of a person who signed in. Raises `STORE_ERRORS`."""
+        with self._lock:
+            self._unstored, self._is_unanswered, self._dead_tries = None, False, 0
+            self._record.store(settings, self._granted(settings, Grant(), made))
+
+    def keep_alive(self, settings: SmtpSettings, secret: str) -> None:
+        """Do what a day without mail needs: renew or try the sign-in, make the next certificate, warn of an end.
+
+        Raises `DeviceUIError`: a `TokenError` is noted.
+        """
+        try:
+            if settings.oauth_grant == "certificate" and self._clock.is_right():
+                self.keys.make_next(settings)
+            grant = self._record.known(settings)
+            age = self._age(grant.renewed)
+            if settings.oauth_grant != "device" or age is None or age >= RENEW_SECONDS or grant.problem:
+                self.access(settings, secret, renews=True)
+        finally:
+            self._warn(settings)
+
+    def state(self, settings: SmtpSettings) -> Mapping[str, Any]:
+        """Return what is known of the sign-in, for a person; no secret. Raises `NotReadable`."""
+        grant = self._record.known(settings)
+        return {
+            "grant": settings.oauth_grant,
+            "person": grant.person,
+            "renewed": _wall(grant.renewed),
+            "ends": self._ends(settings, grant),
+            "problem": grant.problem,
+            "step": grant.step,
+            "reply": grant.reply,
+        }
+
+    # Tokens.
+
+    def _stored(self, settings: SmtpSettings) -> Grant:
+        """Return the sign-in of these settings; what the flash did not take is stored first. Raises `TokenError`."""
+        if self._unstored and self._unstored[0] == settings.bound_to:
+            self._store(settings, self._unstored[1])
+        self._unstored = None
+        return self._record.load(settings)
+
+    def _renewed(self, settings: SmtpSettings, secret: str, grant: Grant, on_step: OnStep) -> Grant:
+        grants = self._grants()
+        exchange = grants.begin(on_step)
+        if settings.oauth_grant != "device":
+            made = self._granted(settings, grant, grants.for_app(settings, secret, exchange))
+            # Nothing rotates: a token that is not stored costs a request, and no mail waits for the flash.
+            self._try_store(settings, made)
+            return made
+        if not grant.refresh:
+            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, "nobody has signed in yet")
+        was_asked = bool(grant.asked) and self._is_unanswered
+        is_sent = False
+
+        def before_send() -> None:
+            nonlocal is_sent
+            self._ask(settings, replace(grant, asked=self._clock.moment()))
+            is_sent = True
+
+        try:
+            answer = grants.refreshed(settings, grant.refresh, exchange, before_send)
+        except TokenError as error:
+            if is_sent and error.problem in ANSWERED:
+                self._is_unanswered = False
+            if error.problem == SmtpProblem.GRANT_ENDED and was_asked:
+                raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.RENEWAL_LOST, error.reply) from error
+            raise
+        made = self._granted(settings, grant, answer)
+        self._store(settings, made)
+        self._is_unanswered = False
+        return made
+
+    def _ask(self, settings: SmtpSettings, asked: Grant) -> None:
+        try:
+            self._record.store(settings, asked)
+        except STORE_ERRORS as error:
+            log.error("sign-in not renewed: not stored: %s", error)
+            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+        self._is_unanswered = True
+
+    def _store(self, settings: SmtpSettings, made: Grant) -> None:
+        """Put tokens on flash. Raises `TokenError`: they are kept in memory, and not used before they are on flash."""
+        try:
+            self._record.store(settings, made)
+        except STORE_ERRORS as error:
+            log.error("renewed sign-in not stored: %s", error)
+            self._unstored = settings.bound_to, made
+            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+
+    def _try_store(self, settings: SmtpSettings, grant: Grant) -> None:
+        try:
+            self._record.store(settings, grant)
+        except STORE_ERRORS as error:
+            log.error("sign-in not stored: %s", error)
+
+    def _granted(self, settings: SmtpSettings, grant: Grant, made: Tokens) -> Grant:
+        from device_ui.mail.oauth.grants import idle_seconds
+
+        is_person = settings.oauth_grant == "device"
+        return Grant(
+            refresh=made.refresh or grant.refresh,  # RFC 6749, section 6: none in the answer keeps the old one
+            access=made.access,
+            person=made.person or grant.person,
+            renewed=self._clock.moment(),
+            seconds=made.seconds,
+            idle_seconds=idle_seconds(settings, made) if is_person else 0,
+            # A mail server that refused the last token may refuse this one: only its answer ends that.
+            **(
+                {name: getattr(grant, name) for name in ("problem", "step", "reply")}
+                if grant.step == Step.LOGIN
+                else {}
+            ),
+            warned=grant.warned,
+        )
+
+    def _is_fresh(self, grant: Grant) -> bool:
+        age = self._age(grant.renewed)
+        return age is not None and age < grant.seconds - min(MARGIN_SECONDS, grant.seconds / 2)
+
+    def _age(self, moment: str) -> float | None:
+        """Return the seconds since a moment of `Clock.moment`, None where no clock tells them.
+
+        The wall clock may have jumped; then the longer time counts, after which a sign-in is renewed too early at worst.
+        """
+        wall, _, rest = moment.partition(" ")
+        boot_id, _, boot = rest.partition(" ")
+        this_boot, now = self._clock.since_boot
+        try:
+            ages = [now - float(boot)] if boot_id == this_boot else []
+            if float(wall) and self._clock.is_right():
+                ages.append(self._clock.now() - float(wall))
+        except ValueError:
+            return None
+        return max(ages, default=None)
+
+    # What a person has to see to.
+
+    def _note(self, settings: SmtpSettings, error: TokenError) -> None:
+        """Note a problem: on flash if a person has to see to it and it is new, with an event if it worked before."""
+        if not error.is_dead:
+            return
+        self._dead_tries += 1
+        error.retry_after = max(error.retry_after, retry_seconds(self._dead_tries))
+        try:
+            grant = self._record.load(settings)
+        except NotReadable as unreadable:
+            log.error("sign-in not read: %s", unreadable)
+            return
+        if grant.problem in (error.problem, SmtpProblem.RENEWAL_LOST):  # the latter is why a grant has ended
+            return
+        log.error("sign-in failed: %s", error)
+        if grant.renewed and not grant.problem:
+            self._raise_event(SIGN_IN_DEAD, Message("{step}: {reply}", step=Message(error.step), reply=error.reply))
+        # Nothing of a refused grant is used again, but the refresh token: a provider may have been wrong.
+        failed = replace(grant, access="", asked="", problem=error.problem, step=error.step, reply=error.reply)
+        self._try_store(settings, failed)
+
+    def _warn(self, settings: SmtpSettings) -> None:
+        grant = self._record.known(settings)
+        day = self._ends(settings, grant)
+        if not day or not self._clock.is_right():
+            return
+        days = days_left(day, self._clock.now())
+        warning = next((f"{each} {day}" for each in self._warning_days(settings, grant) if days <= each), "")
+        if warning == grant.warned:
+            return
+        if warning:
+            words = ENDS[settings.oauth_grant]
+            text: Text = Message(words.template, day=day, days=max(days, 0))
+            following = self.keys.certificates(settings)[1:] if settings.oauth_grant == "certificate" else []
+            if following:
+                upload = Message(UPLOAD.template, fingerprint=following[0].sha256)
+                text = Message("{ends} {upload}", ends=text, upload=upload)
+            self._raise_event(SIGN_IN_ENDS, text)
+        with self._lock:
+            self._try_store(settings, replace(self._record.load(settings), warned=warning))
+
+    def _warning_days(self, settings: SmtpSettings, grant: Grant) -> list[int]:
+        """Return the days before the end at which to warn, the last one first. A person's sign-in that lives short always ends
+        soon: it is not warned of before half of its time is over."""
+        days = sorted(WARNING_DAYS)
+        if settings.oauth_grant != "device":
+            return days
+        return [each for each in days if each * 24 * 3600 <= grant.idle_seconds / 2]
+
+    def _ends(self, settings: SmtpSettings, grant: Grant) -> str:
+        """Return the day on which the sign-in ends if no one does anything, ``""`` where that is not known."""
+        if settings.oauth_grant == "secret":
+            return settings.oauth_until
+        if settings.oauth_grant == "certificate":
+            present: list[Certificate] = self.keys.certificates(settings)[:1]
+            return present[0].ends if present else ""
+        renewed = _wall(grant.renewed)
+        if not renewed or not grant.idle_seconds:
+            return ""
+        return str(datetime.datetime.fromtimestamp(renewed + grant.idle_seconds, datetime.UTC).date())
+
+
+# Problems of an answer: the provider decided, so the token was not replaced without our knowing.
+ANSWERED = (SmtpProblem.GRANT_ENDED, SmtpProblem.CLIENT_REFUSED, SmtpProblem.BUSY, SmtpProblem.REDIRECTED)
+
+
+def _wall(moment: str) -> float:
+    """Return the seconds since 1970 of a moment of `Clock.moment`, 0 where it has none."""
+    wall = moment.partition(" ")[0]
+    return float(wall) if wall.isascii() and wall.isdigit() else 0.0

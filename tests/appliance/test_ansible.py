@@ -1,0 +1,197 @@
+"""The Ansible role, run by ansible-core over SSH against two devices: once it changes, a second time it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from device_ui.settings.store import NotificationStore, RecipientStore
+from tests.helpers.product import PASSWORD, ROOT, SECONDS, Product, free_port, wait_for
+
+ROLES = ROOT / "device_ui" / "appliance" / "ansible"
+DEVICES = ("ups-17", "ups-18")
+PLAY = """
+- hosts: all
+  gather_facts: false
+  roles: [device_ui]
+  post_tasks:
+    - ansible.builtin.copy:
+        dest: "{{ inventory_dir }}/{{ inventory_hostname }}.facts"
+        content: "{{ device_ui | to_json }}"
+        mode: "0644"
+      delegate_to: localhost
+      when: not ansible_check_mode
+"""
+GROUP = f"""
+device_ui_command: ["{sys.executable}", "-m", "device_ui"]
+device_ui_document:
+  smtp:
+    host: relay.example.com
+    port: 587
+    sender_name: "UPS {{{{ inventory_hostname[4:] }}}}"
+    account: ups@example.com
+    password: "{{{{ vault_smtp_password }}}}"
+  recipients:
+    noc@example.com: fault
+    a@example.com: info ko
+  notifications:
+    "304": summary
+    sign_of_life: weekly
+"""
+
+
+@contextlib.contextmanager
+def sshd(folder: Path, product: Product, key: Path) -> Iterator[int]:
+    """An SSH server on loopback whose sessions are on this device; the port."""
+    port = free_port()
+    host_key = folder / f"host-{port}"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host_key], check=True, timeout=SECONDS)
+    folders = {
+        name: value for name, value in product.environment.items() if name.startswith(("DEVICE_UI_", "PYTHONPATH"))
+    }
+    lines = [
+        f"Port {port}",
+        "ListenAddress 127.0.0.1",
+        f"HostKey {host_key}",
+        f"AuthorizedKeysFile {key}.pub",
+        "AuthenticationMethods publickey",
+        "PermitRootLogin prohibit-password",
+        "StrictModes no",
+        "UsePAM no",
+        "PidFile none",
+        f"SetEnv {' '.join(f'{name}={value}' for name, value in folders.items())}",
+    ]
+    config = folder / f"sshd-{port}.conf"
+    config.write_text("\n".join(lines) + "\n")
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd(8), FILES
+    log = folder / f"sshd-{port}.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", config], stderr=stream)
+    try:
+        wait_for(lambda: "Server listening" in log.read_text(), what=f"sshd: {log.read_text()}")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+@dataclass
+class Fleet:
+    """A repository of an operator, and two devices."""
+
+    folder: Path
+    devices: dict[str, Product]
+
+    def play(self, *options: str) -> tuple[int, dict[str, dict[str, int]], str]:
+        """Run the role; its exit code, the recap by device, and everything it wrote."""
+        words = [Path(sys.executable).with_name("ansible-playbook"), "-i", "inventory.yml", "site.yml", "-vv"]
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
+            "HOME": str(self.folder / "home"),
+            "ANSIBLE_HOME": str(self.folder / "home"),
+        }
+        words += ["--vault-password-file", "vault-password", *options]
+        done = subprocess.run(
+            words, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=550, check=False
+        )
+        recap = done.stdout.rpartition("PLAY RECAP")[2]
+        lines = re.findall(r"^(\S+) +: (.*)$", recap, re.MULTILINE)
+        counts = {host: {name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for host, line in lines}
+        return done.returncode, counts, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fleet")
+    key = folder / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=SECONDS)
+    with contextlib.ExitStack() as stack:
+        hosts, devices = {}, {}
+        for name in DEVICES:
+            (folder / name).mkdir()
+            product = devices[name] = stack.enter_context(Product(folder / name)).start_hook()
+            hosts[name] = {
+                "ansible_host": "127.0.0.1",
+                "ansible_port": stack.enter_context(sshd(folder, product, key)),
+                "device_ui_data": str(product.folders.data),
+            }
+        connection = {
+            "ansible_user": getpass.getuser(),
+            "ansible_ssh_private_key_file": str(key),
+            "ansible_python_interpreter": sys.executable,
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={folder}/known_hosts -o StrictHostKeyChecking=accept-new",
+        }
+        (folder / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts, "vars": connection}}))
+        (folder / "site.yml").write_text(PLAY)
+        (folder / "ansible.cfg").write_text(
+            f"[defaults]\nroles_path = {ROLES}\nhost_key_checking = true\n[ssh_connection]\npipelining = true\n"
+        )
+        (folder / "vault-password").write_text("a vault of the tests\n")
+        (folder / "group_vars" / "all").mkdir(parents=True)
+        (folder / "group_vars" / "all" / "main.yml").write_text(GROUP)
+        vault = folder / "group_vars" / "all" / "vault.yml"
+        vault.write_text(f'vault_smtp_password: "{PASSWORD}"\n')
+        ansible_vault = Path(sys.executable).with_name("ansible-vault")
+        words = [ansible_vault, "encrypt", "--vault-password-file", folder / "vault-password", vault]
+        subprocess.run(words, check=True, capture_output=True, timeout=120)
+        assert PASSWORD not in vault.read_text()
+        yield Fleet(folder, devices)
+
+
+@pytest.mark.timeout(2400)
+def test_the_role_sets_up_two_devices_once(fleet: Fleet):
+    """Check mode, twice for real with a plain password in a vault, a broken document, and a replaced device."""
+    code, recap, output = fleet.play("--check")
+    assert code == 0, output
+    # The document would be applied, and the key pinned.
+    assert all(each["changed"] >= 2 for each in recap.values()), output
+    assert not (fleet.folder / "device_ui_keys").exists()
+    for product in fleet.devices.values():
+        assert not product.folders.settings.exists()
+    code, recap, output = fleet.play()
+    assert code == 0, output
+    assert all(each["failed"] == 0 and each["changed"] >= 1 for each in recap.values())
+    assert PASSWORD not in output
+    before = {}
+    for name, product in fleet.devices.items():
+        folders = product.folders
+        assert [each.address for each in RecipientStore(folders.recipients).read()[0]] == [
+            "noc@example.com",
+            "a@example.com",
+        ]
+        assert NotificationStore(folders.notifications).read()[0].of("304") == "summary"
+        facts = json.loads((fleet.folder / f"{name}.facts").read_text())
+        assert facts["document"]["smtp"]["sender_name"] == f"UPS {name[4:]}"
+        assert facts["public_key"] == (fleet.folder / "device_ui_keys" / f"{name}.pub").read_text()
+        assert facts["public_key"] == folders.public_key.read_text()
+        assert PASSWORD not in json.dumps(facts)
+        revealed = product.command("settings", "--reveal", "--format", "json")
+        assert json.loads(revealed.stdout)["password"] == PASSWORD
+        before[name] = {each: each.stat().st_mtime_ns for each in folders.settings.parent.iterdir()}
+    code, recap, output = fleet.play()
+    assert (code, {name: each["changed"] for name, each in recap.items()}) == (0, {name: 0 for name in DEVICES}), output
+    for name, product in fleet.devices.items():
+        assert {each: each.stat().st_mtime_ns for each in product.folders.settings.parent.iterdir()} == before[name]
+    # Broken: each field is named, and the other device is not held up.
+    code, recap, output = fleet.play(
+        "-e", json.dumps({"device_ui_document": {"smtp": {"port": 0}, "colour": "red"}}), "-l", DEVICES[0]
+    )
+    assert code != 0
+    assert "Please enter an SMTP port between 1 and 49151." in output and "colour" in output
+    # Replaced: another key than the pinned one.
+    shutil.copy(fleet.devices[DEVICES[1]].folders.public_key, fleet.folder / "device_ui_keys" / f"{DEVICES[0]}.pub")
+    code, recap, output = fleet.play()
+    assert (recap[DEVICES[0]]["failed"], recap[DEVICES[1]]["failed"]) == (1, 0)
+    assert "does not have the pinned public key" in output

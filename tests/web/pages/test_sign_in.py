@@ -1,0 +1,314 @@
+"""The sign-in by OAuth 2.0 on the pages: the fields that a choice asks for, the certificate, the code, and what is never shown."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+
+from device_ui.config import Folders
+from device_ui.settings import keys
+from device_ui.settings.store import Store
+from device_ui.web.pages import powershell
+from tests.helpers import document
+from tests.helpers.fake_hook import FakeHook, Pages, signed_in
+from tests.helpers.product import settings_form
+
+PATH = "/smtp/sign-in"
+TENANT, CLIENT = "contoso.example", "11111111-2222-3333-4444-555555555555"
+CLIENT_SECRET = "aB3~a.client_secret-of-the-tenant"
+MANUAL = settings_form(587, revision="")
+APP = {**MANUAL, "password": "", "sign_in": "oauth", "oauth_tenant": TENANT, "oauth_client": CLIENT}
+EVIL = "<script>alert(1)</script>\"'&amp;"
+DER, NEXT_DER = b"one certificate", b"the next certificate"
+FIRST, SECOND = (hashlib.sha256(each).hexdigest() for each in (DER, NEXT_DER))
+NO_FLOW = {"phase": "none", "code": "", "address": "", "seconds": 0, "step": "", "problem": "", "reply": ""}
+WAITING = {
+    **NO_FLOW,
+    "phase": "waiting",
+    "code": "WDJB-MJHT",
+    "address": "https://login.example.com/device",
+    "seconds": 899,
+}
+STATE = {
+    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "problem": "", "step": "", "reply": ""},
+    "flow": NO_FLOW,
+}
+OAUTH_FIELDS = ["oauth_provider", "oauth_grant", "oauth_tenant", "oauth_client", "oauth_scope"]
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory) -> Pages:
+    folder = tmp_path_factory.mktemp("sign-in")
+    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
+
+
+@pytest.fixture(scope="module")
+def running(device) -> Iterator[FakeHook]:
+    with FakeHook(device.folders.socket) as fake:
+        yield fake
+
+
+@pytest.fixture
+def hook(running) -> FakeHook:
+    """A hook with one certificate and no sign-in yet."""
+    running.reset().answers["sign-in"] = [{"sign_in": STATE}]
+    running.answers["certificate"] = [{"certificates": [listed(DER, "2028-11-30")]}]
+    return running
+
+
+@pytest.fixture
+def tab(device, hook) -> Pages:
+    """The tab of a device without settings."""
+    device.folders.settings.unlink(missing_ok=True)
+    return device
+
+
+def listed(der: bytes, ends: str) -> dict[str, str]:
+    return {"der": base64.b64encode(der).decode(), "sha256": hashlib.sha256(der).hexdigest(), "ends": ends}
+
+
+def saved(tab: Pages, **changes: str) -> Pages:
+    assert tab.post("/smtp", {**APP, **changes}).status == 303
+    return tab
+
+
+def names(page) -> list[str]:
+    """The fields of OAuth 2.0 on a page, in order."""
+    shape = document.read(page.text).all("form", action="/smtp")[0]
+    found = [each.attributes.get("name", "") for each in shape.walk() if each.name in ("input", "select")]
+    return [name for name in found if name.startswith("oauth_")]
+
+
+# The form: a choice is made, Update asks for what it needs.
+
+
+def test_a_tab_without_oauth_has_none_of_its_fields(tab):
+    assert names(tab.get("/smtp")) == []
+
+
+def test_update_with_the_choice_shows_its_fields_and_asks_for_the_missing(tab):
+    page = tab.post("/smtp", {**MANUAL, "sign_in": "oauth"})
+    assert (page.status, names(page)) == (422, OAUTH_FIELDS)
+    assert document.problems(page.text) == []
+    asked = [each.text for each in document.read(page.text).by_class("error")]
+    assert asked == ["Please enter the tenant: its ID or a domain of it.", "Please enter the client ID."]
+    assert not tab.folders.settings.exists()
+
+
+def test_another_provider_asks_for_its_issuer_and_a_secret_for_its_end(tab):
+    page = tab.post("/smtp", {**APP, "oauth_provider": "custom", "oauth_grant": "secret"})
+    wanted = ["oauth_provider", "oauth_grant", "oauth_issuer", "oauth_client", "oauth_scope", "oauth_until"]
+    assert (page.status, names(page)) == (422, wanted)
+    broken = {each.attributes["id"] for each in document.read(page.text).by_class("error")}
+    assert broken == {"oauth_issuer-error", "oauth_until-error", "password-error"}
+
+
+def test_each_choice_names_the_fields_on_the_page_whose_errors_go_with_it(tab):
+    def decided(page):
+        return {
+            each.attributes["name"]: each.attributes["data-decides"]
+            for each in document.read(page.text).all("select")
+            if "data-decides" in each.attributes
+        }
+
+    assert decided(tab.get("/smtp")) == {"sign_in": "account password from_address"}
+    shown = tab.post("/smtp", {**APP, "oauth_client": "", "oauth_grant": "secret"})
+    assert decided(shown) == {
+        "sign_in": "account password from_address oauth_provider oauth_grant oauth_tenant oauth_client oauth_scope oauth_until",
+        "oauth_provider": "oauth_tenant",
+        "oauth_grant": "password oauth_tenant oauth_until",
+    }
+
+
+def test_what_was_typed_for_oauth_is_shown_again_and_stored(tab):
+    page = saved(tab).get("/smtp")
+    assert names(page) == OAUTH_FIELDS
+    root = document.read(page.text)
+    assert root.by_id("oauth_client").attributes["value"] == CLIENT
+    assert root.all("a", href=PATH) != [] and document.problems(page.text) == []
+    settings = Store(tab.folders.settings).load().settings
+    assert (settings.oauth_tenant, settings.oauth_grant, settings.sealed) == (TENANT, "certificate", None)
+
+
+def test_a_client_secret_is_sealed_by_the_page_and_shown_nowhere(tab):
+    saved(tab, oauth_grant="secret", oauth_until="2028-11-01", password=CLIENT_SECRET)
+    settings = Store(tab.folders.settings).load().settings
+    assert keys.load_password(tab.folders.private_key, settings) == CLIENT_SECRET
+    for path in ("/smtp", PATH):
+        assert CLIENT_SECRET not in tab.get(path).text
+    assert CLIENT_SECRET.encode() not in tab.folders.settings.read_bytes()
+
+
+def test_a_change_of_the_application_asks_for_its_secret_again(tab):
+    secret = {"oauth_grant": "secret", "oauth_until": "2028-11-01", "password": CLIENT_SECRET}
+    revision = saved(tab, **secret).get("/smtp").revision
+    page = tab.post("/smtp", {**APP, **secret, "password": "", "oauth_client": "other", "revision": revision})
+    assert page.status == 422
+    assert (
+        "Type it again: the server, the account, the connection security or the OAuth 2.0 provider changed."
+        in page.text
+    )
+
+
+def test_the_progress_of_a_test_counts_the_steps_to_a_token(tab):
+    before = document.read(tab.get("/smtp").text).by_id("test").attributes["data-steps"]
+    after = document.read(saved(tab).get("/smtp").text).by_id("test").attributes["data-steps"]
+    assert (before, after) == ("11", "17")
+
+
+def test_a_test_shows_the_steps_to_a_token_and_leads_to_the_field(tab, hook):
+    result = {
+        **{"verdict": "try later", "step": "token answer", "problem": "client refused", "seconds": 1, "recipients": []},
+        **{
+            "reply": "AADSTS700016 400 unauthorized_client: no",
+            "field": "oauth_client",
+            "advice": "Check the client ID.",
+        },
+    }
+    hook.answers["test"] = [
+        {"step": {"name": "token connect", "seconds": 0.01, "told": "192.0.2.1 port 443"}},
+        {"result": result},
+    ]
+    told = document.read(tab.post("/smtp/test", APP).text).by_id("test")
+    assert "Sign-in server: connect" in told.text and "Sign-in server: answer: client refused" in told.text
+    assert told.all("a", href="#oauth_client") != []
+
+
+# The page of the sign-in.
+
+
+def test_without_a_sign_in_by_oauth_there_is_no_such_page(tab, hook):
+    tab.post("/smtp", MANUAL)
+    hook.heard.clear()
+    for path in (PATH, f"{PATH}/certificate"):
+        assert tab.get(path).headers["location"] == "/smtp"
+    assert tab.post(PATH, {"do": "begin"}).headers["location"] == "/smtp"
+    assert hook.heard == []
+
+
+def test_without_a_login_nothing_is_shown_and_nothing_begins(tab, hook):
+    saved(tab)
+    hook.heard.clear()
+    stranger = Pages(tab.app, tab.folders)
+    assert stranger.get(PATH).headers["location"] == "/login?to=%2Fsmtp%2Fsign-in"
+    assert stranger.get(f"{PATH}/certificate").headers["location"] == "/login?to=%2Fsmtp%2Fsign-in"
+    assert stranger.post(PATH, {"do": "begin"}).status == 403
+    assert tab.post(PATH, {"do": "begin"}, HTTP_ORIGIN="http://evil.example").status == 403
+    assert hook.heard == []
+
+
+def test_the_certificate_is_downloaded_as_the_hook_made_it(tab):
+    page = saved(tab).get(PATH)
+    assert document.problems(page.text) == []
+    assert FIRST.upper() in page.text and "2028-11-30" in page.text
+    link = document.read(page.text).all("a", href=f"{PATH}/certificate?sha256={FIRST}")
+    assert [each.text for each in link] == ["Download the certificate"]
+    answer = tab.get(f"{PATH}/certificate", f"sha256={FIRST}")
+    assert (answer.status, answer.text) == (200, DER.decode())
+    assert answer.headers["content-type"] == "application/pkix-cert"
+    assert answer.headers["content-disposition"] == f'attachment; filename="device-ui-{FIRST[:8]}.cer"'
+
+
+def test_the_next_certificate_has_a_download_of_its_own(tab, hook):
+    hook.answers["certificate"] = [{"certificates": [listed(DER, "2026-12-30"), listed(NEXT_DER, "2028-11-30")]}]
+    page = saved(tab).get(PATH)
+    assert [each.text for each in document.read(page.text).all("h2")][1:3] == [
+        "The certificate of this device",
+        "The next certificate",
+    ]
+    assert tab.get(f"{PATH}/certificate", f"sha256={SECOND}").text == NEXT_DER.decode()
+    assert tab.get(f"{PATH}/certificate", "sha256=0").status == 404
+
+
+def test_powershell_has_what_was_typed_and_only_for_microsoft(tab):
+    text = saved(tab).get(PATH).text
+    assert f"New-ServicePrincipal -AppId &#039;{CLIENT}&#039; -ObjectId $object" in text
+    custom = {"oauth_provider": "custom", "oauth_issuer": "https://login.example.com", "oauth_tenant": ""}
+    tab.folders.settings.unlink()
+    assert "New-ServicePrincipal" not in saved(tab, **custom).get(PATH).text
+
+
+def test_what_a_person_typed_stays_a_text_in_powershell(tab):
+    """Each kind of quotation mark that PowerShell knows, and what it expands between double ones."""
+    odd = "o'x$(calc)`‘’@contoso.example"
+    saved(tab, oauth_client="a'b")
+    settings = Store(tab.folders.settings).load().settings
+    lines = powershell.lines(settings.__class__(**{**vars(settings), "account": odd}))
+    assert "-AppId 'a''b' " in lines
+    assert "Set-CASMailbox 'o''x$(calc)`‘‘’’@contoso.example' " in lines
+    assert "-RecipientRestrictionFilter 'PrimarySmtpAddress -eq ''o''''x$(calc)`‘‘’’@contoso.example'''\n" in lines
+    assert '"' not in lines
+
+
+def test_a_code_begins_by_the_button_and_the_page_looks_again_by_itself(tab, hook):
+    saved(tab, oauth_grant="device")
+    assert "refresh" not in tab.get(PATH).headers
+    assert tab.post(PATH, {"do": "begin"}).headers["location"] == PATH
+    assert {"do": "sign-in", "action": "begin"} in hook.heard
+    hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": WAITING}}]
+    page = tab.get(PATH)
+    assert page.headers["refresh"] == "5" and document.problems(page.text) == []
+    root = document.read(page.text)
+    assert "WDJB-MJHT" in page.text and "another 899 seconds" in page.text
+    assert "https://login.example.com/device" in [each.text for each in root.all("code")]
+    assert [each.text for each in root.all("button", name="do")] == ["Cancel"]
+    assert tab.post(PATH, {"do": "cancel"}).status == 303
+    assert {"do": "sign-in", "action": "cancel"} in hook.heard
+    assert {"do": "certificate"} not in hook.heard
+
+
+@pytest.mark.parametrize(
+    ("phase", "sentence"),
+    [
+        ("done", "The sign-in is done."),
+        ("expired", "The code has expired. Begin again."),
+        ("declined", "The sign-in was declined at the provider."),
+        ("cancelled", "The sign-in was cancelled."),
+    ],
+)
+def test_the_end_of_a_code_is_said_and_another_can_begin(tab, hook, phase, sentence):
+    hook.answers["sign-in"] = [{"sign_in": {**STATE, "flow": {**NO_FLOW, "phase": phase}}}]
+    page = saved(tab, oauth_grant="device").get(PATH)
+    root = document.read(page.text)
+    assert sentence in page.text and "refresh" not in page.headers
+    assert [each.text for each in root.all("button", name="do")] == ["Get a code"]
+
+
+def test_a_failure_names_the_step_and_the_providers_words(tab, hook):
+    failed = {"step": "token connect", "problem": "refused", "reply": "Connection refused"}
+    hook.answers["sign-in"] = [{"sign_in": {**STATE, **failed}}]
+    assert "The sign-in failed at Sign-in server: connect: Connection refused" in saved(tab).get(PATH).text
+
+
+def test_another_person_than_the_account_is_said(tab, hook):
+    for person, is_said in ((APP["account"].upper(), False), ("someone@contoso.example", True)):
+        hook.answers["sign-in"] = [{"sign_in": {**STATE, "person": person, "renewed": 1_800_000_000.0}}]
+        tab.folders.settings.unlink(missing_ok=True)
+        page = saved(tab, oauth_grant="device").get(PATH)
+        assert f"Signed in as {person}." in page.text and "2027-01-15" in page.text
+        assert ("is another one" in page.text) == is_said
+
+
+def test_a_hook_that_refuses_or_is_away_is_a_sentence(tab, hook):
+    saved(tab, oauth_grant="device")
+    hook.answers["sign-in"] = [{"error": "too-many", "reason": "wait", "seconds": 30}]
+    page = tab.post(PATH, {"do": "begin"})
+    assert (page.status, page.headers["retry-after"]) == (429, "30")
+    assert "Please wait 30 seconds and try again." in page.text
+    hook.answers["sign-in"] = []
+    page = tab.get(PATH)
+    assert page.status == 503 and "The state of the sign-in cannot be shown" in page.text
+    assert document.problems(page.text) == []
+    assert tab.post(PATH, {"do": "something"}).status == 400
+
+
+def test_what_a_provider_says_is_text_and_no_link(tab, hook):
+    flow = {**WAITING, "code": EVIL, "address": "javascript:alert(1)//"}
+    state = {**STATE, "person": EVIL, "problem": EVIL, "step": EVIL, "reply": EVIL, "renewed": 1.0, "ends": EVIL}
+    hook.answers["sign-in"] = [{"sign_in": {**state, "flow": flow}}]
+    page = saved(tab, oauth_grant="device").get(PATH)
+    assert EVIL not in page.text and "<script>alert" not in page.text
+    assert not any("javascript" in each.attributes.get("href", "") for each in document.read(page.text).all("a"))
