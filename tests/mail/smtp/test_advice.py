@@ -86,7 +86,7 @@ WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endl
             "no usable login",
             Message("the server offers {offered}", offered="XOAUTH2 OAUTHBEARER"),
             "sign_in",
-            "change the sign-in to OAuth 2.0",
+            "choose the sign-in “OAuth 2.0",
         ),
         ("login", "no usable login", Message("the server offers {offered}", offered="NTLM"), "", "it offers NTLM:"),
     ],
