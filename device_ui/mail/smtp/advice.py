@@ -286,7 +286,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under “Advanced” choose the sign-in “{sign_in_none}” if it is a relay."),
     (S.LOGIN, P.NO_USABLE_LOGIN, "", ("xoauth2", "oauthbearer"), "", "sign_in", "RFC 4954, 3", "{host} takes no password here, but an OAuth 2.0 token: under “Advanced”, choose the sign-in “{sign_in_oauth}”."),
     (S.LOGIN, P.NO_USABLE_LOGIN, "", (), "", "", "RFC 4954, 3", "{host} offers no sign-in that this device can use (PLAIN, LOGIN); it offers {offered}: ask its administrator to allow one of the two."),
-    (S.LOGIN, P.NO_TOKEN_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} takes no OAuth 2.0 token at port {port} (XOAUTH2 or OAUTHBEARER): change SMTP Port to 587 or 465, or under “Advanced” choose a sign-in with a password."),
+    (S.LOGIN, P.NO_TOKEN_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} takes no OAuth 2.0 token at port {port} (XOAUTH2 or OAUTHBEARER): change SMTP Port to 587 or 465, or under “Advanced” choose the sign-in “{sign_in_manual}” or “{sign_in_provider}”."),
     (S.LOGIN, P.TOKEN_REFUSED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
     (S.LOGIN, P.TOKEN_REFUSED, "535", (), "", "account", "RFC 4954, 6", TOKEN_REFUSED),
     (S.LOGIN, P.TOKEN_REFUSED, "", (), "", "", "", TOKEN_REFUSED),
