@@ -134,9 +134,10 @@ def test_an_info_that_the_budget_holds_back_is_no_problem(desk):
     desk.budget = 3
     desk.restart()
     desk.save()
+    desk.raise_events()
     desk.raise_events(4, "info")
     desk.work()
-    assert (len(desk.server.tried), len(desk.waiting), desk.problem[0]) == (2, 2, "")
+    assert (len(desk.server.tried), len(desk.waiting), desk.problem[0]) == (3, 2, "")
 
 
 def test_a_server_that_fails_is_shown_rather_than_the_budget(desk):
