@@ -109,9 +109,9 @@ class Device(Desk):
         kind = self.kinds[code]
         is_mailed, in_summary = self.worker.decide(kind)
         event = Event(code, kind.type, self.wall, self.wall, "test", "x", is_mailed, in_summary=in_summary)
-        leads = self.worker.leads([event])
-        numbers = self.outbox.accept([event], leads)
-        self.worker.learn([(numbers[0], event, leads[0])])
+        singles = self.worker.choose_singles([event])
+        numbers = self.outbox.accept([event], singles)
+        self.worker.add([(numbers[0], event, singles[0])])
         return numbers[0]
 
     @property
