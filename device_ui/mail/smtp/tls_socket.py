@@ -59,9 +59,10 @@ class TlsSocket:
 
     def sendall(self, data: bytes) -> None:
         """Send all bytes."""
-        sent = 0
-        while sent < len(data):
-            sent += self._run(lambda start=sent: self._tls.write(data[start:]))
+        left = memoryview(data)
+        while left:
+            # Called before the next round binds `left` anew.
+            left = left[self._run(lambda: self._tls.write(left)) :]  # noqa: B023
 
     def close(self) -> None:
         """Close the socket."""
