@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from device_ui.errors import Message, RequestError, Text, to_stored
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, Catalog, Kind
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, SIGN_OF_LIFE, Catalog, Kind
 from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import Action, Delivery, Event
@@ -330,7 +330,9 @@ class RequestHandler:
         for code in sorted(self._catalog.kinds):
             kind = self._catalog[code]
             texts = {"name": kind.name, "description": kind.description}
-            yield {"kind": {"code": code, "type": kind.type, **texts, "mail": kind.mail}}
+            # Mailed at a time of its own, so that no choice of the operator is asked for its code.
+            periodic = {"periodic": True} if code == SIGN_OF_LIFE.code else {}
+            yield {"kind": {"code": code, "type": kind.type, **texts, "mail": kind.mail, **periodic}}
         yield {"end": {"problem": self._catalog.problem}}
 
     def _content(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:

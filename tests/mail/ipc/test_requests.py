@@ -201,6 +201,7 @@ def test_a_kind_is_told_whole(room):
         "mail": True,
     }
     assert found["306"]["mail"] is False
+    assert [code for code, kind in found.items() if "periodic" in kind] == ["905"]
 
 
 def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
