@@ -62,7 +62,9 @@ class DeliveryWorker:
         # Its file is beside that of the SMTP tab.
         notifications = NotificationStore(store.path.with_name(NOTIFICATIONS_FILE))
         self._periodic = PeriodicMails(outbox, schedule, self._environment, notifications)
-        self._status = DeliveryStatus(outbox, self._environment.wall_clock, schedule.tried, show)
+        self._status = DeliveryStatus(
+            outbox, self._environment.wall_clock, schedule.tried, schedule.is_over_budget, show
+        )
         self._lockout = LoginLockout(outbox, quota, self._environment.wall_clock)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
         self._start_spread = StartSpread()
@@ -281,8 +283,9 @@ class DeliveryWorker:
             # Never longer than a look at the settings: the notification of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
         self._status.server_works()
-        # No mail waits, but the reserve may have to be set aside again, or an event dated.
-        return LOOK_AGAIN if self._outbox.is_reserve_used or self._schedule.has_undated else None
+        # No mail waits, but the reserve may have to be set aside again, an event dated, or the end of a problem published.
+        has_work = self._outbox.is_reserve_used or self._schedule.has_undated or self._schedule.is_over_budget()
+        return LOOK_AGAIN if has_work else None
 
     def _make_due(self) -> None:
         """Make due what a person asked to try now. A refused login stays locked out: only new settings help there."""

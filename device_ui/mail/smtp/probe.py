@@ -54,7 +54,7 @@ def first_line(address: AddressInfo, host: str, seconds: float, *, tls: bool) ->
     try:
         with _connected(address, Deadline(seconds)) as connection:
             if tls:
-                connection.handshake(connection.wrap(unverified(), host))
+                connection.wrap(unverified(), host).do_handshake()
             return _line(connection)
     except (OSError, ValueError):
         return None
@@ -87,7 +87,7 @@ def certificate(address: AddressInfo, host: str, seconds: float, *, starttls: bo
             if starttls:
                 _request_tls(connection)
             sock = connection.wrap(unverified(), host)
-            connection.handshake(sock)
+            sock.do_handshake()
             return read(sock.getpeercert(binary_form=True) or b"")
     except (OSError, ValueError, smtplib.SMTPException):
         return None
@@ -116,7 +116,6 @@ def _connected(address: AddressInfo, deadline: Deadline) -> Iterator[Connection]
     with contextlib.closing(socket.socket(family, kind, protocol)) as sock:
         sock.settimeout(deadline.left())
         sock.connect(end)
-        # TLS detaches `sock` and gives the connection a socket of its own, so each closes what it has.
         connection = Connection(deadline)
         connection.attach(sock)
         try:

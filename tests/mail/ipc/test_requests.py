@@ -337,6 +337,14 @@ def test_two_requests_before_a_commit_are_one(room):
     assert room.ask(do="send-again", number=mailed(room)).about != number
 
 
+def test_a_request_for_another_event_between_them_does_not_make_two_of_them(room):
+    one, other = mailed(room), mailed(room)
+    room.ask(do="send-again", number=one)
+    room.ask(do="send-again", number=other)
+    assert room.refusal(do="send-again", number=one)[0] == "too-many"
+    assert room.refusal(do="send-again", number=other)[0] == "too-many"
+
+
 @pytest.mark.parametrize("code", ["153", "303"])
 def test_what_was_never_mailed_is_not_sent_again(room, code):
     room.outbox.accept([dataclasses.replace(room.ask(do="event", code=code), waiting=False)])
