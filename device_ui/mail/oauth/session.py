@@ -50,6 +50,11 @@ class OAuthSession:
         return self._client.address
 
     @property
+    def certificates(self) -> tuple[InUse, ...]:
+        """As `SmtpClient.certificates`."""
+        return self._client.certificates
+
+    @property
     def deadline(self) -> Deadline:
         """As `SmtpClient.deadline`."""
         return self._client.deadline
