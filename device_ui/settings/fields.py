@@ -181,13 +181,13 @@ FIELDS = (
     ),
     Field(
         "trust",
-        "Certificate of the mail server",
+        "Server certificate",
         always(one_of(trust_rules.TRUSTS)),
         "What vouches for it.",
         (rules.CHOICE_SENTENCE,),
         advanced=True,
         words=trust_rules.TRUST_WORDS,
-        decides=("security", *trust_rules.NEEDED_WITH),
+        decides=tuple(trust_rules.NEEDED_WITH),
     ),
     Field(
         "trust_key",

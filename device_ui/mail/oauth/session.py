@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from device_ui.mail.oauth.sign_in import SignIn
     from device_ui.mail.smtp.address_policy import AddressInfo
     from device_ui.mail.smtp.client import SmtpClient
+    from device_ui.mail.smtp.trust import InUse
     from device_ui.settings.fields import SmtpSettings
 
 

@@ -57,7 +57,7 @@ GIVEN: dict[str, Callable[[SmtpSettings], bool]] = {
     "": lambda _: True,
     "relay": lambda settings: settings.sign_in == "none",
     "clear": lambda settings: settings.connection == "none",
-    "own authority": lambda settings: settings.trust == "ca",
+    "ca": lambda settings: settings.trust == "ca",
 }
 # In place of a field: the one that decides it with these settings.
 FIELD_OF: dict[str, Callable[[SmtpSettings], str]] = {
@@ -277,7 +277,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # First what the settings trust: a key or an authority that does not match may be an attack, and no sentence may belittle that.
     (S.CERTIFICATE, P.KEY_CHANGED, "", (), "", "trust_key", "RFC 7469, 2.6: no pin matches", "{host} does not show the trusted key: either its administrator gave it a new one, or a different server answers in its place. Ask the administrator for the SHA-256 of the key, and trust the new one only if it is the same. Until then no mail goes out, and what waits is kept."),
     (S.CERTIFICATE, P.BAD_AUTHORITY, "", (), "", "trust_ca", "SSL_CTX_load_verify_locations(3)", "The trusted authority is no certificate that this device can read (the reason is above): paste it again."),
-    *((S.CERTIFICATE, problem, "", (), "own authority", "trust_ca", "RFC 5280, 6.1: no path to the trust anchor", OTHER_AUTHORITY) for problem in (P.SELF_SIGNED, P.UNKNOWN_AUTHORITY, P.ISSUER_MISSING)),
+    *((S.CERTIFICATE, problem, "", (), "ca", "trust_ca", "RFC 5280, 6.1: no path to the trust anchor", OTHER_AUTHORITY) for problem in (P.SELF_SIGNED, P.UNKNOWN_AUTHORITY, P.ISSUER_MISSING)),
     (S.CERTIFICATE, P.EXPIRED, "", (), "", "", "X509_V_ERR_CERT_HAS_EXPIRED", "The mail server's certificate has expired, if the device's clock is right (it says {clock}): ask the server's administrator for a new one, or set the clock."),
     (S.CERTIFICATE, P.NOT_YET_VALID, "", (), "", "", "X509_V_ERR_CERT_NOT_YET_VALID", "The mail server's certificate is not valid yet by the device's clock, which says {clock}: set the device's clock."),
     (S.CERTIFICATE, P.OTHER_NAME, "", (), "", "host", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate is for another name than {host}: type the name that the certificate has as SMTP Host."),
