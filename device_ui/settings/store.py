@@ -7,7 +7,6 @@ a backup was restored. ``""`` is the revision when there is no file.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -76,7 +76,15 @@ def test_a_code_of_the_device_has_its_type_and_its_sense(code, type_, sense):
 
 
 def test_the_catalogue_holds_these_codes_and_no_other():
-    assert sorted(catalog.built_in().kinds) == [*(code for code, _, _ in LISTED), "901", "902", "903", "904", "905", "906"]
+    assert sorted(catalog.built_in().kinds) == [
+        *(code for code, _, _ in LISTED),
+        "901",
+        "902",
+        "903",
+        "904",
+        "905",
+        "906",
+    ]
 
 
 def test_mail_about_mail_is_never_sent():

@@ -56,7 +56,6 @@ def save(browser: Browser, relay: MailServer, **changes: str) -> None:
     assert browser.update(**form(relay, **changes)).status == 303
 
 
-
 def arrives(product: Product, relay: MailServer) -> None:
     """Raise an event, whose mail arrives."""
     before = len(relay.mails())

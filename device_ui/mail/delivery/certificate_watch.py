@@ -124,7 +124,12 @@ class CertificateWatch:
             warned = {str(name): float(days) for name, days in note["warned"].items()}
             of, ends = note["pinned"]
             return {"warned": warned, "pinned": [str(of), float(ends)]}
-        except (ValueError, TypeError, KeyError, AttributeError):  # none, or damaged: a warning too many is better than none
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ):  # none, or damaged: a warning too many is better than none
             return empty
 
 

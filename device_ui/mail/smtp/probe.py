@@ -230,7 +230,7 @@ def _presented(sock: ssl.SSLSocket) -> list[bytes]:
         if hasattr(sock, "get_unverified_chain"):  # public from Python 3.13 on
             return list(sock.get_unverified_chain())
         # A private method before, so its absence is handled: the server's own certificate is what matters most.
-        found = sock._sslobj.get_unverified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
+        found = sock._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
         return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in found or ()]
     except AttributeError:
         return [sock.getpeercert(binary_form=True) or b""]

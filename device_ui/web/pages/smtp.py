@@ -300,7 +300,8 @@ def _parameters(
         "fields": needed_fields(shown),
         "values": shown,
         "broken": broken or {},
-        "opens_advanced": trusts or any(hint in ADVANCED_HINTS for each in (broken or {}).values() for hint in each.hints),
+        "opens_advanced": trusts
+        or any(hint in ADVANCED_HINTS for each in (broken or {}).values() for hint in each.hints),
         "summary": summary,
         "test": test,
         "beside": {name: now[name] for name in shown if now[name] != shown[name] and (beside or name in locked)},

@@ -214,7 +214,9 @@ def test_advice_quotes_the_names_of_the_certificate(names, field, end):
 
 
 def test_a_strangers_braces_are_no_placeholders():
-    found = advise("certificate", "unknown authority", "", SETTINGS, CLOCK, (replace(SHOWN, issuer="{host} {nothing}"),))
+    found = advise(
+        "certificate", "unknown authority", "", SETTINGS, CLOCK, (replace(SHOWN, issuer="{host} {nothing}"),)
+    )
     assert "({host} {nothing})" in str(found.sentence)
 
 
@@ -271,7 +273,8 @@ def test_every_row_can_be_reached():
 
 
 RAISING = [
-    f"smtp/{name}" for name in ("client", "connect", "connection", "auth", "transaction", "test_run", "tls_errors", "trust")
+    f"smtp/{name}"
+    for name in ("client", "connect", "connection", "auth", "transaction", "test_run", "tls_errors", "trust")
 ]
 RAISING += [f"oauth/{name}" for name in ("sign_in", "grants", "providers", "https")]
 

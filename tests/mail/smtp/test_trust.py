@@ -134,7 +134,9 @@ def test_pinned_certificate_out_of_its_dates_warns_and_mail_goes_on(server):
             result = attempt(running, **pin(TRUSTED)).result
         words[shown] = str(result.advice)
         assert (result.verdict, result.field) == ("delivered", "")
-    assert words["expired"].startswith(f"The certificate of {HOST} ended on 2020-01-01. Its key is trusted, so mail goes on")
+    assert words["expired"].startswith(
+        f"The certificate of {HOST} ended on 2020-01-01. Its key is trusted, so mail goes on"
+    )
     assert words["not yet valid"].startswith(f"The certificate of {HOST} is valid from 2040-01-01 on")
     assert words["renewed"] == ""
 
@@ -263,7 +265,12 @@ NAMES = [
     (["nas.lan"], True, "192.0.2.7", "it has the names nas.lan and no address"),
     (["nas.lan"], False, "192.0.2.7", "it has only the common name nas.lan, which does not count for an address"),
     (["192.0.2.8"], True, HOST, "it is for the address 192.0.2.8: type that as SMTP Host"),
-    (["*.lan", "lan"], True, HOST, "it has the names *.lan, lan: type one of them as SMTP Host, with a word in place of *"),
+    (
+        ["*.lan", "lan"],
+        True,
+        HOST,
+        "it has the names *.lan, lan: type one of them as SMTP Host, with a word in place of *",
+    ),
     (["old.example.test"], False, HOST, "it has the name old.example.test: type that as SMTP Host"),
 ]
 

@@ -204,4 +204,3 @@ def test_stored_authority_is_shown_in_its_lines(tab):
     before = tab.folders.settings.read_bytes()
     assert tab.post("/smtp", {**form, "revision": revision(page)}).status == 303
     assert tab.folders.settings.read_bytes() == before
-
