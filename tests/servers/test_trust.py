@@ -25,6 +25,7 @@ ACCOUNT = "alarm@mail.example.com"
 KEY = ec.generate_private_key(ec.SECP256R1())
 FIRST = self_signed(["relay.lan"], KEY)
 NEW_KEY = self_signed(["relay.lan"])
+STRANGER = self_signed(["relay.lan"])
 AUTHORITY = Authority("Our own")
 
 
@@ -158,8 +159,9 @@ def test_changed_pin_in_the_file_opens_nothing(product, browser, relay):
     arrives(product, relay)
     path, logins = product.folders.settings, len(relay.logins())
     settings, raw = store.Store(path).read()[0], path.read_bytes()
-    for edit in ({"trust_key": seen(NEW_KEY).key_sha256}, {"trust": "system", "trust_key": ""}):
-        relay.show(NEW_KEY)
+    # A key that was never trusted: a former one is that of a former server, which still gets the warning of a change.
+    relay.show(STRANGER)
+    for edit in ({"trust_key": seen(STRANGER).key_sha256}, {"trust": "system", "trust_key": ""}):
         path.write_bytes(store.encode(dataclasses.replace(settings, **edit)))
         client.settings_changed(product.folders.socket, seconds=20)
         product.event("303", "disk")
