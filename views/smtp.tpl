@@ -39,8 +39,7 @@
 % def put(field):
 %   error = broken.get(field.name)
 %   described = field.name + '-help' + (' ' + field.name + '-rules' if field.rules else '') + (' ' + field.name + '-error' if error else '')
-<div class="field{{' wrong' if error else ''}}">\\
-<label for="{{field.name}}">{{_(field.label)}}</label>\\
+<div class="field{{' wrong' if error else ''}}"><label for="{{field.name}}">{{_(field.label)}}</label>
 <p class="help" id="{{field.name}}-help">{{_(field.help)}}\\
 %   if field.secret and has_password:
  <strong>{{_('A password is stored.')}}</strong> {{_('Leave this empty to keep it.')}}
