@@ -19,6 +19,7 @@ from device_ui.mail.delivery.worker import DeliveryWorker
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import Outcome, SessionError
+from device_ui.mail.smtp.trust import InUse
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import Store
@@ -65,6 +66,7 @@ class Session:
     """A `Transport` to a `Server`."""
 
     local_address, size_maximum, step = "192.0.2.7", 0, "content"
+    certificates: Sequence[InUse] = ()
 
     def __init__(self, server: Server, settings: SmtpSettings, password: str) -> None:
         self.server, self.settings, self.password, self.is_open = server, settings, password, False

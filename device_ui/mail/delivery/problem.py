@@ -22,7 +22,8 @@ class Problem:
     - ``refused``: the server refused the last mail for good; ``dropped``: the last mail was given up;
     - ``storage``, ``full``: the flash takes nothing, or the reserve is used;
     - ``removed``: retention removed events before they were mailed; ``clock``: the clock is not set;
-    - ``fault``: a fault of this product.
+    - ``fault``: a fault of this product;
+    - ``certificate``: the mail server's has ended, but its key is trusted, and mail goes on.
 
     `step` and `reply` are those of the SMTP client. `advice` is one sentence on what a person can change. `is_retried`: a
     refused login is tried again by itself.

@@ -49,8 +49,8 @@ class DeliveryStatus:
         self._held = self._server = Problem()
         self._loss = _last_loss(outbox)
         self._published = Problem()
-        # The sign-in by OAuth 2.0, which is looked at in each round.
-        self.sign_in = Problem()
+        # The sign-in by OAuth 2.0, and a certificate that has ended, which are looked at in each round.
+        self.sign_in = self.certificate = Problem()
 
     @property
     def holding(self) -> Problem:
@@ -109,6 +109,8 @@ class DeliveryStatus:
             problem = self.sign_in
         if not problem.word:
             problem = Problem(next((word for word, is_true in lesser.items() if is_true), ""))
+        if not problem.word:
+            problem = self.certificate
         return {
             "problem": problem.word,
             "step": problem.step,

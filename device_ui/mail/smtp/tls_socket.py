@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -80,9 +80,25 @@ class TlsSocket:
         """Return the device's own address."""
         return self._sock.getsockname()
 
-    def getpeercert(self, binary_form: Literal[True]) -> bytes | None:
-        """Return the server's certificate."""
-        return self._tls.getpeercert(binary_form)
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context that the handshake was made with."""
+        return self._tls.context
+
+    def getpeercert(self) -> dict[str, Any]:
+        """Return the server's certificate as `ssl.SSLSocket.getpeercert` does; empty where it was not verified."""
+        return self._tls.getpeercert() or {}
+
+    def presented_chain(self) -> list[bytes]:
+        """Return the certificates that the server sent, in DER, its own first."""
+        try:
+            if hasattr(self._tls, "get_unverified_chain"):  # public from Python 3.13 on
+                return list(self._tls.get_unverified_chain())
+            # A private method before, so its absence is handled: the server's own certificate is what matters most.
+            found = self._tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
+            return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in found or ()]
+        except AttributeError:
+            return [self._tls.getpeercert(binary_form=True) or b""]
 
     def cipher(self) -> tuple[str, str, int] | None:
         """Return the cipher suite, as `ssl.SSLSocket.cipher`."""

@@ -157,7 +157,7 @@ def test_what_waits_for_the_summary_is_not_tried_now(room):
     assert room.refusal(EVERYTHING, do="try-now", number=1)[0] == "not-waiting"
 
 
-@pytest.mark.parametrize("code", ["903", "904", "905"])
+@pytest.mark.parametrize("code", ["903", "904", "905", "906"])
 def test_nobody_can_pretend_an_event_of_the_device_itself(room, code):
     assert room.refusal(EVERYTHING, do="event", code=code) == ("denied", f"only the device itself can raise {code}")
 
@@ -209,7 +209,7 @@ def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
     room = Room(tmp_path, Catalog({"700": Kind("700", "info", "Ours", "d")}, problem))
     *found, end = room.ask(do="catalog")
     room.outbox.close()
-    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902", "903", "904", "905"]
+    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902", "903", "904", "905", "906"]
     assert end == {"end": {"problem": "events.toml: it is broken (at line 3, column 7)"}}
 
 
