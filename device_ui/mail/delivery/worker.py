@@ -147,10 +147,16 @@ class DeliveryWorker:
             self._wakeup.set()
         return wait
 
-    def next_try(self) -> float | None:
-        """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
-        planned = self._next_try
-        return None if planned is None else max(0.0, planned - self._environment.monotonic())
+    def next_try(self, number: int = 0) -> float | None:
+        """Return seconds until waiting mail is tried; None while it waits for something else than a time.
+
+        `number` is that of one mail, which may wait longer than the others.
+        """
+        planned, mail = self._next_try, self._schedule.mail(number)
+        if planned is None:
+            return None
+        moment = max(planned, mail.tries.next) if mail else planned
+        return max(0.0, moment - self._environment.monotonic())
 
     def is_held(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""

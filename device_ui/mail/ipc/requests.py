@@ -68,8 +68,8 @@ class Worker(Protocol):
     def is_held(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
 
-    def next_try(self) -> float | None:
-        """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
+    def next_try(self, number: int = 0) -> float | None:
+        """Return seconds until waiting mail, or the one of this number, is tried; None while no time is planned."""
 
     def wait_details(self) -> WaitDetails:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
@@ -208,7 +208,7 @@ class RequestHandler:
 
     def _delivery(self) -> Mapping[str, Any]:
         """Return what was delivered last, what waits, and the last result of each recipient."""
-        number, seconds = self._outbox.last_delivered(), self._worker.next_try()
+        number = self._outbox.last_delivered()
         oldest = next(iter(self._outbox.waiting(1)), None)
         results = [
             {**_result(each), "mail": mail} for mail, found in self._outbox.last_results().items() for each in found
@@ -218,11 +218,16 @@ class RequestHandler:
                 "last": {"mail": number, "results": [_result(each) for each in self._outbox.deliveries(number)]},
                 "waiting": self._outbox.waiting_count(),
                 "since": oldest.accepted if oldest else 0.0,
-                # Of the wall clock, as every other time here; without a right one nothing can be said but "soon".
-                "next": None if seconds is None else self._clock.now() + seconds if self._clock.is_right() else 0.0,
+                "next": self._next_try(),
                 "results": results,
             }
         }
+
+    def _next_try(self, number: int = 0) -> float | None:
+        """Return when waiting mail, or the one of this number, is tried: seconds since 1970, None without a planned time."""
+        seconds = self._worker.next_try(number)
+        # Of the wall clock, as every other time here; without a right one nothing can be said but "soon".
+        return None if seconds is None else self._clock.now() + seconds if self._clock.is_right() else 0.0
 
     def _history(self, request: Mapping[str, Any], user: int) -> Answer:
         # Imported here: most hooks end before anyone looks at the history.
@@ -266,7 +271,9 @@ class RequestHandler:
                 yield None
             else:
                 worker = self._worker
-                live = history.Live(found, worker.pending_notifications, worker.events_to_notify(), self._clock.now())
+                live = history.Live(
+                    found, worker.pending_notifications, worker.events_to_notify(), self._clock.now(), self._next_try
+                )
                 yield from history.answer(query, self._outbox, self._catalog, live, has_bars=has_bars)
 
     def _send_again(self, request: Mapping[str, Any], user: int) -> Event:

@@ -66,12 +66,15 @@ LATER = "FROM event AS later WHERE later.about AND later.about = event.number"
 # The number of an event's own mail.
 MAIL_NUMBER = "iif(event.mail, event.mail, event.number)"
 # The first and the last verdict of an event's mail by the alphabet: sorted by both, the events of one state are neighbours.
-# Of an event that was sent again, the best verdict of each recipient counts, which is the first by the alphabet, too.
+# Of an event that was sent again, the best verdict of each recipient counts, which is the first by the alphabet, too. A recipient
+# that the newest of its mails did not go to is on the list no more, and counts only where it has the event.
+MAILS = f"(SELECT {MAIL_NUMBER} UNION ALL SELECT later.number {LATER})"
 VERDICTS = (
     f"CASE WHEN NOT EXISTS (SELECT 1 {LATER}) THEN "
     f"(SELECT min(verdict) || max(verdict) FROM delivery WHERE delivery.number = {MAIL_NUMBER}) ELSE "
     "(SELECT min(best) || max(best) FROM (SELECT min(verdict) AS best FROM delivery WHERE delivery.number IN "
-    f"(SELECT {MAIL_NUMBER} UNION ALL SELECT later.number {LATER}) GROUP BY recipient)) END"
+    f"{MAILS} GROUP BY recipient HAVING best = 'delivered' OR max(delivery.number) = "
+    f"(SELECT max(sent.number) FROM delivery AS sent WHERE sent.number IN {MAILS}))) END"
 )
 # :notices are the events of a server change with notifications that are still to be sent.
 WAITS = (

@@ -243,7 +243,7 @@ DEFAULT = SERVER
 # RFC 3463, 2, after the code of a whole reply; some servers put a # before it.
 ENHANCED = re.compile(r"(?:[0-9]{3}[ -])?#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])")
 # Enhanced codes that say no more than "other" or "policy", so that the words of the reply decide (RFC 3463, 3.1 to 3.8).
-GENERAL = f"{NO_CODE} 5.0.0 5.1.0 5.2.0 5.5.0 5.7.0 5.7.1"
+GENERAL = f"{NO_CODE} 5.0.0 5.1.0 5.2.0 5.7.0 5.7.1"
 # Words of servers that report by such a code what a reply is about. The first that is found counts. None is a word by which a
 # filter describes a content, since they decide there, too.
 WORDS = {
@@ -251,13 +251,14 @@ WORDS = {
     re.compile(r"\brecipient address rejected\b"): RECIPIENT,
     # Postfix, of the other classes, and reject_rbl_client; Exim's dnslists and "require verify = sender"; Exchange's exceptions.
     re.compile(
-        r"\bclient host rejected|\bclient (?:host )?\[[^]]*\] blocked|\b(?:helo|ehlo) command rejected"
+        r"\bclient host rejected|\bclient (?:host )?\[[^]]*\] blocked|\bhelo command rejected"
         r"|\bsender address rejected|\bsender verify failed|\brejected because [0-9a-f.:]+ is in a black ?list at\b"
         r"|sendasdenied|\bnot (?:have permissions?|allowed|authorized) to send as\b"
     ): CLIENT,
     # Postfix, sendmail, Exim, Exchange, Courier, qmail; and those that want a login by a 550 in place of a 530.
     re.compile(
-        r"\brelay(?:ing)?\b[^:;]*\b(?:denied|prohibited|not (?:permitted|allowed|authorized))|\b(?:not|unable to) relay\b"
+        r"\brelay(?:ing)?\b[^:;]*\b(?:denied|prohibited|not (?:permitted|allowed|authorized))"
+        r"|\b(?:unable to|not(?: (?:allowed|permitted|authorized) to)?) relay\b"
         r"|\brcpthosts\b|\bauthentication (?:is )?required\b"
     ): RELAYING,
 }

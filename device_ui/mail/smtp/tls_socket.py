@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class TlsSocket:
     def recv(self, most: int) -> bytes:
         """Return at most so many bytes; none when the server ended the session, even without TLS' own end of it."""
         try:
-            return self._run(lambda: self._tls.read(most))
+            return self._run(partial(self._tls.read, most))
         except ssl.SSLEOFError:
             return b""
 
@@ -61,7 +62,7 @@ class TlsSocket:
         """Send all bytes."""
         sent = 0
         while sent < len(data):
-            sent += self._run(lambda start=sent: self._tls.write(data[start:]))
+            sent += self._run(partial(self._tls.write, data[sent:]))
 
     def close(self) -> None:
         """Close the socket."""

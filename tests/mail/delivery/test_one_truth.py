@@ -134,22 +134,21 @@ def test_an_info_that_the_budget_holds_back_is_no_problem(desk):
     desk.budget = 3
     desk.restart()
     desk.save()
+    desk.raise_events()
     desk.raise_events(4, "info")
     desk.work()
-    assert (len(desk.server.tried), len(desk.waiting), desk.problem[0]) == (2, 2, "")
+    assert (len(desk.server.tried), len(desk.waiting), desk.problem[0]) == (3, 2, "")
 
 
-def test_a_server_that_fails_is_shown_rather_than_the_budget(desk):
+def test_an_alarm_that_the_server_defers_is_shown_rather_than_the_budget(desk):
+    """The server's reply says what to change; the budget has room again by itself."""
     desk.budget = 2
     desk.restart()
     desk.save()
-    desk.raise_events(2)
+    desk.server.answer = lambda number, recipient: LATER if number == 1 else DELIVERED
+    desk.raise_events(4)
     desk.work()
-    desk.server.stops = UNREACHABLE
-    desk.raise_events()
-    desk.now += HOUR
-    desk.work()
-    assert desk.problem[0] == "server"
+    assert (desk.waiting, desk.problem[0]) == ([1, 4], "server")
 
 
 def test_rounds_go_on_until_the_budget_has_room_so_that_its_end_is_published(desk):

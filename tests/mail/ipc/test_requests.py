@@ -57,7 +57,7 @@ class Bell:
         self.told = told
         return self.busy
 
-    def next_try(self) -> float | None:
+    def next_try(self, number: int = 0) -> float | None:
         return self.planned
 
     def is_held(self) -> bool:
