@@ -98,6 +98,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ),
     ("mail.state_command", "", "a program to run when the state of the mail path changes, for an LED or a relay"),
     ("mail.forward_command", "", "a program that gets every event as JSON lines, for MQTT, NATS, syslog or a webhook"),
+    ("mail.forward_outcomes", False, "hands over what became of each event's mail, too"),
     ("mail.allow_loopback", False, "allows a mail server on the device itself"),
     ("ledger.rows", 100_000, "events to keep; beyond that the oldest are removed, mailed infos first"),
     ("ledger.bytes", 32 * 1024 * 1024, "bytes of the database, likewise"),

@@ -148,6 +148,9 @@
 %     if entry['reason']:
 <span class="sub-line">{{entry['reason']}}</span>
 %     end
+%     if entry['next']:
+<span class="sub-line">{{entry['next']}}</span>
+%     end
 %     if entry['is_folded']:
 <details><summary>{{_('1 recipient') if len(entry['results']) == 1 else _('{count} recipients', count=len(entry['results']))}}</summary>
 %     end

@@ -103,7 +103,7 @@
 % end
 </div>
 <aside>
-<div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-steps="{{steps}}">
+<div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-steps="{{steps}}" data-script="{{asset('test.js')}}">
 % if test:
 %   include('test.tpl', **test)
 % end

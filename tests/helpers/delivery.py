@@ -153,6 +153,7 @@ class Desk:
         self.outbox = FullOutbox(folder / "ledger.sqlite3")
         self.show: Callable[[Mapping[str, object]], None] = lambda state: None
         self.kinds = catalog.built_in()
+        self.budget = 10**6
         self.worker = self.start()
 
     def start(self) -> DeliveryWorker:
@@ -161,7 +162,7 @@ class Desk:
         return DeliveryWorker(
             self.outbox,
             self.store,
-            Schedule(self.outbox, Batcher(window=0, budget=10**6), environment),
+            Schedule(self.outbox, Batcher(window=0, budget=self.budget), environment),
             Sender(self.outbox, self.kinds, lambda *arguments: self.server.connect(*arguments), environment),
             Quota(self.outbox, clock),
             lambda state: self.show(state),

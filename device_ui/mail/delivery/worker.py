@@ -65,7 +65,9 @@ class DeliveryWorker:
         notifications = NotificationStore(store.path.with_name(NOTIFICATIONS_FILE))
         self._periodic = PeriodicMails(outbox, schedule, self._environment, notifications)
         self._watch = CertificateWatch(outbox, schedule, self._environment.wall_clock, self._periodic.decide)
-        self._status = DeliveryStatus(outbox, self._environment.wall_clock, schedule.tried, show)
+        self._status = DeliveryStatus(
+            outbox, self._environment.wall_clock, schedule.tried, schedule.is_over_budget, show
+        )
         self._lockout = LoginLockout(outbox, quota, self._environment.wall_clock)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
         self._start_spread = StartSpread()
@@ -148,10 +150,16 @@ class DeliveryWorker:
             self._wakeup.set()
         return wait
 
-    def next_try(self) -> float | None:
-        """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
-        planned = self._next_try
-        return None if planned is None else max(0.0, planned - self._environment.monotonic())
+    def next_try(self, number: int = 0) -> float | None:
+        """Return seconds until waiting mail is tried; None while it waits for something else than a time.
+
+        `number` is that of one mail, which may wait longer than the others.
+        """
+        planned, mail = self._next_try, self._schedule.mail(number)
+        if planned is None:
+            return None
+        moment = max(planned, mail.tries.next) if mail else planned
+        return max(0.0, moment - self._environment.monotonic())
 
     def is_held(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
@@ -285,8 +293,9 @@ class DeliveryWorker:
             # Never longer than a look at the settings: the notification of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
         self._status.server_works()
-        # No mail waits, but the reserve may have to be set aside again, or an event dated.
-        return LOOK_AGAIN if self._outbox.is_reserve_used or self._schedule.has_undated else None
+        # No mail waits, but the reserve may have to be set aside again, an event dated, or the end of a problem published.
+        has_work = self._outbox.is_reserve_used or self._schedule.has_undated or self._schedule.is_over_budget()
+        return LOOK_AGAIN if has_work else None
 
     def _make_due(self) -> None:
         """Make due what a person asked to try now. A refused login stays locked out: only new settings help there."""

@@ -17,6 +17,7 @@ queue and no ledger: ``mail.delivery`` decides when to try, and keeps the outcom
 
 Read `outcome` first (the words), then `scope` (what an answer decides), `client` (the steps to the login) and `transaction`
 (one mail). Below them: `connection` (socket, deadline, replies), `connect` and `address_policy` (from a name to a socket),
-`auth`, `tls`, `trust` (which certificate is accepted), `tls_errors`, `redaction`. Beside them: `test_run` is ``Send test email``, with `probe` for a closer look and
+`auth`, `tls`, `tls_socket`, `trust` (which certificate is accepted), `tls_errors`, `redaction`. Beside them: `test_run` is
+``Send test email``, with `probe` for a closer look and
 `advice` for the sentence that says which field to change.
 """

@@ -58,6 +58,8 @@ GIVEN: dict[str, Callable[[SmtpSettings], bool]] = {
     "relay": lambda settings: settings.sign_in == "none",
     "clear": lambda settings: settings.connection == "none",
     "ca": lambda settings: settings.trust == "ca",
+    # A scheme, a path or a port; an IPv6 address has more than one colon.
+    "url": lambda settings: "/" in settings.host or settings.host.count(":") == 1,
 }
 # In place of a field: the one that decides it with these settings.
 FIELD_OF: dict[str, Callable[[SmtpSettings], str]] = {
@@ -225,10 +227,12 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # At any step, since Postfix judges the client's name and address at RCPT (smtpd_delay_reject). By any code for the name: Postfix
     # has 450, 501 and 504 for it.
     ("", P.ANSWER, "", HELO, "", "", "Postfix, reject_invalid_helo_hostname and the like", NAME_OF_DEVICE),
+    ("", P.ANSWER, "5", ("client host rejected",), "", "", "Postfix, reject_unknown_client_hostname and check_client_access", OWN_ADDRESS_REFUSED),
     ("", P.ANSWER, "5", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
     ("", P.ANSWER, "4", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
 
     # Up to the greeting. Silence has many causes, a reset has one: it comes from the host itself, so the port is wrong.
+    (S.NAME, P.UNKNOWN_NAME, "", (), "url", "host", "RFC 1123, 2.1: no name of a host has these characters", "SMTP Host takes the server's name or address alone: type it without anything around it, such as smtps:// or :587. The port has a field of its own."),
     (S.NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
     (S.NAME, P.UNKNOWN_NAME, "", (), "", "host", "getaddrinfo(3), EAI_NONAME", "The name server does not know {host}: check the spelling of SMTP Host."),
     (S.NAME, "", "", (), "", "", "", "The device's name server cannot say where {host} is: check the device's network and its name server."),
@@ -420,7 +424,9 @@ def advise(
 
 
 def _row(step: str, problem: str, reply: str, settings: SmtpSettings) -> Row:
-    codes, words = _codes(reply), ADDRESS.sub(" ", reply.lower().replace("_", " "))
+    # Exchange has this word in the names of its exceptions, which look like a host's.
+    words = ADDRESS.sub(" ", reply.lower().replace("sendasdenied", " sendas ").replace("_", " "))
+    codes = _codes(reply)
     return next(
         row
         for row in ADVICE

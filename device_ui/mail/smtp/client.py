@@ -38,6 +38,7 @@ from device_ui.mail.smtp.connection import (
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import pieces
 from device_ui.mail.smtp.scope import Command, Scope, rule
+from device_ui.mail.smtp.tls_socket import TlsSocket
 from device_ui.mail.smtp.transaction import Transaction
 from device_ui.settings.fields import SmtpSettings
 
@@ -248,7 +249,7 @@ class SmtpClient:
             sock = self._connection.wrap(context, self.host)
         try:
             with translate_errors(Step.TLS, problem), self.deadline.within(HANDSHAKE_SECONDS):
-                self._connection.handshake(sock)
+                sock.do_handshake()
         except SessionError as error:
             # TLS itself was agreed: a test shows this step as passed, and the next one as failed.
             if error.step == Step.CERTIFICATE:
@@ -277,7 +278,7 @@ class SmtpClient:
         connection.report(Step.LOGIN, mechanism)
 
 
-def _protection(sock: ssl.SSLSocket) -> str:
+def _protection(sock: TlsSocket) -> str:
     # A handshake that failed on the certificate has a cipher, but no version of its own.
     name, version, _ = sock.cipher() or ("no cipher", "TLS", 0)
     return f"{sock.version() or version}, {name}"

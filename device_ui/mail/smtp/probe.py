@@ -77,7 +77,7 @@ def first_line(address: AddressInfo, host: str, seconds: float, *, tls: bool) ->
     try:
         with _connected(address, Deadline(seconds)) as connection:
             if tls:
-                connection.handshake(connection.wrap(unverified(), host))
+                connection.wrap(unverified(), host).do_handshake()
             return _line(connection)
     except (OSError, ValueError):
         return None
@@ -111,8 +111,8 @@ def chain(address: AddressInfo, host: str, seconds: float, *, starttls: bool) ->
             if starttls:
                 _request_tls(connection)
             sock = connection.wrap(unverified(), host)
-            connection.handshake(sock)
-            return tuple(map(read, _presented(sock)[:CHAIN_MAXIMUM]))
+            sock.do_handshake()
+            return tuple(map(read, sock.chain()[:CHAIN_MAXIMUM]))
     except (OSError, ValueError, smtplib.SMTPException):
         return ()
 
@@ -147,7 +147,6 @@ def _connected(address: AddressInfo, deadline: Deadline) -> Iterator[Connection]
     with contextlib.closing(socket.socket(family, kind, protocol)) as sock:
         sock.settimeout(deadline.left())
         sock.connect(end)
-        # TLS detaches `sock` and gives the connection a socket of its own, so each closes what it has.
         connection = Connection(deadline)
         connection.attach(sock)
         try:
@@ -222,18 +221,6 @@ def _names(decoded: x509.Certificate) -> tuple[list[str], bool]:
         *names.get_values_for_type(x509.DNSName),
         *map(str, names.get_values_for_type(x509.IPAddress)),
     ], False
-
-
-def _presented(sock: ssl.SSLSocket) -> list[bytes]:
-    """Return the certificates of a handshake in DER, the server's own first."""
-    try:
-        if hasattr(sock, "get_unverified_chain"):  # public from Python 3.13 on
-            return list(sock.get_unverified_chain())
-        # A private method before, so its absence is handled: the server's own certificate is what matters most.
-        found = sock._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
-        return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in found or ()]
-    except AttributeError:
-        return [sock.getpeercert(binary_form=True) or b""]
 
 
 def _key_info(decoded: x509.Certificate) -> bytes:

@@ -12,9 +12,10 @@ Whatever the choice, the check is done before a byte of the session goes through
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from device_ui.errors import Message, Text
 from device_ui.mail.smtp import tls
@@ -22,6 +23,7 @@ from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
 
 if TYPE_CHECKING:
     from device_ui.mail.smtp.probe import Certificate
+    from device_ui.mail.smtp.tls_socket import TlsSocket
     from device_ui.settings.fields import SmtpSettings
 
 
@@ -48,7 +50,7 @@ def context(settings: SmtpSettings, system: ssl.SSLContext) -> ssl.SSLContext:
     return system
 
 
-def accept(settings: SmtpSettings, host: str, sock: ssl.SSLSocket) -> tuple[Text, tuple[InUse, ...]]:
+def accept(settings: SmtpSettings, host: str, sock: TlsSocket) -> tuple[Text, tuple[InUse, ...]]:
     """Check the certificate of a handshake that succeeded. Return what was found, and the certificates in use.
 
     Raises `SessionError`.
@@ -62,19 +64,19 @@ def accept(settings: SmtpSettings, host: str, sock: ssl.SSLSocket) -> tuple[Text
         )
         return valid, (InUse("server", found.begins.timestamp(), found.ends.timestamp()),)
     # The server's own certificate is there only when it was verified.
-    in_use = [_in_use("server", sock.getpeercert() or {})]
+    in_use = [_in_use("server", sock.verified())]
     if settings.trust == "ca":
         in_use += [_in_use("authority", each) for each in sock.context.get_ca_certs()]
         return Message("verified for {host} by the trusted authority", host=host), tuple(in_use)
     return Message("verified for {host}", host=host), tuple(in_use)
 
 
-def _pinned(key: str, sock: ssl.SSLSocket) -> Certificate:
+def _pinned(key: str, sock: TlsSocket) -> Certificate:
     """Return the server's certificate, whose key is the trusted one. Raises `SessionError`."""
     from device_ui.mail.smtp.probe import read
 
     try:
-        found = read(sock.getpeercert(binary_form=True) or b"")
+        found = read(sock.certificate())
     except ValueError as error:
         raise SessionError(Step.CERTIFICATE, SmtpProblem.BAD_CERTIFICATE, "it cannot be read") from error
     if found.key_sha256 != key:
@@ -92,10 +94,9 @@ def _pinned(key: str, sock: ssl.SSLSocket) -> Certificate:
     return found
 
 
-def _in_use(role: str, certificate: object) -> InUse:
+def _in_use(role: str, certificate: Mapping[str, Any]) -> InUse:
     # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT".
-    dates = certificate if isinstance(certificate, dict) else {}
-    begins, ends = (ssl.cert_time_to_seconds(str(dates[name])) for name in ("notBefore", "notAfter"))
+    begins, ends = (ssl.cert_time_to_seconds(str(certificate[name])) for name in ("notBefore", "notAfter"))
     return InUse(role, begins, ends)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -328,9 +329,17 @@ def _entry(words: Translator, event: Mapping[str, Any], zone: str) -> dict[str, 
         "reason": csv_export.result({**deliveries[0], "recipient": "", "verdict": "", "step": ""}, words)
         if event["state"] == "waiting" and deliveries and not differ
         else "",
+        "next": _next_try(words, event),
         "again": [_again(words, each, zone) for each in event.get("again", ())],
         "can": event["can"] if str(event.get("can")) in ACTIONS else "",
     }
+
+
+def _next_try(words: Translator, event: Mapping[str, Any]) -> str:
+    """Return when the waiting mail of an event is tried; ``""`` for an event without one."""
+    if "next" not in event:
+        return ""
+    return f"{words('Next try')}: {words(delivery_state.planned(event['next'], time.time()))}"
 
 
 def _title(words: Translator, event: Mapping[str, Any]) -> tuple[str, bool]:

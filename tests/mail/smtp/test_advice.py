@@ -78,6 +78,7 @@ WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endl
         ("content", "answer", "the server does not answer in time", "", "the connection broke"),
         ("recipient", "answer", "450 later", "", "defers this recipient"),
         ("content", "answer", "451 later", "", "defers the mail"),
+        ("recipient", "answer", "554 5.7.1 <[192.0.2.7]>: Client host rejected: Access denied", "", "from this device"),
         ("content", "answer", "554 5.2.0 STOREDRV 5.2.252 SendAsDenied", "account", "send as alarm@"),
         ("sender", "no reply code", "what?", "", "no SMTP reply"),
         ("login", "login refused", "550 5.7.30 Basic authentication is not supported", "sign_in", "OAuth 2.0"),
@@ -98,6 +99,29 @@ def test_each_fault_names_the_field_and_what_to_change(step, problem, reply, fie
     found = advise(step, problem, reply, SETTINGS, CLOCK)
     assert found.field == field
     assert words in str(found.sentence)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("smtp.domain.net:465", id="NixOS/nixpkgs#104502"),
+        pytest.param("127.0.0.1:24", id="owncloud-archive/documentation#811"),
+        pytest.param("https://imap.example.org", id="nanoy42/dinomail#8"),
+        pytest.param("smtp://mail.example.com", id="kanidm#4335"),
+        pytest.param("smtps://x.y.ch", id="datawookie/emayili#89"),
+        pytest.param("ssl://mail.example.com", id="givanz/Vvveb#510"),
+        pytest.param("smtps://mail.example.com:465", id="a whole address"),
+    ],
+)
+def test_a_host_with_a_scheme_or_a_port_is_named(host):
+    found = advise("name", "unknown name", "Name or service not known", replace(SETTINGS, host=host), CLOCK)
+    assert (found.field, str(found.sentence)[:51]) == ("host", "SMTP Host takes the server's name or address alone:")
+
+
+@pytest.mark.parametrize("host", ["mail.example.com", "2001:db8::25", "[2001:db8::25]", "fe80::1%eth0"])
+def test_a_host_without_them_is_one_to_be_spelled(host):
+    found = advise("name", "unknown name", "Name or service not known", replace(SETTINGS, host=host), CLOCK)
+    assert "check the spelling" in str(found.sentence)
 
 
 @pytest.mark.parametrize(("problem", "step"), [("no TLS spoken", "tls"), ("TLS expected", "greeting")])

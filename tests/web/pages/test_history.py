@@ -253,6 +253,16 @@ def test_recipients_are_folded_unless_one_failed(pages, hook, deliveries, folded
     assert len(cell.all("li")) == len(deliveries)
 
 
+@pytest.mark.parametrize(
+    ("planned", "told"),
+    [(1795410202.0, "2026-11-23"), (None, "when the problem is solved"), (0.0, "soon")],
+)
+def test_what_waits_says_when_it_is_tried(pages, hook, planned, told):
+    hook.answers["history"] = [event(state="waiting", can="try-now", deliveries=[], next=planned), event(), end()]
+    first, second = (row.all("td")[4].text for row in events_of(document.read(pages.get("/history").text)))
+    assert f"Next try: {told}" in first and "Next try" not in second
+
+
 WAITING = {"recipient": "", "verdict": "waiting", "step": "login", "reply": "535 no", "time": "", "seconds": None}
 
 
