@@ -57,9 +57,9 @@ GIVEN: dict[str, Callable[[SmtpSettings], bool]] = {
     "": lambda _: True,
     "relay": lambda settings: settings.sign_in == "none",
     "clear": lambda settings: settings.connection == "none",
+    "ca": lambda settings: settings.trust == "ca",
     # A scheme, a path or a port; an IPv6 address has more than one colon.
     "url": lambda settings: "/" in settings.host or settings.host.count(":") == 1,
-    "ca": lambda settings: settings.trust == "ca",
 }
 # In place of a field: the one that decides it with these settings.
 FIELD_OF: dict[str, Callable[[SmtpSettings], str]] = {

@@ -112,7 +112,7 @@ def chain(address: AddressInfo, host: str, seconds: float, *, starttls: bool) ->
                 _request_tls(connection)
             sock = connection.wrap(unverified(), host)
             sock.do_handshake()
-            return tuple(map(read, sock.presented_chain()[:CHAIN_MAXIMUM]))
+            return tuple(map(read, sock.chain()[:CHAIN_MAXIMUM]))
     except (OSError, ValueError, smtplib.SMTPException):
         return ()
 

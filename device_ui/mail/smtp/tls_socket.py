@@ -12,7 +12,7 @@ import math
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -82,15 +82,19 @@ class TlsSocket:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The context that the handshake was made with."""
+        """The context of the session."""
         return self._tls.context
 
-    def getpeercert(self) -> dict[str, Any]:
-        """Return the server's certificate as `ssl.SSLSocket.getpeercert` does; empty where it was not verified."""
+    def certificate(self) -> bytes:
+        """Return the server's certificate in DER, ``b""`` if it showed none."""
+        return self._tls.getpeercert(True) or b""
+
+    def verified(self) -> Mapping[str, Any]:
+        """Return the server's certificate as `ssl.SSLSocket.getpeercert` does: nothing of one that was not verified."""
         return self._tls.getpeercert() or {}
 
-    def presented_chain(self) -> list[bytes]:
-        """Return the certificates that the server sent, in DER, its own first."""
+    def chain(self) -> list[bytes]:
+        """Return the certificates that the server showed in DER, its own first, whether they were verified or not."""
         try:
             if hasattr(self._tls, "get_unverified_chain"):  # public from Python 3.13 on
                 return list(self._tls.get_unverified_chain())
@@ -98,7 +102,7 @@ class TlsSocket:
             found = self._tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
             return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in found or ()]
         except AttributeError:
-            return [self._tls.getpeercert(binary_form=True) or b""]
+            return [self.certificate()]
 
     def cipher(self) -> tuple[str, str, int] | None:
         """Return the cipher suite, as `ssl.SSLSocket.cipher`."""

@@ -12,9 +12,10 @@ Whatever the choice, the check is done before a byte of the session goes through
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from device_ui.errors import Message, Text
 from device_ui.mail.smtp import tls
@@ -63,7 +64,7 @@ def accept(settings: SmtpSettings, host: str, sock: TlsSocket) -> tuple[Text, tu
         )
         return valid, (InUse("server", found.begins.timestamp(), found.ends.timestamp()),)
     # The server's own certificate is there only when it was verified.
-    in_use = [_in_use("server", sock.getpeercert())]
+    in_use = [_in_use("server", sock.verified())]
     if settings.trust == "ca":
         in_use += [_in_use("authority", each) for each in sock.context.get_ca_certs()]
         return Message("verified for {host} by the trusted authority", host=host), tuple(in_use)
@@ -75,7 +76,7 @@ def _pinned(key: str, sock: TlsSocket) -> Certificate:
     from device_ui.mail.smtp.probe import read
 
     try:
-        found = read(sock.presented_chain()[0])
+        found = read(sock.certificate())
     except ValueError as error:
         raise SessionError(Step.CERTIFICATE, SmtpProblem.BAD_CERTIFICATE, "it cannot be read") from error
     if found.key_sha256 != key:
@@ -93,10 +94,9 @@ def _pinned(key: str, sock: TlsSocket) -> Certificate:
     return found
 
 
-def _in_use(role: str, certificate: object) -> InUse:
+def _in_use(role: str, certificate: Mapping[str, Any]) -> InUse:
     # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT".
-    dates = certificate if isinstance(certificate, dict) else {}
-    begins, ends = (ssl.cert_time_to_seconds(str(dates[name])) for name in ("notBefore", "notAfter"))
+    begins, ends = (ssl.cert_time_to_seconds(str(certificate[name])) for name in ("notBefore", "notAfter"))
     return InUse(role, begins, ends)
 
 

@@ -62,7 +62,7 @@ OF_EACH = ("recipient", "content")
 ANSWER = "answer"
 # A reply of an SMTP server (RFC 5321, 4.2); any other text is a reason in the words of this product.
 REPLY_PATTERN = re.compile(r"[2-5][0-9]{2}(?:[ -].*)?", re.DOTALL)
-CERTIFICATE = "{subject}, issued by {issuer}, valid from {begins} to {ends}. SHA-256 of the key: {key}. SHA-256 of the certificate: {whole}."
+CERTIFICATE = "{subject} (names: {names}), issued by {issuer}, valid from {begins} to {ends}. SHA-256 of the key: {key}. SHA-256 of the certificate: {whole}."
 OFFER = {"name": "offer", "formAction": "/smtp/trust", "className": "second"}
 TRUST_KEY, GIVE_AUTHORITY = "Trust this key", "Give the authority"
 # Problems of a certificate that no trust changes.
@@ -245,7 +245,14 @@ def _is_answer(reply: Text) -> bool:
 
 def _certificate(each: Mapping[str, Any], words: Translator) -> str:
     values = {name: str(each.get(name, "")) for name in ("subject", "issuer", "begins", "ends")}
-    return words(CERTIFICATE, **values, key=_spaced(each.get("key_sha256", "")), whole=_spaced(each.get("sha256", "")))
+    names = ", ".join(map(str, each.get("names", ()))) or "-"
+    return words(
+        CERTIFICATE,
+        **values,
+        names=names,
+        key=_spaced(each.get("key_sha256", "")),
+        whole=_spaced(each.get("sha256", "")),
+    )
 
 
 def _spaced(digits: object) -> str:

@@ -58,10 +58,10 @@ def value(page: Page, name: str) -> str:
 def test_chain_is_shown_with_what_a_person_can_compare(tab, hook):
     shows(hook, LEAF, ROOT)
     told = result(tab.post("/smtp/test", TYPED)).text
-    assert "CN=relay.lan, issued by CN=Our own, valid from 2026-01-01 to 2027-01-01" in told
+    assert "CN=relay.lan (names: relay.lan), issued by CN=Our own, valid from 2026-01-01 to 2027-01-01" in told
     assert f"SHA-256 of the key: {':'.join(['0F'] * 32)}" in told
     assert f"SHA-256 of the certificate: {':'.join(['AB'] * 32)}" in told
-    assert "CN=Our own, issued by CN=Our own" in told
+    assert "CN=Our own (names: relay.lan), issued by CN=Our own" in told
 
 
 @pytest.mark.parametrize(("chain", "authority"), [((LEAF,), ""), ((LEAF, ROOT), AUTHORITY), ((ROOT,), AUTHORITY)])
