@@ -95,7 +95,9 @@ def _result(result: Mapping[str, Any]) -> Iterator[str]:
         for each in result.get("chain", ()):
             # To compare with what the server's administrator gives; trust_key of `device-ui apply` is the last of it.
             names = ", ".join(each["names"])
-            yield "{subject} ({names}), issued by {issuer}, valid from {begins} to {ends}".format_map({**each, "names": names})
+            yield "{subject} ({names}), issued by {issuer}, valid from {begins} to {ends}".format_map(
+                {**each, "names": names}
+            )
             yield "  SHA-256 {sha256}, of the key {key_sha256}".format_map(each)
     for each in result["recipients"]:
         # A recipient whose result the line above already shows is left out.

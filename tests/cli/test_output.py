@@ -103,7 +103,13 @@ SHOWN = {
 
 
 def test_refused_certificate_is_shown_to_be_compared():
-    failed = {**BAD_LOGIN, "step": "certificate", "reply": "self-signed certificate", "recipients": [], "chain": [SHOWN]}
+    failed = {
+        **BAD_LOGIN,
+        "step": "certificate",
+        "reply": "self-signed certificate",
+        "recipients": [],
+        "chain": [SHOWN],
+    }
     assert trial({"result": failed})[1] == (
         "FAIL  certificate   3.210 s  self-signed certificate\nCheck the password.\n"
         "CN=relay.lan (relay.lan, 192.0.2.7), issued by CN=Our own, valid from 2026-01-01 to 2027-01-01\n"

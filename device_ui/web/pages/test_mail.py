@@ -246,7 +246,13 @@ def _is_answer(reply: Text) -> bool:
 def _certificate(each: Mapping[str, Any], words: Translator) -> str:
     values = {name: str(each.get(name, "")) for name in ("subject", "issuer", "begins", "ends")}
     names = ", ".join(map(str, each.get("names", ()))) or "-"
-    return words(CERTIFICATE, **values, names=names, key=_spaced(each.get("key_sha256", "")), whole=_spaced(each.get("sha256", "")))
+    return words(
+        CERTIFICATE,
+        **values,
+        names=names,
+        key=_spaced(each.get("key_sha256", "")),
+        whole=_spaced(each.get("sha256", "")),
+    )
 
 
 def _spaced(digits: object) -> str:
