@@ -43,15 +43,17 @@ function show({step, result, problem}, box, head, steps) {
   }
   head.textContent = problem || result.sentence;
   if (!result) return true;
-  const {failed, reply, advice, field, recipients, hint, kept, copy, copied} = result;
+  const {failed, reply, advice, field, listed, offers, hint, kept, copy, copied} = result;
   if (failed) put(steps, "li", "✗ " + failed, {className: "error"});
   if (reply) put(box, "p", reply);
   if (advice && field) put(put(box, "p", ""), "a", advice, {href: "#" + field});
   else if (advice) put(box, "p", advice);
-  if (recipients.length) {
+  if (listed.length) {
     const list = put(box, "ul", "");
-    recipients.forEach(each => put(list, "li", each));
+    listed.forEach(each => put(list, "li", each));
   }
+  // Each posts the form as it is, and comes back with what is to be trusted filled in.
+  offers.forEach(each => put(box, "button", each.label, each).setAttribute("form", "tab"));
   if (hint) put(box, "p", hint);
   put(box, "p", kept, {className: "help"});
   Object.assign(box.dataset, {copy, copied});

@@ -42,8 +42,10 @@ MAIL_PROBLEMS = {
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log has the details. Mail is tried again.",
     "full": "The device's disk is full. Events are accepted while its reserve lasts; free some space.",
+    "budget": "As many mails went out as an hour may have. Further alarms wait for the next mail, within the hour.",
     "dropped": "A mail was given up after 5 days of trying ({step}): “{reply}”. It is not tried again by itself.",
     "refused": "The last mail was refused for good ({step}): “{reply}”. It is not tried again by itself.",
+    "certificate": "The certificate of the mail server has ended ({reply}). Its key is trusted, so mail goes on: have the server's administrator renew it.",
     "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
 }
@@ -72,9 +74,9 @@ LOGIN_RETRIED = "The mail server refused the login, which worked before: “{rep
 # The state in the head of every page, by the same words: as a text and not by colour alone (WCAG 2.2, 1.4.1), and also when
 # there is no problem, so that an operator knows that it would be shown.
 MAIL_STATES = {
-    "": "Mail: ok",
+    **dict.fromkeys(("", "certificate"), "Mail: ok"),
     "unset": "Mail: not set up",
-    **dict.fromkeys(("too many logins", "server", "storage", "fault", "full", "clock"), "Mail: late"),
+    **dict.fromkeys(("too many logins", "server", "budget", "storage", "fault", "full", "clock"), "Mail: late"),
     **dict.fromkeys(("dropped", "refused", "removed"), "Mail: some not sent"),
 }
 # With every other word no mail is sent until the operator or the maker acts.

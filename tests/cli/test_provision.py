@@ -221,6 +221,36 @@ def test_backup_that_is_sealed_to_the_operator_is_sealed_again_for_a_new_device(
         assert settings and keys.load_password(new.folders.private_key, settings) == PASSWORD
 
 
+@pytest.mark.parametrize("way", ["repository", "nightly"])
+def test_replaced_device_mails_as_the_old_one_did_and_its_mail_names_another_ledger(hooked, tmp_path, way):
+    """From the document of the fleet's repository, or from a nightly export that is sealed to the operator."""
+    with ScriptedServer(features=("AUTH PLAIN LOGIN",)) as server, Product(tmp_path / "new") as new:
+        relay = {"host": "127.0.0.1", "port": server.port, "security": "none"}
+        content = json.dumps({**WHOLE, "smtp": {**SMTP, **relay}})
+        assert hooked.command("apply", "-", input=content).returncode == 0
+        assert hooked.event("303", "the old one") == 1
+        wait_for(lambda: server.mails, what="the old device's mail")
+        key = tmp_path / "operator.key"
+        hooked.command("seal", "--new-key", str(key))
+        backup = hooked.command("export", "--seal-to", f"{key}.pub").stdout
+        hooked.stop("mailhook")
+        new.folder.mkdir()
+        new.start_hook()
+        public = str(new.folders.public_key)
+        given = {"repository": (content, []), "nightly": (backup, ["--open", str(key)])}[way]
+        sealed = new.command("seal", *given[1], "--to", public, "-", input=given[0])
+        assert PASSWORD not in sealed.stdout
+        assert new.command("apply", "-", input=sealed.stdout).returncode == 0, sealed.stderr
+        assert new.command("apply", "-", input=sealed.stdout).stdout == "Nothing changed.\n"
+        assert new.event("303", "the new one") == 1  # numbers begin anew
+        wait_for(lambda: len(server.mails) == 2, what="the new device's mail")
+        mails = [message_from_bytes(each, policy=policy.SMTP) for each in server.mails]
+        assert [each["X-Device-Event-Number"] for each in mails] == ["1", "1"]
+        assert mails[0]["To"] == mails[1]["To"]
+        ledgers = [re.fullmatch(r"<1\.([0-9a-f]{16})@.*>", each["Message-ID"])[1] for each in mails]
+        assert ledgers[0] != ledgers[1]
+
+
 def test_document_without_a_password_cannot_be_sealed(hooked):
     done = hooked.command("seal", "--to", str(hooked.folders.public_key), "-", input=json.dumps({**WHOLE, "smtp": TAB}))
     assert (done.returncode, done.stdout) == (65, "")

@@ -36,7 +36,8 @@ from device_ui.web.server import prepare
 from tests.helpers.product import PASSWORD, ROOT, choose_password, readable, settings_form
 
 ALL = os.environ.get("DEVICE_UI_POWER") == "all"
-SECONDS = 20
+# Patience with a busy machine, on which strace takes its time.
+SECONDS = 120
 CALLS = (
     "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate,mkdir,mkdirat,fchmod,"
     "fchown,close"
@@ -230,7 +231,7 @@ class Scene:
     def watched(self) -> list[str]:
         """The paths whose calls are counted, for strace."""
         at = self.folders
-        files = [at.settings, at.recipients, at.administrator, at.private_key, at.public_key, at.ledger]
+        files = [at.settings, at.recipients, at.administrator, at.private_key, at.public_key, at.ledger, at.sign_in]
         files += [at.ledger.with_name(name) for name in ("reserve", "ledger.sqlite3.made")]
         rooms = sorted({each.parent for each in files})
         beside = [each.with_name(f".{each.name}.new") for each in (*files, *rooms)]

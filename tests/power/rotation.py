@@ -1,7 +1,7 @@
 """The rotation of a refresh token, cut everywhere: a process renews under strace, and the device starts on every disk that is left.
 
 ``python -m tests.power.rotation strict`` plays it against a provider that allows no second try; a broken promise is a line
-``BROKEN`` and the exit code 3. With ``renew`` it is the process under strace.
+``BROKEN`` and the exit code 3. With ``renew`` it is the process under strace, and with ``persist`` one whose calls fail.
 
 What the provider has done by the time of a cut is not on the disk. Before the request is sent it has done nothing; while the answer
 is under way it may have rotated or not, so both are tried; after the answer it has.
@@ -44,7 +44,7 @@ from tests.servers.scripted import leading_to
 
 HOST = "login.example.test"
 MEMORY = Path("/dev/shm")
-RENEWALS = 2
+RENEWALS, TRIES = 2, 3
 BROKEN = 3
 
 
@@ -93,6 +93,31 @@ def renew(flash: Path, authority: str, issuer: str) -> None:
         os.write(marks, f"mark {json.dumps(['used', number])}".encode())
 
 
+def persist(flash: Path, authority: str, issuer: str) -> None:
+    """Renew until it is done, three times at most; print the problem of each try, ``done`` for none."""
+    device = sign_in(flash, authority)
+    for _ in range(TRIES):
+        try:
+            device.access(settings_for(issuer), "", renews=True)
+        except TokenError as error:
+            print(error.problem)
+        else:
+            print("done")
+            return
+
+
+def sign_in_first(flash: Path, authority: str, provider: Provider) -> SmtpSettings:
+    """Make a device on which a person has just signed in; return its settings."""
+    folders = Folders(flash / "data", flash / "run", flash / "etc")
+    folders.sign_in.parent.mkdir(0o700, parents=True, exist_ok=True)
+    folders.public_key.parent.mkdir(parents=True, exist_ok=True)
+    keys.load_pair(folders.private_key, folders.public_key)
+    settings = settings_for(provider.issuer)
+    made = Tokens("access-first", provider.sign_in(), 3600, 0, provider.person)
+    sign_in(flash, authority).signed_in(settings, made)
+    return settings
+
+
 def cuts(before: disk.Tree, steps: Sequence[story.Step]) -> Iterator[Cut]:
     """The places for a cut: before each sync is done, while an answer is under way, when a token is used, and at the end."""
     model, rotations, used = Disk(before), 0, 0
@@ -127,13 +152,7 @@ def explore(rotation: str, most: int) -> tuple[int, Counter[str], int]:
 
 def _explored(folder: Path, authority: str, provider: Provider, most: int) -> tuple[int, Counter[str], int]:
     flash, trace = folder / "flash", folder / "trace"
-    for name in ("data/mail", "data/public"):
-        (flash / name).mkdir(parents=True)
-    folders = Folders(flash / "data", flash / "run", flash / "etc")
-    keys.load_pair(folders.private_key, folders.public_key)
-    settings = settings_for(provider.issuer)
-    made = Tokens("access-first", provider.sign_in(), 3600, 0, provider.person)
-    sign_in(flash, authority).signed_in(settings, made)
+    settings = sign_in_first(flash, authority, provider)
     before = disk.load(flash)
     words = [*STRACE, "-e", f"trace={CALLS}", "-o", str(trace), sys.executable, "-m", "tests.power.rotation", "renew"]
     plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -176,8 +195,8 @@ def _started(place: Path, tree: disk.Tree, authority: str, settings: SmtpSetting
 
 def main() -> int:
     """Renew, or play a provider; not 0 when a promise was broken."""
-    if sys.argv[1] == "renew":
-        renew(Path(sys.argv[2]), *sys.argv[3:5])
+    if work := {"renew": renew, "persist": persist}.get(sys.argv[1]):
+        work(Path(sys.argv[2]), *sys.argv[3:5])
         return 0
     tried, broken, lost = explore(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 12)
     print(f"{tried} disks, {lost} tokens lost as this provider allows")

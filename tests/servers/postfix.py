@@ -174,22 +174,13 @@ passdb passwd-file {{
 """,
 }
 
-# Tokens of OAuth 2.0, in the language of 2.3: Dovecot asks the provider about each (RFC 7662).
+# Tokens of OAuth 2.0, in the language of 2.3.
 _TOKENS = """\
 passdb {{
   driver = oauth2
   mechanisms = xoauth2 oauthbearer
   args = {home}/etc/oauth2
 }}
-"""
-_OAUTH2 = """\
-introspection_url = {url}
-introspection_mode = post
-force_introspection = yes
-username_attribute = email
-active_attribute = active
-active_value = true
-tls_ca_cert_file = {authority}
 """
 
 _RESULT = re.compile(r"client passdb out: (OK|FAIL)\t\d+\t(?:[^\t\n]*\t)*?user=([^\t\n]*)")
@@ -214,8 +205,8 @@ class MailServer:
     - `tls_port`: TLS from the first byte, then AUTH as above.
     - `relay_port`: neither TLS nor AUTH, takes everything.
 
-    With `introspection`, the address of a provider and the file of its authority, logins by XOAUTH2 and OAUTHBEARER are
-    those of the address in the provider's answer about the token; needs Dovecot 2.3.
+    With `tokens`, the settings of Dovecot's passdb oauth2 (such as `introspection`), logins by XOAUTH2 and OAUTHBEARER are those of
+    the address in the token; needs Dovecot 2.3.
 
     On all three, a recipient `refused@` any domain gets a 550 and `later@` any domain a 450. Entering raises
     RuntimeError when not root, when a Debian package is missing, or, with the logs, when a server gave up;
@@ -234,10 +225,10 @@ class MailServer:
         accounts: dict[str, str],
         mechanisms: str = "plain login",
         starttls: bool = True,
-        introspection: tuple[str, Path] | None = None,
+        tokens: Mapping[str, str] | None = None,
         limits: Mapping[str, str] = _NO_LIMITS,
     ) -> None:
-        self._introspection = introspection
+        self._tokens = tokens
         self._folder = folder
         self._limits = limits
         self._certificate = certificate
@@ -290,6 +281,11 @@ class MailServer:
         _wait_until(lambda: len(self._mail_files()) >= count, seconds, lambda: self._too_few(count))
         return self.mails()
 
+    def show(self, certificate: Certificate) -> None:
+        """Show this certificate from the next connection on; only with the limit ``max_use`` at 1."""
+        # Each smtpd(8) reads the file at its start, and with that limit serves one connection.
+        _write_secret(self._home / "etc" / "server.pem", certificate.key_pem + certificate.cert_pem)
+
     def logins(self) -> list[tuple[str, bool]]:
         """Return each login attempt which was answered, in order, as (login, succeeded).
 
@@ -321,13 +317,14 @@ class MailServer:
         (etc / "main.cf").write_text(_MAIN_CF.format(**values) + limits)
         # Postfix reads a settings file which changed just now again and again until it is two seconds old.
         os.utime(etc / "main.cf", (0, 0))
-        tokens = _TOKENS.format(home=self._home) if self._introspection else ""
+        tokens = _TOKENS.format(home=self._home) if self._tokens else ""
         conf = _dovecot_conf().format(home=self._home, mechanisms=self._mechanisms, tokens=tokens)
         (etc / "dovecot.conf").write_text(conf)
-        if self._introspection:
-            url, authority = self._introspection
-            shutil.copy(authority, etc / "authority.pem")
-            (etc / "oauth2").write_text(_OAUTH2.format(url=url, authority=etc / "authority.pem"))
+        if self._tokens:
+            values = dict(self._tokens)
+            if "tls_ca_cert_file" in values:  # a copy that the user dovecot can read
+                values["tls_ca_cert_file"] = str(shutil.copy(values["tls_ca_cert_file"], etc / "authority.pem"))
+            (etc / "oauth2").write_text("".join(f"{name} = {value}\n" for name, value in values.items()))
         _write_secret(etc / "server.pem", self._certificate.key_pem + self._certificate.cert_pem)
         _write_secret(etc / "users", users.encode())
         shutil.chown(etc / "users", user="dovecot")  # whose auth process reads it
@@ -401,6 +398,13 @@ class MailServer:
     def _read_log(self, name: str) -> str:
         path = self._home / "log" / name
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def introspection(url: str, authority: Path) -> dict[str, str]:
+    """Return the settings of a passdb oauth2 that asks a provider at `url` about each token (RFC 7662)."""
+    asked = {"introspection_url": url, "introspection_mode": "post", "force_introspection": "yes"}
+    active = {"active_attribute": "active", "active_value": "true", "username_attribute": "email"}
+    return {**asked, **active, "tls_ca_cert_file": str(authority)}
 
 
 class _Daemon:

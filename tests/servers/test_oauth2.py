@@ -13,7 +13,7 @@ from device_ui.settings.store import Store
 from tests.helpers.product import SECONDS, wait_for
 from tests.mail.test_daemon import raise_event, state
 from tests.servers.authority import Certificates
-from tests.servers.postfix import MailServer
+from tests.servers.postfix import MailServer, introspection
 from tests.servers.provider import STRICT, Provider
 
 ACCOUNT = "alarm@example.test"
@@ -41,7 +41,7 @@ def postfix(folder, certificates, provider, authority, mechanisms):
         certificate=certificates.authority.issue(["localhost"]),
         accounts={},
         mechanisms=f"plain login {mechanisms}",
-        introspection=(f"{provider.issuer}/introspect", authority),
+        tokens=introspection(f"{provider.issuer}/introspect", authority),
     )
 
 

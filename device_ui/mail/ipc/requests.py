@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from device_ui.errors import Message, RequestError, Text, to_stored
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, Catalog, Kind
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, SIGN_OF_LIFE, Catalog, Kind
 from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import Action, Delivery, Event
@@ -117,9 +117,9 @@ class RequestHandler:
         self._background, self._slow = Background(wake), Background(wake)
         # The history queries of each user.
         self._reading: Counter[int] = Counter()
-        # The actions at hand of each user, and the last one: its event and when (seconds since boot).
+        # The actions at hand of each user; and when one was asked for an event last (seconds since boot).
         self._actions: dict[int, TokenBucket] = {}
-        self._last_action = (0, 0.0)
+        self._acted: dict[int, float] = {}
         self._words: dict[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
@@ -308,13 +308,14 @@ class RequestHandler:
 
     def _action(self, event: Event, action: Action, request: Mapping[str, Any], user: int) -> Event:
         """Return an action on an event. Raises `RequestError` when there are too many."""
-        # Two requests that arrive together see the same ledger, in which neither is committed.
-        now, (number, before) = self._clock.since_boot[1], self._last_action
+        # Two requests that arrive together see the same ledger, in which neither is committed; requests for other events may
+        # come between them.
+        now = self._clock.since_boot[1]
+        self._acted = {number: before for number, before in self._acted.items() if now - before < REPEAT_SECONDS}
         bucket = self._actions.setdefault(user, TokenBucket(ACTIONS, ACTION_SECONDS))
-        is_repeated = number == event.number and now - before < REPEAT_SECONDS
-        if wait := 1 if is_repeated else bucket.take():
+        if wait := 1 if event.number in self._acted else bucket.take():
             raise RequestError("too-many", "this was asked for too often; try again later", wait)
-        self._last_action = (event.number, now)
+        self._acted[event.number] = now
         by, happened = _address(request.get("by")), self._clock.stamp(None)
         return Event(
             code=event.code,
@@ -336,7 +337,9 @@ class RequestHandler:
         for code in sorted(self._catalog.kinds):
             kind = self._catalog[code]
             texts = {"name": kind.name, "description": kind.description}
-            yield {"kind": {"code": code, "type": kind.type, **texts, "mail": kind.mail}}
+            # Mailed at a time of its own, so that no choice of the operator is asked for its code.
+            periodic = {"periodic": True} if code == SIGN_OF_LIFE.code else {}
+            yield {"kind": {"code": code, "type": kind.type, **texts, "mail": kind.mail, **periodic}}
         yield {"end": {"problem": self._catalog.problem}}
 
     def _content(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:

@@ -113,7 +113,12 @@ class Grants:
         exchange.secrets = pieces([refresh])
         form = {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": settings.oauth_client}
         found = endpoints(settings, self._login, exchange)
-        return tokens(exchange.post(found.token, {**form, **_scoped(settings)}, {}, before_send), exchange)
+        answer = exchange.post(found.token, {**form, **_scoped(settings)}, {}, before_send)
+        # RFC 6749, section 5.2, wants an error in the body. Glewlwyd refuses a spent refresh token with 400 and no body at all; a
+        # person who is never asked to sign in again would wait for mail without end. The token is kept and tried all the same.
+        if answer.status == 400 and answer.is_empty:
+            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.GRANT_ENDED, f"{answer.status}")
+        return tokens(answer, exchange)
 
     def device_code(self, settings: SmtpSettings, exchange: Exchange) -> tuple[DeviceCode, Endpoints]:
         """Return a code for a person to type at the provider's page, and the endpoints. Raises `TokenError`."""

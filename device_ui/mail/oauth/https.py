@@ -40,12 +40,13 @@ RETRY_AFTER_MAXIMUM = 24 * 3600.0
 @dataclass(frozen=True)
 class Answer:
     """The `status` of an answer and its JSON object, {} for any other body; `date` (seconds since 1970) and `retry_after`
-    (seconds) are 0 where the server gives none."""
+    (seconds) are 0 where the server gives none. `is_empty`: it has no body at all."""
 
     status: int
     values: Mapping[str, Any] = field(repr=False)
     date: float
     retry_after: float
+    is_empty: bool = False
 
 
 class Exchange:
@@ -208,6 +209,7 @@ def _answer(opening: _Opening, host: str, port: int, request: Request) -> Answer
         _json_object(raw),
         _seconds(response.getheader("Date", "")),
         _retry_after(response.getheader("Retry-After", ""), response.getheader("Date", "")),
+        not raw,
     )
 
 

@@ -16,7 +16,7 @@ from device_ui.web.context import AppContext
 
 # Addresses that a line shows; it counts the others. One that is left over is shown: "and 1 more" would be no shorter.
 SHOWN = 3
-NOTHING, UNKNOWN = "nothing yet; try a test email", "an unknown time"
+NOTHING, UNKNOWN = "no event yet", "an unknown time"
 # The word of `mail.events.Verdict`, which the pages do not import.
 DELIVERED = "delivered"
 # A try is planned, but the clock is not set.

@@ -374,6 +374,25 @@ def test_odd_answer_keeps_the_token(bench, provider, answer):
     assert bench.events == []
 
 
+def test_refusal_without_a_word_asks_for_a_new_sign_in_and_is_tried_again(bench, provider):
+    """As Glewlwyd 2.7.5 refuses a refresh token that was used before."""
+    settings = signed_in(bench, provider)
+    bench.later(RENEWAL)
+    provider.answers["/token"] = [http(400, "")]
+    error = failure(bench, settings)
+    assert (error.problem, error.retry_after) == (SmtpProblem.GRANT_ENDED, HOUR)
+    assert [code for code, _ in bench.events] == ["904"]
+    assert bench.sign_in.access(settings, "").token == provider.access[-1]
+
+
+def test_page_of_something_in_between_ends_no_sign_in(bench, provider):
+    settings = signed_in(bench, provider)
+    bench.later(RENEWAL)
+    provider.answers["/token"] = [http(400, "<html>400 Bad Request</html>")]
+    assert not failure(bench, settings).is_dead
+    assert bench.events == []
+
+
 def test_missing_refresh_token_in_an_answer_keeps_the_old(bench, provider):
     settings = signed_in(bench, provider, SAME)
     bench.later(RENEWAL)

@@ -70,7 +70,7 @@ def test_a_new_device_says_that_nothing_was_delivered(pages):
     assert "Times of the device" not in page.text
     assert told(page) == {
         "Goes to": "alarm@mail.example.com (everything) · Edit",
-        "Last delivered": "nothing yet; try a test email",
+        "Last delivered": "no event yet",
     }
 
 

@@ -73,6 +73,23 @@ def save(pages: Pages, **fields: str) -> Page:
     return pages.post(PATH, form, HTTP_ORIGIN="http://127.0.0.1", HTTP_SEC_FETCH_SITE="same-origin")
 
 
+def test_sign_of_life_has_its_own_choice_and_none_in_the_table(pages, hook):
+    sign = {
+        "code": "905",
+        "type": "info",
+        "name": "Sign of life",
+        "description": "It mails.",
+        "mail": True,
+        "periodic": True,
+    }
+    hook.answers["catalog"] = [{"kind": FAULT}, {"kind": sign}, {"end": {"problem": ""}}]
+    page = pages.get(PATH)
+    assert chosen(page) == {"infos": "on", "sign_of_life": "off", "303": "at-once"}
+    row = read(page).by_id("code-905")
+    assert [each.attributes["href"] for each in row.all("a")][-1] == "#sign_of_life"
+    assert read(page).by_id("sign_of_life").name == "select"
+
+
 def test_at_first_everything_is_mailed_at_once(pages):
     page = pages.get(PATH)
     assert chosen(page) == {"infos": "on", "sign_of_life": "off", "101": "at-once", "303": "at-once"}
