@@ -175,6 +175,8 @@ CASES = [
     (RCPT, 554, "", NOTHING, "recipient refused"),
     (RCPT, 554, "5.5.1", NOTHING, "recipient refused"),
     (RCPT, 550, "", AFTER_REFUSED, "recipient refused"),
+    (RCPT, 550, "5.1.1", LATER_MAIL, "recipient refused"),
+    (RCPT, 554, "5.7.1 relay access denied", Before(0, 2), "recipient refused"),
     (RCPT, 354, "", LATER_MAIL, "recipient try later"),
     (DATA, 452, "4.5.3 Too many", ONE, "mail try later"),
     (DATA, 451, "", SEVERAL, "mail try later"),
