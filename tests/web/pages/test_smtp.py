@@ -182,8 +182,8 @@ def test_the_labels_stand_in_the_manuals_order(tab):
     (main,) = root.all("main")
     labels = [each.text for each in main.all("label")]
     assert labels[:5] == ["SMTP Host", "SMTP Port", "Sender Name", "SMTP Account Address", "SMTP Account Password"]
-    assert labels[5:] == ["Connection security", "Sign-in", "From address"]
-    assert [each.attributes["for"] for each in main.all("label")] == list(FIELDS)
+    assert labels[5:] == ["Connection security", "Sign-in", "From address", "Server certificate"]
+    assert [each.attributes["for"] for each in main.all("label")] == [*FIELDS, "trust"]
 
 
 def test_update_stands_at_the_bottom_of_the_form_and_is_what_enter_presses(tab):
@@ -212,6 +212,7 @@ def test_every_field_starts_with_the_value_set_last(saved):
         "security": "auto",
         "sign_in": "manual",
         "from_address": "",
+        "trust": "system",
         "revision": shown["revision"],
         "token": shown["token"],
     }
@@ -247,7 +248,7 @@ def test_advanced_is_closed_without_need(saved):
     (advanced,) = document.read(saved.get("/smtp").text).all("details")
     assert "open" not in advanced.attributes
     assert advanced.all("summary")[0].text == "Advanced"
-    assert [each.attributes["name"] for each in advanced.walk() if "name" in each.attributes] == list(FIELDS[5:])
+    assert [each.attributes["name"] for each in advanced.walk() if "name" in each.attributes] == [*FIELDS[5:], "trust"]
 
 
 def test_advanced_stays_closed_when_another_field_is_broken(tab):
@@ -350,7 +351,7 @@ def test_the_summary_links_to_each_broken_field(tab):
 
 def test_the_good_fields_are_not_called_broken(tab):
     root = document.read(tab.update(**{**GOOD, "port": "x"}).text)
-    assert [each.by_class("error") != [] for each in root.by_class("field")] == [False, True] + [False] * 6
+    assert [each.by_class("error") != [] for each in root.by_class("field")] == [False, True] + [False] * 7
     assert "aria-invalid" not in root.by_id("host").attributes
 
 

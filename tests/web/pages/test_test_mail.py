@@ -173,7 +173,7 @@ def test_the_hook_gets_what_is_typed_and_the_password_sealed_for_it(tab, hook):
     settings = asked["settings"]
     sealed = settings.pop("sealed")
     assert asked == {"do": "test", "settings": settings}
-    no_oauth = dict.fromkeys(oauth_rules.NAMES, "")
+    no_oauth = {**dict.fromkeys(oauth_rules.NAMES, ""), "trust": "system", "trust_key": "", "trust_ca": ""}
     assert settings == {**TYPED, "port": 2525, "sender_name": "저장 장치", "security": "auto", "sign_in": "manual", "from_address": "", **no_oauth}  # fmt: skip
     private = keys.load_private(tab.folders.private_key).private
     assert seal.unseal(sealed, private, ("127.0.0.1", "2525", "alarm@mail.example.com", "auto")) == PASSWORD
