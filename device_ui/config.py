@@ -25,6 +25,7 @@ from device_ui.settings.fields import LOCKABLE, SECURITIES, SECURITY_WORDS, SIGN
 from device_ui.settings.notifications import NOTIFICATIONS_FILE
 from device_ui.settings.oauth_rules import GRANT_WORDS, PROVIDER_WORDS
 from device_ui.settings.rules import HOST_NAME_PATTERN
+from device_ui.settings.trust_rules import TRUST_WORDS
 
 # sd_listen_fds(3): descriptors handed over by systemd start here.
 SD_LISTEN_FDS_START = 3
@@ -55,6 +56,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("brand.accent_dark", "", "the same in dark mode, such as #8ab4ff"),
     ("locks.security", False, f"keeps the connection security at its default, “{SECURITY_WORDS[SECURITIES[0]]}”"),
     ("locks.sign_in", False, f"keeps the sign-in at its default, “{SIGN_IN_WORDS[SIGN_INS[0]]}”"),
+    ("locks.trust", False, f"keeps the trust at its default, “{next(iter(TRUST_WORDS.values()))}”"),
     (
         "locks.oauth_provider",
         False,
@@ -96,6 +98,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ),
     ("mail.state_command", "", "a program to run when the state of the mail path changes, for an LED or a relay"),
     ("mail.forward_command", "", "a program that gets every event as JSON lines, for MQTT, NATS, syslog or a webhook"),
+    ("mail.forward_outcomes", False, "hands over what became of each event's mail, too"),
     ("mail.allow_loopback", False, "allows a mail server on the device itself"),
     ("ledger.rows", 100_000, "events to keep; beyond that the oldest are removed, mailed infos first"),
     ("ledger.bytes", 32 * 1024 * 1024, "bytes of the database, likewise"),

@@ -98,96 +98,31 @@ every("[data-saved], [data-unsaved]", form => {
   tell();
 });
 
-// A test mail, step by step as it happens. Without this the same form shows the same, as one page at the end.
+// A test mail, step by step as it happens, by a script that is loaded when it is used: most visits send none. Without it the same
+// form shows the same, as one page at the end.
 
 const button = find("[formaction='/smtp/test']"), form = button?.form, place = find("#test");
+const load = () => import(place.dataset.script);
 let plain = false;
+
+async function test() {
+  const disable = is => form.querySelectorAll(".actions button").forEach(each => each.disabled = is);
+  disable(true);
+  const script = await load().catch(() => null), shown = await script?.test(form, place);
+  disable(false);
+  // Where the script did not load, the next press goes without it; and so does this one where the device answers with a page.
+  plain = !shown;
+  if (!script) place.textContent = place.dataset.lost;
+  else if (plain) form.requestSubmit(button);
+}
 
 form?.addEventListener("submit", event => {
   if (event.submitter !== button || plain) return;
   event.preventDefault();
   test();
 });
-if (place?.firstElementChild) offerCopy(place.firstElementChild);
-
-async function test() {
-  const body = new URLSearchParams(new FormData(form));
-  const buttons = form.querySelectorAll(".actions button");
-  place.textContent = "";
-  const box = put(place, "section", "", {className: "card"});
-  const head = put(box, "h2", place.dataset.running, {id: "test-result", tabIndex: -1});
-  const bar = put(box, "progress", "", {max: place.dataset.steps, value: 0});
-  const steps = put(box, "ol", "", {className: "steps"});
-  box.setAttribute("aria-labelledby", head.id);
-  bar.setAttribute("aria-labelledby", head.id);
-  head.focus();
-  wait();
-  buttons.forEach(each => each.disabled = true);
-  let ended = false;
-  try {
-    const answer = await fetch("/smtp/test", {method: "POST", body, headers: {Accept: "application/x-ndjson"}});
-    plain = !answer.headers.get("Content-Type").startsWith("application/x-ndjson");
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let rest = "", part; !plain && !(part = await reader.read()).done;) {
-      const lines = (rest + part.value).split("\n");
-      rest = lines.pop();
-      for (const line of lines) ended = show(JSON.parse(line), box, head, steps) || ended;
-      bar.value = steps.children.length;
-    }
-  } catch {
-    plain = false;
-  }
-  bar.remove();
-  buttons.forEach(each => each.disabled = false);
-  if (plain) form.requestSubmit(button);
-  else if (!ended) head.textContent = place.dataset.lost;
-  offerCopy(box);
-}
-
-// One line of the device; true when it is the last.
-function show({step, result, problem}, box, head, steps) {
-  if (step) {
-    const item = put(steps, "li", "✓ ");
-    put(item, "b", step.label);
-    item.append(` ${step.time} `);
-    put(item, "span", step.told);
-    return false;
-  }
-  head.textContent = problem || result.sentence;
-  if (!result) return true;
-  const {failed, reply, advice, field, recipients, hint, kept, copy, copied} = result;
-  if (failed) put(steps, "li", "✗ " + failed, {className: "error"});
-  if (reply) put(box, "p", reply);
-  if (advice && field) put(put(box, "p", ""), "a", advice, {href: "#" + field});
-  else if (advice) put(box, "p", advice);
-  if (recipients.length) {
-    const list = put(box, "ul", "");
-    recipients.forEach(each => put(list, "li", each));
-  }
-  if (hint) put(box, "p", hint);
-  put(box, "p", kept, {className: "help"});
-  Object.assign(box.dataset, {copy, copied});
-  return true;
-}
-
-// A failed result as text, for whoever is asked for help. A page without TLS has no navigator.clipboard.
-function offerCopy(box) {
-  if (!box.dataset.copy) return;
-  const text = `${document.title}, ${new Date().toISOString()}\n${box.innerText}`;
-  const copy = put(box, "button", box.dataset.copy, {type: "button", className: "second"});
-  copy.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      const area = put(box, "textarea", text);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-      copy.focus();
-    }
-    copy.textContent = box.dataset.copied;
-  });
-}
+// Without the script there is no button to copy with.
+if (place?.firstElementChild) load().then(({offerCopy}) => offerCopy(place.firstElementChild), () => {});
 
 // The session's end is told a minute before it comes (WCAG 2.2, 2.2.1). The words are the script's to put: a text browser shows
 // what is hidden, too.

@@ -43,6 +43,7 @@ DEFAULTS = {
     "mail.start_spread": 20,
     "mail.state_command": "",
     "mail.forward_command": "",
+    "mail.forward_outcomes": False,
     "mail.allow_loopback": False,
     "ledger.rows": 100_000,
     "ledger.bytes": 33_554_432,
@@ -127,6 +128,7 @@ def test_every_setting_is_taken(folders):
         start_spread = 600
         state_command = "/usr/lib/nas/led"
         forward_command = "/usr/lib/nas/forward"
+        forward_outcomes = true
         allow_loopback = true
         [ledger]
         rows = 100
@@ -169,6 +171,7 @@ def test_every_setting_is_taken(folders):
         "mail.start_spread": 600,
         "mail.state_command": "/usr/lib/nas/led",
         "mail.forward_command": "/usr/lib/nas/forward",
+        "mail.forward_outcomes": True,
         "mail.allow_loopback": True,
         "ledger.rows": 100,
         "ledger.bytes": 1_048_576,

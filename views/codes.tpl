@@ -49,11 +49,12 @@
 </thead>
 <tbody>
 %   for kind in kinds:
+%     has_choice = kind['mail'] and not kind.get('periodic')
 <tr id="code-{{kind['code']}}">
 <td data-label="{{heads[0]}}"><a href="/history?code={{kind['code']}}" aria-label="{{_('History of {code}', code=kind['code'])}}">{{kind['code']}}</a></td>
 <td data-label="{{heads[1]}}">{{_(kind['type'])}}</td>
 <td class="mid" data-label="{{heads[2]}}">\\
-%     if kind['mail']:
+%     if has_choice:
 <label for="when-{{kind['code']}}">{{_(kind['name'])}}</label>\\
 %     else:
 {{_(kind['name'])}}\\
@@ -68,12 +69,14 @@
 %     end
 </td>
 <td data-label="{{heads[5]}}">\\
-%     if kind['mail']:
+%     if has_choice:
 <select form="notify" id="when-{{kind['code']}}" name="{{kind['code']}}">
 %       for value, label in choices.items():
 <option value="{{value}}"{{!' selected' if value == form.get(kind['code'], 'at-once') else ''}}>{{_(label)}}</option>
 %       end
 </select>\\
+%     elif kind['mail']:
+<a href="#sign_of_life">{{_('as chosen above')}}</a>\\
 %     end
 </td>
 </tr>

@@ -38,7 +38,7 @@
 </select>
 % end
 % if test:
-<div id="test">
+<div id="test" data-script="{{asset('test.js')}}">
 %   include('test.tpl', **test)
 </div>
 % end

@@ -30,7 +30,7 @@
 % elif preset:
 <div class="notice"><p role="status">{{_('Filled in: {provider}. Not saved yet.', provider=_(preset.title))}} <span class="hint">{{_(preset.hint)}}</span></p></div>
 % end
-<form method="post" action="/smtp" class="card" novalidate autocomplete="off" autocapitalize="none" spellcheck="false" data-{{'unsaved' if unsaved else 'saved'}}>
+<form id="tab" method="post" action="/smtp" class="card" novalidate autocomplete="off" autocapitalize="none" spellcheck="false" data-{{'unsaved' if unsaved else 'saved'}}>
 <input type="hidden" name="token" value="{{token}}">
 <input type="hidden" name="revision" value="{{revision}}">
 % if not presets:
@@ -39,9 +39,8 @@
 % def put(field):
 %   error = broken.get(field.name)
 %   described = field.name + '-help' + (' ' + field.name + '-rules' if field.rules else '') + (' ' + field.name + '-error' if error else '')
-<div class="field{{' wrong' if error else ''}}">
-<label for="{{field.name}}">{{_(field.label)}}</label>
-<p class="help" id="{{field.name}}-help">{{_(field.help)}}
+<div class="field{{' wrong' if error else ''}}"><label for="{{field.name}}">{{_(field.label)}}</label>
+<p class="help" id="{{field.name}}-help">{{_(field.help)}}\\
 %   if field.secret and has_password:
  <strong>{{_('A password is stored.')}}</strong> {{_('Leave this empty to keep it.')}}
 %   end
@@ -60,11 +59,15 @@
 </p>
 %   end
 %   if field.words:
-<select id="{{field.name}}" name="{{field.name}}"{{!' data-decides="%s"' % ' '.join(each.name for each in fields if each.name in field.decides) if field.decides else ''}} aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
+%     decided = ' '.join(each.name for each in fields if each.name in field.decides)
+<select id="{{field.name}}" name="{{field.name}}"{{!' data-decides="%s"' % decided if decided else ''}} aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!' disabled' if field.name in locked else ''}}>
 %     for value, words in field.words.items():
-<option value="{{value}}"{{!' selected' if value == (values[field.name] or field.choices[0]) else ''}}>{{_(words)}}</option>
+<option value="{{value}}"{{!' selected' if value == (values[field.name] or field.choices[0]) else ''}}>{{_(words)}}</option>\\
 %     end
 </select>
+%   elif field.lines:
+<textarea id="{{field.name}}" name="{{field.name}}" rows="{{field.lines}}" maxlength="{{field.maxlength}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}>
+{{values[field.name]}}</textarea>
 %   else:
 <input id="{{field.name}}" name="{{field.name}}"{{!'' if field.input_type == 'text' else ' type="%s"' % field.input_type}}{{!'' if field.inputmode == 'text' else ' inputmode="%s"' % field.inputmode}} maxlength="{{field.maxlength}}"{{!'' if field.autocomplete == 'off' else ' autocomplete="%s"' % field.autocomplete}} value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
 %     if field.secret:
@@ -100,7 +103,7 @@
 % end
 </div>
 <aside>
-<div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-steps="{{steps}}">
+<div id="test" aria-live="polite" data-running="{{_('The test is running. It takes a minute at most.')}}" data-lost="{{_('The connection to the device was lost, so the test has no result. Please try again.')}}" data-steps="{{steps}}" data-script="{{asset('test.js')}}">
 % if test:
 %   include('test.tpl', **test)
 % end

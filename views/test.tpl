@@ -20,12 +20,15 @@
 %   end
 </p>
 % end
-% if recipients:
+% if listed:
 <ul>
-%   for each in recipients:
+%   for each in listed:
 <li>{{each}}</li>
 %   end
 </ul>
+% end
+% for each in offers:
+<button form="tab" formaction="{{each['formAction']}}" name="{{each['name']}}" value="{{each['value']}}" class="{{each['className']}}">{{each['label']}}</button>
 % end
 % if hint:
 <p>{{hint}}</p>

@@ -93,13 +93,26 @@ SIGN_OF_LIFE = Kind(
     "Sign of life",
     "The device mails this every day or every week, as Others, Event Codes says. If it stops, look at the device.",
 )
+# A certificate that mail relies on (see `delivery.certificate_watch`); mailed while mail still works.
+CERTIFICATE_ENDS = Kind(
+    "906",
+    "fault",
+    "Certificate of the mail server ends soon",
+    "The certificate of the mail server, or of the authority that vouches for it, ends soon. Unless it is renewed, or its very key is "
+    "trusted, the device cannot send mail from then on.",
+)
 # What no program can raise: History would show what never was.
-OF_DEVICE = frozenset({SERVER_CHANGED.code, SIGN_IN_ENDS.code, SIGN_IN_DEAD.code, SIGN_OF_LIFE.code})
+OF_DEVICE = frozenset(
+    {SERVER_CHANGED.code, SIGN_IN_ENDS.code, SIGN_IN_DEAD.code, SIGN_OF_LIFE.code, CERTIFICATE_ENDS.code}
+)
 
 # In every catalogue: a maker's file that does not list them would make each an unknown fault, which is mailed.
 OURS = {
     kind.code: kind
-    for kind in (MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED, SIGN_IN_ENDS, SIGN_IN_DEAD, SIGN_OF_LIFE)
+    for kind in (
+        *(MAIL_SENT, MAIL_FAILED, MESSAGE, SERVER_CHANGED),
+        *(SIGN_IN_ENDS, SIGN_IN_DEAD, SIGN_OF_LIFE, CERTIFICATE_ENDS),
+    )
 }
 
 

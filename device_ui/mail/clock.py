@@ -9,6 +9,7 @@ the clock is valid. After ten minutes it is mailed without a date.
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ STEP_SECONDS = 60.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # systemd-timesyncd.service(8): made when the clock was synchronized for the first time.
 SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
+
+# Seconds as `Clock.stamp` and `Clock.moment` write them.
+SECONDS_PATTERN = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 
 # sys/timex.h: the result of adjtimex(2) while no program synchronizes the clock; the size of its structure.
 TIME_ERROR, TIMEX_BYTES = 5, 256
@@ -95,12 +99,10 @@ class Clock:
         wall, _, rest = moment.partition(" ")
         boot_id, _, seconds = rest.partition(" ")
         now, believed = self._boot(), self._believed()
-        try:
-            if boot_id == self._boot_id:
-                return now - float(seconds)
-            return max(now, believed - float(wall)) if believed and float(wall) else now
-        except ValueError:
-            return now
+        if boot_id == self._boot_id:
+            return now - _seconds(seconds) if SECONDS_PATTERN.fullmatch(seconds) else now
+        before = _seconds(wall)
+        return max(now, believed - before) if believed and before else now
 
     def stamp(self, given: float | None = None) -> Stamp:
         """Return the date of an event that is raised now; `given` is the client's time of it, by this same clock."""
@@ -122,16 +124,19 @@ class Clock:
         wall = self._believed()
         if wall is None:
             return None
-        boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
+        boot_id, seconds = pending_moment(pending)
+        if seconds is None:
+            return Stamp(wall, BEFORE)  # of a damaged moment it is known that it was before now
         if boot_id == self._boot_id:
-            return Stamp(wall - self._boot() + float(seconds), LATER)
+            return Stamp(wall - max(0.0, self._boot() - seconds), LATER)
         return Stamp(wall - self._boot(), BEFORE)  # before this start of the device
 
     def hold(self, pending: str) -> float:
         """Return the seconds that a pending event still waits for the clock."""
-        boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
-        begun = float(seconds) if boot_id == self._boot_id else 0.0
-        return max(0.0, begun + HOLD_SECONDS - self._boot())
+        boot_id, seconds = pending_moment(pending)
+        begun = seconds if boot_id == self._boot_id and seconds is not None else 0.0
+        # Never longer than an event of this moment: damage may have made the seconds larger than those since the start.
+        return min(HOLD_SECONDS, max(0.0, begun + HOLD_SECONDS - self._boot()))
 
     def _believed(self) -> float | None:
         """Return the wall clock, None while it is invalid. It is read once, since it may be set between two reads."""
@@ -145,9 +150,26 @@ class Clock:
         return wall if right else None
 
 
+def pending_moment(pending: str) -> tuple[str, float | None]:
+    """Return the id of a start of the device and the seconds since then of a pending moment; None where these are damaged."""
+    boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
+    # Not float() alone: one event with a flipped bit must not stop the delivery of all others, nor be "nan" in a line of JSON.
+    return boot_id, _seconds(seconds) if SECONDS_PATTERN.fullmatch(seconds) else None
+
+
+def moment_time(moment: str) -> float:
+    """Return the wall clock of a `Clock.moment`, seconds since 1970; 0: not known, or damaged."""
+    return _seconds(moment.partition(" ")[0])
+
+
 def clock_text(seconds: float) -> str:
     """Return a time (seconds since 1970) in the local zone for a person: ``2026-11-27 11:30 +0100``."""
     return f"{datetime.fromtimestamp(int(seconds)).astimezone():%Y-%m-%d %H:%M %z}"
+
+
+def _seconds(text: str) -> float:
+    """Return stored seconds, 0 where they are damaged."""
+    return float(text) if SECONDS_PATTERN.fullmatch(text) else 0.0
 
 
 def _is_synchronized() -> bool:

@@ -238,7 +238,8 @@ class Daemon:
         schedule = Schedule(self._outbox, batcher, environment)
         sender = Sender(self._outbox, kinds, self._clients.for_queue, environment)
         self._forward_command = ForwardCommand(device["mail.forward_command"], self._outbox, kinds, environment)
-        self._outbox.on_accept = self._forward_command.wake
+        self._outbox.on_change = self._forward_command.wake
+        self._outbox.keep_outcomes(bool(device["mail.forward_command"] and device["mail.forward_outcomes"]))
         self._sign_in = SignIn(tokens, SigningKeys(key, clock.now), lambda: self._clients.grants, clock, self._raise)
         self._clients.sign_in, self._clock = self._sign_in, clock
         self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from device_ui.errors import DeviceUIError
 from device_ui.settings.fields import FIELDS, SmtpSettings
+from device_ui.settings.trust_rules import TRUSTS
 
 Values = Mapping[str, str | int]
 
@@ -30,10 +31,13 @@ DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", 
 def values(settings: SmtpSettings, password: str | None = None) -> dict[str, str | int]:
     """Return each field by its name, the derived ``connection`` and ``mail_from``, and ``password`` when it is given.
 
-    Raises `DeviceUIError` for a value that is not one line.
+    The fields of OAuth 2.0 and of a trust are there with these choices only. Raises `DeviceUIError` for a value that is not one
+    line; an authority's PEM has several.
     """
     names = [field.name for field in FIELDS if not field.secret]
     values = {name: getattr(settings, name) for name in names if settings.sign_in == "oauth" or name[:6] != "oauth_"}
+    if settings.trust == TRUSTS[0]:
+        values = {name: value for name, value in values.items() if name[:5] != "trust"}
     values |= {"connection": settings.connection, "mail_from": settings.mail_from}
     values |= {} if password is None else {"password": password}
     for name, value in values.items():
@@ -56,11 +60,16 @@ def to_env(values: Values) -> str:
 def to_msmtprc(values: Values) -> str:
     """Return a configuration for msmtp. It has no escapes: it removes one pair of quotes around a value, nothing else.
 
-    Raises `DeviceUIError` for a value that msmtp would refuse for its length, or replace with a different one.
+    Raises `DeviceUIError` for a value that msmtp would refuse for its length or replace with a different one, and for a trust that
+    it cannot have.
     """
     # Refused, not changed: mail would be sent from a different address than the page shows.
     if MSMTP_REPLACED.search(str(values["mail_from"])):
         raise DeviceUIError("msmtp cannot take this from: it replaces %U, %H, %C and %M in it")
+    # Not left out: msmtp would verify by the system's authorities instead, and refuse the server or, worse, accept a different one.
+    # Its own fingerprints are those of a certificate, which do not outlive a renewal, and an authority has to be a file.
+    if "trust" in values:
+        raise DeviceUIError("msmtp can trust neither a key nor an authority that is not a file; read the format json")
     # "auto" is resolved already (`SmtpSettings.connection`): msmtp has no such word.
     tls, sign_in = values["connection"] != "none", values["sign_in"]
     # msmtp 1.8 sends a token of any length by xoauth2 alone: with oauthbearer a long one fails.
@@ -97,6 +106,8 @@ def _msmtp_line(name: str, value: str | int) -> str:
 def _is_line(name: str, value: str) -> bool:
     """Return whether a value is printable; a sender name may hold wide blanks and what joins an emoji."""
     hidden = [each for each in value if not each.isprintable()]
+    if name == "trust_ca":  # its rule allows nothing but PEM (RFC 7468)
+        return set(hidden) <= {"\n"}
     if name != "sender_name":
         return not hidden
     return all(

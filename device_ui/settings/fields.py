@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from device_ui.errors import Message, Text
-from device_ui.settings import oauth_rules, rules
+from device_ui.settings import oauth_rules, rules, trust_rules
 from device_ui.settings.rules import Invalid, PasswordRule
 
 Rule = Callable[[str], Any]
@@ -46,7 +46,7 @@ class Field:
     `by_sign_in` maps each of `SIGN_INS` to its rule. `formerly` returns whether a former version stored a text that its rule
     does not take now. A `secret` is never shown or stored in the clear. `help` is the rule in words; the page lists `rules`
     after it and ticks them off during typing. `advanced` fields are under "Advanced". `words` maps each choice to its words.
-    `decides` names the fields whose rules depend on this one.
+    `decides` names the fields whose rules depend on this one. `lines` are those of a text area, 0 for a text of one line.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Field:
     autocomplete: str = "off"
     rules: tuple[PasswordRule, ...] = ()
     decides: tuple[str, ...] = ()
+    lines: int = 0
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -179,6 +180,35 @@ FIELDS = (
         inputmode="email",
     ),
     Field(
+        "trust",
+        "Server certificate",
+        always(one_of(trust_rules.TRUSTS)),
+        "What vouches for it.",
+        (rules.CHOICE_SENTENCE,),
+        advanced=True,
+        words=trust_rules.TRUST_WORDS,
+        decides=tuple(trust_rules.NEEDED_WITH),
+    ),
+    Field(
+        "trust_key",
+        "Trusted key",
+        always(rules.no_value),
+        "The SHA-256 of the server's key (SubjectPublicKeyInfo), with or without colons. A renewed certificate with the same key is trusted, too.",
+        (trust_rules.KEY_SENTENCE,),
+        maximum=trust_rules.KEY_MAXIMUM,
+        advanced=True,
+    ),
+    Field(
+        "trust_ca",
+        "Trusted authority",
+        always(rules.no_value),
+        "The certificate of the authority, as PEM. Only what it issued for the SMTP Host is trusted.",
+        (trust_rules.CA_SENTENCE,),
+        maximum=trust_rules.CA_MAXIMUM,
+        advanced=True,
+        lines=8,
+    ),
+    Field(
         "oauth_provider",
         "OAuth 2.0: provider",
         oauth_only(one_of(oauth_rules.PROVIDERS)),
@@ -257,14 +287,13 @@ BOUND_TO = ("host", "port", "account", "security")
 # What a client secret and tokens are bound to as well: neither a new mail server nor a new token server gets the old ones.
 OAUTH_BOUND_TO = ("sign_in", "oauth_provider", "oauth_tenant", "oauth_issuer", "oauth_client", "oauth_grant")
 
-TYPE_AGAIN_HINT = "Type it again: the server, port, account or connection security changed."
-OAUTH_TYPE_AGAIN_HINT = (
-    "Type it again: the server, the account, the connection security or the OAuth 2.0 provider changed."
-)
+TYPE_AGAIN_HINT = "Type it again: the server, port, account, connection security or trusted certificate changed."
+OAUTH_TYPE_AGAIN_HINT = "Type it again: the server, the account, the connection security, the trusted certificate or the OAuth 2.0 provider changed."
 SIGN_IN_HINT = "Type it again: the sign-in changed."
 NOTHING_STORED_HINT = "No password is stored yet."
 LOCKED_HINT = "The maker of this device has fixed this choice."
 CLEAR_TEXT_HINT = "A login without TLS would send the password in the clear."
+NO_TLS_TO_TRUST_HINT = "Without TLS the server shows no certificate, so none can be trusted."
 NO_SENDER_HINT = "The account is not an address that mail can be sent from."
 # For an account or a from address that a different sign-in accepts: that sign-in, by its words on the page.
 LOCAL_PART_HINT = Message(
@@ -304,6 +333,9 @@ class SmtpSettings:
     sign_in: str = SIGN_INS[0]
     from_address: str = ""
     sealed: str | None = None
+    trust: str = trust_rules.TRUSTS[0]
+    trust_key: str = ""
+    trust_ca: str = ""
     oauth_provider: str = ""
     oauth_grant: str = ""
     oauth_tenant: str = ""
@@ -332,8 +364,14 @@ class SmtpSettings:
 
     @property
     def bound_to(self) -> tuple[str, ...]:
-        """The values that secrets are bound to, in the order of `BOUND_TO`, with OAuth 2.0 followed by `OAUTH_BOUND_TO`."""
+        """The values that secrets are bound to, in the order of `BOUND_TO`, with OAuth 2.0 followed by `OAUTH_BOUND_TO`; then
+        the trust, if it is not that of the system."""
         return _bound_to(vars(self))
+
+    @property
+    def trust_bound_to(self) -> tuple[str, ...]:
+        """The part of `bound_to` that is the trust."""
+        return trust_rules.bound_to(vars(self))
 
     @property
     def needs_secret(self) -> bool:
@@ -354,7 +392,8 @@ class ParsedForm:
 
 
 def needed_fields(values: Mapping[str, str]) -> tuple[Field, ...]:
-    """Return the fields that these choices need: those of OAuth 2.0 with this sign-in alone, by its provider and its grant.
+    """Return the fields that these choices need: those of OAuth 2.0 with this sign-in alone, by its provider and its grant; of
+    the trust the one that is chosen.
 
     A field that appears with a choice is asked for by Update, so a form without it is never saved half.
     """
@@ -362,7 +401,8 @@ def needed_fields(values: Mapping[str, str]) -> tuple[Field, ...]:
     return tuple(
         each
         for each in FIELDS
-        if not each.name.startswith("oauth_") or (is_oauth and oauth_rules.is_needed(each.name, values))
+        if trust_rules.is_needed(each.name, values)
+        and (not each.name.startswith("oauth_") or (is_oauth and oauth_rules.is_needed(each.name, values)))
     )
 
 
@@ -388,8 +428,11 @@ def parse(
     values["from_address"] = _from_address(form.get("from_address", ""), sign_in, values["account"])
     if sign_in == "oauth":
         values |= {name: oauth_rules.value(name, form.get(name, ""), values) for name in oauth_rules.VALUES}
+    values |= {name: trust_rules.value(name, form.get(name, ""), values) for name in trust_rules.NEEDED_WITH}
     if not isinstance(values["security"], Invalid) and _clear_text_login(values, sign_in):
         values["security"] = Invalid(rules.CHOICE_SENTENCE, (CLEAR_TEXT_HINT,))
+    elif _trusts_without_tls(values):
+        values["security"] = Invalid(rules.CHOICE_SENTENCE, (NO_TLS_TO_TRUST_HINT,))
     kept = None
     if not needs_secret(sign_in, values["oauth_grant"]):
         values["password"] = ""
@@ -414,6 +457,8 @@ def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
     sign_in = values.get("sign_in")
     if sign_in not in SIGN_INS:
         return Message("sign_in is not one of the choices")
+    # A file from before there was a trust has none, and so has one without any (`store.encode`).
+    values = {"trust": trust_rules.TRUSTS[0], **values}
     for each in FIELDS:
         value = values.get(each.name, "")
         # Equal, and not only valid: a value that its rule changes (a blank at the end) was written by a different program.
@@ -429,6 +474,8 @@ def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:
         return Message("the password is missing" if settings.sealed is None else "a password is kept without a login")
     if _clear_text_login(values, sign_in):
         return Message("the connection security is “{choice}” with a login", choice=Message(SECURITY_WORDS["none"]))
+    if _trusts_without_tls(values):
+        return Message("a certificate is trusted without TLS")
     return settings
 
 
@@ -449,6 +496,8 @@ def _ruled(each: Field, text: str, sign_in: str, values: Mapping[str, Any]) -> A
         return _from_address(text, sign_in, values["account"])
     if sign_in == "oauth" and each.name in oauth_rules.VALUES:
         return oauth_rules.value(each.name, text, values)
+    if each.name in trust_rules.NEEDED_WITH:
+        return trust_rules.value(each.name, text, values)
     return each.by_sign_in[sign_in](text)
 
 
@@ -472,7 +521,8 @@ def needs_secret(sign_in: str, grant: object) -> bool:
 
 def _bound_to(values: Mapping[str, Any]) -> tuple[str, ...]:
     names = (*BOUND_TO, *OAUTH_BOUND_TO) if values["sign_in"] == "oauth" else BOUND_TO
-    return tuple(str(values[name]) for name in names)
+    # A change of the trust is a change of the server: whoever can make the device accept another key could else get the password.
+    return (*(str(values[name]) for name in names), *trust_rules.bound_to(values))
 
 
 def _with_sign_in_hints(broken: Mapping[str, Invalid], form: Mapping[str, str]) -> dict[str, Invalid]:
@@ -511,6 +561,10 @@ def _is_of_relay(text: str) -> bool:
 def _clear_text_login(values: Mapping[str, Any], sign_in: str) -> bool:
     host = values["host"]
     return values["security"] == "none" and sign_in != "none" and not (isinstance(host, str) and is_loopback(host))
+
+
+def _trusts_without_tls(values: Mapping[str, Any]) -> bool:
+    return values["security"] == "none" and values["trust"] in trust_rules.NEEDED_WITH.values()
 
 
 def is_loopback(host: str) -> bool:

@@ -7,7 +7,6 @@ a backup was restored. ``""`` is the revision when there is no file.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from device_ui.settings import names, notifications
 from device_ui.settings.fields import FIELDS, SmtpSettings, validate_stored
 from device_ui.settings.notifications import Notifications
 from device_ui.settings.recipients import Recipients, from_values, to_values
+from device_ui.settings.trust_rules import TRUSTS
 from device_ui.storage import files, toml_file
 from device_ui.storage.sha256 import sha256
 
@@ -187,14 +187,13 @@ def decode(values: dict[str, toml_file.Value]) -> SmtpSettings | Message:
 
 
 def encode(settings: SmtpSettings) -> bytes:
-    """Return the bytes of the file of the SMTP tab: without a line for a secret or for OAuth 2.0 where there is none."""
-    without = [None] if settings.sign_in == "oauth" else [None, ""]
+    """Return the bytes of the file of the SMTP tab: without a line for a secret, OAuth 2.0 or a trust where there is none."""
+    values = {name: value for name, value in vars(settings).items() if value is not None}
+    # Not even a line for "none": an update of this program must not change the bytes of a file that no one changed.
+    unused = ["oauth_"] if settings.sign_in != "oauth" else []
+    unused += ["trust"] if settings.trust == TRUSTS[0] else []
+    values = {name: value for name, value in values.items() if not name.startswith(tuple(unused))}
     # In the order of the tab, so that equal settings are equal bytes.
-    values = {
-        name: value
-        for name, value in dataclasses.asdict(settings).items()
-        if value not in (without if name.startswith("oauth_") else [None])
-    }
     return toml_file.encode(COMMENT, {name: values[name] for name in NAMES if name in values})
 
 

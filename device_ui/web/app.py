@@ -93,6 +93,8 @@ def routes(site: AppContext) -> Bottle:
     app.route("/smtp/try", "POST", guard.require_session(partial(smtp.try_now, site)))
     app.route("/smtp/test", "GET", guard.require_session(lambda _: see_other("/smtp")))
     app.route("/smtp/test", "POST", guard.require_session(partial(test_mail.run, site), expired))
+    app.route("/smtp/trust", "GET", guard.require_session(lambda _: see_other("/smtp")))
+    app.route("/smtp/trust", "POST", guard.require_session(partial(smtp.trust, site), expired))
     app.route(sign_in.PATH, "GET", guard.require_session(partial(sign_in.show, site)))
     app.route(sign_in.PATH, "POST", guard.require_session(partial(sign_in.update, site), expired))
     app.route(f"{sign_in.PATH}/certificate", "GET", guard.require_session(partial(sign_in.certificate, site)))

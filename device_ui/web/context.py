@@ -42,19 +42,41 @@ MAIL_PROBLEMS = {
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log has the details. Mail is tried again.",
     "full": "The device's disk is full. Events are accepted while its reserve lasts; free some space.",
+    "budget": "As many mails went out as an hour may have. Further alarms wait for the next mail, within the hour.",
     "dropped": "A mail was given up after 5 days of trying ({step}): “{reply}”. It is not tried again by itself.",
     "refused": "The last mail was refused for good ({step}): “{reply}”. It is not tried again by itself.",
+    "certificate": "The certificate of the mail server has ended ({reply}). Its key is trusted, so mail goes on: have the server's administrator renew it.",
     "denied": "The mail service does not know this web process's user; the maker sets it in device.toml (users.web).",
     "down": "The mail service is not running. Mail is paused until it starts; events cannot be accepted.",
+}
+# Where a mail stopped (`smtp.outcome.Step`), as part of those sentences.
+AT_STEP = {
+    "token name": "at the look-up of the sign-in server's name",
+    "token address": "at the check of the sign-in server's address",
+    "token connect": "at the connection to the sign-in server",
+    "token tls": "at the start of TLS with the sign-in server",
+    "token certificate": "at the sign-in server's certificate",
+    "token answer": "at the sign-in server's answer",
+    "name": "at the look-up of the mail server's name",
+    "address": "at the check of the mail server's address",
+    "connect": "at the connection to the mail server",
+    "greeting": "at the mail server's greeting",
+    "ehlo": "at the mail server's answer to EHLO",
+    "tls": "at the start of TLS",
+    "certificate": "at the mail server's certificate",
+    "login": "at the login",
+    "sender": "at the sender's address",
+    "recipient": "at the recipient's address",
+    "content": "at the mail's content",
 }
 # For a login that worked before.
 LOGIN_RETRIED = "The mail server refused the login, which worked before: “{reply}”. It is tried again a few times a day; a change of the settings tries it at once."
 # The state in the head of every page, by the same words: as a text and not by colour alone (WCAG 2.2, 1.4.1), and also when
 # there is no problem, so that an operator knows that it would be shown.
 MAIL_STATES = {
-    "": "Mail: ok",
+    **dict.fromkeys(("", "certificate"), "Mail: ok"),
     "unset": "Mail: not set up",
-    **dict.fromkeys(("too many logins", "server", "storage", "fault", "full", "clock"), "Mail: late"),
+    **dict.fromkeys(("too many logins", "server", "budget", "storage", "fault", "full", "clock"), "Mail: late"),
     **dict.fromkeys(("dropped", "refused", "removed"), "Mail: some not sent"),
 }
 # With every other word no mail is sent until the operator or the maker acts.
@@ -149,7 +171,9 @@ class MailPath:
 
 def mail_path(word: str, details: Mapping[str, Any], words: Translator = PLAIN) -> MailPath:
     """Return the hook's word for the mail path and its `details` (see `client.state`) in the reader's language."""
-    step, reply = words(details.get("step", "")), words(details.get("reply", ""))
+    # A step that this page does not know is shown by its own name.
+    step, reply = str(details.get("step", "")), words(details.get("reply", ""))
+    step = words(AT_STEP.get(step, step))
     template = LOGIN_RETRIED if details.get("is_retried") else MAIL_PROBLEMS.get(word, "")
     sentence = words(template, step=step, reply=reply)
     clock = words(CLOCK_WRONG, clock=details["clock"]) if details.get("clock") else ""

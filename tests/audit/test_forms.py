@@ -14,8 +14,11 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from device_ui.config import Device, Folders
 from device_ui.settings.fields import FIELDS
+from device_ui.web import app
 from device_ui.web.http.headers import HEADERS
+from device_ui.web.static_files import NOTHING
 from tests.audit.mutants import Mutant, Mutated, mutate
 from tests.helpers import document
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Browser, Product, free_port, settings_form
@@ -88,17 +91,55 @@ INSIDE = (
         },
         BROKEN,
     ),
+    # 409: no such event, or its mail waits.
+    Address(
+        "/history",
+        (),
+        {"send-again": typed("number", "1", "2"), "query": TEXT},
+        (303, 400, 409, 413, 415, 422, 429, 503),
+    ),
+    Address(
+        "/history", (), {"try-now": typed("number", "1", "2"), "query": TEXT}, (303, 400, 409, 413, 415, 422, 429, 503)
+    ),
     Address("/history", ("from", "to", "type", "code", "sort", "order", "page"), None, (200, 400, 422)),
     Address("/history.csv", ("from", "to", "type", "code", "sort", "order"), None, (200, 400, 422)),
     Address("/others/email-content", ("code", "form"), None, (200, 400, 422)),
     Address("/others/email-content/html", ("code", "form", "scheme"), None, (200, 400, 422)),
     Address("/others/event-codes", ("x",)),
+    Address(
+        "/others/event-codes",
+        (),
+        {
+            "infos": typed("infos", *("on", "off") * 9),
+            "summary_time": typed("summary_time", *("08:00", "23:59") * 9),
+            "sign_of_life": typed("sign_of_life", *("off", "daily", "weekly") * 6),
+            "303": typed("choice", *("at-once", "summary", "never") * 9),
+            "revision": REVISION,
+        },
+        BROKEN,
+    ),
+    Address("/others/access", ("x",)),
+    Address(
+        "/others/access",
+        (),
+        {
+            "do": typed("name-do", *("add", "remove") * 9),
+            "name": typed("name", "ups.example.com"),
+            "revision": REVISION,
+        },
+        BROKEN,
+    ),
+    # 303: these settings have no sign-in by OAuth 2.0.
+    Address("/smtp/sign-in", (), {"do": typed("sign-in", "begin", "cancel")}, (303, 400, 413, 415)),
+    Address("/language", (), {"language": typed("language", "en", "ko")}, (303, 400, 413, 415)),
 )
 OUTSIDE = (
     Address("/login", ("x",)),
     Address("/login", (), {"password": TEXT}, (303, 400, 403, 413, 415, 422, 429)),
     # 403: the login, which keeps what was typed.
     Address("/smtp", (), SMTP, (303, 400, 403, 413, 415)),
+    Address("/language", (), {"language": typed("language", "en", "ko")}, (303, 400, 413, 415)),
+    Address("/logout", (), {"x": TEXT}, (303, 400, 413, 415)),
     Address("/health", ("x",), None, (200, 503)),
     Address("/static/app.js", ("x",)),
 )
@@ -144,7 +185,9 @@ def odd(answer: Any, address: Address) -> list[str]:
     text = answer.content.decode()
     told = {name.lower(): value for name, (value, *_) in answer.headers.items()}
     wrong = [] if answer.status_code in address.statuses else [f"status {answer.status_code}"]
-    wrong += [f"{name} is missing" for name, value in HEADERS if told.get(name.lower()) != value]
+    # A static file has a policy of its own.
+    own = {"Content-Security-Policy": NOTHING} if address.path.startswith("/static/") else {}
+    wrong += [f"{name} is missing" for name, value in HEADERS if told.get(name.lower()) != own.get(name, value)]
     wrong += [f"it holds {secret}" for secret in SECRETS if secret in text]
     kind = told.get("content-type", "")
     if answer.status_code not in (303, 304) and not re.search("charset=UTF-8$", kind):
@@ -167,6 +210,14 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 
 def test_who_is_logged_in_meets_no_odd_answer(busy: Product) -> None:
     assert list(findings(busy.logged_in(), INSIDE)) == []
+
+
+def test_every_form_of_the_pages_is_one_of_these(tmp_path: Path) -> None:
+    """By the routes themselves, so that a new form cannot be forgotten here."""
+    device = Device.load(Folders(tmp_path / "data", tmp_path / "run", tmp_path / "etc"))
+    forms = {route.rule for route in app.routes(app.site(device)).routes if route.method == "POST"}
+    assert len(forms) > 10
+    assert forms == {each.path for each in (*INSIDE, *OUTSIDE, *NEW) if each.form is not None}
 
 
 def test_a_stranger_meets_no_odd_answer(busy: Product) -> None:

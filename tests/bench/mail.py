@@ -16,12 +16,14 @@ from device_ui.mail.smtp.client import ClientOptions, SmtpClient
 from device_ui.mail.smtp.tls import trusted
 from device_ui.settings.fields import SmtpSettings
 from tests.bench.rows import Row, seconds, turns
-from tests.bench.stand import Stand
+from tests.bench.stand import Stand, program, resident
 from tests.helpers.product import PASSWORD, free_port, settings_form, wait_for
 from tests.servers.authority import Authority
 from tests.servers.postfix import MailServer
 
-ALARMS = 1000
+ALARMS, EVENTS = 1000, 100
+# What the main job needs of Python and cryptography, whoever writes it.
+NEEDED = "import sqlite3, ssl, smtplib, email.message, email.policy\nfrom cryptography.hazmat.primitives import hpke"
 ACCOUNT, TO = "alarm@mail.example.com", "keeper@mail.example.com"
 MAIL = b"From: <alarm@mail.example.com>\r\nSubject: alarm\r\n\r\n" + (b"x" * 70 + b"\r\n") * 40
 # Seconds one way.
@@ -39,6 +41,7 @@ def rows() -> Iterator[Row]:
             yield one(mails)
             yield mails.sessions()
             yield far(mails)
+            yield peak(mails, folder)
             yield thousand(mails, folder)
 
 
@@ -77,6 +80,26 @@ class Mails:
         return Row("a new session, TLS from the first byte", "a new STARTTLS one", "ms", *pairs, 1.5)
 
 
+def peak(mails: Mails, folder: Path) -> Row:
+    """The hook's main job: 100 events, most of them in a digest, by STARTTLS and a login."""
+
+    def here() -> float:
+        with tempfile.TemporaryDirectory(dir=folder) as name, Stand(Path(name)) as product:
+            product.maker("[mail]\ndigest_window = 2\n")
+            product.start_hook("--ca-file", str(mails.authority))
+            product.save(**settings_form(mails.server.submission_port, host="localhost", account=ACCOUNT))
+            raise_all(product.folders.socket, EVENTS)
+            wait_for(lambda: product.state()["waiting"] == 0, 600, "the delivery")
+            return resident(product.processes["mailhook"], "VmHWM")
+
+    def floor() -> float:
+        with program(NEEDED) as process:
+            return resident(process, "VmHWM")
+
+    what = f"mail hook, peak memory over {EVENTS} events, a digest, TLS, login"
+    return Row(what, "`python -c` with the imports that it needs", "MiB", *turns(3, here, floor), 1.25)
+
+
 def thousand(mails: Mails, folder: Path) -> Row:
     """All that waits goes out, a mail for each."""
     port = mails.server.submission_port
@@ -99,12 +122,12 @@ def thousand(mails: Mails, folder: Path) -> Row:
     return Row(told, "smtplib, one open connection", "/s", *turns(2, here, floor), 0.85, at_least=True)
 
 
-def raise_all(path: Path) -> None:
-    """Every alarm, on one connection; that there are no settings yet keeps their mail."""
+def raise_all(path: Path, count: int = ALARMS) -> None:
+    """So many alarms on one connection; without settings their mail waits."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(path))
         answers = sock.makefile("rb")
-        for number in range(ALARMS):
+        for number in range(count):
             sock.sendall(f"event 101 disk {number} is full\n".encode())
             if number % 50 == 49:
                 assert all(answers.readline().startswith(b"accepted ") for _ in range(50))

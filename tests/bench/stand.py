@@ -88,9 +88,9 @@ def pages(port: int, path: str, count: int, headers: Mapping[str, str]) -> float
     return count / took
 
 
-def resident(process: subprocess.Popen[bytes]) -> float:
-    """The MiB of memory that a process holds (VmRSS)."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+def resident(process: subprocess.Popen[bytes], name: str = "VmRSS") -> float:
+    """The MiB of memory that a process holds, or held at most (VmHWM)."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     assert found
     return int(found[1]) / 1024
 

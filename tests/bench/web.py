@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from device_ui.mail.events import Delivery, Event
+from device_ui.mail.outbox.outbox import Outbox
 from device_ui.web.auth.administrator import Administrator
 from tests.bench.rows import Row, turns
 from tests.bench.stand import Stand, first_page, hello, pages, resident
@@ -17,6 +20,9 @@ from tests.helpers.product import ADMIN_PASSWORD, Browser, raw, settings_form
 PAGES = 200
 # A login waits for the hashes of others, and its time is no measure here.
 LOGIN_SECONDS = 100
+# Events of a full ledger and of a small one; each thousand had one mail.
+FULL, SMALL, OF_MAIL = 100_000, 100, 1000
+TO = "ops@example.com"
 PROGRAM = "one route, bottle + waitress"
 
 
@@ -27,6 +33,7 @@ def rows() -> Iterator[Row]:
     yield start()
     yield speed()
     yield wire()
+    yield history()
 
 
 def memory(times: int = 3, *, logins: int = 0) -> Row:
@@ -110,3 +117,39 @@ def wire() -> Row:
         files = re.findall(rb'(?:href|src)="(/static/[^"]+)"', page)
         size = float(len(page) + sum(len(got(each.decode())) for each in files))
     return Row("the whole SMTP tab, first visit, on the wire", "one initial window of TCP", "bytes", [size], [14600], 1)
+
+
+def history() -> Row:
+    """The first page of the History of a full ledger: the rows, the picture and the counts of all that is kept."""
+    with contextlib.ExitStack() as stack:
+        here, floor = (filled(stack, count) for count in (FULL, SMALL))
+        what = f"History of {FULL:,} events, a page"
+        return Row(what, f"the same page of {SMALL} events", "ms", *turns(15, here, floor), 5)
+
+
+def filled(stack: contextlib.ExitStack, count: int) -> Callable[[], float]:
+    """A device with so many events of the last 30 days; a function that returns how long their page takes."""
+    product = stack.enter_context(Stand(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+    product.maker(f"[ledger]\nrows = {2 * FULL}\nbytes = {2**30}\n").start()
+    product.stop("mailhook")
+    now, step = time.time(), 30 * 24 * 3600 / count
+    outbox = Outbox(product.folders.ledger, rows_maximum=2 * FULL, bytes_maximum=2**30)
+    for begin in range(0, count, OF_MAIL):
+        moments = [now - (count - each) * step for each in range(begin, min(begin + OF_MAIL, count))]
+        numbers = outbox.accept(
+            [Event("303", "fault", at, at, "zfs", "disk 2 is at 91 %", waiting=True) for at in moments]
+        )
+        mail = outbox.assign_to_mail(numbers)
+        outbox.record(mail, [Delivery(TO, "delivered", "content", "250 ok", now)], done=True)
+    outbox.close()
+    product.start_hook()
+    browser = product.logged_in()
+
+    def took() -> float:
+        begun = time.perf_counter()
+        page = browser.get("/history")
+        assert f"Events 1 to 50 of {count}." in page.text, (page.status, re.sub("<.*?>", "", page.text)[:1500])
+        return time.perf_counter() - begun
+
+    took()  # the first page imports what the later ones have
+    return took

@@ -83,7 +83,8 @@ def at(enter: Callable[..., Visitor], hook: FakeHook) -> Callable[..., Visitor]:
 
 
 def numbers(visitor: Visitor) -> list[int]:
-    """The numbers of the events on the page."""
+    """The numbers of the events on the page, when it has arrived whole: a click waits for its beginning alone."""
+    visitor.page.wait_for_load_state()
     return [int(each) for each in visitor.page.locator("td.number").all_inner_texts()]
 
 

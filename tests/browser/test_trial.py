@@ -237,6 +237,21 @@ def test_a_device_that_goes_away_in_the_middle_is_told(visit, product):
     visitor.complaints = [each for each in visitor.complaints if "net::ERR_" not in each]
 
 
+def test_without_the_script_of_the_test_the_next_press_shows_one_page(typed):
+    visitor = typed()
+    visitor.page.route("**/static/test-*", lambda route: route.abort())
+    press(visitor)
+    expect(visitor.page.locator("#test")).to_have_text(
+        "The connection to the device was lost, so the test has no result. Please try again."
+    )
+    expect(visitor.page.get_by_label("SMTP Host")).to_have_value("127.0.0.1")
+    with visitor.page.expect_navigation():
+        press(visitor)
+    expect(visitor.page.locator("#test-result")).to_have_text(SENT)
+    assert told(visitor) == STEPS
+    visitor.complaints = [each for each in visitor.complaints if "net::ERR_" not in each]
+
+
 def test_the_test_needs_no_mouse(typed):
     visitor = typed()
     tab_to(visitor, "Send test email")

@@ -96,6 +96,32 @@ def test_a_failure_without_an_answer_tells_the_problem():
     assert told == "FAIL  connect       3.210 s  refused\nCheck the password.\n"
 
 
+SHOWN = {
+    **{"subject": "CN=relay.lan", "issuer": "CN=Our own", "names": ["relay.lan", "192.0.2.7"]},
+    **{"begins": "2026-01-01", "ends": "2027-01-01", "sha256": "ab" * 32, "key_sha256": "0f" * 32, "pem": ""},
+}
+
+
+def test_refused_certificate_is_shown_to_be_compared():
+    failed = {
+        **BAD_LOGIN,
+        "step": "certificate",
+        "reply": "self-signed certificate",
+        "recipients": [],
+        "chain": [SHOWN],
+    }
+    assert trial({"result": failed})[1] == (
+        "FAIL  certificate   3.210 s  self-signed certificate\nCheck the password.\n"
+        "CN=relay.lan (relay.lan, 192.0.2.7), issued by CN=Our own, valid from 2026-01-01 to 2027-01-01\n"
+        f"  SHA-256 {'ab' * 32}, of the key {'0f' * 32}\n"
+    )
+
+
+def test_warning_of_a_test_that_went_through_is_a_line_of_its_own():
+    told = trial({"result": {**GOOD, "advice": "The certificate of relay.lan ended on 2026-01-01."}})
+    assert told == (True, "WARN  The certificate of relay.lan ended on 2026-01-01.\na@b.cc: delivered, 250 ok\n")
+
+
 def test_whoever_got_it_is_named_where_another_was_refused():
     assert trial({"result": BAD_RECIPIENT}) == (
         False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -165,7 +166,15 @@ def test_wrong_words_have_their_exit_code(program, product, words, code):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
 
 
-def test_without_a_hook_it_says_so_at_once(program, tmp_path):
+def test_without_a_hook_it_says_so_at_once(tmp_path):
+    """With an hour for an answer: whatever waits for one does not end within the patience of `run`."""
+    patient = tmp_path / "device_event.h"
+    header = SOURCE.with_suffix(".h").read_text()
+    patient.write_text(header.replace("DEVICE_EVENT_TIMEOUT_MS 10000", "DEVICE_EVENT_TIMEOUT_MS 3600000"))
+    assert patient.read_text() != header
+    source = Path(shutil.copy(SOURCE, tmp_path))  # beside it, so that it includes this header
+    program = tmp_path / "device-event"
+    subprocess.run(["gcc", *WARNINGS, "-DDEVICE_EVENT_MAIN", "-o", program, source], check=True)
     done = run(program, tmp_path, "303")
     assert (done.returncode, done.stdout) == (75, "")
     assert done.stderr == "device-event: the mail hook does not answer\n"

@@ -19,6 +19,7 @@ from device_ui.mail.delivery.worker import DeliveryWorker
 from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.smtp.outcome import Outcome, SessionError
+from device_ui.mail.smtp.trust import InUse
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import Store
@@ -65,6 +66,7 @@ class Session:
     """A `Transport` to a `Server`."""
 
     local_address, size_maximum, step = "192.0.2.7", 0, "content"
+    certificates: Sequence[InUse] = ()
 
     def __init__(self, server: Server, settings: SmtpSettings, password: str) -> None:
         self.server, self.settings, self.password, self.is_open = server, settings, password, False
@@ -151,6 +153,7 @@ class Desk:
         self.outbox = FullOutbox(folder / "ledger.sqlite3")
         self.show: Callable[[Mapping[str, object]], None] = lambda state: None
         self.kinds = catalog.built_in()
+        self.budget = 10**6
         self.worker = self.start()
 
     def start(self) -> DeliveryWorker:
@@ -159,7 +162,7 @@ class Desk:
         return DeliveryWorker(
             self.outbox,
             self.store,
-            Schedule(self.outbox, Batcher(window=0, budget=10**6), environment),
+            Schedule(self.outbox, Batcher(window=0, budget=self.budget), environment),
             Sender(self.outbox, self.kinds, lambda *arguments: self.server.connect(*arguments), environment),
             Quota(self.outbox, clock),
             lambda state: self.show(state),

@@ -37,14 +37,17 @@ SHOWN = (
     "storage/toml_file.py",
     "settings/rules.py",
     "settings/fields.py",
+    "settings/trust_rules.py",
     "settings/recipients.py",
     "settings/names.py",
     "settings/notifications.py",
+    "mail/delivery/certificate_watch.py",
     "mail/delivery/periodic.py",
     "mail/delivery/server_change.py",
     "mail/smtp/advice.py",
     "mail/smtp/connection.py",
     "mail/smtp/connect.py",
+    "mail/smtp/trust.py",
     "web/auth/administrator.py",
     "web/forms.py",
     "web/auth/guard.py",
@@ -79,7 +82,7 @@ FOREIGN = {
 PROSE = re.compile(r"[A-Za-z’'“]{2,}[,:;.)”]* [a-zA-Z{(]|^[A-Z][a-z]+\.$")
 # In those modules, and never on a page.
 UNSEEN = re.compile(
-    r"attachment;|<!doctype|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|port or security|is not JSON|^\{when\}|^color-scheme:|^not all$"
+    r"attachment;|<!doctype|text/|default-src|Accept-Language, |<time |device-ui: |a login that came too|a (request|form) (for|of) another|port or security|is not JSON|^\{when\}|^color-scheme:|^not all$|^-----|KEY-----$"
 )
 # What translates a template with values: `Message(template, …)` and a `Translator`.
 FILLS = ("Message", "words", "_")
@@ -222,7 +225,7 @@ def test_translation_keeps_every_place_for_a_value(code):
 # The values of the selects. In prose "provider" and "none" are words as well: there a value follows the name of its field,
 # without an article. The choices of OAuth 2.0 (device, secret, certificate) are words of every second sentence.
 VALUES = "|".join(
-    sorted({choice for field in FIELDS if not field.name.startswith("oauth") for choice in field.choices})
+    sorted({choice for field in FIELDS if not field.name.startswith(("oauth", "trust")) for choice in field.choices})
 )
 NAMED = re.compile(
     rf"\b(?:(?i:sign-in|security)\b[^.:;“”]*(?<!the )(?<!this )\b(?:{VALUES})|auto|manual|starttls|tls)\b"

@@ -65,7 +65,7 @@ LISTED = [
     ("306", "fault", "mail notification.*failed"),
 ]
 NEVER_MAILED = {"153", "306", "902", "904"}
-OURS = ("153", "306", "901", "902", "903", "904", "905")
+OURS = ("153", "306", "901", "902", "903", "904", "905", "906")
 
 
 @pytest.mark.parametrize(("code", "type_", "sense"), LISTED)
@@ -76,7 +76,15 @@ def test_a_code_of_the_device_has_its_type_and_its_sense(code, type_, sense):
 
 
 def test_the_catalogue_holds_these_codes_and_no_other():
-    assert sorted(catalog.built_in().kinds) == [*(code for code, _, _ in LISTED), "901", "902", "903", "904", "905"]
+    assert sorted(catalog.built_in().kinds) == [
+        *(code for code, _, _ in LISTED),
+        "901",
+        "902",
+        "903",
+        "904",
+        "905",
+        "906",
+    ]
 
 
 def test_mail_about_mail_is_never_sent():
@@ -149,10 +157,10 @@ def test_no_makers_catalogue_makes_mail_about_mail(tmp_path, code, mail):
 def test_a_maker_decides_the_type_of_what_the_firmware_raises_and_no_other(tmp_path):
     text = "".join(table(code, type='"fault"' if code in ("153", "902", "905") else '"info"') for code in OURS)
     found = catalog.load(own(tmp_path, text))
-    assert [found[code].type for code in OURS] == ["fault", "info", "info", "info", "fault", "fault", "info"]
+    assert [found[code].type for code in OURS] == ["fault", "info", "info", "info", "fault", "fault", "info", "fault"]
 
 
-@pytest.mark.parametrize(("code", "type_"), [("903", "fault"), ("905", "info")])
+@pytest.mark.parametrize(("code", "type_"), [("903", "fault"), ("905", "info"), ("906", "fault")])
 def test_no_makers_catalogue_keeps_a_mail_of_the_device_itself_from_being_sent(tmp_path, code, type_):
     kind = catalog.load(own(tmp_path, table(code) + "mail = false\n"))[code]
     assert (kind.name, kind.type, kind.mail) == ("Door", type_, True)

@@ -154,6 +154,19 @@ def test_an_event_of_before_a_restart_waits_ten_minutes_from_the_start():
     assert Bench(12.0, boot=30.0).clock.hold("@other 5000.000") == 570
 
 
+@pytest.mark.parametrize(
+    "pending", ["@this", "@this ", "@this 1x", "@this nan", "@this inf", "@this 1e9", "@", "@this -5"]
+)
+def test_a_damaged_pending_moment_was_before_now_and_waits_no_longer_than_any_other(pending):
+    assert Bench(NOW, boot=30.0).clock.date(pending) == Stamp(NOW, "before")
+    assert Bench(12.0, boot=30.0).clock.hold(pending) == 570
+
+
+def test_a_pending_moment_of_the_future_is_damaged_and_is_now():
+    assert Bench(NOW, boot=30.0).clock.date("@this 900000.000") == Stamp(NOW, "later")
+    assert Bench(12.0, boot=30.0).clock.hold("@this 900000.000") == 600
+
+
 @given(st.lists(st.floats(-30 * YEAR, 30 * YEAR), max_size=30))
 def test_no_jump_of_the_wall_clock_bends_the_wait_or_the_distance(jumps):
     bench = Bench(12.0)
@@ -218,7 +231,7 @@ def test_a_moment_of_a_clock_that_was_wrong_is_dated_by_no_later_one():
     assert later.passed(first.moment()) == 60.0
 
 
-@pytest.mark.parametrize("moment", ["", "x", "x one y", "1 one", "1800000000.0"])
+@pytest.mark.parametrize("moment", ["", "x", "x one y", "1 one", "1800000000.0", "nan two 5", "1 one inf", "1 one 1e3"])
 def test_a_damaged_moment_was_at_the_start_at_the_latest(moment):
     clock = Clock(wall=lambda: 0.0, boot=lambda: 60.0, boot_id="one", synchronized=lambda: False)
     assert clock.passed(moment) == 60.0

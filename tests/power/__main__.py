@@ -47,7 +47,7 @@ def shallow(states: int) -> Iterator[Job]:
         yield {"sequence": sequence, "most": states, "since": 3 if number else 0}
     for number, sequence in enumerate(workloads.LONG):
         yield {"sequence": sequence, "most": states, "window": number % 2}
-    yield {"sequence": ("mixed",), "most": states}
+    yield from ({"sequence": (name,), "most": states} for name in workloads.ALONE)
     yield {"sequence": ("flood", "accept"), "most": FLOOD_STATES}
 
 
@@ -56,7 +56,7 @@ def deep() -> Iterator[Job]:
     for name in sorted(workloads.ACTIONS, key=lambda each: each not in LONGEST):
         yield {"sequence": (name,), "most": EVERY, "deeper": EVERY}
         yield {"sequence": ("start", name), "most": DEEP_STATES, "since": 2, "deeper": DEEPER}
-    yield {"sequence": ("mixed",), "most": DEEP_STATES, "deeper": DEEPER}
+    yield from ({"sequence": (name,), "most": DEEP_STATES, "deeper": DEEPER} for name in workloads.ALONE)
 
 
 def killed() -> Iterator[Job]:
@@ -64,7 +64,7 @@ def killed() -> Iterator[Job]:
     for name in workloads.ACTIONS:
         yield {"sequence": (name,), "most": 1, "killed": KILLED}
         yield {"sequence": ("start", name), "most": 1, "since": 2, "killed": KILLED}
-    yield {"sequence": ("mixed",), "most": 1, "killed": KILLED}
+    yield from ({"sequence": (name,), "most": 1, "killed": KILLED} for name in workloads.ALONE)
 
 
 def main() -> int:

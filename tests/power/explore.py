@@ -101,7 +101,7 @@ class Figures:
 
 def record(sequence: Sequence[str], folder: Path, *, window: int = 0) -> Recording:
     """Play a sequence of actions with real processes under strace in `folder`, which must be new."""
-    stage = Stage(folder, fresh=workloads.is_fresh(sequence), window=window)
+    stage = Stage(folder, tuple(sequence), window=window)
     before = disk.load(stage.flash)
     with stage:
         workloads.play(stage, sequence)

@@ -11,15 +11,23 @@ import sys
 
 def stopped(process, number):
     """End a process; its exit code. A thread that a tracer holds cannot take a signal: another one does, and the main
-    thread may not wake up for it. So it is sent again."""
-    for _ in range(10):
-        process.send_signal(number)
+    thread may not wake up for it. So it is sent again, but not to an interpreter that ends and has no handler any more."""
+    for again in range(10):
+        if not again or is_caught(process.pid, number):
+            process.send_signal(number)
         try:
             return process.wait(3)
         except subprocess.TimeoutExpired:
             continue
     process.kill()
     return process.wait()
+
+
+def is_caught(pid, number):
+    """Whether this process has a handler for a signal (proc_pid_status(5), SigCgt)."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+        caught = next(line for line in status if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ FLASH, RECORD = "device_ui/storage/files.py", "device_ui/storage/toml_file.py"
 KEYS = "device_ui/settings/keys.py"
 LEDGER, OUTBOX, LIMIT = (f"device_ui/mail/outbox/{name}.py" for name in ("database", "outbox", "retention"))
 SENDER = "device_ui/mail/delivery/sender.py"
+FORWARDED, PERIODIC = (f"device_ui/mail/delivery/{name}.py" for name in ("forward_command", "periodic"))
+REQUESTS, APPLY = "device_ui/mail/ipc/requests.py", "device_ui/provisioning/apply.py"
 FACTORY, ROTATION = "device_ui/cli/factory_reset.py", "device_ui/settings/rotation.py"
 ADMINISTRATOR, PAGE = "device_ui/web/auth/administrator.py", "device_ui/web/pages/smtp.py"
 # What `run` exits with when a promise was broken.
@@ -205,6 +207,96 @@ MUTANTS: Sequence[Mutant] = (
         [(SENDER, "            if name not in self.deferred\n", "")],
         "mixed",
         "which the server did not say",
+    ),
+    Mutant(
+        "the list of a document is written before its tab",
+        [(APPLY, "    for step in steps:\n        store =", "    for step in reversed(steps):\n        store =")],
+        "apply",
+        "the list of a document stands",
+    ),
+    Mutant(
+        "what is sent again does not wait",
+        [(REQUESTS, "waiting=action == Action.SEND_AGAIN", "waiting=False")],
+        "again",
+        "neither waits nor was sent",
+    ),
+    Mutant(
+        "what was sent again is queued anew at each start",
+        [
+            (
+                LEDGER,
+                "        self._check()\n        if has_wal:",
+                "        self._check()\n        execute('UPDATE event SET waiting = 1 WHERE about')\n        if has_wal:",
+            )
+        ],
+        "again",
+        "waits again",
+    ),
+    Mutant(
+        "the note of a summary is a commit of its own",
+        [
+            (
+                OUTBOX,
+                "            write_metadata(cursor, metadata(mails))\n            return mails\n",
+                "            return mails\n",
+            ),
+            (
+                OUTBOX,
+                "            mails = self._write(begin, MAIL)\n",
+                "            mails = self._write(begin, MAIL)\n            self._write(lambda cursor: write_metadata(cursor, metadata(mails)))\n",
+            ),
+        ],
+        "periodic",
+        "its note has",
+    ),
+    Mutant(
+        "the note of a sign of life is a commit before it",
+        [
+            (
+                PERIODIC,
+                "            numbers = self._outbox.accept([event], singles, lambda number: {SIGN_FACT: self._note(day, number=number)})\n",
+                "            self._outbox.set_metadata(SIGN_FACT, self._note(day, number=self._outbox.last + 1))\n"
+                "            numbers = self._outbox.accept([event], singles)\n",
+            )
+        ],
+        "periodic",
+        "the signs of life are",
+    ),
+    Mutant(
+        "the cursor moves before the program has the events",
+        [
+            (
+                FORWARDED,
+                "        failure = self._program.run({}",
+                "        self._outbox.forwarded(last, outcomes)\n        failure = self._program.run({}",
+            ),
+        ],
+        "forward",
+        "the engine lacks",
+    ),
+    Mutant(
+        "a program that fails moves the cursor",
+        [(FORWARDED, "        if failure:\n            if failure", "        if False:\n            if failure")],
+        "away",
+        "the engine lacks",
+    ),
+    Mutant(
+        "the outcome of a mail is a commit of its own",
+        [
+            (
+                OUTBOX,
+                "            if done:\n                self._keep_outcome(cursor, OF_MAIL, (number,))\n",
+                "            if done:\n",
+            ),
+            (
+                OUTBOX,
+                "        if done:\n            self._outcomes_kept()\n",
+                "        if done:\n            __import__('threading').Timer(0.3, self._write, (lambda cursor: self._keep_outcome(cursor, OF_MAIL, (number,)),)).start()\n"
+                "            self._outcomes_kept()\n",
+            ),
+        ],
+        "forward",
+        "outcomes of",
     ),
     Mutant(
         "the number of an event is not kept",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from device_ui.mail.catalog import SIGN_OF_LIFE, TYPES
+from device_ui.mail.events import Action
+from device_ui.mail.outbox.outbox import WAITS_FOR_SUMMARY
+from device_ui.mail.outbox.retention import FORWARDED
 from tests.power.recovery import Found, verifies
-from tests.power.stage import form, mail_password, password, person
+from tests.power.stage import SUMMARIZED, SUMMARIZED_KINDS, form, mail_password, password, person
 from tests.power.story import Ack, Asked
 
 # The modes of SPEC §4 and §7: who may read what.
@@ -26,9 +31,9 @@ MODES = {
     "mail/ledger.sqlite3": 0o600,
     "mail/ledger.sqlite3.made": 0o600,
 }
-# The content of a ledger that holds nothing.
 # Places in `recovery.COLUMNS`.
-WAITING, MAIL = 2, 8
+TEXT, WAITING, CODE, MAIL = 1, 2, 3, 8
+# The content of a ledger that holds nothing.
 EMPTY: tuple[Any, ...] = ((), (), ())
 REMOVED = ("removed_info", "removed_fault", "removed_waiting")
 
@@ -51,6 +56,14 @@ class Known:
     fates: dict[str, str] = field(default_factory=dict)
     owed: dict[int, dict[str, str]] = field(default_factory=dict)
     results: set[tuple[int, str, str]] = field(default_factory=set)
+    # The event that is sent again by the next action, and those of the actions that were accepted, by number.
+    about: int = 0
+    again: dict[int, int] = field(default_factory=dict)
+    # What documents were asked for: the numbers of their settings and lists.
+    documents: list[tuple[int, int]] = field(default_factory=list)
+    # The numbers that the engine has, and of which events it has the outcome; None where there is no engine.
+    engine: set[int] | None = None
+    outcomes: set[int] = field(default_factory=set)
     ledger_id: str = ""
     # Public halves of the keys that stood before a factory reset was asked for: a finished one is followed by new keys.
     keys: frozenset[bytes] = frozenset()
@@ -68,6 +81,8 @@ class Known:
         """The same, that does not change; the ledger's contents are shared."""
         copies = {"asked": dict(self.asked), "told": dict(self.told), "events": dict(self.events)}
         copies |= {"owed": {number: dict(each) for number, each in self.owed.items()}, "results": set(self.results)}
+        copies |= {"again": dict(self.again), "documents": list(self.documents), "outcomes": set(self.outcomes)}
+        copies |= {"engine": None if self.engine is None else set(self.engine)}
         erased = self.erased and self.erased.copy()
         return dataclasses.replace(self, **copies, delivered=set(self.delivered), erased=erased)  # type: ignore[arg-type]
 
@@ -96,14 +111,33 @@ class Known:
             case Asked("takes", (recipient,)):
                 for each in self.owed.values():
                     each[str(recipient)] = "delivered"
+            case Asked("about", (number,)):
+                self.about = int(str(number))
+            case Asked("document", (settings, people)):
+                self.documents.append((int(str(settings)), int(str(people))))
+                self.asked |= {"settings": int(str(settings)), "recipients": int(str(people))}
+            case Ack("document", (settings, people)):
+                self.told |= {"settings": settings, "recipients": people}
+            case Ack("forwarded", dict() as line):
+                self.engine = self.engine or set()
+                if "outcome" in line:
+                    self.outcomes.add(line["number"])
+                elif "gap" in line:
+                    self.engine |= {*range(line["gap"]["first"], line["gap"]["last"] + 1)}
+                else:
+                    self.engine.add(line["number"])
             case Ack("result", result):
                 self.results.add(result)  # type: ignore[arg-type]
             case Ack("event", (number, text)):
                 self.events[number] = str(text)
+                if text == Action.SEND_AGAIN:
+                    self.again[number] = self.about
                 if self.fates:
                     self.owed[number] = dict(self.fates)
             case Ack("delivered", number):
-                self.delivered.add(int(str(number)))
+                # The history says it of an event only when each of its mails is done.
+                event = int(str(number))
+                self.delivered |= {event, *(action for action, about in self.again.items() if about == event)}
             case Ack("code", code):
                 self.code = str(code)
 
@@ -204,6 +238,55 @@ def recipients_have_their_fates(known: Known, found: Found, _: Path) -> Iterator
                     yield f"event {number} was {said} for {recipient}, and is not any more"
 
 
+def documents_are_in_order(known: Known, found: Found, _: Path) -> Iterator[str]:
+    """The tab of a document is written before its list: with the tab alone a device mails already."""
+    number = int(found.settings.sender_name.rpartition(" ")[2]) if found.settings else -1
+    for settings, people in known.documents:
+        if len(found.recipients) >= people and number < settings:
+            yield f"the list of a document stands, and settings {number} and not its {settings}"
+
+
+def sent_again_is_mailed(known: Known, found: Found, _: Path) -> Iterator[str]:
+    """An event that is sent again waits, until somebody has it or it is lost by name."""
+    mails = {row[0] for row in found.ledger.deliveries}
+    for number in known.again.keys() & found.ledger.events.keys():
+        if not found.ledger.events[number][WAITING] and number not in mails:
+            yield f"event {number} was to be sent again, and neither waits nor was sent"
+
+
+def periodic_mails_are_begun_once(_known: Known, found: Found, _: Path) -> Iterator[str]:
+    """The note of a summary or a sign of life is there with its mail and never without: else one is skipped, or comes twice."""
+    events, facts = found.ledger.events, found.ledger.facts
+    summarized = {number: row for number, row in events.items() if row[TEXT].startswith(SUMMARIZED)}
+    if not summarized:
+        return
+    if len(summarized) < len(SUMMARIZED_KINDS):
+        yield "an event of the summary is gone"
+    note = json.loads(facts.get("summary", "{}"))
+    begun = {row[MAIL] for row in summarized.values() if row[WAITING] != WAITS_FOR_SUMMARY}
+    if begun != {*note.get("mails", [])} or (begun and len(begun) != len(TYPES)):
+        yield f"the mails of the summary are {sorted(begun)}, and its note has {note.get('mails')}"
+    done = {row[0] for row in found.ledger.deliveries if row[2] == "delivered"}
+    if any(not row[WAITING] and row[MAIL] not in done for row in summarized.values()):
+        yield "an event of the summary neither waits nor was sent"
+    signs = [number for number, row in events.items() if row[CODE] == SIGN_OF_LIFE.code]
+    noted = json.loads(facts["sign_of_life"])["number"]
+    if signs != ([noted] if noted else []):
+        yield f"the signs of life are {signs}, and the note has {noted}"
+
+
+def engine_has_what_the_cursor_says(known: Known, found: Found, _: Path) -> Iterator[str]:
+    """No event before the cursor is unknown to the engine, and no outcome is lost that it does not have."""
+    cursor = int(found.ledger.facts.get(FORWARDED, 0))
+    unknown = {*range(1, cursor + 1)} - (known.engine or set())
+    if unknown:
+        yield f"the cursor is at {cursor}, and the engine lacks {sorted(unknown)[:5]}"
+    if known.engine is not None:
+        lost = (known.delivered & found.ledger.events.keys()) - {*known.again} - known.outcomes - found.ledger.outcomes
+        if lost:
+            yield f"the outcomes of {sorted(lost)[:5]} are lost"
+
+
 def numbers_are_new(known: Known, found: Found, _: Path) -> Iterator[str]:
     """No number is given twice."""
     if found.ledger.fresh <= max(known.events, default=0):
@@ -258,6 +341,10 @@ PROMISES: Sequence[Callable[[Known, Found, Path], Iterator[str]]] = (
     password_holds,
     events_are_kept,
     recipients_have_their_fates,
+    documents_are_in_order,
+    sent_again_is_mailed,
+    periodic_mails_are_begun_once,
+    engine_has_what_the_cursor_says,
     numbers_are_new,
     ledger_is_no_mix,
     key_is_there,

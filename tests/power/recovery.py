@@ -34,18 +34,20 @@ from device_ui.web.auth.administrator import Administrator, Record
 from device_ui.web.server import prepare
 
 # Of an event; `promises` looks at the number, the text and whether it waits.
-COLUMNS = "number, text, waiting, code, type, time, accepted, source, mail, clock"
+COLUMNS = "number, text, waiting, code, type, time, accepted, source, mail, clock, about"
 PROBE = "the first event after the power cut"
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the ledger holds: events by number, deliveries, small facts, and the number that a new event gets."""
+    """What the ledger holds: events by number, deliveries, small facts, the number that a new event gets, and the events whose
+    outcomes the engine does not have."""
 
     events: Mapping[int, tuple[Any, ...]]
     deliveries: Sequence[tuple[Any, ...]]
     facts: Mapping[str, str]
     fresh: int
+    outcomes: frozenset[int]
 
     @property
     def content(self) -> tuple[Any, ...]:
@@ -143,8 +145,9 @@ def _told(outbox: Outbox) -> Ledger:
         "SELECT number, recipient, verdict, step, reply, time FROM delivery ORDER BY number, recipient", ()
     )
     facts = dict(outbox.metadata())
+    outcomes = frozenset(number for (number,) in outbox.read("SELECT number FROM outcome", ()))
     [fresh] = outbox.accept([Event("303", "fault", time.time(), time.time(), "", PROBE)])
-    return Ledger(events, deliveries, facts, fresh)
+    return Ledger(events, deliveries, facts, fresh, outcomes)
 
 
 def _modes(data: str) -> dict[str, int]:

@@ -26,7 +26,8 @@ from device_ui.mail.events import Event
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.settings import keys, seal
 from device_ui.settings.fields import parse
-from device_ui.settings.store import Store
+from device_ui.settings.notifications import Notifications
+from device_ui.settings.store import NotificationStore, Store
 from device_ui.web.auth.administrator import Administrator
 from device_ui.web.server import prepare
 from tests.helpers.product import ROOT, Browser, free_port, readable, wait_for
@@ -35,10 +36,16 @@ from tests.servers.scripted import ScriptedServer
 # A small ledger, so that its limit is reached; no digest, so that each event is a mail; a reserve that does not fill traces.
 MAKER = "[ledger]\nrows = 100\nreserve = 2048\n\n[mail]\ndigest_window = {window}\nhourly_budget = 100000\n"
 ROWS = 100
+# For the stories with an engine: a program that keeps what it gets unless it is away, outside of the flash.
+FORWARD = 'forward_command = "{0}/forward"\nforward_outcomes = true\n'
+ENGINE = "#!/bin/sh\necho run >> {0}/runs\n[ ! -e {0}/away ] && exec /bin/cat >> {0}/engine\n"
 # For a process to end, and for the launcher to answer.
 SECONDS = 60.0
 # What the base ledger holds: enough for the limit to be near, not reached.
 BASE_ROWS = 94
+# With periodic mails: the rows besides them, the days that the device was off, and how the text of an event in the summary begins.
+PERIODIC_ROWS, DAYS_OFF, SUMMARIZED = 20, 3, "in the summary"
+SUMMARIZED_KINDS = (("303", "fault"), ("303", "fault"), ("050", "info"))
 CALLS = (
     "openat,open,creat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,truncate,fallocate,fsync,fdatasync,sync,syncfs,"
     "sync_file_range,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,symlink,symlinkat,chmod,"
@@ -72,11 +79,12 @@ def person(number: int) -> str:
 class Stage:
     """A device in `folder`: its flash in ``flash``, which is all that survives a power cut. Use with `with`."""
 
-    def __init__(self, folder: Path, *, fresh: bool = False, window: int = 0) -> None:
+    def __init__(self, folder: Path, sequence: Sequence[str] = (), *, window: int = 0) -> None:
         self.folder, self.flash, self.trace = folder, folder / "flash", folder / "trace"
         self.folders = Folders(self.flash / "data", folder / "run", folder / "etc")
         self.port = free_port()
         self.server = ScriptedServer(features=("AUTH PLAIN LOGIN",))
+        fresh, is_periodic = sequence[:1] == ("start",), "periodic" in sequence
         # The numbers of the value that stands of each kind; -1: none.
         first = -1 if fresh else 0
         self.counts = {"event": 0}
@@ -85,9 +93,13 @@ class Stage:
         self.visitor: Browser | None = None
         for each in (self.flash, self.folders.etc, self.folders.run):
             each.mkdir(parents=True)
-        (self.folders.etc / "device.toml").write_text(MAKER.format(window=window))
+        program = self.folders.etc / "forward"
+        program.write_text(ENGINE.format(folder))
+        program.chmod(0o755)
+        forward = FORWARD.format(self.folders.etc) if {"forward", "away"} & {*sequence} else ""
+        (self.folders.etc / "device.toml").write_text(MAKER.format(window=window) + forward)
         if not fresh:
-            make_base(Device.load(self.folders), self.server.port)
+            make_base(Device.load(self.folders), self.server.port, is_periodic=is_periodic)
 
     def __enter__(self) -> Stage:
         self.server.__enter__()
@@ -181,6 +193,15 @@ class Stage:
         events = [line.get("event", {}) for line in client.history(self.folders.socket, query)]
         return next((each for each in events if each.get("number") == number), {})
 
+    def rows(self, query: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The events of a page of the history."""
+        return [line["event"] for line in client.history(self.folders.socket, query) if "event" in line]
+
+    def engine(self, name: str = "engine") -> list[str]:
+        """The lines that the program of the stories with an engine has; ``"runs"``: a line for each run."""
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
     def raise_lines(self, lines: Sequence[str]) -> None:
         """Raise events by lines that arrive together, as a shell would; each must be accepted."""
         with socket.socket(socket.AF_UNIX) as sock, client.reachable(self.folders.socket) as address:
@@ -228,8 +249,11 @@ class Stage:
         return False
 
 
-def make_base(device: Device, port: int) -> None:
-    """A device in use, made in this process: set up, settings saved, some events mailed."""
+def make_base(device: Device, port: int, *, is_periodic: bool = False) -> None:
+    """A device in use, made in this process: set up, settings saved, some events mailed.
+
+    `is_periodic`: what a daily summary and a sign of life are due for at once, since the device was off for some days.
+    """
     folders = device.folders
     prepare(device, quiet=True)
     for folder in device.layout("mail"):
@@ -243,5 +267,18 @@ def make_base(device: Device, port: int) -> None:
     Store(folders.settings).save(type(draft.settings)(**{**vars(draft.settings), "sealed": sealed}), "")
     outbox = Outbox(folders.ledger, rows_maximum=ROWS)
     now = time.time()
-    outbox.accept([Event("050", "info", now, now, "", f"base {number}", waiting=False) for number in range(BASE_ROWS)])
+    count = PERIODIC_ROWS if is_periodic else BASE_ROWS
+    outbox.accept([Event("050", "info", now, now, "", f"base {number}", waiting=False) for number in range(count)])
+    if is_periodic:
+        NotificationStore(folders.notifications).save(Notifications(sign_of_life="daily"), "")
+        before = now - DAYS_OFF * 24 * 3600
+        outbox.accept(
+            [
+                Event(code, kind, before, before, "", f"{SUMMARIZED} {number}", in_summary=True)
+                for number, (code, kind) in enumerate(SUMMARIZED_KINDS)
+            ]
+        )
+        day = time.strftime("%Y-%m-%d", time.localtime(before))
+        note = {"day": day, "moment": f"{before:.0f} earlier 5", "number": 0}
+        outbox.set_metadata("sign_of_life", json.dumps(note))
     outbox.close()

@@ -21,7 +21,7 @@ ACCEPTED = re.compile(rb'accepted"?:? (\d+)')
 # The acknowledgement of what a user asks for by HTTP is the answer 303.
 BY_PAGE = ("settings", "recipients", "password")
 # That of what is asked for at the console is the exit code 0 of the command with this word.
-BY_COMMAND = {b"apply": "settings", b"set-password": "password", b"rotate-key": "rotation", b"factory-reset": "reset"}
+BY_COMMAND = {b"apply": "document", b"set-password": "password", b"rotate-key": "rotation", b"factory-reset": "reset"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Asked:
 @dataclass(frozen=True)
 class Ack:
     """The product said so: ``settings``, ``recipients`` or ``password`` with a number, ``event`` and ``delivered`` with
-    the event's, ``result`` with that of an event of which not every recipient has got the mail, a recipient and a verdict,
+    the event's, ``document`` with the numbers of its settings and its list, ``forwarded`` with a line that the engine has,
+    ``result`` with that of an event of which not every recipient has got the mail, a recipient and a verdict,
     ``code`` with the setup code, ``rotation`` and ``reset``."""
 
     kind: str
@@ -81,6 +82,7 @@ class Reader:
 
     def __init__(self, flash: str) -> None:
         self._flash = flash
+        self._engine, self._rest = f"{flash.rpartition('/')[0]}/engine", b""
         self._asked: Asked | None = None
         self._left: list[object] = []
         self._commands: dict[int, list[bytes]] = {}
@@ -100,6 +102,10 @@ class Reader:
             if kind not in ("chapter", "disk"):
                 self._asked, self._left = asked, list(values)
             yield call.begins, asked
+        elif call.name == "write" and call.paths[0] == self._engine:
+            # Before it exits with 0, and so before the cursor moves. A pipe ends in the middle of a line.
+            *lines, self._rest = (self._rest + call.texts[0]).split(b"\n")
+            yield from ((call.begins, Ack("forwarded", json.loads(line))) for line in lines)
         elif call.name == "write" and self._inside(call.paths[0]) is None:
             yield from ((call.begins, Ack("code", code.decode())) for code in SETUP_CODE.findall(call.texts[0]))
         else:
@@ -109,7 +115,8 @@ class Reader:
         words = self._commands.get(call.process, [])
         for word, kind in BY_COMMAND.items():
             if word in words and call.numbers == [0] and self._asked and self._asked.kind == kind:
-                yield call.begins, Ack(kind, next(iter(self._asked.values), None))
+                values = self._asked.values
+                yield call.begins, Ack(kind, values if kind == "document" else next(iter(values), None))
 
     def _said(self, call: Call) -> Iterator[tuple[int, Step]]:
         for text in call.texts[:1]:

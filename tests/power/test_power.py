@@ -29,6 +29,7 @@ def lines(figures: Figures) -> list[str]:
         ("recipients+rotate", 25),
         ("reset", 6),
         ("start+apply+apply", 12),
+        ("periodic+away+again", 12),
     ],
 )
 def test_a_power_cut_anywhere_breaks_no_promise(story, states):

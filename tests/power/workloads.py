@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from device_ui.mail import client
+from device_ui.mail.catalog import SIGN_OF_LIFE
+from device_ui.mail.events import Action
 from tests.helpers.product import Browser, wait_for
 from tests.power.stage import ROWS, Stage, form, password, person
 from tests.servers.scripted import GOOD
@@ -30,9 +32,18 @@ def save(stage: Stage) -> None:
 
 
 def apply(stage: Stage) -> None:
-    """Apply a document with the settings of the tab, as root."""
-    values = form(stage.next("settings"), stage.server.port)
-    stage.run("apply", "-", given=json.dumps({"device_ui": 1, "smtp": values}))
+    """Apply a document as root: the settings of the tab, the list with somebody more, and what is mailed."""
+    for kind in ("settings", "recipients"):
+        stage.counts[kind] += 1
+    settings, people = stage.counts["settings"], stage.counts["recipients"]
+    content = {
+        "device_ui": 1,
+        "smtp": form(settings, stage.server.port),
+        "recipients": {person(number): "info" for number in range(1, people + 1)},
+        "notifications": {f"{700 + people}": "never"},
+    }
+    stage.begin("document", settings, people)
+    stage.run("apply", "-", given=json.dumps(content))
 
 
 def save_recipients(stage: Stage) -> None:
@@ -88,6 +99,48 @@ def mixed(stage: Stage) -> None:
 
 def _address(line: str) -> str:
     return re.findall("<(.*)>", line)[0]
+
+
+def again(stage: Stage) -> None:
+    """Send an event again that was delivered, and look until the history says that it is delivered again."""
+    deliver(stage)
+    number = stage.counts["number"]
+    stage.begin("about", number)
+    stage.begin("event", Action.SEND_AGAIN)
+    client.send_again(stage.folders.socket, number)
+    wait_for(lambda: stage.history(number) == "delivered", what="the second delivery")
+
+
+def periodic(stage: Stage) -> None:
+    """The daily summary and the sign of life that are due at the start are begun and delivered; look until the history says so."""
+    wait_for(lambda: stage.rows({"code": SIGN_OF_LIFE.code, "limit": 9}), what="the sign of life")
+    query = {"limit": 9, "sort": "number", "descending": True}
+    wait_for(lambda: all("waiting" not in each["state"] for each in stage.rows(query)), what="the periodic mails")
+
+
+def forward(stage: Stage) -> None:
+    """Raise an event that is mailed, and look until the engine has it and its outcome."""
+    deliver(stage)
+    number = stage.counts["number"]
+    wait_for(
+        lambda: any(f'"number": {number}, ' in line and "outcome" in line for line in stage.engine()),
+        what="the outcome",
+    )
+
+
+def away(stage: Stage) -> None:
+    """Raise an event that is mailed while the engine is away; it is back after the next start."""
+    runs = len(stage.engine("runs"))
+    (stage.folder / "away").touch()
+    deliver(stage)
+    wait_for(lambda: len(stage.engine("runs")) > runs, what="a run that fails")
+    (stage.folder / "away").unlink()
+    start(stage)
+    number = stage.counts["number"]
+    wait_for(
+        lambda: any(f'"number": {number}, ' in line and "outcome" in line for line in stage.engine()),
+        what="the outcome",
+    )
 
 
 def prune(stage: Stage) -> None:
@@ -156,7 +209,8 @@ def _raised(stage: Stage) -> int:
     text = f"event {stage.counts['event'] + 1}"
     stage.counts["event"] += 1
     stage.begin("event", text)
-    return client.raise_event(stage.folders.socket, "303", text)
+    stage.counts["number"] = client.raise_event(stage.folders.socket, "303", text)
+    return stage.counts["number"]
 
 
 ACTIONS: Mapping[str, Callable[[Stage], None]] = {
@@ -172,11 +226,17 @@ ACTIONS: Mapping[str, Callable[[Stage], None]] = {
 }
 EXTRA: Mapping[str, Callable[[Stage], None]] = {
     "apply": apply,
+    "again": again,
+    "periodic": periodic,
+    "forward": forward,
+    "away": away,
     "mixed": mixed,
     "storm": storm,
     "flood": flood,
     "kill": kill,
 }
+# Those of the latter that are also played by themselves, on a device in use.
+ALONE = ("apply", "again", "periodic", "forward", "away", "mixed")
 LONG: Sequence[tuple[str, ...]] = (
     ("start", "save", "recipients", "accept", "deliver", "password", "save", "prune", "deliver", "start", "accept"),
     ("storm", "start", "storm", "deliver", "prune", "save"),
@@ -198,6 +258,9 @@ LONG: Sequence[tuple[str, ...]] = (
         "deliver",
     ),
     ("start", "mixed", "kill", "mixed", "deliver", "prune", "mixed", "start", "accept", "mixed"),
+    ("again", "start", "again", "kill", "again", "recipients", "again", "deliver"),
+    ("periodic", "start", "periodic", "kill", "deliver", "periodic"),
+    ("forward", "away", "deliver", "kill", "forward", "again", "away"),
     ("mixed", "recipients", "mixed", "start", "kill", "mixed", "reset", "mixed"),
     ("start", "kill", "save", "accept", "kill", "deliver", "kill", "prune", "kill", "password", "save"),
 )

@@ -25,6 +25,7 @@ from device_ui.settings.store import RecipientStore, Store
 from device_ui.storage import files
 from tests.bench import fleet
 from tests.helpers.product import PASSWORD
+from tests.servers.authority import Authority
 
 TAB = {"host": "relay.example.com", "port": 587, "sender_name": "UPS 17", "account": "ups@example.com"}
 SMTP = {**TAB, "password": PASSWORD}
@@ -106,7 +107,8 @@ def test_document_sets_the_tab_and_the_list(target):
     assert answer["changed"] and answer["recipients"] == {"added": [*LIST]}
     assert answer["smtp"] == {
         **{name: [None, value] for name, value in TAB.items()},
-        **{"security": [None, "auto"], "sign_in": [None, "manual"], "from_address": [None, ""], "password": "set"},
+        **{"security": [None, "auto"], "sign_in": [None, "manual"], "from_address": [None, ""]},
+        **{"trust": [None, "system"], "password": "set"},
     }
 
 
@@ -309,6 +311,38 @@ def test_sealed_password_that_breaks_the_rules_is_refused(target):
     assert state(target) == {}
 
 
+# The trusted certificate.
+
+AUTHORITY = Authority("Our own").pem.decode().strip()
+TRUSTS = [{"trust": "pin", "trust_key": "0f" * 32}, {"trust": "ca", "trust_ca": AUTHORITY}]
+
+
+@pytest.mark.parametrize("trust", TRUSTS, ids=["pin", "ca"])
+@pytest.mark.parametrize("spell", [document.to_toml, document.to_json])
+def test_trust_is_applied_and_exported_and_a_second_run_changes_nothing(trust, spell, target):
+    run({"device_ui": 1, "smtp": {**SMTP, **trust}}, target)
+    assert {name: getattr(stored(target), name) for name in trust} == trust
+    assert password(target) == PASSWORD
+    exported = sections.export(target)
+    assert {name: value for name, value in exported["smtp"].items() if name.startswith("trust")} == trust
+    again = document.read(spell(exported).encode())
+    assert apply.summary(apply.plan(again, target)) == {"changed": False}
+
+
+@pytest.mark.parametrize("trust", TRUSTS, ids=["pin", "ca"])
+def test_password_sealed_for_one_trust_is_not_taken_for_another(trust, target):
+    text = sealed(target, **trust)
+    run({"device_ui": 1, "smtp": {**TAB, **trust, "sealed": text}}, target)
+    assert password(target) == PASSWORD
+    with pytest.raises(WrongSeal):
+        run({"device_ui": 1, "smtp": {**TAB, "sealed": text}}, target)
+
+
+def test_broken_trust_names_its_field(target):
+    assert list(refused({"device_ui": 1, "smtp": {**SMTP, "trust": "pin"}}, target)) == ["smtp.trust_key"]
+    assert list(refused({"device_ui": 1, "smtp": {**SMTP, "trust": "none"}}, target)) == ["smtp.trust"]
+
+
 # OAuth 2.0.
 
 APP = {**TAB, "sign_in": "oauth", "oauth_tenant": "contoso.example", "oauth_client": "a1b2"}
@@ -321,7 +355,7 @@ def test_sign_in_by_certificate_needs_no_secret_and_a_second_run_changes_nothing
     assert stored(target).sealed is None and stored(target).oauth_grant == "certificate"
     exported = sections.export(target)
     more = {"security": "auto", "oauth_provider": "microsoft", "oauth_grant": "certificate", "password_set": False}
-    assert exported["smtp"] == {**APP, **more}
+    assert exported["smtp"] == {**APP, **more, "trust": "system"}
     assert run(exported, target) == {"changed": False}
 
 
@@ -545,7 +579,10 @@ def test_export_has_no_password_and_says_whether_there_is_one(target):
     assert sections.export(target) == {"device_ui": 1, "recipients": {}, "notifications": defaults}
     run(WHOLE, target)
     exported = sections.export(target)
-    assert exported["smtp"] == {**TAB, "security": "auto", "sign_in": "manual", "password_set": True}
+    assert exported["smtp"] == {
+        **TAB,
+        **{"security": "auto", "sign_in": "manual", "trust": "system", "password_set": True},
+    }
     assert exported["recipients"] == LIST
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+import shlex
+import urllib.parse
 
 import pytest
+import yaml
 
 from device_ui.cli import commands, parser, provision
 from device_ui.config import Device
 from device_ui.provisioning import document, sections
-from tests.helpers.product import PASSWORD
+from tests.helpers.product import PASSWORD, ROOT, Product
 from tests.provisioning.test_apply import LIST, WHOLE, new_device
 
 
@@ -83,3 +88,43 @@ def test_the_command_of_the_unit_does_it(device):
     assert options.function is commands.apply
     assert commands.apply(device, options) == 0
     assert listed(device) == LIST
+
+
+# What provisions the images of others: the examples of the guide, as each tool reads them, and the command of the real unit.
+
+GUIDE = (ROOT / "docs" / "appliance.md").read_text()
+UNIT = (ROOT / "device_ui" / "appliance" / "device-ui-first.service").read_text()
+
+
+def cloud_init() -> list[tuple[str, int, str]]:
+    """The files of the example for cloud-init: path, mode, content (its module write_files)."""
+    [text] = re.findall(r"^```yaml\n(#cloud-config\n.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    return [
+        (each["path"], int(each["permissions"], 8), each["content"]) for each in yaml.safe_load(text)["write_files"]
+    ]
+
+
+def ignition() -> list[tuple[str, int, str]]:
+    """The files of the example for Ignition: path, mode, content (its specification 3.4.0, "storage")."""
+    [text] = re.findall(r'^```json\n(\{"ignition".*?)^```$', GUIDE, re.MULTILINE | re.DOTALL)
+    config = json.loads(text)
+    assert config["ignition"]["version"] == "3.4.0"
+    return [
+        (each["path"], each["mode"], urllib.parse.unquote(each["contents"]["source"].removeprefix("data:,")))
+        for each in config["storage"]["files"]
+    ]
+
+
+@pytest.mark.parametrize("tool", [cloud_init, ignition], ids=lambda tool: tool.__name__)
+def test_what_a_provisioning_tool_writes_is_applied_by_the_command_of_the_unit(tool, product: Product):
+    product.maker("[apply]\nfirst = true\n")
+    for path, mode, content in tool():
+        # The unit runs for this path alone, and nobody but root may read a password in it.
+        assert f"ConditionPathExists={path}\n" in UNIT and mode == 0o600
+        file = product.folders.etc / path.removeprefix("/etc/device-ui/")
+        file.write_text(content)
+        file.chmod(mode)
+    [words] = re.findall("^ExecStart=/usr/bin/device-ui (.*)$", UNIT, re.MULTILINE)
+    done = product.command(*shlex.split(words))
+    assert (done.returncode, done.stdout) == (0, "recipients: added noc@example.com\n"), done.stderr
+    assert json.loads(product.command("export", "--json").stdout)["recipients"] == {"noc@example.com": "fault"}

@@ -95,6 +95,27 @@ class Authority:
         return builder.add_extension(issuer, critical=False)
 
 
+def self_signed(
+    names: list[str],
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+    *,
+    not_before: datetime.datetime | None = None,
+    not_after: datetime.datetime | None = None,
+    has_names: bool = True,
+) -> Certificate:
+    """A certificate that a server made itself, for the key that is given: renewed, it has other dates. Without `has_names` the
+    first name is its common name alone."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    begins, ends = _validity(not_before, not_after)
+    name = _common_name(names[0])
+    builder = x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(begins).not_valid_after(ends)
+    if has_names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_general_name, names))), critical=False)
+    made = builder.sign(key, hashes.SHA256())
+    return Certificate(made.public_bytes(serialization.Encoding.PEM), _key_pem(key))
+
+
 @dataclass(frozen=True)
 class Certificates:
     """An authority with a `folder` of chains for a server called `host`, and a client's context that trusts it."""

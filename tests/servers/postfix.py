@@ -281,6 +281,11 @@ class MailServer:
         _wait_until(lambda: len(self._mail_files()) >= count, seconds, lambda: self._too_few(count))
         return self.mails()
 
+    def show(self, certificate: Certificate) -> None:
+        """Show this certificate from the next connection on; only with the limit ``max_use`` at 1."""
+        # Each smtpd(8) reads the file at its start, and with that limit serves one connection.
+        _write_secret(self._home / "etc" / "server.pem", certificate.key_pem + certificate.cert_pem)
+
     def logins(self) -> list[tuple[str, bool]]:
         """Return each login attempt which was answered, in order, as (login, succeeded).
 

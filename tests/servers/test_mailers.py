@@ -28,7 +28,10 @@ EVENTS, BURST = 200, 20
 CODES = ("303", "304", "301", "054")
 READERS = [f"reader{number}@mail.example.test" for number in range(7)]
 TEXT = "disk 3 in bay 2 failed, serial WD-WX12; " * 10
-SENTENCES = {"refused": "refused for good (recipient)", "server": "could not be delivered yet (sender)"}
+SENTENCES = {
+    "refused": "refused for good (at the recipient's address)",
+    "server": "could not be delivered yet (at the sender's address)",
+}
 # The mails of a session, the recipients of a mail, the bytes of a mail: a digest of a burst is larger.
 LIMITS = Limits(mails=1, recipients=5, size=30_000)
 

@@ -148,6 +148,20 @@ def test_a_password_keeps_its_own_blanks():
     assert saved("password", " app pass ", **PROVIDER) == " app pass "
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        pytest.param("5Pk.#Kz%W;}r3Bf_IE&", id="apprise#1432"),
+        pytest.param('O23&;ws2 Ywm@"l3/y!\\ !q', id="Mailpile#1333"),
+        pytest.param("p#ssword{1}", id="YunoHost#1800, YunoHost#2766"),
+        pytest.param("pa$$word`id`", id="deanproxy/eMail#33"),
+        pytest.param("a+b%20c=d?e&f", id="a text that an address would change"),
+    ],
+)
+def test_a_providers_password_is_kept_to_the_letter(typed):
+    assert saved("password", typed, **PROVIDER) == typed
+
+
 def test_a_password_that_is_too_long_by_what_cannot_be_seen_is_told_so():
     typed = "Kp7!vRw2#Zt9Lm4$Qx8&\u200b"
     assert saved("password", typed) == (

@@ -12,6 +12,7 @@ What this component promises:
 - The state is well only when no alarm that was tried still waits.
 - An hourly budget of mails holds, and a storm of events becomes a few digests.
 - The daily summary and the sign of life are neither skipped nor sent twice: a mail and the note of it are one commit.
+- A warning of a certificate that ends is raised once: the event and the note of it are one commit.
 - A change of the mail server is reported in the History, and through the previous server to its recipients.
 
 `QueuedMail` (`batching`) is the one record of a mail in the queue: number, events, recipients, tries and results.
@@ -22,7 +23,7 @@ stored settings; `server_change` serves each previous server, in a thread of its
 
 Where to read: `worker` first (its rounds), then `schedule` and `batching` (which mail is next), `sender` (one session),
 `retry` (when a deferred mail is tried again, and when it expires), `status` (the state on the page and the LED) with the record of a
-`problem`, and `periodic` (which events are in the daily summary, and when it and the sign of life begin, by `period`). Beside them:
+`problem`, and `periodic` (which events are in the daily summary, and when it and the sign of life begin, by `period`), `certificate_watch` (which certificates end soon). Beside them:
 `metrics` for a monitoring system; `test_mail` and its `quota`; `state_command` and `forward_command`, which run a `program` of the maker. `environment` is what they
 all share.
 

@@ -136,6 +136,7 @@ class Batcher:
         # The mails sent since this start; `restore_sent` replaces all others, again when the clock gets right.
         self._sent_since_start: deque[tuple[float, str]] = deque(maxlen=budget)
         self._windows: dict[str, float] = {}
+        self._is_over_budget = False
         self._clear()
 
     def _clear(self) -> None:
@@ -243,6 +244,16 @@ class Batcher:
                 for event_type in TYPES
             )
 
+    def is_over_budget(self, now: float) -> bool:
+        """Return whether the budget holds a new fault back; and from then on until it has room while none waits for it."""
+        with self._lock:
+            has_room, waits = self._budget_free_at(FAULT, now) <= now, self._has_new_fault(now)
+            # In between it stays: in a storm each mail that goes out uses up the room that it waited for, and the state of the
+            # mail path must not change with every one of them.
+            if has_room != waits:
+                self._is_over_budget = waits
+            return self._is_over_budget
+
     def wait(self, now: float) -> float | None:
         """Return seconds until there may be a mail to send; None when nothing waits."""
         with self._lock:
@@ -328,6 +339,9 @@ class Batcher:
                 return mail, True
         repeat = _first_untried(mail for mail in self._mails.values() if mail.is_repeat)
         return (repeat, False) if repeat and self._budget_free_at(repeat.share, now) <= now else None
+
+    def _has_new_fault(self, now: float) -> bool:
+        return self._is_due(FAULT, now) or _first_untried(self._mails_of(FAULT)) is not None
 
     def _deferred(self, now: float) -> tuple[QueuedMail, bool] | None:
         for event_type in TYPES:

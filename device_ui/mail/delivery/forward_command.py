@@ -5,6 +5,9 @@ last event that was handed over. After any other exit, or a kill at the time lim
 the back-off of mails. So an event arrives at least once, and its number shows copies. Events that the ledger's limit removed
 before they were handed over are reported as a gap, in their place.
 
+If the maker asks for outcomes, a line follows each event whose mail ended: what became of it. The ledger keeps which ones are still
+to be handed over (`Outbox.outcomes`), in the transaction that ends the mail, so that no power cut loses one.
+
 An engine that is away costs nothing but these tries: what waits is the ledger, which has its own limit.
 """
 
@@ -18,12 +21,15 @@ from typing import Any
 
 from device_ui.errors import NotStored
 from device_ui.mail.catalog import Catalog
+from device_ui.mail.clock import pending_moment
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.program import Program
 from device_ui.mail.delivery.retry import RETRY_FIRST, RetryState
 from device_ui.mail.events import PENDING, Event
 from device_ui.mail.format import event_name, event_source, event_text, local_time
+from device_ui.mail.outbox.database import to_number
 from device_ui.mail.outbox.outbox import Outbox
+from device_ui.mail.outbox.retention import FORWARDED
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +41,8 @@ RUN_SECONDS = 60.0
 END_SECONDS = 1.0
 # Seconds after an event in which further ones join the same run: a storm is a few runs.
 GATHER_SECONDS = 0.5
-# The name of the metadata of the cursor.
-CURSOR = "forwarded"
+# What is said of an event that the limit removed before its outcome was handed over.
+REMOVED = "removed"
 
 
 class ForwardCommand:
@@ -57,8 +63,8 @@ class ForwardCommand:
         self._wakeup.set()
 
     def is_idle(self) -> bool:
-        """Return whether every event was handed over."""
-        return not self._program.command or self._cursor >= self._outbox.last
+        """Return whether every event and outcome was handed over."""
+        return not self._program.command or (self._cursor >= self._outbox.last and not self._outbox.has_outcomes)
 
     def backlog(self) -> int | None:
         """Return the number of events that were not handed over yet; None without a program."""
@@ -91,7 +97,7 @@ class ForwardCommand:
             return None
         if not self._tries.is_due(now):
             return self._tries.next - now
-        lines, last = self._lines()
+        lines, last, outcomes = self._lines()
         failure = self._program.run({}, b"".join(lines))
         if self._stopping.is_set():
             return None
@@ -102,7 +108,7 @@ class ForwardCommand:
             self._tries.describe("", failure)
             return self._tries.next - now
         # The program has the events: whatever happens to this commit, they are not lost, and may arrive again.
-        self._outbox.set_metadata(CURSOR, str(last))
+        self._outbox.forwarded(last, outcomes)
         self._cursor, self._tries = last, RetryState()
         return None if self.is_idle() else 0.0
 
@@ -123,20 +129,21 @@ class ForwardCommand:
                 wait = GATHER_SECONDS
             self._stopping.wait(wait)  # new events do not shorten a back-off
 
-    def _lines(self) -> tuple[list[bytes], int]:
-        """Return the lines of a run, and the number that the cursor has after it."""
+    def _lines(self) -> tuple[list[bytes], int, Sequence[tuple[int, int, str]]]:
+        """Return the lines of a run, the number that the cursor has after it, and the outcomes that are in it."""
         after, last = self._cursor, self._outbox.last
         # By the number alone: an event that is dated later keeps its place, so no event is passed over.
         events = self._outbox.select("number > ? ORDER BY number LIMIT ?", (after, LINES_MAXIMUM))
         lines: list[bytes] = []
         size = 0
         for reported, number in self._records(events, after, last):
-            # In ASCII: no reader of lines can take a character of a text for the end of one (U+2028, U+0085).
-            lines.append(json.dumps(reported).encode() + b"\n")
+            lines.append(_line(reported))
             size, after = size + len(lines[-1]), number
             if len(lines) == LINES_MAXIMUM or size >= BYTES_MAXIMUM:
                 break
-        return lines, after
+        # The outcome of an event never comes before the event: those of events that are in no run yet wait.
+        outcomes = self._outbox.outcomes(after, LINES_MAXIMUM - len(lines)) if self._outbox.has_outcomes else []
+        return [*lines, *(_line(self._outcome(number, state)) for number, _, state in outcomes)], after, outcomes
 
     def _records(self, events: Sequence[Event], after: int, last: int) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield each event, and each gap before one, with the number that it reaches to."""
@@ -145,12 +152,15 @@ class ForwardCommand:
                 yield self._gap(after + 1, event.number - 1), event.number - 1
             yield self._event(event), event.number
             after = event.number
-        if not events:  # the limit keeps the newest event; a damaged row may be missing all the same
+        if not events and after < last:  # the limit keeps the newest event; a damaged row may be missing all the same
             yield self._gap(after + 1, last), last
 
     def _gap(self, first: int, last: int) -> dict[str, Any]:
         gap = {"first": first, "last": last, "count": last - first + 1}
         return {"gap": gap, "ledger": self._outbox.id, **self._device()}
+
+    def _outcome(self, number: int, state: str) -> dict[str, Any]:
+        return {"number": number, "ledger": self._outbox.id, "outcome": state or REMOVED, **self._device()}
 
     def _event(self, event: Event) -> dict[str, Any]:
         kind = self._catalog[event.code]
@@ -172,14 +182,19 @@ class ForwardCommand:
         return {name: self._environment.device[key] for name, key in (("device", "name"), ("serial", "serial"))}
 
 
+def _line(reported: dict[str, Any]) -> bytes:
+    # In ASCII: no reader of lines can take a character of a text for the end of one (U+2028, U+0085).
+    return json.dumps(reported).encode() + b"\n"
+
+
 def _time(event: Event) -> dict[str, Any]:
     """Return the time of an event: RFC 3339 with the zone, or the seconds since a start of the device (its id is ``boot``).
 
     ``certainty`` is there for a date that the device does not know for sure: see `events`.
     """
     if event.clock.startswith(PENDING) and not event.time:
-        boot, _, seconds = event.clock.removeprefix(PENDING).partition(" ")
-        return {"time": None, "boot": boot, "monotonic": float(seconds or 0)}
+        boot, seconds = pending_moment(event.clock)
+        return {"time": None} if seconds is None else {"time": None, "boot": boot, "monotonic": seconds}
     try:
         moment = local_time(event.time).isoformat()
     except (OverflowError, ValueError, OSError):  # one flipped bit must not hold back all that follows
@@ -190,8 +205,6 @@ def _time(event: Event) -> dict[str, Any]:
 
 def _stored_cursor(outbox: Outbox) -> int:
     """Return the cursor of the ledger; 0 where it has none or a damaged one: then events arrive again."""
-    text = outbox.metadata().get(CURSOR, "0")
-    # At most 18 digits: SQLite's integers have 63 bits.
-    cursor = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+    cursor = to_number(outbox.metadata().get(FORWARDED, "0"))
     # Beyond the last event it belongs to a ledger that was replaced: all events of this one are new.
     return cursor if cursor <= outbox.last else 0

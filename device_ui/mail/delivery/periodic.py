@@ -16,11 +16,13 @@ from typing import Any
 
 from device_ui.errors import Damaged, Message, NotReadable, to_stored
 from device_ui.mail.catalog import SIGN_OF_LIFE, Kind
+from device_ui.mail.clock import moment_time
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.period import Period, Sent
 from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.events import Event
 from device_ui.mail.format import format_time
+from device_ui.mail.outbox.database import to_number
 from device_ui.mail.outbox.outbox import SUMMARY as SUMMARY_FACT
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.retention import UNTOLD
@@ -118,9 +120,9 @@ class PeriodicMails:
     def _report(self) -> Message:
         """Return what was sent, what waits and what was lost since the last sign of life."""
         note = self._stored(SIGN_FACT)
-        since = float(str(note.get("moment", "")).partition(" ")[0] or 0)
+        since = moment_time(str(note.get("moment", "")))
         delivered, lost = self._outbox.mails_since(since)
-        number = self._outbox.last - int(note.get("number", 0))
+        number = max(0, self._outbox.last - to_number(str(note.get("number", ""))))
         removed = self._outbox.removed()[UNTOLD]
         return Message(
             "{since}\n{events}\n{delivered}\n{lost}\n{removed}\n{waiting}\n{summary}",

@@ -18,10 +18,12 @@ class Problem:
     - ``login refused``, and ``too many logins`` (further settings wait);
     - ``sign-in``: the sign-in by OAuth 2.0 has failed, whether mail waits or not;
     - ``server``: the server cannot be reached, or defers an alarm that waits;
+    - ``budget``: the mails of this hour are used up, and an alarm waits for the next one;
     - ``refused``: the server refused the last mail for good; ``dropped``: the last mail was given up;
     - ``storage``, ``full``: the flash takes nothing, or the reserve is used;
     - ``removed``: retention removed events before they were mailed; ``clock``: the clock is not set;
-    - ``fault``: a fault of this product.
+    - ``fault``: a fault of this product;
+    - ``certificate``: the mail server's has ended, but its key is trusted, and mail goes on.
 
     `step` and `reply` are those of the SMTP client. `advice` is one sentence on what a person can change. `is_retried`: a
     refused login is tried again by itself.

@@ -105,6 +105,10 @@ class Schedule:
         """Return the first mail that was tried and still waits."""
         return self._batcher.tried()
 
+    def is_over_budget(self) -> bool:
+        """Return whether the hourly budget holds a new fault back, as `Batcher.is_over_budget`."""
+        return self._batcher.is_over_budget(self._environment.monotonic())
+
     def defer(self, mail: QueuedMail, step: str, reply: Text, advice: Text = "") -> None:
         """Count a failed try of a mail, which ended at this step and reply."""
         mail.defer(self._environment.monotonic(), self._environment.random(), step, reply, advice)

@@ -26,6 +26,7 @@ from device_ui.settings.recipients import Recipient, addresses
 
 if TYPE_CHECKING:
     from device_ui.mail.message.envelope import Envelope
+    from device_ui.mail.smtp.trust import InUse
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Transport(Protocol):
     def size_maximum(self) -> int: ...
     @property
     def step(self) -> Step: ...
+    @property
+    def certificates(self) -> Sequence[InUse]: ...
     def open(self, on_wait: Callable[[float], None] = ...) -> None: ...
     def deliver(
         self,

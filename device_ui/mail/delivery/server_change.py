@@ -679,4 +679,9 @@ def _line(when: str, settings: SmtpSettings) -> Message:
     template = "{when}: {host} port {port}, account {account}, security {security}"
     values = {name: getattr(settings, name) for name in ("host", "port", "account")}
     # By its words on the page; `Message`, so that the reader of History or of the mail has them in their language.
-    return Message(template, when=Message(when), security=CHOICE_WORDS[f"security_{settings.security}"], **values)
+    line = Message(template, when=Message(when), security=CHOICE_WORDS[f"security_{settings.security}"], **values)
+    if not settings.trust_bound_to:
+        return line
+    # Without it a change of the trust alone would read as no change.
+    trust, fingerprint = CHOICE_WORDS[f"trust_{settings.trust}"], settings.trust_bound_to[1]
+    return Message("{line}, certificate “{trust}” {fingerprint}", line=line, trust=trust, fingerprint=fingerprint)

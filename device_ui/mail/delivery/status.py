@@ -30,8 +30,9 @@ SLOW_TRIES = (HOUR, HOUR, 2 * HOUR, 4 * HOUR, 6 * HOUR)
 class DeliveryStatus:
     """The state of the mail path: computed from what holds all mail back, the last session, the queue and the last loss.
 
-    It is well only when no alarm that was tried still waits. `tried` returns the first mail in the queue that does; a
-    restart finds the last loss in the ledger again. `show` receives the report with each `publish`. Any thread may read it.
+    It is well only when no alarm that was tried still waits, and the hourly budget holds none back. `tried` returns the first
+    mail in the queue that was; `is_over_budget`, whether the budget holds a fault back; a restart finds the last loss in the
+    ledger again. `show` receives the report with each `publish`. Any thread may read it.
     """
 
     def __init__(
@@ -39,15 +40,17 @@ class DeliveryStatus:
         outbox: Outbox,
         wall_clock: Clock,
         tried: Callable[[], QueuedMail | None],
+        is_over_budget: Callable[[], bool],
         show: Callable[[Mapping[str, Any]], None],
     ) -> None:
-        self._outbox, self._wall_clock, self._tried, self._show = outbox, wall_clock, tried, show
+        self._outbox, self._wall_clock, self._show = outbox, wall_clock, show
+        self._tried, self._is_over_budget = tried, is_over_budget
         # What holds all mail back without the server; why the last session delivered nothing; the last mail that was lost.
         self._held = self._server = Problem()
         self._loss = _last_loss(outbox)
         self._published = Problem()
-        # The sign-in by OAuth 2.0, which is looked at in each round.
-        self.sign_in = Problem()
+        # The sign-in by OAuth 2.0, and a certificate that has ended, which are looked at in each round.
+        self.sign_in = self.certificate = Problem()
 
     @property
     def holding(self) -> Problem:
@@ -70,7 +73,7 @@ class DeliveryStatus:
         if mail:
             tries = mail.tries
             return Problem("server" if tries.step else "fault", tries.step, tries.reply, tries.advice)
-        return self._loss
+        return Problem("budget") if self._is_over_budget() else self._loss
 
     def hold(self, problem: Problem) -> None:
         """Set what holds all mail back without the server, until `release`."""
@@ -106,6 +109,8 @@ class DeliveryStatus:
             problem = self.sign_in
         if not problem.word:
             problem = Problem(next((word for word, is_true in lesser.items() if is_true), ""))
+        if not problem.word:
+            problem = self.certificate
         return {
             "problem": problem.word,
             "step": problem.step,

@@ -16,6 +16,7 @@ from typing import Any
 
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
 from device_ui.mail.catalog import TYPES, Kind
+from device_ui.mail.delivery.certificate_watch import CertificateWatch
 from device_ui.mail.delivery.periodic import PeriodicMails
 from device_ui.mail.delivery.problem import Problem
 from device_ui.mail.delivery.quota import Quota
@@ -26,12 +27,13 @@ from device_ui.mail.delivery.server_change import ServerChangeNotifier
 from device_ui.mail.delivery.status import DeliveryStatus, LoginLockout
 from device_ui.mail.events import Action, Delivery, Event, Verdict
 from device_ui.mail.outbox.outbox import Outbox
-from device_ui.mail.smtp.outcome import SessionError
+from device_ui.mail.smtp.outcome import SessionError, Step
 from device_ui.rate_limit import TokenBucket
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.notifications import NOTIFICATIONS_FILE
 from device_ui.settings.recipients import addresses
 from device_ui.settings.store import NotificationStore, Store
+from device_ui.settings.trust_rules import TRUSTS
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,10 @@ class DeliveryWorker:
         # Its file is beside that of the SMTP tab.
         notifications = NotificationStore(store.path.with_name(NOTIFICATIONS_FILE))
         self._periodic = PeriodicMails(outbox, schedule, self._environment, notifications)
-        self._status = DeliveryStatus(outbox, self._environment.wall_clock, schedule.tried, show)
+        self._watch = CertificateWatch(outbox, schedule, self._environment.wall_clock, self._periodic.decide)
+        self._status = DeliveryStatus(
+            outbox, self._environment.wall_clock, schedule.tried, schedule.is_over_budget, show
+        )
         self._lockout = LoginLockout(outbox, quota, self._environment.wall_clock)
         self._backoff = Backoff(self._environment.monotonic, self._environment.random)
         self._start_spread = StartSpread()
@@ -145,10 +150,16 @@ class DeliveryWorker:
             self._wakeup.set()
         return wait
 
-    def next_try(self) -> float | None:
-        """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
-        planned = self._next_try
-        return None if planned is None else max(0.0, planned - self._environment.monotonic())
+    def next_try(self, number: int = 0) -> float | None:
+        """Return seconds until waiting mail is tried; None while it waits for something else than a time.
+
+        `number` is that of one mail, which may wait longer than the others.
+        """
+        planned, mail = self._next_try, self._schedule.mail(number)
+        if planned is None:
+            return None
+        moment = max(planned, mail.tries.next) if mail else planned
+        return max(0.0, moment - self._environment.monotonic())
 
     def is_held(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
@@ -265,6 +276,7 @@ class DeliveryWorker:
         self._next_try = None
         settings, revision, problem = self._read_settings()
         self._status.sign_in = self._look_at_sign_in(settings) if settings else Problem()
+        self._status.certificate = self._watch.problem(settings) if settings else Problem()
         self._lockout.store()
         if settings:
             saved, source = self._saved_from
@@ -281,8 +293,9 @@ class DeliveryWorker:
             # Never longer than a look at the settings: the notification of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
         self._status.server_works()
-        # No mail waits, but the reserve may have to be set aside again, or an event dated.
-        return LOOK_AGAIN if self._outbox.is_reserve_used or self._schedule.has_undated else None
+        # No mail waits, but the reserve may have to be set aside again, an event dated, or the end of a problem published.
+        has_work = self._outbox.is_reserve_used or self._schedule.has_undated or self._schedule.is_over_budget()
+        return LOOK_AGAIN if has_work else None
 
     def _make_due(self) -> None:
         """Make due what a person asked to try now. A refused login stays locked out: only new settings help there."""
@@ -366,6 +379,9 @@ class DeliveryWorker:
                     self._lift_lockout()
                     self._lockout.store()
                     self._status.release()
+                # Before the mails: an event of it goes out in this very session.
+                self._watch.saw(settings, transport.certificates)
+                self._status.certificate = self._watch.problem(settings)
                 self._session.send_queue(transport, settings, is_interrupted)
             except SessionError as error:
                 log.warning("session failed: %s", error)
@@ -381,6 +397,10 @@ class DeliveryWorker:
             self._lockout.store()
         else:
             self._backoff.server_failed(error.retry_after)
+            # A certificate that is not the trusted one waits for a person, who may be away for longer than a mail is tried: this
+            # time does not count towards giving up.
+            if error.step == Step.CERTIFICATE and settings.trust != TRUSTS[0]:
+                self._backoff.expiry.reset()
             self._status.server_failed(Problem("server", error.step, error.reply or error.problem, advice))
 
     def _plan(self) -> float:

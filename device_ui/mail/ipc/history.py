@@ -31,6 +31,8 @@ PART_MAXIMUM = 200
 # of more days has a longer link, and the picture has 4 KB.
 USUAL_DAYS, DAYS_MAXIMUM, BARS_MAXIMUM = 30, 31, 24
 HOUR = 3600
+# What a person may ask for an event whose mail waits.
+TRY_NOW = "try-now"
 # A function of a waiting mail's number and type that returns its recipients, and step and reply of the last try.
 WaitDetails = Callable[[int, str], tuple[Sequence[str], str, Text]]
 # A function of an event's number that returns the pending notifications of a server change.
@@ -39,12 +41,16 @@ PendingNotifications = Callable[[int], Sequence[Delivery]]
 
 @dataclass(frozen=True)
 class Live:
-    """What the ledger does not have: three answers of the worker (`requests.Worker`), and `now`, seconds since 1970."""
+    """What the ledger does not have: answers of the worker (`requests.Worker`), and `now`, seconds since 1970.
+
+    `next_try` returns when the mail of a number is tried: seconds since 1970, 0 for a time that is not known, None for none.
+    """
 
     wait_details: WaitDetails
     pending_notifications: PendingNotifications
     events_to_notify: Sequence[int] = ()
     now: float = 0.0
+    next_try: Callable[[int], float | None] = lambda _number: None
 
 
 class BadQuery(ValueError):
@@ -156,7 +162,15 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, live: Live
                 *map(_result, live.pending_notifications(number)),
             ]
             later = [_action(each, deliveries.get(each.number, []), outbox, live) for each in actions.get(number, ())]
-            yield {"event": _row(event, results, pending, later, catalog)}
+            row = _row(event, results, pending, later, catalog)
+            yield {
+                "event": {**row, "next": live.next_try(_waiting_mail(event, later))} if row["can"] == TRY_NOW else row
+            }
+
+
+def _waiting_mail(event: Event, later: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of the mail that an event waits for."""
+    return next((each["number"] for each in later if each["waiting"]), event.mail or event.number)
 
 
 def _action(action: Event, results: Sequence[Delivery], outbox: Outbox, live: Live) -> Mapping[str, Any]:
@@ -183,10 +197,6 @@ def _row(
     later: Sequence[Mapping[str, Any]],
     catalog: Catalog,
 ) -> Mapping[str, Any]:
-    # Of each recipient the best result; `delivered` is the first by the alphabet (see `outbox.VERDICTS`).
-    best = {each.recipient: each.verdict for each in results}
-    for each in (each for action in later for each in action["deliveries"] if each["verdict"] != "waiting"):
-        best[each["recipient"]] = min(each["verdict"], best.get(each["recipient"], each["verdict"]))
     is_waiting = event.waiting or bool(pending) or any(each["waiting"] for each in later)
     return {
         "number": event.number,
@@ -198,7 +208,7 @@ def _row(
         "name": event_name(event, catalog[event.code]),
         "source": event_source(event),
         "text": event_text(event),
-        "state": state(is_waiting, [*best.values()]),
+        "state": state(is_waiting, _verdicts(results, later)),
         "mail": event.mail,
         "deliveries": [*map(_result, results), *pending],
         "again": later,
@@ -206,12 +216,23 @@ def _row(
     }
 
 
+def _verdicts(results: Sequence[Delivery], later: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the best verdict of each recipient that still counts (see `outbox.VERDICTS`, which filters by the same)."""
+    # `delivered` is the first by the alphabet.
+    best, newest = {each.recipient: str(each.verdict) for each in results}, {each.recipient for each in results}
+    for action in later:
+        ended = {each["recipient"]: each["verdict"] for each in action["deliveries"] if each["verdict"] != "waiting"}
+        best |= {who: min(verdict, best.get(who, verdict)) for who, verdict in ended.items()}
+        newest = set(ended) or newest
+    return [verdict for who, verdict in best.items() if verdict == "delivered" or who in newest]
+
+
 def _possible(event: Event, later: Sequence[Mapping[str, Any]], is_mailed: bool) -> str:
     """Return what a person may ask for an event, as the word of the request; ``""`` for nothing."""
     if event.in_summary:
         return ""  # it has its time
     if event.waiting or any(each["waiting"] for each in later):
-        return "try-now"
+        return TRY_NOW
     return "send-again" if is_mailed else ""
 
 

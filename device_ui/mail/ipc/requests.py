@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from device_ui.errors import Message, RequestError, Text, to_stored
-from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, Catalog, Kind
+from device_ui.mail.catalog import CODE_PATTERN, MESSAGE, OF_DEVICE, SIGN_OF_LIFE, Catalog, Kind
 from device_ui.mail.client import BY_APPLY
 from device_ui.mail.clock import Clock
 from device_ui.mail.events import Action, Delivery, Event
@@ -68,8 +68,8 @@ class Worker(Protocol):
     def is_held(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
 
-    def next_try(self) -> float | None:
-        """Return seconds until waiting mail is tried; None while it waits for something else than a time."""
+    def next_try(self, number: int = 0) -> float | None:
+        """Return seconds until waiting mail, or the one of this number, is tried; None while no time is planned."""
 
     def wait_details(self) -> WaitDetails:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
@@ -117,9 +117,9 @@ class RequestHandler:
         self._background, self._slow = Background(wake), Background(wake)
         # The history queries of each user.
         self._reading: Counter[int] = Counter()
-        # The actions at hand of each user, and the last one: its event and when (seconds since boot).
+        # The actions at hand of each user; and when one was asked for an event last (seconds since boot).
         self._actions: dict[int, TokenBucket] = {}
-        self._last_action = (0, 0.0)
+        self._acted: dict[int, float] = {}
         self._words: dict[str, Callable[[Mapping[str, Any], int], Answer]] = {
             "event": self._event,
             "state": lambda *_: self.state(),
@@ -208,7 +208,7 @@ class RequestHandler:
 
     def _delivery(self) -> Mapping[str, Any]:
         """Return what was delivered last, what waits, and the last result of each recipient."""
-        number, seconds = self._outbox.last_delivered(), self._worker.next_try()
+        number = self._outbox.last_delivered()
         oldest = next(iter(self._outbox.waiting(1)), None)
         results = [
             {**_result(each), "mail": mail} for mail, found in self._outbox.last_results().items() for each in found
@@ -218,11 +218,16 @@ class RequestHandler:
                 "last": {"mail": number, "results": [_result(each) for each in self._outbox.deliveries(number)]},
                 "waiting": self._outbox.waiting_count(),
                 "since": oldest.accepted if oldest else 0.0,
-                # Of the wall clock, as every other time here; without a right one nothing can be said but "soon".
-                "next": None if seconds is None else self._clock.now() + seconds if self._clock.is_right() else 0.0,
+                "next": self._next_try(),
                 "results": results,
             }
         }
+
+    def _next_try(self, number: int = 0) -> float | None:
+        """Return when waiting mail, or the one of this number, is tried: seconds since 1970, None without a planned time."""
+        seconds = self._worker.next_try(number)
+        # Of the wall clock, as every other time here; without a right one nothing can be said but "soon".
+        return None if seconds is None else self._clock.now() + seconds if self._clock.is_right() else 0.0
 
     def _history(self, request: Mapping[str, Any], user: int) -> Answer:
         # Imported here: most hooks end before anyone looks at the history.
@@ -266,7 +271,9 @@ class RequestHandler:
                 yield None
             else:
                 worker = self._worker
-                live = history.Live(found, worker.pending_notifications, worker.events_to_notify(), self._clock.now())
+                live = history.Live(
+                    found, worker.pending_notifications, worker.events_to_notify(), self._clock.now(), self._next_try
+                )
                 yield from history.answer(query, self._outbox, self._catalog, live, has_bars=has_bars)
 
     def _send_again(self, request: Mapping[str, Any], user: int) -> Event:
@@ -301,13 +308,14 @@ class RequestHandler:
 
     def _action(self, event: Event, action: Action, request: Mapping[str, Any], user: int) -> Event:
         """Return an action on an event. Raises `RequestError` when there are too many."""
-        # Two requests that arrive together see the same ledger, in which neither is committed.
-        now, (number, before) = self._clock.since_boot[1], self._last_action
+        # Two requests that arrive together see the same ledger, in which neither is committed; requests for other events may
+        # come between them.
+        now = self._clock.since_boot[1]
+        self._acted = {number: before for number, before in self._acted.items() if now - before < REPEAT_SECONDS}
         bucket = self._actions.setdefault(user, TokenBucket(ACTIONS, ACTION_SECONDS))
-        is_repeated = number == event.number and now - before < REPEAT_SECONDS
-        if wait := 1 if is_repeated else bucket.take():
+        if wait := 1 if event.number in self._acted else bucket.take():
             raise RequestError("too-many", "this was asked for too often; try again later", wait)
-        self._last_action = (event.number, now)
+        self._acted[event.number] = now
         by, happened = _address(request.get("by")), self._clock.stamp(None)
         return Event(
             code=event.code,
@@ -329,7 +337,9 @@ class RequestHandler:
         for code in sorted(self._catalog.kinds):
             kind = self._catalog[code]
             texts = {"name": kind.name, "description": kind.description}
-            yield {"kind": {"code": code, "type": kind.type, **texts, "mail": kind.mail}}
+            # Mailed at a time of its own, so that no choice of the operator is asked for its code.
+            periodic = {"periodic": True} if code == SIGN_OF_LIFE.code else {}
+            yield {"kind": {"code": code, "type": kind.type, **texts, "mail": kind.mail, **periodic}}
         yield {"end": {"problem": self._catalog.problem}}
 
     def _content(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:

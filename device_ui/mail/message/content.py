@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from device_ui.errors import Message, Text
 from device_ui.i18n.translator import Translator
@@ -25,7 +26,7 @@ from device_ui.mail.format import (
     format_time,
 )
 from device_ui.mail.message.envelope import Envelope
-from device_ui.mail.message.render import Entry, Group, Rows, Section, one_line
+from device_ui.mail.message.render import Entry, Group, Row, Rows, Section, one_line
 
 # Characters of what happened in a subject, and of a name there: the subject of a message of the system has no limit.
 HAPPENED_MAXIMUM, NAME_MAXIMUM = 60, 200
@@ -161,7 +162,7 @@ def _event_section(event: Event, kind: Kind, envelope: Envelope, words: Translat
             {"code": event.code, "from": format_day(event.time), "to": format_day(event.time)},
             f"#event-{event.number}",
         ),
-        rows=_translated(rows, words),
+        rows=_translated(rows, words, {"Event": _code_url(event.code, envelope)}),
     )
 
 
@@ -181,7 +182,10 @@ def _digest_section(digest: Digest, catalog: Catalog, envelope: Envelope, words:
         _counted(digest, words).upper(),
         _device(envelope),
         format_minute(first),
-        groups=_groups(digest, catalog, format_day(first), words),
+        groups=[
+            replace(group, url=_code_url(each.code, envelope))
+            for each, group in zip(digest.codes, _groups(digest, catalog, format_day(first), words), strict=True)
+        ],
         link=_link(
             words("Open these events on the device"),
             envelope,
@@ -264,6 +268,11 @@ def _link(text: str, envelope: Envelope, query: Mapping[str, str], place: str = 
     return (text, f"{envelope.pages}/history?{filters}{place}") if envelope.pages else None
 
 
+def _code_url(code: str, envelope: Envelope) -> str:
+    """Return the address of a code on the page of the event codes, ``""`` where the device's address is not known."""
+    return f"{envelope.pages}/others/event-codes?code={code}" if envelope.pages else ""
+
+
 def _device_rows(envelope: Envelope, words: Translator) -> Sequence[tuple[str, Text]]:
     """Return the device's rows, once in a mail of several languages."""
     is_first = words is envelope.languages[0]
@@ -274,9 +283,16 @@ def _removed(envelope: Envelope) -> Sequence[tuple[str, Text]]:
     return [("Not mailed", Message(REMOVED, count=envelope.removed))] if envelope.removed else []
 
 
-def _translated(rows: Sequence[tuple[str, Text]], words: Translator) -> Rows:
+def _translated(
+    rows: Sequence[tuple[str, Text]], words: Translator, urls: Mapping[str, str] = MappingProxyType({})
+) -> Rows:
+    """Return the rows that have a value; `urls` are the pages that values lead to, by their labels."""
     # Texts of the firmware and the system are not translated.
-    return [(words(label), words(value) if isinstance(value, Message) else value) for label, value in rows if value]
+    return [
+        Row(words(label), words(value) if isinstance(value, Message) else value, urls.get(label, ""))
+        for label, value in rows
+        if value
+    ]
 
 
 def _excerpt(text: str) -> str:

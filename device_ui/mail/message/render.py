@@ -13,11 +13,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
+from typing import NamedTuple
 
 from device_ui.i18n.translator import LANGUAGES, Translator
 from device_ui.resources import find
-
-Rows = Sequence[tuple[str, str]]
 
 # The bar of each tone, with 4.5:1 at least for its white words (WCAG 2.2, 1.4.3).
 COLOURS = {"fault": "#b42318", "info": "#475467", "test": "#175cd3"}
@@ -30,6 +29,17 @@ PREVIEW_MAXIMUM = 200
 LARGE_MAXIMUM = 160
 
 
+class Row(NamedTuple):
+    """A row of the table below a mail; `url` is the page that the value leads to."""
+
+    label: str
+    value: str
+    url: str = ""
+
+
+Rows = Sequence[Row]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One event of a digest: number, time and source in one line, and its text."""
@@ -40,12 +50,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Group:
-    """The events of one code in a digest: the code's name, how many and when, those that are listed, and how many are not."""
+    """The events of one code in a digest: the code's name, how many and when, those that are listed, and how many are not.
+
+    `url` is the page of the code.
+    """
 
     name: str
     summary: str
     entries: Sequence[Entry] = ()
     more: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ def _text(section: Section) -> str:
 
 
 def _group_text(group: Group) -> str:
-    lines = [group.name, group.summary]
+    lines = [*filter(None, (group.name, group.summary, group.url))]
     for entry in group.entries:
         lines += [entry.head, *([_indented(entry.text, 4)] if entry.text else [])]
     return "\n".join([*lines, *([group.more] if group.more else [])])
@@ -131,10 +145,13 @@ def _indented(text: str, width: int) -> str:
 
 
 def _columns(rows: Rows) -> str:
-    width = max((_cells(label) for label, _ in rows), default=0) + 2
+    width = max((_cells(row.label) for row in rows), default=0) + 2
     return "\n".join(
-        label + ":" + " " * (width - 1 - _cells(label)) + value.replace("\n", "\n" + " " * width)
-        for label, value in rows
+        row.label
+        + ":"
+        + " " * (width - 1 - _cells(row.label))
+        + "\n".join(filter(None, (row.value, row.url))).replace("\n", "\n" + " " * width)
+        for row in rows
     )
 
 
@@ -170,16 +187,20 @@ def _html(section: Section) -> str:
 
 
 def _group_html(group: Group) -> str:
-    parts = [_filled("group", name=html.escape(group.name), summary=html.escape(group.summary))]
+    parts = [_filled("group", name=_linked(html.escape(group.name), group.url), summary=html.escape(group.summary))]
     for entry in group.entries:
         block = "entry_layout" if "\n" in entry.text else "entry"
         parts.append(_filled(block, head=html.escape(entry.head), text=laid_out(entry.text)))
     return "".join([*parts, *([_filled("entry", head=html.escape(group.more), text="")] if group.more else [])])
 
 
-def _row(row: tuple[str, str]) -> str:
-    label, value = row
-    return _filled("row", label=html.escape(label), value=laid_out(value))
+def _row(row: Row) -> str:
+    return _filled("row", label=html.escape(row.label), value=_linked(laid_out(row.value), row.url))
+
+
+def _linked(shown: str, url: str) -> str:
+    """Return HTML as a link, in the colour of the text around it: a program's own blue is too dark on a dark card."""
+    return f'<a href="{html.escape(url)}" style="color:inherit">{shown}</a>' if url else shown
 
 
 def laid_out(text: str) -> str:

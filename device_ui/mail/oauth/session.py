@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from device_ui.mail.oauth.sign_in import SignIn
     from device_ui.mail.smtp.address_policy import AddressInfo
     from device_ui.mail.smtp.client import SmtpClient
+    from device_ui.mail.smtp.trust import InUse
     from device_ui.settings.fields import SmtpSettings
 
 
@@ -48,6 +49,11 @@ class OAuthSession:
     def address(self) -> AddressInfo | None:
         """As `SmtpClient.address`."""
         return self._client.address
+
+    @property
+    def certificates(self) -> tuple[InUse, ...]:
+        """As `SmtpClient.certificates`."""
+        return self._client.certificates
 
     @property
     def deadline(self) -> Deadline:

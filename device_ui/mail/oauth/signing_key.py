@@ -4,7 +4,7 @@ The hook makes the key, and it never leaves the hook: at rest it is sealed (`set
 address that it is sent to (``aud``), so another server can do nothing with it. 60 days before a certificate ends the next
 key is made; both are tried until the provider takes the new one.
 
-The key is for one mail server and one application (`KEY_BOUND_TO`), as a password is: `aud` protects the assertion, but not the access
+The key is for one mail server, its trusted certificate included, and one application (`KEY_BOUND_TO`), as a password is: `aud` protects the assertion, but not the access
 token that it gets, which would go to whatever mail server the settings name then ("pass-back"). Settings with a different one
 need a new key, whose certificate a person has to upload.
 """
@@ -153,7 +153,7 @@ def days_left(day: str, now: float) -> int:
 
 
 def _bound_text(settings: SmtpSettings) -> str:
-    return bound_text([str(getattr(settings, name)) for name in KEY_BOUND_TO])
+    return bound_text([*(str(getattr(settings, name)) for name in KEY_BOUND_TO), *settings.trust_bound_to])
 
 
 def _certificate(record: Mapping[str, str], suffix: str) -> Certificate:

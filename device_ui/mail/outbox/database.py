@@ -24,7 +24,7 @@ from device_ui.mail.outbox import retention
 from device_ui.mail.outbox.disk_reserve import Reserve
 from device_ui.storage import files
 
-VERSION = 4
+VERSION = 5
 # The highest version that a newer device-ui may have written; a higher number, or a negative one, is damage.
 VERSION_MAXIMUM = 1000
 # The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
@@ -38,7 +38,8 @@ QUEUED, IN_SUMMARY = "waiting AND waiting = 1", "waiting AND waiting = 2"
 # -1 for the device itself. A row with an `about` is no event but a person's action on the event of that number (see
 # `events.Action`): a row in the same table has a number, a mail, retries, results and a place in the limit by the same code.
 # These two are spelled as ALTER TABLE spells them, so that an older ledger becomes this one without a second copy on a small
-# disk. The index "failed" has the few results that are no delivery, so that the pages count them without reading all others.
+# disk. A row of "outcome" is an event whose mail ended since the maker's program got its last outcome (`Outbox.outcomes`); on most
+# devices there is none. The index "failed" has the few results that are no delivery, so that the pages count them without reading all others.
 SCHEMA = f"""
 CREATE TABLE event (
     number INTEGER PRIMARY KEY,
@@ -67,17 +68,20 @@ CREATE TABLE delivery (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX failed ON delivery (number) WHERE verdict <> 'delivered';
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE outcome (number INTEGER PRIMARY KEY, changes INTEGER NOT NULL) STRICT;
 """
 STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
 OLD_COLUMNS = "number, code, type, time, accepted, source, text, waiting"
 FAILED = next(each for each in STATEMENTS if each.startswith("CREATE INDEX failed"))
+OUTCOME = next(each for each in STATEMENTS if each.startswith("CREATE TABLE outcome"))
 ACTIONS = (
     "ALTER TABLE event ADD COLUMN about INTEGER NOT NULL DEFAULT 0",
     next(each for each in STATEMENTS if each.startswith("CREATE INDEX about")),
     FAILED,
+    OUTCOME,
 )
 # By the version of an older ledger, the statements that migrate it: version 1 had no digests and no clock, version 2 no users,
-# version 3 no actions.
+# version 3 no actions, version 4 no outcomes.
 MIGRATIONS = {
     1: (
         "ALTER TABLE event RENAME TO event_1",
@@ -86,9 +90,11 @@ MIGRATIONS = {
         f"INSERT INTO event SELECT {OLD_COLUMNS}, 0, '', -1, 0 FROM event_1",
         "DROP TABLE event_1",
         FAILED,
+        OUTCOME,
     ),
     2: ("ALTER TABLE event ADD COLUMN uid INTEGER NOT NULL DEFAULT -1", *ACTIONS),
     3: ACTIONS,
+    4: (OUTCOME,),
 }
 # The files that SQLite keeps beside its own.
 ENDINGS = ("-wal", "-shm", "-journal")
@@ -134,8 +140,8 @@ class Database:
         self.path = path
         self._made = path.with_name(path.name + MADE)
         self.set_aside: Path | None = None
-        # Called after a commit of new events, by the thread that committed them.
-        self.on_accept: Callable[[], None] = lambda: None
+        # Called after a commit of new events or outcomes, by the thread that committed them.
+        self.on_change: Callable[[], None] = lambda: None
         self._rows_maximum, self._bytes_maximum = rows_maximum, bytes_maximum
         self._reserve = reserve or Reserve(path.with_name("reserve"), 0)
         # Re-entrant: `Outbox.accept` holds it over its own counts and the write.
@@ -178,6 +184,7 @@ class Database:
         # that wait: the index does not have the column.
         self.has_summary = bool(self._connection.execute(f"SELECT 1 FROM event WHERE {IN_SUMMARY} LIMIT 1").fetchall())
         self._last = int(self._connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()[0])
+        self.has_outcomes = bool(self._connection.execute("SELECT 1 FROM outcome LIMIT 1").fetchall())
 
     def close(self) -> None:
         """Close the file. Every change is committed already."""
@@ -429,6 +436,12 @@ def write_metadata(cursor: sqlite3.Cursor, metadata: Metadata) -> None:
     cursor.executemany("DELETE FROM fact WHERE name = ?", [(name,) for name in metadata])
     kept = [(name, value) for name, value in metadata.items() if value is not None]
     cursor.executemany("INSERT INTO fact VALUES (?, ?)", kept)
+
+
+def to_number(text: str) -> int:
+    """Return a number of the metadata, 0 where it is damaged: no mail may hang on a count."""
+    # At most 18 digits: SQLite's integers have 63 bits.
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def _damage(reason: str) -> sqlite3.DatabaseError:

@@ -14,6 +14,7 @@ default limit is 32,766 parameters, and a digest may hold more events.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import json
@@ -22,11 +23,11 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from dataclasses import dataclass
 from typing import Any
 
-from device_ui.errors import from_stored, to_json, to_stored
+from device_ui.errors import NotStored, from_stored, to_json, to_stored
 from device_ui.mail.catalog import SERVER_CHANGED, TYPES
 from device_ui.mail.events import CodeCount, Delivery, Digest, Event
 from device_ui.mail.outbox import retention
-from device_ui.mail.outbox.database import IN_SUMMARY, PENDING, QUEUED, Database, Metadata, write_metadata
+from device_ui.mail.outbox.database import IN_SUMMARY, PENDING, QUEUED, Database, Metadata, to_number, write_metadata
 from device_ui.mail.outbox.disk_reserve import MAIL
 
 COLUMNS = "number, code, type, time, accepted, source, text, waiting, mail, clock, uid, about"
@@ -65,12 +66,15 @@ LATER = "FROM event AS later WHERE later.about AND later.about = event.number"
 # The number of an event's own mail.
 MAIL_NUMBER = "iif(event.mail, event.mail, event.number)"
 # The first and the last verdict of an event's mail by the alphabet: sorted by both, the events of one state are neighbours.
-# Of an event that was sent again, the best verdict of each recipient counts, which is the first by the alphabet, too.
+# Of an event that was sent again, the best verdict of each recipient counts, which is the first by the alphabet, too. A recipient
+# that the newest of its mails did not go to is on the list no more, and counts only where it has the event.
+MAILS = f"(SELECT {MAIL_NUMBER} UNION ALL SELECT later.number {LATER})"
 VERDICTS = (
     f"CASE WHEN NOT EXISTS (SELECT 1 {LATER}) THEN "
     f"(SELECT min(verdict) || max(verdict) FROM delivery WHERE delivery.number = {MAIL_NUMBER}) ELSE "
     "(SELECT min(best) || max(best) FROM (SELECT min(verdict) AS best FROM delivery WHERE delivery.number IN "
-    f"(SELECT {MAIL_NUMBER} UNION ALL SELECT later.number {LATER}) GROUP BY recipient)) END"
+    f"{MAILS} GROUP BY recipient HAVING best = 'delivered' OR max(delivery.number) = "
+    f"(SELECT max(sent.number) FROM delivery AS sent WHERE sent.number IN {MAILS}))) END"
 )
 # :notices are the events of a server change with notifications that are still to be sent.
 WAITS = (
@@ -210,6 +214,60 @@ class Bars:
 class Outbox(Database):
     """The events of one device and their deliveries. Any thread may call; every method raises `NotStored`."""
 
+    # Whether outcomes are kept for `outcomes`.
+    _keeps_outcomes = False
+
+    def keep_outcomes(self, is_asked: bool) -> None:
+        """Keep the outcome of each mail that ends from now on, for `outcomes`; or forget those that were kept. Never raises."""
+        self._keeps_outcomes = is_asked
+        if self.has_outcomes and not is_asked:
+            with contextlib.suppress(NotStored):  # a later start forgets them
+                self._write(lambda cursor: cursor.execute("DELETE FROM outcome"))
+                self.has_outcomes = False
+
+    def outcomes(self, newest: int, limit: int) -> list[tuple[int, int, str]]:
+        """Return events up to a number whose mail ended, oldest first: number, a count for `forwarded`, and a key of `STATES`.
+
+        ``""`` for an event that the limit removed.
+        """
+        query = (
+            f"SELECT outcome.number, changes, iif(event.number IS NULL, '-', {STATE}) "
+            "FROM outcome LEFT JOIN event ON event.number = outcome.number "
+            "WHERE outcome.number <= :newest ORDER BY outcome.number LIMIT :limit"
+        )
+        words = {value: word for word, values in STATES.items() for value in values}
+        rows = self.read(query, {"newest": newest, "limit": limit, "notices": "[]"})
+        return [(number, changes, words.get(found, "")) for number, changes, found in rows]
+
+    def forwarded(self, newest: int, outcomes: Iterable[tuple[int, int, str]]) -> None:
+        """Commit that the maker's program has the events up to a number, and these outcomes."""
+        given = [(number, changes) for number, changes, _ in outcomes]
+
+        def move(cursor: sqlite3.Cursor) -> bool:
+            write_metadata(cursor, {retention.FORWARDED: str(newest)})
+            # One that changed while the program ran stays, to be handed over again.
+            cursor.executemany("DELETE FROM outcome WHERE number = ? AND changes = ?", given)
+            return cursor.execute("SELECT 1 FROM outcome LIMIT 1").fetchone() is not None
+
+        with self._lock:
+            self.has_outcomes = self._write(move)
+
+    def _keep_outcome(self, cursor: sqlite3.Cursor, which: str, values: Sequence[object]) -> None:
+        """Write that the mails of some events end in this transaction."""
+        if self._keeps_outcomes:
+            # An action ends for its event, which alone has a state.
+            cursor.execute(
+                f"INSERT INTO outcome SELECT DISTINCT iif(about, about, number), 1 FROM event WHERE {which} "
+                "ON CONFLICT (number) DO UPDATE SET changes = changes + 1",
+                values,
+            )
+
+    def _outcomes_kept(self) -> None:
+        """Report outcomes that were committed."""
+        if self._keeps_outcomes:
+            self.has_outcomes = True
+            self.on_change()
+
     def accept(
         self, events: Sequence[Event], alone: Sequence[bool] = (), metadata: Callable[[int], Metadata] = lambda _: {}
     ) -> list[int]:
@@ -243,7 +301,7 @@ class Outbox(Database):
             # After the commit only: a transaction that was rolled back changed no count.
             self._held = held
             self._last += len(rows)
-        self.on_accept()
+        self.on_change()
         return [int(row[0]) for row in rows]
 
     def waiting(self, limit: int = 100, after: int = 0) -> list[Event]:
@@ -453,9 +511,14 @@ class Outbox(Database):
         query = f"SELECT 1 FROM event WHERE {self._queued} AND type = ? LIMIT 1"
         if not self.read(query, (kind,)):
             return 0
-        return self._write(
-            lambda cursor: cursor.execute(f"UPDATE event SET waiting = 0 WHERE {QUEUED} AND type = ?", (kind,)).rowcount
-        )
+
+        def end(cursor: sqlite3.Cursor) -> int:
+            self._keep_outcome(cursor, f"{QUEUED} AND type = ?", (kind,))
+            return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {QUEUED} AND type = ?", (kind,)).rowcount
+
+        count = self._write(end)
+        self._outcomes_kept()
+        return count
 
     def expire(self, newest: int, why: Mapping[str, Sequence[Delivery]]) -> int:
         """Commit that every mail whose events are all up to `newest` is dropped. Return the count of these events.
@@ -486,9 +549,12 @@ class Outbox(Database):
                     _insert(cursor, number, open_results)
                     lost += open_results
             _keep_loss(cursor, lost)
+            self._keep_outcome(cursor, EXPIRED, (newest,))
             return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {EXPIRED}", (newest,)).rowcount
 
-        return self._write(drop, MAIL)
+        count = self._write(drop, MAIL)
+        self._outcomes_kept()
+        return count
 
     def mails_since(self, moment: float) -> tuple[int, int]:
         """Return how many mails were delivered to somebody since a moment (seconds since 1970), and how many failed for good."""
@@ -574,6 +640,7 @@ class Outbox(Database):
         def keep(cursor: sqlite3.Cursor) -> None:
             _insert(cursor, number, deliveries)
             if done:
+                self._keep_outcome(cursor, OF_MAIL, (number,))
                 cursor.execute(f"UPDATE event SET waiting = 0 WHERE {OF_MAIL}", (number,))
             if reported:
                 retention.count(cursor, retention.UNTOLD, -reported)
@@ -585,11 +652,13 @@ class Outbox(Database):
             write_metadata(cursor, metadata or {})
 
         self._write(keep, MAIL)
+        if done:
+            self._outcomes_kept()
 
     def removed(self) -> dict[str, int]:
         """Return the counts of events that the limit removed, by the names of `retention.REMOVED` and `retention.UNTOLD`."""
         metadata = self.metadata()
-        return {name: int(metadata.get(name, 0)) for name in (*dict(retention.REMOVED), retention.UNTOLD)}
+        return {name: to_number(metadata.get(name, "0")) for name in (*dict(retention.REMOVED), retention.UNTOLD)}
 
     def select(self, where: str, values: Sequence[object]) -> list[Event]:
         """Return events by a condition that is written in the program; a person's input belongs into `values`."""

@@ -30,6 +30,8 @@ CHANGES_PART, CHANGE_BYTES = 100, 64 * 1024
 REMOVED_PART = 100
 # A user's share is an eighth: an appliance has few users that raise events, such as root and the firmware's.
 SHARES = 8
+# The name of the metadata of the cursor of `delivery.forward_command`: the number of the last event that was handed over.
+FORWARDED = "forwarded"
 # About the bytes of an event besides its texts.
 ROW_BYTES = 100
 # For each user: the number of its events, and about their bytes.
@@ -153,6 +155,13 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
         "DELETE FROM delivery WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE number = ?1) AND NOT EXISTS "
         "(SELECT 1 FROM event WHERE mail = ?1 AND mail <> number AND mail <> 0)",
         [(mail or number,) for number, mail, *_ in rows],
+    )
+    # An event that the maker's program did not get is in a gap, and its outcome with it. The program gets an outcome of any other
+    # one. These are bounded: their events were in the ledger at the same time, when the cursor moved last.
+    cursor.executemany(
+        "DELETE FROM outcome WHERE number = ? AND "
+        "number > coalesce((SELECT CAST(value AS INTEGER) FROM fact WHERE name = ?), 0)",
+        [(number, FORWARDED) for number, *_ in rows],
     )
     # An action is not one of the events that the page counts. It belongs to the user who asked for it, so it may be removed
     # before its event is, or stay after it.

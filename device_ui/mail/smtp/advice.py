@@ -8,10 +8,11 @@ words beside the sentence. When the certificate is known, `CLOSER` has the sente
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from device_ui.errors import Message, Text
@@ -20,6 +21,7 @@ from device_ui.settings.fields import CHOICE_WORDS, SmtpSettings
 
 if TYPE_CHECKING:
     from device_ui.mail.smtp.probe import Certificate
+    from device_ui.mail.smtp.trust import InUse
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ GIVEN: dict[str, Callable[[SmtpSettings], bool]] = {
     "": lambda _: True,
     "relay": lambda settings: settings.sign_in == "none",
     "clear": lambda settings: settings.connection == "none",
+    "ca": lambda settings: settings.trust == "ca",
+    # A scheme, a path or a port; an IPv6 address has more than one colon.
+    "url": lambda settings: "/" in settings.host or settings.host.count(":") == 1,
 }
 # In place of a field: the one that decides it with these settings.
 FIELD_OF: dict[str, Callable[[SmtpSettings], str]] = {
@@ -106,6 +111,7 @@ TOKEN_REFUSED = "The mail server does not take this sign-in: check that SMTP Acc
 SENDER_REFUSED = "The server does not let this account send as {mail_from}: check the address, or have the server's administrator allow it."
 TOO_LARGE = "The mail is larger than the server takes."
 MAILBOX_FULL = "The mailbox of this recipient is full or switched off: its owner or the mail server's administrator can change that."
+OTHER_AUTHORITY = "The certificate of {host} is not issued by the trusted authority: either the server got one from a different authority, or a different server answers in its place. Ask its administrator for the authority's certificate. Until then no mail goes out, and what waits is kept."
 NO_TLS_NOW = (
     "{host} cannot begin TLS right now: nothing is to be changed; try again in some minutes, or ask its administrator."
 )
@@ -221,10 +227,12 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # At any step, since Postfix judges the client's name and address at RCPT (smtpd_delay_reject). By any code for the name: Postfix
     # has 450, 501 and 504 for it.
     ("", P.ANSWER, "", HELO, "", "", "Postfix, reject_invalid_helo_hostname and the like", NAME_OF_DEVICE),
+    ("", P.ANSWER, "5", ("client host rejected",), "", "", "Postfix, reject_unknown_client_hostname and check_client_access", OWN_ADDRESS_REFUSED),
     ("", P.ANSWER, "5", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
     ("", P.ANSWER, "4", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
 
     # Up to the greeting. Silence has many causes, a reset has one: it comes from the host itself, so the port is wrong.
+    (S.NAME, P.UNKNOWN_NAME, "", (), "url", "host", "RFC 1123, 2.1: no name of a host has these characters", "SMTP Host takes the server's name or address alone: type it without anything around it, such as smtps:// or :587. The port has a field of its own."),
     (S.NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
     (S.NAME, P.UNKNOWN_NAME, "", (), "", "host", "getaddrinfo(3), EAI_NONAME", "The name server does not know {host}: check the spelling of SMTP Host."),
     (S.NAME, "", "", (), "", "", "", "The device's name server cannot say where {host} is: check the device's network and its name server."),
@@ -270,12 +278,16 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TLS, "", "", (), "", "", "", "TLS with {host} at port {port} did not begin (the reason is above): ask the mail server's administrator."),
 
     # By OpenSSL's verification codes (`tls_errors.VERIFY_CODES`). A wrong clock looks like an expired certificate: both are named.
+    # First what the settings trust: a key or an authority that does not match may be an attack, and no sentence may belittle that.
+    (S.CERTIFICATE, P.KEY_CHANGED, "", (), "", "trust_key", "RFC 7469, 2.6: no pin matches", "{host} does not show the trusted key: either its administrator gave it a new one, or a different server answers in its place. Ask the administrator for the SHA-256 of the key, and trust the new one only if it is the same. Until then no mail goes out, and what waits is kept."),
+    (S.CERTIFICATE, P.BAD_AUTHORITY, "", (), "", "trust_ca", "SSL_CTX_load_verify_locations(3)", "The trusted authority is no certificate that this device can read (the reason is above): paste it again."),
+    *((S.CERTIFICATE, problem, "", (), "ca", "trust_ca", "RFC 5280, 6.1: no path to the trust anchor", OTHER_AUTHORITY) for problem in (P.SELF_SIGNED, P.UNKNOWN_AUTHORITY, P.ISSUER_MISSING)),
     (S.CERTIFICATE, P.EXPIRED, "", (), "", "", "X509_V_ERR_CERT_HAS_EXPIRED", "The mail server's certificate has expired, if the device's clock is right (it says {clock}): ask the server's administrator for a new one, or set the clock."),
     (S.CERTIFICATE, P.NOT_YET_VALID, "", (), "", "", "X509_V_ERR_CERT_NOT_YET_VALID", "The mail server's certificate is not valid yet by the device's clock, which says {clock}: set the device's clock."),
     (S.CERTIFICATE, P.OTHER_NAME, "", (), "", "host", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate is for another name than {host}: type the name that the certificate has as SMTP Host."),
-    (S.CERTIFICATE, P.SELF_SIGNED, "", (), "", "", "X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT", "The mail server made its certificate itself: have the maker's device.toml name it (mail.ca_file), or ask the server's administrator for one by a known authority."),
-    (S.CERTIFICATE, P.UNKNOWN_AUTHORITY, "", (), "", "", "X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN", "The device does not know the authority that issued the certificate of {host}: have the maker's device.toml name it (mail.ca_file)."),
-    (S.CERTIFICATE, P.ISSUER_MISSING, "", (), "", "", "X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "The device does not know the issuer of the certificate of {host}: either the server leaves out the issuer's certificate, which its administrator can add, or the issuer is an authority of your own, which the maker's device.toml can name (mail.ca_file)."),
+    (S.CERTIFICATE, P.SELF_SIGNED, "", (), "", "trust", "X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT", "The mail server made its certificate itself, so no authority vouches for it: compare the SHA-256 of its key with what its administrator gives, then under “Advanced” trust “{trust_pin}”."),
+    (S.CERTIFICATE, P.UNKNOWN_AUTHORITY, "", (), "", "trust", "X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN", "The device does not know the authority that issued the certificate of {host}: if it is one of your own, give it under “Advanced” (“{trust_ca}”)."),
+    (S.CERTIFICATE, P.ISSUER_MISSING, "", (), "", "trust", "X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "The device does not know the issuer of the certificate of {host}: either the server leaves out the issuer's certificate, which its administrator can add, or the issuer is an authority of your own, which you can give under “Advanced” (“{trust_ca}”)."),
     (S.CERTIFICATE, P.WRONG_PURPOSE, "", (), "", "", "X509_V_ERR_INVALID_PURPOSE", "The certificate of {host} is not made for a server: ask its administrator for one that is."),
     (S.CERTIFICATE, P.REVOKED, "", (), "", "", "X509_V_ERR_CERT_REVOKED", "The certificate of {host} was revoked: ask its administrator for a new one."),
     (S.CERTIFICATE, "", "", (), "", "", "", "The certificate of {host} cannot be verified (the reason is above): ask its administrator for a new one."),
@@ -365,9 +377,14 @@ CLOSER: dict[str, str] = {
     SmtpProblem.EXPIRED: "The mail server's certificate was valid until {ends}, and the device's clock says {clock}: ask the server's administrator for a new one, or set the device's clock if it is wrong.",
     SmtpProblem.NOT_YET_VALID: "The mail server's certificate is valid from {begins} on, and the device's clock says {clock}: set the device's clock.",
     SmtpProblem.OTHER_NAME: "The mail server's certificate is for another name than {host}: {names}.",
-    SmtpProblem.UNKNOWN_AUTHORITY: "The device does not know the authority that issued the certificate of {host} ({issuer}): have the maker's device.toml name it (mail.ca_file).",
-    SmtpProblem.ISSUER_MISSING: "The device does not know the issuer of the certificate of {host} ({issuer}): either the server leaves out the issuer's certificate, which its administrator can add, or the issuer is an authority of your own, which the maker's device.toml can name (mail.ca_file).",
+    SmtpProblem.UNKNOWN_AUTHORITY: "The device does not know the authority that issued the certificate of {host} ({issuer}): if it is one of your own, give it under “Advanced” (“{trust_ca}”).",
+    SmtpProblem.ISSUER_MISSING: "{host} shows its certificate without that of the issuer ({issuer}), which the device does not know: either the server leaves it out, and its administrator can add it, or the issuer is an authority of your own, which you can give under “Advanced” (“{trust_ca}”).",
 }  # fmt: skip
+# For a chain of several whose last issuer the device does not know: the server left nothing out but perhaps the root.
+CHAIN_ENDS = "The certificates that {host} shows end at {last}, which the device does not know: if it is an authority of your own, give it under “Advanced” (“{trust_ca}”)."
+# A trusted key whose certificate is out of its dates: mail goes on.
+PINNED_ENDED = "The certificate of {host} ended on {day}. Its key is trusted, so mail goes on: have the server's administrator renew it."
+PINNED_BEGINS = "The certificate of {host} is valid from {day} on, by the device's clock. Its key is trusted, so mail goes on: check the device's clock."
 
 # Mail addresses and URLs, whose parts are no words of the server.
 ADDRESS = re.compile(r"<[^>]*>|\S*(?:@|://)\S*")
@@ -381,9 +398,9 @@ def advise(
     reply: Text,
     settings: SmtpSettings,
     now: str,
-    certificate: Certificate | None = None,
+    chain: Sequence[Certificate] = (),
 ) -> Advice:
-    """Return the first row of `ADVICE` that matches, for a device whose clock shows `now` and a server's `certificate`."""
+    """Return the first row of `ADVICE` that matches, for a device whose clock shows `now`; `chain` is what the server showed."""
     values: dict[str, object] = {
         "host": settings.host,
         "port": settings.port,
@@ -395,18 +412,21 @@ def advise(
     }
     row = _row(step, problem, str(reply), settings)
     name, sentence = row.field, row.sentence
-    if certificate and problem in CLOSER and step == Step.CERTIFICATE:
-        sentence = CLOSER[problem]
-        values |= _values(certificate)
+    if chain and problem in CLOSER and step == Step.CERTIFICATE and sentence != OTHER_AUTHORITY:
+        is_long = problem == SmtpProblem.ISSUER_MISSING and len(chain) > 1
+        sentence = CHAIN_ENDS if is_long else CLOSER[problem]
+        values |= _values(chain, settings.host)
         # A change of the host cannot help when the certificate has no name at all.
-        name = name if certificate.names else ""
+        name = name if chain[0].names or problem != SmtpProblem.OTHER_NAME else ""
     field = FIELD_OF[name](settings) if name in FIELD_OF else name
     # Only the values that the sentence shows: the message crosses the hook's socket and is stored with the mail.
     return Advice(field, Message(sentence, **{each: values[each] for each in values if f"{{{each}}}" in sentence}))
 
 
 def _row(step: str, problem: str, reply: str, settings: SmtpSettings) -> Row:
-    codes, words = _codes(reply), ADDRESS.sub(" ", reply.lower().replace("_", " "))
+    # Exchange has this word in the names of its exceptions, which look like a host's.
+    words = ADDRESS.sub(" ", reply.lower().replace("sendasdenied", " sendas ").replace("_", " "))
+    codes = _codes(reply)
     return next(
         row
         for row in ADVICE
@@ -442,19 +462,41 @@ def _protocol(reply: str) -> str:
     )
 
 
-def _values(certificate: Certificate) -> dict[str, Text]:
+def warn(certificates: Sequence[InUse], settings: SmtpSettings, now: float) -> Text:
+    """Return a warning of a trusted key whose certificate is out of its dates at `now` (seconds since 1970), ``""`` of any other."""
+    for each in certificates if settings.trust == "pin" else ():
+        if each.ends < now:
+            return Message(PINNED_ENDED, host=settings.host, day=_day(each.ends))
+        if now < each.begins:
+            return Message(PINNED_BEGINS, host=settings.host, day=_day(each.begins))
+    return ""
+
+
+def _values(chain: Sequence[Certificate], host: str) -> dict[str, Text]:
     return {
-        "names": _describe_names(certificate.names),
-        "begins": _minute(certificate.begins),
-        "ends": _minute(certificate.ends),
-        "issuer": certificate.issuer,
+        "names": _describe_names(chain[0], host),
+        "begins": _minute(chain[0].begins),
+        "ends": _minute(chain[0].ends),
+        "issuer": chain[0].issuer,
+        "last": chain[-1].issuer,
     }
 
 
-def _describe_names(names: Sequence[str]) -> Message:
+def _describe_names(certificate: Certificate, host: str) -> Message:
+    names = certificate.names
     listed = ", ".join(names)
     if not names:
         return Message("it has no name at all, so ask the server's administrator for a new one")
+    if _is_address(host) and certificate.is_common_name:
+        # RFC 9525, section 6.3: an address is compared with a subjectAltName of that kind alone; OpenSSL does the same.
+        return Message(
+            "it has only the common name {listed}, which does not count for an address: type a name that the device can look up as SMTP Host, or under “Advanced” trust its key",
+            listed=listed,
+        )
+    if _is_address(host) and not any(map(_is_address, names)):
+        return Message("it has the names {listed} and no address: type one of them as SMTP Host", listed=listed)
+    if not _is_address(host) and all(map(_is_address, names)):
+        return Message("it is for the address {listed}: type that as SMTP Host", listed=listed)
     if any(name.startswith("*.") for name in names):
         return Message(
             "it has the names {listed}: type one of them as SMTP Host, with a word in place of *",
@@ -463,6 +505,17 @@ def _describe_names(names: Sequence[str]) -> Message:
     if len(names) == 1:
         return Message("it has the name {listed}: type that as SMTP Host", listed=listed)
     return Message("it has the names {listed}: type one of them as SMTP Host", listed=listed)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return False
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
 
 
 def _minute(moment: datetime) -> str:

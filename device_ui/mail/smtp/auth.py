@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ssl
 from collections.abc import Callable
 
 from device_ui.errors import Message
@@ -28,7 +27,7 @@ def choose_mechanism(connection: Connection, sign_in: str) -> str:
     offered = connection.esmtp_features.get("auth", "").upper().split()
     mechanism = next((each for each in _mechanisms(sign_in) if each in offered), None)
     if mechanism is None:
-        needs_tls = connection.has_extn("starttls") and not isinstance(connection.sock, ssl.SSLSocket)
+        needs_tls = connection.has_extn("starttls") and not connection.is_encrypted
         # Three problems, since three different people can solve them: see `advice`.
         other = SmtpProblem.NO_USABLE_LOGIN if offered else SmtpProblem.NO_LOGIN_OFFERED
         # A server without tokens is set up for passwords, or listens for submission at another port: that is advice of its own.

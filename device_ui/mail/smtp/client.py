@@ -2,7 +2,7 @@
 
 A reply to AUTH that judged the password refuses the login (`scope`); the caller must not try again at once, since retries
 lock accounts.
-A session tries one mechanism once. AUTH is sent only in TLS with a verified certificate and name, or to a loopback
+A session tries one mechanism once. AUTH is sent only in TLS with a certificate that the settings trust (`trust`), or to a loopback
 address.
 
 An attempt is the opening with the first mail, or a later mail. Each reply has the time that RFC 5321 gives it, and each
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from device_ui.errors import Message
 from device_ui.mail.events import Verdict
-from device_ui.mail.smtp import auth
+from device_ui.mail.smtp import auth, trust
 from device_ui.mail.smtp.address_policy import (
     AddressInfo,
     Resolver,
@@ -38,6 +38,7 @@ from device_ui.mail.smtp.connection import (
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import pieces
 from device_ui.mail.smtp.scope import Command, Scope, rule
+from device_ui.mail.smtp.tls_socket import TlsSocket
 from device_ui.mail.smtp.transaction import Transaction
 from device_ui.settings.fields import SmtpSettings
 
@@ -70,7 +71,8 @@ class SmtpClient:
 
     `on_step` receives each step that succeeds, in the order of `Step`: ``ehlo`` twice when STARTTLS comes between,
     ``recipient`` for each that is accepted, and no step that the settings leave out. For a closer look after a failure:
-    `host` without brackets, the `address` that the last `open` connected to, and the attempt's `deadline`.
+    `host` without brackets, the `address` that the last `open` connected to, the `certificates` that it relies on, and the
+    attempt's `deadline`.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class SmtpClient:
         self._has_begun = self._delivered = False
         self.host = settings.host.removeprefix("[").removesuffix("]")
         self.address: AddressInfo | None = None
+        self.certificates: tuple[trust.InUse, ...] = ()
         self.deadline = Deadline(timeouts.attempt)
         secrets = pieces(auth.secrets(settings, password))
         self._connection = Connection(self.deadline, secrets, on_step)
@@ -185,7 +188,7 @@ class SmtpClient:
     # The steps, in their order.
 
     def _connect(self) -> None:
-        self.address = None
+        self.address, self.certificates = None, ()
         self.address = connect(
             self._connection,
             self.host,
@@ -241,18 +244,21 @@ class SmtpClient:
         self._start_tls(SmtpProblem.NO_TLS_AGREED)
 
     def _start_tls(self, problem: SmtpProblem) -> None:
+        context = trust.context(self._settings, self._options.context)
         with translate_errors(Step.TLS, problem):
-            sock = self._connection.wrap(self._options.context, self.host)
+            sock = self._connection.wrap(context, self.host)
         try:
             with translate_errors(Step.TLS, problem), self.deadline.within(HANDSHAKE_SECONDS):
-                self._connection.handshake(sock)
+                sock.do_handshake()
         except SessionError as error:
             # TLS itself was agreed: a test shows this step as passed, and the next one as failed.
             if error.step == Step.CERTIFICATE:
                 self._connection.report(Step.TLS, _protection(sock))
             raise
         self._connection.report(Step.TLS, _protection(sock))
-        self._connection.report(Step.CERTIFICATE, Message("verified for {host}", host=self.host))
+        # Before the first byte of the session is read or sent in TLS.
+        found, self.certificates = trust.accept(self._settings, self.host, sock)
+        self._connection.report(Step.CERTIFICATE, found)
 
     def _login(self) -> None:
         connection, settings = self._connection, self._settings
@@ -272,7 +278,7 @@ class SmtpClient:
         connection.report(Step.LOGIN, mechanism)
 
 
-def _protection(sock: ssl.SSLSocket) -> str:
+def _protection(sock: TlsSocket) -> str:
     # A handshake that failed on the certificate has a cipher, but no version of its own.
     name, version, _ = sock.cipher() or ("no cipher", "TLS", 0)
     return f"{sock.version() or version}, {name}"

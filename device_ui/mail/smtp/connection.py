@@ -17,26 +17,24 @@ import time
 from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from device_ui.errors import ErrorConversion, Message, Text
 from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.redaction import sanitize_reply
 from device_ui.mail.smtp.tls_errors import problem_of_certificate, problem_of_tls
+from device_ui.mail.smtp.tls_socket import PlainText, TlsSocket
 
 # Bytes of replies in one attempt (the opening with the first mail, or a later mail); an honest one of twenty
 # recipients needs some 2 KiB.
 REPLIES_MAXIMUM = 256 * 1024
-# Bytes sent between two looks at the deadline: one TLS record (RFC 8446, section 5.1). SSLSocket times each record anew.
+# Bytes sent between two looks at the deadline: one TLS record (RFC 8446, section 5.1).
 PIECE = 16 * 1024
 # Seconds for such a piece (RFC 5321, section 4.5.3.2.5).
 BLOCK_SECONDS = 180.0
 # Seconds between two calls of `on_wait`.
 LOOK_SECONDS = 5.0
 PERIOD = re.compile(rb"(?m)^\.")
-# How a TLS record begins: its type and the version 3.x (RFC 8446, section 5.1; 24 is a heartbeat).
-TLS_RECORD = re.compile(rb"[\x14-\x18](\x03|\Z)")
-# Bytes that are kept of a plain text where TLS was expected.
-PLAIN_TEXT_MAXIMUM = 200
 BLANK_LINE = "the server sent a blank line"
 
 # Called with a step that succeeded and its details: one printable line without a secret.
@@ -62,10 +60,6 @@ class Timeouts:
 
 class ReplyTooLong(OSError):
     """The server's replies have used up `REPLIES_MAXIMUM`."""
-
-
-class PlainText(OSError):
-    """The server answers the TLS handshake in plain text. The argument is the first line of it."""
 
 
 def tls_name(host: str) -> str:
@@ -224,6 +218,11 @@ class Connection(smtplib.SMTP):
         return self.sock is not None
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether TLS was begun."""
+        return isinstance(self.sock, TlsSocket)
+
+    @property
     def pending(self) -> bool:
         """See `Replies.pending`."""
         return self.file is not None and self.file.pending
@@ -239,32 +238,14 @@ class Connection(smtplib.SMTP):
         self.ehlo_resp = self.helo_resp = None
         self.esmtp_features, self.does_esmtp = {}, False
 
-    def wrap(self, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    def wrap(self, context: ssl.SSLContext, host: str) -> TlsSocket:
         """Use TLS with `host` from now on; return the socket, whose handshake is still to be done.
 
-        Raises OSError, or ValueError when no certificate can be for such a name.
+        Raises ValueError when no certificate can be for such a name.
         """
-        self.sock.settimeout(self.deadline.left())
-        # Python's ssl checks both, too, but leaves the socket open when a check fails.
-        self.sock.getpeername()
-        sock = context.wrap_socket(self.sock, server_hostname=tls_name(host), do_handshake_on_connect=False)
-        self.attach(sock)
+        sock = TlsSocket(self.sock, context, tls_name(host), self.deadline.left)
+        self.attach(cast("socket.socket", sock))
         return sock
-
-    def handshake(self, sock: ssl.SSLSocket) -> None:
-        """Complete the TLS handshake. Raises OSError, and its kind `PlainText` when the server answers without TLS.
-
-        OpenSSL consumes such an answer and reports no more of it than a wrong version number, so it is looked at before.
-        """
-        sock.settimeout(0)
-        with contextlib.suppress(BlockingIOError):
-            _refuse_plain_text(sock)  # a mail server speaks first
-        with contextlib.suppress(ssl.SSLWantReadError):
-            sock.do_handshake()
-            return
-        sock.settimeout(self.deadline.left())
-        _refuse_plain_text(sock)
-        sock.do_handshake()
 
     def send(self, s: bytes | str) -> None:  # type: ignore[override]
         """Send within the deadline."""
@@ -327,13 +308,6 @@ class Connection(smtplib.SMTP):
         """See `Replies.reset_limit`."""
         if self.file is not None:
             self.file.reset_limit()
-
-
-def _refuse_plain_text(sock: ssl.SSLSocket) -> None:
-    """Raise `PlainText` if what the server sent, and nothing has read yet, is no TLS."""
-    first = socket.socket.recv(sock, PLAIN_TEXT_MAXIMUM, socket.MSG_PEEK)
-    if first and not TLS_RECORD.match(first):
-        raise PlainText(first.partition(b"\n")[0])
 
 
 def _session_error(step: Step, plain_text: SmtpProblem, error: Exception) -> SessionError:

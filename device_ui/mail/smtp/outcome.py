@@ -68,6 +68,8 @@ class SmtpProblem(StrEnum):
     WRONG_PURPOSE = "wrong purpose"
     REVOKED = "revoked"
     BAD_CERTIFICATE = "bad certificate"
+    KEY_CHANGED = "key changed"  # it is not the one that the settings trust
+    BAD_AUTHORITY = "bad authority"  # that of the settings
     NO_TLS = "no TLS"
     NO_LOGIN_OFFERED = "no login offered"
     NO_TOKEN_LOGIN_OFFERED = "no token login offered"

@@ -1,4 +1,4 @@
-"""A second, unverified connection after a failed test: what the port says, in TLS or without, and its certificate.
+"""A second, unverified connection after a failed test: what the port says, in TLS or without, and its certificates.
 
 It goes to the address that the client connected to and carries neither a login nor a mail. It verifies nothing, because
 it is to show why the client's verification failed. Its results only choose the words of the advice.
@@ -7,11 +7,12 @@ it is to show why the client's verification failed. Its results only choose the 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import smtplib
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from device_ui.mail.smtp.address_policy import AddressInfo, address_literal
 from device_ui.mail.smtp.connection import Connection, Deadline, tls_name
 from device_ui.mail.smtp.redaction import printable, sanitize_reply
 from device_ui.mail.smtp.tls import unverified
+from device_ui.settings.trust_rules import elements
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
 # Names of a certificate that are kept, and characters of each and of its issuer.
 # A certificate of a hosting provider may have a hundred names; a sentence has room for some.
 NAMES_MAXIMUM, NAME_MAXIMUM = 10, 100
+# Certificates of a chain that are kept: an honest one has two to four.
+CHAIN_MAXIMUM = 6
+# Bits of an RSA or elliptic key with 112 bits of security (NIST SP 800-57 part 1, table 2). OpenSSL's level 2 demands that of a
+# chain that it verifies, but not of a pinned key.
+RSA_BITS, CURVE_BITS = 2048, 224
+# Of the parts of a certificate (RFC 5280, section 4.1): the tag of the version, which the first version leaves out; and the place
+# of the key after it.
+EXPLICIT_VERSION, KEY_PLACE = 0xA0, 5
 # Bytes of the first line (RFC 5321, section 4.5.3.1.5).
 LINE_MAXIMUM = 512
 # A TLS record of handshake messages; two of their types; and bytes of such messages (a chain of ten certificates has some 20 KiB).
@@ -35,8 +45,10 @@ FLIGHT_MAXIMUM = 64 * 1024
 
 @dataclass(frozen=True)
 class Certificate:
-    """A server's certificate: its `names` (DNS and IP, else the common name), its dates `begins` and `ends` (UTC), its `issuer`.
+    """A certificate: its `names` (DNS and IP, else the common name), its dates `begins` and `ends` (UTC), `issuer` and `subject`.
 
+    `sha256` is that of the certificate and `key_sha256` that of its SubjectPublicKeyInfo, as hexadecimal digits. `is_common_name`:
+    it has no subjectAltName. `is_authority`: it may issue others, by its basic constraints. `is_weak`: its key is too short.
     All of it is untrusted; the texts are printable and bounded in length.
     """
 
@@ -44,6 +56,17 @@ class Certificate:
     begins: datetime
     ends: datetime
     issuer: str
+    subject: str = ""
+    der: bytes = field(default=b"", repr=False)
+    key_sha256: str = ""
+    is_common_name: bool = False
+    is_authority: bool = False
+    is_weak: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint of the certificate."""
+        return hashlib.sha256(self.der).hexdigest()
 
 
 def first_line(address: AddressInfo, host: str, seconds: float, *, tls: bool) -> str | None:
@@ -54,7 +77,7 @@ def first_line(address: AddressInfo, host: str, seconds: float, *, tls: bool) ->
     try:
         with _connected(address, Deadline(seconds)) as connection:
             if tls:
-                connection.handshake(connection.wrap(unverified(), host))
+                connection.wrap(unverified(), host).do_handshake()
             return _line(connection)
     except (OSError, ValueError):
         return None
@@ -80,17 +103,18 @@ def wants_certificate(address: AddressInfo, host: str, seconds: float, *, startt
         return False
 
 
-def certificate(address: AddressInfo, host: str, seconds: float, *, starttls: bool) -> Certificate | None:
-    """Return the certificate that the server shows, at once or after STARTTLS; None if it shows none within `seconds`."""
+def chain(address: AddressInfo, host: str, seconds: float, *, starttls: bool) -> tuple[Certificate, ...]:
+    """Return the certificates that the server shows, at once or after STARTTLS, its own first; none if it shows none within
+    `seconds`."""
     try:
         with _connected(address, Deadline(seconds)) as connection:
             if starttls:
                 _request_tls(connection)
             sock = connection.wrap(unverified(), host)
-            connection.handshake(sock)
-            return read(sock.getpeercert(binary_form=True) or b"")
+            sock.do_handshake()
+            return tuple(map(read, sock.chain()[:CHAIN_MAXIMUM]))
     except (OSError, ValueError, smtplib.SMTPException):
-        return None
+        return ()
 
 
 def read(der: bytes) -> Certificate:
@@ -102,11 +126,18 @@ def read(der: bytes) -> Certificate:
         decoded = x509.load_der_x509_certificate(der)
     except x509.InvalidVersion as error:
         raise ValueError(str(error)) from error
+    names, is_common_name = _names(decoded)
     return Certificate(
-        tuple(_clean(name) for name in _names(decoded)[:NAMES_MAXIMUM]),
+        tuple(_clean(name) for name in names[:NAMES_MAXIMUM]),
         decoded.not_valid_before_utc,
         decoded.not_valid_after_utc,
         _clean(decoded.issuer.rfc4514_string()),
+        _clean(decoded.subject.rfc4514_string()),
+        der,
+        hashlib.sha256(_key_info(decoded)).hexdigest(),
+        is_common_name,
+        _is_authority(decoded),
+        _is_weak(decoded),
     )
 
 
@@ -116,7 +147,6 @@ def _connected(address: AddressInfo, deadline: Deadline) -> Iterator[Connection]
     with contextlib.closing(socket.socket(family, kind, protocol)) as sock:
         sock.settimeout(deadline.left())
         sock.connect(end)
-        # TLS detaches `sock` and gives the connection a socket of its own, so each closes what it has.
         connection = Connection(deadline)
         connection.attach(sock)
         try:
@@ -174,7 +204,8 @@ def _request_tls(connection: Connection) -> None:
         raise ValueError("the server does not begin TLS")
 
 
-def _names(decoded: x509.Certificate) -> list[str]:
+def _names(decoded: x509.Certificate) -> tuple[list[str], bool]:
+    """Return the names that count, and whether they are common names."""
     from cryptography import x509
 
     try:
@@ -185,11 +216,44 @@ def _names(decoded: x509.Certificate) -> list[str]:
         x509.UnsupportedGeneralNameType,
     ):
         # OpenSSL compares the common name where there is no other (X509_check_host(3)).
-        return [str(each.value) for each in decoded.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+        return [str(each.value) for each in decoded.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)], True
     return [
         *names.get_values_for_type(x509.DNSName),
         *map(str, names.get_values_for_type(x509.IPAddress)),
-    ]
+    ], False
+
+
+def _key_info(decoded: x509.Certificate) -> bytes:
+    """Return the SubjectPublicKeyInfo as it is in the certificate (RFC 5280, section 4.1)."""
+    # Not the key encoded anew: of a compressed point (RFC 5480, section 2.2) that would be different bytes than openssl shows.
+    parts = elements(elements(decoded.tbs_certificate_bytes)[0].content)
+    if parts[0].tag == EXPLICIT_VERSION:
+        del parts[0]
+    return parts[KEY_PLACE].whole
+
+
+def _is_authority(decoded: x509.Certificate) -> bool:
+    from cryptography import x509
+
+    try:
+        return bool(decoded.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return False
+
+
+def _is_weak(decoded: x509.Certificate) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+    try:
+        key = decoded.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        return True
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size < RSA_BITS
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.key_size < CURVE_BITS
+    return not isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey)
 
 
 def _clean(text: str) -> str:

@@ -130,6 +130,10 @@ def _beside_accepted(before: Before) -> bool:
     return before.taken > 0
 
 
+def _none_accepted(before: Before) -> bool:
+    return not before.taken
+
+
 def _after_mail(before: Before) -> bool:
     return before.delivered
 
@@ -144,8 +148,9 @@ def _sized(before: Before) -> bool:
 
 LATER, REFUSED = Verdict.TRY_LATER, Verdict.REFUSED
 OPEN, AUTH, MAIL, RCPT, DATA, CONTENT = Command
-# No reply: the connection ended, fell silent, or sent what is no reply. No enhanced code.
-NONE, NO_CODE = "none", "-"
+# No reply: the connection ended, fell silent, or sent what is no reply. No enhanced code. In the place of a general one: what
+# the words of the reply are about (`WORDS`), the client also for the sender.
+NONE, NO_CODE, RECIPIENT, CLIENT, RELAYING = "none", "-", "recipient", "client", "relaying"
 DELIVERED = Ruling(Scope.RECIPIENT, Verdict.DELIVERED)
 RECIPIENT_LATER, RECIPIENT_REFUSED = Ruling(Scope.RECIPIENT, LATER), Ruling(Scope.RECIPIENT, REFUSED)
 TRANSACTION, SESSION = Ruling(Scope.TRANSACTION, LATER), Ruling(Scope.SESSION, LATER)
@@ -159,7 +164,9 @@ OF_SESSION = "500 502 504 521 530 535 538"
 # account may send as, what it may send in a day, a full system or one that takes no mail, the client's address, name or SPF.
 OF_SENDER = "5.1.7 5.1.8 5.2.252 5.7.60"  # RFC 3463, 3.2; Exchange Online: SendAsDenied
 OF_LIMIT = "5.4.5 5.1.90"  # RFC 3463, 3.5: congestion, Gmail's daily limit; Exchange Online's limit of recipients
-OF_SERVER = f"{OF_SENDER} {OF_LIMIT} 5.3.1 5.3.2 5.7.25 5.7.26 5.7.27 5.7.64"
+OF_SERVER = f"{OF_SENDER} {OF_LIMIT} {CLIENT} 5.3.1 5.3.2 5.7.25 5.7.26 5.7.27 5.7.64"
+# The server passes on no mail of this client to this domain: it may want a login, or the recipient is at fault. Exchange has codes.
+OF_RELAYING = f"{RELAYING} 5.7.54 5.7.57"
 TOO_BIG = "x.3.4 x.2.3"
 
 RULES: tuple[Rule, ...] = (
@@ -205,6 +212,9 @@ RULES: tuple[Rule, ...] = (
     Rule((RCPT,), f"{OF_SESSION} 503", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((RCPT,), f"{OF_SESSION} 503", "", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((RCPT,), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 to 3.5; RFC 7372"),
+    # Of the recipient alone where the server takes others of the same mail. Later, and for the recipient only: of the next mail
+    # the server may take all of them.
+    Rule((RCPT,), "5xx", OF_RELAYING, _none_accepted, RECIPIENT_LATER, "RFC 5321, 3.6.2: it declines to relay"),
     # This recipient.
     Rule((RCPT,), "5xx", "", _always, RECIPIENT_REFUSED, "RFC 5321, 3.3"),
     Rule((RCPT,), "4xx", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
@@ -222,6 +232,7 @@ RULES: tuple[Rule, ...] = (
     Rule((DATA,), "5xx", "", _after_refused, TRANSACTION, "RFC 5321, 3.3"),
     Rule((DATA, CONTENT), "5xx", "", _of_several, TRANSACTION, "RFC 5321, 3.3: one reply for all recipients"),
     Rule((DATA, CONTENT), "503", "", _always, SERVER, "RFC 5321, 4.2.2: bad sequence"),
+    Rule((DATA, CONTENT), "5xx", OF_RELAYING, _always, MAIL_LATER, "RFC 5321, 3.6.2: it declines to relay"),
     Rule((DATA, CONTENT), "5xx", "", _always, MAIL_REFUSED, "RFC 5321, 3.3"),
     Rule((DATA, CONTENT), "4xx", "", _after_mail, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
     Rule((DATA, CONTENT), "xxx", "", _always, MAIL_LATER, "RFC 5321, 4.2.1"),
@@ -231,6 +242,28 @@ DEFAULT = SERVER
 
 # RFC 3463, 2, after the code of a whole reply; some servers put a # before it.
 ENHANCED = re.compile(r"(?:[0-9]{3}[ -])?#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])")
+# Enhanced codes that say no more than "other" or "policy", so that the words of the reply decide (RFC 3463, 3.1 to 3.8).
+GENERAL = f"{NO_CODE} 5.0.0 5.1.0 5.2.0 5.7.0 5.7.1"
+# Words of servers that report by such a code what a reply is about. The first that is found counts. None is a word by which a
+# filter describes a content, since they decide there, too.
+WORDS = {
+    # Postfix (smtpd_check.c), "<what>: <class> rejected: <reason>".
+    re.compile(r"\brecipient address rejected\b"): RECIPIENT,
+    # Postfix, of the other classes, and reject_rbl_client; Exim's dnslists and "require verify = sender"; Exchange's exceptions.
+    re.compile(
+        r"\bclient host rejected|\bclient (?:host )?\[[^]]*\] blocked|\bhelo command rejected"
+        r"|\bsender address rejected|\bsender verify failed|\brejected because [0-9a-f.:]+ is in a black ?list at\b"
+        r"|sendasdenied|\bnot (?:have permissions?|allowed|authorized) to send as\b"
+    ): CLIENT,
+    # Postfix, sendmail, Exim, Exchange, Courier, qmail; and those that want a login by a 550 in place of a 530.
+    re.compile(
+        r"\brelay(?:ing)?\b[^:;]*\b(?:denied|prohibited|not (?:permitted|allowed|authorized))"
+        r"|\b(?:unable to|not(?: (?:allowed|permitted|authorized) to)?) relay\b"
+        r"|\brcpthosts\b|\bauthentication (?:is )?required\b"
+    ): RELAYING,
+}
+# Addresses, and what a server repeats in angle brackets, are no words of it.
+REPEATED = re.compile(r"<[^>]*>|\S*@\S*")
 # Texts of a 535 that is a 454: Postfix passes the failure of its password server on as "authentication failed"
 # (xsasl_dovecot_server.c; Cyrus SASL's SASL_FAIL), as OpenSMTPD does. Nothing judged the password.
 NOT_JUDGED = re.compile(
@@ -240,10 +273,19 @@ NOT_JUDGED = re.compile(
 
 def rule(command: Command, code: int | None, text: str = "", before: Before = NOTHING) -> Ruling:
     """Return what a reply (`code` and its `text`, or the whole reply; None: none came) to a command decides."""
-    enhanced = ENHANCED.match(text)
     if command == AUTH and NOT_JUDGED.search(text):
         code = 454
     number = NONE if code is None else f"{max(code, 0):03}"  # smtplib: -1 for a line without a code
-    detail = enhanced[1] if enhanced else NO_CODE
+    detail = detail_of(text)
     rows = (row for row in RULES if row.matches(command, number, detail, before))
     return next((row.ruling for row in rows), DEFAULT)
+
+
+def detail_of(text: str) -> str:
+    """Return a reply's enhanced code, `NO_CODE` without one; in the place of a general one what its words are about."""
+    found = ENHANCED.match(text)
+    code = found[1] if found else NO_CODE
+    if not _is_one_of(GENERAL, code):
+        return code
+    words = REPEATED.sub(" ", text.lower())
+    return next((about for pattern, about in WORDS.items() if pattern.search(words)), code)

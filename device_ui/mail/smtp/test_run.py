@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -16,10 +16,12 @@ from device_ui.errors import Text
 from device_ui.mail.events import Verdict
 from device_ui.mail.smtp import probe
 from device_ui.mail.smtp.address_policy import AddressInfo
-from device_ui.mail.smtp.advice import advise
+from device_ui.mail.smtp.advice import advise, warn
 from device_ui.mail.smtp.connection import Deadline, OnStep, Timeouts
 from device_ui.mail.smtp.outcome import Outcome, SessionError, SmtpProblem, Step
 from device_ui.mail.smtp.transaction import deliver_to_all
+from device_ui.mail.smtp.trust import InUse
+from device_ui.settings import trust_rules
 from device_ui.settings.fields import SmtpSettings
 
 # A person waits for the result: 15 seconds for the greeting, which leaves time to look closer, and for the verdict only
@@ -48,6 +50,8 @@ class TestedClient(Protocol):
     @property
     def deadline(self) -> Deadline: ...
     @property
+    def certificates(self) -> Sequence[InUse]: ...
+    @property
     def local_address(self) -> str: ...
     def open(self) -> None: ...
     @property
@@ -70,7 +74,8 @@ class RecipientResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of a test; `seconds` for all of it. `step` to `advice` are ``""`` when every recipient was accepted.
+    """The result of a test; `seconds` for all of it. `step` to `field` are ``""`` when every recipient was accepted; `advice` may
+    then have a warning. `chain` is what the server showed if its certificate is what failed.
 
     `verdict` is the worst of the recipients'. As in the ledger, ``refused`` concerns a mail or its recipient alone; a
     refused login is ``try later`` with the `problem` ``login refused``, since the mail goes out once it is corrected.
@@ -84,13 +89,13 @@ class RunResult:
     advice: Text
     seconds: float
     recipients: tuple[RecipientResult, ...]
+    chain: tuple[probe.Certificate, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the mapping that crosses the hook's socket and that ``--json`` prints."""
-        return {
-            **asdict(self),
-            "recipients": [asdict(each) for each in self.recipients],
-        }
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        recipients = [asdict(each) for each in self.recipients]
+        return {**values, "recipients": recipients, "chain": [_shown(each) for each in self.chain]}
 
 
 class StepTimer:
@@ -132,8 +137,9 @@ def run(
     worst = max(outcomes.values(), key=lambda outcome: VERDICTS.index(outcome.verdict))
     results = tuple(RecipientResult(name, each.verdict, each.step, each.reply) for name, each in outcomes.items())
     if worst.verdict == Verdict.DELIVERED:
-        return RunResult(worst.verdict, "", "", "", "", "", timer.seconds, results)
-    closer, certificate = _look_closer(worst, client, settings)
+        warning = warn(client.certificates, settings, wall_clock())
+        return RunResult(worst.verdict, "", "", "", "", warning, timer.seconds, results)
+    closer, chain = _look_closer(worst, client, settings)
     now = datetime.fromtimestamp(int(wall_clock())).astimezone()
     advice = advise(
         closer.step,
@@ -141,7 +147,7 @@ def run(
         closer.reply,
         settings,
         f"{now:%Y-%m-%d %H:%M %z}",
-        certificate,
+        chain,
     )
     return RunResult(
         closer.verdict,
@@ -152,7 +158,22 @@ def run(
         advice.sentence,
         timer.seconds,
         results,
+        chain,
     )
+
+
+def _shown(certificate: probe.Certificate) -> dict[str, Any]:
+    """Return a certificate for a person to compare, and as PEM if it may vouch for others."""
+    return {
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "names": list(certificate.names),
+        "begins": f"{certificate.begins:%Y-%m-%d}",
+        "ends": f"{certificate.ends:%Y-%m-%d}",
+        "sha256": certificate.sha256,
+        "key_sha256": certificate.key_sha256,
+        "pem": trust_rules.to_pem(certificate.der) if certificate.is_authority else "",
+    }
 
 
 def _attempt(client: TestedClient, recipients: Sequence[str], compose: Callable[[str], bytes]) -> dict[str, Outcome]:
@@ -167,26 +188,26 @@ def _attempt(client: TestedClient, recipients: Sequence[str], compose: Callable[
 
 def _look_closer(
     worst: Outcome, client: TestedClient, settings: SmtpSettings
-) -> tuple[Outcome, probe.Certificate | None]:
-    """Return the outcome, perhaps with more specific evidence, and the certificate if that is what failed."""
+) -> tuple[Outcome, tuple[probe.Certificate, ...]]:
+    """Return the outcome, perhaps with more specific evidence, and the server's certificates if these are what failed."""
     address, host, connection = client.address, client.host, settings.connection
     # Nothing was connected to, so there is nothing to look at.
     if address is None:
-        return worst, None
+        return worst, ()
     try:
         seconds = client.deadline.left(PROBE_SECONDS)
         if worst.step == Step.CERTIFICATE:
-            return worst, probe.certificate(address, host, seconds, starttls=connection == "starttls")
+            return worst, probe.chain(address, host, seconds, starttls=connection == "starttls")
         # Only in TLS 1.2 can it be seen (`probe.wants_certificate`); asked first, since it also explains a server that only
         # hangs up.
         may_want = worst.problem in ENDS_TLS and worst.step in TLS_STEPS[connection]
         if may_want and probe.wants_certificate(address, host, seconds, starttls=connection == "starttls"):
-            return replace(worst, problem=SmtpProblem.CLIENT_CERTIFICATE), None
+            return replace(worst, problem=SmtpProblem.CLIENT_CERTIFICATE), ()
         if worst.problem in SAYS_NOTHING and worst.step in FIRST_STEPS[connection]:
-            return _listen(worst, client, in_tls=connection != "tls"), None
+            return _listen(worst, client, in_tls=connection != "tls"), ()
     except TimeoutError:
         pass
-    return worst, None
+    return worst, ()
 
 
 def _listen(worst: Outcome, client: TestedClient, *, in_tls: bool) -> Outcome:

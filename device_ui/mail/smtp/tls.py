@@ -24,15 +24,29 @@ def trusted(ca_files: Sequence[str] = ()) -> ssl.SSLContext:
 
     Raises OSError or ssl.SSLError when a file cannot be read as certificates.
     """
-    context = at_least_1_2(ssl.create_default_context())
-    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+    context = _verifying(ssl.create_default_context())
     for name in ca_files:
         context.load_verify_locations(name)
     return context
 
 
+def trusted_alone(pem: str) -> ssl.SSLContext:
+    """Return a client's context that verifies certificate and name against these certificates (PEM) and no others.
+
+    Raises ssl.SSLError when OpenSSL cannot read them.
+    """
+    context = _verifying(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    context.load_verify_locations(cadata=pem)
+    return context
+
+
+def _verifying(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+    return at_least_1_2(context)
+
+
 def unverified() -> ssl.SSLContext:
-    """Return a client's context that verifies nothing: for a connection that carries no secret."""
+    """Return a client's context that verifies nothing: for a connection without a secret, or whose key is checked (`trust`)."""
     context = at_least_1_2(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -16,7 +16,7 @@ from device_ui.web.context import AppContext
 
 # Addresses that a line shows; it counts the others. One that is left over is shown: "and 1 more" would be no shorter.
 SHOWN = 3
-NOTHING, UNKNOWN = "nothing yet; try a test email", "an unknown time"
+NOTHING, UNKNOWN = "no event yet", "an unknown time"
 # The word of `mail.events.Verdict`, which the pages do not import.
 DELIVERED = "delivered"
 # A try is planned, but the clock is not set.
@@ -42,7 +42,7 @@ def panel(site: AppContext, settings: SmtpSettings | None) -> dict[str, Any]:
     except HookError:  # the head of the page says so
         return shown
     now = time.time()
-    last, waiting, planned = found["last"], int(found["waiting"]), found["next"]
+    last, waiting = found["last"], int(found["waiting"])
     shown["last"] = _last(last, now, words) if last["results"] else words(NOTHING)
     # The zone of the times that are shown.
     shown["zone"] = zone(now) if waiting or last["results"] else ""
@@ -50,8 +50,8 @@ def panel(site: AppContext, settings: SmtpSettings | None) -> dict[str, Any]:
         since = words(moment(found["since"], now))
         shown |= {
             "waiting": words("{count} since {time}", count=waiting, time=since),
-            "next": words(HELD if planned is None else moment(planned, now) if planned else SOON),
-            "waits": planned is not None,
+            "next": words(planned(found["next"], now)),
+            "waits": found["next"] is not None,
         }
     return shown
 
@@ -77,6 +77,11 @@ def moment(seconds: float, now: float) -> Text:
         return UNKNOWN
     # Without a date for today: the panel is narrow, and most mail is of today.
     return f"{when:%H:%M}" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M}"
+
+
+def planned(seconds: float | None, now: float) -> Text:
+    """Return when mail is tried: seconds since 1970, 0 for a time that is not known, None while none is planned."""
+    return HELD if seconds is None else moment(seconds, now) if seconds else SOON
 
 
 def zone(now: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -308,6 +309,13 @@ def _entry(words: Translator, event: Mapping[str, Any], zone: str) -> dict[str, 
     deliveries = csv_export.deliveries(event)
     differ = len({(each["verdict"], each["step"], str(each["reply"])) for each in deliveries}) > 1
     failed = any(each["verdict"] in ("refused", "dropped") for each in deliveries)
+    # What waits for one reason has one line for all; what was delivered needs none.
+    has_one_reason = event["state"] == "waiting" and deliveries and not differ
+    reason = (
+        csv_export.result({**deliveries[0], "recipient": "", "verdict": "", "step": ""}, words)
+        if has_one_reason
+        else ""
+    )
     return {
         "number": event["number"],
         "when": when(event),
@@ -323,14 +331,18 @@ def _entry(words: Translator, event: Mapping[str, Any], zone: str) -> dict[str, 
         "mark": MARKS.get(str(event["state"]), ""),
         "mail": event["mail"] if event["mail"] not in (0, event["number"]) else 0,
         "results": [_result(words, each, zone) for each in deliveries],
-        # What waits for one reason has one line for all; what was delivered needs none.
         "is_folded": bool(deliveries) and not failed and not (differ and event["state"] != "delivered"),
-        "reason": csv_export.result({**deliveries[0], "recipient": "", "verdict": "", "step": ""}, words)
-        if event["state"] == "waiting" and deliveries and not differ
-        else "",
+        "reason": " · ".join(filter(None, (reason, _next_try(words, event)))),
         "again": [_again(words, each, zone) for each in event.get("again", ())],
         "can": event["can"] if str(event.get("can")) in ACTIONS else "",
     }
+
+
+def _next_try(words: Translator, event: Mapping[str, Any]) -> str:
+    """Return when the waiting mail of an event is tried; ``""`` for an event without one."""
+    if "next" not in event:
+        return ""
+    return f"{words('Next try')}: {words(delivery_state.planned(event['next'], time.time()))}"
 
 
 def _title(words: Translator, event: Mapping[str, Any]) -> tuple[str, bool]:

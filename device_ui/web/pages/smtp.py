@@ -14,10 +14,21 @@ from device_ui.errors import Conflict, Damaged, DeviceUIError, HookError, Messag
 from device_ui.i18n.translator import Translator
 from device_ui.mail import client
 from device_ui.settings import keys, rules, seal
-from device_ui.settings.fields import ADVANCED_HINTS, BY_NAME, FIELDS, ParsedForm, SmtpSettings, needed_fields, parse
+from device_ui.settings.fields import (
+    ADVANCED_HINTS,
+    BY_NAME,
+    FIELDS,
+    SIGN_INS,
+    ParsedForm,
+    SmtpSettings,
+    needed_fields,
+    needs_secret,
+    parse,
+)
 from device_ui.settings.presets import PRESETS
 from device_ui.settings.rules import Invalid
 from device_ui.settings.store import Stored
+from device_ui.settings.trust_rules import NEEDED_WITH
 from device_ui.web.auth.guard import address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
@@ -38,6 +49,13 @@ CHANGED_MEANWHILE = (
 KEPT = "Nothing was saved yet. Below is what you typed before you signed in, the password excepted. Press Update again."
 NOT_SAVED = "Nothing was saved. {reason} The settings are as before."
 PLEASE_CORRECT = "Nothing was saved. Please correct:"
+# What a test found and a person chose to trust.
+TRUSTED = {
+    "pin": "The server's key is filled in, and not saved yet. Before you press Update, compare its SHA-256 with what the server's administrator gives: whoever answered the test would be trusted.",
+    "ca": "The authority is filled in, and not saved yet. Before you press Update, make sure that it is your own: every server with a certificate of it would be trusted.",
+    "": "Paste the certificate of your authority under “Advanced”, then press Update. The server did not show it.",
+}
+TYPE_PASSWORD = "Type the password again as well."
 TRIED = "Waiting mail is tried now."
 # By `HookError.word`; any other word says that the hook does not answer.
 NOT_TRIED = {
@@ -139,6 +157,22 @@ def _update(
     # After the file is on flash, and whatever the hook answers: it reads the settings again by itself within a minute.
     session.notice = _notify_hook(site, revision)
     return see_other("/smtp")
+
+
+def trust(site: AppContext, session: Session) -> str:
+    """Fill in, unsaved, which certificate of the server is trusted: the button of a test has ``offer``, such as ``pin:`` and a key."""
+    form, (stored, problem) = posted(), load(site)
+    chosen, _, value = text(form, "offer").partition(":")
+    if chosen not in NEEDED_WITH.values():
+        return page(site, session, stored, form, problem=problem, revision=text(form, "revision"))
+    # The value is checked by Update as if it was typed, which it could have been.
+    filled = {"trust": chosen, **{name: value for name, needs in NEEDED_WITH.items() if needs == chosen}}
+    # Never sent back: a typed password, or one that is stored for a different trust.
+    retype = needs_secret(form.get("sign_in", SIGN_INS[0]), form.get("oauth_grant", ""))
+    words = site.words()
+    notice = " ".join(map(words, [TRUSTED[chosen if value else ""], *([TYPE_PASSWORD] if retype else [])]))
+    given = {"notice": notice, "problem": problem, "revision": text(form, "revision"), "trusts": True}
+    return page(site, session, stored, {**form, **filled}, **given)
 
 
 def try_now(site: AppContext, session: Session) -> str | HTTPResponse:
@@ -249,12 +283,13 @@ def _parameters(
     test: Mapping[str, Any] | None = None,
     unsaved: bool = False,
     preset: str | None = None,
+    trusts: bool = False,
 ) -> dict[str, Any]:
     """Return the parameters of the template. `values` (None: the stored ones) are shown as typed, secret ones never.
 
     `beside` shows the stored value beside a different one. `unsaved`: `values` are not stored. `summary` is the line above the
     broken fields; `test` is the result of a test mail, from `pages.test_mail`. `preset` is the provider whose values are filled in;
-    any other text shows the list of providers, and None shows neither.
+    any other text shows the list of providers, and None shows neither. `trusts`: a trusted certificate is filled in.
     """
     now = _shown(_values(stored.settings))
     shown = now if values is None else _shown(values)
@@ -265,7 +300,8 @@ def _parameters(
         "fields": needed_fields(shown),
         "values": shown,
         "broken": broken or {},
-        "opens_advanced": any(hint in ADVANCED_HINTS for each in (broken or {}).values() for hint in each.hints),
+        "opens_advanced": trusts
+        or any(hint in ADVANCED_HINTS for each in (broken or {}).values() for hint in each.hints),
         "summary": summary,
         "test": test,
         "beside": {name: now[name] for name in shown if now[name] != shown[name] and (beside or name in locked)},
@@ -273,8 +309,8 @@ def _parameters(
         "problem": problem or (PASSWORD_LOST if _has_lost_password(stored) else ""),
         "damaged": stored.damaged,
         "quarantine_failed": stored.quarantine_failed,
-        # A stored password is for its own server, and not for that of a preset.
-        "has_password": bool(stored.settings and stored.settings.sealed) and preset not in PRESETS,
+        # A stored password is for its own server and trust, and not for that of a preset or a test.
+        "has_password": bool(stored.settings and stored.settings.sealed) and preset not in PRESETS and not trusts,
         "preset": PRESETS.get(preset or ""),
         "presets": None if preset is None or preset in PRESETS else PRESETS,
         "locked": locked,

@@ -62,6 +62,11 @@ OF_EACH = ("recipient", "content")
 ANSWER = "answer"
 # A reply of an SMTP server (RFC 5321, 4.2); any other text is a reason in the words of this product.
 REPLY_PATTERN = re.compile(r"[2-5][0-9]{2}(?:[ -].*)?", re.DOTALL)
+CERTIFICATE = "{subject} (names: {names}), issued by {issuer}, valid from {begins} to {ends}. SHA-256 of the key: {key}. SHA-256 of the certificate: {whole}."
+OFFER = {"name": "offer", "formAction": "/smtp/trust", "className": "second"}
+TRUST_KEY, GIVE_AUTHORITY = "Trust this key", "Give the authority"
+# Problems of a certificate that no trust changes.
+NO_OFFERS = ("weak TLS", "revoked")
 BECAME = {"delivered": "accepted", "refused": "refused", "try later": "not accepted now"}
 
 
@@ -96,8 +101,8 @@ def to_address(site: AppContext, recipient: str) -> tuple[Line | None, str]:
     """Send a test mail by the stored settings to one address. Return what `_at_the_end` returns."""
     log.info("a test mail was asked for from %s", address())
     test, problem = _at_the_end(_lines(site, None, site.words(), [recipient]), site.words(), retype=False)
-    # A field of the SMTP tab, which the page of the recipients does not have.
-    return {**test, "field": ""} if test else None, problem
+    # Fields of the SMTP tab, which the page of the recipients does not have.
+    return {**test, "field": "", "offers": []} if test else None, problem
 
 
 def _sealed(site: AppContext, draft: ParsedForm, problem: Text) -> tuple[SmtpSettings | None, Text]:
@@ -122,7 +127,10 @@ def _lines(site: AppContext, settings: SmtpSettings | None, words: Translator, t
         return
     try:
         for line in client.test(site.device.folders.socket, dataclasses.asdict(settings) if settings else None, to):
-            yield {name: SHOWN[name](value, words) for name, value in line.items() if name in SHOWN}
+            shown = {name: SHOWN[name](value, words) for name, value in line.items() if name in SHOWN}
+            if "result" in shown and "trust" in site.device.locked:  # Update would refuse it
+                shown["result"]["offers"] = []
+            yield shown
     except HookError as error:
         log.warning("a test mail has no result: %s", error)
         _unavailable(*((429, error.seconds) if error.seconds else ()))
@@ -188,21 +196,26 @@ def _shown_step(step: Mapping[str, Any], words: Translator) -> Line:
 
 
 def _shown_result(result: Mapping[str, Any], words: Translator) -> Line:
-    """Return ``sentence``, ``failed``, ``reply``, ``advice``, ``field``, ``hint`` and ``kept``, each a text; ``recipients``, texts.
+    """Return ``sentence``, ``failed``, ``reply``, ``advice``, ``field``, ``hint`` and ``kept``, each a text; ``listed``, texts.
 
+    These are of the recipients, or of the certificates that the server showed; ``offers`` are the buttons that fill one of them in.
     Where something failed, ``copy`` and ``copied`` name the button that copies the result, before and after.
     """
     # The hook is a different user: a field or word that this page does not know is not used.
     recipients = result.get("recipients", ())
     delivered = result.get("verdict") == "delivered"
     field, reply = str(result.get("field", "")), result.get("reply", "")
+    chain = result.get("chain", ())
+    certificates = [_certificate(each, words) for each in chain]
     return {
         "sentence": _sentence(recipients, words, delivered=delivered),
         "failed": _failed(str(result.get("step", "")), str(result.get("problem", "")), reply, words),
         "reply": words(ANSWERED, reply=str(reply)) if _is_answer(reply) else "",
         "advice": words(result.get("advice", "")),
         "field": field if field in BY_NAME else "",
-        "recipients": [_became(each, words) for each in recipients] if _differ(recipients) else [],
+        # One or the other: a session that fails at the certificate has no recipients yet.
+        "listed": [_became(each, words) for each in recipients] if _differ(recipients) else certificates,
+        "offers": [] if result.get("problem") in NO_OFFERS else _offers(chain, words),
         "hint": words(LOOK_FOR_IT) if delivered else "",
         "kept": words(SAVES_NOTHING),
         "copy": "" if delivered else words("Copy this result"),
@@ -228,6 +241,37 @@ def _failed(step: str, problem: str, reply: Text, words: Translator) -> str:
 def _is_answer(reply: Text) -> bool:
     """Return whether this is the server's own answer."""
     return isinstance(reply, str) and bool(REPLY_PATTERN.fullmatch(reply))
+
+
+def _certificate(each: Mapping[str, Any], words: Translator) -> str:
+    values = {name: str(each.get(name, "")) for name in ("subject", "issuer", "begins", "ends")}
+    names = ", ".join(map(str, each.get("names", ()))) or "-"
+    return words(
+        CERTIFICATE,
+        **values,
+        names=names,
+        key=_spaced(each.get("key_sha256", "")),
+        whole=_spaced(each.get("sha256", "")),
+    )
+
+
+def _spaced(digits: object) -> str:
+    """Return a fingerprint as openssl and browsers show it: ``0F:1A:…``."""
+    text = str(digits).upper()
+    return ":".join(text[start : start + 2] for start in range(0, len(text), 2))
+
+
+def _offers(chain: Sequence[Mapping[str, Any]], words: Translator) -> list[dict[str, str]]:
+    """Return the buttons for the two ways to trust what was shown that are not "ignore errors": its key, or an authority.
+
+    In the words of the DOM: the script assigns them as they are.
+    """
+    if not chain:
+        return []
+    # The topmost that may issue others; none, if the server keeps its authority to itself.
+    authority = next((str(each.get("pem", "")) for each in reversed(chain) if each.get("pem")), "")
+    values = {TRUST_KEY: f"pin:{chain[0].get('key_sha256', '')}", GIVE_AUTHORITY: f"ca:{authority}"}
+    return [{"label": words(name), "value": value, **OFFER} for name, value in values.items()]
 
 
 def _differ(recipients: Sequence[Mapping[str, Any]]) -> bool:

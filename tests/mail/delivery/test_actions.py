@@ -113,9 +113,9 @@ def test_a_new_event_of_the_code_does_not_wait_for_one_that_is_sent_again():
 
 def test_what_is_sent_again_comes_after_every_new_event_and_keeps_none_from_being_a_mail_at_once():
     batcher = Batcher()
-    batcher.learn(2, "", "fault", 0.0, mail=2)
-    assert batcher.leads([("303", "info"), ("404", "fault")], 1.0) == [True, True]
-    batcher.learn(3, "303", "info", 1.0, mail=3)
+    batcher.add(2, "", "fault", 0.0, mail=2)
+    assert batcher.choose_singles([("303", "info"), ("404", "fault")], 1.0) == [True, True]
+    batcher.add(3, "303", "info", 1.0, mail=3)
     sent = []
     while found := batcher.next(1.0):
         batcher.remove(found[0])
@@ -153,9 +153,9 @@ def test_mails_that_are_sent_again_hold_up_no_alarm(restarts, set_up):
         set_up.work()
     for code in ("404", "405"):
         alarm = Event(code, "fault", set_up.wall, set_up.wall, "raid", "disk 4 failed")
-        leads = set_up.worker.leads([alarm])
-        [number] = set_up.outbox.accept([alarm], leads)
-        set_up.worker.learn([(number, alarm, leads[0])])
+        singles = set_up.worker.choose_singles([alarm])
+        [number] = set_up.outbox.accept([alarm], singles)
+        set_up.worker.add([(number, alarm, singles[0])])
         set_up.work()
         assert set_up.server.numbers[-1] == number
     assert len(set_up.waiting) > 100  # what was asked for too often is what waits

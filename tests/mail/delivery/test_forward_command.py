@@ -17,11 +17,13 @@ from device_ui.errors import Message, to_stored
 from device_ui.mail import catalog
 from device_ui.mail.clock import Clock
 from device_ui.mail.delivery.environment import Environment
-from device_ui.mail.delivery.forward_command import BYTES_MAXIMUM, CURSOR, LINES_MAXIMUM, ForwardCommand
-from device_ui.mail.events import Event
+from device_ui.mail.delivery.forward_command import BYTES_MAXIMUM, LINES_MAXIMUM, ForwardCommand
+from device_ui.mail.events import Delivery, Event
 from device_ui.mail.outbox.outbox import Outbox
+from device_ui.mail.outbox.retention import FORWARDED
 from tests.helpers.delivery import NAMES
-from tests.helpers.product import Product, no_thread, wait_for
+from tests.helpers.product import Product, no_thread, settings_form, wait_for
+from tests.servers.scripted import ScriptedServer
 
 DAY = 24 * 3600.0
 
@@ -102,7 +104,7 @@ class Bench:
     @property
     def cursor(self) -> int:
         """The cursor on flash."""
-        return int(self.outbox.metadata().get(CURSOR, "0"))
+        return int(self.outbox.metadata().get(FORWARDED, "0"))
 
 
 @pytest.fixture
@@ -286,7 +288,7 @@ def test_program_that_reads_nothing_is_judged_by_its_exit_alone(folder):
 @pytest.mark.parametrize("text", ["-1", "12x", "9" * 30, "999", "", "\u0661"])
 def test_damaged_cursor_hands_over_again_and_loses_nothing(bench, engine, text):
     bench.accept(3)
-    bench.outbox.set_metadata(CURSOR, text)
+    bench.outbox.set_metadata(FORWARDED, text)
     bench.restart()
     bench.work()
     assert engine.numbers == [1, 2, 3]
@@ -300,6 +302,41 @@ def test_program_that_cannot_be_run_is_logged_and_tried_again(bench, engine, cap
     engine.path.chmod(0o755)
     bench.work()
     assert engine.numbers == [1]
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+MOMENTS = st.one_of(
+    TEXTS,
+    st.sampled_from(["@boot", "@boot ", "@boot x", "@boot nan", "@boot inf", "@boot 1e400", "@", "later", "@boot 7.5"]),
+)
+TIMES = st.one_of(st.just(0.0), st.floats(allow_nan=False))
+MESSAGES = st.one_of(
+    TEXTS, TEXTS.map(lambda text: '{"template": ' + text), st.just('{"template": "{a}", "values": {"b": []}}')
+)
+
+
+@given(MOMENTS, TIMES, MESSAGES, st.sampled_from(["303", "902", "901", "\x00"]))
+@settings(max_examples=60, deadline=None)
+def test_event_with_a_damaged_value_holds_back_no_other(values, clock, time, text, code):
+    bench, engine = values
+    bench.accept(3)
+    damaged = bench.outbox.last - 1
+    query = "UPDATE event SET clock = ?, time = ?, text = ?, source = ?, code = ? WHERE number = ?"
+    bench.outbox._write(lambda cursor: cursor.execute(query, (clock, time, text, text, code, damaged)))
+    engine.seen.unlink(missing_ok=True)
+    bench.work()
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in engine.seen.read_text().splitlines()]
+    assert [line["number"] for line in lines] == [damaged - 1, damaged, damaged + 1]
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory):
+    """A ledger and an engine for the examples of a property."""
+    folder = tmp_path_factory.mktemp("damaged")
+    engine = Engine(folder)
+    bench = Bench(folder, engine)
+    yield bench, engine
+    bench.outbox.close()
 
 
 # Gaps.
@@ -399,6 +436,169 @@ def test_whatever_happens_the_engine_has_every_number_in_order_and_copies_only_o
     bench.outbox.close()
 
 
+# Outcomes.
+
+
+@pytest.fixture
+def asked(bench):
+    """A maker who asks for outcomes."""
+    bench.outbox.keep_outcomes(True)
+    return bench
+
+
+def mailed(bench: Bench, text: str = "x") -> int:
+    """An event whose mail waits."""
+    [number] = bench.outbox.accept([Event("303", "fault", 1.8e9, 1.8e9, "test", text)], [True])
+    return number
+
+
+def ends(bench: Bench, number: int, *verdicts: str, done: bool = True) -> None:
+    """A mail's results, each of a recipient."""
+    results = [Delivery(f"r{place}@example.com", each, "DATA", "250", 1.8e9) for place, each in enumerate(verdicts)]
+    bench.outbox.record(number, results, done=done)
+
+
+def outcomes(engine: Engine) -> list[tuple[int, str]]:
+    """The outcomes of all runs."""
+    return [(line["number"], line["outcome"]) for line in engine.lines if "outcome" in line]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "state"),
+    [
+        (["delivered", "delivered"], "delivered"),
+        (["delivered", "refused"], "partly delivered"),
+        (["refused"], "refused"),
+        (["dropped"], "dropped"),
+    ],
+)
+def test_outcome_follows_its_event_once_the_mail_ended(asked, engine, verdicts, state):
+    number = mailed(asked)
+    asked.work()
+    ends(asked, number, *verdicts[:1], done=False)
+    asked.work()
+    assert outcomes(engine) == asked.outbox.outcomes(number, 9) == [] and asked.forward.is_idle()
+    ends(asked, number, *verdicts)
+    asked.work()
+    assert engine.lines[-1] == {
+        "number": number,
+        "ledger": asked.outbox.id,
+        "outcome": state,
+        "device": "Storage",
+        "serial": "7",
+    }
+    asked.restart()
+    asked.outbox.keep_outcomes(True)
+    asked.work()
+    assert len(engine.lines) == 2
+
+
+def test_without_being_asked_there_are_none_and_nothing_is_kept(bench, engine):
+    ends(bench, mailed(bench), "delivered")
+    bench.work()
+    assert outcomes(engine) == [] and bench.outbox.read("SELECT * FROM outcome", ()) == []
+
+
+def test_outcomes_that_are_not_asked_for_any_more_are_forgotten(asked, engine):
+    ends(asked, mailed(asked), "delivered")
+    asked.restart()
+    asked.outbox.keep_outcomes(False)
+    asked.work()
+    assert outcomes(engine) == [] and not asked.outbox.has_outcomes
+
+
+def test_outcome_of_a_digest_is_one_for_each_of_its_events(asked, engine):
+    events = [Event("303", "fault", 1.8e9, 1.8e9, "test", "x")] * 3
+    mail = asked.outbox.assign_to_mail(asked.outbox.accept(events))
+    ends(asked, mail, "delivered")
+    asked.work()
+    assert outcomes(engine) == [(1, "delivered"), (2, "delivered"), (3, "delivered")]
+
+
+def test_outcome_of_an_event_that_is_sent_again_is_that_of_both_mails(asked, engine):
+    number = mailed(asked)
+    ends(asked, number, "delivered", "refused")
+    asked.work()
+    again = Event("303", "fault", 1.8e9, 1.8e9, "page", "send again", about=number)
+    [action] = asked.outbox.accept([again], [True])
+    asked.outbox.record(action, [Delivery("r1@example.com", "delivered", "DATA", "250", 1.8e9)], done=True)
+    asked.work()
+    assert outcomes(engine) == [(number, "partly delivered"), (number, "delivered")]
+
+
+def test_outcomes_of_given_up_and_unwanted_events_are_forwarded(asked, engine):
+    given_up, unwanted = mailed(asked), 2
+    asked.outbox.accept([Event("050", "info", 1.8e9, 1.8e9, "test", "x")])
+    dropped = [Delivery("r@example.com", "dropped", "", "given up", 1.8e9)]
+    asked.outbox.expire(given_up, {"fault": dropped})
+    asked.outbox.discard_waiting("info")
+    asked.work()
+    assert outcomes(engine) == [(given_up, "dropped"), (unwanted, "not mailed")]
+
+
+def test_outcome_comes_again_until_the_program_has_it_and_never_before_its_event(asked, engine):
+    # So long that a run has room for more lines, but not for more events.
+    numbers = [mailed(asked, "x" * 10_000) for _ in range(150)]
+    for number in numbers:
+        ends(asked, number, "delivered")
+    engine.breaks()
+    asked.forward.round()
+    failed = len(engine.lines)
+    asked.restart()
+    asked.outbox.keep_outcomes(True)
+    engine.breaks(False)
+    asked.work()
+    lines = engine.lines[failed:]
+    assert [line["number"] for line in lines if "outcome" not in line] == numbers
+    assert [line["number"] for line in lines if "outcome" in line] == numbers
+    assert {line.get("outcome", "delivered") for line in lines} == {"delivered"}
+    for number in numbers:
+        event, outcome = (place for place, line in enumerate(lines) if line["number"] == number)
+        assert "outcome" in lines[outcome] and event < outcome
+
+
+def test_outcome_that_changes_while_the_program_runs_is_handed_over_again(asked, engine):
+    number = mailed(asked)
+    ends(asked, number, "refused")
+    before = asked.outbox.outcomes(number, 10)
+    ends(asked, number, "delivered")
+    asked.outbox.forwarded(number, before)
+    assert [state for *_, state in asked.outbox.outcomes(number, 10)] == ["delivered"]
+    assert asked.outbox.has_outcomes
+
+
+def test_engine_that_is_away_gets_the_outcome_of_each_event_that_it_has_or_that_the_ledger_kept(folder, engine):
+    bench = Bench(folder, engine, rows=200)
+    bench.outbox.keep_outcomes(True)
+    known = [mailed(bench) for _ in range(50)]
+    bench.work()
+    # The limit removes these, whose mails are over, and keeps those that wait.
+    for number in known[:25]:
+        ends(bench, number, "delivered")
+    for _ in range(30):
+        for number in [mailed(bench) for _ in range(40)]:
+            ends(bench, number, "delivered")
+    for number in known[25:]:
+        ends(bench, number, "delivered")
+    assert bench.outbox.read("SELECT count(*) FROM outcome", ())[0][0] <= 250
+    bench.work()
+    kept = {event.number for event in bench.outbox.select("number > 0", ())}
+    assert kept & {*known} == {*known[25:]}
+    assert dict(outcomes(engine)) == {
+        number: "delivered" if number in kept else "removed" for number in [*known, *sorted(kept - {*known})]
+    }
+
+
+def test_hook_hands_over_an_outcome_as_soon_as_the_mail_ended(product, tmp_path):
+    engine = Engine(tmp_path)
+    product.maker(f'[mail]\nforward_command = "{engine.path}"\nforward_outcomes = true\n')
+    with ScriptedServer(features=("AUTH PLAIN LOGIN",)) as server:
+        product.start().save(**settings_form(server.port), security="none")
+        number = product.event("303")
+        wait_for(lambda: (number, "delivered") in outcomes(engine), what="the outcome")
+    assert len(outcomes(engine)) == 1
+
+
 # In the hook.
 
 
@@ -466,7 +666,7 @@ def test_system_without_a_thread_accepts_events_all_the_same(bench, caplog):
 
 
 def test_thread_hands_over_what_was_accepted_and_ends(bench, engine):
-    bench.outbox.on_accept = bench.forward.wake
+    bench.outbox.on_change = bench.forward.wake
     bench.forward.start()
     bench.accept()
     wait_for(lambda: engine.numbers == [1], what="the event")

@@ -109,9 +109,9 @@ class Device(Desk):
         kind = self.kinds[code]
         is_mailed, in_summary = self.worker.decide(kind)
         event = Event(code, kind.type, self.wall, self.wall, "test", "x", is_mailed, in_summary=in_summary)
-        leads = self.worker.leads([event])
-        numbers = self.outbox.accept([event], leads)
-        self.worker.learn([(numbers[0], event, leads[0])])
+        singles = self.worker.choose_singles([event])
+        numbers = self.outbox.accept([event], singles)
+        self.worker.add([(numbers[0], event, singles[0])])
         return numbers[0]
 
     @property
@@ -329,6 +329,41 @@ def test_the_switch_for_infos_leaves_it_on(device):
     device.live(MINUTE)
     device.live(2 * DAY, step=HOUR)
     assert len(device.sent) == 2
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "x",
+        "[]",
+        '{"day": 5, "moment": "x y z", "number": "many"}',
+        '{"day": "2027-01-01", "moment": "nan a inf"}',
+        '{"moment": {}}',
+    ],
+)
+def test_a_damaged_note_keeps_no_sign_of_life_back(device, note):
+    device.choose(sign_of_life="daily")
+    device.live(2 * DAY, step=HOUR)
+    before = len(device.sent)
+    device.outbox.set_metadata("sign_of_life", note)
+    device.outbox.set_metadata("removed_untold", "1x")
+    device.reboot()
+    device.live(2 * DAY, step=HOUR)
+    assert len(device.sent) - before in (1, 2, 3)
+
+
+def test_a_damaged_moment_of_an_event_keeps_no_mail_back(device):
+    device.is_synchronized, device.wall = False, 0.0
+    device.reboot()
+    number = device.alarm("301")
+    device.outbox._write(
+        lambda cursor: cursor.execute("UPDATE event SET clock = '@boot1 x' WHERE number = ?", (number,))
+    )
+    device.is_synchronized, device.wall = True, at("2027-02-01 00:00:00")
+    device.live(HOUR)
+    later = device.alarm("301")
+    device.live(MINUTE)
+    assert device.sent == [[number], [later]]
 
 
 # A year

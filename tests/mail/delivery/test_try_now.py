@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from device_ui.mail.smtp.outcome import Outcome
 from tests.helpers.delivery import DAY, DELIVERED, HOUR, LATER, LOGIN_REFUSED, MINUTE, UNREACHABLE, Desk, dropped
 
 ASKED = "SMTP tab, from 192.0.2.7"
@@ -94,6 +95,18 @@ def test_the_next_try_is_the_time_that_the_worker_keeps(stuck):
     stuck.now += 1
     stuck.worker.round()
     assert len(stuck.server.connects) == tries + 1
+
+
+def test_a_mail_that_waits_longer_than_the_others_has_a_time_of_its_own(set_up):
+    later = Outcome("try later", "content", "451 greylisted")  # about each mail by itself
+    set_up.server.answer = lambda number, recipient: later
+    set_up.raise_events()
+    set_up.work(6 * HOUR)
+    own = set_up.worker.next_try(1)
+    set_up.raise_events()
+    set_up.worker.round()
+    assert set_up.worker.next_try(1) == pytest.approx(own)
+    assert set_up.worker.next_try() <= MINUTE < own
 
 
 def test_no_next_try_is_told_while_the_settings_are_damaged(stuck):

@@ -323,6 +323,9 @@ def outcome(ends):
     for who, verdict in [*zip("ab", ends[:2], strict=True), *(zip("ab", ends[2:], strict=True) if again else ())]:
         if verdict:
             best[who] = min(verdict, best.get(who, verdict))
+    # Who is on the list no more counts only with the event in hand.
+    gone = {who for who, verdict in zip("ab", ends[2:], strict=True) if again and not verdict}
+    best = {who: verdict for who, verdict in best.items() if verdict == "delivered" or who not in gone}
     if set(best.values()) == {"delivered"}:
         return "delivered"
     return (
@@ -377,6 +380,19 @@ def test_outcome_source_and_text_filter_as_a_list_would_be_filtered(tmp_path_fac
         outbox.close()
 
 
+@pytest.mark.parametrize("again", ["delivered", "refused"])
+def test_an_event_that_a_corrected_address_has_got_is_delivered(outbox, again):
+    (number,) = outbox.accept([event(waiting=True)], [True])
+    outbox.record(
+        number, [Delivery(ONE, "delivered", "", "", NOON), Delivery("tow@", "refused", "", "", NOON)], done=True
+    )
+    (later,) = outbox.accept([event(about=number, text=Action.SEND_AGAIN, waiting=True)], [True])
+    outbox.record(later, [Delivery(TWO, again, "", "", NOON)], done=True)
+    wanted = "delivered" if again == "delivered" else "partly delivered"
+    assert lines(outbox)[0]["event"]["state"] == wanted
+    assert numbers(outbox, outcome=wanted) == [number]
+
+
 @pytest.mark.parametrize(("part", "found"), [("DISK é", [1]), ("disk É", []), ("disk", [2, 1]), ("%", [2]), ("_", [])])
 def test_a_part_of_a_text_is_found_without_the_case_of_a_to_z(outbox, part, found):
     outbox.accept([event(text="Disk é is full"), event(text="dISK at 5 %")])
@@ -410,6 +426,16 @@ def test_an_action_is_told_with_its_event_and_is_none(outbox):
         ("0@x.yy", "waiting"),
         (TWO, "waiting"),
     ]
+
+
+def test_what_waits_says_when_its_mail_is_tried(outbox):
+    outbox.accept([event(waiting=True), event(waiting=True), event(waiting=True)], [True, True, True])
+    delivered(outbox, 1, "refused")
+    delivered(outbox, 2, "delivered")
+    outbox.accept([event(about=1, text=Action.SEND_AGAIN, waiting=True)], [True])
+    live = Live(nobody, unwarned, next_try=lambda mail: NOON + mail)
+    told = history.answer(history.read_query({"descending": False}), outbox, KINDS, live)
+    assert [each["event"].get("next") for each in told if "event" in each] == [NOON + 4, None, NOON + 3]
 
 
 # The picture

@@ -57,7 +57,7 @@ class Bell:
         self.told = told
         return self.busy
 
-    def next_try(self) -> float | None:
+    def next_try(self, number: int = 0) -> float | None:
         return self.planned
 
     def is_held(self) -> bool:
@@ -157,7 +157,7 @@ def test_what_waits_for_the_summary_is_not_tried_now(room):
     assert room.refusal(EVERYTHING, do="try-now", number=1)[0] == "not-waiting"
 
 
-@pytest.mark.parametrize("code", ["903", "904", "905"])
+@pytest.mark.parametrize("code", ["903", "904", "905", "906"])
 def test_nobody_can_pretend_an_event_of_the_device_itself(room, code):
     assert room.refusal(EVERYTHING, do="event", code=code) == ("denied", f"only the device itself can raise {code}")
 
@@ -201,6 +201,7 @@ def test_a_kind_is_told_whole(room):
         "mail": True,
     }
     assert found["306"]["mail"] is False
+    assert [code for code, kind in found.items() if "periodic" in kind] == ["905"]
 
 
 def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
@@ -208,7 +209,7 @@ def test_the_makers_kinds_are_told_and_why_his_file_is_not_used(tmp_path):
     room = Room(tmp_path, Catalog({"700": Kind("700", "info", "Ours", "d")}, problem))
     *found, end = room.ask(do="catalog")
     room.outbox.close()
-    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902", "903", "904", "905"]
+    assert [line["kind"]["code"] for line in found] == ["153", "306", "700", "901", "902", "903", "904", "905", "906"]
     assert end == {"end": {"problem": "events.toml: it is broken (at line 3, column 7)"}}
 
 
@@ -334,6 +335,14 @@ def test_two_requests_before_a_commit_are_one(room):
     room.ask(do="send-again", number=number)
     assert room.refusal(do="send-again", number=number)[0] == "too-many"
     assert room.ask(do="send-again", number=mailed(room)).about != number
+
+
+def test_a_request_for_another_event_between_them_does_not_make_two_of_them(room):
+    one, other = mailed(room), mailed(room)
+    room.ask(do="send-again", number=one)
+    room.ask(do="send-again", number=other)
+    assert room.refusal(do="send-again", number=one)[0] == "too-many"
+    assert room.refusal(do="send-again", number=other)[0] == "too-many"
 
 
 @pytest.mark.parametrize("code", ["153", "303"])

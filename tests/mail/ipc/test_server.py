@@ -89,7 +89,7 @@ class Bell:
     def try_waiting(self, _source: str) -> int:
         return 0
 
-    def next_try(self) -> float | None:
+    def next_try(self, number: int = 0) -> float | None:
         return None
 
 

@@ -368,9 +368,11 @@ def test_only_faults_are_marked_and_only_where_the_maker_wants_it(event_type, im
 
 
 def rows(text):
-    """The labels and values of the text part's last block; a value's later lines are indented."""
+    """The labels and values of the text part's last block, without a value's later lines, which are indented."""
     found = {}
     for line in text.rstrip("\n").rpartition("\n\n")[2].split("\n"):
+        if line.startswith(" "):
+            continue
         label, _, value = line.partition(": ")
         found[label] = value.strip()
     return found
@@ -390,6 +392,7 @@ def test_the_text_part_tells_everything_there_is_to_know():
         "https://192.0.2.7/history?code=303&from=DAY&to=DAY#event-42\n"
         "\n"
         f"Event:         303 {NAME}\n"
+        "               https://192.0.2.7/others/event-codes?code=303\n"
         "Type:          fault\n"
         "Time:          DAY 22:13:20 +00:00 (UTC)\n"
         "Source:        auditd\n"
@@ -409,7 +412,9 @@ def test_the_html_part_says_the_same_in_the_same_order():
         shown.index(value) for value in ("FAULT 303", "at 80 %", NAME, DESCRIPTION, "Open event 42 on the device")
     ]
     assert places == sorted(places)
-    assert dict(re.findall(r"<th [^>]*>(.*?)</th><td [^>]*>(.*?)</td>", page)) == rows(text)
+    cells = re.findall(r"<th [^>]*>(.*?)</th><td [^>]*>(.*?)</td>", page)
+    assert {label: re.sub("<.*?>", "", value) for label, value in cells} == rows(text)
+    assert f'<a href="https://192.0.2.7/others/event-codes?code=303" style="color:inherit">303 {NAME}</a>' in page
     assert f"<title>[fault 303] Storage appliance: at 80 % ({NAME})</title>" in page
 
 

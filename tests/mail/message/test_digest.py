@@ -154,6 +154,13 @@ def test_each_code_has_its_count_its_first_and_its_last_time():
     assert "304 Audit log space: major threshold exceeded\nonce, 12:00:09\n" in told
 
 
+def test_each_code_leads_to_its_description_in_both_parts():
+    told, page = text_of(composed(TWO)), html_of(composed(TWO))
+    for code, summary in (("303", "4011 times, 12:00:00 to 12:00:09"), ("304", "once, 12:00:09")):
+        assert f"\n{summary}\nhttps://192.0.2.7/others/event-codes?code={code}\n" in told
+        assert f'<a href="https://192.0.2.7/others/event-codes?code={code}" style="color:inherit">{code} ' in page
+
+
 def test_a_time_of_a_different_day_has_its_day():
     digest = digest_of(event(1), event(2, at=NOON + 86400), codes=[CodeCount("303", 2, NOON, NOON + 86400)])
     told = text_of(composed(digest))

@@ -600,7 +600,7 @@ def test_after_any_damage_events_are_accepted(data):
 # Another version's ledger
 
 
-@pytest.mark.parametrize("version", [5, 6, 1000])
+@pytest.mark.parametrize("version", [6, 7, 1000])
 def test_a_newer_ledger_is_refused_and_left_as_it_is(path, version):
     raw = SOUND[:60] + version.to_bytes(4, "big") + SOUND[64:]
     path.write_bytes(raw)
@@ -651,8 +651,29 @@ def test_the_ledger_of_an_older_program_keeps_its_events_and_what_waits(path):
         assert (outbox.set_aside, outbox.last) == (None, 3)
 
 
+def without_outcomes(ledger: sqlite3.Connection) -> None:
+    """Make a ledger one of version 4, which had no outcomes."""
+    ledger.execute("DROP TABLE outcome")
+    ledger.execute("PRAGMA user_version = 4")
+
+
+def test_the_ledger_before_outcomes_keeps_every_row(path):
+    with contextlib.closing(Outbox(path)) as outbox:
+        outbox.accept([event(text="first"), event(text="second")])
+        outbox.record(1, [delivery(verdict="refused")], done=True)
+        before = outbox.select("1", ())
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        without_outcomes(old)
+    with contextlib.closing(Outbox(path)) as outbox:
+        outbox.keep_outcomes(True)
+        assert (outbox.set_aside, outbox.select("1", ()), outbox.has_outcomes) == (None, before, False)
+        outbox.record(2, [delivery()], done=True)
+        assert [state for *_, state in outbox.outcomes(2, 9)] == ["delivered"]
+
+
 def without_actions(ledger: sqlite3.Connection) -> None:
     """Make a ledger one of version 3, which had no actions."""
+    without_outcomes(ledger)
     for statement in ("DROP INDEX about", "DROP INDEX failed", "ALTER TABLE event DROP COLUMN about"):
         ledger.execute(statement)
     ledger.execute("PRAGMA user_version = 3")

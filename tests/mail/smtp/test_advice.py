@@ -56,8 +56,11 @@ WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endl
         ("certificate", "expired", "", "", "(it says 1970-01-01 00:05 +0000)"),
         ("certificate", "not yet valid", "", "", "set the device's clock"),
         ("certificate", "another name", "", "host", "another name than mail.example.com"),
-        ("certificate", "unknown authority", "", "", "mail.ca_file"),
-        ("certificate", "issuer missing", "", "", "mail.ca_file"),
+        ("certificate", "self-signed", "", "trust", "trust “This very key”"),
+        ("certificate", "unknown authority", "", "trust", "(“An authority of our own”)"),
+        ("certificate", "issuer missing", "", "trust", "(“An authority of our own”)"),
+        ("certificate", "key changed", "", "trust_key", "what waits is kept"),
+        ("certificate", "bad authority", "", "trust_ca", "paste it again"),
         ("certificate", "revoked", "", "", "was revoked"),
         ("login", "no login offered", "", "sign_in", "offers no login at port 25"),
         ("login", "no login without TLS", "", "security", "offers a login only under TLS"),
@@ -75,6 +78,7 @@ WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endl
         ("content", "answer", "the server does not answer in time", "", "the connection broke"),
         ("recipient", "answer", "450 later", "", "defers this recipient"),
         ("content", "answer", "451 later", "", "defers the mail"),
+        ("recipient", "answer", "554 5.7.1 <[192.0.2.7]>: Client host rejected: Access denied", "", "from this device"),
         ("content", "answer", "554 5.2.0 STOREDRV 5.2.252 SendAsDenied", "account", "send as alarm@"),
         ("sender", "no reply code", "what?", "", "no SMTP reply"),
         ("login", "login refused", "550 5.7.30 Basic authentication is not supported", "sign_in", "OAuth 2.0"),
@@ -95,6 +99,29 @@ def test_each_fault_names_the_field_and_what_to_change(step, problem, reply, fie
     found = advise(step, problem, reply, SETTINGS, CLOCK)
     assert found.field == field
     assert words in str(found.sentence)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("smtp.domain.net:465", id="NixOS/nixpkgs#104502"),
+        pytest.param("127.0.0.1:24", id="owncloud-archive/documentation#811"),
+        pytest.param("https://imap.example.org", id="nanoy42/dinomail#8"),
+        pytest.param("smtp://mail.example.com", id="kanidm#4335"),
+        pytest.param("smtps://x.y.ch", id="datawookie/emayili#89"),
+        pytest.param("ssl://mail.example.com", id="givanz/Vvveb#510"),
+        pytest.param("smtps://mail.example.com:465", id="a whole address"),
+    ],
+)
+def test_a_host_with_a_scheme_or_a_port_is_named(host):
+    found = advise("name", "unknown name", "Name or service not known", replace(SETTINGS, host=host), CLOCK)
+    assert (found.field, str(found.sentence)[:51]) == ("host", "SMTP Host takes the server's name or address alone:")
+
+
+@pytest.mark.parametrize("host", ["mail.example.com", "2001:db8::25", "[2001:db8::25]", "fe80::1%eth0"])
+def test_a_host_without_them_is_one_to_be_spelled(host):
+    found = advise("name", "unknown name", "Name or service not known", replace(SETTINGS, host=host), CLOCK)
+    assert "check the spelling" in str(found.sentence)
 
 
 @pytest.mark.parametrize(("problem", "step"), [("no TLS spoken", "tls"), ("TLS expected", "greeting")])
@@ -172,19 +199,19 @@ SHOWN = Certificate(
         ),
         (
             "unknown authority",
-            "The device does not know the authority that issued the certificate of mail.example.com (CN=Somebody): have the "
-            "maker's device.toml name it (mail.ca_file).",
+            "The device does not know the authority that issued the certificate of mail.example.com (CN=Somebody): if it is one "
+            "of your own, give it under “Advanced” (“An authority of our own”).",
         ),
         (
             "issuer missing",
-            "The device does not know the issuer of the certificate of mail.example.com (CN=Somebody): either the server "
-            "leaves out the issuer's certificate, which its administrator can add, or the issuer is an authority of your own, "
-            "which the maker's device.toml can name (mail.ca_file).",
+            "mail.example.com shows its certificate without that of the issuer (CN=Somebody), which the device does not know: "
+            "either the server leaves it out, and its administrator can add it, or the issuer is an authority of your own, which "
+            "you can give under “Advanced” (“An authority of our own”).",
         ),
     ],
 )
 def test_advice_quotes_the_certificate(problem, sentence):
-    assert str(advise("certificate", problem, "", SETTINGS, CLOCK, SHOWN).sentence) == sentence
+    assert str(advise("certificate", problem, "", SETTINGS, CLOCK, (SHOWN,)).sentence) == sentence
 
 
 @pytest.mark.parametrize(
@@ -205,13 +232,15 @@ def test_advice_quotes_the_certificate(problem, sentence):
     ],
 )
 def test_advice_quotes_the_names_of_the_certificate(names, field, end):
-    found = advise("certificate", "another name", "", SETTINGS, CLOCK, replace(SHOWN, names=names))
+    found = advise("certificate", "another name", "", SETTINGS, CLOCK, (replace(SHOWN, names=names),))
     assert str(found.sentence) == f"The mail server's certificate is for another name than mail.example.com: {end}"
     assert found.field == field
 
 
 def test_a_strangers_braces_are_no_placeholders():
-    found = advise("certificate", "unknown authority", "", SETTINGS, CLOCK, replace(SHOWN, issuer="{host} {nothing}"))
+    found = advise(
+        "certificate", "unknown authority", "", SETTINGS, CLOCK, (replace(SHOWN, issuer="{host} {nothing}"),)
+    )
     assert "({host} {nothing})" in str(found.sentence)
 
 
@@ -268,7 +297,8 @@ def test_every_row_can_be_reached():
 
 
 RAISING = [
-    f"smtp/{name}" for name in ("client", "connect", "connection", "auth", "transaction", "test_run", "tls_errors")
+    f"smtp/{name}"
+    for name in ("client", "connect", "connection", "auth", "transaction", "test_run", "tls_errors", "trust")
 ]
 RAISING += [f"oauth/{name}" for name in ("sign_in", "grants", "providers", "https")]
 
@@ -372,6 +402,11 @@ ESTABLISHED = {
     ("connect", "refused"): {"host", "port"},
     ("tls", "no STARTTLS"): {"port", "security"},
     ("certificate", "another name"): {"host"},
+    ("certificate", "self-signed"): {"trust"},
+    ("certificate", "unknown authority"): {"trust"},
+    ("certificate", "issuer missing"): {"trust"},
+    ("certificate", "key changed"): {"trust_key"},
+    ("certificate", "bad authority"): {"trust_ca"},
     ("login", "no login without TLS"): {"security"},
     ("login", "no TLS"): {"security"},
     ("login", "no login offered"): {"port", "sign_in"},
@@ -556,14 +591,22 @@ def test_over_openssls_reasons_only_an_unknown_name_names_a_field(step):
     assert named == {("TLSV1_UNRECOGNIZED_NAME", "host")}
 
 
-def test_over_verification_codes_only_another_name_names_a_field():
+def test_over_verification_codes_only_a_name_or_what_is_trusted_is_named():
     named = {
         (code, field)
         for code, words in verification_codes().items()
         for settings in EVERY_SETTING
-        if (field := advise("certificate", *of_code(code, words), settings, CLOCK, SHOWN).field)
+        if (field := advise("certificate", *of_code(code, words), settings, CLOCK, (SHOWN,)).field)
     }
-    assert named == {(62, "host"), (64, "host")}
+    # 2, 18 to 21: an issuer is missing or unknown, so the key or the authority can be trusted.
+    assert named == {(62, "host"), (64, "host"), *((code, "trust") for code in (2, 18, 19, 20, 21))}
+
+
+@pytest.mark.parametrize("code", [2, 18, 19, 20, 21])
+def test_over_verification_codes_another_authority_than_the_trusted_one_is_not_the_systems_matter(code):
+    settings = replace(SETTINGS, trust="ca", trust_ca="PEM")
+    found = advise("certificate", *of_code(code), settings, CLOCK, (SHOWN,))
+    assert (found.field, "is not issued by the trusted authority" in str(found.sentence)) == ("trust_ca", True)
 
 
 def test_every_closer_sentence_is_of_a_certificate():

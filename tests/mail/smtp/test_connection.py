@@ -275,8 +275,7 @@ def test_a_connection_that_is_reset_before_tls_can_be_closed():
         assert select.select([here], [], [], 5)[0]
         connection = attached(here, Deadline(10))
         with pytest.raises(OSError):
-            connection.wrap(ssl.create_default_context(), "mail.example.test")
-        assert connection.sock is here
+            connection.wrap(ssl.create_default_context(), "mail.example.test").do_handshake()
         connection.close()
     assert here.fileno() == -1
 

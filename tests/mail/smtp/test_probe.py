@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import socket
 import ssl
+import subprocess
 import time
 
 import pytest
@@ -115,14 +117,38 @@ def test_an_impossible_name_is_no_error_of_the_probe(host, chain):
 def test_a_certificate_is_read_however_tls_begins(tls_first, certificates):
     shown = certificates.chain("mail.example.com", "192.0.2.7", "2001:db8::7", not_before=BEGINS, not_after=ENDS)
     with ScriptedServer(chain=shown, tls_first=tls_first) as server:
-        found = probe.certificate(address_of(server.port), HOST, SECONDS, starttls=not tls_first)
+        (found,) = probe.chain(address_of(server.port), HOST, SECONDS, starttls=not tls_first)
     names = ("mail.example.com", "192.0.2.7", "2001:db8::7")
-    assert found == probe.Certificate(names, BEGINS, ENDS, "CN=Test authority")
+    assert (found.names, found.begins, found.ends) == (names, BEGINS, ENDS)
+    assert (found.issuer, found.subject) == ("CN=Test authority", "CN=mail.example.com")
+
+
+def test_the_sha_256_of_certificate_and_key_are_those_of_openssl(certificates):
+    shown = certificates.chain(HOST)
+    found = probe.read(der(shown.read_bytes()))
+    key = openssl("pkey", "-pubin", "-outform", "der", given=openssl("x509", "-in", shown, "-noout", "-pubkey"))
+    assert found.key_sha256 == hashlib.sha256(key).hexdigest()
+    assert found.sha256 == hashlib.sha256(openssl("x509", "-in", shown, "-outform", "der")).hexdigest()
+
+
+def test_the_sha_256_of_a_compressed_point_is_that_of_its_own_bytes(tmp_path):
+    """Encoded anew, a point has both coordinates."""
+    key, made = tmp_path / "key.pem", tmp_path / "made.pem"
+    drawn = openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout")
+    openssl("pkey", "-ec_conv_form", "compressed", "-out", key, given=drawn)
+    openssl("req", "-x509", "-key", key, "-subj", f"/CN={HOST}", "-out", made)
+    compressed = openssl("pkey", "-pubin", "-outform", "der", given=openssl("x509", "-in", made, "-noout", "-pubkey"))
+    assert len(compressed) < 91  # of a P-256 key with both coordinates
+    assert probe.read(der(made.read_bytes())).key_sha256 == hashlib.sha256(compressed).hexdigest()
+
+
+def openssl(*arguments, given=b""):
+    return subprocess.run(["openssl", *arguments], input=given, capture_output=True, check=True, timeout=60).stdout
 
 
 def test_nothing_but_starttls_is_asked_for(chain):
     with ScriptedServer(chain=chain) as server:
-        probe.certificate(address_of(server.port), HOST, SECONDS, starttls=True)
+        probe.chain(address_of(server.port), HOST, SECONDS, starttls=True)
     assert server.commands == ["ehlo [127.0.0.1]", "STARTTLS"]
 
 
@@ -132,7 +158,7 @@ def test_nothing_but_starttls_is_asked_for(chain):
 )
 def test_a_server_that_never_reaches_tls_shows_no_certificate(step, answer, chain):
     with ScriptedServer({step: answer}, chain=chain) as server:
-        assert probe.certificate(address_of(server.port), HOST, SECONDS, starttls=True) is None
+        assert probe.chain(address_of(server.port), HOST, SECONDS, starttls=True) == ()
 
 
 @pytest.mark.parametrize("step", ["greeting", "EHLO", "STARTTLS", "handshake"])
@@ -140,7 +166,7 @@ def test_a_server_that_never_reaches_tls_shows_no_certificate(step, answer, chai
 def test_the_probe_of_a_slow_server_ends_in_time(step, fault, chain):
     started = time.monotonic()
     with ScriptedServer({step: fault}, chain=chain) as server:
-        assert probe.certificate(address_of(server.port), HOST, QUICK, starttls=True) is None
+        assert probe.chain(address_of(server.port), HOST, QUICK, starttls=True) == ()
     assert time.monotonic() - started < IN_TIME
 
 
@@ -150,7 +176,7 @@ def test_a_dead_address_shows_no_certificate():
         full.listen(0)
         with socket.create_connection(full.getsockname()):  # Linux drops what no longer fits
             started = time.monotonic()
-            assert probe.certificate(address_of(full.getsockname()[1]), HOST, QUICK, starttls=False) is None
+            assert probe.chain(address_of(full.getsockname()[1]), HOST, QUICK, starttls=False) == ()
     assert time.monotonic() - started < IN_TIME
 
 

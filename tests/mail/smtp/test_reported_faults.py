@@ -181,6 +181,9 @@ CASES = {
     "email-validator-js#100, pam_aad#35": Case(
         {"RCPT": "550 5.7.1 Service unavailable, Client host [192.0.2.1] blocked using Spamhaus."}, "", "on a list"
     ),
+    "mattermost#1012, modoboa#2311, docker-mailserver#359": Case(
+        {"RCPT": "554 5.7.1 <unknown[192.0.2.7]>: Client host rejected: Access denied"}, "", "refuses connections from"
+    ),
     "a full mailbox": Case({"RCPT": "552 5.2.2 Mailbox full"}, "", "full or switched off"),
     "an unknown recipient": Case({"RCPT": "550 5.1.1 User unknown"}, "", "check the address on the page Recipients"),
     # The content.
@@ -192,6 +195,14 @@ CASES = {
     ),
     "nodemailer#145, swiftmailer#835": Case(
         {"content": "550 5.7.1 Client does not have permissions to send as this sender"}, "account", "send as lamp@"
+    ),
+    "Exchange Online, SendAsDenied": Case(
+        {
+            "content": "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed to"
+            " process message due to a permanent exception with message Cannot submit message."
+        },
+        "account",
+        "send as lamp@",
     ),
     "a mail taken for spam": Case({"content": "554 5.7.1 Message rejected as spam"}, "", "its answer says why"),
     # Before.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from device_ui.mail.smtp.scope import ENHANCED as ENHANCED_CODE
-from device_ui.mail.smtp.scope import NOTHING, RULES, Before, Command, Ruling, Scope, rule
+from device_ui.mail.events import Verdict
+from device_ui.mail.smtp.scope import DEFAULT, NOTHING, RULES, Before, Command, Ruling, Scope, detail_of, rule
 
 MAIL, RCPT, DATA, CONTENT, AUTH, OPEN = (Command(each) for each in ("MAIL", "RCPT", "DATA", "content", "AUTH", "open"))
 # What the server may have done before: accepted recipients before the answer and in all, refused ones, a mail delivered.
@@ -142,7 +143,10 @@ CASES = [
     (RCPT, 552, "", LATER_MAIL, "session try later"),
     (RCPT, 554, "no valid recipients", AFTER_REFUSED, "transaction try later"),
     (RCPT, 554, "5.5.1 no valid recipients", AFTER_REFUSED, "transaction try later"),
-    (RCPT, 554, "5.7.1 relay access denied", AFTER_REFUSED, "recipient refused"),
+    (RCPT, 554, "5.7.1 relay access denied", AFTER_REFUSED, "recipient try later"),
+    (RCPT, 550, "5.7.54 SMTP; Unable to relay recipient in non-accepted domain", NOTHING, "recipient try later"),
+    (CONTENT, 550, "5.7.1 relaying denied", ONE, "mail try later"),
+    (CONTENT, 550, "5.7.1 relaying denied", SEVERAL, "transaction try later"),
     (RCPT, 530, "5.7.0", Before(0, 2), "recipient try later"),
     (RCPT, 550, "5.1.8 sender's domain", Before(0, 2), "recipient try later"),
     (RCPT, 530, "5.7.0", LATER_MAIL, "session try later"),
@@ -161,6 +165,25 @@ CASES = [
     (RCPT, 550, "5.4.1 access denied", NOTHING, "recipient refused"),
     (DATA, 550, "5.1.1", Before(1, 1, 1), "transaction try later"),
     (DATA, 503, "5.5.1 no valid recipients", ONE, "server try later"),
+    # Beside a rule: what it is not about.
+    (AUTH, 334, "", NOTHING, "server try later"),
+    (AUTH, 535, "no", NOTHING, "login try later"),
+    (AUTH, 535, "5.5.1 no", NOTHING, "login try later"),
+    (MAIL, 550, "", Before(sized=True), "server try later"),
+    (RCPT, 450, "4.2.1 mailbox busy", NOTHING, "recipient try later"),
+    (RCPT, 503, "", NOTHING, "server try later"),
+    (RCPT, 554, "", NOTHING, "recipient refused"),
+    (RCPT, 554, "5.5.1", NOTHING, "recipient refused"),
+    (RCPT, 550, "", AFTER_REFUSED, "recipient refused"),
+    (RCPT, 550, "", LATER_MAIL, "recipient refused"),
+    (RCPT, 550, "5.7.54 Unable to relay", ONE, "recipient refused"),
+    (RCPT, 354, "", LATER_MAIL, "recipient try later"),
+    (DATA, 452, "4.5.3 Too many", ONE, "mail try later"),
+    (DATA, 451, "", SEVERAL, "mail try later"),
+    (DATA, 451, "", Before(1, 1, 1), "mail try later"),
+    (DATA, 554, "", AGAIN, "mail refused"),
+    (CONTENT, 354, "", AGAIN, "mail try later"),
+    (CONTENT, 552, "5.2.2 mailbox full", SEVERAL, "transaction try later"),
 ]
 
 
@@ -175,7 +198,126 @@ def test_each_row_decides_one_of_these_cases():
     """The first row that matches is the one that decides."""
     rows = set()
     for command, code, text, before, _ in CASES:
-        number, found = "none" if code is None else f"{max(code, 0):03}", ENHANCED_CODE.match(text)
-        detail = found[1] if found else "-"
-        rows.add(next((row for row in RULES if row.matches(command, number, detail, before)), None))
+        number = "none" if code is None else f"{max(code, 0):03}"
+        rows.add(next((row for row in RULES if row.matches(command, number, detail_of(text), before)), None))
     assert [row for row in RULES if row not in rows] == []
+
+
+def changed(row):
+    """The row with one thing changed, by the name of the change; `None`: without it."""
+    other = Verdict.TRY_LATER if row.ruling.verdict == Verdict.REFUSED else Verdict.REFUSED
+    scope = Scope.MAIL if row.ruling.scope == Scope.LOGIN else Scope.LOGIN
+    changes = {
+        "verdict": replace(row, ruling=replace(row.ruling, verdict=other)),
+        "scope": replace(row, ruling=replace(row.ruling, scope=scope)),
+        "condition": replace(row, condition=lambda _: True),
+        "enhanced": replace(row, enhanced=""),
+    }
+    is_conditional = not all(row.condition(before) for before in BEFORE)
+    kept = {"condition": is_conditional, "enhanced": bool(row.enhanced)}
+    return {"removed": None, **{name: new for name, new in changes.items() if kept.get(name, True)}}
+
+
+def test_a_change_of_any_row_is_seen_by_one_of_these_cases():
+    """Unseen are only rows that say what the table decides without them, and are there for their source."""
+    answers = [
+        (command, "none" if code is None else f"{max(code, 0):03}", detail_of(text), before, expected)
+        for command, code, text, before, expected in CASES
+        if "Connection lost" not in text  # decided before the table
+    ]
+
+    def is_seen(rules):
+        for command, number, detail, before, expected in answers:
+            found = next((row.ruling for row in rules if row.matches(command, number, detail, before)), DEFAULT)
+            if f"{found.scope} {found.verdict}" != expected:
+                return True
+        return False
+
+    assert not is_seen(RULES)
+    mutants = [
+        (name, place, [*RULES[:place], *([new] if new else []), *RULES[place + 1 :]])
+        for place, row in enumerate(RULES)
+        for name, new in changed(row).items()
+    ]
+    unseen = [(name, place) for name, place, rules in mutants if not is_seen(rules)]
+    assert len(mutants) > 3 * len(RULES)
+    assert [each for each in unseen if each[0] != "removed" or RULES[each[1]].ruling != DEFAULT] == []
+
+
+OTHERS = Before(0, 2)
+# Replies to RCPT of a general code: what they say of the client, the sender or relaying is not about the recipient.
+WORDS = [
+    ("mailcow#253, mailcow-dockerized#683", "553 5.7.1 <user@domain.de>: Sender address rejected: not owned by user user@domain.de", "server"),
+    ("hardware/mailserver#329", "553 5.7.1 <alarm@example.com>: Sender address rejected: not logged in", "server"),
+    ("docker-mailserver#359, modoboa#2311, mattermost#1012", "554 5.7.1 <unknown[192.0.2.7]>: Client host rejected: Access denied", "server"),
+    ("Mailu#656", "554 5.7.1 <alarm@example.com>: Sender address rejected: Access denied", "server"),
+    ("Outlook", "550 5.7.1 Service unavailable; client [192.0.2.7] blocked using Blocklist 1", "server"),
+    ("Postfix, reject_rbl_client", "554 5.7.1 Service unavailable; Client host [192.0.2.7] blocked using b.example", "server"),
+    ("Postfix, reject_invalid_helo_hostname", "550 5.7.1 <nas>: Helo command rejected: Host not found", "server"),
+    ("Exim, require verify = sender", "550 Sender verify failed", "server"),
+    ("Exim, dnslists", "550 rejected because 192.0.2.7 is in a black list at bl.example.net", "server"),
+    ("Exchange, SendAsDenied", "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied", "server"),
+    ("Exchange, 5.7.1", "550 5.7.1 Client does not have permissions to send as this sender", "server"),
+    ("postal#647", "554 5.7.1 <r1@example.com>: Relay access denied", "recipient"),
+    ("postal#647, Exim", "550 relay not permitted!", "recipient"),
+    ("nodemailer#1480", "550 5.7.1 Relaying denied.", "recipient"),
+    ("sendmail", "550 5.7.1 <r1@example.com>... Relaying denied. Proper authentication required.", "recipient"),
+    ("mailcow-dockerized#2095", "550 Relay denied for <r1@example.com>", "recipient"),
+    ("qmail", "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)", "recipient"),
+    ("IIS", "550 5.7.1 Unable to relay for r1@example.com", "recipient"),
+    ("Exim 3", "550 relaying to <r1@example.com> prohibited by administrator", "recipient"),
+    ("Courier, sendmail of old", "550 we do not relay", "recipient"),
+    ("hMailServer", "550 You are not allowed to relay through this server", "recipient"),
+    ("a policy server", "550 5.7.1 Relaying not authorized", "recipient"),
+    ("sendmail, by no code of its own", "550 5.0.0 <r1@example.com>... Relaying denied", "recipient"),
+    ("a sender by 5.1.0", "550 5.1.0 <alarm@example.com>: Sender address rejected: User unknown", "server"),
+    ("1&1", "550 Authentication required", "recipient"),
+    ("a login by a 554", "554 5.7.0 Authentication is required", "recipient"),
+    ("Exchange, by its other words", "550 5.7.1 not authorized to send as this user", "server"),
+]  # fmt: skip
+# Those that name the recipient, in words that resemble the others.
+OF_RECIPIENT = [
+    "550 5.1.1 <r1@example.com>: Recipient address rejected: User unknown in relay recipient table",
+    "550 5.7.1 <r1@example.com>: Recipient address rejected: Relay access denied",
+    "550 5.4.1 [r1@example.com]: Recipient address rejected: Access denied",  # sisimai#77
+    "550 5.7.1 <relay@example.com> access denied",
+    "554 5.7.1 <r1@sender-address-rejected.example>: Access denied",
+    "550 5.2.1 mailbox disabled, relaying denied",
+    "550 5.7.1 You are not allowed to send to this group",
+    "550 No such user here",
+]
+
+
+@pytest.mark.parametrize(("reply", "scope"), [pytest.param(*row, id=report) for report, *row in WORDS])
+def test_a_recipient_is_not_given_up_for_what_is_said_of_the_client_the_sender_or_relaying(reply, scope):
+    for before in (NOTHING, AFTER_REFUSED, Before(refused=1, delivered=True)):
+        assert rule(RCPT, int(reply[:3]), reply, before) == Ruling(Scope(scope), "try later"), before
+
+
+@pytest.mark.parametrize("reply", OF_RECIPIENT)
+def test_a_recipient_that_the_reply_names_is_refused(reply):
+    assert rule(RCPT, int(reply[:3]), reply) == Ruling(Scope.RECIPIENT, "refused")
+
+
+@pytest.mark.parametrize(("reply", "scope"), [pytest.param(*row, id=report) for report, *row in WORDS])
+def test_beside_others_that_the_server_takes_only_relaying_is_about_the_recipient(reply, scope):
+    """It takes mail of this client and this sender, and passes it on to the others."""
+    verdict = "try later" if scope == "server" else "refused"
+    assert rule(RCPT, int(reply[:3]), reply, OTHERS) == Ruling(Scope.RECIPIENT, verdict)
+
+
+def test_a_sender_that_is_refused_with_the_content_gives_up_no_mail():
+    reply = "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Cannot submit message."
+    assert rule(CONTENT, 554, reply, SEVERAL) == Ruling(Scope.SERVER, "try later")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "554 5.7.1 Message rejected: blocked using dbl.example, a link in it is listed",
+        "550 rejected because evil.example is in a black list at uribl.example",
+        "550 5.7.1 The content looks like a relay of spam",
+    ],
+)
+def test_what_a_filter_says_of_a_content_refuses_that_mail(reply):
+    assert rule(CONTENT, int(reply[:3]), reply, ONE) == Ruling(Scope.MAIL, "refused")

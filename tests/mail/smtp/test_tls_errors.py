@@ -219,14 +219,14 @@ def with_sha_1(world):
 
 # The chain; the problem; the field; words of the advice.
 CHAINS: dict[str, tuple[Callable[[World], Path], str, str, str]] = {
-    "misskey#14297, docker-mailserver#3102": (self_signed, "self-signed", "", "made its certificate itself"),
+    "misskey#14297, docker-mailserver#3102": (self_signed, "self-signed", "trust", "made its certificate itself"),
     "PHPMailer#1111, hardware/mailserver#398": (
         without_intermediate,
         "issuer missing",
-        "",
-        "(CN=Intermediate): either",
+        "trust",
+        "(CN=Intermediate), which the device does not know: either",
     ),
-    "featmap#66": (unknown_root, "unknown authority", "", "(CN=Stranger)"),
+    "featmap#66": (unknown_root, "unknown authority", "trust", "(CN=Stranger)"),
     "a certificate for clients": (for_clients, "wrong purpose", "", "not made for a server"),
     "issued by no authority": (issued_by_no_authority, "bad certificate", "", "cannot be verified"),
     "RSA with 1,024 bits": (

@@ -151,6 +151,12 @@ OWN, OTHER = "http://127.0.0.1:{port}", "https://evil.example"
         pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": OTHER}, id="gorilla/csrf#187"),
         pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": OTHER, "Referer": OTHER + "/"}, id="helm-api#631"),
         pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, id="sandboxed-by-a-proxys-policy"),
+        pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": "https://nas.example:8443"}, id="hermes-webui#368"),
+        pytest.param(
+            {"Sec-Fetch-Site": "same-origin", "Origin": "https://nas.customer.example", "X-Forwarded-Host": "inner"},
+            id="Yuzu#2537, mcp-context-forge#3437",
+        ),
+        pytest.param({"Origin": OWN, "X-Forwarded-Proto": "https"}, id="portainer#12690"),
         pytest.param({"Origin": OWN, "Referer": OTHER + "/"}, id="Origin-before-Referer"),
         pytest.param({"Origin": "https://127.0.0.1:{port}"}, id="genmon#1414-tls-ended-before-the-device"),
     ],

@@ -9,7 +9,6 @@ import itertools
 import re
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,14 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_ui.config import Folders
 from device_ui.errors import Message
 from device_ui.mail.catalog import MESSAGE
 from device_ui.web.pages import picture
 from device_ui.web.pages.delivery_state import NOTHING_TRIED
 from device_ui.web.pages.history import MESSAGE_CODE, MESSAGE_NAME, Query
 from tests.helpers import document
-from tests.helpers.fake_hook import WELL, FakeHook, Pages, make_keys, signed_in
+from tests.helpers.fake_hook import WELL, FakeHook, Pages, make_keys
 from tests.helpers.product import Page, Product
 
 EVIL = "<script>alert(1)</script>\"'&amp;"
@@ -80,23 +78,11 @@ def end(**changes: Any) -> dict[str, Any]:
     return {"end": {**END, **changes}}
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Pages:
-    folder = tmp_path_factory.mktemp("history")
-    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
-
-
-@pytest.fixture(scope="module")
-def running(device) -> Iterator[FakeHook]:
-    with FakeHook(device.folders.socket) as fake:
-        yield fake
-
-
 @pytest.fixture
-def hook(running) -> FakeHook:
+def hook(hook) -> FakeHook:
     """A hook with one event."""
-    running.reset().answers["history"] = [event(), end()]
-    return running
+    hook.answers["history"] = [event(), end()]
+    return hook
 
 
 @pytest.fixture
@@ -251,6 +237,16 @@ def test_recipients_are_folded_unless_one_failed(pages, hook, deliveries, folded
     cell = events_of(document.read(pages.get("/history").text))[0].all("td")[4]
     assert [each.text for each in cell.all("summary")] == [folded] * bool(folded)
     assert len(cell.all("li")) == len(deliveries)
+
+
+@pytest.mark.parametrize(
+    ("planned", "told"),
+    [(1795410202.0, "2026-11-23"), (None, "when the problem is solved"), (0.0, "soon")],
+)
+def test_what_waits_says_when_it_is_tried(pages, hook, planned, told):
+    hook.answers["history"] = [event(state="waiting", can="try-now", deliveries=[], next=planned), event(), end()]
+    first, second = (row.all("td")[4].text for row in events_of(document.read(pages.get("/history").text)))
+    assert f"Next try: {told}" in first and "Next try" not in second
 
 
 WAITING = {"recipient": "", "verdict": "waiting", "step": "login", "reply": "535 no", "time": "", "seconds": None}

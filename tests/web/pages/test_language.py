@@ -14,7 +14,7 @@ from tests.helpers.product import Browser, Page, Product, free_port, settings_fo
 
 KOREAN = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.8"}
 SHOWN_ATTRIBUTES = re.compile(
-    r"aria-label|title|alt|placeholder|label|data-(?!rows|pattern|length|idle|steps|saved|unsaved|decides|stored).*"
+    r"aria-label|title|alt|placeholder|label|data-(?!rows|script|pattern|length|idle|steps|saved|unsaved|decides|stored).*"
 )
 # What is written alike in both: names, protocols, choices that are typed, what this test typed and what a server said.
 SAME = frozenset(

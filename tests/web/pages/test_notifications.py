@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_ui.config import Folders
 from device_ui.settings.notifications import Notifications, with_codes
 from device_ui.settings.store import NotificationStore
 from tests.helpers import document
-from tests.helpers.fake_hook import FakeHook, Pages, signed_in
+from tests.helpers.fake_hook import FakeHook, Pages
 from tests.helpers.product import Page
 from tests.web.pages.test_event_codes import FAULT, INFO, KEPT
 
@@ -19,23 +18,11 @@ PATH = "/others/event-codes"
 FORM = {"infos": "on", "summary_time": "08:00", "sign_of_life": "off"}
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Pages:
-    folder = tmp_path_factory.mktemp("notifications")
-    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
-
-
-@pytest.fixture(scope="module")
-def running(device) -> Iterator[FakeHook]:
-    with FakeHook(device.folders.socket) as fake:
-        yield fake
-
-
 @pytest.fixture
-def hook(running) -> FakeHook:
+def hook(hook) -> FakeHook:
     kinds = [{"kind": each} for each in (INFO, KEPT, FAULT)]
-    running.reset().answers |= {"catalog": [*kinds, {"end": {"problem": ""}}]}
-    return running
+    hook.answers |= {"catalog": [*kinds, {"end": {"problem": ""}}]}
+    return hook
 
 
 @pytest.fixture
@@ -71,6 +58,23 @@ def save(pages: Pages, **fields: str) -> Page:
     assert revision
     form = {"revision": revision[1], **FORM, **fields}
     return pages.post(PATH, form, HTTP_ORIGIN="http://127.0.0.1", HTTP_SEC_FETCH_SITE="same-origin")
+
+
+def test_sign_of_life_has_its_own_choice_and_none_in_the_table(pages, hook):
+    sign = {
+        "code": "905",
+        "type": "info",
+        "name": "Sign of life",
+        "description": "It mails.",
+        "mail": True,
+        "periodic": True,
+    }
+    hook.answers["catalog"] = [{"kind": FAULT}, {"kind": sign}, {"end": {"problem": ""}}]
+    page = pages.get(PATH)
+    assert chosen(page) == {"infos": "on", "sign_of_life": "off", "303": "at-once"}
+    row = read(page).by_id("code-905")
+    assert [each.attributes["href"] for each in row.all("a")][-1] == "#sign_of_life"
+    assert read(page).by_id("sign_of_life").name == "select"
 
 
 def test_at_first_everything_is_mailed_at_once(pages):

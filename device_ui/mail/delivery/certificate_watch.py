@@ -1,0 +1,148 @@
+"""Warn before a certificate ends that mail relies on: by an event 30, 14, 7 and 1 days before, each once.
+
+The dates are seen in each session of the queue (`smtp.trust`), and only there: no connection is opened for them. An event and the
+note that it was raised are one commit, so a power cut can neither lose nor repeat one. A trusted key outlives its certificate;
+then mail goes on, and the state of the mail path has the warning.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from device_ui.errors import Message, NotStored, Text, to_stored
+from device_ui.mail.catalog import CERTIFICATE_ENDS, Kind
+from device_ui.mail.clock import Clock
+from device_ui.mail.delivery.problem import Problem
+from device_ui.mail.delivery.schedule import Schedule
+from device_ui.mail.events import Event
+from device_ui.mail.outbox.outbox import Outbox
+
+if TYPE_CHECKING:
+    from device_ui.mail.smtp.trust import InUse
+    from device_ui.settings.fields import SmtpSettings
+
+log = logging.getLogger(__name__)
+
+# The name of the metadata: the last warning of each certificate, and the end of the one whose key is trusted.
+FACT = "certificates"
+# Days before an end at which an event warns.
+WARNING_DAYS = (30, 14, 7, 1)
+# Not before the last third of a certificate's life: a public one of 90 days is renewed by itself at 30, and no person has to see to
+# it (letsencrypt.org/docs/integration-guide, "When to renew").
+LAST_PART = 1 / 3
+DAY = 24 * 3600.0
+# Certificates whose warnings are kept: the machines behind one name may have some each.
+KEPT = 40
+# By role, and by whether its key is trusted. A certificate that a session relies on was in its dates, but that of a trusted key.
+WORDS = {
+    "server": Message(
+        "The certificate of {host} ends on {day}, in {days} days. Have its administrator renew it: from then on no mail goes out."
+    ),
+    "authority": Message(
+        "The trusted authority for {host} ends on {day}, in {days} days. Give its successor on the SMTP tab: from then on no mail goes out."
+    ),
+    "pin": Message(
+        "The certificate of {host} ends on {day}, in {days} days. Its key is trusted, so mail goes on. If its administrator renews it with a new key, trust that one on the SMTP tab."
+    ),
+    "ended": Message(
+        "The certificate of {host} ended on {day}. Its key is trusted, so mail goes on. If its administrator renews it with a new key, trust that one on the SMTP tab."
+    ),
+}
+
+
+class CertificateWatch:
+    """The certificates of one device. The worker calls it. `decide` returns whether an event of a kind is mailed, and whether in
+    the daily summary."""
+
+    def __init__(
+        self, outbox: Outbox, schedule: Schedule, clock: Clock, decide: Callable[[Kind], tuple[bool, bool]]
+    ) -> None:
+        self._outbox, self._schedule, self._clock, self._decide = outbox, schedule, clock, decide
+
+    def saw(self, settings: SmtpSettings, certificates: Sequence[InUse]) -> None:
+        """Warn of the certificates of a session of these settings. Never raises: a full flash must not stop the mail."""
+        try:
+            if certificates and self._clock.is_right():
+                self._saw(settings, certificates)
+        except NotStored as error:
+            log.error("end of a certificate not reported: %s", error.reason)
+
+    def problem(self, settings: SmtpSettings) -> Problem:
+        """Return the problem of a trusted key whose certificate has ended; mail goes on. Raises `NotStored`."""
+        if settings.trust != "pin" or not self._clock.is_right():
+            return Problem()
+        of, ends = self._note()["pinned"]
+        if of != _of(settings) or self._clock.now() < ends:
+            return Problem()
+        return Problem("certificate", "certificate", Message("it ended on {day}", day=_day(ends)))
+
+    def _saw(self, settings: SmtpSettings, certificates: Sequence[InUse]) -> None:
+        note, is_new = self._note(), False
+        if settings.trust == "pin" and note["pinned"] != [_of(settings), certificates[0].ends]:
+            note["pinned"], is_new = [_of(settings), certificates[0].ends], True
+        texts = []
+        for each in certificates:
+            name, days = f"{each.role} {settings.host} {each.ends:.0f}", _days_due(each, self._clock.now())
+            if days is not None and days < note["warned"].get(name, math.inf):
+                note["warned"].pop(name, None)  # the newest last
+                note["warned"][name] = days
+                texts.append(self._text(settings, each))
+        note["warned"] = dict(list(note["warned"].items())[-KEPT:])
+        if texts:
+            self._raise(texts, json.dumps(note))
+        elif is_new:
+            self._outbox.set_metadata(FACT, json.dumps(note))
+
+    def _text(self, settings: SmtpSettings, certificate: InUse) -> Text:
+        left = certificate.ends - self._clock.now()
+        word = certificate.role if settings.trust != "pin" else "pin" if left > 0 else "ended"
+        day, days = _day(certificate.ends), max(0, int(left / DAY))
+        return Message(WORDS[word].template, host=settings.host, day=day, days=days)
+
+    def _raise(self, texts: Sequence[Text], note: str) -> None:
+        kind, now = CERTIFICATE_ENDS, self._clock.now()
+        is_mailed, in_summary = self._decide(kind)
+        source = to_stored(Message("mail server"))
+        events = [
+            Event(kind.code, kind.type, now, now, source, to_stored(each), waiting=is_mailed, in_summary=in_summary)
+            for each in texts
+        ]
+        singles = self._schedule.choose_singles(events)
+        numbers = self._outbox.accept(events, singles, metadata=lambda _: {FACT: note})
+        self._schedule.add(list(zip(numbers, events, singles, strict=True)))
+        log.warning("certificate of the mail server ends soon: event %d", numbers[0])
+
+    def _note(self) -> dict[str, Any]:
+        empty: dict[str, Any] = {"warned": {}, "pinned": ["", 0]}
+        try:
+            note = json.loads(self._outbox.metadata().get(FACT, "{}"))
+            warned = {str(name): float(days) for name, days in note["warned"].items()}
+            of, ends = note["pinned"]
+            return {"warned": warned, "pinned": [str(of), float(ends)]}
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ):  # none, or damaged: a warning too many is better than none
+            return empty
+
+
+def _days_due(certificate: InUse, now: float) -> float | None:
+    """Return the last of `WARNING_DAYS` that has come, None before the first."""
+    part = (certificate.ends - certificate.begins) * LAST_PART
+    left = certificate.ends - now
+    return min((days for days in WARNING_DAYS if left <= days * DAY < part), default=None)
+
+
+def _of(settings: SmtpSettings) -> str:
+    return f"{settings.host} {settings.port} {settings.trust_key}"
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"

@@ -1,0 +1,104 @@
+"""Which certificate of the mail server a session accepts, by the `trust` of the settings, and which certificates it relies on.
+
+- ``system``: OpenSSL verifies chain, dates and name against the authorities of the device.
+- ``ca``: the same against the authority of the settings, and no other.
+- ``pin``: the SHA-256 of the server's public key has to be that of the settings. It takes the place of chain, name and dates: a
+  handshake proves that the server has the private key (RFC 8446, section 4.4.3), and a trusted key does not stop being it at
+  midnight.
+
+Whatever the choice, the check is done before a byte of the session goes through TLS, so AUTH never gets to a different server.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from device_ui.errors import Message, Text
+from device_ui.mail.smtp import tls
+from device_ui.mail.smtp.outcome import SessionError, SmtpProblem, Step
+
+if TYPE_CHECKING:
+    from device_ui.mail.smtp.probe import Certificate
+    from device_ui.mail.smtp.tls_socket import TlsSocket
+    from device_ui.settings.fields import SmtpSettings
+
+
+@dataclass(frozen=True)
+class InUse:
+    """A certificate that a session relies on: its `role`, ``server`` or ``authority``, and its dates, in seconds since 1970."""
+
+    role: str
+    begins: float
+    ends: float
+
+
+def context(settings: SmtpSettings, system: ssl.SSLContext) -> ssl.SSLContext:
+    """Return the context of a session; `system` is that of the device. Raises `SessionError` for an authority that OpenSSL
+    cannot read."""
+    if settings.trust == "pin":
+        return tls.unverified()
+    if settings.trust == "ca":
+        try:
+            return tls.trusted_alone(settings.trust_ca)
+        except ssl.SSLError as error:
+            reason = error.reason or str(error)
+            raise SessionError(Step.CERTIFICATE, SmtpProblem.BAD_AUTHORITY, reason) from error
+    return system
+
+
+def accept(settings: SmtpSettings, host: str, sock: TlsSocket) -> tuple[Text, tuple[InUse, ...]]:
+    """Check the certificate of a handshake that succeeded. Return what was found, and the certificates in use.
+
+    Raises `SessionError`.
+    """
+    if settings.trust == "pin":
+        found = _pinned(settings.trust_key, sock)
+        valid = Message(
+            "the trusted key; its certificate is valid from {begins} to {ends}",
+            begins=_day(found.begins),
+            ends=_day(found.ends),
+        )
+        return valid, (InUse("server", found.begins.timestamp(), found.ends.timestamp()),)
+    # The server's own certificate is there only when it was verified.
+    in_use = [_in_use("server", sock.verified())]
+    if settings.trust == "ca":
+        in_use += [_in_use("authority", each) for each in sock.context.get_ca_certs()]
+        return Message("verified for {host} by the trusted authority", host=host), tuple(in_use)
+    return Message("verified for {host}", host=host), tuple(in_use)
+
+
+def _pinned(key: str, sock: TlsSocket) -> Certificate:
+    """Return the server's certificate, whose key is the trusted one. Raises `SessionError`."""
+    from device_ui.mail.smtp.probe import read
+
+    try:
+        found = read(sock.certificate())
+    except ValueError as error:
+        raise SessionError(Step.CERTIFICATE, SmtpProblem.BAD_CERTIFICATE, "it cannot be read") from error
+    if found.key_sha256 != key:
+        changed = Message(
+            "the trusted key is {trusted}; the server shows the key {shown}, in a certificate from {issuer} that is valid from {begins} to {ends}",
+            trusted=key,
+            shown=found.key_sha256,
+            issuer=found.issuer,
+            begins=_day(found.begins),
+            ends=_day(found.ends),
+        )
+        raise SessionError(Step.CERTIFICATE, SmtpProblem.KEY_CHANGED, changed)
+    if found.is_weak:
+        raise SessionError(Step.CERTIFICATE, SmtpProblem.WEAK_TLS, "the key is too short")
+    return found
+
+
+def _in_use(role: str, certificate: Mapping[str, Any]) -> InUse:
+    # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT".
+    begins, ends = (ssl.cert_time_to_seconds(str(certificate[name])) for name in ("notBefore", "notAfter"))
+    return InUse(role, begins, ends)
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"

@@ -1,0 +1,80 @@
+// A test mail, step by step as it happens. app.js loads this module when a test is made; it uses `put` and `wait` of app.js.
+
+// Show the test of what a form holds; false when the device answers with a page, which the form can show.
+export async function test(form, place) {
+  const body = new URLSearchParams(new FormData(form));
+  place.textContent = "";
+  const box = put(place, "section", "", {className: "card"});
+  const head = put(box, "h2", place.dataset.running, {id: "test-result", tabIndex: -1});
+  const bar = put(box, "progress", "", {max: place.dataset.steps, value: 0});
+  const steps = put(box, "ol", "", {className: "steps"});
+  box.setAttribute("aria-labelledby", head.id);
+  bar.setAttribute("aria-labelledby", head.id);
+  head.focus();
+  wait();
+  let ended = false;
+  try {
+    const answer = await fetch("/smtp/test", {method: "POST", body, headers: {Accept: "application/x-ndjson"}});
+    if (!answer.headers.get("Content-Type").startsWith("application/x-ndjson")) return false;
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = "", part; !(part = await reader.read()).done;) {
+      const lines = (rest + part.value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) ended = show(JSON.parse(line), box, head, steps) || ended;
+      bar.value = steps.children.length;
+    }
+  } catch {
+    // The connection was lost: without the last line there is no result.
+  }
+  bar.remove();
+  if (!ended) head.textContent = place.dataset.lost;
+  offerCopy(box);
+  return true;
+}
+
+// One line of the device; true when it is the last.
+function show({step, result, problem}, box, head, steps) {
+  if (step) {
+    const item = put(steps, "li", "✓ ");
+    put(item, "b", step.label);
+    item.append(` ${step.time} `);
+    put(item, "span", step.told);
+    return false;
+  }
+  head.textContent = problem || result.sentence;
+  if (!result) return true;
+  const {failed, reply, advice, field, listed, offers, hint, kept, copy, copied} = result;
+  if (failed) put(steps, "li", "✗ " + failed, {className: "error"});
+  if (reply) put(box, "p", reply);
+  if (advice && field) put(put(box, "p", ""), "a", advice, {href: "#" + field});
+  else if (advice) put(box, "p", advice);
+  if (listed.length) {
+    const list = put(box, "ul", "");
+    listed.forEach(each => put(list, "li", each));
+  }
+  // Each posts the form as it is, and comes back with what is to be trusted filled in.
+  offers.forEach(each => put(box, "button", each.label, each).setAttribute("form", "tab"));
+  if (hint) put(box, "p", hint);
+  put(box, "p", kept, {className: "help"});
+  Object.assign(box.dataset, {copy, copied});
+  return true;
+}
+
+// A failed result as text, for whoever is asked for help. A page without TLS has no navigator.clipboard.
+export function offerCopy(box) {
+  if (!box.dataset.copy) return;
+  const text = `${document.title}, ${new Date().toISOString()}\n${box.innerText}`;
+  const copy = put(box, "button", box.dataset.copy, {type: "button", className: "second"});
+  copy.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = put(box, "textarea", text);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      copy.focus();
+    }
+    copy.textContent = box.dataset.copied;
+  });
+}

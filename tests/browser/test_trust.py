@@ -1,0 +1,80 @@
+"""A relay in the LAN with a certificate of its own: in a browser from the failed test to the mail that arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from device_ui.settings.store import Store
+from tests.browser.conftest import Visitor, labelled
+from tests.helpers.product import PASSWORD, Product, settings_form
+from tests.mail.smtp.test_trust import seen
+from tests.servers.authority import Authority, Certificate, self_signed
+from tests.servers.postfix import MailServer
+
+ACCOUNT = "alarm@mail.example.com"
+OWN = Authority("Our own")
+SELF_SIGNED, ISSUED = self_signed(["relay.lan"]), OWN.issue(["127.0.0.1"])
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
+    limits = {"smtpd_client_event_limit_exceptions": "static:all", "max_use": "1"}
+    folder, accounts = tmp_path_factory.mktemp("postfix"), {ACCOUNT: PASSWORD}
+    with MailServer(folder=folder, certificate=SELF_SIGNED, accounts=accounts, limits=limits) as running:
+        yield running
+
+
+@pytest.fixture
+def at_the_test(
+    visit: Callable[..., Visitor], product: Product, relay: MailServer
+) -> Callable[[Certificate, bool], Visitor]:
+    """Opens a browser whose test of the relay has just failed at its certificate."""
+
+    def begin(certificate: Certificate, javascript: bool) -> Visitor:
+        relay.show(certificate)
+        product.maker("[mail]\ndigest_window = 0\n").start()
+        product.logged_in()
+        visitor = visit(product, java_script_enabled=javascript).log_in()
+        visitor.fill(labelled(settings_form(relay.submission_port, host="127.0.0.1", account=ACCOUNT)))
+        visitor.page.get_by_role("button", name="Send test email").click()
+        expect(visitor.page.locator("#test-result")).to_have_text("The test mail was not sent.")
+        expect(visitor.page.locator("#test")).to_contain_text(seen(certificate).subject)
+        return visitor
+
+    return begin
+
+
+def mail_arrives(visitor: Visitor, product: Product, relay: MailServer) -> None:
+    """Type the password again, press Update, and raise an event."""
+    before = len(relay.mails())
+    visitor.fill({"SMTP Account Password": PASSWORD})
+    visitor.update()
+    expect(visitor.page.get_by_text("Saved.", exact=True)).to_be_visible()
+    product.event("303", "it works")
+    relay.wait_for(before + 1)
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["javascript", "no javascript"])
+def test_from_the_failed_test_to_the_mail_by_the_key(javascript, at_the_test, product, relay):
+    visitor = at_the_test(SELF_SIGNED, javascript)
+    with visitor.page.expect_navigation():
+        visitor.page.get_by_role("button", name="Trust this key").click()
+    key = seen(SELF_SIGNED).key_sha256
+    expect(visitor.page.get_by_role("status")).to_contain_text("not saved yet")
+    expect(visitor.page.get_by_label("Trusted key", exact=True)).to_have_value(key)
+    expect(visitor.page.get_by_label("SMTP Host", exact=True)).to_have_value("127.0.0.1")
+    assert not product.folders.settings.exists()
+    mail_arrives(visitor, product, relay)
+    assert Store(product.folders.settings).read()[0].trust_key == key
+
+
+def test_from_the_failed_test_to_the_mail_by_the_authority(at_the_test, product, relay):
+    visitor = at_the_test(ISSUED, True)
+    with visitor.page.expect_navigation():
+        visitor.page.get_by_role("button", name="Give the authority").click()
+    visitor.page.get_by_label("Trusted authority", exact=True).fill(OWN.pem.decode())
+    mail_arrives(visitor, product, relay)
+    assert Store(product.folders.settings).read()[0].trust_ca == OWN.pem.decode().strip()

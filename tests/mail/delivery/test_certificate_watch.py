@@ -1,0 +1,224 @@
+"""Before a certificate ends, an event warns: 30, 14, 7 and 1 days before, each once, while mail still works."""
+
+from __future__ import annotations
+
+from email import message_from_bytes
+
+import pytest
+
+from device_ui.errors import NotStored, from_stored
+from device_ui.mail.delivery.certificate_watch import FACT, KEPT
+from device_ui.mail.smtp.outcome import SessionError
+from device_ui.mail.smtp.trust import InUse
+from device_ui.settings.notifications import NEVER, NOTIFICATIONS_FILE, Notifications
+from device_ui.settings.store import NotificationStore
+from tests.helpers.delivery import DAY, Desk, Session, dropped
+
+NOW = 1.8e9
+YEAR = 365 * DAY
+KEY = "0f" * 32
+PIN = {"trust": "pin", "trust_key": KEY}
+
+
+def ending(days: float, role: str = "server", life: float = YEAR) -> InUse:
+    """A certificate that ends so many days from the beginning of the test."""
+    return InUse(role, NOW + days * DAY - life, NOW + days * DAY)
+
+
+def shows(desk: Desk, *certificates: InUse) -> None:
+    """Let each session rely on these from now on."""
+    Showing = type("Showing", (Session,), {"certificates": certificates})
+    desk.server.connect = lambda settings, password: Showing(desk.server, settings, password)
+
+
+def deliver(desk: Desk, days: float = 0) -> None:
+    """Deliver one alarm, so many days from the beginning."""
+    desk.wall = NOW + days * DAY
+    desk.raise_events()
+    desk.work()
+    assert desk.waiting == []
+
+
+def warnings(desk: Desk) -> list[str]:
+    rows = desk.outbox.read("SELECT text FROM event WHERE code = '906' ORDER BY number", ())
+    return [str(from_stored(text)) for (text,) in rows]
+
+
+def days_of(desk: Desk) -> list[str]:
+    return [text.partition(" in ")[2].partition(" days")[0] for text in warnings(desk)]
+
+
+def test_each_warning_comes_once(set_up):
+    shows(set_up, ending(40))
+    for day in (0, 9, 10, 11, 25, 26, 32, 33, 34, 38, 39):
+        deliver(set_up, day + 0.5)
+        deliver(set_up, day + 0.6)
+    assert days_of(set_up) == ["29", "13", "6", "0"]
+
+
+def test_warning_is_mailed_in_the_session_that_saw_it(set_up):
+    shows(set_up, ending(14))
+    set_up.raise_events()
+    set_up.work()
+    subjects = [str(message_from_bytes(mail)["Subject"]) for mail in set_up.server.mails]
+    assert len(set_up.server.connects) == 1
+    assert [subject for subject in subjects if subject.startswith("[fault 906]")] != []
+
+
+def test_warnings_survive_a_restart(set_up):
+    shows(set_up, ending(7))
+    deliver(set_up)
+    set_up.restart()
+    deliver(set_up, 0.5)
+    assert len(warnings(set_up)) == 1
+
+
+def test_event_and_note_are_one_commit(set_up):
+    """A full flash takes neither, and holds up no mail; with room again the warning comes."""
+    shows(set_up, ending(7))
+    set_up.raise_events()
+    set_up.outbox.full = True
+    with pytest.raises(NotStored):  # the results of the mail, not the warning
+        set_up.outbox.set_metadata("anything", "1")
+    set_up.worker.round()
+    assert len(set_up.server.mails) == 1
+    assert (warnings(set_up), FACT in set_up.outbox.metadata()) == ([], False)
+    set_up.outbox.full = False
+    deliver(set_up)
+    assert len(warnings(set_up)) == 1
+
+
+def test_renewed_certificate_warns_anew(set_up):
+    shows(set_up, ending(7))
+    deliver(set_up)
+    shows(set_up, ending(371))
+    deliver(set_up, 1)
+    assert len(warnings(set_up)) == 1
+    deliver(set_up, 364.5)
+    assert len(warnings(set_up)) == 2
+
+
+def test_two_machines_behind_one_name_warn_once_each(set_up):
+    for _ in range(3):
+        for machine in (ending(7), ending(6)):
+            shows(set_up, machine)
+            deliver(set_up)
+    assert len(warnings(set_up)) == 2
+
+
+def test_notes_are_bounded(set_up):
+    for number in range(KEPT + 5):
+        shows(set_up, ending(7 - number / 100))
+        deliver(set_up)
+    assert set_up.outbox.metadata()[FACT].count("server mail.example.com") == KEPT
+
+
+@pytest.mark.parametrize(
+    ("life", "left", "warns"),
+    [(90, 30, False), (90, 29, False), (90, 14, True), (47, 15, False), (6, 2, False), (6, 1, True), (91, 30, True)],
+)
+def test_certificate_that_is_renewed_by_itself_is_no_fault(life, left, warns, set_up):
+    """A public certificate is renewed when a third of its life is left; a warning before that would come with each."""
+    shows(set_up, ending(left, life=life * DAY))
+    deliver(set_up)
+    assert bool(warnings(set_up)) == warns
+
+
+def test_each_certificate_has_its_own_words(set_up):
+    shows(set_up, ending(7), ending(14, "authority"))
+    deliver(set_up)
+    server, authority = warnings(set_up)
+    assert server.startswith("The certificate of mail.example.com ends on 2027-01-22, in 7 days.")
+    assert "no mail goes out" in server
+    assert authority.startswith("The trusted authority for mail.example.com ends on 2027-01-29, in 14 days.")
+
+
+def test_trusted_key_outlives_its_certificate_and_the_state_says_so(set_up):
+    set_up.save(**PIN)
+    shows(set_up, ending(1))
+    deliver(set_up, 0.5)
+    assert "Its key is trusted, so mail goes on" in warnings(set_up)[0]
+    assert set_up.problem == ("", "", "")
+    deliver(set_up, 1.5)
+    assert set_up.problem == ("certificate", "certificate", "it ended on 2027-01-16")
+    set_up.restart()
+    set_up.work()
+    assert set_up.problem == ("certificate", "certificate", "it ended on 2027-01-16")
+    assert len(warnings(set_up)) == 1
+
+
+def test_certificate_that_has_ended_already_is_warned_of_once(set_up):
+    set_up.save(**PIN)
+    shows(set_up, ending(-100))
+    deliver(set_up)
+    deliver(set_up, 1)
+    (text,) = warnings(set_up)
+    assert text.startswith("The certificate of mail.example.com ended on")
+
+
+@pytest.mark.parametrize("change", [{}, {**PIN, "trust_key": "1f" * 32}, {**PIN, "host": "other.example.com"}])
+def test_other_settings_have_no_such_problem(change, set_up):
+    set_up.save(**PIN)
+    shows(set_up, ending(-1))
+    deliver(set_up)
+    assert set_up.problem[0] == "certificate"
+    set_up.update(**change)
+    set_up.work()
+    assert set_up.problem[0] == ""
+
+
+def test_renewed_certificate_of_the_trusted_key_ends_the_problem(set_up):
+    set_up.save(**PIN)
+    shows(set_up, ending(-1))
+    deliver(set_up)
+    shows(set_up, ending(300))
+    deliver(set_up)
+    assert set_up.problem[0] == ""
+
+
+def test_clock_that_is_wrong_warns_of_nothing(set_up):
+    shows(set_up, ending(7))
+    set_up.wall = 1000.0
+    set_up.raise_events()
+    set_up.work(1200)
+    assert warnings(set_up) == []
+
+
+def test_operator_decides_whether_the_warning_is_mailed(set_up):
+    chosen = NotificationStore(set_up.folder / NOTIFICATIONS_FILE)
+    chosen.save(Notifications(codes=(("906", NEVER),)), "")
+    shows(set_up, ending(7))
+    deliver(set_up)
+    assert (len(warnings(set_up)), len(set_up.server.mails)) == (1, 1)
+
+
+@pytest.mark.parametrize("note", ["", "[]", '{"warned": 1}', '{"warned": {"x": "y"}, "pinned": ["", 0]}', "{}"])
+def test_damaged_note_costs_a_warning_and_no_mail(note, set_up):
+    set_up.outbox.set_metadata(FACT, note)
+    shows(set_up, ending(7))
+    deliver(set_up)
+    assert len(warnings(set_up)) == 1
+
+
+# A certificate that is not the trusted one.
+
+CHANGED = SessionError("certificate", "key changed", "the trusted key is 0f; the server shows the key 1f")
+
+
+def test_mail_of_a_changed_key_waits_for_as_long_as_it_takes(set_up):
+    set_up.save(**PIN)
+    set_up.server.stops = CHANGED
+    set_up.raise_events(2)
+    set_up.work(20 * DAY, step=1800)
+    assert (dropped(set_up), set_up.waiting) == ([], [1, 2])
+    assert set_up.problem == ("server", "certificate", str(CHANGED.reply))
+    set_up.server.stops = None
+    set_up.work(2 * 3600)
+    assert set_up.waiting == []
+
+
+def test_mail_of_a_certificate_that_the_system_refuses_is_given_up_as_before(set_up):
+    set_up.server.stops = SessionError("certificate", "expired", "certificate has expired")
+    set_up.raise_events()
+    set_up.work(6 * DAY, step=1800)
+    assert dropped(set_up) == [1]
