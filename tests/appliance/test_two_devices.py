@@ -176,6 +176,7 @@ def test_every_secret_waits_for_entropy(script, tmp_path):
     words = [
         "strace",
         "-f",
+        "--seccomp-bpf",
         "-e",
         "trace=getrandom,openat",
         "-o",

@@ -50,7 +50,7 @@ def test_nothing_is_left(used: Product):
 
 def test_it_asks_first(used: Product):
     before = left(used)
-    done = used.command("factory-reset")
+    done = used.call("factory-reset")
     assert done.returncode == 64
     assert done.stderr == "device-ui: this erases every setting and the history; --yes says that you mean it\n"
     assert left(used) == before
@@ -78,7 +78,7 @@ def test_one_that_is_killed_anywhere_is_finished_by_the_next_start(used: Product
     used.command_under_strace(f"inject=unlink,unlinkat:signal=SIGKILL:when={unlink}", "factory-reset", "--yes")
     if unlink > 1 or not (used.folders.data / "factory-reset-begun").exists():
         assert not used.folders.private_key.exists()
-    done = used.command("check")
+    done = used.call("check")
     assert (used.folders.data / "factory-reset-begun").exists() is False
     assert left(used) == set(), done.stdout
 
@@ -98,5 +98,5 @@ def test_what_cannot_be_erased_is_told_and_nothing_starts(used: Product):
 
 def test_without_the_mark_nothing_is_erased(used: Product):
     before = left(used)
-    used.command("check")
+    used.call("check")
     assert before <= left(used)

@@ -148,6 +148,6 @@ def test_a_rotation_that_is_killed_anywhere_leaves_a_password_that_opens(saved, 
     killed = product.command_under_strace(f"inject=fsync:signal=SIGKILL:when={fsync}", "rotate-key")
     assert (saved.opened(), saved.is_told_readable()) == (PASSWORD, True)
     assert killed in (0, -9, 137)
-    assert product.command("rotate-key").returncode == 0
+    assert product.call("rotate-key").returncode == 0
     assert saved.opened() == PASSWORD
     assert len(keys.load_pairs(saved.folders.private_key)) == 1

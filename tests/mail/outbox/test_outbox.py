@@ -93,7 +93,8 @@ def trace(tmp_path: Path) -> list[tuple[str, str, str]]:
     """What `CHILD` asks of the system, in order: call, file, the rest of the line."""
     log = tmp_path / "calls"
     calls = "trace=write,pwrite64,fsync,fdatasync"
-    command = ["strace", "-f", "-y", "-e", calls, "-o", log, sys.executable, "-c", CHILD, tmp_path / "ledger.sqlite3"]
+    command = ["strace", "-f", "--seccomp-bpf", "-y", "-e", calls, "-o", log, sys.executable, "-c", CHILD]
+    command.append(tmp_path / "ledger.sqlite3")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command, check=True, timeout=60, env=environment, stdout=subprocess.DEVNULL)
     return [(call, file, rest) for call, _, file, rest in CALL.findall(log.read_text())]
