@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 
 from device_ui.cli import check
 from device_ui.cli.demo_server import Mailbox, Server
-from device_ui.cli.parser import main
+from device_ui.config import Folders
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
 
 COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password"]
@@ -30,18 +31,9 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def called(product: Product, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command for `product` in this process: a new interpreter would take most of the time of such a test."""
-    for name, value in product.environment.items():
-        if name.startswith("DEVICE_UI_"):
-            monkeypatch.setenv(name, value)
-
-    def call(*words: str, input: str = "") -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(input))
-        code = main(words)
-        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
-
-    return call
+def called(product: Product) -> Command:
+    """Runs a command for `product` in this process."""
+    return product.call
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +88,7 @@ def test_a_device_that_never_started_is_told_in_one_line(called: Command, words,
     ],
 )
 def test_an_event_that_cannot_be_is_refused(saved: Product, words, code):
-    done = saved.command(*words)
+    done = saved.call(*words)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("device-ui: ")
 
@@ -116,7 +108,7 @@ def test_the_environment_and_data_both_name_the_folders(product: Product, tmp_pa
 
 
 def test_settings_in_json_hold_every_field_but_the_password(saved: Product):
-    found = json.loads(saved.command("settings").stdout)
+    found = json.loads(saved.call("settings").stdout)
     assert found == {
         "host": "127.0.0.1",
         "port": 2599,
@@ -132,14 +124,14 @@ def test_settings_in_json_hold_every_field_but_the_password(saved: Product):
 
 @pytest.mark.parametrize("kind", ["json", "env", "msmtprc"])
 def test_only_reveal_shows_the_password(saved: Product, kind):
-    plain = saved.command("settings", "--format", kind).stdout
-    revealed = saved.command("settings", "--format", kind, "--reveal").stdout
+    plain = saved.call("settings", "--format", kind).stdout
+    revealed = saved.call("settings", "--format", kind, "--reveal").stdout
     assert PASSWORD not in plain
     assert PASSWORD in revealed
 
 
 def test_a_shell_reads_the_settings_back(saved: Product):
-    found = saved.command("settings", "--format", "env", "--reveal").stdout
+    found = saved.call("settings", "--format", "env", "--reveal").stdout
     script = found + 'printf "%s|" "$DEVICE_UI_SMTP_SENDER_NAME" "$DEVICE_UI_SMTP_PASSWORD"'
     done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=60)
     assert done.stdout == f"Storage alarms|{PASSWORD}|"
@@ -173,12 +165,12 @@ def test_a_password_that_is_too_easy_is_refused(called: Command, product: Produc
 
 
 def test_the_setup_code_stays_until_it_is_used(product: Product):
-    first, second = product.setup_code(), product.setup_code()
+    first, second = product.setup_code(), product.call("setup-code").stdout.strip()
     assert first == second
     assert re.fullmatch(r"([2-9A-HJKMNP-TV-Z]{4}-){4}[2-9A-HJKMNP-TV-Z]{4}", first)
     product.start()
     product.logged_in()
-    done = product.command("setup-code")
+    done = product.call("setup-code")
     assert (done.returncode, done.stdout) == (78, "")
 
 
@@ -208,26 +200,26 @@ def test_a_test_tells_every_step_and_the_end(demo: Product):
 
 
 def test_a_test_can_go_to_somebody_else_and_be_json(demo: Product):
-    done = demo.command("test", "--json", "--to", "other@example.com")
+    done = demo.call("test", "--json", "--to", "other@example.com")
     found = json.loads(done.stdout)
     assert (done.returncode, found["verdict"], found["advice"]) == (0, "delivered", "")
     assert [each["recipient"] for each in found["recipients"]] == ["other@example.com"]
 
 
 def test_a_test_that_fails_says_what_to_change(saved: Product):
-    done = saved.command("test")
+    done = saved.call("test")
     assert done.returncode == 69
     assert "FAIL  connect" in done.stdout
     assert "Nothing listens at port 2599 of 127.0.0.1: change SMTP Port" in done.stdout
 
 
 def test_a_test_needs_settings(product: Product):
-    done = product.start_hook().command("test")
+    done = product.start_hook().call("test")
     assert (done.returncode, done.stderr) == (78, "device-ui: no settings are stored yet\n")
 
 
 def test_the_history_is_told_in_three_forms(demo: Product):
-    text, one, table = (demo.command("history", *words).stdout for words in ([], ["--json"], ["--csv"]))
+    text, one, table = (demo.call("history", *words).stdout for words in ([], ["--json"], ["--csv"]))
     assert "fault 303  Audit log space: minor threshold exceeded  [delivered]" in text
     assert text.endswith("1 of 1 events\n")
     assert json.loads(one)["deliveries"][0]["recipient"] == "operator@mail.demo.example"
@@ -238,11 +230,11 @@ def test_the_history_is_told_in_three_forms(demo: Product):
 
 @pytest.mark.parametrize(("words", "count"), [(["--code", "101"], 0), (["--type", "fault"], 1), (["--limit", "1"], 1)])
 def test_the_history_can_be_filtered(demo: Product, words, count):
-    assert len(demo.command("history", "--json", *words).stdout.splitlines()) == count
+    assert len(demo.call("history", "--json", *words).stdout.splitlines()) == count
 
 
 def test_a_date_that_is_none_is_told(demo: Product):
-    done = demo.command("history", "--from", "yesterday")
+    done = demo.call("history", "--from", "yesterday")
     assert (done.returncode, done.stderr) == (65, "device-ui: from is a date, written as 2026-11-23\n")
 
 
@@ -279,6 +271,23 @@ def test_check_finds_nothing_on_a_sound_device(product: Product):
     assert done.returncode == 0, done.stdout
     assert "FAIL" not in done.stdout
     assert len(done.stdout.splitlines()) >= 9
+
+
+@pytest.fixture(scope="module")
+def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A device whose hook runs, and whose pages were never started; its tests change copies."""
+    with Product(tmp_path_factory.mktemp("hooked")) as product:
+        product.start_hook().call("setup-code")
+        product.folders.settings.parent.mkdir(exist_ok=True)
+        yield product
+
+
+@pytest.fixture
+def copied(hooked: Product, product: Product) -> Product:
+    """Its files, to be harmed, and the hook that answers."""
+    shutil.copytree(hooked.folders.data, product.folders.data)
+    product.folders = Folders(product.folders.data, hooked.folders.run, product.folders.etc)
+    return product
 
 
 def damaged_settings(product: Product) -> None:
@@ -318,7 +327,7 @@ def broken_words(product: Product) -> None:
 
 
 def no_hook(product: Product) -> None:
-    product.stop("mailhook")
+    product.folders = Folders(product.folders.data, product.folder / "run", product.folders.etc)
 
 
 def set_aside(product: Product) -> None:
@@ -329,32 +338,37 @@ def missing_key(product: Product) -> None:
     product.folders.private_key.unlink()
 
 
-@pytest.mark.parametrize(
-    ("harm", "subject"),
-    [
-        (damaged_settings, "SMTP settings"),
-        (open_key, "private key"),
-        (missing_key, "private key"),
-        (damaged_key, "public key"),
-        (damaged_administrator, "administrator"),
-        (broken_catalogue, "event catalogue"),
-        (mail_about_mail, "event catalogue"),
-        (proxy_by_name, "pages"),
-        (broken_words, "languages"),
-        (no_hook, "mail hook"),
-        (set_aside, "set aside"),
-    ],
-)
-def test_check_names_what_is_wrong(called: Command, product: Product, harm, subject):
-    product.start_hook()
-    called("setup-code")
-    product.folders.settings.parent.mkdir(exist_ok=True)
-    harm(product)
-    done = called("check")
+HARMS = [
+    (damaged_settings, "SMTP settings"),
+    (open_key, "private key"),
+    (missing_key, "private key"),
+    (damaged_key, "public key"),
+    (damaged_administrator, "administrator"),
+    (broken_catalogue, "event catalogue"),
+    (mail_about_mail, "event catalogue"),
+    (proxy_by_name, "pages"),
+    (broken_words, "languages"),
+    (no_hook, "mail hook"),
+    (set_aside, "set aside"),
+]
+
+
+def wrong_lines(done: subprocess.CompletedProcess[str], subject: str) -> list[str]:
+    """What check has against a subject."""
+    return [each for each in done.stdout.splitlines() if each.startswith((f"FAIL  {subject}: ", f"WARN  {subject}: "))]
+
+
+@pytest.mark.parametrize(("harm", "subject"), HARMS)
+def test_check_names_what_is_wrong(copied: Product, harm, subject):
+    harm(copied)
+    done = copied.call("check")
     assert done.returncode == 78
-    assert [
-        line for line in done.stdout.splitlines() if line.startswith((f"FAIL  {subject}: ", f"WARN  {subject}: "))
-    ], done.stdout
+    assert wrong_lines(done, subject), done.stdout
+
+
+def test_check_names_none_of_it_before_it_is_wrong(hooked: Product):
+    done = hooked.call("check")
+    assert [each for _, subject in HARMS for each in wrong_lines(done, subject)] == []
 
 
 def test_a_broken_maker_file_stops_the_start_with_its_line(called: Command, product: Product):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from email import message_from_bytes, policy
 
 import jsonschema
@@ -15,7 +16,7 @@ import pytest
 
 from device_ui.settings import keys
 from device_ui.settings.store import Store
-from tests.helpers.product import PASSWORD, ROOT, Product, free_port, read_only, wait_for
+from tests.helpers.product import PASSWORD, ROOT, SECONDS, Product, called, free_port, read_only, wait_for
 from tests.provisioning.test_apply import SMTP, TAB, WHOLE
 from tests.security import test_separation
 from tests.security.test_separation import HOOK, MEMBER, STRANGER, WEB, Installed
@@ -37,28 +38,41 @@ password = "{PASSWORD}"
 """
 
 
-@pytest.fixture
-def hooked(product: Product) -> Product:
+@pytest.fixture(scope="module")
+def hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """A device whose mail hook runs, so that it has its keys."""
-    return product.start_hook()
+    with Product(tmp_path_factory.mktemp("hooked")) as product:
+        yield product.start_hook()
+
+
+@pytest.fixture
+def hooked(hook: Product) -> Product:
+    """The same without what an earlier test applied."""
+    for path in (hook.folders.settings, hook.folders.recipients, hook.folders.notifications):
+        path.unlink(missing_ok=True)
+    return hook
+
+
+# A controller has no folder of a device.
+NOWHERE = {"DEVICE_UI_DATA": "/nonexistent"}
 
 
 def sealed_document(device: Product, **changes: object) -> str:
-    """A document that the controller, which has no folder of a device, has sealed for this device."""
+    """A document that the controller has sealed for this device."""
     text = json.dumps({**WHOLE, "smtp": {**SMTP, **changes}})
-    public = keys.load_public(device.folders.public_key).hex()
-    nowhere = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "DEVICE_UI_DATA": "/nonexistent",
-        "HOME": "/nonexistent",
-    }
-    words = [sys.executable, "-m", "device_ui", "seal", "--to", public, "-"]
-    done = subprocess.run(
-        words, env=nowhere, cwd="/", input=text, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert PASSWORD not in done.stdout
+    done = called(NOWHERE, "seal", "--to", keys.load_public(device.folders.public_key).hex(), "-", input=text)
+    assert (done.returncode, PASSWORD in done.stdout) == (0, False), done.stderr
     return done.stdout
+
+
+def test_controller_seals_with_nothing_of_a_device(hooked):
+    """As a process of its own, on a machine with the packages alone."""
+    nowhere = {**NOWHERE, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent"}
+    words = [sys.executable, "-m", "device_ui", "seal", "--to", keys.load_public(hooked.folders.public_key).hex(), "-"]
+    run = {"capture_output": True, "text": True, "timeout": SECONDS}
+    done = subprocess.run(words, env=nowhere, cwd="/", input=json.dumps({**WHOLE, "smtp": SMTP}), **run)
+    assert (done.returncode, PASSWORD in done.stdout) == (0, False), done.stderr
+    assert hooked.call("apply", "-", input=done.stdout).returncode == 0
 
 
 def test_document_of_toml_from_standard_input_is_applied_and_the_second_run_says_so(hooked):
@@ -72,8 +86,8 @@ def test_document_of_toml_from_standard_input_is_applied_and_the_second_run_says
 
 def test_changes_are_listed_for_a_person(hooked, tmp_path):
     (tmp_path / "document.toml").write_text(DOCUMENT.replace("587", "25"))
-    hooked.command("apply", str(tmp_path / "document.toml"))
-    done = hooked.command("apply", "-", input=DOCUMENT.replace('"noc@example.com" = "fault"\n', ""))
+    hooked.call("apply", str(tmp_path / "document.toml"))
+    done = hooked.call("apply", "-", input=DOCUMENT.replace('"noc@example.com" = "fault"\n', ""))
     assert done.stdout.splitlines() == [
         "smtp: port: 25 → 587",
         "smtp: password replaced",
@@ -82,16 +96,16 @@ def test_changes_are_listed_for_a_person(hooked, tmp_path):
 
 
 def test_dry_run_writes_nothing_and_exits_as_diff(hooked):
-    done = hooked.command("apply", "-", "--dry-run", "--json", input=DOCUMENT)
+    done = hooked.call("apply", "-", "--dry-run", "--json", input=DOCUMENT)
     assert (done.returncode, json.loads(done.stdout)["changed"]) == (1, True)
     assert not hooked.folders.settings.exists()
-    hooked.command("apply", "-", input=DOCUMENT)
-    assert hooked.command("apply", "-", "--dry-run", input=DOCUMENT).returncode == 0
+    hooked.call("apply", "-", input=DOCUMENT)
+    assert hooked.call("apply", "-", "--dry-run", input=DOCUMENT).returncode == 0
 
 
 def test_broken_fields_are_one_line_each_and_65(hooked):
     broken = DOCUMENT.replace("587", "0").replace(PASSWORD, "short").replace('"fault"', '"faults"')
-    done = hooked.command("apply", "-", input=broken)
+    done = hooked.call("apply", "-", input=broken)
     assert (done.returncode, done.stdout) == (65, "")
     assert [line.partition(": ")[2].partition(": ")[0] for line in done.stderr.splitlines()] == [
         "smtp.port",
@@ -99,7 +113,7 @@ def test_broken_fields_are_one_line_each_and_65(hooked):
         "recipients.noc@example.com",
     ]
     assert "device-ui: smtp.port: Please enter an SMTP port between 1 and 49151.\n" in done.stderr
-    answer = json.loads(hooked.command("apply", "-", "--json", input=broken).stdout)
+    answer = json.loads(hooked.call("apply", "-", "--json", input=broken).stdout)
     assert answer["changed"] is False
     assert answer["broken"]["smtp.port"] == {"sentence": "Please enter an SMTP port between 1 and 49151.", "hints": []}
     assert "short" not in json.dumps(answer)
@@ -107,7 +121,7 @@ def test_broken_fields_are_one_line_each_and_65(hooked):
 
 def test_sealed_document_of_a_machine_without_a_data_folder_is_applied(hooked):
     text = sealed_document(hooked)
-    assert hooked.command("apply", "-", input=text).returncode == 0
+    assert hooked.call("apply", "-", input=text).returncode == 0
     settings = Store(hooked.folders.settings).read()[0]
     assert settings and keys.load_password(hooked.folders.private_key, settings) == PASSWORD
     assert settings.sealed == json.loads(text)["smtp"]["sealed"]
@@ -116,17 +130,18 @@ def test_sealed_document_of_a_machine_without_a_data_folder_is_applied(hooked):
 def test_password_that_is_sealed_for_another_server_is_78_and_writes_nothing(hooked):
     content = json.loads(sealed_document(hooked))
     content["smtp"]["host"] = "evil.example.com"
-    done = hooked.command("apply", "-", "--json", input=json.dumps(content))
+    done = hooked.call("apply", "-", "--json", input=json.dumps(content))
     assert done.returncode == 78 and "typed for another server" in done.stderr
     assert json.loads(done.stdout)["changed"] is False
     assert not hooked.folders.settings.exists()
 
 
-def test_password_that_was_sealed_before_the_key_was_rotated_is_78_and_says_seal_again(hooked):
+def test_password_that_was_sealed_before_the_key_was_rotated_is_78_and_says_seal_again(product):
+    hooked = product.start_hook()
     text = sealed_document(hooked)
-    hooked.command("apply", "-", input=text)
-    assert hooked.command("rotate-key").returncode == 0
-    done = hooked.command("apply", "-", input=text)
+    hooked.call("apply", "-", input=text)
+    assert hooked.call("rotate-key").returncode == 0
+    done = hooked.call("apply", "-", input=text)
     assert done.returncode == 78 and "seal it again for this device's key" in done.stderr
 
 
@@ -146,13 +161,13 @@ def test_hook_says_whether_a_password_opens_where_the_private_key_cannot_be_read
         (view / name).symlink_to(hooked.folders.data / name)
     (view / "mail").mkdir(mode=0o700)
     environment = {**hooked.environment, "DEVICE_UI_DATA": str(view)}
-    done = hooked.command("apply", "-", input=json.dumps(content), env=environment)
+    done = called(environment, "apply", "-", input=json.dumps(content))
     said = {"server": "typed for another server", "key": "seal it again", "": ""}[fault]
     assert (done.returncode, said in done.stderr) == (78 if fault else 0, True), done.stderr
 
 
 def test_device_without_a_key_is_75(product):
-    done = product.command("apply", "-", input=DOCUMENT)
+    done = product.call("apply", "-", input=DOCUMENT)
     assert done.returncode == 75 and "no key yet" in done.stderr
 
 
@@ -181,42 +196,42 @@ def test_root_and_the_pages_user_may_apply_and_nobody_else(home, python, tmp_pat
 
 
 def test_read_only_flash_is_75(hooked):
-    hooked.command("apply", "-", input=DOCUMENT)
+    hooked.call("apply", "-", input=DOCUMENT)
     with read_only(hooked.folders.settings.parent):
-        done = hooked.command("apply", "-", input=DOCUMENT.replace("587", "25"))
+        done = hooked.call("apply", "-", input=DOCUMENT.replace("587", "25"))
     assert done.returncode == 75, done.stderr
 
 
 def test_missing_file_and_missing_words_are_reported(product):
-    assert product.command("apply").returncode == 64
-    assert product.command("seal", "-").returncode == 64
-    assert product.command("apply", "/nonexistent/file").returncode == 71
+    assert product.call("apply").returncode == 64
+    assert product.call("seal", "-").returncode == 64
+    assert product.call("apply", "/nonexistent/file").returncode == 71
 
 
 def test_export_is_applied_again_without_a_change(hooked):
-    hooked.command("apply", "-", input=DOCUMENT)
-    exported = hooked.command("export")
+    hooked.call("apply", "-", input=DOCUMENT)
+    exported = hooked.call("export")
     assert tomllib.loads(exported.stdout)["smtp"]["password_set"] is True
-    assert json.loads(hooked.command("export", "--json").stdout) == tomllib.loads(exported.stdout)
-    assert hooked.command("apply", "-", input=exported.stdout).stdout == "Nothing changed.\n"
+    assert json.loads(hooked.call("export", "--json").stdout) == tomllib.loads(exported.stdout)
+    assert hooked.call("apply", "-", input=exported.stdout).stdout == "Nothing changed.\n"
 
 
 def test_backup_that_is_sealed_to_the_operator_is_sealed_again_for_a_new_device(hooked, tmp_path):
-    hooked.command("apply", "-", input=DOCUMENT)
+    hooked.call("apply", "-", input=DOCUMENT)
     key = tmp_path / "operator.key"
-    made = hooked.command("seal", "--new-key", str(key))
+    made = hooked.call("seal", "--new-key", str(key))
     assert made.returncode == 0 and len(made.stdout.strip()) == 64 and key.stat().st_mode & 0o777 == 0o600
-    assert hooked.command("seal", "--new-key", str(key)).returncode == 78
-    backup = hooked.command("export", "--seal-to", f"{key}.pub").stdout
+    assert hooked.call("seal", "--new-key", str(key)).returncode == 78
+    backup = hooked.call("export", "--seal-to", f"{key}.pub").stdout
     assert PASSWORD not in backup
     with Product(tmp_path / "new") as new:
         new.folder.mkdir()
         new.start_hook()
-        assert new.command("apply", "-", input=backup).returncode == 78
+        assert new.call("apply", "-", input=backup).returncode == 78
         public = str(new.folders.public_key)
-        assert new.command("seal", "--to", public, "-", input=backup).returncode == 78
-        again = new.command("seal", "--open", str(key), "--to", public, "-", input=backup)
-        assert new.command("apply", "-", input=again.stdout).returncode == 0, again.stderr
+        assert new.call("seal", "--to", public, "-", input=backup).returncode == 78
+        again = new.call("seal", "--open", str(key), "--to", public, "-", input=backup)
+        assert new.call("apply", "-", input=again.stdout).returncode == 0, again.stderr
         settings = Store(new.folders.settings).read()[0]
         assert settings and keys.load_password(new.folders.private_key, settings) == PASSWORD
 
@@ -252,13 +267,13 @@ def test_replaced_device_mails_as_the_old_one_did_and_its_mail_names_another_led
 
 
 def test_document_without_a_password_cannot_be_sealed(hooked):
-    done = hooked.command("seal", "--to", str(hooked.folders.public_key), "-", input=json.dumps({**WHOLE, "smtp": TAB}))
+    done = hooked.call("seal", "--to", str(hooked.folders.public_key), "-", input=json.dumps({**WHOLE, "smtp": TAB}))
     assert (done.returncode, done.stdout) == (65, "")
     assert "smtp.password" in done.stderr
 
 
 def test_schema_is_a_json_schema_that_these_documents_satisfy(product):
-    schema = json.loads(product.command("apply", "--schema").stdout)
+    schema = json.loads(product.call("apply", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid(WHOLE) and validator.is_valid(tomllib.loads(DOCUMENT))
@@ -272,20 +287,21 @@ def test_schema_is_a_json_schema_that_these_documents_satisfy(product):
     assert not validator.is_valid({**WHOLE, "smtp": {**SMTP, "sealed": "hpke1." + "0" * 16 + "." + "A" * 64}})
 
 
-def test_history_says_that_apply_changed_the_server(hooked):
+def test_history_says_that_apply_changed_the_server(product):
+    hooked = product.start_hook()
     with ScriptedServer(port=free_port()) as before, ScriptedServer(port=free_port()) as after:
         relay = {"host": "127.0.0.1", "sender_name": "UPS 17", "account": "ups@example.com", "security": "none"}
 
         def apply(port: int) -> None:
             content = {"device_ui": 1, "smtp": {**relay, "port": port, "sign_in": "none"}}
-            assert hooked.command("apply", "-", input=json.dumps(content)).returncode == 0
+            assert hooked.call("apply", "-", input=json.dumps(content)).returncode == 0
 
         apply(before.port)
         hooked.event("303", "the first")
         wait_for(lambda: before.mails and not hooked.state()["waiting"], what="the first alarm")
         apply(after.port)
         wait_for(lambda: len(before.mails) == 2, what="the warning")
-        history = [json.loads(line) for line in hooked.command("history", "--json").stdout.splitlines()]
+        history = [json.loads(line) for line in hooked.call("history", "--json").stdout.splitlines()]
         assert [each["source"] for each in history if each["code"] == "902"] == ["by apply"]
         warning = message_from_bytes(before.mails[1], policy=policy.SMTP)
         assert re.search("Source: +by apply", warning.get_body(("plain",)).get_content())

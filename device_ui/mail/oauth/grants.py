@@ -19,7 +19,7 @@ from device_ui.mail.oauth.outcome import TokenError
 from device_ui.mail.oauth.providers import PROVIDERS, Endpoints, endpoints, scope
 from device_ui.mail.oauth.signing_key import ASSERTION_TYPE
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
-from device_ui.mail.smtp.redaction import pieces, sanitize_reply
+from device_ui.mail.smtp.redaction import pieces, sanitize_reply, spellings
 
 if TYPE_CHECKING:
     from device_ui.mail.oauth.https import Answer, Exchange
@@ -99,7 +99,7 @@ class Grants:
         if settings.oauth_grant == "certificate":
             return self._by_certificate(settings, form, found, exchange)
         headers: dict[str, str] = {}
-        exchange.secrets = pieces([secret])
+        exchange.secrets = _secrets(settings, secret, _basic(settings.oauth_client, secret))
         if found.uses_basic:
             headers["Authorization"] = _basic(settings.oauth_client, secret)
         else:
@@ -110,7 +110,7 @@ class Grants:
         self, settings: SmtpSettings, refresh: str, exchange: Exchange, before_send: Callable[[], None]
     ) -> Tokens:
         """Return new tokens for a person's. `before_send` as in `Exchange.post`. Raises `TokenError`."""
-        exchange.secrets = pieces([refresh])
+        exchange.secrets = _secrets(settings, refresh)
         form = {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": settings.oauth_client}
         found = endpoints(settings, self._login, exchange)
         answer = exchange.post(found.token, {**form, **_scoped(settings)}, {}, before_send)
@@ -133,12 +133,12 @@ class Grants:
 
     def redeemed(self, settings: SmtpSettings, code: DeviceCode, found: Endpoints, exchange: Exchange) -> Tokens | str:
         """Return the tokens for a code, or the error of an answer that is none yet. Raises `TokenError`."""
-        exchange.secrets = pieces([code.code])
+        exchange.secrets = _secrets(settings, code.code)
         form = {"grant_type": DEVICE_GRANT, "device_code": code.code, "client_id": settings.oauth_client}
         answer = exchange.post(found.token, form, {}, NO_SEND)
         error = answer.values.get("error")
         is_error = answer.status >= 400 and isinstance(error, str) and error not in ERRORS
-        return str(error) if is_error else tokens(answer, exchange)
+        return sanitize_reply(str(error), exchange.secrets) if is_error else tokens(answer, exchange)
 
     def _by_certificate(
         self, settings: SmtpSettings, form: Mapping[str, str], found: Endpoints, exchange: Exchange
@@ -178,7 +178,7 @@ class Grants:
 
         def asked() -> Answer:
             text = assertion(self._skew)
-            exchange.secrets = pieces([text])
+            exchange.secrets = _secrets(settings, text)
             return exchange.post(found.token, {**made, "client_assertion": text}, {}, NO_SEND)
 
         answer = asked()
@@ -240,6 +240,11 @@ def idle_seconds(settings: SmtpSettings, made: Tokens) -> int:
 def _scoped(settings: SmtpSettings) -> dict[str, str]:
     wanted = scope(settings)
     return {"scope": wanted} if wanted else {}
+
+
+def _secrets(settings: SmtpSettings, secret: str, *more: str) -> frozenset[str]:
+    """Return the pieces of a secret as a provider may repeat it in an error: in each of its spellings."""
+    return pieces([*spellings(settings.oauth_client, secret), *more])
 
 
 def _basic(client: str, secret: str) -> str:

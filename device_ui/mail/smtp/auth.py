@@ -46,7 +46,8 @@ def log_in(connection: Connection, mechanism: str, settings: SmtpSettings, secre
 def secrets(settings: SmtpSettings, secret: str) -> list[str]:
     """Return how a server may repeat the secret of a login."""
     if settings.sign_in == "oauth":
-        return [secret, _base64(secret), _xoauth2_response(settings, secret), _oauthbearer_response(settings, secret)]
+        said = _xoauth2_response(settings, secret), _oauthbearer_response(settings, secret)
+        return [*spellings(settings.account, secret), *said]
     return spellings(settings.account, secret) if settings.sign_in != "none" else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
@@ -218,10 +219,23 @@ def test_steps_are_reported_in_order(bench, provider):
     ]
 
 
-def test_provider_that_repeats_the_secret_shows_none_of_it(bench, provider):
-    provider.answers["/token"] = http(400, {"error": "invalid_request", "error_description": f"not {provider.secret}!"})
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda secret: secret,
+        lambda secret: base64.b64encode(secret.encode()).decode(),
+        lambda secret: base64.b64encode(f"device-1:{secret}".encode()).decode(),
+        lambda secret: secret.encode().hex(),
+    ],
+    ids=["plain", "base64", "the header", "hexadecimal"],
+)
+def test_provider_that_repeats_the_secret_shows_none_of_it(bench, provider, spell):
+    said = spell(provider.secret)
+    provider.answers["/token"] = http(400, {"error": "invalid_request", "error_description": f"not {said}!"})
     error = failure(bench, settings_for(provider, "secret"), provider.secret)
-    assert provider.secret[:8] not in str(error.reply) and "[…]" in str(error.reply)
+    shown = str(error.reply)
+    assert "[…]!" in shown
+    assert not any(said[at : at + 8] in shown for at in range(len(said) - 7))
 
 
 @pytest.mark.parametrize(

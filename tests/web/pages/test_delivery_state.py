@@ -13,7 +13,7 @@ from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import RecipientStore
 from device_ui.web.pages.delivery_state import moment
 from tests.helpers import document
-from tests.helpers.fake_hook import IDLE, FakeHook, Pages, signed_in
+from tests.helpers.fake_hook import IDLE, Pages, signed_in
 from tests.helpers.product import Page, settings_form
 from tests.web.pages.test_smtp import said, values
 
@@ -32,23 +32,11 @@ LAST = {"mail": 1739, "results": [result("a@example.com"), result("b@example.com
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Pages:
-    folder = tmp_path_factory.mktemp("delivery")
-    pages = signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
-    assert pages.post("/smtp", settings_form(2525, host="mail.example.com")).status == 303
-    pages.get("/smtp")  # which takes the notice
-    return pages
-
-
-@pytest.fixture(scope="module")
-def running(device) -> Iterator[FakeHook]:
-    with FakeHook(device.folders.socket) as fake:
-        yield fake
-
-
-@pytest.fixture
-def hook(running) -> FakeHook:
-    return running.reset()
+def device(device) -> Pages:
+    """The same with settings."""
+    assert device.post("/smtp", settings_form(2525, host="mail.example.com")).status == 303
+    device.get("/smtp")  # which takes the notice
+    return device
 
 
 @pytest.fixture

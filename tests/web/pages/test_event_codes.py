@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 
-from device_ui.config import Folders
 from tests.helpers import document
-from tests.helpers.fake_hook import FakeHook, Pages, signed_in
+from tests.helpers.fake_hook import FakeHook, Pages
 from tests.helpers.product import Page
 
 EVIL = "<script>alert(1)</script>\"'&amp;"
@@ -29,24 +27,12 @@ CONTENT = {
 PATHS = ["/others/event-codes", "/others/email-content"]
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Pages:
-    folder = tmp_path_factory.mktemp("others")
-    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
-
-
-@pytest.fixture(scope="module")
-def running(device) -> Iterator[FakeHook]:
-    with FakeHook(device.folders.socket) as fake:
-        yield fake
-
-
 @pytest.fixture
-def hook(running) -> FakeHook:
+def hook(hook) -> FakeHook:
     """A hook with a catalogue of three kinds."""
     kinds = [{"kind": each} for each in (INFO, KEPT, FAULT)]
-    running.reset().answers |= {"catalog": [*kinds, {"end": {"problem": ""}}], "content": [{"content": CONTENT}]}
-    return running
+    hook.answers |= {"catalog": [*kinds, {"end": {"problem": ""}}], "content": [{"content": CONTENT}]}
+    return hook
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import itertools
 import re
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,14 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_ui.config import Folders
 from device_ui.errors import Message
 from device_ui.mail.catalog import MESSAGE
 from device_ui.web.pages import picture
 from device_ui.web.pages.delivery_state import NOTHING_TRIED
 from device_ui.web.pages.history import MESSAGE_CODE, MESSAGE_NAME, Query
 from tests.helpers import document
-from tests.helpers.fake_hook import WELL, FakeHook, Pages, make_keys, signed_in
+from tests.helpers.fake_hook import WELL, FakeHook, Pages, make_keys
 from tests.helpers.product import Page, Product
 
 EVIL = "<script>alert(1)</script>\"'&amp;"
@@ -80,23 +78,11 @@ def end(**changes: Any) -> dict[str, Any]:
     return {"end": {**END, **changes}}
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Pages:
-    folder = tmp_path_factory.mktemp("history")
-    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
-
-
-@pytest.fixture(scope="module")
-def running(device) -> Iterator[FakeHook]:
-    with FakeHook(device.folders.socket) as fake:
-        yield fake
-
-
 @pytest.fixture
-def hook(running) -> FakeHook:
+def hook(hook) -> FakeHook:
     """A hook with one event."""
-    running.reset().answers["history"] = [event(), end()]
-    return running
+    hook.answers["history"] = [event(), end()]
+    return hook
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_ui.config import Folders
 from device_ui.settings.notifications import Notifications, with_codes
 from device_ui.settings.store import NotificationStore
 from tests.helpers import document
-from tests.helpers.fake_hook import FakeHook, Pages, signed_in
+from tests.helpers.fake_hook import FakeHook, Pages
 from tests.helpers.product import Page
 from tests.web.pages.test_event_codes import FAULT, INFO, KEPT
 
@@ -19,23 +18,11 @@ PATH = "/others/event-codes"
 FORM = {"infos": "on", "summary_time": "08:00", "sign_of_life": "off"}
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Pages:
-    folder = tmp_path_factory.mktemp("notifications")
-    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
-
-
-@pytest.fixture(scope="module")
-def running(device) -> Iterator[FakeHook]:
-    with FakeHook(device.folders.socket) as fake:
-        yield fake
-
-
 @pytest.fixture
-def hook(running) -> FakeHook:
+def hook(hook) -> FakeHook:
     kinds = [{"kind": each} for each in (INFO, KEPT, FAULT)]
-    running.reset().answers |= {"catalog": [*kinds, {"end": {"problem": ""}}]}
-    return running
+    hook.answers |= {"catalog": [*kinds, {"end": {"problem": ""}}]}
+    return hook
 
 
 @pytest.fixture

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 
-from device_ui.config import Folders
 from device_ui.settings import keys
 from device_ui.settings.store import Store
 from device_ui.web.pages import powershell
 from tests.helpers import document
-from tests.helpers.fake_hook import FakeHook, Pages, signed_in
+from tests.helpers.fake_hook import FakeHook, Pages
 from tests.helpers.product import settings_form
 
 PATH = "/smtp/sign-in"
@@ -39,24 +37,12 @@ STATE = {
 OAUTH_FIELDS = ["oauth_provider", "oauth_grant", "oauth_tenant", "oauth_client", "oauth_scope"]
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Pages:
-    folder = tmp_path_factory.mktemp("sign-in")
-    return signed_in(Folders(folder / "data", folder / "run", folder / "etc"))
-
-
-@pytest.fixture(scope="module")
-def running(device) -> Iterator[FakeHook]:
-    with FakeHook(device.folders.socket) as fake:
-        yield fake
-
-
 @pytest.fixture
-def hook(running) -> FakeHook:
+def hook(hook) -> FakeHook:
     """A hook with one certificate and no sign-in yet."""
-    running.reset().answers["sign-in"] = [{"sign_in": STATE}]
-    running.answers["certificate"] = [{"certificates": [listed(DER, "2028-11-30")]}]
-    return running
+    hook.answers["sign-in"] = [{"sign_in": STATE}]
+    hook.answers["certificate"] = [{"certificates": [listed(DER, "2028-11-30")]}]
+    return hook
 
 
 @pytest.fixture

@@ -82,18 +82,12 @@ def device(tmp_path_factory, watch) -> Pages:
     return signed_in(Folders(folder / "data", folder / "run", folder / "etc"), lambda: watch.now)
 
 
-@pytest.fixture(scope="module")
-def running(device) -> Iterator[FakeHook]:
-    with FakeHook(device.folders.socket) as fake:
-        yield fake
-
-
 @pytest.fixture
-def hook(running, watch) -> FakeHook:
+def hook(hook, watch) -> FakeHook:
     """A hook that takes the mail, some time after the test before."""
     watch.now += 90
-    running.reset().answers["test"] = [CONNECT, EHLO, DELIVERED]
-    return running
+    hook.answers["test"] = [CONNECT, EHLO, DELIVERED]
+    return hook
 
 
 @pytest.fixture
