@@ -216,6 +216,24 @@ def test_others_lead_from_the_codes_to_the_mail_and_back(at, hook):
     assert visitor.page.locator("tbody tr").count() == 1
 
 
+NARROWER = """
+select => {
+  const free = select.cloneNode(true);
+  Object.assign(free.style, {width: "auto", position: "absolute"});
+  select.parentNode.append(free);
+  const missing = free.offsetWidth - select.offsetWidth;
+  free.remove();
+  return missing;
+}
+"""
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_choice_of_a_code_shows_its_words_whole(at, width):
+    visitor = at("/others/event-codes", viewport={"width": width, "height": 900})
+    assert visitor.page.locator("td select").first.evaluate(NARROWER) <= 0
+
+
 # The page behind a mail's cards.
 BACKGROUNDS = {"light": "rgb(244, 246, 248)", "dark": "rgb(15, 19, 24)"}
 

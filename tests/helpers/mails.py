@@ -1,9 +1,10 @@
-"""Mails of one device as they are sent: single, digest, test and a message of the system, in each language."""
+"""Mails of one device as they are sent: each kind in each language."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from device_ui.errors import Message, to_stored
 from device_ui.i18n.translator import load
 from device_ui.mail import catalog
 from device_ui.mail.catalog import MESSAGE
@@ -42,19 +43,32 @@ def single(*languages: str, number: int = 1741, text: str = "disk 2 is at 91 %")
     return compose(event(number, text=text), KINDS["303"], envelope(languages))
 
 
-def digest(*languages: str, codes: Sequence[str] = ("303", "303", "304"), number: int = 1742) -> bytes:
+def digest(
+    *languages: str, codes: Sequence[str] = ("303", "303", "304"), number: int = 1742, is_summary: bool = False
+) -> bytes:
     events = [event(number + place, code, f"disk {place} is full") for place, code in enumerate(codes)]
     counts = []
     for code in dict.fromkeys(codes):
         times = [each.time for each in events if each.code == code]
         counts.append(CodeCount(code, len(times), times[0], times[-1]))
     ranges = ((number, events[-1].number),)
-    return compose_digest(Digest(number, "fault", counts, ranges, events), KINDS, envelope(languages))
+    return compose_digest(Digest(number, "fault", counts, ranges, events, is_summary), KINDS, envelope(languages))
 
 
 def message(*languages: str) -> bytes:
     text = f"SMART error (CurrentPendingSector)\n\nDevice: /dev/sda\n\n{TABLE}\n{LONG}"
     return compose(event(1760, "901", text, "smartd (root)"), MESSAGE, envelope(languages))
+
+
+def sign_of_life(*languages: str) -> bytes:
+    """Its report in the form of `delivery.periodic`."""
+    text = Message(
+        "{since}\n{events}\n{lost}",
+        since=Message("Since {time}", time="2026-11-22 08:17"),
+        events=Message("Events: {count}", count=3),
+        lost=Message("Mails lost: {count}", count=0),
+    )
+    return compose(event(1770, "905", to_stored(text), ""), KINDS["905"], envelope(languages))
 
 
 def trial(*languages: str) -> bytes:
@@ -72,6 +86,8 @@ def every_kind() -> dict[str, bytes]:
             f"long word, {words}": single(*languages, text=LONG),
             f"digest, {words}": digest(*languages),
             f"message, {words}": message(*languages),
+            f"daily summary, {words}": digest(*languages, is_summary=True),
+            f"sign of life, {words}": sign_of_life(*languages),
             f"test, {words}": trial(*languages),
         }
     return made

@@ -59,7 +59,6 @@ def languages(
     chosen = {each.address: each.language for each in recipients}
     own = device.get("language", ENGLISH)
     # A dict keeps the order of the recipients: the same mail has the same parts at every retry.
-    # A dict keeps the order of the recipients: the same mail has the same parts at every retry.
     codes = dict.fromkeys(chosen.get(address) or own for address in addresses)
     return tuple(translator_for(code, Path(device["etc"]) if "etc" in device else None) for code in codes or [own])
 
