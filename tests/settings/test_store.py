@@ -54,8 +54,8 @@ def test_file_can_be_read_by_a_person():
     ]
 
 
-def test_file_holds_every_field_but_the_secret_one_and_those_of_oauth():
-    needed = {name for name in BY_NAME if not name.startswith("oauth_")}
+def test_file_holds_every_field_but_the_secret_one_and_those_of_oauth_and_trust():
+    needed = {name for name in BY_NAME if not name.startswith(("oauth_", "trust"))}
     assert set(toml_file.decode(RAW)) == {*needed, "sealed"} - {"password"}
 
 
