@@ -49,13 +49,17 @@ class TlsSocket:
 
     def do_handshake(self) -> None:
         """Complete the handshake. Raises OSError, and its kind `PlainText` when the server answers without TLS."""
-        self._run(self._tls.do_handshake)
+        try:
+            self._run(self._tls.do_handshake)
+        except ssl.SSLZeroReturnError as error:
+            # What Python 3.11.2 makes of an end at this point; later versions raise SSLEOFError.
+            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection ended in the handshake") from error
 
     def recv(self, most: int) -> bytes:
         """Return at most so many bytes; none when the server ended the session, even without TLS' own end of it."""
         try:
             return self._run(partial(self._tls.read, most))
-        except ssl.SSLEOFError:
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return b""
 
     def sendall(self, data: bytes) -> None:
