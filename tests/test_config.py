@@ -28,6 +28,7 @@ DEFAULTS = {
     "brand.accent_dark": "",
     "locks.security": False,
     "locks.sign_in": False,
+    "locks.trust": False,
     "locks.oauth_provider": False,
     "locks.oauth_grant": False,
     "oauth.microsoft_login": "login.microsoftonline.com",
@@ -110,6 +111,7 @@ def test_every_setting_is_taken(folders):
         [locks]
         security = true
         sign_in = true
+        trust = true
         oauth_provider = true
         oauth_grant = true
         [oauth]
@@ -156,6 +158,7 @@ def test_every_setting_is_taken(folders):
         "brand.accent_dark": "#6fd3a0",
         "locks.security": True,
         "locks.sign_in": True,
+        "locks.trust": True,
         "locks.oauth_provider": True,
         "locks.oauth_grant": True,
         "oauth.microsoft_login": "login.microsoftonline.us",
@@ -183,7 +186,7 @@ def test_every_setting_is_taken(folders):
     }
     assert (device.name, device.locked) == (
         "\ud55c\uae00 NAS",
-        frozenset({"security", "sign_in", "oauth_provider", "oauth_grant"}),
+        frozenset({"security", "sign_in", "trust", "oauth_provider", "oauth_grant"}),
     )
 
 

@@ -242,7 +242,10 @@ def test_host_alone_asks_for_the_password_again(tab, stored):
     visitor.fill({"SMTP Host": "mail.example.net"})
     visitor.update()
     told = visitor.page.locator("#password-error").inner_text().split("\n")
-    assert told == [PASSWORD_LENGTH, "Type it again: the server, port, account or connection security changed."]
+    assert told == [
+        PASSWORD_LENGTH,
+        "Type it again: the server, port, account, connection security or trusted certificate changed.",
+    ]
 
 
 def test_host_alone_stores_nothing(tab, stored):

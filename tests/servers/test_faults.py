@@ -258,7 +258,7 @@ def test_an_address_that_swallows_everything_is_silent():
 DAY = datetime.timedelta(days=1)
 NOW = datetime.datetime.now(datetime.UTC)
 CERTIFICATES: dict[str, tuple[Callable[[Certificates], object], str, str]] = {
-    "unknown authority": (lambda known: Certificates(HOST, known.folder).chain(), "issuer missing", ""),
+    "unknown authority": (lambda known: Certificates(HOST, known.folder).chain(), "issuer missing", "trust"),
     "expired": (lambda known: known.chain(not_after=NOW - DAY), "expired", ""),
     "not yet valid": (lambda known: known.chain(not_before=NOW + DAY), "not yet valid", ""),
     "other name": (lambda known: known.chain("other.example.test"), "another name", "host"),

@@ -27,7 +27,9 @@ STORED = SmtpSettings("mail.example.com", 587, "Storage alarms", "alarm@mail.exa
 
 LENGTH = "The SMTP account password does not meet the rules."
 CHOICE = "Please choose one of the values listed."
-AGAIN = Invalid(LENGTH, ("Type it again: the server, port, account or connection security changed.",))
+AGAIN = Invalid(
+    LENGTH, ("Type it again: the server, port, account, connection security or trusted certificate changed.",)
+)
 NOTHING_STORED = Invalid(LENGTH, ("No password is stored yet.",))
 LOCKED = Invalid(CHOICE, ("The maker of this device has fixed this choice.",))
 CLEAR_TEXT = Invalid(CHOICE, ("A login without TLS would send the password in the clear.",))
@@ -94,7 +96,7 @@ def test_password_alone_is_secret_and_hidden_while_it_is_typed():
 
 
 def test_maker_may_lock_each_choice():
-    assert fields.LOCKABLE == ("security", "sign_in", "oauth_provider", "oauth_grant")
+    assert fields.LOCKABLE == ("security", "sign_in", "trust", "oauth_provider", "oauth_grant")
 
 
 def test_password_belongs_to_host_port_account_and_security():

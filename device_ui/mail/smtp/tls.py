@@ -24,7 +24,7 @@ def trusted(ca_files: Sequence[str] = ()) -> ssl.SSLContext:
 
     Raises OSError or ssl.SSLError when a file cannot be read as certificates.
     """
-    context = _verifying(ssl.create_default_context())
+    context = _verifying(at_least_1_2(ssl.create_default_context()))
     for name in ca_files:
         context.load_verify_locations(name)
     return context
@@ -35,14 +35,14 @@ def trusted_alone(pem: str) -> ssl.SSLContext:
 
     Raises ssl.SSLError when OpenSSL cannot read them.
     """
-    context = _verifying(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    context = _verifying(at_least_1_2(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)))
     context.load_verify_locations(cadata=pem)
     return context
 
 
 def _verifying(context: ssl.SSLContext) -> ssl.SSLContext:
     context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
-    return at_least_1_2(context)
+    return context
 
 
 def unverified() -> ssl.SSLContext:

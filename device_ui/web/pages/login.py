@@ -35,6 +35,7 @@ _TAB = ("/smtp", ("revision", *(each.name for each in FIELDS if not each.secret)
 SAVED_FORMS = {
     "/smtp": _TAB,
     "/smtp/test": _TAB,
+    "/smtp/trust": _TAB,
     "/smtp/sign-in": ("/smtp/sign-in", ("do",)),
     "/recipients": ("/recipients", ("do", "address", "lowest", "language")),
     "/history": ("/history", ("send-again", "try-now")),

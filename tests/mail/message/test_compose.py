@@ -517,7 +517,7 @@ def test_nothing_typed_becomes_markup(value, field):
     kind = Kind("303", "fault", value if field == "kind" else NAME, value if field == "description" else "D.")
     page = Page(parts(mail_of(event, kind, device=device))[1])
     assert set(page.tags) <= TAGS
-    assert (page.tags.count("meta"), page.tags.count("a"), page.tags.count("h1")) == (5, 1, 1)
+    assert (page.tags.count("meta"), page.tags.count("a"), page.tags.count("h1")) == (5, 2, 1)
     assert on_one_line(value) in on_one_line("".join(page.texts))
 
 

@@ -282,7 +282,7 @@ OPEN = {
 LATE = {
     ("POST", path): (403, None)
     for path in (
-        *("/smtp", "/smtp/test", "/smtp/sign-in", "/recipients"),
+        *("/smtp", "/smtp/test", "/smtp/trust", "/smtp/sign-in", "/recipients"),
         *("/others/access", "/others/event-codes", "/history"),
     )
 }

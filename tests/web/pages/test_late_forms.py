@@ -52,7 +52,7 @@ def shown(page: Page) -> dict[str, str]:
     return {name: root.by_id(name).attributes["value"] for name in ("host", "port", "sender_name", "account")}
 
 
-@pytest.mark.parametrize("path", ["/smtp", "/smtp/test"])
+@pytest.mark.parametrize("path", ["/smtp", "/smtp/test", "/smtp/trust"])
 def test_what_was_typed_is_there_again_after_the_login(pages, folders, path):
     login = pages.post(path, TYPED)
     assert (login.status, problem(login)) == (403, SESSION_OVER)

@@ -134,7 +134,7 @@ def test_a_change_of_the_application_asks_for_its_secret_again(tab):
     page = tab.post("/smtp", {**APP, **secret, "password": "", "oauth_client": "other", "revision": revision})
     assert page.status == 422
     assert (
-        "Type it again: the server, the account, the connection security or the OAuth 2.0 provider changed."
+        "Type it again: the server, the account, the connection security, the trusted certificate or the OAuth 2.0 provider changed."
         in page.text
     )
 

@@ -562,7 +562,7 @@ def test_a_blank_password_does_not_follow_to_another_server(saved, product, chan
     assert page.status == 422
     assert errors(page) == {"password": LENGTH}
     (hint,) = document.read(page.text).by_class("hint")
-    assert hint.text == "Type it again: the server, port, account or connection security changed."
+    assert hint.text == "Type it again: the server, port, account, connection security or trusted certificate changed."
     assert on_flash(product) == before
 
 
