@@ -88,6 +88,23 @@ def test_event_and_note_are_one_commit(set_up):
     assert len(warnings(set_up)) == 1
 
 
+def test_event_and_note_are_there_together(set_up):
+    """For a reader of the ledger between any two commits: with the event is its note."""
+    shows(set_up, ending(7))
+    set_up.raise_events()
+    found = []
+    accept = set_up.outbox.accept
+
+    def accept_and_look(*given, **named):
+        numbers = accept(*given, **named)
+        found.append((len(warnings(set_up)), FACT in set_up.outbox.metadata()))
+        return numbers
+
+    set_up.outbox.accept = accept_and_look
+    set_up.work()
+    assert (1, True) in found and (1, False) not in found
+
+
 def test_renewed_certificate_warns_anew(set_up):
     shows(set_up, ending(7))
     deliver(set_up)
@@ -177,8 +194,8 @@ def test_renewed_certificate_of_the_trusted_key_ends_the_problem(set_up):
 
 
 def test_clock_that_is_wrong_warns_of_nothing(set_up):
-    shows(set_up, ending(7))
     set_up.wall = 1000.0
+    shows(set_up, InUse("server", set_up.wall - YEAR, set_up.wall + 7 * DAY))
     set_up.raise_events()
     set_up.work(1200)
     assert warnings(set_up) == []

@@ -16,7 +16,7 @@ from tests.web.pages import test_test_mail
 from tests.web.pages.test_test_mail import EVIL, FORM, NOTHING, lines, result, stream
 
 # The same device, hook and tab as for the test mail.
-watch, device, running = test_test_mail.watch, test_test_mail.device, test_test_mail.running
+watch, device = test_test_mail.watch, test_test_mail.device
 hook, tab, saved = test_test_mail.hook, test_test_mail.tab, test_test_mail.saved
 KEY, OTHER_KEY = "0f" * 32, "1f" * 32
 AUTHORITY = Authority("Our own").pem.decode().strip()
