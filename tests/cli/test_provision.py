@@ -237,18 +237,24 @@ def test_backup_that_is_sealed_to_the_operator_is_sealed_again_for_a_new_device(
 
 
 @pytest.mark.parametrize("way", ["repository", "nightly"])
-def test_replaced_device_mails_as_the_old_one_did_and_its_mail_names_another_ledger(hooked, tmp_path, way):
+def test_replaced_device_mails_as_the_old_one_did_and_its_mail_names_another_ledger(tmp_path, way):
     """From the document of the fleet's repository, or from a nightly export that is sealed to the operator."""
-    with ScriptedServer(features=("AUTH PLAIN LOGIN",)) as server, Product(tmp_path / "new") as new:
+    with (
+        ScriptedServer(features=("AUTH PLAIN LOGIN",)) as server,
+        Product(tmp_path / "old") as old,
+        Product(tmp_path / "new") as new,
+    ):
+        old.folder.mkdir()
+        old.start_hook()
         relay = {"host": "127.0.0.1", "port": server.port, "security": "none"}
         content = json.dumps({**WHOLE, "smtp": {**SMTP, **relay}})
-        assert hooked.command("apply", "-", input=content).returncode == 0
-        assert hooked.event("303", "the old one") == 1
+        assert old.command("apply", "-", input=content).returncode == 0
+        assert old.event("303", "the old one") == 1
         wait_for(lambda: server.mails, what="the old device's mail")
         key = tmp_path / "operator.key"
-        hooked.command("seal", "--new-key", str(key))
-        backup = hooked.command("export", "--seal-to", f"{key}.pub").stdout
-        hooked.stop("mailhook")
+        old.command("seal", "--new-key", str(key))
+        backup = old.command("export", "--seal-to", f"{key}.pub").stdout
+        old.stop("mailhook")
         new.folder.mkdir()
         new.start_hook()
         public = str(new.folders.public_key)

@@ -303,6 +303,12 @@ class Pages:
 
 
 @pytest.fixture
+def device(folders):
+    """A device whose maker changed nothing; the one of the other modules here is signed in to."""
+    return Device.load(folders)
+
+
+@pytest.fixture
 def pages(device):
     choose_password(device.folders.administrator)
     return Pages(device, Clock())
