@@ -436,7 +436,7 @@ def test_markup_in_the_revision_stays_text(tab):
     assert document.problems(page.text) == []
 
 
-PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=100)
+PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cn", "Cs")), min_size=1, max_size=100)
 # Without what cannot be seen: a host has none, and a name none that ends a line.
 SEEN = st.text(st.characters(exclude_categories=("Cc", "Cs", "Cf", "Zl", "Zp", "Zs")), min_size=1, max_size=100)
 
