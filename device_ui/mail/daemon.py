@@ -268,6 +268,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             # A handler may run between any two instructions: `stop` only sets a flag and writes a byte to a socket.
             signal.signal(number, lambda *_: self.stop())
+        self._server.wake_at_signals()
         # A daemon thread: one that hangs in a name server's answer must not keep the process from ending.
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()

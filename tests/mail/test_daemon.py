@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import re
 import signal
@@ -197,6 +198,15 @@ def test_a_signal_ends_it_soon_and_well(product, number):
     raise_event(product)
     assert product.stop("mailhook", number) == 0
     assert "Traceback" not in product.log("mailhook")
+
+
+def test_a_signal_that_no_wait_notices_ends_it_too(product):
+    """One that comes just before the wait; or, as here, one that another thread than the waiting one gets."""
+    hook = product.start_hook().processes["mailhook"]
+    wait_for(lambda: state(product)["problem"] == "unset", what="the first round")
+    others = [int(task.name) for task in Path(f"/proc/{hook.pid}/task").iterdir() if task.name != str(hook.pid)]
+    assert ctypes.CDLL(None).tgkill(hook.pid, others[0], signal.SIGTERM) == 0
+    assert hook.wait(SECONDS) == 0
 
 
 def test_the_ledger_is_closed_when_it_ends(product):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import selectors
+import signal
 import socket
 import time
 from collections import Counter, deque
@@ -194,7 +195,7 @@ class ClientConnections:
         self._selector = selectors.DefaultSelector()
         # A byte in it ends a wait of the selector, from any thread or signal handler.
         self._wakeup, self._stop = socket.socketpair()
-        self.is_stopping = False
+        self.is_stopping = self._is_signalled = False
         self._stop.setblocking(False)
         listener.setblocking(False)
         for sock in (listener, self._wakeup):
@@ -210,6 +211,15 @@ class ClientConnections:
         """Make this and every later `turn` return at once. May be called from a signal handler or another thread."""
         self.is_stopping = True
         self.wake()
+
+    def wake_at_signals(self) -> None:
+        """Make a `turn` that waits return at a signal, so that its handler runs. For the main thread alone, until `close`.
+
+        Python runs a handler between two instructions. A signal that arrives when the last one before the wait is over, or in
+        another thread, ends no wait: without this its handler would run after the next request, which may never come.
+        """
+        signal.set_wakeup_fd(self._stop.fileno(), warn_on_full_buffer=False)
+        self._is_signalled = True
 
     def wake(self) -> None:
         """Make a `turn` that waits return. May be called from any thread."""
@@ -247,6 +257,9 @@ class ClientConnections:
 
     def close(self) -> None:
         """Close every connection and the listener."""
+        if self._is_signalled:
+            # Before the socket goes: a later file may get its descriptor, and a signal would write into it.
+            signal.set_wakeup_fd(-1)
         for connection in self:
             self._close(connection)
         self._selector.close()

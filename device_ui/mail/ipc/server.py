@@ -56,6 +56,10 @@ class IpcServer:
         """Make `serve` return. May be called from a signal handler or another thread."""
         self._connections.stop()
 
+    def wake_at_signals(self) -> None:
+        """Let a signal end a wait of `serve`, so that its handler runs. For the main thread alone."""
+        self._connections.wake_at_signals()
+
     def wake(self) -> None:
         """Continue long answers: one has a new line. May be called from any thread."""
         self._connections.wake()
