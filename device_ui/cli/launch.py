@@ -141,7 +141,7 @@ def failed(error: DeviceUIError | OSError) -> int:
 def _end_in_order() -> None:
     """Let SIGTERM and SIGINT end this process with exit code 0 from now on, by SystemExit.
 
-    Without it a signal during the start, which takes seconds on a slow processor, would look like a failure to whoever started
+    Without it a signal during the start, which takes seconds on a slow processor, would look like a failure to what started
     the process: it may be sent as soon as the socket listens.
     """
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -521,7 +521,7 @@ def needs_secret(sign_in: str, grant: object) -> bool:
 
 def _bound_to(values: Mapping[str, Any]) -> tuple[str, ...]:
     names = (*BOUND_TO, *OAUTH_BOUND_TO) if values["sign_in"] == "oauth" else BOUND_TO
-    # A change of the trust is a change of the server: whoever can make the device accept another key could else get the password.
+    # A change of the trust is a change of the server: a server with another key would else get the password.
     return (*(str(values[name]) for name in names), *trust_rules.bound_to(values))
 
 

@@ -33,7 +33,7 @@ UNTIL_SENTENCE = "Please enter the date on which the client secret ends, such as
 # A GUID, or a domain of the tenant; for a person's own sign-in also the names of Microsoft's shared endpoints.
 TENANT_PATTERN = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 SHARED_TENANTS = ("common", "organizations", "consumers")
-# RFC 8414, section 2: https, no query, no fragment. No user name, so that nobody reads a part of it as the host.
+# RFC 8414, section 2: https, no query, no fragment. No user name, so that no part of it is read as the host.
 ISSUER_PATTERN = re.compile(
     r"https://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
 )

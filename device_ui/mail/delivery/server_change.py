@@ -538,7 +538,7 @@ class ServerChangeNotifier:
             try:
                 transport.open(on_wait)
                 listed = self._environment.recipients()
-                # Then each alone: whoever redirects mail may have listed so many recipients before, or one at which the server
+                # Then each alone: an attacker who redirects mail may have listed so many recipients before, or one at which the server
                 # hangs up, that no transaction with all of them succeeds.
                 most = 1 if mail.tries.step in (Step.RECIPIENT, Step.CONTENT) else 0
                 options = AttemptOptions(most, notice=event, on_wait=on_wait)

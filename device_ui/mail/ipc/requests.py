@@ -326,7 +326,7 @@ class RequestHandler:
             text=action,
             waiting=action == Action.SEND_AGAIN,
             clock=happened.clock,
-            # Of who asks, and not of the event's user: whoever sends root's alarms again must use up neither root's part of the
+            # Of who asks, and not of the event's user: a user who sends root's alarms again must use up neither root's part of the
             # ledger's limit nor its reserve on a full disk.
             user=user,
             about=event.number,

@@ -255,7 +255,7 @@ class SignIn:
         return age is not None and age < grant.seconds - min(MARGIN_SECONDS, grant.seconds / 2)
 
     def _age(self, moment: str) -> float | None:
-        """Return the seconds since a moment of `Clock.moment`, None where no clock tells them.
+        """Return the seconds since a moment of `Clock.moment`, None where they are not known.
 
         The wall clock may have jumped; then the longer time counts, after which a sign-in is renewed too early at worst.
         """

@@ -557,7 +557,7 @@ class Outbox(Database):
         return count
 
     def mails_since(self, moment: float) -> tuple[int, int]:
-        """Return how many mails were delivered to somebody since a moment (seconds since 1970), and how many failed for good."""
+        """Return how many mails were delivered to a recipient since a moment (seconds since 1970), and how many failed for good."""
         query = "SELECT count(DISTINCT iif(verdict = 'delivered', number, NULL)), count(DISTINCT iif(verdict <> 'delivered', number, NULL))"
         delivered, lost = self.read(f"{query} FROM delivery WHERE time > ?", (moment,))[0]
         return int(delivered), int(lost)

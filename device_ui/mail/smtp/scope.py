@@ -226,7 +226,7 @@ RULES: tuple[Rule, ...] = (
     Rule((DATA, CONTENT), OF_SESSION, "", _after_mail, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((DATA, CONTENT), OF_SESSION, "", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((DATA, CONTENT), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 to 3.5; RFC 7372"),
-    # The content or a policy: this mail, whoever it is for. Any other reply may be about one of the recipients, so each is
+    # The content or a policy: this mail, for every recipient. Any other reply may be about one of the recipients, so each is
     # tried alone.
     Rule((DATA, CONTENT), "5xx", "5.6.x 5.7.0 5.7.1", _always, MAIL_REFUSED, "RFC 3463, 3.7 and 3.8"),
     Rule((DATA,), "5xx", "", _after_refused, TRANSACTION, "RFC 5321, 3.3"),

@@ -10,6 +10,7 @@ import logging
 import os
 import pwd
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -1263,3 +1264,15 @@ def test_a_costly_request_is_one_a_turn_for_each_caller(closed_door):
     many.setblocking(True)
     closed_door.turns(60)
     assert many.recv(1 << 20).count(b"\n") >= 40
+
+
+def test_a_closed_hook_leaves_its_descriptor_to_no_signal(tmp_path):
+    """A later file may get the same number, and a signal would write into it."""
+    before = signal.set_wakeup_fd(-1)
+    try:
+        connections = ClientConnections(listen(tmp_path / "hook.sock"), AnyCaller())
+        connections.wake_at_signals()
+        connections.close()
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.set_wakeup_fd(before)
