@@ -430,9 +430,9 @@ class DeliveryWorker:
             self._is_reset_due = False
             self._backoff.reset()
             self._start_spread = StartSpread()
+            self._status.settings_changed()
             self._schedule.reset_tries()
             self._session.reset()
-            self._status.server_works()
 
     def _expire(self, settings: SmtpSettings) -> None:
         """Give up what has been tried for five days."""
