@@ -77,7 +77,9 @@ LOGIN_RETRIED = "The mail server refused the login, which worked before: “{rep
 MAIL_STATES = {
     **dict.fromkeys(("", "certificate"), "Mail: ok"),
     "unset": "Mail: not set up",
-    **dict.fromkeys(("too many logins", "server", "queued", "budget", "storage", "fault", "full", "clock"), "Mail: late"),
+    **dict.fromkeys(
+        ("too many logins", "server", "queued", "budget", "storage", "fault", "full", "clock"), "Mail: late"
+    ),
     **dict.fromkeys(("dropped", "refused", "removed"), "Mail: some not sent"),
 }
 # With every other word no mail is sent until the operator or the maker acts.
