@@ -101,7 +101,9 @@ class DeliveryStatus:
 
     def report(self) -> dict[str, Any]:
         """Return the state for the page and the console. Raises `NotStored` when the ledger cannot be read."""
-        problem = self.problem
+        return self._report(self.problem)
+
+    def _report(self, problem: Problem) -> dict[str, Any]:
         removed, is_clock_right = self._outbox.removed()[UNTOLD], self._wall_clock.is_right()
         # Shown when mail goes: none of them holds it back.
         lesser = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not is_clock_right}
@@ -126,8 +128,8 @@ class DeliveryStatus:
     def publish(self) -> None:
         """Call `show`. Never raises: a state that cannot be shown must not hold mail back."""
         try:
-            self._published = self.problem
-            self._show(self._report_or_storage())
+            self._published = problem = self.problem
+            self._show(self._report_or_storage(problem))
         except Exception:
             log.exception("state of the mail path not shown")
 
@@ -136,9 +138,9 @@ class DeliveryStatus:
         if self.problem.word != self._published.word or self.problem.step != self._published.step:
             self.publish()
 
-    def _report_or_storage(self) -> Mapping[str, Any]:
+    def _report_or_storage(self, problem: Problem) -> Mapping[str, Any]:
         try:
-            return self.report()
+            return self._report(problem)
         except NotStored:
             # The ledger cannot be read, so no count of it can be shown.
             return {"problem": "storage", "step": "", "waiting": 0}

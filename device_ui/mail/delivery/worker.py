@@ -287,8 +287,10 @@ class DeliveryWorker:
         if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
             self._status.release()
         # Before anything is sent: no session is opened for events that no one gets.
-        self._discard_unwanted(settings)
-        self._expire(settings)
+        listed = self._environment.recipients()
+        by_type = {event_type: addresses(event_type, listed, settings) for event_type in TYPES}
+        self._discard_unwanted(by_type)
+        self._expire(by_type)
         if self._outbox.waiting_count():
             # Never longer than a look at the settings: the notification of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
@@ -312,11 +314,10 @@ class DeliveryWorker:
         self._status.hold(problem)
         self._backoff.expiry.reset()
 
-    def _discard_unwanted(self, settings: SmtpSettings) -> None:
-        """End events that no recipient wants: they need no server."""
-        listed = self._environment.recipients()
-        for event_type in TYPES:
-            if not addresses(event_type, listed, settings):
+    def _discard_unwanted(self, by_type: Mapping[str, Sequence[str]]) -> None:
+        """End events that no recipient wants: they need no server. `by_type`: the addresses that want each type."""
+        for event_type, wanted in by_type.items():
+            if not wanted:
                 self._schedule.discard_waiting(event_type)
 
     def _read_settings(self) -> tuple[SmtpSettings | None, str, Problem | None]:
@@ -434,24 +435,21 @@ class DeliveryWorker:
             self._session.reset()
             self._status.server_works()
 
-    def _expire(self, settings: SmtpSettings) -> None:
-        """Give up what has been tried for five days."""
-        listed = self._environment.recipients()
+    def _expire(self, by_type: Mapping[str, Sequence[str]]) -> None:
+        """Give up what has been tried for five days. `by_type`: the addresses that want each type."""
         newest = self._backoff.expiry.expired(self._environment.monotonic(), self._outbox.newest_waiting)
         if newest:
             problem = self._status.problem
-            by_type = {
-                event_type: self._given_up(addresses(event_type, listed, settings), problem) for event_type in TYPES
-            }
+            results = {event_type: self._given_up(wanted, problem) for event_type, wanted in by_type.items()}
             # Their tries start anew for what is left: the five days were those of the oldest.
-            if self._schedule.expire(newest, by_type):
+            if self._schedule.expire(newest, results):
                 self._schedule.reset_tries()
                 self._status.lost(Problem(Verdict.DROPPED, problem.step, problem.reply))
         for mail in self._schedule.expired():
             # The server defers this mail for five days while it takes others.
             problem = Problem(Verdict.DROPPED, mail.tries.step, mail.tries.reply)
             self._status.lost(problem)
-            recipients = addresses(mail.type, listed, settings) if self._outbox.event(mail.number) else []
+            recipients = by_type.get(mail.type, []) if self._outbox.event(mail.number) else []
             mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
             self._schedule.conclude(mail, self._given_up(mail.open_recipients, problem), is_done=True)
             self._schedule.store_results()
