@@ -1,11 +1,12 @@
 """The mail hook's process: builds its components, starts them and ends them.
 
-It is the only process that reads the private key and unseals the mail password (`PasswordKeys`). What enforces that is the mode
+Of the two services it alone reads the private key and unseals the mail password (`PasswordKeys`); root's commands do, too. What enforces that is the mode
 of the key's folder (``config.Device.layout``), the user of the unit (``appliance/``) and ``tests/test_imports.py``, by which
 the web process imports nothing that can unseal.
 
-Two threads share the outbox: the main thread runs `ipc.server`, which accepts events and never waits for the network; the
-thread ``worker`` runs `delivery.worker`, which sends mail.
+The main thread runs `ipc.server`, which accepts events and never waits for the network; the thread ``worker`` runs
+`delivery.worker`, which sends mail. Notifications, the test mail and the maker's programs have threads of their own; all share
+the outbox.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ BOTH_SENTENCE = "Either the password or the sealed one, not both."
 TEXT_HINT, NUMBER_HINT = "It is written as a text.", "It is written as a number."
 
 
-def read(
+def from_table(
     given: Any, stored: SmtpSettings | None, locked: frozenset[str], passwords: Passwords
 ) -> Callable[[], SmtpSettings]:
     """Return a function that opens or seals the password and returns the settings. Raises `Broken`.
@@ -62,7 +62,7 @@ def read(
     return finish
 
 
-def write(settings: SmtpSettings) -> dict[str, Any]:
+def to_table(settings: SmtpSettings) -> dict[str, Any]:
     """Return the section of these settings, without a password."""
     values = {each.name: getattr(settings, each.name) for each in FIELDS if not each.secret}
     return {**{name: value for name, value in values.items() if value != ""}, IS_SET: settings.sealed is not None}
@@ -70,7 +70,7 @@ def write(settings: SmtpSettings) -> dict[str, Any]:
 
 def changes(before: SmtpSettings | None, after: SmtpSettings) -> dict[str, Any]:
     """Return each changed field with its old and its new value; of a password only ``set``, ``replaced`` or ``removed``."""
-    # By the sealed bytes, which are no secret: `read` keeps those of an equal password.
+    # By the sealed bytes, which are no secret: `from_table` keeps those of an equal password.
     now = {each.name: getattr(after, each.name) for each in FIELDS if not each.secret}
     needed = {each.name for each in needed_fields(now)}
     # Without settings before, a field that these do not need is no change: it is empty as it was.
@@ -110,7 +110,7 @@ def export_sealed(settings: SmtpSettings, password: str, public: bytes) -> dict[
 
 
 def _with_sealed(settings: SmtpSettings) -> dict[str, Any]:
-    section = write(settings)
+    section = to_table(settings)
     if section.pop(IS_SET):
         section[SEALED] = settings.sealed
     return section

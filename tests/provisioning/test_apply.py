@@ -627,7 +627,7 @@ def _synced(work) -> set[str]:
 
 
 def test_changes_of_a_section_name_no_secret_field():
-    assert "sealed" not in smtp.write(SmtpSettings("h", 25, "n", "a@b.c", sealed="x"))
+    assert "sealed" not in smtp.to_table(SmtpSettings("h", 25, "n", "a@b.c", sealed="x"))
 
 
 def test_fleet_is_provisioned_once_and_the_second_pass_writes_no_byte():

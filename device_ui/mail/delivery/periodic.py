@@ -91,7 +91,7 @@ class PeriodicMails:
         return Period.of_device(self._chosen.minute, self._outbox.id, weekly=sign == WEEKLY)
 
     def _summarize(self, now: float) -> None:
-        """Begin the daily summary if it is due. Only events from before its instant make it due: later ones are in the next."""
+        """Begin the daily summary if it is due: an event from before its instant waits. It then has every event that waits for one."""
         period = self._period()
         day = period.due(now, self._sent(SUMMARY_FACT))
         if day and self._outbox.is_summary_due(period.latest(now)[1], now):

@@ -147,7 +147,8 @@ class DeliveryStatus:
 
 
 class LoginLockout:
-    """The refused login of one device: it stops every attempt until the settings change, since retries lock accounts.
+    """The refused login of one device: it stops every attempt until the settings change or a test with them succeeds, since
+    retries lock accounts.
 
     Settings that change again and again lock an account as well, so refused logins are counted. While none is left,
     settings with a login wait, unless mail got through with exactly these. A login to a different server gives none

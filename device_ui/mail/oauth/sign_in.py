@@ -191,7 +191,7 @@ class SignIn:
 
         def before_send() -> None:
             nonlocal is_sent
-            self._ask(settings, replace(grant, asked=self._clock.moment()))
+            self._mark_asked(settings, replace(grant, asked=self._clock.moment()))
             is_sent = True
 
         try:
@@ -207,7 +207,7 @@ class SignIn:
         self._is_unanswered = False
         return made
 
-    def _ask(self, settings: SmtpSettings, asked: Grant) -> None:
+    def _mark_asked(self, settings: SmtpSettings, asked: Grant) -> None:
         try:
             self._record.store(settings, asked)
         except STORE_ERRORS as error:

@@ -1,4 +1,4 @@
-"""The SMTP tab: show what is stored, and Update."""
+"""The SMTP tab: show what is stored, and Update. Its fields are `settings.fields.FIELDS`."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _update(
     # Who and not what: an account or a host need not be known to every reader of the log.
     log.info("the SMTP settings were saved from %s", address())
     session.remember(form, revision)
-    # After the file is on flash, and whatever the hook answers: it reads the settings again by itself within a minute.
+    # After the file is on flash, and whatever the hook answers: it reads the settings before its next mail, and every minute while mail waits.
     session.notice = _notify_hook(site, revision)
     return see_other("/smtp")
 

@@ -1,4 +1,4 @@
-"""The test mail: what is typed on the SMTP tab is tried by the mail hook, step by step. Nothing is written.
+"""The test mail: what is typed on the SMTP tab is tried by the mail hook, step by step. No setting is saved.
 
 The script of the page requests the steps as they happen, as lines of JSON; a browser without it gets one page at the end.
 """
