@@ -2,7 +2,7 @@
 <html lang="{{_.code}}">
 <head>
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="viewport" content="width=device-width">
 <title>{{title}} · {{device.name}}{{' · ' + brand.title if brand and brand.title else ''}}</title>
 <link rel="icon" href="{{asset('icon.svg')}}" type="image/svg+xml">
 <link rel="stylesheet" href="{{asset('style.css')}}">

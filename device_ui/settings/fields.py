@@ -519,6 +519,15 @@ def needs_secret(sign_in: str, grant: object) -> bool:
     return sign_in in ("manual", "provider") or (sign_in == "oauth" and grant == "secret")
 
 
+# The sign-ins with a secret, for the script, which decides nothing; with OAuth 2.0 the grant follows the sign-in.
+PASSWORD_SIGN_INS = ",".join(
+    f"{sign_in} {grant}".strip()
+    for sign_in in SIGN_INS
+    for grant in (oauth_rules.GRANTS if sign_in == "oauth" else ("",))
+    if needs_secret(sign_in, grant)
+)
+
+
 def _bound_to(values: Mapping[str, Any]) -> tuple[str, ...]:
     names = (*BOUND_TO, *OAUTH_BOUND_TO) if values["sign_in"] == "oauth" else BOUND_TO
     # A change of the trust is a change of the server: a server with another key would else get the password.

@@ -18,6 +18,7 @@ from device_ui.settings.fields import (
     ADVANCED_HINTS,
     BY_NAME,
     FIELDS,
+    PASSWORD_SIGN_INS,
     SIGN_INS,
     ParsedForm,
     SmtpSettings,
@@ -311,6 +312,10 @@ def _parameters(
         "quarantine_failed": stored.quarantine_failed,
         # A stored password is for its own server and trust, and not for that of a preset or a test.
         "has_password": bool(stored.settings and stored.settings.sealed) and preset not in PRESETS and not trusts,
+        # A form without the password of a sign-in that needs none keeps nothing: it is said before Update does it.
+        "removes_password": bool(stored.settings and stored.settings.sealed),
+        "needs_password": needs_secret(shown["sign_in"], shown["oauth_grant"]),
+        "password_sign_ins": PASSWORD_SIGN_INS,
         "preset": PRESETS.get(preset or ""),
         "presets": None if preset is None or preset in PRESETS else PRESETS,
         "locked": locked,

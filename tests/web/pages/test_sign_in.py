@@ -19,6 +19,7 @@ TENANT, CLIENT = "contoso.example", "11111111-2222-3333-4444-555555555555"
 CLIENT_SECRET = "aB3~a.client_secret-of-the-tenant"
 MANUAL = settings_form(587, revision="")
 APP = {**MANUAL, "password": "", "sign_in": "oauth", "oauth_tenant": TENANT, "oauth_client": CLIENT}
+BY_ACCOUNT = {**MANUAL, "sign_in": "manual"}
 EVIL = "<script>alert(1)</script>\"'&amp;"
 DER, NEXT_DER = b"one certificate", b"the next certificate"
 FIRST, SECOND = (hashlib.sha256(each).hexdigest() for each in (DER, NEXT_DER))
@@ -126,6 +127,37 @@ def test_a_client_secret_is_sealed_by_the_page_and_shown_nowhere(tab):
     for path in ("/smtp", PATH):
         assert CLIENT_SECRET not in tab.get(path).text
     assert CLIENT_SECRET.encode() not in tab.folders.settings.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_needed"),
+    [
+        ({}, False),
+        ({"oauth_grant": "device"}, False),
+        ({"oauth_grant": "secret", "oauth_until": "2028-11-01", "password": CLIENT_SECRET}, True),
+        ({"sign_in": "none"}, False),
+        ({"sign_in": "provider", "password": CLIENT_SECRET}, True),
+        (BY_ACCOUNT, True),
+    ],
+    ids=["certificate", "code", "client secret", "relay", "provider", "manual"],
+)
+def test_a_password_is_asked_for_by_the_sign_ins_that_need_one(tab, changes, is_needed):
+    root = document.read(saved(tab, **changes).get("/smtp").text)
+    asks, does_not = (
+        "The password of this login. A password is stored. Leave this empty to keep it.",
+        "Not needed with this sign-in.",
+    )
+    assert root.by_id("password-help").text == (asks if is_needed else does_not)
+    assert ("disabled" in root.by_id("password").attributes) is not is_needed
+    # The manual's rules are for the manual's sign-in alone.
+    assert ("hidden" in root.by_id("password-rules").attributes) is (changes is not BY_ACCOUNT)
+
+
+def test_the_end_of_a_stored_password_is_announced_before_update(tab):
+    revision = saved(tab, **BY_ACCOUNT).get("/smtp").revision
+    root = document.read(tab.post("/smtp", {**APP, "oauth_client": "", "revision": revision}).text)
+    assert root.by_id("password-help").text == "Not needed with this sign-in. Update removes the stored password."
+    assert Store(tab.folders.settings).load().settings.sealed is not None
 
 
 def test_a_change_of_the_application_asks_for_its_secret_again(tab):
