@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
 from device_ui.mail.catalog import TYPES, Kind
@@ -34,6 +34,9 @@ from device_ui.settings.notifications import NOTIFICATIONS_FILE
 from device_ui.settings.recipients import addresses
 from device_ui.settings.store import NotificationStore, Store
 from device_ui.settings.trust_rules import TRUSTS
+
+if TYPE_CHECKING:
+    from device_ui.mail.smtp.trust import InUse
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +129,10 @@ class DeliveryWorker:
         self._verified = settings
         self._is_verification_new = self._is_settings_change_new = True
         self._wakeup.set()
+
+    def certificate_last_seen(self, settings: SmtpSettings) -> InUse | None:
+        """Return the certificate that the trusted key of these settings was last seen in, None without one."""
+        return self._watch.last_seen(settings)
 
     def read_choices(self) -> None:
         """Read what is mailed, and when; `run` begins with it."""

@@ -12,9 +12,9 @@ Whatever the choice, the check is done before a byte of the session goes through
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from device_ui.errors import Message, Text
@@ -50,13 +50,15 @@ def context(settings: SmtpSettings, system: ssl.SSLContext) -> ssl.SSLContext:
     return system
 
 
-def accept(settings: SmtpSettings, host: str, sock: TlsSocket) -> tuple[Text, tuple[InUse, ...]]:
+def accept(
+    settings: SmtpSettings, host: str, sock: TlsSocket, last_seen: Callable[[SmtpSettings], InUse | None]
+) -> tuple[Text, tuple[InUse, ...]]:
     """Check the certificate of a handshake that succeeded. Return what was found, and the certificates in use.
 
-    Raises `SessionError`.
+    `last_seen` returns the certificate that the trusted key of the settings was last seen in. Raises `SessionError`.
     """
     if settings.trust == "pin":
-        found = _pinned(settings.trust_key, sock)
+        found = _pinned(settings, sock, last_seen)
         valid = Message(
             "the trusted key; its certificate is valid from {begins} to {ends}",
             begins=_day(found.begins),
@@ -71,7 +73,7 @@ def accept(settings: SmtpSettings, host: str, sock: TlsSocket) -> tuple[Text, tu
     return Message("verified for {host}", host=host), tuple(in_use)
 
 
-def _pinned(key: str, sock: TlsSocket) -> Certificate:
+def _pinned(settings: SmtpSettings, sock: TlsSocket, last_seen: Callable[[SmtpSettings], InUse | None]) -> Certificate:
     """Return the server's certificate, whose key is the trusted one. Raises `SessionError`."""
     from device_ui.mail.smtp.probe import read
 
@@ -79,19 +81,30 @@ def _pinned(key: str, sock: TlsSocket) -> Certificate:
         found = read(sock.certificate())
     except ValueError as error:
         raise SessionError(Step.CERTIFICATE, SmtpProblem.BAD_CERTIFICATE, "it cannot be read") from error
-    if found.key_sha256 != key:
-        changed = Message(
-            "the trusted key is {trusted}; the server shows the key {shown}, in a certificate from {issuer} that is valid from {begins} to {ends}",
-            trusted=key,
-            shown=found.key_sha256,
-            issuer=found.issuer,
-            begins=_day(found.begins),
-            ends=_day(found.ends),
-        )
+    if found.key_sha256 != settings.trust_key:
+        changed = _changed(settings.trust_key, last_seen(settings), found)
         raise SessionError(Step.CERTIFICATE, SmtpProblem.KEY_CHANGED, changed)
     if found.is_weak:
         raise SessionError(Step.CERTIFICATE, SmtpProblem.WEAK_TLS, "the key is too short")
     return found
+
+
+def _changed(key: str, before: InUse | None, found: Certificate) -> Message:
+    # With the dates of both a person sees which change it is: a renewal that was due, or a key that changed out of turn.
+    in_certificate = before and Message(
+        "{key}, last seen in a certificate that is valid from {begins} to {ends}",
+        key=key,
+        begins=_day(datetime.fromtimestamp(before.begins, UTC)),
+        ends=_day(datetime.fromtimestamp(before.ends, UTC)),
+    )
+    return Message(
+        "the trusted key is {trusted}; the server shows the key {shown}, in a certificate from {issuer} that is valid from {begins} to {ends}",
+        trusted=in_certificate or key,
+        shown=found.key_sha256,
+        issuer=found.issuer,
+        begins=_day(found.begins),
+        ends=_day(found.ends),
+    )
 
 
 def _in_use(role: str, certificate: Mapping[str, Any]) -> InUse:

@@ -15,6 +15,7 @@ from device_ui.errors import to_json
 from device_ui.mail.smtp import probe
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.mail.smtp.tls import trusted
+from device_ui.mail.smtp.trust import InUse
 from tests.mail.smtp.test_client import client_with
 from tests.mail.smtp.test_test_run import ACCOUNT, HOST, PASSWORD, settings_for, try_out
 from tests.mail.smtp.test_tls_errors import CA, certificate, pem
@@ -91,8 +92,9 @@ def test_trusted_key_is_enough(shown, security, server):
     assert "AUTH" in running.verbs
 
 
+NEW_KEY = self_signed([HOST])
 STRANGERS = {
-    "renewed with another key": self_signed([HOST]),
+    "renewed with another key": NEW_KEY,
     "issued by an authority, with another key": Authority("Test authority").issue([HOST]),
 }
 
@@ -108,6 +110,19 @@ def test_another_key_gets_no_login_and_is_named_beside_the_trusted_one(shown, se
         assert part in str(result.reply)
     assert "what waits is kept" in str(result.advice)
     assert [each.key_sha256 for each in result.chain] == [found.key_sha256]
+
+
+def test_changed_key_has_the_dates_of_the_certificate_that_it_was_last_seen_in(server):
+    before = InUse("server", PAST.timestamp(), FUTURE.timestamp())
+    with server(NEW_KEY) as running:
+        options = {"last_seen": lambda settings: before if settings.trust_key == seen(TRUSTED).key_sha256 else None}
+        result = try_out(running, SYSTEM, options=options, **pin(TRUSTED)).result
+    found = seen(NEW_KEY)
+    assert str(result.reply) == (
+        f"the trusted key is {seen(TRUSTED).key_sha256}, last seen in a certificate that is valid from 2020-01-01 to 2040-01-01; "
+        f"the server shows the key {found.key_sha256}, in a certificate from CN={HOST} that is valid "
+        f"from {found.begins:%Y-%m-%d} to {found.ends:%Y-%m-%d}"
+    )
 
 
 def test_key_that_the_system_would_verify_is_another_key_all_the_same(server):
