@@ -1,6 +1,9 @@
 """The SMTP tab as one table: `FIELDS`, the settings they form, and the parser of the form.
 
-The page, the parser, the settings file, the documentation and the tests use `FIELDS`. A secret is a flag in the table. Pure.
+The page, the parser, the settings file, `apply`, the documentation and the tests use `FIELDS`. A secret is a flag in the table. Pure.
+
+To add a field: a row in `FIELDS`, the attribute of `SmtpSettings`, its rule in `rules`, and the Korean of its label and help in
+``i18n/ko.po``; a name in `BOUND_TO` if a secret must not outlive a change of it. The template shows each row.
 """
 
 from __future__ import annotations
