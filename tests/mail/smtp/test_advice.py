@@ -40,7 +40,7 @@ WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endl
         ("name", "unknown name", "", "host", "does not know mail.example.com"),
         ("name", "silent", "", "", "no answer from its name server"),
         ("name", "broken", "", "", "cannot say where mail.example.com is"),
-        ("address", "not allowed", "", "host", "is this device itself"),
+        ("address", "not allowed", "", "host", "is this device itself, or has"),
         ("connect", "refused", "", "port", "Nothing listens at port 25"),
         ("connect", "silent", "", "", "No answer comes from mail.example.com at port 25"),
         ("connect", "broken", "No route to host", "", "cannot reach mail.example.com"),
@@ -137,7 +137,7 @@ APP = replace(SETTINGS, sign_in="oauth", oauth_provider="custom", oauth_grant="s
     ("step", "problem", "reply", "field", "words"),
     [
         ("token name", "unknown name", "", "oauth_issuer", "does not know the sign-in server"),
-        ("token address", "not allowed", "", "oauth_issuer", "is this device itself"),
+        ("token address", "not allowed", "", "oauth_issuer", "is this device itself, or has"),
         ("token connect", "silent", "", "", "lets HTTPS (port 443) out"),
         ("token tls", "weak TLS", "", "", "TLS with the sign-in server did not begin"),
         ("token certificate", "self-signed", "", "", "does not trust the certificate of the sign-in server"),
