@@ -188,6 +188,15 @@ def test_wide_table_is_scrolled_with_the_keyboard_and_the_page_is_not(at):
     assert overflow(visitor) == 0
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_a_button_takes_no_line_of_its_own_on_a_small_screen(at, hook, language):
+    visitor = at("/history", viewport={"width": 1000, "height": 640}, locale=language, timezone_id="Asia/Seoul")
+    cell = visitor.page.locator("#event-117 .delivery")
+    lines = cell.evaluate("cell => cell.offsetHeight")
+    cell.locator("button").evaluate("button => button.remove()")
+    assert cell.evaluate("cell => cell.offsetHeight") > lines - 8
+
+
 def test_on_a_phone_no_table_is_scrolled_sideways(at):
     visitor = at("/history", viewport={"width": 320, "height": 640})
     wide = "region => region.scrollWidth - region.clientWidth"
