@@ -160,7 +160,7 @@ class SignIn:
         return {
             "grant": settings.oauth_grant,
             "person": grant.person,
-            "renewed": _wall(grant.renewed),
+            "renewed": self._renewed_at(grant),
             "ends": self._ends(settings, grant),
             "problem": grant.problem,
             "step": grant.step,
@@ -257,7 +257,8 @@ class SignIn:
     def _age(self, moment: str) -> float | None:
         """Return the seconds since a moment of `Clock.moment`, None where they are not known.
 
-        The wall clock may have jumped; then the longer time counts, after which a sign-in is renewed too early at worst.
+        The wall clock may have jumped; then the longer time counts, after which a sign-in is renewed too early at worst. A moment
+        after now is of a clock that was ahead, or damaged: it proves nothing.
         """
         wall, _, rest = moment.partition(" ")
         boot_id, _, boot = rest.partition(" ")
@@ -268,7 +269,14 @@ class SignIn:
                 ages.append(self._clock.now() - float(wall))
         except ValueError:
             return None
-        return max(ages, default=None)
+        return max((age for age in ages if age >= 0), default=None)
+
+    def _renewed_at(self, grant: Grant) -> float:
+        """Return when a sign-in last succeeded, in seconds since 1970; 0 where that is not known."""
+        if not self._clock.is_right():
+            return _wall(grant.renewed)
+        age = self._age(grant.renewed)
+        return 0.0 if age is None else self._clock.now() - age
 
     # What a person has to see to.
 
@@ -327,7 +335,7 @@ class SignIn:
         if settings.oauth_grant == "certificate":
             present: list[Certificate] = self.keys.certificates(settings)[:1]
             return present[0].ends if present else ""
-        renewed = _wall(grant.renewed)
+        renewed = self._renewed_at(grant)
         if not renewed or not grant.idle_seconds:
             return ""
         return str(datetime.datetime.fromtimestamp(renewed + grant.idle_seconds, datetime.UTC).date())

@@ -138,6 +138,44 @@ def test_after_a_reboot_with_a_clock_that_is_not_set_no_token_is_taken_for_fresh
     assert bench.sign_in.access(settings, provider.secret).token != first.token
 
 
+YEARS = 20 * 365 * DAY
+
+
+def reboot(bench, boot_id: str) -> None:
+    bench.boot_id, bench.boot = boot_id, 10.0
+    bench.restart()
+
+
+def test_token_of_a_clock_that_was_ahead_is_not_fresh(bench, provider):
+    settings = settings_for(provider, "secret")
+    bench.wall += YEARS
+    bench.restart()
+    first = bench.sign_in.access(settings, provider.secret)
+    bench.wall -= YEARS
+    reboot(bench, "second")
+    assert bench.sign_in.access(settings, provider.secret).token != first.token
+
+
+def test_sign_in_of_a_clock_that_was_ahead_is_renewed_at_the_next_run(bench, provider):
+    bench.wall += YEARS
+    bench.restart()
+    settings = signed_in(bench, provider, lives=90 * DAY)
+    bench.wall -= YEARS
+    reboot(bench, "second")
+    before = bench.sign_in.state(settings)
+    assert (before["renewed"], before["ends"]) == (0, "")
+    bench.sign_in.keep_alive(settings, "")
+    assert (len(provider.forms), bench.sign_in.state(settings)["renewed"]) == (1, bench.wall)
+
+
+def test_sign_in_of_a_clock_that_was_ahead_has_its_day_in_the_same_start(bench, provider):
+    bench.wall += YEARS
+    bench.restart()
+    settings = signed_in(bench, provider)
+    bench.wall -= YEARS
+    assert bench.sign_in.state(settings)["renewed"] == bench.wall
+
+
 @pytest.mark.parametrize("rotation", ROTATIONS)
 def test_person_stays_signed_in(bench, provider, rotation):
     settings = signed_in(bench, provider, rotation)
