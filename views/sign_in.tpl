@@ -23,7 +23,9 @@
 %   elif not failed:
 <p>{{_('No token was issued yet. “Send test email” on the SMTP tab asks for one.')}}</p>
 %   end
-%   if state['ends']:
+%   if state['needs_mail']:
+<p><strong>{{_(state['needs_mail'])}}</strong></p>
+%   elif state['ends']:
 <p>{{_('Ends on {day}. Events warn 60, 30, 14, 7 and 1 days before.', day=state['ends'])}}</p>
 %   end
 </section>

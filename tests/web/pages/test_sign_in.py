@@ -32,7 +32,8 @@ WAITING = {
     "seconds": 899,
 }
 STATE = {
-    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "problem": "", "step": "", "reply": ""},
+    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "needs_mail": ""},
+    **{"problem": "", "step": "", "reply": ""},
     "flow": NO_FLOW,
 }
 OAUTH_FIELDS = ["oauth_provider", "oauth_grant", "oauth_tenant", "oauth_client", "oauth_scope"]
@@ -302,6 +303,13 @@ def test_a_failure_names_the_step_and_the_providers_words(tab, hook):
     failed = {"step": "token connect", "problem": "refused", "reply": "Connection refused"}
     hook.answers["sign-in"] = [{"sign_in": {**STATE, **failed}}]
     assert "The sign-in failed at Sign-in server: connect: Connection refused" in saved(tab).get(PATH).text
+
+
+def test_a_sign_in_that_cannot_be_kept_without_mail_is_said_in_place_of_its_end(tab, hook):
+    state = {**STATE, "grant": "device", "ends": "2027-01-15", "needs_mail": "It cannot be kept without mail."}
+    hook.answers["sign-in"] = [{"sign_in": state}]
+    page = saved(tab, oauth_grant="device").get(PATH)
+    assert "It cannot be kept without mail." in page.text and "2027-01-15" not in page.text
 
 
 def test_another_person_than_the_account_is_said(tab, hook):
