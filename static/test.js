@@ -50,7 +50,7 @@ function show({step, result, problem}, box, head, steps) {
   else if (advice) put(box, "p", advice);
   if (listed.length) {
     const list = put(box, "ul", "");
-    listed.forEach(each => put(list, "li", each));
+    listed.forEach(each => put(list, "li", "", {innerText: each}));
   }
   // Each posts the form as it is, and comes back with what is to be trusted filled in.
   offers.forEach(each => {

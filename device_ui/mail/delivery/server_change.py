@@ -685,6 +685,12 @@ def _line(when: str, settings: SmtpSettings) -> Message:
     line = Message(template, when=Message(when), security=CHOICE_WORDS[f"security_{settings.security}"], **values)
     if not settings.trust_bound_to:
         return line
-    # Without it a change of the trust alone would read as no change.
-    trust, fingerprint = CHOICE_WORDS[f"trust_{settings.trust}"], settings.trust_bound_to[1]
-    return Message("{line}, certificate “{trust}” {fingerprint}", line=line, trust=trust, fingerprint=fingerprint)
+    # Without it a change of the trust alone would read as no change. On a line of its own: host and account can be any text, and
+    # could pass for a fingerprint beside them.
+    certificate = Message(
+        "{when}, certificate “{trust}” {fingerprint}",
+        when=Message(when),
+        trust=CHOICE_WORDS[f"trust_{settings.trust}"],
+        fingerprint=settings.trust_bound_to[1],
+    )
+    return Message("{line}\n{certificate}", line=line, certificate=certificate)

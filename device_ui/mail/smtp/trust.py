@@ -97,7 +97,8 @@ def _pinned(settings: SmtpSettings, sock: TlsSocket, last_seen: Callable[[SmtpSe
 
 
 def _changed(key: str, before: InUse | None, found: Certificate) -> Message:
-    # With the dates of both a person sees which change it is: a renewal that was due, or a key that changed out of turn.
+    # With the dates of both a person sees which change it is: a renewal that was due, or a key that changed out of turn. No text of
+    # the certificate is here: it could pass for a fingerprint.
     in_certificate = before and Message(
         "{key}, last seen in a certificate that is valid from {begins} to {ends}",
         key=key,
@@ -105,10 +106,9 @@ def _changed(key: str, before: InUse | None, found: Certificate) -> Message:
         ends=_day(datetime.fromtimestamp(before.ends, UTC)),
     )
     return Message(
-        "the trusted key is {trusted}; the server shows the key {shown}, in a certificate from {issuer} that is valid from {begins} to {ends}",
+        "the trusted key is {trusted}; the server shows the key {shown}, in a certificate that is valid from {begins} to {ends}",
         trusted=in_certificate or key,
         shown=found.key_sha256,
-        issuer=found.issuer,
         begins=_day(found.begins),
         ends=_day(found.ends),
     )

@@ -250,6 +250,15 @@ def test_the_mail_says_what_when_and_from_where(desk):
     assert "Time: 2027-01-15" in text
 
 
+def test_account_cannot_pass_for_a_fingerprint(desk):
+    """The account of some sign-ins is any text."""
+    claim = f"login, certificate “This very key” {'0f' * 32}"
+    desk.change(changed(NEW, sign_in="manual-provider", account=claim, trust="pin", trust_key="1f" * 32))
+    text = str(event_text(desk.outbox.event(1)))
+    assert [each for each in text.split("\n") if "1f" in each] == [f"Now, certificate “This very key” {'1f' * 32}"]
+    assert [each[:4] for each in text.split("\n") if "0f" in each] == ["Now:"]
+
+
 def test_a_reader_of_korean_is_told_in_korean(desk):
     desk.listed = [Recipient(each, "info", "ko") for each in (ONE, TWO, OLD.account)]
     desk.change()
