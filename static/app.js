@@ -24,6 +24,19 @@ every(".reveal", button => {
   turn(button.hidden = false);
 });
 
+// A password that the chosen sign-in does not need is not asked for. A disabled field keeps what was typed in it and is not sent
+// (HTML, 4.10.19.5), so the choice can be taken back.
+
+const help = find("[data-needed]");
+if (help) {
+  const input = find("#password"), before = input.disabled, said = [...help.childNodes], {needed, other} = help.dataset;
+  addEventListener("input", () => {
+    const [signIn, grant] = ["#sign_in", "#oauth_grant"].map(id => find(id)?.value);
+    input.disabled = ![signIn, `${signIn} ${grant}`].some(each => needed.split(",").includes(each));
+    help.replaceChildren(...input.disabled === before ? said : [other]);
+  });
+}
+
 // The rules of the password, ticked off while one types. The device decides, by the same rows.
 
 const list = find(".rules"), length = +list?.dataset.length;

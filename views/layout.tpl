@@ -2,14 +2,17 @@
 <html lang="{{_.code}}">
 <head>
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="viewport" content="width=device-width">
 <title>{{title}} · {{device.name}}{{' · ' + brand.title if brand and brand.title else ''}}</title>
 <link rel="icon" href="{{asset('icon.svg')}}" type="image/svg+xml">
 <link rel="stylesheet" href="{{asset('style.css')}}">
 <script src="{{asset('app.js')}}" defer blocking="render"></script>
-% if page != 'smtp':
+% if page != 'smtp' or get('tables'):
 <link rel="stylesheet" href="{{asset('tables.css')}}">
 <script src="{{asset('tables.js')}}" defer blocking="render"></script>
+% end
+% if get('refreshes'):
+<noscript><meta http-equiv="refresh" content="{{refreshes}}"></noscript>
 % end
 </head>
 <body>

@@ -40,16 +40,27 @@
 %   error = broken.get(field.name)
 %   described = field.name + '-help' + (' ' + field.name + '-rules' if field.rules else '') + (' ' + field.name + '-error' if error else '')
 <div class="field{{' wrong' if error else ''}}"><label for="{{field.name}}">{{_(field.label)}}</label>
-<p class="help" id="{{field.name}}-help">{{_(field.help)}}\\
-%   if field.secret and has_password:
- <strong>{{_('A password is stored.')}}</strong> {{_('Leave this empty to keep it.')}}
-%   end
-%   if field.name in locked:
- {{_('Fixed by the maker of this device.')}}
-%   end
+%   if field.secret:
+%     unneeded = _('Not needed with this sign-in.') + (' ' + _('Update removes the stored password.') if removes_password else '')
+%     stored = (_('A password is stored.'), _('Leave this empty to keep it.')) if has_password else ()
+<p class="help" id="{{field.name}}-help" data-needed="{{password_sign_ins}}" data-other="{{unneeded if needs_password else ' '.join((_(field.help), *stored))}}">\\
+%     if not needs_password:
+{{unneeded}}\\
+%     elif stored:
+{{_(field.help)}} <strong>{{stored[0]}}</strong> {{stored[1]}}\\
+%     else:
+{{_(field.help)}}\\
+%     end
 </p>
+%   else:
+<p class="help" id="{{field.name}}-help">{{_(field.help)}}\\
+%     if field.name in locked:
+ {{_('Fixed by the maker of this device.')}}
+%     end
+</p>
+%   end
 %   if field.rules:
-%     include('rules.tpl', field=field, stored=has_password and not error)
+%     include('rules.tpl', field=field, stored=has_password and not error, closed=values['sign_in'] != 'manual')
 %   end
 %   if error:
 <p class="error" id="{{field.name}}-error">{{_(error.sentence)}}
@@ -69,7 +80,7 @@
 <textarea id="{{field.name}}" name="{{field.name}}" rows="{{field.lines}}" maxlength="{{field.maxlength}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}>
 {{values[field.name]}}</textarea>
 %   else:
-<input id="{{field.name}}" name="{{field.name}}"{{!'' if field.input_type == 'text' else ' type="%s"' % field.input_type}}{{!'' if field.inputmode == 'text' else ' inputmode="%s"' % field.inputmode}} maxlength="{{field.maxlength}}"{{!'' if field.autocomplete == 'off' else ' autocomplete="%s"' % field.autocomplete}} value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}>
+<input id="{{field.name}}" name="{{field.name}}"{{!'' if field.input_type == 'text' else ' type="%s"' % field.input_type}}{{!'' if field.inputmode == 'text' else ' inputmode="%s"' % field.inputmode}} maxlength="{{field.maxlength}}"{{!'' if field.autocomplete == 'off' else ' autocomplete="%s"' % field.autocomplete}} value="{{'' if field.secret else values[field.name]}}" aria-describedby="{{described}}"{{!' aria-invalid="true"' if error else ''}}{{!'' if field.advanced or (field.secret and has_password) else ' aria-required="true"'}}{{!' disabled' if field.secret and not needs_password else ''}}>
 %     if field.secret:
 %       include('reveal.tpl', id=field.name)
 %     end

@@ -55,7 +55,7 @@ def plan(content: Table, device: Device) -> list[Step]:
             # A damaged file counts as none and is quarantined by `save`: a fleet must be able to repair such a device.
             stored = section.store(device).look()
             try:
-                finish = section.read(content[section.name], stored.settings, device, passwords)
+                finish = section.from_table(content[section.name], stored.settings, device, passwords)
                 found.append((section, stored, finish))
             except Broken as error:
                 broken |= error.fields

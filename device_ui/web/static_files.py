@@ -24,7 +24,7 @@ KINDS = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-# A file loads nothing.
+# A picture loads nothing.
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 # An SVG that is opened by itself is a document. It may use its own style, but not run a script, load a file or send a form.
 ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
@@ -65,7 +65,8 @@ class Asset:
         tag = f'"{self.digest}-gzip"' if zipped else f'"{self.digest}"'
         headers = {"Cache-Control": cached, "ETag": tag, **({"Vary": "Accept-Encoding"} if self.zipped else {})}
         # Of a 304, too: its header fields replace the stored ones (RFC 9111, 4.3.4).
-        headers["Content-Security-Policy"] = ALONE if self.name.endswith(".svg") else NOTHING
+        if KINDS[Path(self.name).suffix].startswith("image/"):
+            headers["Content-Security-Policy"] = ALONE if self.name.endswith(".svg") else NOTHING
         if _has(tag, request.environ.get("HTTP_IF_NONE_MATCH", "")):
             return HTTPResponse(status=304, headers=headers)
         headers["Content-Type"] = KINDS[Path(self.name).suffix]

@@ -64,6 +64,32 @@ def test_rules_of_the_manual_are_not_asked_of_a_provider(tab, stored):
     expect(visitor.page.locator(".rules")).to_be_hidden()
 
 
+def test_a_password_is_asked_for_as_the_sign_in_is_chosen(tab, stored):
+    visitor = tab(stored)
+    visitor.page.get_by_text("Advanced", exact=True).click()
+    visitor.type_in("SMTP Account Password", "K")
+    said = "The password of this login. A password is stored. Leave this empty to keep it."
+    for choice, asks in (("none", False), ("provider", True), ("oauth", False), ("manual", True)):
+        visitor.page.get_by_label("Sign-in", exact=True).select_option(choice)
+        expect(visitor.page.locator("#password")).to_be_enabled(enabled=asks)
+        other = "Not needed with this sign-in. Update removes the stored password."
+        expect(visitor.page.locator("#password-help")).to_have_text(said if asks else other)
+    assert visitor.page.locator("#password").input_value() == "K"
+
+
+def test_a_client_secret_is_asked_for_as_its_grant_is_chosen(tab, stored):
+    visitor = tab(stored)
+    visitor.page.get_by_text("Advanced", exact=True).click()
+    visitor.page.get_by_label("Sign-in", exact=True).select_option("oauth")
+    visitor.update()  # which shows the fields of OAuth 2.0
+    expect(visitor.page.locator("#password")).to_be_disabled()
+    for grant, asks in (("secret", True), ("device", False), ("secret", True)):
+        visitor.page.get_by_label("OAuth 2.0: grant").select_option(grant)
+        expect(visitor.page.locator("#password")).to_be_enabled(enabled=asks)
+    visitor.page.get_by_label("Sign-in", exact=True).select_option("none")
+    expect(visitor.page.locator("#password")).to_be_disabled()
+
+
 def test_rules_open_while_one_types_and_are_closed_while_a_stored_password_is_kept(tab, stored):
     visitor = tab(stored)
     expect(visitor.page.locator(".rules")).to_be_hidden()

@@ -112,8 +112,10 @@ def test_refused_certificate_is_shown_to_be_compared():
     }
     assert trial({"result": failed})[1] == (
         "FAIL  certificate   3.210 s  self-signed certificate\nCheck the password.\n"
-        "CN=relay.lan (relay.lan, 192.0.2.7), issued by CN=Our own, valid from 2026-01-01 to 2027-01-01\n"
-        f"  SHA-256 {'ab' * 32}, of the key {'0f' * 32}\n"
+        f"SHA-256 {'ab' * 32}, of the key {'0f' * 32}, valid from 2026-01-01 to 2027-01-01\n"
+        "  names: relay.lan, 192.0.2.7\n"
+        "  subject: “CN=relay.lan”\n"
+        "  issuer: “CN=Our own”\n"
     )
 
 

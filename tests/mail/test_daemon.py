@@ -452,6 +452,7 @@ def test_a_server_may_be_slow_with_its_word_about_an_alarm_and_not_about_a_test(
         session.say("250 taken")
 
     clients = SmtpClients(Device.load(product.folders), allow_loopback=True)
+    clients.last_seen = lambda settings: None
     with ScriptedServer({"content": slow}) as server:
         settings = SmtpSettings("127.0.0.1", server.port, "Alarms", "a@example.com", security="none", sign_in="none")
         client = clients.for_test(settings, "", lambda *_: None) if is_test else clients.for_queue(settings, "")

@@ -109,7 +109,9 @@ class DeliveryStatus:
 
     def report(self) -> dict[str, Any]:
         """Return the state for the page and the console. Raises `NotStored` when the ledger cannot be read."""
-        problem = self.problem
+        return self._report(self.problem)
+
+    def _report(self, problem: Problem) -> dict[str, Any]:
         removed, is_clock_right = self._outbox.removed()[UNTOLD], self._wall_clock.is_right()
         # Shown when mail goes: none of them holds it back.
         lesser = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not is_clock_right}
@@ -136,8 +138,8 @@ class DeliveryStatus:
     def publish(self) -> None:
         """Call `show`. Never raises: a state that cannot be shown must not hold mail back."""
         try:
-            self._published = self.problem
-            self._show(self._report_or_storage())
+            self._published = problem = self.problem
+            self._show(self._report_or_storage(problem))
         except Exception:
             log.exception("state of the mail path not shown")
 
@@ -146,16 +148,17 @@ class DeliveryStatus:
         if self.problem.word != self._published.word or self.problem.step != self._published.step:
             self.publish()
 
-    def _report_or_storage(self) -> Mapping[str, Any]:
+    def _report_or_storage(self, problem: Problem) -> Mapping[str, Any]:
         try:
-            return self.report()
+            return self._report(problem)
         except NotStored:
             # The ledger cannot be read, so no count of it can be shown.
             return {"problem": "storage", "step": "", "waiting": 0}
 
 
 class LoginLockout:
-    """The refused login of one device: it stops every attempt until the settings change, since retries lock accounts.
+    """The refused login of one device: it stops every attempt until the settings change or a test with them succeeds, since
+    retries lock accounts.
 
     Settings that change again and again lock an account as well, so refused logins are counted. While none is left,
     settings with a login wait, unless mail got through with exactly these. A login to a different server gives none
@@ -231,7 +234,9 @@ class LoginLockout:
         tries = refused.get("tries", 0)
         if not isinstance(tries, int) or tries < 1:
             return False
-        return self._clock.passed(str(refused.get("at", ""))) >= SLOW_TRIES[min(tries, len(SLOW_TRIES)) - 1]
+        at = str(refused.get("at", ""))
+        # A moment of a clock that was far ahead would hold mail back for years. The try that follows notes a right one.
+        return self._clock.is_ahead(at) or self._clock.passed(at) >= SLOW_TRIES[min(tries, len(SLOW_TRIES)) - 1]
 
     def _current(self) -> dict[str, Any]:
         if self._state is None:

@@ -58,12 +58,13 @@ NO_EHLO = (500, 502, 504)
 @dataclass(frozen=True)
 class ClientOptions:
     """What a device gives every session: the TLS `context`, the `helo_name` (``""``: its address), and how names are
-    resolved; `allow_loopback` permits servers on the device itself."""
+    resolved; `allow_loopback` permits servers on the device itself. `last_seen` is that of `trust.accept`."""
 
     context: ssl.SSLContext
     helo_name: str = ""
     allow_loopback: bool = False
     resolver: Resolver = look_up
+    last_seen: Callable[[SmtpSettings], trust.InUse | None] = lambda _settings: None
 
 
 class SmtpClient:
@@ -257,7 +258,7 @@ class SmtpClient:
             raise
         self._connection.report(Step.TLS, _protection(sock))
         # Before the first byte of the session is read or sent in TLS.
-        found, self.certificates = trust.accept(self._settings, self.host, sock)
+        found, self.certificates = trust.accept(self._settings, self.host, sock, self._options.last_seen)
         self._connection.report(Step.CERTIFICATE, found)
 
     def _login(self) -> None:

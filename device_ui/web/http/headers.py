@@ -20,3 +20,9 @@ HEADERS = (
 )
 # Unless the page sets its own.
 NO_STORE = ("Cache-Control", "no-store")
+# They act on documents alone (CSP 3, 4.2; HTML, 7.1.3; RFC 7034, 2.1; Permissions Policy, 5.2). A style sheet and a script are sent
+# without them, so that the first visit of the SMTP tab fits into one window of TCP. A drawing can be opened as a document.
+OF_DOCUMENTS = frozenset(
+    {"content-security-policy", "x-frame-options", "permissions-policy", "cross-origin-opener-policy"}
+)
+NO_DOCUMENTS = ("text/css", "text/javascript")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Set
 from typing import Any
 
 from waitress.task import ErrorTask, WSGITask
@@ -12,7 +13,7 @@ from device_ui import logging_setup
 from device_ui.rate_limit import TokenBucket
 from device_ui.web import client_address
 from device_ui.web.http import parser
-from device_ui.web.http.headers import HEADERS, NO_STORE
+from device_ui.web.http.headers import HEADERS, NO_DOCUMENTS, NO_STORE, OF_DOCUMENTS
 
 log = logging.getLogger(__name__)
 ERRORS = logging_setup.ErrorStream()
@@ -45,7 +46,8 @@ class SecurityHeaders:
 
     def build_response_header(self) -> bytes:
         """Return the response's header, complete."""
-        given = {name.lower() for name, _ in self.response_headers}
+        own = {name.lower(): value for name, value in self.response_headers}
+        given = own.keys() | OF_DOCUMENTS if own.get("content-type", "").startswith(NO_DOCUMENTS) else own.keys()
         lines = ALL if LINES.keys().isdisjoint(given) else [line for name, line in LINES.items() if name not in given]
         # The usual page: waitress's own method tests for cases that it does not have, at each response.
         if self._needs_only_a_date(given):
@@ -55,7 +57,7 @@ class SecurityHeaders:
         header: bytes = super().build_response_header()  # type: ignore[misc]  # of the task that it is mixed into
         return b"".join((header[:-2], *lines, header[-2:]))
 
-    def _needs_only_a_date(self, given: set[str]) -> bool:
+    def _needs_only_a_date(self, given: Set[str]) -> bool:
         """Whether waitress would add a date alone: a page of known length on a connection that stays open."""
         stays = self.version == "1.1" and not self.close_on_finish and "CONNECTION" not in self.request.headers
         return stays and self.has_body and "content-length" in given and given.isdisjoint(("date", "server"))

@@ -19,6 +19,7 @@ TENANT, CLIENT = "contoso.example", "11111111-2222-3333-4444-555555555555"
 CLIENT_SECRET = "aB3~a.client_secret-of-the-tenant"
 MANUAL = settings_form(587, revision="")
 APP = {**MANUAL, "password": "", "sign_in": "oauth", "oauth_tenant": TENANT, "oauth_client": CLIENT}
+BY_ACCOUNT = {**MANUAL, "sign_in": "manual"}
 EVIL = "<script>alert(1)</script>\"'&amp;"
 DER, NEXT_DER = b"one certificate", b"the next certificate"
 FIRST, SECOND = (hashlib.sha256(each).hexdigest() for each in (DER, NEXT_DER))
@@ -31,7 +32,8 @@ WAITING = {
     "seconds": 899,
 }
 STATE = {
-    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "problem": "", "step": "", "reply": ""},
+    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "needs_mail": ""},
+    **{"problem": "", "step": "", "reply": ""},
     "flow": NO_FLOW,
 }
 OAUTH_FIELDS = ["oauth_provider", "oauth_grant", "oauth_tenant", "oauth_client", "oauth_scope"]
@@ -126,6 +128,37 @@ def test_a_client_secret_is_sealed_by_the_page_and_shown_nowhere(tab):
     for path in ("/smtp", PATH):
         assert CLIENT_SECRET not in tab.get(path).text
     assert CLIENT_SECRET.encode() not in tab.folders.settings.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_needed"),
+    [
+        ({}, False),
+        ({"oauth_grant": "device"}, False),
+        ({"oauth_grant": "secret", "oauth_until": "2028-11-01", "password": CLIENT_SECRET}, True),
+        ({"sign_in": "none"}, False),
+        ({"sign_in": "provider", "password": CLIENT_SECRET}, True),
+        (BY_ACCOUNT, True),
+    ],
+    ids=["certificate", "code", "client secret", "relay", "provider", "manual"],
+)
+def test_a_password_is_asked_for_by_the_sign_ins_that_need_one(tab, changes, is_needed):
+    root = document.read(saved(tab, **changes).get("/smtp").text)
+    asks, does_not = (
+        "The password of this login. A password is stored. Leave this empty to keep it.",
+        "Not needed with this sign-in.",
+    )
+    assert root.by_id("password-help").text == (asks if is_needed else does_not)
+    assert ("disabled" in root.by_id("password").attributes) is not is_needed
+    # The manual's rules are for the manual's sign-in alone.
+    assert ("hidden" in root.by_id("password-rules").attributes) is (changes is not BY_ACCOUNT)
+
+
+def test_the_end_of_a_stored_password_is_announced_before_update(tab):
+    revision = saved(tab, **BY_ACCOUNT).get("/smtp").revision
+    root = document.read(tab.post("/smtp", {**APP, "oauth_client": "", "revision": revision}).text)
+    assert root.by_id("password-help").text == "Not needed with this sign-in. Update removes the stored password."
+    assert Store(tab.folders.settings).load().settings.sealed is not None
 
 
 def test_a_change_of_the_application_asks_for_its_secret_again(tab):
@@ -231,14 +264,17 @@ def test_what_a_person_typed_stays_a_text_in_powershell(tab):
 
 def test_a_code_begins_by_the_button_and_the_page_looks_again_by_itself(tab, hook):
     saved(tab, oauth_grant="device")
-    assert "refresh" not in tab.get(PATH).headers
+    assert "refresh" not in tab.get(PATH).text
     assert tab.post(PATH, {"do": "begin"}).headers["location"] == PATH
     assert {"do": "sign-in", "action": "begin"} in hook.heard
     hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": WAITING}}]
     page = tab.get(PATH)
-    assert page.headers["refresh"] == "5" and document.problems(page.text) == []
+    assert (
+        '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page.text
+        and document.problems(page.text) == []
+    )
     root = document.read(page.text)
-    assert "WDJB-MJHT" in page.text and "another 899 seconds" in page.text
+    assert "WDJB-MJHT" in page.text and "Minutes until the code expires: 15." in page.text
     assert "https://login.example.com/device" in [each.text for each in root.all("code")]
     assert [each.text for each in root.all("button", name="do")] == ["Cancel"]
     assert tab.post(PATH, {"do": "cancel"}).status == 303
@@ -259,7 +295,7 @@ def test_the_end_of_a_code_is_said_and_another_can_begin(tab, hook, phase, sente
     hook.answers["sign-in"] = [{"sign_in": {**STATE, "flow": {**NO_FLOW, "phase": phase}}}]
     page = saved(tab, oauth_grant="device").get(PATH)
     root = document.read(page.text)
-    assert sentence in page.text and "refresh" not in page.headers
+    assert sentence in page.text and "refresh" not in page.text
     assert [each.text for each in root.all("button", name="do")] == ["Get a code"]
 
 
@@ -267,6 +303,13 @@ def test_a_failure_names_the_step_and_the_providers_words(tab, hook):
     failed = {"step": "token connect", "problem": "refused", "reply": "Connection refused"}
     hook.answers["sign-in"] = [{"sign_in": {**STATE, **failed}}]
     assert "The sign-in failed at Sign-in server: connect: Connection refused" in saved(tab).get(PATH).text
+
+
+def test_a_sign_in_that_cannot_be_kept_without_mail_is_said_in_place_of_its_end(tab, hook):
+    state = {**STATE, "grant": "device", "ends": "2027-01-15", "needs_mail": "It cannot be kept without mail."}
+    hook.answers["sign-in"] = [{"sign_in": state}]
+    page = saved(tab, oauth_grant="device").get(PATH)
+    assert "It cannot be kept without mail." in page.text and "2027-01-15" not in page.text
 
 
 def test_another_person_than_the_account_is_said(tab, hook):
@@ -286,7 +329,9 @@ def test_a_hook_that_refuses_or_is_away_is_a_sentence(tab, hook):
     assert "Please wait 30 seconds and try again." in page.text
     hook.answers["sign-in"] = []
     page = tab.get(PATH)
-    assert page.status == 503 and "The state of the sign-in cannot be shown" in page.text
+    assert page.status == 503
+    assert "The state of the sign-in cannot be shown. The mail hook went away before it answered." in page.text
+    assert "the mail hook" not in tab.get(PATH, HTTP_ACCEPT_LANGUAGE="ko").text.lower()
     assert document.problems(page.text) == []
     assert tab.post(PATH, {"do": "something"}).status == 400
 
