@@ -169,6 +169,7 @@ class SignIn:
             "person": grant.person,
             "renewed": self._renewed_at(grant),
             "ends": self._ends(settings, grant),
+            "warning_days": self._warning_days(settings, grant)[::-1],
             "needs_mail": NEEDS_MAIL if _needs_mail(grant) else "",
             "problem": grant.problem,
             "step": grant.step,

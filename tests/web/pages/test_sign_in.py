@@ -32,7 +32,7 @@ WAITING = {
     "seconds": 899,
 }
 STATE = {
-    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "needs_mail": ""},
+    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "warning_days": [], "needs_mail": ""},
     **{"problem": "", "step": "", "reply": ""},
     "flow": NO_FLOW,
 }
@@ -300,6 +300,26 @@ def test_a_failure_names_the_step_and_the_providers_words(tab, hook):
     failed = {"step": "token connect", "problem": "refused", "reply": "Connection refused"}
     hook.answers["sign-in"] = [{"sign_in": {**STATE, **failed}}]
     assert "The sign-in failed at Sign-in server: connect: Connection refused" in saved(tab).get(PATH).text
+
+
+@pytest.mark.parametrize(
+    ("changes", "days", "sentence"),
+    [
+        ({}, [60, 30, 14, 7, 1], "Ends on 2027-01-15. Events warn this many days before: 60, 30, 14, 7, 1."),
+        (
+            {"oauth_grant": "device"},
+            [30, 14, 7, 1],
+            "Ends on 2027-01-15 if the device cannot renew it. Events warn this many days before: 30, 14, 7, 1.",
+        ),
+        ({"oauth_grant": "device"}, [], "Ends on 2027-01-15 if the device cannot renew it."),
+    ],
+    ids=["certificate", "person", "person whose sign-in lives short"],
+)
+def test_the_end_is_shown_with_the_days_at_which_it_is_warned_of(tab, hook, changes, days, sentence):
+    hook.answers["sign-in"] = [{"sign_in": {**STATE, "ends": "2027-01-15", "warning_days": days}}]
+    tab.folders.settings.unlink(missing_ok=True)
+    root = document.read(saved(tab, **changes).get(PATH).text)
+    assert [" ".join(each.text.split()) for each in root.all("p") if "Ends on" in each.text] == [sentence]
 
 
 def test_a_sign_in_that_cannot_be_kept_without_mail_is_said_in_place_of_its_end(tab, hook):
