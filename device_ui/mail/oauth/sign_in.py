@@ -59,7 +59,10 @@ ENDS = {
 NEEDS_MAIL = Message(
     "The sign-in cannot be kept without mail: its provider ends it sooner than the device renews it, once a day. Have the provider allow a longer one, such as by the scope offline_access, or choose a different grant."
 )
-# `Grant.warned` of that.
+NO_REFRESH = Message(
+    "the provider gave no refresh token, without which the sign-in ends with its first access token: add offline_access to the scope, and have the provider allow refresh tokens for this application"
+)
+# `Grant.warned` of `NEEDS_MAIL`.
 NEEDS_MAIL_WARNED = "needs mail"
 UPLOAD = Message(
     "Upload the new certificate to the provider before that: it is on the SMTP tab, with the SHA-256 {fingerprint}."
@@ -141,7 +144,11 @@ class SignIn:
                 self._try_store(settings, replace(self._record.load(settings), problem="", step="", reply=""))
 
     def signed_in(self, settings: SmtpSettings, made: Tokens) -> None:
-        """Keep the tokens of a person who signed in. Raises `STORE_ERRORS`."""
+        """Keep the tokens of a person who signed in. Raises `STORE_ERRORS`, and `TokenError` without a refresh token."""
+        # A provider may leave it out (RFC 6749, 5.1): some do unless the scope has offline_access (OpenID Connect Core 1.0, 11), or
+        # the application is allowed to have it. Mail would then stop after the first access token.
+        if not made.refresh:
+            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, NO_REFRESH)
         with self._lock:
             self._unstored, self._is_unanswered, self._dead_tries = None, False, 0
             self._record.store(settings, self._granted(settings, Grant(), made))
