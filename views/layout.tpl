@@ -60,7 +60,7 @@
 </footer>
 % end
 % if session:
-<div class="toast" role="alert" data-idle="{{idle}}" data-say="{{_('You will be signed out in 1 minute. Your input is kept.')}}" data-stay="{{_('Stay signed in')}}" hidden></div>
+<div class="toast" role="alert" data-idle="{{idle}}" data-left="{{idle_left}}" data-say="{{_('You will be signed out in 1 minute. Your input is kept.')}}" data-stay="{{_('Stay signed in')}}" hidden></div>
 % end
 </body>
 </html>

@@ -15,7 +15,7 @@ from bottle import HTTPError, HTTPResponse, request, response
 from device_ui.errors import HookError, Message, Text
 from device_ui.mail import client
 from device_ui.settings.fields import BY_NAME, SmtpSettings
-from device_ui.web.auth.guard import address, see_other
+from device_ui.web.auth.guard import REFRESH, address, see_other
 from device_ui.web.auth.sessions import Session
 from device_ui.web.context import AppContext
 from device_ui.web.forms import posted, text
@@ -112,7 +112,7 @@ def _page(site: AppContext, session: Session, settings: SmtpSettings, problem: T
             response.status, problem = 503, Message(NOT_SHOWN, reason=error.reason)
     flow = state.get("flow", {})
     if flow.get("phase") in ("asking", "waiting"):
-        response.set_header("Refresh", str(REFRESH_SECONDS))
+        response.set_header("Refresh", f"{REFRESH_SECONDS}; url={PATH}?{REFRESH}")
     return site.render(
         "sign_in",
         session=session,

@@ -11,8 +11,9 @@ from device_ui.settings import keys
 from device_ui.settings.store import Store
 from device_ui.web.pages import powershell
 from tests.helpers import document
-from tests.helpers.fake_hook import FakeHook, Pages
+from tests.helpers.fake_hook import FakeHook, Pages, signed_in
 from tests.helpers.product import settings_form
+from tests.web.auth.test_sessions import Clock
 
 PATH = "/smtp/sign-in"
 TENANT, CLIENT = "contoso.example", "11111111-2222-3333-4444-555555555555"
@@ -269,7 +270,7 @@ def test_a_code_begins_by_the_button_and_the_page_looks_again_by_itself(tab, hoo
     assert {"do": "sign-in", "action": "begin"} in hook.heard
     hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": WAITING}}]
     page = tab.get(PATH)
-    assert page.headers["refresh"] == "5" and document.problems(page.text) == []
+    assert page.headers["refresh"] == "5; url=/smtp/sign-in?refresh" and document.problems(page.text) == []
     root = document.read(page.text)
     assert "WDJB-MJHT" in page.text and "another 899 seconds" in page.text
     assert "https://login.example.com/device" in [each.text for each in root.all("code")]
@@ -277,6 +278,31 @@ def test_a_code_begins_by_the_button_and_the_page_looks_again_by_itself(tab, hoo
     assert tab.post(PATH, {"do": "cancel"}).status == 303
     assert {"do": "sign-in", "action": "cancel"} in hook.heard
     assert {"do": "certificate"} not in hook.heard
+
+
+def test_a_code_page_that_is_left_open_ends_its_session_after_ten_idle_minutes(folders):
+    clock = Clock()
+    with FakeHook(folders.socket) as hook:
+        tab = saved(signed_in(folders, clock), oauth_grant="device")
+        hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": WAITING}}]
+        page, left = tab.get(PATH), []
+        while page.status == 200 and len(left) < 130:
+            left.append(document.read(page.text).by_class("toast")[0].attributes["data-left"])
+            seconds, _, address = page.headers["refresh"].partition("; url=")
+            clock.now += int(seconds)
+            page = tab.get(*address.split("?"))
+        assert left == [str(seconds) for seconds in range(600, 0, -5)]
+        assert (page.status, page.headers["location"]) == (303, "/login?to=%2Fsmtp%2Fsign-in")
+
+
+def test_a_person_who_looks_at_a_code_keeps_the_session(folders):
+    clock = Clock()
+    with FakeHook(folders.socket) as hook:
+        tab = saved(signed_in(folders, clock), oauth_grant="device")
+        hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": WAITING}}]
+        for _ in range(3):
+            clock.now += 599
+            assert tab.get(PATH).status == 200
 
 
 @pytest.mark.parametrize(
