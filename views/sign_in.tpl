@@ -26,7 +26,11 @@
 %   if state['needs_mail']:
 <p><strong>{{_(state['needs_mail'])}}</strong></p>
 %   elif state['ends']:
-<p>{{_('Ends on {day} if the device cannot renew it.', day=state['ends']) if grant == 'device' else _('Ends on {day}.', day=state['ends'])}}
+%     if grant == 'device' and not state['is_fixed']:
+<p>{{_('Ends on {day} if the device cannot renew it.', day=state['ends'])}}
+%     else:
+<p>{{_('Ends on {day}.', day=state['ends'])}}
+%     end
 %     if state['warning_days']:
  {{_('Events warn this many days before: {days}.', days=', '.join(map(str, state['warning_days'])))}}
 %     end

@@ -619,6 +619,22 @@ def test_renewal_that_fails_is_the_devices_until_the_sign_in_ends(bench, provide
     ]
 
 
+def test_end_that_no_renewal_moves_is_warned_of(bench, provider):
+    settings = signed_in(bench, provider, lives=20 * DAY)
+    end = bench.wall + 20 * DAY
+    assert bench.sign_in.state(settings)["is_fixed"] is False
+    for _ in runs(bench, 19):
+        provider.refresh_expires_in = int(end - bench.wall)
+        bench.sign_in.keep_alive(settings, "")
+    state = bench.sign_in.state(settings)
+    assert (state["is_fixed"], state["ends"], state["needs_mail"]) == (True, "2027-02-04", "")
+    sentence = (
+        "The provider ends the sign-in on 2027-02-04, in {} days, although the device renews it: "
+        "sign in again on the SMTP tab before that."
+    )
+    assert bench.events == [("903", sentence.format(days)) for days in (7, 1)]
+
+
 def test_clock_that_jumps_a_hundred_days_renews_at_once(bench, provider):
     settings = signed_in(bench, provider, STRICT)
     bench.wall += 100 * DAY

@@ -33,7 +33,15 @@ WAITING = {
     "seconds": 899,
 }
 STATE = {
-    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "warning_days": [], "needs_mail": ""},
+    **{
+        "grant": "certificate",
+        "person": "",
+        "renewed": 0.0,
+        "ends": "",
+        "is_fixed": False,
+        "warning_days": [],
+        "needs_mail": "",
+    },
     **{"problem": "", "step": "", "reply": ""},
     "flow": NO_FLOW,
 }
@@ -329,20 +337,23 @@ def test_a_failure_names_the_step_and_the_providers_words(tab, hook):
 
 
 @pytest.mark.parametrize(
-    ("changes", "days", "sentence"),
+    ("changes", "days", "is_fixed", "sentence"),
     [
-        ({}, [60, 30, 14, 7, 1], "Ends on 2027-01-15. Events warn this many days before: 60, 30, 14, 7, 1."),
+        ({}, [60, 30, 14, 7, 1], False, "Ends on 2027-01-15. Events warn this many days before: 60, 30, 14, 7, 1."),
         (
             {"oauth_grant": "device"},
             [30, 14, 7, 1],
+            False,
             "Ends on 2027-01-15 if the device cannot renew it. Events warn this many days before: 30, 14, 7, 1.",
         ),
-        ({"oauth_grant": "device"}, [], "Ends on 2027-01-15 if the device cannot renew it."),
+        ({"oauth_grant": "device"}, [], False, "Ends on 2027-01-15 if the device cannot renew it."),
+        ({"oauth_grant": "device"}, [1], True, "Ends on 2027-01-15. Events warn this many days before: 1."),
     ],
-    ids=["certificate", "person", "person whose sign-in lives short"],
+    ids=["certificate", "person", "person whose sign-in lives short", "person whose sign-in ends in any case"],
 )
-def test_the_end_is_shown_with_the_days_at_which_it_is_warned_of(tab, hook, changes, days, sentence):
-    hook.answers["sign-in"] = [{"sign_in": {**STATE, "ends": "2027-01-15", "warning_days": days}}]
+def test_the_end_is_shown_with_the_days_at_which_it_is_warned_of(tab, hook, changes, days, is_fixed, sentence):
+    state = {**STATE, "ends": "2027-01-15", "warning_days": days, "is_fixed": is_fixed}
+    hook.answers["sign-in"] = [{"sign_in": state}]
     tab.folders.settings.unlink(missing_ok=True)
     root = document.read(saved(tab, **changes).get(PATH).text)
     assert [" ".join(each.text.split()) for each in root.all("p") if "Ends on" in each.text] == [sentence]
