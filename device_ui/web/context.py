@@ -151,6 +151,7 @@ class AppContext:
             "brand": self.brand,
             "asset": self.static_files.url,
             "idle": int(IDLE_SECONDS),
+            "idle_left": int(session.idle_left) if session else 0,
             "page": "smtp",
             "token": self.guard.form_token(),
             "session": state is not None,

@@ -43,6 +43,8 @@ RUN_SECONDS = 31 * 3600.0
 # A person's sign-in is renewed without mail as if it ended after a week without use, or earlier if the provider says so. Most
 # answers do not say it; a custom authorization server of Okta has this limit by default. A tenant may be stricter than its provider.
 IDLE_SECONDS = 7 * 24 * 3600
+# A life that is shorter by more than this, in seconds, is the rest of a fixed one.
+FIXED_SECONDS = 3600
 # Days before an end at which an event warns.
 WARNING_DAYS = (60, 30, 14, 7, 1)
 # Why a record, or the key in it, cannot be read or written.
@@ -55,11 +57,17 @@ ENDS = {
     "device": Message(
         "The device could not renew the sign-in, which ends on {day}, in {days} days: check its connection to the sign-in server, or sign in again on the SMTP tab."
     ),
+    "fixed": Message(
+        "The provider ends the sign-in on {day}, in {days} days, although the device renews it: sign in again on the SMTP tab before that."
+    ),
 }
 NEEDS_MAIL = Message(
     "The sign-in cannot be kept without mail: its provider ends it sooner than the device renews it, once a day. Have the provider allow a longer one, such as by the scope offline_access, or choose a different grant."
 )
-# `Grant.warned` of that.
+NO_REFRESH = Message(
+    "the provider gave no refresh token, without which the sign-in ends with its first access token: add offline_access to the scope, and have the provider allow refresh tokens for this application"
+)
+# `Grant.warned` of `NEEDS_MAIL`.
 NEEDS_MAIL_WARNED = "needs mail"
 UPLOAD = Message(
     "Upload the new certificate to the provider before that: it is on the SMTP tab, with the SHA-256 {fingerprint}."
@@ -141,7 +149,11 @@ class SignIn:
                 self._try_store(settings, replace(self._record.load(settings), problem="", step="", reply=""))
 
     def signed_in(self, settings: SmtpSettings, made: Tokens) -> None:
-        """Keep the tokens of a person who signed in. Raises `STORE_ERRORS`."""
+        """Keep the tokens of a person who signed in. Raises `STORE_ERRORS`, and `TokenError` without a refresh token."""
+        # A provider may leave it out (RFC 6749, 5.1): some do unless the scope has offline_access (OpenID Connect Core 1.0, 11), or
+        # the application is allowed to have it. Mail would then stop after the first access token.
+        if not made.refresh:
+            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, NO_REFRESH)
         with self._lock:
             self._unstored, self._is_unanswered, self._dead_tries = None, False, 0
             self._record.store(settings, self._granted(settings, Grant(), made))
@@ -169,6 +181,8 @@ class SignIn:
             "person": grant.person,
             "renewed": self._renewed_at(grant),
             "ends": self._ends(settings, grant),
+            "is_fixed": _is_fixed(grant),
+            "warning_days": self._warning_days(settings, grant)[::-1],
             "needs_mail": NEEDS_MAIL if _needs_mail(grant) else "",
             "problem": grant.problem,
             "step": grant.step,
@@ -241,15 +255,16 @@ class SignIn:
     def _granted(self, settings: SmtpSettings, grant: Grant, made: Tokens) -> Grant:
         from device_ui.mail.oauth.grants import idle_seconds
 
-        is_person = settings.oauth_grant == "device"
+        # A renewal whose answer does not repeat the life has not changed it.
+        idle = (idle_seconds(settings, made) or grant.idle_seconds) if settings.oauth_grant == "device" else 0
         return Grant(
             refresh=made.refresh or grant.refresh,  # RFC 6749, section 6: none in the answer keeps the old one
             access=made.access,
             person=made.person or grant.person,
             renewed=self._clock.moment(),
             seconds=made.seconds,
-            # A renewal whose answer does not repeat the life has not changed it.
-            idle_seconds=(idle_seconds(settings, made) or grant.idle_seconds) if is_person else 0,
+            idle_seconds=idle,
+            life_seconds=max(grant.life_seconds, idle),
             # A mail server that refused the last token may refuse this one: only its answer ends that.
             **(
                 {name: getattr(grant, name) for name in ("problem", "step", "reply")}
@@ -324,7 +339,7 @@ class SignIn:
         if warning == grant.warned:
             return
         if warning:
-            words = ENDS[settings.oauth_grant]
+            words = ENDS["fixed" if _is_fixed(grant) else settings.oauth_grant]
             text: Text = Message(words.template, day=day, days=max(days, 0))
             following = self.keys.certificates(settings)[1:] if settings.oauth_grant == "certificate" else []
             if following:
@@ -343,7 +358,7 @@ class SignIn:
         days = sorted(WARNING_DAYS)
         if settings.oauth_grant != "device":
             return days
-        return [each for each in days if each * 24 * 3600 <= grant.idle_seconds / 2]
+        return [each for each in days if each * 24 * 3600 <= grant.life_seconds / 2]
 
     def _ends(self, settings: SmtpSettings, grant: Grant) -> str:
         """Return the day on which the sign-in ends if no one does anything, ``""`` where that is not known."""
@@ -369,7 +384,12 @@ def _renewal_seconds(grant: Grant) -> float:
 
 def _needs_mail(grant: Grant) -> bool:
     """Return whether a person's sign-in ends sooner than the next daily run may come."""
-    return 0 < grant.idle_seconds < RUN_SECONDS
+    return 0 < grant.life_seconds < RUN_SECONDS
+
+
+def _is_fixed(grant: Grant) -> bool:
+    """Return whether renewals do not move the end of a person's sign-in: the life in the answers becomes shorter."""
+    return grant.idle_seconds < grant.life_seconds - FIXED_SECONDS
 
 
 def _wall(moment: str) -> float:

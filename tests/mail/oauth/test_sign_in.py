@@ -552,6 +552,31 @@ def test_sign_in_is_renewed_in_the_first_half_of_the_life_that_its_provider_give
     assert (len(unused), bench.events) == (renewals, [])
 
 
+@pytest.mark.parametrize(
+    ("grant", "days", "warned"),
+    [
+        ("device", 90, [30, 14, 7, 1]),
+        ("device", 14, [7, 1]),
+        ("device", 1.5, []),
+        ("secret", 0, [60, 30, 14, 7, 1]),
+        ("certificate", 0, [60, 30, 14, 7, 1]),
+    ],
+)
+def test_page_lists_the_days_at_which_events_warn(bench, provider, grant, days, warned):
+    settings = signed_in(bench, provider, lives=days * DAY) if grant == "device" else settings_for(provider, grant)
+    bench.keys.make(settings)
+    bench.keys.make_next = lambda _settings: None
+    state = bench.sign_in.state(settings)
+    assert state["warning_days"] == warned
+    found, begun = [], bench.wall
+    for left in range(int(days_left(state["ends"], bench.wall)), 0, -1):
+        bench.wall = begun + (days_left(state["ends"], begun) - left) * DAY
+        bench.events.clear()
+        bench.sign_in._warn(settings)
+        found += [left for code, _ in bench.events if code == "903"]
+    assert found == warned
+
+
 NEEDS_MAIL = (
     "The sign-in cannot be kept without mail: its provider ends it sooner than the device renews it, once a day. "
     "Have the provider allow a longer one, such as by the scope offline_access, or choose a different grant."
@@ -592,6 +617,22 @@ def test_renewal_that_fails_is_the_devices_until_the_sign_in_ends(bench, provide
             "check its connection to the sign-in server, or sign in again on the SMTP tab.",
         )
     ]
+
+
+def test_end_that_no_renewal_moves_is_warned_of(bench, provider):
+    settings = signed_in(bench, provider, lives=20 * DAY)
+    end = bench.wall + 20 * DAY
+    assert bench.sign_in.state(settings)["is_fixed"] is False
+    for _ in runs(bench, 19):
+        provider.refresh_expires_in = int(end - bench.wall)
+        bench.sign_in.keep_alive(settings, "")
+    state = bench.sign_in.state(settings)
+    assert (state["is_fixed"], state["ends"], state["needs_mail"]) == (True, "2027-02-04", "")
+    sentence = (
+        "The provider ends the sign-in on 2027-02-04, in {} days, although the device renews it: "
+        "sign in again on the SMTP tab before that."
+    )
+    assert bench.events == [("903", sentence.format(days)) for days in (7, 1)]
 
 
 def test_clock_that_jumps_a_hundred_days_renews_at_once(bench, provider):
