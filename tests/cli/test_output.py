@@ -166,8 +166,8 @@ def test_the_history_for_a_person():
         "    auditd\n"
         "    98 %\n"
         "    full\n"
-        "    a@b.cc: delivered, 250 ok, 2026-11-23\n"
-        "    c@d.ee: refused at content, 250 ok\n"
+        "    a@b.cc: delivered, “250 ok”, 2026-11-23\n"
+        "    c@d.ee: refused at content, “250 ok”\n"
         "1 of 9 events\n"
     )
 

@@ -238,6 +238,36 @@ def test_wrong_password_and_wrong_certificate_hand_over_nothing(tmp_path, memory
     assert bench.cursor == 0
 
 
+def test_what_mosquitto_refuses_counts_only_once_it_takes_it(tmp_path, memory, certificates):
+    key, chain = key_and_certificate(certificates)
+    port = free_port()
+    passwords, rights, configuration = (tmp_path / each for each in ("passwords", "rights", "mosquitto.conf"))
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, USER, PASSWORD], check=True, timeout=60)
+
+    def permit(topic: str, size: int) -> None:
+        rights.write_text(f"user {USER}\ntopic readwrite {topic}\n")
+        configuration.write_text(
+            f"user root\nlistener {port} 127.0.0.1\ncertfile {chain}\nkeyfile {key}\nallow_anonymous false\n"
+            f"password_file {passwords}\nacl_file {rights}\nmessage_size_limit {size}\n"
+        )
+
+    broker = Process(["mosquitto", "-c", configuration], port, tmp_path / "mosquitto.log")
+    bench = Bench(memory, mqtt_example(tmp_path, certificates, port), seconds=SECONDS)
+    bench.accept(1, text="x" * 5000)
+    with ended(broker):
+        for topic, size in (("site/another/events", 0), ("site/device-17/events", 2000)):
+            permit(topic, size)
+            broker.start()
+            assert bench.forward.round() > 0, "it refused the event, and nobody noticed"
+            broker.end()
+            bench.now += 4000
+            assert bench.cursor == 0
+        permit("site/device-17/events", 0)
+        broker.start()
+        bench.work()
+    assert bench.cursor == 1
+
+
 def test_nats_jetstream_has_every_event(tmp_path, memory, certificates):
     key, chain = key_and_certificate(certificates)
     port, client = free_port(), free_port()
@@ -248,6 +278,8 @@ def test_nats_jetstream_has_every_event(tmp_path, memory, certificates):
     )
     server = Process(["nats-server", "-c", tmp_path / "nats.conf"], port, tmp_path / "nats.log")
     bench = Bench(memory, mqtt_example(tmp_path, certificates, port), seconds=SECONDS)
+    options = tmp_path / "mosquitto_pub"
+    options.write_text(options.read_text().replace("-V mqttv5\n", "-V mqttv311\n"))
     words, engine = subscriber(tmp_path, certificates, port, "site/+/events")
     with ended(server):
         server.start()

@@ -19,7 +19,9 @@ import heapq
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from array import array
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +63,8 @@ EXPIRED_ALONE = (
 # Events that one query of `find` reads. A sorted query over 100,000 events holds the ledger for 0.1 s, on a small processor
 # for 1 s, and an event that is raised meanwhile waits as long: so `find` makes many short queries and merges their results.
 PIECE = 2000
+# Events of a piece whose sort keys are in memory at once: those of 100,000 events would take 25 MiB.
+KEYS = 50
 # The actions on an event. `later.about` by itself: SQLite uses a partial index only where its condition is in the query.
 LATER = "FROM event AS later WHERE later.about AND later.about = event.number"
 # The number of an event's own mail.
@@ -331,27 +335,46 @@ class Outbox(Database):
         """Return the count of all events that match, and the numbers of the page in order; count them in `bars`.
 
         Yields between two short queries. `names`: the codes in the order of their names, between commas. `notices`: the
-        events of server changes with notifications that are still to be sent.
+        events of server changes with notifications that are still to be sent. The numbers are read in part while they are
+        taken: an event whose state changes meanwhile may be out of order, and one that the limit removes is left out.
         """
         matched = 0
-        pieces: list[Any] = []
+        pieces: list[Iterable[Any]] = []
         given = {**query.values(names, notices), **(bars.values if bars else {})}
         for first, last in self._pieces():
             values = {**given, "first": first, "last": last}
             matched += int(self.read(f"SELECT count(*) FROM event WHERE {query.where}", values)[0][0])
             if bars:
                 bars.add(self.read(bars.query(query.where), values))
-            rest = f"number FROM event WHERE {query.where} {query.order} LIMIT :most"
-            is_by_number = query.sort == "number"  # then 8 bytes an event
-            pieces.append(
-                self.numbers(f"SELECT {rest}", values)
-                if is_by_number
-                else self.read(f"SELECT {SORTS[query.sort]}, {rest}", values)
-            )
+            chosen = f"FROM event WHERE {query.where} {query.order} LIMIT :most"
+            if query.sort == "number":
+                pieces.append(self.numbers(f"SELECT number {chosen}", values))
+            else:
+                rows = self.read(f"SELECT {SORTS[query.sort]}, number {chosen}", values)
+                numbers = array("q", (number for _, number in rows))  # 8 bytes an event
+                pieces.append(self._with_keys(rows[:KEYS], numbers[KEYS:], SORTS[query.sort], given))
             yield
-        # Each piece is sorted by SQLite already; a merge holds one row of each in memory.
-        page = itertools.islice(heapq.merge(*pieces, reverse=query.descending), query.offset, query.last)
+        # Each piece is sorted by SQLite already.
+        merged = heapq.merge(*pieces, reverse=query.descending)
+        for place in range(0, query.offset, KEYS):
+            deque(itertools.islice(merged, min(KEYS, query.offset - place)), maxlen=0)
+            yield
+        page = itertools.islice(merged, query.limit or None)
         return matched, (each if isinstance(each, int) else each[1] for each in page)
+
+    def _with_keys(
+        self, rows: Sequence[tuple[Any, int]], numbers: Sequence[int], key: str, given: Mapping[str, object]
+    ) -> Iterator[tuple[Any, int]]:
+        """Yield `rows`, which have their sort keys, and the numbers after them, whose keys are read `KEYS` at a time."""
+        yield from rows
+        for place in range(0, len(numbers), KEYS):
+            some = numbers[place : place + KEYS]
+            listed = "number IN (SELECT value FROM json_each(:numbers))"
+            found = self.read(
+                f"SELECT number, {key} FROM event WHERE {listed}", {**given, "numbers": json.dumps(list(some))}
+            )
+            keys = dict(found)
+            yield from ((keys[number], number) for number in some if number in keys)
 
     def _pieces(self) -> Iterable[tuple[int, int]]:
         """Return the first and last number of each piece; the limit may have removed some in between."""
