@@ -201,9 +201,9 @@ def test_an_event_is_a_row_with_what_became_of_it(pages):
         "2026-11-23 14:03:22",
         "fault 303",
         "Partition 2 is 91 % full Partition 3 is well Audit log space: minor threshold exceeded · smart",
-        "! partly delivered "
+        "! partly delivered Send again "
         "a@example.com: delivered, 250 ok, 2026-11-23 14:03:24 "
-        "b@example.com: refused at recipient, 550 no, 2026-11-23 14:03:24 Send again",
+        "b@example.com: refused at recipient, 550 no, 2026-11-23 14:03:24",
     ]
     assert "Times in +09:00 (KST)." in said(answer)
 
