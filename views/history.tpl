@@ -145,6 +145,9 @@
 </td>
 <td class="long delivery">
 <span class="outcome {{entry['state'].replace(' ', '-')}}"><span aria-hidden="true">{{entry['mark']}}</span> {{_(entry['state'])}}</span>{{_(', in mail {number}', number=entry['mail']) if entry['mail'] else ''}}
+%     if entry['can']:
+<button class="small" name="{{entry['can']}}" value="{{entry['number']}}" aria-label="{{_(actions[entry['can']])}}: {{entry['number']}}">{{_(actions[entry['can']])}}</button>
+%     end
 %     if entry['reason']:
 <span class="sub-line">{{entry['reason']}}</span>
 %     end
@@ -170,9 +173,6 @@
 %         end
 </ul>
 %       end
-%     end
-%     if entry['can']:
-<button class="small" name="{{entry['can']}}" value="{{entry['number']}}" aria-label="{{_(actions[entry['can']])}}: {{entry['number']}}">{{_(actions[entry['can']])}}</button>
 %     end
 </td>
 </tr>

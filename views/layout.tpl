@@ -7,9 +7,12 @@
 <link rel="icon" href="{{asset('icon.svg')}}" type="image/svg+xml">
 <link rel="stylesheet" href="{{asset('style.css')}}">
 <script src="{{asset('app.js')}}" defer blocking="render"></script>
-% if page != 'smtp':
+% if page != 'smtp' or get('tables'):
 <link rel="stylesheet" href="{{asset('tables.css')}}">
 <script src="{{asset('tables.js')}}" defer blocking="render"></script>
+% end
+% if get('refreshes'):
+<noscript><meta http-equiv="refresh" content="{{refreshes}}; url=?refresh"></noscript>
 % end
 </head>
 <body>
@@ -60,7 +63,7 @@
 </footer>
 % end
 % if session:
-<div class="toast" role="alert" data-idle="{{idle}}" data-say="{{_('You will be signed out in 1 minute. Your input is kept.')}}" data-stay="{{_('Stay signed in')}}" hidden></div>
+<div class="toast" role="alert" data-idle="{{idle}}" data-left="{{idle_left}}" data-say="{{_('You will be signed out in 1 minute. Your input is kept.')}}" data-stay="{{_('Stay signed in')}}" hidden></div>
 % end
 </body>
 </html>

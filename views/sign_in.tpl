@@ -1,4 +1,4 @@
-% rebase('layout.tpl', title=_('Sign-in by OAuth 2.0'))
+% rebase('layout.tpl', title=_('Sign-in by OAuth 2.0'), tables=True, refreshes=refreshes)
 <h1>{{_('Sign-in by OAuth 2.0')}}</h1>
 <p><a href="/smtp">{{_('Back to the SMTP tab')}}</a></p>
 % if problem:
@@ -23,8 +23,18 @@
 %   elif not failed:
 <p>{{_('No token was issued yet. “Send test email” on the SMTP tab asks for one.')}}</p>
 %   end
-%   if state['ends']:
-<p>{{_('Ends on {day}. Events warn 60, 30, 14, 7 and 1 days before.', day=state['ends'])}}</p>
+%   if state['needs_mail']:
+<p><strong>{{_(state['needs_mail'])}}</strong></p>
+%   elif state['ends']:
+%     if grant == 'device' and not state['is_fixed']:
+<p>{{_('Ends on {day} if the device cannot renew it.', day=state['ends'])}}
+%     else:
+<p>{{_('Ends on {day}.', day=state['ends'])}}
+%     end
+%     if state['warning_days']:
+ {{_('Events warn this many days before: {days}.', days=', '.join(map(str, state['warning_days'])))}}
+%     end
+</p>
 %   end
 </section>
 %   if grant == 'secret':
@@ -47,8 +57,8 @@
 </section>
 %   end
 %   if grant == 'device':
-<section class="card" aria-labelledby="code" aria-live="polite">
-<h2 id="code">{{_('Sign in with a code')}}</h2>
+<section class="card" aria-labelledby="code" data-phase="{{flow['phase']}}"{{!' data-refreshes="%d"' % refreshes if refreshes else ''}}>
+<h2 id="code"{{!' tabindex="-1" autofocus' if flow['phase'] == 'waiting' else ''}}>{{_('Sign in with a code')}}</h2>
 %     if flow['phase'] == 'asking':
 <p>{{_('The device asks the provider for a code.')}}</p>
 %     elif flow['phase'] == 'waiting':
@@ -57,10 +67,10 @@
 <li>{{_('Type this code:')}} <strong><code>{{flow['code']}}</code></strong></li>
 <li>{{_('Sign in as {account}.', account=account)}}</li>
 </ol>
-<p>{{_('The code is valid for another {seconds} seconds. This page looks again by itself.', seconds=flow['seconds'])}}</p>
+<p id="left">{{_('Minutes until the code expires: {minutes}. This page looks again by itself.', minutes=flow['seconds'] // 60 + 1)}}</p>
 %     else:
 %       if ended:
-<p class="{{'notice' if flow['phase'] == 'done' else 'problem'}}" role="status">{{_(ended)}}</p>
+<p class="{{'notice' if flow['phase'] == 'done' else 'problem'}}" role="status" tabindex="-1" autofocus>{{_(ended)}}</p>
 %       end
 <p>{{_('The device shows a code and an address. A person opens the address, types the code, and signs in.')}}</p>
 %     end

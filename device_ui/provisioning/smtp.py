@@ -10,7 +10,7 @@ from device_ui.errors import DeviceUIError
 from device_ui.provisioning.document import FLAG_SENTENCE, TABLE_SENTENCE, UNKNOWN_SENTENCE, Broken, Table
 from device_ui.provisioning.passwords import Passwords
 from device_ui.settings import rules, seal
-from device_ui.settings.fields import FIELDS, Field, SmtpSettings, needed_fields, parse
+from device_ui.settings.fields import FIELDS, Field, ParsedForm, SmtpSettings, needed_fields, parse
 from device_ui.settings.rules import Invalid
 
 NAME = "smtp"
@@ -21,6 +21,8 @@ NUMBERS = frozenset(each.name for each in dataclasses.fields(SmtpSettings) if ea
 
 NOT_SEALED_SENTENCE = "This is no sealed password."
 BOTH_SENTENCE = "Either the password or the sealed one, not both."
+# A key without its `trust` would look like one that is trusted, and a from address like one that mail comes from.
+UNUSED_SENTENCE = "It has no effect with the other values of this section: remove it, or change those."
 TEXT_HINT, NUMBER_HINT = "It is written as a text.", "It is written as a number."
 
 
@@ -41,10 +43,7 @@ def from_table(
         is_lost = stored is not None and passwords.is_lost(stored)
         kept = dataclasses.replace(stored, sealed=None) if stored and is_lost else stored
         draft = parse(form, kept, locked, sealed)
-    broken = {**draft.broken, **broken}
-    if draft.settings is None or broken:
-        raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
-    settings, typed = draft.settings, draft.password
+    settings, typed = _complete(draft, broken), draft.password
 
     def finish() -> SmtpSettings:
         password = typed
@@ -91,11 +90,7 @@ def seal_section(given: Any, public: bytes, opened: Callable[[SmtpSettings], str
     sealed = form.pop(SEALED, "") or None
     # Without stored settings and locks: this may be the maker's or an operator's own computer.
     draft = parse(form, None, sealed=sealed)
-    broken = {**draft.broken, **broken}
-    if draft.settings is None or broken:
-        raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
-    settings = draft.settings
-    password = draft.password
+    settings, password = _complete(draft, broken), draft.password
     # A text that is sealed to this very key already stays, so that the document is equal.
     if settings.sealed and seal.sealed_for(settings.sealed) != seal.key_id(public):
         if opened is None:
@@ -137,6 +132,14 @@ def schema() -> dict[str, Any]:
         "not": both,
         "additionalProperties": False,
     }
+
+
+def _complete(draft: ParsedForm, broken: Mapping[str, Invalid]) -> SmtpSettings:
+    """Return the settings of a section. Raises `Broken` with every field that is broken or has no effect."""
+    broken = {**{name: Invalid(UNUSED_SENTENCE) for name in draft.unused}, **draft.broken, **broken}
+    if draft.settings is None or broken:
+        raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
+    return draft.settings
 
 
 def _sealed(settings: SmtpSettings, password: str, public: bytes) -> SmtpSettings:

@@ -20,6 +20,9 @@ from tests.browser.test_trial import REFUSED_FOR_ONE, press
 from tests.helpers.fake_hook import WELL, FakeHook
 from tests.helpers.product import settings_form
 from tests.web.pages.test_event_codes import CONTENT
+from tests.web.pages.test_sign_in import APP, CLIENT_SECRET, NO_FLOW, STATE
+from tests.web.pages.test_sign_in import WAITING as CODE
+from tests.web.pages.test_sign_in import listed as certificate
 from tests.web.pages.test_test_mail import CONNECT, DELIVERED, EHLO
 
 State = Callable[[Visitor, Faked], None]
@@ -37,6 +40,13 @@ WAITING = {
         "last": {"mail": 1738, "results": [{**RESULT, "verdict": "delivered", "recipient": "x" * 40 + "@example.com"}]},
         **{"waiting": 3, "since": 1e9, "next": 1e9 + 3600, "results": [RESULT]},
     }
+}
+BY_SECRET = {"oauth_grant": "secret", "oauth_until": "2028-11-01", "password": CLIENT_SECRET}
+BY_CODE = {"oauth_grant": "device"}
+FAILED = {
+    "step": "token answer",
+    "problem": "client refused",
+    "reply": "AADSTS7000222 401 invalid_client: " + "long " * 20,
 }
 # WCAG 2.2, 1.4.12.
 SPACED = """
@@ -177,6 +187,24 @@ def unfolded(visitor: Visitor, _: Faked) -> None:
     visitor.page.locator("tbody summary").first.click()
 
 
+def oauth_tab(visitor: Visitor, faked: Faked) -> None:
+    assert faked.client.update(**APP).status == 303
+    visitor.open("/smtp")
+    visitor.page.locator("form summary").click()
+
+
+def signs_in(state: Any, *ends: str, **form: str) -> State:
+    """The page of the sign-in by OAuth 2.0, with a certificate for each end."""
+
+    def page(visitor: Visitor, faked: Faked) -> None:
+        assert faked.client.update(**{**APP, **form}).status == 303
+        made = [certificate(end.encode(), end) for end in ends]
+        faked.hook.answers |= {"sign-in": [{"sign_in": state}], "certificate": [{"certificates": made}]}
+        visitor.open("/smtp/sign-in")
+
+    return page
+
+
 def late(visitor: Visitor, _: Faked) -> None:
     visitor.fill(labelled(settings_form(2525)))
     visitor.context.clear_cookies()
@@ -215,6 +243,13 @@ STATES: dict[str, State] = {
     "event codes": at("/others/event-codes"),
     "email content": at("/others/email-content"),
     "access": at("/others/access"),
+    "oauth tab": oauth_tab,
+    "certificate": signs_in(STATE, "2026-12-30", "2028-11-30"),
+    "client secret": signs_in({**STATE, "ends": "2028-11-01", "renewed": 1e9}, **BY_SECRET),
+    "code not asked for": signs_in(STATE, **BY_CODE),
+    "code waits": signs_in({**STATE, "flow": CODE}, **BY_CODE),
+    "code done": signs_in({**STATE, "person": "x" * 40, "flow": {**NO_FLOW, "phase": "done"}}, **BY_CODE),
+    "sign-in dead": signs_in({**STATE, **FAILED, "flow": {**NO_FLOW, **FAILED, "phase": "failed"}}, **BY_CODE),
     "no page": at("/nowhere"),
     "login": at("/login"),
     "login with a form": late,
@@ -288,6 +323,15 @@ def test_korean_is_read_as_well_and_fits_a_phone(enter, hook, path):
     for enlarged in (SPACED, LARGE):
         visitor.page.evaluate(enlarged)
         assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
+
+
+@pytest.mark.parametrize("state", ["oauth tab", "certificate", "code waits", "sign-in dead"])
+def test_the_sign_in_is_read_in_korean_as_well(enter, hook, faked, state):
+    visitor = enter("/smtp", locale="ko-KR", viewport={"width": 320, "height": 640})
+    STATES[state](visitor, faked)
+    assert found(visitor, runOnly=TAGS) == []
+    visitor.page.evaluate(LARGE)
+    assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
 
 
 def test_axe_finds_nothing_on_the_set_up(visit, product):

@@ -67,7 +67,8 @@ class Fleet:
         self.starts: list[float] = []
         self.waits: list[float] = []
         self.failures: list[str] = []
-        self.sessions = 0
+        # Sessions, and devices that their first one served.
+        self.sessions = self.served_first = 0
         # Seconds of processor time that the devices took since their alarms, known at the end.
         self.processor_seconds = 0.0
         self._ready = 0
@@ -118,8 +119,9 @@ class Fleet:
                         self.starts.append(wait)
                 case ["failed", reason]:
                     self.failures.append(reason)
-                case ["delivered", wait]:
+                case ["delivered", wait, count]:
                     self.waits.append(wait)
+                    self.served_first += count == 1
                 case ["ended", seconds]:
                     self.processor_seconds += seconds
 
@@ -259,7 +261,7 @@ class Session(SmtpClient):
         """Deliver, and report what was delivered."""
         outcomes = super().deliver(recipients, message, **options)  # type: ignore[arg-type]
         if {outcome.verdict for outcome in outcomes.values()} == {"delivered"}:
-            self._report("delivered", time.monotonic() - self._member.raised)
+            self._report("delivered", time.monotonic() - self._member.raised, self._member.sessions)
         return outcomes
 
 

@@ -47,14 +47,14 @@ class Provider:
     """Serves between `with` and the end of its block. `answers` overrules what it would answer, by the end of the path.
 
     `uploaded` are the certificates (DER) of the client; `codes` the device codes with their phase; `expires_in` the seconds of
-    an access token.
+    an access token, `refresh_expires_in` those of a refresh token, 0 for an answer without them.
     """
 
     def __init__(
         self, chain: Path, rotation: str = SAME, *, host: str = "login.example.test", interval: int = 5
     ) -> None:
         self.rotation, self.host, self.interval = rotation, host, interval
-        self.token_bytes, self.expires_in = 24, 3600
+        self.token_bytes, self.expires_in, self.refresh_expires_in = 24, 3600, 0
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(chain)
         self.requests: list[Request] = []
@@ -212,6 +212,8 @@ class Provider:
     def _granted(self, **more: str) -> Answer:
         self.access.append(self._token("access"))
         made = {"access_token": self.access[-1], "token_type": "Bearer", "expires_in": self.expires_in}
+        if self.refresh_expires_in:
+            made["refresh_expires_in"] = self.refresh_expires_in
         return 200, {**made, **more}
 
     def _new_refresh(self) -> str:

@@ -16,8 +16,9 @@ What this component promises:
 - A warning of a certificate that ends is raised once: the event and the note of it are one commit.
 - A change of the mail server is reported in the History, and through the previous server to its recipients.
 
-From `accepted` to the server's 250: `IpcServer` (`ipc.server`) stores an event, answers, and wakes the worker; `batching` decides
-which mail is next; `sender` composes it and sends it by `smtp.client`; `Schedule.conclude` stores what became of it.
+From `accepted` to the server's 250: `IpcServer` (`ipc.server`) stores an event, answers, and wakes the worker, whose round opens
+a session; `batching` decides which mail is next; `sender` composes it, sends it by `smtp.client`, and passes its results to
+`Schedule`, which stores them.
 
 `QueuedMail` (`batching`) is the one record of a mail in the queue: number, events, recipients, tries and results. The worker's
 thread changes those of the queue, and the thread of a notification its own.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,10 +36,10 @@ FACT = "certificates"
 WARNING_DAYS = (30, 14, 7, 1)
 # By `trust`, the last part of a certificate's life in which it warns. One of a public authority lives 90 days, from 2029 on 47 at
 # most (CA/Browser Forum ballot SC-081v3), and a program renews it when a third of that is left (letsencrypt.org/docs/integration-guide,
-# "When to renew"): a warning 30 days before would be a false alarm every 60 days. A third of a life of three months or more is longer than
-# 30 days, so that a certificate that a person renews has each warning. For the others only that the life is longer than the days: an
-# authority in the LAN may issue for 24 hours, and each of these certificates would be born with a warning.
-LAST_PART = {"system": 1 / 3, "pin": 1.0, "ca": 1.0}
+# "When to renew"): a warning 30 days before would be a false alarm every 60 days. So 30 days are no part of the last third of 90 days.
+# Of the others they are: a certificate that a person replaces lives that long at least, and has each warning. One with a shorter life
+# is renewed by a program as well, also in a LAN, where an authority may issue for 24 hours.
+LAST_PART = {"system": 0.33, "pin": 0.34, "ca": 0.34}
 DAY = 24 * 3600.0
 # Certificates whose warnings are kept: the machines behind one name may have some each.
 KEPT = 40
@@ -108,7 +107,12 @@ class CertificateWatch:
                 f"{each.role} {settings.host} {each.ends:.0f}",
                 _days_due(each, self._clock.now(), LAST_PART[settings.trust]),
             )
-            if days is not None and days < note["warned"].get(name, math.inf):
+            warned = note["warned"].get(name)
+            if days is None and warned is not None:
+                # Warned of by a clock that was ahead: the real warnings are still to come.
+                del note["warned"][name]
+                is_new = True
+            elif days is not None and days != warned:
                 note["warned"].pop(name, None)  # the newest last
                 note["warned"][name] = days
                 texts.append(self._text(settings, each))
@@ -159,7 +163,7 @@ def _days_due(certificate: InUse, now: float, last_part: float) -> float | None:
     """Return the last of `WARNING_DAYS` that has come, in this last part of its life; None before the first."""
     part = (certificate.ends - certificate.begins) * last_part
     left = certificate.ends - now
-    return min((days for days in WARNING_DAYS if left <= days * DAY < part), default=None)
+    return min((days for days in WARNING_DAYS if left <= days * DAY <= part), default=None)
 
 
 def _of(settings: SmtpSettings) -> str:

@@ -504,5 +504,6 @@ class DeliverySession:
             log.info("mail %d for %s: %s %s", mail.number, result.recipient, result.verdict, result.reply)
 
     def _defer(self, mail: QueuedMail, problem: Problem, scope: Scope, *, is_served: bool = False) -> Fate:
+        """Put the mail off by `retry.delay` after a failed try."""
         self._schedule.defer(mail, problem.step, problem.reply, problem.advice)
         return Fate(problem, scope, is_served)

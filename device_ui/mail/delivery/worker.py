@@ -444,9 +444,9 @@ class DeliveryWorker:
             self._is_reset_due = False
             self._backoff.reset()
             self._start_spread = StartSpread()
+            self._status.settings_changed()
             self._schedule.reset_tries()
             self._session.reset()
-            self._status.server_works()
 
     def _expire(self, by_type: Mapping[str, Sequence[str]]) -> None:
         """Give up what has been tried for five days. `by_type`: the addresses that want each type."""

@@ -125,7 +125,10 @@ def preview(section: Section) -> str:
 def _text(section: Section) -> str:
     blocks = [" - ".join(filter(None, (section.label, section.device, section.time)))]
     blocks += [each for each in (section.headline, section.layout) if each]
-    blocks += ["\n".join(filter(None, (section.name, *section.paragraphs)))]
+    # After the description of the code and not in the row that the HTML part links: the row is indented, and a narrow program would
+    # break the address, which then leads nowhere.
+    description, others, urls = section.paragraphs[:1], section.paragraphs[1:], [row.url for row in section.rows]
+    blocks += ["\n".join(filter(None, (section.name, *description, *urls, *others)))]
     blocks += map(_group_text, section.groups)
     blocks += [":\n".join(section.link) if section.link else "", _columns(section.rows)]
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -147,10 +150,7 @@ def _indented(text: str, width: int) -> str:
 def _columns(rows: Rows) -> str:
     width = max((_cells(row.label) for row in rows), default=0) + 2
     return "\n".join(
-        row.label
-        + ":"
-        + " " * (width - 1 - _cells(row.label))
-        + "\n".join(filter(None, (row.value, row.url))).replace("\n", "\n" + " " * width)
+        f"{row.label}:{' ' * (width - 1 - _cells(row.label))}" + row.value.replace("\n", "\n" + " " * width)
         for row in rows
     )
 

@@ -11,8 +11,10 @@ Whatever the choice, the check is done before a byte of the session goes through
 
 from __future__ import annotations
 
+import contextlib
+import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -66,9 +68,14 @@ def accept(
         )
         return valid, (InUse("server", found.begins.timestamp(), found.ends.timestamp()),)
     # The server's own certificate is there only when it was verified.
-    in_use = [_in_use("server", sock.verified())]
+    verified = sock.verified()
+    in_use = _in_use("server", [verified])
     if settings.trust == "ca":
-        in_use += [_in_use("authority", each) for each in sock.context.get_ca_certs()]
+        # While an authority is being replaced there are two. The one that issued the certificate counts, or the one that lasts
+        # longest where an intermediate one did.
+        authorities = sock.context.get_ca_certs()
+        issuers = [each for each in authorities if each.get("subject") == verified.get("issuer")]
+        in_use += _in_use("authority", issuers or authorities)
         return Message("verified for {host} by the trusted authority", host=host), tuple(in_use)
     return Message("verified for {host}", host=host), tuple(in_use)
 
@@ -107,10 +114,22 @@ def _changed(key: str, before: InUse | None, found: Certificate) -> Message:
     )
 
 
-def _in_use(role: str, certificate: Mapping[str, Any]) -> InUse:
-    # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT".
-    begins, ends = (ssl.cert_time_to_seconds(str(certificate[name])) for name in ("notBefore", "notAfter"))
-    return InUse(role, begins, ends)
+def _in_use(role: str, certificates: Sequence[Mapping[str, Any]]) -> list[InUse]:
+    """Return that of these certificates which ends last; none where no date can be read, which must not end a verified session."""
+    found = []
+    for each in certificates:
+        with contextlib.suppress(ValueError, OverflowError):
+            found.append(InUse(role, _seconds(each, "notBefore"), _seconds(each, "notAfter")))
+    return sorted(found, key=lambda each: each.ends)[-1:]
+
+
+def _seconds(certificate: Mapping[str, Any], name: str) -> float:
+    # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT". Appliances begin their own in the year 1 (pyca/cryptography
+    # 4949), which `ssl` does not convert.
+    text = str(certificate[name])
+    if name == "notBefore" and re.search(r" \d{1,3} GMT$", text):
+        return 0.0
+    return ssl.cert_time_to_seconds(text)
 
 
 def _day(moment: datetime) -> str:

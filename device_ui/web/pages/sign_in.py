@@ -25,10 +25,10 @@ from device_ui.web.pages.powershell import lines
 log = logging.getLogger(__name__)
 
 PATH = "/smtp/sign-in"
-# Seconds between two looks while a person signs in elsewhere. A header, so that it works without JavaScript.
+# Seconds between two looks while a person signs in elsewhere, by a script, or by the browser without JavaScript.
 REFRESH_SECONDS = 5
-NOT_SHOWN = "The state of the sign-in cannot be shown: {reason}."
-NOT_DONE = "This could not be done: {reason}."
+NOT_SHOWN = "The state of the sign-in cannot be shown. {reason}"
+NOT_DONE = "This could not be done. {reason}"
 TOO_MANY = "Too many sign-ins one after another. Please wait {seconds} seconds and try again."
 KEPT = "Nothing was done yet: you were not signed in. Please do it again."
 # The phase of a code that has ended → what became of it; see `mail.oauth.device_code.Phase`.
@@ -65,7 +65,7 @@ def update(site: AppContext, session: Session) -> str | HTTPResponse:
         if error.seconds:
             response.set_header("Retry-After", str(error.seconds))
         words = TOO_MANY if error.seconds else NOT_DONE
-        values = {"seconds": error.seconds} if error.seconds else {"reason": error.reason}
+        values = {"seconds": error.seconds} if error.seconds else {"reason": error.sentence}
         return _page(site, session, settings, Message(words, **values))
     log.info("sign-in: %s, from %s", action, address())
     return see_other("/smtp/sign-in")
@@ -82,7 +82,7 @@ def certificate(site: AppContext, _session: Session) -> bytes | HTTPResponse:
     try:
         made = client.certificates(site.device.folders.socket)
     except HookError as error:
-        raise HTTPError(503, Message(NOT_SHOWN, reason=error.reason)) from error
+        raise HTTPError(503, Message(NOT_SHOWN, reason=error.sentence)) from error
     found = next((each for each in made if each["sha256"] == wanted), None)
     if found is None:
         raise HTTPError(404)
@@ -109,10 +109,8 @@ def _page(site: AppContext, session: Session, settings: SmtpSettings, problem: T
     except HookError as error:
         log.warning("the sign-in cannot be shown: %s", error)
         if not problem:
-            response.status, problem = 503, Message(NOT_SHOWN, reason=error.reason)
+            response.status, problem = 503, Message(NOT_SHOWN, reason=error.sentence)
     flow = state.get("flow", {})
-    if flow.get("phase") in ("asking", "waiting"):
-        response.set_header("Refresh", str(REFRESH_SECONDS))
     return site.render(
         "sign_in",
         session=session,
@@ -121,6 +119,7 @@ def _page(site: AppContext, session: Session, settings: SmtpSettings, problem: T
         account=settings.account,
         state=state,
         flow=flow,
+        refreshes=REFRESH_SECONDS if flow.get("phase") in ("asking", "waiting") else 0,
         certificates=made,
         powershell=lines(settings) if settings.oauth_provider == "microsoft" else "",
         day=_day,

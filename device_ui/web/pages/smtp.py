@@ -168,8 +168,11 @@ def trust(site: AppContext, session: Session) -> str:
         return page(site, session, stored, form, problem=problem, revision=text(form, "revision"))
     # The value is checked by Update as if it was typed, which it could have been.
     filled = {"trust": chosen, **{name: value for name, needs in NEEDED_WITH.items() if needs == chosen}}
-    # Never sent back: a typed password, or one that is stored for a different trust.
-    retype = needs_secret(form.get("sign_in", SIGN_INS[0]), form.get("oauth_grant", ""))
+    # Never sent back: a typed password, or one that is stored for a different trust. The script puts the fields into a form that is
+    # not sent anew, so that a password typed there stays.
+    retype = (
+        needs_secret(form.get("sign_in", SIGN_INS[0]), form.get("oauth_grant", "")) and "keeps_password" not in form
+    )
     words = site.words()
     notice = " ".join(map(words, [TRUSTED[chosen if value else ""], *([TYPE_PASSWORD] if retype else [])]))
     given = {"notice": notice, "problem": problem, "revision": text(form, "revision"), "trusts": True}

@@ -146,15 +146,36 @@ def test_certificate_that_is_renewed_by_itself_is_no_fault(life, left, warns, se
 
 @pytest.mark.parametrize(
     ("life", "left", "warns"),
-    [(90, 31, False), (90, 30, True), (47, 30, True), (31, 30, True), (30, 29, False), (7, 6, False), (7, 1, True)],
+    [
+        (90, 31, False),
+        (90, 30, True),
+        (47, 30, False),
+        (47, 14, True),
+        (30, 14, False),
+        (30, 7, True),
+        (7, 6, False),
+        (7, 1, True),
+    ],
 )
 @pytest.mark.parametrize("trust", [PIN, OWN], ids=["key", "authority"])
 def test_certificate_that_a_person_replaces_has_each_warning(trust, life, left, warns, set_up):
-    """The letter of the rule, but for days of which the whole life has no more: a new certificate is no fault."""
+    """The letter of the rule for a life of 90 days and more. A shorter one is renewed by a program: an early warning is no fault."""
     set_up.save(**trust)
     shows(set_up, ending(left, life=life * DAY))
     deliver(set_up)
     assert bool(warnings(set_up)) == warns
+
+
+@pytest.mark.parametrize(
+    ("ahead", "right"),
+    [(199.5, (101, 170.5, 186.5)), (199.5, (170.5, 186.5)), (170.5, (101, 170.5, 186.5))],
+    ids=["right long before", "right in its last month", "the same day again"],
+)
+def test_clock_that_was_ahead_uses_up_no_warning(ahead, right, set_up):
+    shows(set_up, ending(200))
+    for day in (100, ahead, *right):
+        deliver(set_up, day)
+    assert days_of(set_up)[1:] == ["29", "13"]
 
 
 def test_authority_that_issues_for_a_day_causes_no_fault_a_day(set_up):

@@ -387,12 +387,12 @@ def test_the_text_part_tells_everything_there_is_to_know():
         "\n"
         f"{NAME}\n"
         f"{DESCRIPTION}\n"
+        "https://192.0.2.7/others/event-codes?code=303\n"
         "\n"
         "Open event 42 on the device:\n"
         "https://192.0.2.7/history?code=303&from=DAY&to=DAY#event-42\n"
         "\n"
         f"Event:         303 {NAME}\n"
-        "               https://192.0.2.7/others/event-codes?code=303\n"
         "Type:          fault\n"
         "Time:          DAY 22:13:20 +00:00 (UTC)\n"
         "Source:        auditd\n"
@@ -465,7 +465,7 @@ def test_unknown_data_of_the_device_is_left_out(missing, label):
 def test_an_event_without_text_and_source_is_a_mail_all_the_same():
     text = parts(mail_of(event_with(text="", source="")))[0]
     assert "Source" not in rows(text)
-    assert f"\n\n{NAME}\n\n{DESCRIPTION}\n\n" in text
+    assert f"\n\n{NAME}\n\n{DESCRIPTION}\nhttps://" in text
 
 
 TABLE = "NAME    USED  AVAIL\ntank   9.94T   990G\n  sda      -      -"

@@ -8,7 +8,7 @@ import pytest
 
 from device_ui.errors import RequestError
 from device_ui.mail.oauth.device_code import DeviceCodeFlow
-from tests.mail.oauth.conftest import settings_for
+from tests.mail.oauth.conftest import settings_for, signed_in
 from tests.servers.provider import http
 
 PATIENCE = 120.0
@@ -120,6 +120,19 @@ def test_each_end_has_its_phase(person, provider, error, phase):
     state = person.run(settings_for(provider))
     assert (state["phase"], state["code"]) == (phase, "")
     assert len(provider.forms) == 1
+
+
+def test_answer_without_a_refresh_token_is_a_failure_and_keeps_the_former_sign_in(person, bench, provider):
+    settings = signed_in(bench, provider)
+    before = bench.file(bench.folders.sign_in)
+    provider.answers["/token"] = http(200, {"access_token": "access", "token_type": "Bearer", "expires_in": 3600})
+    state = person.run(settings)
+    assert (state["phase"], state["step"], state["problem"]) == ("failed", "token answer", "not signed in")
+    assert str(state["reply"]) == (
+        "the provider gave no refresh token, without which the sign-in ends with its first access token: "
+        "add offline_access to the scope, and have the provider allow refresh tokens for this application"
+    )
+    assert (person.calls, bench.file(bench.folders.sign_in)) == (0, before)
 
 
 def test_cancelled_flow_asks_no_longer_and_keeps_nothing(person, bench, provider):

@@ -70,6 +70,16 @@ def test_a_session_in_use_stays(sessions, clock):
         assert sessions.find(token) is not None
 
 
+def test_a_page_that_loads_itself_again_does_not_keep_its_session(sessions, clock):
+    token = sessions.begin()
+    found = []
+    for left in (595, 300, 5, 0):
+        clock.now = 1000.0 + 10 * MINUTE - left
+        session = sessions.find(token, is_use=False)
+        found.append(session and session.idle_left)
+    assert found == [595, 300, 5, None]
+
+
 def test_twelve_hours_end_a_session_in_use(sessions, clock):
     token = sessions.begin()
     end = clock.now + 12 * HOUR

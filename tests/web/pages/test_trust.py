@@ -174,6 +174,12 @@ def test_password_is_never_sent_back_and_has_to_be_typed_again(saved):
     assert (refused.status, "trusted certificate changed" in refused.text) == (422, True)
 
 
+def test_password_that_the_script_keeps_is_not_asked_for_again(saved):
+    typed = {**TYPED, "revision": revision(saved.get("/smtp")), "keeps_password": "1"}
+    page = saved.post("/smtp/trust", {**typed, "offer": f"pin:{KEY}"})
+    assert ("is filled in, and not saved yet" in page.text, "Type the password again" in page.text) == (True, False)
+
+
 def test_relay_without_a_login_needs_two_clicks(saved):
     typed = {**TYPED, "sign_in": "none", "password": "", "revision": revision(saved.get("/smtp"))}
     page = saved.post("/smtp/trust", {**typed, "offer": f"pin:{KEY}"})
