@@ -159,10 +159,12 @@ class Desk:
     def start(self) -> DeliveryWorker:
         clock = Clock(wall=lambda: self.wall, boot=lambda: self.now, boot_id="boot", synchronized=lambda: False)
         environment = Environment(NAMES, lambda: self.listed, self, clock, lambda: self.now, lambda: self.random)
+        self.batcher = Batcher(window=0, budget=self.budget)
+        self.schedule = Schedule(self.outbox, self.batcher, environment)
         return DeliveryWorker(
             self.outbox,
             self.store,
-            Schedule(self.outbox, Batcher(window=0, budget=self.budget), environment),
+            self.schedule,
             Sender(self.outbox, self.kinds, lambda *arguments: self.server.connect(*arguments), environment),
             Quota(self.outbox, clock),
             lambda state: self.show(state),

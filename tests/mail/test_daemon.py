@@ -455,7 +455,7 @@ def test_a_server_may_be_slow_with_its_word_about_an_alarm_and_not_about_a_test(
     with ScriptedServer({"content": slow}) as server:
         settings = SmtpSettings("127.0.0.1", server.port, "Alarms", "a@example.com", security="none", sign_in="none")
         client = clients.for_test(settings, "", lambda *_: None) if is_test else clients.for_queue(settings, "")
-        client._timeouts = dataclasses.replace(client._timeouts, attempt=0.5)
+        client.timeouts = dataclasses.replace(client.timeouts, attempt=0.5)
         client.open()
         outcome = client.deliver(["b@example.com"], b"Subject: one\r\n\r\nhello\r\n")["b@example.com"]
         client.close()

@@ -202,7 +202,7 @@ class Introspection(Provider):
         super().__init__(certificates.chain(), host="localhost")
         self._glewlwyd = glewlwyd
 
-    def _made(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Answer:
         claims = self._glewlwyd.claims(request.form.get("token", ""))
         mailbox = claims.get("email", self._glewlwyd.mailboxes.get(claims.get("client_id", "")))
         is_active = bool(mailbox) and "mail" in claims["scope"].split()

@@ -356,7 +356,7 @@ def test_a_damaged_moment_of_an_event_keeps_no_mail_back(device):
     device.is_synchronized, device.wall = False, 0.0
     device.reboot()
     number = device.alarm("301")
-    device.outbox._write(
+    device.outbox.write(
         lambda cursor: cursor.execute("UPDATE event SET clock = '@boot1 x' WHERE number = ?", (number,))
     )
     device.is_synchronized, device.wall = True, at("2027-02-01 00:00:00")
