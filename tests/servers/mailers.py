@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -223,9 +222,14 @@ def running(name: str, limits: Limits) -> Iterator[Mailer]:
             assert process.poll() is None, (mailer.folder / "log").read_text()
             yield mailer
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server; one that does not end when it is asked is killed."""
+    process.terminate()
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

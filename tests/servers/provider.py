@@ -132,13 +132,14 @@ class Provider:
                         return answer.pop(0)
                     continue
                 return answer
-        made = self._made(request)
+        made = self.respond(request)
         if self.lost and request.method == "POST":
             self.lost -= 1
             return lambda sock, _stopping: None
         return made
 
-    def _made(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Answer:
+        """Return what the provider itself answers where no test says otherwise."""
         if request.path == "/.well-known/oauth-authorization-server/realm":
             base = f"{self.issuer}/"
             return 200, {
@@ -170,7 +171,7 @@ class Provider:
         if kind == "client_credentials":
             return self._granted() if self._is_proved(request) else (401, {"error": "invalid_client"})
         if kind == "refresh_token":
-            return self._refreshed(form["refresh_token"])
+            return self.renew(form["refresh_token"])
         phase = self.codes.get(form.get("device_code", ""), "expired_token")
         if phase != "done":
             return 400, {"error": phase}
@@ -178,7 +179,8 @@ class Provider:
         self.sign_in()
         return self._granted(refresh_token=self.refresh[-1], id_token=self._id_token())
 
-    def _refreshed(self, presented: str) -> Answer:
+    def renew(self, presented: str) -> Answer:
+        """Return the answer to a refresh token."""
         if presented not in self.refresh:
             return 400, {"error": "invalid_grant", "error_description": "the grant has ended"}
         if self.rotation == SAME:

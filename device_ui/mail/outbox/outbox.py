@@ -240,7 +240,7 @@ class Outbox(Database):
         self._keeps_outcomes = is_asked
         if self.has_outcomes and not is_asked:
             with contextlib.suppress(NotStored):  # a later start forgets them
-                self._write(lambda cursor: cursor.execute("DELETE FROM outcome"))
+                self.write(lambda cursor: cursor.execute("DELETE FROM outcome"))
                 self.has_outcomes = False
 
     def outcomes(self, newest: int, limit: int) -> list[tuple[int, int, str]]:
@@ -268,7 +268,7 @@ class Outbox(Database):
             return cursor.execute("SELECT 1 FROM outcome LIMIT 1").fetchone() is not None
 
         with self._lock:
-            self.has_outcomes = self._write(move)
+            self.has_outcomes = self.write(move)
 
     def _keep_outcome(self, cursor: sqlite3.Cursor, which: str, values: Sequence[object]) -> None:
         """Write that the mails of some events end in this transaction."""
@@ -315,7 +315,7 @@ class Outbox(Database):
 
             # The reserve is released for one user: the caller stores events of several users one user at a time.
             user = users[0] if len(set(users)) == 1 else None
-            self._rows += len(rows) - self._write(insert, user)
+            self._rows += len(rows) - self.write(insert, user)
             # After the commit only: a transaction that was rolled back changed no count.
             self._held = held
             self._last += len(rows)
@@ -467,7 +467,7 @@ class Outbox(Database):
             cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)
             return first
 
-        return self._write(mark, MAIL)
+        return self.write(mark, MAIL)
 
     def summary_count(self) -> int:
         """Return the number of events that wait for the daily summary."""
@@ -504,7 +504,7 @@ class Outbox(Database):
             return mails
 
         with self._lock:
-            mails = self._write(begin, MAIL)
+            mails = self.write(begin, MAIL)
             self.has_summary = False
             return mails
 
@@ -520,7 +520,7 @@ class Outbox(Database):
                 cursor.execute(f"UPDATE event SET mail = {second} WHERE {chosen}", values)
             return second
 
-        return self._write(mark, MAIL)
+        return self.write(mark, MAIL)
 
     def digest(self, number: int, most: int) -> Digest | None:
         """Return the content of a mail, with its `most` oldest events; None if the limit removed all of its events."""
@@ -548,7 +548,7 @@ class Outbox(Database):
     def date(self, dated: Mapping[int, tuple[float, str]]) -> None:
         """Commit the dates of events by number: seconds since 1970, and the certainty (see `clock.Stamp`)."""
         rows = [(time, time, clock, number) for number, (time, clock) in dated.items()]
-        self._write(
+        self.write(
             lambda cursor: cursor.executemany(
                 # A time that the client gave stays; the time of acceptance had no date.
                 "UPDATE event SET time = CASE WHEN time > 0 THEN time ELSE ? END, accepted = ?, clock = ? WHERE number = ?",
@@ -573,7 +573,7 @@ class Outbox(Database):
             self._keep_outcome(cursor, f"{QUEUED} AND type = ?", (kind,))
             return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {QUEUED} AND type = ?", (kind,)).rowcount
 
-        count = self._write(end)
+        count = self.write(end)
         self._outcomes_kept()
         return count
 
@@ -609,7 +609,7 @@ class Outbox(Database):
             self._keep_outcome(cursor, EXPIRED, (newest,))
             return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {EXPIRED}", (newest,)).rowcount
 
-        count = self._write(drop, MAIL)
+        count = self.write(drop, MAIL)
         self._outcomes_kept()
         return count
 
@@ -708,7 +708,7 @@ class Outbox(Database):
                 _keep_loss(cursor, deliveries)
             write_metadata(cursor, metadata or {})
 
-        self._write(keep, MAIL)
+        self.write(keep, MAIL)
         if done:
             self._outcomes_kept()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,13 @@ def real(desk, trusted):
 @pytest.fixture(autouse=True)
 def quiet(caplog):
     caplog.set_level(logging.WARNING)
+
+
+@pytest.fixture
+def berlin(monkeypatch):
+    """The device is in a zone with summer time."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

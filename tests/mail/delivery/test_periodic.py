@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
-from datetime import datetime
 from email import message_from_bytes
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -26,25 +23,12 @@ from device_ui.mail.events import Event
 from device_ui.settings.notifications import NOTIFICATIONS_FILE, Notifications, with_codes
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import NotificationStore
-from tests.helpers.delivery import DAY, DELIVERED, HOUR, LATER, MEMORY, MINUTE, NAMES, REFUSED, Desk
+from tests.helpers.delivery import DAY, DELIVERED, HOUR, LATER, MEMORY, MINUTE, NAMES, REFUSED, Desk, at
 
-BERLIN = ZoneInfo("Europe/Berlin")
+pytestmark = pytest.mark.usefixtures("berlin")
+
 # A fault and an info that the tests put into the summary, and one that is not mailed.
 SUMMARIZED, NEVER = ("303", "050"), "305"
-
-
-@pytest.fixture(autouse=True)
-def berlin(monkeypatch):
-    """A zone with summer time."""
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-def at(text: str) -> float:
-    return datetime.fromisoformat(text).replace(tzinfo=BERLIN).timestamp()
 
 
 class Device(Desk):
@@ -406,7 +390,7 @@ def test_a_damaged_moment_of_an_event_keeps_no_mail_back(device):
     device.is_synchronized, device.wall = False, 0.0
     device.reboot()
     number = device.alarm("301")
-    device.outbox._write(
+    device.outbox.write(
         lambda cursor: cursor.execute("UPDATE event SET clock = '@boot1 x' WHERE number = ?", (number,))
     )
     device.is_synchronized, device.wall = True, at("2027-02-01 00:00:00")

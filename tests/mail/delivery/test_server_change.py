@@ -501,7 +501,7 @@ def test_a_record_that_is_gone_is_no_warning_that_is_done(desk):
     desk.stops = UNREACHABLE
     desk.change()
     settle()
-    desk.outbox._write(lambda cursor: cursor.execute("DELETE FROM event"))
+    desk.outbox.write(lambda cursor: cursor.execute("DELETE FROM event"))
     desk.restart()
     desk.stops = None
     desk.work()
@@ -1034,7 +1034,7 @@ class Changes(RuleBasedStateMachine):
     def flood(self) -> None:
         """As the ledger's limit takes everything but the newest change of the server."""
         query = "DELETE FROM event WHERE number < (SELECT max(number) FROM event)"
-        self.desk.outbox._write(lambda cursor: cursor.execute(query))
+        self.desk.outbox.write(lambda cursor: cursor.execute(query))
 
     @rule(seconds=st.sampled_from([1.0, 100.0, 4000.0, 20000.0]))
     def pass_time(self, seconds: float) -> None:

@@ -232,7 +232,7 @@ def test_an_event_that_the_limit_takes_while_it_is_read_is_left_out(sort, outbox
     outbox.accept([event() for _ in range(120)])
     answer = history.answer(history.read_query({"limit": 0, "sort": sort}), outbox, KINDS, Live(nobody, unwarned))
     first = next(line for line in answer if line)
-    outbox._write(lambda cursor: cursor.execute("DELETE FROM event WHERE number < 60"))
+    outbox.write(lambda cursor: cursor.execute("DELETE FROM event WHERE number < 60"))
     assert [first["event"]["number"], *(line["event"]["number"] for line in answer if "event" in line)] == [
         *range(120, 70, -1),
         *range(70, 59, -1),
@@ -476,7 +476,7 @@ def test_the_bars_count_what_a_list_would(tmp_path_factory, listed):
         for day, code, ends in listed:
             number = filed(outbox, "", "", ends)
             row = (NOON + day * DAY, code, KINDS[code].type, number)
-            outbox._write(
+            outbox.write(
                 lambda cursor, row=row: cursor.execute(
                     "UPDATE event SET time = ?, code = ?, type = ? WHERE number = ?", row
                 )
@@ -634,7 +634,7 @@ def many(tmp_path_factory):
             [event(codes[n % len(codes)], NOON + n, source=f"s{n % 7}") for n in range(start, start + 10_000)]
         )
     ended = [(n, ONE, ("delivered", "refused")[n % 2], "content", "250 ok", NOON) for n in range(1, MANY + 1)]
-    outbox._write(lambda cursor: cursor.executemany("INSERT INTO delivery VALUES (?, ?, ?, ?, ?, ?)", ended))
+    outbox.write(lambda cursor: cursor.executemany("INSERT INTO delivery VALUES (?, ?, ?, ?, ?, ?)", ended))
     yield outbox
     outbox.close()
 

@@ -22,10 +22,13 @@ class Person:
         self.now, self.waits = 100.0, []
         self.acts = {}
         self.done, self.calls = threading.Event(), 0
-        self.flow = DeviceCodeFlow(bench.sign_in, lambda: bench.grants, lambda: self.now, self.called, self.wait)
+        self.flow = DeviceCodeFlow(bench.sign_in, lambda: bench.grants, lambda: self.now, self.called, self.waited)
 
     def called(self) -> None:
         self.calls += 1
+
+    def waited(self, event, seconds) -> bool:
+        return self.wait(event, seconds)
 
     def wait(self, event, seconds) -> bool:
         self.waits.append(seconds)
@@ -78,13 +81,13 @@ def test_slow_down_adds_five_seconds_for_good(person, provider):
 
 
 def test_missing_interval_is_five_seconds(person, provider):
-    made = provider._made
+    made = provider.respond
 
     def without(request):
         status, values = made(request)
         return status, {name: value for name, value in values.items() if name != "interval"}
 
-    provider._made = without
+    provider.respond = without
     person.acts = {1: person.sign_in}
     person.run(settings_for(provider))
     assert person.waits == [5]
@@ -168,7 +171,6 @@ def test_new_flow_follows_one_that_was_cancelled(person, provider):
 
 def test_flows_one_after_another_are_few(person, provider):
     person.wait = lambda event, seconds: True
-    person.flow._wait = person.wait
     for _ in range(10):
         person.run(settings_for(provider))
     with pytest.raises(RequestError) as caught:

@@ -316,8 +316,8 @@ def test_renewal_is_on_flash_before_it_is_asked_for(bench, provider):
     settings = signed_in(bench, provider, STRICT)
     bench.later(RENEWAL)
     seen = []
-    original = provider._refreshed
-    provider._refreshed = lambda token: (seen.append(stored(bench, settings).asked), original(token))[1]
+    original = provider.renew
+    provider.renew = lambda token: (seen.append(stored(bench, settings).asked), original(token))[1]
     bench.sign_in.access(settings, "")
     assert seen and seen[0]
 

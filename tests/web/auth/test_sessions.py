@@ -154,13 +154,14 @@ def test_a_notice_is_told_once(sessions):
 
 
 def test_logins_at_once_keep_the_limit(clock):
-    sessions = Sessions(clock)
-    threads = [threading.Thread(target=lambda: [sessions.begin() for _ in range(50)]) for _ in range(8)]
+    sessions, tokens = Sessions(clock), []
+    threads = [threading.Thread(target=lambda: tokens.extend(sessions.begin() for _ in range(50))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(sessions._sessions) == 32
+    assert len(tokens) == 400
+    assert sum(sessions.find(token) is not None for token in tokens) == 32
 
 
 def test_time_is_the_monotonic_clock_by_itself():
