@@ -10,7 +10,7 @@ from device_ui.errors import DeviceUIError
 from device_ui.provisioning.document import FLAG_SENTENCE, TABLE_SENTENCE, UNKNOWN_SENTENCE, Broken, Table
 from device_ui.provisioning.passwords import Passwords
 from device_ui.settings import rules, seal
-from device_ui.settings.fields import FIELDS, Field, ParsedForm, SmtpSettings, needed_fields, parse
+from device_ui.settings.fields import FIELDS, Field, ParsedForm, SmtpSettings, parse
 from device_ui.settings.rules import Invalid
 
 NAME = "smtp"
@@ -71,9 +71,8 @@ def changes(before: SmtpSettings | None, after: SmtpSettings) -> dict[str, Any]:
     """Return each changed field with its old and its new value; of a password only ``set``, ``replaced`` or ``removed``."""
     # By the sealed bytes, which are no secret: `from_table` keeps those of an equal password.
     now = {each.name: getattr(after, each.name) for each in FIELDS if not each.secret}
-    needed = {each.name for each in needed_fields(now)}
-    # Without settings before, a field that these do not need is no change: it is empty as it was.
-    old = {name: getattr(before, name) if before else None if name in needed else "" for name in now}
+    # Without settings before, a field that is empty now is no change: it was empty.
+    old = {name: getattr(before, name) if before else None if value else "" for name, value in now.items()}
     found: dict[str, Any] = {name: [old[name], value] for name, value in now.items() if old[name] != value}
     sealed = before.sealed if before else None
     if after.sealed != sealed:

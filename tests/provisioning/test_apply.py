@@ -109,7 +109,7 @@ def test_document_sets_the_tab_and_the_list(target):
     assert answer["changed"] and answer["recipients"] == {"added": [*LIST]}
     assert answer["smtp"] == {
         **{name: [None, value] for name, value in TAB.items()},
-        **{"security": [None, "auto"], "sign_in": [None, "manual"], "from_address": [None, ""]},
+        **{"security": [None, "auto"], "sign_in": [None, "manual"]},
         **{"trust": [None, "system"], "password": "set"},
     }
 
