@@ -20,8 +20,15 @@ MAILS = {
     "digest": (mails.digest("en"), ["303", "304"], "1742-1744"),
     "Korean single": (mails.single("ko", number=1750), ["303"], "1750"),
     "Korean digest": (mails.digest("ko", number=1751), ["303", "304"], "1751-1753"),
+    "summary": (mails.digest("en", number=1754, is_summary=True), ["303", "304"], "1754-1756"),
+    "Korean summary": (mails.digest("ko", number=1757, is_summary=True), ["303", "304"], "1757-1759"),
 }
-OTHER = mails.digest("en", codes=["304", "304"])
+SIGNS = {
+    "sign of life": (mails.sign_of_life("en"), ["905"], "1770"),
+    "Korean sign of life": (mails.sign_of_life("ko"), ["905"], "1770"),
+}
+# What no rule for the code 303 may take.
+OTHERS = [mails.digest("en", codes=["304", "304"]), *(each[0] for each in SIGNS.values())]
 # The heading that each document's example is under.
 BEFORE = {"operator.md": "\n## The mail\n", "events-api.md": "\n## What a program finds in a mail\n"}
 BEGIN = b"From alarm@mail.example.com Sun Nov 29 07:02:05 2026\n"
@@ -31,6 +38,16 @@ SCORE_MAXIMUM = 0.1
 
 @pytest.fixture(params=MAILS.values(), ids=list(MAILS))
 def mail(request) -> tuple[bytes, list[str], str]:
+    return request.param
+
+
+@pytest.fixture(params=[*MAILS.values(), *SIGNS.values()], ids=[*MAILS, *SIGNS])
+def any_mail(request) -> tuple[bytes, list[str], str]:
+    return request.param
+
+
+@pytest.fixture(params=OTHERS, ids=["other code", *SIGNS])
+def other(request) -> bytes:
     return request.param
 
 
@@ -48,8 +65,8 @@ def documented(document: str, language: str) -> str:
     return found
 
 
-def test_pythons_email_finds_code_number_and_serial_as_documented(mail, tmp_path, monkeypatch):
-    raw, codes, numbers = mail
+def test_pythons_email_finds_code_number_and_serial_as_documented(any_mail, tmp_path, monkeypatch):
+    raw, codes, numbers = any_mail
     (tmp_path / "mail.eml").write_bytes(raw)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
@@ -57,9 +74,10 @@ def test_pythons_email_finds_code_number_and_serial_as_documented(mail, tmp_path
     assert (names["codes"], names["numbers"], names["serial"]) == (codes, numbers, mails.SERIAL)
 
 
-def test_the_bracket_is_in_the_raw_line(mail):
-    raw, codes, _ = mail
-    assert f"\r\nSubject: [fault {' '.join(codes)}] ".encode() in raw
+def test_the_bracket_is_in_the_raw_line(any_mail):
+    raw, codes, _ = any_mail
+    kind = "info" if codes == ["905"] else "fault"
+    assert f"\r\nSubject: [{kind} {' '.join(codes)}] ".encode() in raw
 
 
 PROCMAIL = r"""
@@ -84,8 +102,8 @@ def test_procmail_finds_code_number_and_serial_and_the_bracket_in_the_raw_line(m
     assert by_procmail(mail[0], tmp_path) == ["disk", "serial"]
 
 
-def test_procmail_leaves_other_codes_alone(tmp_path):
-    assert by_procmail(OTHER, tmp_path) == ["else"]
+def test_procmail_leaves_other_codes_alone(other, tmp_path):
+    assert by_procmail(other, tmp_path) == ["else"]
 
 
 SIEVE = """
@@ -117,8 +135,8 @@ def test_sieve_finds_code_number_and_serial(mail, tmp_path):
     assert by_sieve(raw, tmp_path) == [f"found-{numbers}", "disk"]
 
 
-def test_sieve_leaves_other_codes_alone(tmp_path):
-    assert by_sieve(OTHER, tmp_path) == ["INBOX"]
+def test_sieve_leaves_other_codes_alone(other, tmp_path):
+    assert by_sieve(other, tmp_path) == ["INBOX"]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +146,7 @@ def notmuch(tmp_path_factory):
     for name in ("cur", "new", "tmp"):
         (folder / "mail" / name).mkdir(parents=True)
     more = [mails.digest("en", codes=["303", "303"], number=1800), mails.single("ko", number=1802)]
-    others = [mails.digest("en", codes=["304", "304"], number=1810)]
+    others = [mails.digest("en", codes=["304", "304"], number=1810), SIGNS["sign of life"][0]]
     for place, raw in enumerate([*(each[0] for each in MAILS.values()), *more, *others]):
         (folder / "mail" / "cur" / f"{place}:2,S").write_bytes(raw.replace(b"\r\n", b"\n"))
     (folder / "config").write_text(
@@ -145,14 +163,15 @@ def notmuch(tmp_path_factory):
 
 
 def test_notmuch_finds_singles_and_digests_by_header(notmuch):
-    assert len(notmuch("Code:303")) == 6
-    assert len(notmuch("Code:304")) == 3
+    assert len(notmuch("Code:303")) == 8
+    assert len(notmuch("Code:304")) == 5
+    assert len(notmuch("Code:905")) == 1
     assert len(notmuch(f"Code:303 Number:1750 Serial:{mails.SERIAL}")) == 1
 
 
 def test_notmuch_threads_singles_and_digests_of_a_code_together(notmuch):
     assert len(notmuch("Code:303", "threads")) == 1
-    assert len(notmuch("*", "threads")) == 2
+    assert len(notmuch("*", "threads")) == 3
 
 
 # A score of SpamAssassin's report: points, and the rule.
