@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from device_ui.mail.smtp.tls import trusted
+from device_ui.mail.smtp.tls import trusted_alone
 
 _DAY = datetime.timedelta(days=1)
 _COMMON_NAME_LIMIT = 64  # RFC 5280's ub-common-name; the SAN carries the whole name anyway
@@ -133,8 +133,8 @@ class Certificates:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """Verifies as the product does, and trusts this authority besides the system's."""
-        return trusted([str(self.authority.write(self.folder / "authority.pem"))])
+        """Verifies as the product does, and trusts this authority alone: the system's take 40 ms to read."""
+        return trusted_alone(self.authority.write(self.folder / "authority.pem").read_text())
 
 
 def _common_name(name: str) -> x509.Name:

@@ -154,14 +154,16 @@ def test_an_event_under_a_wrong_clock_is_dated_when_the_clock_is_right(device, w
         save(device, server.port)
         happened = time.time()
         alarm(device)
-        wait_for(lambda: time.time() > happened + 2, what="two seconds")
+        accepted = time.time()
+        wait_for(lambda: time.time() > accepted + 2, what="two seconds")
         assert history(device)[1]["time"] == NOT_SET
         assert (server.sessions, history(device)[1]["state"]) == ([], "waiting")
         wall.shows(time.time())
         wait_for(lambda: history(device)[1]["state"] == "delivered", what="the mail")
-        assert abs(history(device)[1]["seconds"] - happened) < 2
+        # Not the moment at which the clock was set; both are whole seconds.
+        assert happened - 1 <= history(device)[1]["seconds"] <= accepted + 1
         device.stop("mailhook")
-    assert abs(seconds(time_row(server.mails[0])) - happened) < 2
+    assert happened - 1 <= seconds(time_row(server.mails[0])) <= accepted + 1
     assert abs(date(server.mails[0]) - time.time()) < 600
 
 
@@ -241,7 +243,7 @@ def test_after_ten_minutes_without_a_clock_the_mail_goes_out_and_says_so(device,
         wall.shows(time.time())
         alarm(device)
         wait_for(lambda: len(server.mails) == 2)
-        assert abs(history(device)[1]["seconds"] - happened) < 2
+        assert abs(history(device)[1]["seconds"] - happened) < 60  # and not the ten minutes later at which it is asked
         device.stop("mailhook")
     assert time_row(server.mails[0]) == NOT_SET
     assert datetime.fromtimestamp(date(server.mails[0]), UTC).date().isoformat() == "2026-11-01"

@@ -414,7 +414,7 @@ def test_without_descriptors_the_owner_still_gets_in(tmp_path):
                 return Browser(product.port, source="127.0.0.2").get("/static/style.css").status == 200
             return False
 
-        wait_for(answered, 10, "an answer")
+        wait_for(answered, what="an answer")
         for sock in quiet:
             sock.close()
 

@@ -80,7 +80,7 @@ class World:
 
     @property
     def context(self) -> ssl.SSLContext:
-        return tls.trusted([str(self.trusted)])
+        return tls.trusted_alone(self.trusted.read_text())
 
 
 @pytest.fixture(scope="module")
