@@ -24,6 +24,8 @@ COLUMNS = {
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # or a spreadsheet takes UTF-8 for the local 8-bit set
 # OWASP, "CSV Injection": the first characters of a formula. East Asian keyboards type the wide ones.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# In a list of a cell: what parts its items, and the quotes of a reply.
+NOT_IN_AN_ITEM = str.maketrans({";": ",", "“": "'", "”": "'"})
 INCOMPLETE = "THIS FILE IS NOT COMPLETE. {reason}."
 
 
@@ -52,8 +54,8 @@ def cells(event: Mapping[str, Any]) -> list[str]:
 
 
 def ends(event: Mapping[str, Any]) -> list[str]:
-    """Return the result of an event's mail for each recipient: ``a@b.c: refused at recipient, 550 no such user, 2026-…``."""
-    return [", ".join(filter(None, (result(each), str(each["time"])))) for each in deliveries(event)]
+    """Return the result of an event's mail for each recipient: ``a@b.c: refused at recipient, “550 no such user”, 2026-…``."""
+    return [", ".join(filter(None, (result(_item(each)), str(each["time"])))) for each in deliveries(event)]
 
 
 def actions(event: Mapping[str, Any]) -> list[str]:
@@ -63,7 +65,17 @@ def actions(event: Mapping[str, Any]) -> list[str]:
 
 def _action(action: Mapping[str, Any]) -> str:
     mail = f" (mail {action['number']})" if action["deliveries"] or action["waiting"] else ""
-    return ", ".join(filter(None, (f"{action['action']}{mail}", str(action["source"]), str(action["time"]))))
+    return ", ".join(filter(None, (f"{action['action']}{mail}", _flat(action["source"]), str(action["time"]))))
+
+
+def _item(delivery: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a delivery whose reply is quoted: a server's words in a list must not pass for the result of another recipient."""
+    reply = f"“{_flat(delivery['reply'])}”" if delivery["reply"] else ""
+    return {**delivery, "recipient": _flat(delivery["recipient"]), "reply": reply}
+
+
+def _flat(text: Text) -> str:
+    return str(text).translate(NOT_IN_AN_ITEM)
 
 
 def deliveries(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -142,15 +142,16 @@ if (place?.firstElementChild) load().then(({offerCopy}) => offerCopy(place.first
 
 const toast = find(".toast");
 let waiting;
-function wait() {
+function wait(seconds) {
   clearTimeout(waiting);
-  waiting = setTimeout(() => toast.hidden = false, (toast.dataset.idle - 60) * 1000);
+  waiting = setTimeout(() => toast.hidden = false, (seconds - 60) * 1000);
 }
 if (toast) {
   put(toast, "p", toast.dataset.say);
   put(toast, "button", toast.dataset.stay, {type: "button"}).addEventListener("click", async () => {
     toast.hidden = !(await fetch("/smtp", {method: "HEAD"})).redirected;
-    wait();
+    wait(toast.dataset.idle);
   });
-  wait();
+  // Less on a page that loaded itself again.
+  wait(toast.dataset.left);
 }

@@ -21,10 +21,10 @@ addEventListener("beforeprint", () => every("details:not([open])", each => each.
 addEventListener("afterprint", () => every("[data-printed]", each => each.open = delete each.dataset.printed && false));
 
 // While a person types a code elsewhere, the page looks what became of it. It is loaded anew when there is news and not each time:
-// a screen reader would begin at the top again.
+// a screen reader would begin at the top again. These looks are no use of the session, which ends as if the page was closed.
 
 every("[data-refreshes]", place => setInterval(async () => {
-  const answer = await fetch(location.href).catch(() => null);
+  const answer = await fetch(`${location.pathname}?refresh`).catch(() => null);
   if (!answer?.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (page.querySelector("[data-phase]")?.dataset.phase !== place.dataset.phase) location.reload();

@@ -50,14 +50,50 @@ function show({step, result, problem}, box, head, steps) {
   else if (advice) put(box, "p", advice);
   if (listed.length) {
     const list = put(box, "ul", "");
-    listed.forEach(each => put(list, "li", each));
+    listed.forEach(each => put(list, "li", "", {innerText: each}));
   }
   // Each posts the form as it is, and comes back with what is to be trusted filled in.
-  offers.forEach(each => put(box, "button", each.label, each).setAttribute("form", "tab"));
+  offers.forEach(each => {
+    const button = put(box, "button", each.label, each);
+    button.setAttribute("form", "tab");
+    button.addEventListener("click", fillIn);
+  });
   if (hint) put(box, "p", hint);
   put(box, "p", kept, {className: "help"});
   Object.assign(box.dataset, {copy, copied});
   return true;
+}
+
+// Fill in what is to be trusted without a new page, which would lose the typed password: the device never sends one back.
+async function fillIn(event) {
+  const button = event.currentTarget, {form} = button;
+  if (!form.elements.password?.value) return;
+  event.preventDefault();
+  const body = new URLSearchParams(new FormData(form));
+  body.delete("password");
+  body.set(button.name, button.value);
+  body.set("keeps_password", "1");
+  try {
+    const answer = await fetch(button.formAction, {method: "POST", body});
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const notice = page.querySelector("p.notice");
+    const fields = root => [...root.querySelectorAll("#tab [name^=trust]")].map(each => each.closest(".field"));
+    const [choice, ...others] = fields(document), filled = fields(page);
+    if (!notice || !filled.length) throw answer;
+    find("p.notice")?.remove();
+    find("h1").after(notice);
+    choice.closest("details").open = true;
+    others.forEach(each => each.remove());
+    choice.replaceWith(...filled);
+    form.dataset.unsaved = "";
+    form.dispatchEvent(new Event("input"));
+    notice.tabIndex = -1;
+    notice.focus();
+    wait();
+  } catch {
+    // Such as a page to sign in again: the form shows it.
+    form.requestSubmit(button);
+  }
 }
 
 // A failed result as text, for whoever is asked for help. A page without TLS has no navigator.clipboard.

@@ -58,7 +58,7 @@ def test_a_file_has_a_head_and_a_row_for_each_event():
             "delivered",
             "98 %",
             "1740",
-            "a@b.cc: delivered, 250 ok, 2026-11-23",
+            "a@b.cc: delivered, “250 ok”, 2026-11-23",
             "",
         ],
     ]
@@ -152,15 +152,21 @@ def test_half_a_character_is_replaced():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "a@b.cc: delivered, 250 ok, 2026-11-23"),
+        ({}, "a@b.cc: delivered, “250 ok”, 2026-11-23"),
         (
             {"verdict": "refused", "step": "recipient", "reply": "550 no"},
-            "a@b.cc: refused at recipient, 550 no, 2026-11-23",
+            "a@b.cc: refused at recipient, “550 no”, 2026-11-23",
         ),
         ({"verdict": "waiting", "step": "connect", "reply": "", "time": ""}, "a@b.cc: waiting at connect"),
-        ({"recipient": "", "verdict": "waiting", "step": "connect", "time": "", "reply": "x"}, "waiting at connect, x"),
-        ({"recipient": "", "verdict": "dropped", "step": "connect", "reply": "x"}, "dropped at connect, x, 2026-11-23"),
-        ({"step": ""}, "a@b.cc: delivered, 250 ok, 2026-11-23"),
+        (
+            {"recipient": "", "verdict": "waiting", "step": "connect", "time": "", "reply": "x"},
+            "waiting at connect, “x”",
+        ),
+        (
+            {"recipient": "", "verdict": "dropped", "step": "connect", "reply": "x"},
+            "dropped at connect, “x”, 2026-11-23",
+        ),
+        ({"step": ""}, "a@b.cc: delivered, “250 ok”, 2026-11-23"),
     ],
 )
 def test_a_delivery_is_told(changes, told):
@@ -169,14 +175,24 @@ def test_a_delivery_is_told(changes, told):
 
 def test_what_waits_for_nobody_in_particular_and_was_not_tried_is_not_told():
     waiting = {"recipient": "", "verdict": "waiting", "step": "connect", "reply": "", "time": ""}
-    assert csv_export.ends({"deliveries": [waiting, DELIVERY]}) == ["a@b.cc: delivered, 250 ok, 2026-11-23"]
+    assert csv_export.ends({"deliveries": [waiting, DELIVERY]}) == ["a@b.cc: delivered, “250 ok”, 2026-11-23"]
 
 
 def test_several_deliveries_share_a_cell():
     two = {**DELIVERY, "recipient": "c@d.ee", "verdict": "refused", "step": "recipient", "reply": "550 no"}
     assert read(written({**EVENT, "deliveries": [DELIVERY, two]}))[1][9] == (
-        "a@b.cc: delivered, 250 ok, 2026-11-23; c@d.ee: refused at recipient, 550 no, 2026-11-23"
+        "a@b.cc: delivered, “250 ok”, 2026-11-23; c@d.ee: refused at recipient, “550 no”, 2026-11-23"
     )
+
+
+def test_reply_does_not_pass_for_the_result_of_another_recipient():
+    reply = "550 no”, 2026-11-23; duty@d.ee: delivered, “250 queued"
+    two = [{**DELIVERY, "verdict": "refused", "step": "recipient", "reply": reply}, {**DELIVERY, "recipient": "c@d.ee"}]
+    action = {"action": "send again", "number": 5, "source": reply, "time": "2026-11-24", "waiting": False}
+    row = read(written({**EVENT, "deliveries": two, "again": [{**action, "deliveries": two}]}))[1]
+    refused = "a@b.cc: refused at recipient, “550 no', 2026-11-23, duty@d.ee: delivered, '250 queued”, 2026-11-23"
+    assert row[9].split("; ") == [refused, "c@d.ee: delivered, “250 ok”, 2026-11-23"]
+    assert [each.endswith("duty@d.ee: delivered, 250 queued") for each in row[10].split("; ")] == [False, False]
 
 
 def test_a_file_that_breaks_off_says_so_in_its_last_row_and_the_error_comes_through():

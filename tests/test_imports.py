@@ -54,8 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     "mail.catalog": {"errors", "maker_file"},
     "mail.clock": {"device_ui", "mail.events"},
     "mail.format": {"errors", "i18n", "mail.catalog", "mail.events"},
-    "mail.sendmail": {"logging_setup", "mail.catalog", "mail.client", "mail.submission"},
-    "mail.submission": {"errors"},
+    "mail.sendmail": {"logging_setup", "mail.catalog", "mail.client", "mail.sendmail_smtp"},
+    "mail.sendmail_smtp": {"errors"},
     "mail.smtp": {"errors", "mail.events", "settings"},
     "mail.message": {"errors", "i18n", "mail.catalog", "mail.events", "mail.format", "resources", "settings"},
     "mail.oauth": {

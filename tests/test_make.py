@@ -40,7 +40,7 @@ def moved() -> Iterator[Path]:
 
 
 def copy_environment(source: Path, target: Path) -> None:
-    """Copy what .ci/environment made, and lead to the packages that pip installed."""
+    """Copy what .ci/environment made, and lead to the packages that pip and npm installed."""
     (packages,) = source.glob("lib/python*/site-packages")
     (target / packages.relative_to(source)).mkdir(parents=True)
     for each in packages.iterdir():
@@ -49,6 +49,7 @@ def copy_environment(source: Path, target: Path) -> None:
     path.unlink()
     shutil.copy(packages / path.name, path)
     shutil.copytree(source / "bin", target / "bin", symlinks=True)
+    (target / "node").symlink_to(source / "node")
     for each in (source / "pyvenv.cfg", *source.glob("*.txt")):
         shutil.copy(each, target)
 

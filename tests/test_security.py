@@ -183,7 +183,7 @@ def limit_rows() -> list[str]:
         "connections in all, of one address": f"{limits.connections}, {limits.connections_each}",
         "test mails of one user (`web.tests`); one more after": f"{DEFAULTS['web.tests']}, {quota.TEST_SECONDS:g} s",
         "refused logins in tests of one user, and in mail after changes of the settings; one more after": f"{quota.LOGINS}, {quota.LOGINS}, {quota.LOGIN_SECONDS:g} s",
-        "changes of the settings that are tried at once; one more after": f"{worker.RETRIES}, {worker.RETRY_SECONDS:g} s",
+        "changes of the settings that are tried at once; one more after": f"{worker.RESETS_MAXIMUM}, {worker.RESET_SECONDS:g} s",
         "attempts for a warning of a changed server, with a refused login; earlier servers that are kept; warnings an hour": f"{server_change.TRIES_MAXIMUM}, {server_change.REFUSALS_MAXIMUM}, {server_change.PREVIOUS_MAXIMUM}, {server_change.HOURLY_MAXIMUM}",
         "seconds between warnings while mail goes to the new server; for which an earlier server is kept; for which a removed reader is warned": f"{server_change.USED_SECONDS:g}, {server_change.KEPT_SECONDS:g}, {server_change.GONE_SECONDS:g}",
         "recipients": recipients.RECIPIENTS_MAXIMUM,

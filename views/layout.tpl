@@ -12,7 +12,7 @@
 <script src="{{asset('tables.js')}}" defer blocking="render"></script>
 % end
 % if get('refreshes'):
-<noscript><meta http-equiv="refresh" content="{{refreshes}}"></noscript>
+<noscript><meta http-equiv="refresh" content="{{refreshes}}; url=?refresh"></noscript>
 % end
 </head>
 <body>
@@ -63,7 +63,7 @@
 </footer>
 % end
 % if session:
-<div class="toast" role="alert" data-idle="{{idle}}" data-say="{{_('You will be signed out in 1 minute. Your input is kept.')}}" data-stay="{{_('Stay signed in')}}" hidden></div>
+<div class="toast" role="alert" data-idle="{{idle}}" data-left="{{idle_left}}" data-say="{{_('You will be signed out in 1 minute. Your input is kept.')}}" data-stay="{{_('Stay signed in')}}" hidden></div>
 % end
 </body>
 </html>

@@ -23,8 +23,18 @@
 %   elif not failed:
 <p>{{_('No token was issued yet. “Send test email” on the SMTP tab asks for one.')}}</p>
 %   end
-%   if state['ends']:
-<p>{{_('Ends on {day}. Events warn 60, 30, 14, 7 and 1 days before.', day=state['ends'])}}</p>
+%   if state['needs_mail']:
+<p><strong>{{_(state['needs_mail'])}}</strong></p>
+%   elif state['ends']:
+%     if grant == 'device' and not state['is_fixed']:
+<p>{{_('Ends on {day} if the device cannot renew it.', day=state['ends'])}}
+%     else:
+<p>{{_('Ends on {day}.', day=state['ends'])}}
+%     end
+%     if state['warning_days']:
+ {{_('Events warn this many days before: {days}.', days=', '.join(map(str, state['warning_days'])))}}
+%     end
+</p>
 %   end
 </section>
 %   if grant == 'secret':

@@ -23,7 +23,11 @@
 % if listed:
 <ul>
 %   for each in listed:
-<li>{{each}}</li>
+<li>\\
+%     for line in each.split('\n'):
+{{line}}<br>\\
+%     end
+</li>
 %   end
 </ul>
 % end

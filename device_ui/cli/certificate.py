@@ -131,8 +131,17 @@ def fingerprint(path: Path) -> str:
 def own_addresses() -> list[str]:
     """Return the addresses of this device's interfaces, IPv4 first, without link-local and temporary ones (RFC 8981)."""
     # A link-local address needs the interface of the browser's own device, which no certificate can name.
-    found = [ipaddress.ip_address(each) for each in (*_ipv4(), *_ipv6())]
+    found = [ipaddress.ip_address(each) for each in (*_ipv4(), *ipv6_addresses())]
     return [str(each) for each in dict.fromkeys(found) if not each.is_loopback and not each.is_link_local]
+
+
+def ipv6_addresses(table: Path = IF_INET6) -> Iterator[str]:
+    """Return the IPv6 addresses in the kernel's table that last; none without IPv6."""
+    with contextlib.suppress(OSError):  # a kernel without IPv6
+        for line in table.read_text(encoding="ascii").splitlines():
+            address, _, _, _, flags, _ = line.split()
+            if not int(flags, 16) & PASSING:
+                yield str(ipaddress.IPv6Address(bytes.fromhex(address)))
 
 
 def _released() -> datetime.datetime:
@@ -240,11 +249,3 @@ def _ipv4() -> Iterator[str]:
     # struct sockaddr_in within the entry: family and port take 4 bytes after the 16 of the name.
     for begin in range(0, filled, IFREQ_BYTES):
         yield socket.inet_ntoa(found[begin + 20 : begin + 24].tobytes())
-
-
-def _ipv6(table: Path = IF_INET6) -> Iterator[str]:
-    with contextlib.suppress(OSError):  # a kernel without IPv6
-        for line in table.read_text(encoding="ascii").splitlines():
-            address, _, _, _, flags, _ = line.split()
-            if not int(flags, 16) & PASSING:
-                yield str(ipaddress.IPv6Address(bytes.fromhex(address)))

@@ -93,12 +93,12 @@ def _result(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"FAIL  {result['step']:<12}{result['seconds']:>7.3f} s  {result['reply'] or result['problem']}"
         yield result["advice"]
         for each in result.get("chain", ()):
-            # To compare with what the server's administrator gives; trust_key of `device-ui apply` is the last of it.
-            names = ", ".join(each["names"])
-            yield "{subject} ({names}), issued by {issuer}, valid from {begins} to {ends}".format_map(
-                {**each, "names": names}
-            )
-            yield "  SHA-256 {sha256}, of the key {key_sha256}".format_map(each)
+            # To compare with what the server's administrator gives; trust_key of `device-ui apply` is that of the key.
+            # The names and texts are the server's own, so no fingerprint is in a line with them.
+            yield "SHA-256 {sha256}, of the key {key_sha256}, valid from {begins} to {ends}".format_map(each)
+            yield f"  names: {', '.join(each['names'])}"
+            yield "  subject: “{subject}”".format_map(each)
+            yield "  issuer: “{issuer}”".format_map(each)
     for each in result["recipients"]:
         # A recipient whose result the line above already shows is left out.
         if each["verdict"] == "delivered" or result["verdict"] == "delivered" or each["step"] != result["step"]:

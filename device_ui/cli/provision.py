@@ -29,11 +29,11 @@ FIRST_APPLIED = (
 )
 
 
-def apply_document(device: Device, path: str, *, dry_run: bool, is_json: bool) -> int:
-    """Apply the document at `path` and print what changed; with `dry_run` what would."""
+def apply_document(device: Device, path: str, *, dry_run: bool, is_json: bool, is_first: bool = False) -> int:
+    """Apply the document at `path` and print what changed; with `dry_run` what would. `is_first`: as `apply.plan`."""
     try:
         # All of the document is checked before anything is written.
-        steps = apply.plan(document.read(_raw(path)), device)
+        steps = apply.plan(document.read(_raw(path)), device, is_first=is_first)
         if not dry_run:
             apply.write(steps, device)
     except (DeviceUIError, OSError) as error:
@@ -58,8 +58,9 @@ def apply_first(device: Device) -> int:
     if folders.first_applied.exists() or not folders.first.exists():
         output.say("Nothing changed.")
         return EX_OK
-    code = apply_document(device, str(folders.first), dry_run=False, is_json=False)
-    # After the settings: a power cut in between applies it again, which changes nothing. A broken one is tried at the next start.
+    # Where an earlier start did not get to the mark, because of a power cut or a full disk, an operator may have saved a section since.
+    code = apply_document(device, str(folders.first), dry_run=False, is_json=False, is_first=True)
+    # After the settings: a power cut in between applies what is missing. A broken one is tried at the next start.
     if code == EX_OK:
         for folder in device.layout("web"):
             files.make_folder(*folder)

@@ -172,8 +172,9 @@ def test(
 def sign_in(path: Path | str, action: str = "", *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
     """Return the state of the sign-in by OAuth 2.0 after an `action`: ``begin`` or ``cancel`` a device code. Raises `HookError`.
 
-    ``grant``, ``person``, ``renewed`` (seconds since 1970, 0: never), ``ends`` (a day, ``""``: not known), ``problem``, ``step``,
-    ``reply``; and ``flow``: ``phase`` (see `mail.oauth.device_code.Phase`), ``code``, ``address``, ``seconds`` left.
+    ``grant``, ``person``, ``renewed`` (seconds since 1970, 0: never), ``ends`` (a day, ``""``: not known), ``is_fixed`` (no renewal moves it),
+    ``warning_days`` (the days before it at which an event warns), ``needs_mail`` (a sentence where it cannot be kept without),
+    ``problem``, ``step``, ``reply``; and ``flow``: ``phase`` (see `mail.oauth.device_code.Phase`), ``code``, ``address``, ``seconds`` left.
     """
     request = {"do": "sign-in", "action": action}
     answer: Mapping[str, Any] = _expected(ask(path, request, seconds), "sign_in", dict)

@@ -96,13 +96,36 @@ class Clock:
         Within one start of the device the wall clock does not matter. After a new start it counts if it was valid both times;
         the seconds since the new start count in any case.
         """
+        before, since_boot = self._parsed(moment)
+        now, believed = self._boot(), self._believed()
+        if since_boot is not None:
+            return now - since_boot
+        return max(now, believed - before) if believed and before else now
+
+    def is_ahead(self, moment: str) -> bool:
+        """Return whether a `moment` of an earlier start is more than a day after now: the wall clock was wrong then.
+
+        How long ago it was is not known, and for as many years as that clock was ahead `passed` counts this start alone.
+        """
+        before, since_boot = self._parsed(moment)
+        believed = self._believed()
+        return since_boot is None and believed is not None and before - believed > TOLERANCE_SECONDS
+
+    def when(self, moment: str) -> float:
+        """Return a `moment` by the present clock, which may have been set since: seconds since 1970, 0 where it is not known."""
+        before, since_boot = self._parsed(moment)
+        if since_boot is None:
+            return 0.0 if self.is_ahead(moment) else before
+        believed = self._believed()
+        return 0.0 if believed is None else believed - (self._boot() - since_boot)
+
+    def _parsed(self, moment: str) -> tuple[float, float | None]:
+        """Return the wall clock of a moment, 0 for not known, and the seconds since this start, None for another one."""
         wall, _, rest = moment.partition(" ")
         boot_id, _, seconds = rest.partition(" ")
-        now, believed = self._boot(), self._believed()
-        if boot_id == self._boot_id:
-            return now - _seconds(seconds) if SECONDS_PATTERN.fullmatch(seconds) else now
-        before = _seconds(wall)
-        return max(now, believed - before) if believed and before else now
+        if boot_id != self._boot_id:
+            return _seconds(wall), None
+        return _seconds(wall), _seconds(seconds)
 
     def stamp(self, given: float | None = None) -> Stamp:
         """Return the date of an event that is raised now; `given` is the client's time of it, by this same clock."""
@@ -155,11 +178,6 @@ def pending_moment(pending: str) -> tuple[str, float | None]:
     boot_id, _, seconds = pending.removeprefix(PENDING).partition(" ")
     # Not float() alone: one event with a flipped bit must not stop the delivery of all others, nor be "nan" in a line of JSON.
     return boot_id, _seconds(seconds) if SECONDS_PATTERN.fullmatch(seconds) else None
-
-
-def moment_time(moment: str) -> float:
-    """Return the wall clock of a `Clock.moment`, seconds since 1970; 0: not known, or damaged."""
-    return _seconds(moment.partition(" ")[0])
 
 
 def clock_text(seconds: float) -> str:

@@ -1,11 +1,12 @@
 """The mail hook's process: builds its components, starts them and ends them.
 
-It is the only process that reads the private key and unseals the mail password (`PasswordKeys`). What enforces that is the mode
+Of the two services it alone reads the private key and unseals the mail password (`PasswordKeys`); root's commands do, too. What enforces that is the mode
 of the key's folder (``config.Device.layout``), the user of the unit (``appliance/``) and ``tests/test_imports.py``, by which
 the web process imports nothing that can unseal.
 
-Two threads share the outbox: the main thread runs `ipc.server`, which accepts events and never waits for the network; the
-thread ``worker`` runs `delivery.worker`, which sends mail.
+The main thread runs `ipc.server`, which accepts events and never waits for the network; the thread ``worker`` runs
+`delivery.worker`, which sends mail. Notifications, the test mail and the maker's programs have threads of their own; all share
+the outbox.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ from device_ui.storage import files
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from device_ui.config import Folders
     from device_ui.mail.delivery.sender import Transport
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from device_ui.mail.oauth.session import OAuthSession
     from device_ui.mail.smtp.client import ClientOptions, SmtpClient
     from device_ui.mail.smtp.connection import OnStep
+    from device_ui.mail.smtp.trust import InUse
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +133,11 @@ def sign_in_records(folders: Folders) -> tuple[SealedRecord, SealedRecord]:
 
 
 class SmtpClients:
-    """Makes the SMTP clients of one device: one TLS context, one HELO name; `sign_in` has the tokens of OAuth 2.0."""
+    """Makes the SMTP clients of one device: one TLS context, one HELO name; `sign_in` has the tokens of OAuth 2.0, and `last_seen` is that of
+    `smtp.trust.accept`."""
 
     sign_in: SignIn
+    last_seen: Callable[[SmtpSettings], InUse | None]
 
     def __init__(self, device: Device, *, allow_loopback: bool, ca_file: str = "") -> None:
         self._device = device
@@ -184,7 +189,7 @@ class SmtpClients:
         name = host_name()
         # RFC 5321, 4.1.1.1: a host name in EHLO is fully qualified; without one, the client sends its address literal.
         helo_name = self._device["mail.helo_name"] or (name if "." in name else "")
-        return ClientOptions(self._tls_context, helo_name, self._allow_loopback)
+        return ClientOptions(self._tls_context, helo_name, self._allow_loopback, last_seen=self.last_seen)
 
     @cached_property
     def _tls_context(self) -> ssl.SSLContext:
@@ -245,6 +250,7 @@ class Daemon:
         self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)
         if clock.since_boot[1] < BOOT_SECONDS:
             self._worker.spread_start(device["mail.start_spread"])
+        self._clients.last_seen = self._worker.certificate_last_seen
         verified = self._worker.settings_verified
         tester = Tester(store, sender, self._clients.for_test, quota, wake=self._wake, verified=verified)
         requests = RequestHandler(self._outbox, kinds, self._worker, tester, clock, self._wake)

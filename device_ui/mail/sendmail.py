@@ -29,7 +29,7 @@ from typing import BinaryIO, TypeVar, cast
 from device_ui.logging_setup import escaped
 from device_ui.mail import client
 from device_ui.mail.catalog import MESSAGE
-from device_ui.mail.submission import Session
+from device_ui.mail.sendmail_smtp import Session
 
 EX_USAGE = 64  # sysexits.h
 

@@ -1,11 +1,14 @@
-"""Provision a device: one document has everything that an operator can set, and a second run writes nothing.
+"""Provision a device: one document has everything that an operator can set.
+
+A second run writes nothing, if it can open the stored password or the document's is sealed.
 
 Promises
-- A document is applied whole or refused with every broken field, by the rules and the sentences of the pages. Nothing is
-  written while a field is broken, or a sealed password does not open on this device.
+- A document is checked whole before the first write, and refused with every broken field, by the rules and the sentences of the
+  pages. Nothing is written while a field is broken, or a sealed password does not open on this device.
 - A section that a document does not have is left alone; one that it has is whole.
 - What is stored already is not written again, and is made durable: a run that a power cut ended is completed by the next one.
-- Each section is a file of its own: after a power cut the old or the new one, whole. Two sections are two commits.
+- Each section is a file of its own and one commit: after a power cut the old or the new one, whole. After a power cut or a
+  conflict between two sections the next run writes the rest.
 - `export` returns a document of the present state. Applied again, it changes nothing and writes no byte.
 - A password in a document may be sealed to one device and one server (HPKE), so that a repository holds none in the clear.
 - No answer, error or export has a password.

@@ -7,8 +7,9 @@ written only if its file is still as it was read, so a page that saves meanwhile
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from device_ui.config import Device
@@ -33,8 +34,7 @@ class Step:
     @property
     def is_change(self) -> bool:
         """Whether the content differs from what is stored."""
-        present = self.stored.settings
-        return bool(self.content != (self.section.nothing if present is None else present))
+        return bool(self.content != _present(self.section, self.stored))
 
     @property
     def changes(self) -> Table:
@@ -42,20 +42,24 @@ class Step:
         return self.section.changes(self.stored.settings, self.content) if self.is_change else {}
 
 
-def plan(content: Table, device: Device) -> list[Step]:
-    """Return the steps of a document; write nothing.
+def plan(content: Table, device: Device, *, is_first: bool = False) -> list[Step]:
+    """Return the steps of a document; write nothing. With `is_first` a section that has a file stays as it is.
 
     Raises `Broken` with every broken field; then `WrongSeal`, and `NoKey`, `Damaged`, `NotReadable`, `HookError`.
     """
     passwords = Passwords(device.folders)
     # All sections before the first error is raised: a person corrects the document once.
-    broken, found = unknown(content), []
+    broken = unknown(content)
+    found: list[tuple[Section[Any], Stored[Any], Callable[[], Any]]] = []
     for section in SECTIONS:
         if section.name in content:
             # A damaged file counts as none and is quarantined by `save`: a fleet must be able to repair such a device.
             stored = section.store(device).look()
+            if is_first and stored.revision:
+                found.append((section, stored, partial(_present, section, stored)))
+                continue
             try:
-                finish = section.read(content[section.name], stored.settings, device, passwords)
+                finish = section.from_table(content[section.name], stored.settings, device, passwords)
                 found.append((section, stored, finish))
             except Broken as error:
                 broken |= error.fields
@@ -63,6 +67,10 @@ def plan(content: Table, device: Device) -> list[Step]:
         raise Broken(broken)
     # Only now: `finish` opens and seals passwords, which takes milliseconds and may ask the mail hook.
     return [Step(section, stored, finish()) for section, stored, finish in found]
+
+
+def _present(section: Section[Any], stored: Stored[Any]) -> Any:
+    return section.nothing if stored.settings is None else stored.settings
 
 
 def write(steps: Sequence[Step], device: Device) -> None:

@@ -13,7 +13,7 @@ from device_ui.settings.rules import Invalid
 NAME = "notifications"
 
 
-def read(given: Any) -> Callable[[], Notifications]:
+def from_table(given: Any) -> Callable[[], Notifications]:
     """Return a function that returns the choices. Raises `Broken`."""
     if not isinstance(given, Mapping):
         raise Broken({NAME: Invalid(TABLE_SENTENCE)})
@@ -23,7 +23,7 @@ def read(given: Any) -> Callable[[], Notifications]:
     return lambda: found
 
 
-def write(chosen: Notifications) -> dict[str, Any]:
+def to_table(chosen: Notifications) -> dict[str, Any]:
     """Return the section of these choices."""
     return {
         INFOS: chosen.infos,
@@ -35,7 +35,7 @@ def write(chosen: Notifications) -> dict[str, Any]:
 
 def changes(before: Notifications | None, after: Notifications) -> dict[str, Any]:
     """Return each changed value with its old and its new one."""
-    old, new = write(before or Notifications()), write(after)
+    old, new = to_table(before or Notifications()), to_table(after)
     codes = [code for code, _ in after.codes] + [code for code, _ in (before or after).codes]
     found = {name: [old[name], new[name]] for name in (INFOS, TIME, SIGN) if old[name] != new[name]}
     for code in sorted(set(codes)):

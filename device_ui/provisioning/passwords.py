@@ -74,7 +74,7 @@ class Passwords:
             raise WrongSeal(Message("it does not open: {reason}", reason=error.reason)) from error
 
     def _ask_hook(self, settings: SmtpSettings) -> None:
-        # With all fields, since the password is bound to four of them; the hook checks them by the rules of the tab.
+        # With all fields, since the password is bound to some of them (`SmtpSettings.bound_to`); the hook checks them by the rules of the tab.
         answer = client.opens(self._folders.socket, dataclasses.asdict(settings))
         if answer == "other-key":
             raise self._other_key(settings)

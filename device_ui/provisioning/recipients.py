@@ -15,7 +15,7 @@ NAME = "recipients"
 VALUE_HINT = 'It is "fault" or "info", and a language may follow: "info ko".'
 
 
-def read(given: Any) -> Callable[[], Recipients]:
+def from_table(given: Any) -> Callable[[], Recipients]:
     """Return a function that returns the list. Raises `Broken`."""
     if not isinstance(given, Mapping):
         raise Broken({NAME: Invalid(TABLE_SENTENCE)})
@@ -37,7 +37,7 @@ def read(given: Any) -> Callable[[], Recipients]:
     return lambda: listed
 
 
-def write(listed: Recipients) -> dict[str, Any]:
+def to_table(listed: Recipients) -> dict[str, Any]:
     """Return the section of this list."""
     # The value of the file without the address (`settings.recipients`), so that a person meets one spelling.
     return {each.address: " ".join(filter(None, (each.lowest, each.language))) for each in listed}
@@ -45,7 +45,7 @@ def write(listed: Recipients) -> dict[str, Any]:
 
 def changes(before: Recipients | None, after: Recipients) -> dict[str, Any]:
     """Return the addresses that were added or removed, the ones with another value, and whether the order changed."""
-    old, new = write(before or ()), write(after)
+    old, new = to_table(before or ()), to_table(after)
     # The order counts as a change, since the page shows it; among the addresses that both lists have.
     found = {
         "added": [address for address in new if address not in old],

@@ -21,17 +21,17 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class Section(Generic[Content]):
-    """One section: its `name`, its file, and how its table is read and written.
+    """One section: its `name`, its file, and how its table in a document becomes its content, and the other way round.
 
-    `read` takes the table, the stored content, the device and its passwords, and returns a function that returns the content;
-    see `smtp.read`. `changes` takes the content before and after. `nothing` is the content of a missing file: None where that
+    `from_table` takes the table, the stored content, the device and its passwords. It returns a function that returns the content, since
+    a password is sealed only once no section has a broken field; see `smtp.from_table`. `changes` takes the content before and after. `nothing` is the content of a missing file: None where that
     is not the same as an empty one, and then the section is not exported.
     """
 
     name: str
     store: Callable[[Device], RecordStore[Content]]
-    read: Callable[[Any, Content | None, Device, Passwords], Callable[[], Content]]
-    write: Callable[[Content], Table]
+    from_table: Callable[[Any, Content | None, Device, Passwords], Callable[[], Content]]
+    to_table: Callable[[Content], Table]
     changes: Callable[[Content | None, Content], Table]
     schema: Callable[[], Table]
     nothing: Content | None = None
@@ -42,16 +42,16 @@ SECTIONS: tuple[Section[Any], ...] = (
     Section(
         smtp.NAME,
         lambda device: Store(device.folders.settings),
-        lambda given, stored, device, passwords: smtp.read(given, stored, device.locked, passwords),
-        smtp.write,
+        lambda given, stored, device, passwords: smtp.from_table(given, stored, device.locked, passwords),
+        smtp.to_table,
         smtp.changes,
         smtp.schema,
     ),
     Section(
         recipients.NAME,
         lambda device: RecipientStore(device.folders.recipients),
-        lambda given, *_: recipients.read(given),
-        recipients.write,
+        lambda given, *_: recipients.from_table(given),
+        recipients.to_table,
         recipients.changes,
         recipients.schema,
         nothing=(),
@@ -59,8 +59,8 @@ SECTIONS: tuple[Section[Any], ...] = (
     Section(
         notifications.NAME,
         lambda device: NotificationStore(device.folders.notifications),
-        lambda given, *_: notifications.read(given),
-        notifications.write,
+        lambda given, *_: notifications.from_table(given),
+        notifications.to_table,
         notifications.changes,
         notifications.schema,
         nothing=Notifications(),
@@ -105,7 +105,7 @@ def export(device: Device, seal_to: bytes | None = None) -> dict[str, Any]:
         present = section.nothing if stored is None else stored
         # A section without content is left out: applied again, the document then leaves it alone, too.
         if present is not None:
-            content[section.name] = section.write(present)
+            content[section.name] = section.to_table(present)
         if seal_to is not None and isinstance(present, SmtpSettings):
             password = keys.load_password(device.folders.private_key, present)
             content[section.name] = smtp.export_sealed(present, password, seal_to)
@@ -116,7 +116,7 @@ def seal_document(content: Table, public: bytes, opened: Callable[[Any], str] | 
     """Return a document with its password sealed to a key. Raises `Broken`, and as `smtp.seal_section` does."""
     broken = unknown(content)
     sealed = dict(content)
-    # The rules of both sections, so that a wrong document is found where it is written and not on a device.
+    # The rules of all sections, so that a wrong document is found where it is written and not on a device.
     try:
         if smtp.NAME in content:
             sealed[smtp.NAME] = smtp.seal_section(content[smtp.NAME], public, opened)
@@ -125,7 +125,7 @@ def seal_document(content: Table, public: bytes, opened: Callable[[Any], str] | 
     for section in (recipients, notifications):
         try:
             if section.NAME in content:
-                sealed[section.NAME] = section.write(section.read(content[section.NAME])())
+                sealed[section.NAME] = section.to_table(section.from_table(content[section.NAME])())
         except Broken as error:
             broken |= error.fields
     if broken:

@@ -10,7 +10,7 @@ from device_ui.errors import DeviceUIError
 from device_ui.provisioning.document import FLAG_SENTENCE, TABLE_SENTENCE, UNKNOWN_SENTENCE, Broken, Table
 from device_ui.provisioning.passwords import Passwords
 from device_ui.settings import rules, seal
-from device_ui.settings.fields import FIELDS, Field, SmtpSettings, needed_fields, parse
+from device_ui.settings.fields import FIELDS, Field, ParsedForm, SmtpSettings, parse
 from device_ui.settings.rules import Invalid
 
 NAME = "smtp"
@@ -21,10 +21,12 @@ NUMBERS = frozenset(each.name for each in dataclasses.fields(SmtpSettings) if ea
 
 NOT_SEALED_SENTENCE = "This is no sealed password."
 BOTH_SENTENCE = "Either the password or the sealed one, not both."
+# A key without its `trust` would look like one that is trusted, and a from address like one that mail comes from.
+UNUSED_SENTENCE = "It has no effect with the other values of this section: remove it, or change those."
 TEXT_HINT, NUMBER_HINT = "It is written as a text.", "It is written as a number."
 
 
-def read(
+def from_table(
     given: Any, stored: SmtpSettings | None, locked: frozenset[str], passwords: Passwords
 ) -> Callable[[], SmtpSettings]:
     """Return a function that opens or seals the password and returns the settings. Raises `Broken`.
@@ -41,10 +43,7 @@ def read(
         is_lost = stored is not None and passwords.is_lost(stored)
         kept = dataclasses.replace(stored, sealed=None) if stored and is_lost else stored
         draft = parse(form, kept, locked, sealed)
-    broken = {**draft.broken, **broken}
-    if draft.settings is None or broken:
-        raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
-    settings, typed = draft.settings, draft.password
+    settings, typed = _complete(draft, broken), draft.password
 
     def finish() -> SmtpSettings:
         password = typed
@@ -62,7 +61,7 @@ def read(
     return finish
 
 
-def write(settings: SmtpSettings) -> dict[str, Any]:
+def to_table(settings: SmtpSettings) -> dict[str, Any]:
     """Return the section of these settings, without a password."""
     values = {each.name: getattr(settings, each.name) for each in FIELDS if not each.secret}
     return {**{name: value for name, value in values.items() if value != ""}, IS_SET: settings.sealed is not None}
@@ -70,11 +69,10 @@ def write(settings: SmtpSettings) -> dict[str, Any]:
 
 def changes(before: SmtpSettings | None, after: SmtpSettings) -> dict[str, Any]:
     """Return each changed field with its old and its new value; of a password only ``set``, ``replaced`` or ``removed``."""
-    # By the sealed bytes, which are no secret: `read` keeps those of an equal password.
+    # By the sealed bytes, which are no secret: `from_table` keeps those of an equal password.
     now = {each.name: getattr(after, each.name) for each in FIELDS if not each.secret}
-    needed = {each.name for each in needed_fields(now)}
-    # Without settings before, a field that these do not need is no change: it is empty as it was.
-    old = {name: getattr(before, name) if before else None if name in needed else "" for name in now}
+    # Without settings before, a field that is empty now is no change: it was empty.
+    old = {name: getattr(before, name) if before else None if value else "" for name, value in now.items()}
     found: dict[str, Any] = {name: [old[name], value] for name, value in now.items() if old[name] != value}
     sealed = before.sealed if before else None
     if after.sealed != sealed:
@@ -91,11 +89,7 @@ def seal_section(given: Any, public: bytes, opened: Callable[[SmtpSettings], str
     sealed = form.pop(SEALED, "") or None
     # Without stored settings and locks: this may be the maker's or an operator's own computer.
     draft = parse(form, None, sealed=sealed)
-    broken = {**draft.broken, **broken}
-    if draft.settings is None or broken:
-        raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
-    settings = draft.settings
-    password = draft.password
+    settings, password = _complete(draft, broken), draft.password
     # A text that is sealed to this very key already stays, so that the document is equal.
     if settings.sealed and seal.sealed_for(settings.sealed) != seal.key_id(public):
         if opened is None:
@@ -110,7 +104,7 @@ def export_sealed(settings: SmtpSettings, password: str, public: bytes) -> dict[
 
 
 def _with_sealed(settings: SmtpSettings) -> dict[str, Any]:
-    section = write(settings)
+    section = to_table(settings)
     if section.pop(IS_SET):
         section[SEALED] = settings.sealed
     return section
@@ -137,6 +131,14 @@ def schema() -> dict[str, Any]:
         "not": both,
         "additionalProperties": False,
     }
+
+
+def _complete(draft: ParsedForm, broken: Mapping[str, Invalid]) -> SmtpSettings:
+    """Return the settings of a section. Raises `Broken` with every field that is broken or has no effect."""
+    broken = {**{name: Invalid(UNUSED_SENTENCE) for name in draft.unused}, **draft.broken, **broken}
+    if draft.settings is None or broken:
+        raise Broken({f"{NAME}.{name}": each for name, each in broken.items()})
+    return draft.settings
 
 
 def _sealed(settings: SmtpSettings, password: str, public: bytes) -> SmtpSettings:

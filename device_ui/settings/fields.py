@@ -1,6 +1,9 @@
 """The SMTP tab as one table: `FIELDS`, the settings they form, and the parser of the form.
 
-The page, the parser, the settings file, the documentation and the tests use `FIELDS`. A secret is a flag in the table. Pure.
+The page, the parser, the settings file, `apply`, the documentation and the tests use `FIELDS`. A secret is a flag in the table. Pure.
+
+To add a field: a row in `FIELDS`, the attribute of `SmtpSettings`, its rule in `rules`, and the Korean of its label and help in
+``i18n/ko.po``; a name in `BOUND_TO` if a secret must not outlive a change of it. The template shows each row.
 """
 
 from __future__ import annotations
@@ -383,12 +386,14 @@ class SmtpSettings:
 class ParsedForm:
     """The result of `parse`: `settings` when every rule holds, else None and the `broken` rules by field name.
 
-    `password` is the typed password, to be sealed; None: the stored one is kept, or there is none.
+    `password` is the typed password, to be sealed; None: the stored one is kept, or there is none. `unused` are the fields whose
+    text the choices leave out: a form may have them, since a browser sends the fields of an earlier choice as well.
     """
 
     settings: SmtpSettings | None
     broken: Mapping[str, Invalid]
     password: str | None = field(default=None, repr=False)
+    unused: tuple[str, ...] = ()
 
 
 def needed_fields(values: Mapping[str, str]) -> tuple[Field, ...]:
@@ -439,14 +444,19 @@ def parse(
     # The page never shows the stored password, so an empty field means that it stays.
     elif form.get("password", "") == "":
         kept, values["password"] = (sealed, "") if sealed else _kept_password(values, current)
+    unused = tuple(
+        each.name
+        for each in FIELDS
+        if not each.secret and values[each.name] == "" and rules.stripped(form.get(each.name, ""))
+    )
     broken = {each.name: values[each.name] for each in FIELDS if isinstance(values[each.name], Invalid)}
     # Where the maker locked the sign-in, a hint to choose a different one would be useless.
     if broken and "sign_in" not in locked:
         broken |= _with_sign_in_hints(broken, form)
     if broken:
-        return ParsedForm(None, broken)
+        return ParsedForm(None, broken, unused=unused)
     typed = values.pop("password")
-    return ParsedForm(SmtpSettings(**values, sealed=kept), {}, typed or None)
+    return ParsedForm(SmtpSettings(**values, sealed=kept), {}, typed or None, unused)
 
 
 def validate_stored(values: Mapping[str, Any]) -> SmtpSettings | Message:

@@ -25,11 +25,17 @@ INFO = "info"
 CODE_PATTERN = re.compile(r"[0-9]{3}")
 TIME_PATTERN = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 CODE_SENTENCE = "A code has three digits."
+KEPT_SENTENCE = "Events of this code are kept in the history and never mailed, so it has no choice."
+SIGN_SENTENCE = "The sign of life is mailed as sign_of_life says, so its code has no choice."
 TIME_SENTENCE = "Please enter a time of day, such as 08:00."
 FLAG_SENTENCE = "This is true or false."
 # The names of the values besides the codes, and in the file the beginning of a code's name.
 INFOS, TIME, SIGN = "infos", "summary_time", "sign_of_life"
 CODE_PREFIX = "code_"
+# The codes of the device itself that a choice would have no effect on (`mail.catalog`), each with its sentence. A choice that was taken and
+# then ignored would look like an alarm that is turned off. A code that the maker's catalogue does not mail is none of these: the
+# catalogue comes with the firmware, and the choice may outlive it.
+WITHOUT_CHOICE = {**dict.fromkeys(("153", "306", "902", "904"), KEPT_SENTENCE), "905": SIGN_SENTENCE}
 # The file, beside that of the SMTP tab.
 NOTIFICATIONS_FILE = "notifications.toml"
 
@@ -78,6 +84,8 @@ def parse(values: Mapping[str, object]) -> Notifications | dict[str, Invalid]:
     for code, choice in codes.items():
         if not CODE_PATTERN.fullmatch(code):
             broken[code] = Invalid(CODE_SENTENCE)
+        elif code in WITHOUT_CHOICE:
+            broken[code] = Invalid(WITHOUT_CHOICE[code])
         elif not isinstance(choice, str) or choice not in CHOICES:
             broken[code] = Invalid(
                 rules.CHOICE_SENTENCE, (Message("It is one of: {choices}.", choices=", ".join(CHOICES)),)
@@ -102,6 +110,8 @@ def to_values(chosen: Notifications) -> dict[str, Value]:
 
 def from_values(values: Mapping[str, Value]) -> Notifications | Message:
     """Return the choices of a file's values, by the same rules; or the error."""
+    # Former versions took a choice for each code.
+    values = {name: each for name, each in values.items() if name.removeprefix(CODE_PREFIX) not in WITHOUT_CHOICE}
     found = parse({name.removeprefix(CODE_PREFIX): value for name, value in values.items()})
     if isinstance(found, Notifications) and to_values(found) == values:
         return found

@@ -2,7 +2,7 @@
 
 HPKE (RFC 9180), base mode: X25519, HKDF-SHA256, ChaCha20-Poly1305. `info` has the purpose and the values that the password is
 bound to, so sealed bytes that were moved to a different server do not open. The sealed text has the id of the key, so that keys
-can be rotated. `cryptography`, 7 MiB, is imported only to seal or open.
+can be rotated. `cryptography`, 7 MiB, is imported only to seal or open. `mail.daemon` says who opens, and what enforces it.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ MAIL_PROBLEMS = {
     "sign-in": "The sign-in by OAuth 2.0 has failed ({step}): “{reply}”. No mail goes out until that is put right; it is tried again.",
     "too many logins": "The mail server refused several logins. The new settings wait up to 20 minutes, so that the account is not locked. “Send test email” tries the saved settings at once; when it gets through, mail goes out.",
     "server": "Mail could not be delivered yet ({step}): “{reply}”. It is tried again.",
+    "queued": "Mail waits for its first try since the mail service started or the settings changed.",
     "storage": "The device's storage has a problem: {reply}. Mail may be late.",
     "fault": "The mail service has a fault; its log has the details. Mail is tried again.",
     "full": "The device's disk is full. Events are accepted while its reserve lasts; free some space.",
@@ -76,7 +77,9 @@ LOGIN_RETRIED = "The mail server refused the login, which worked before: “{rep
 MAIL_STATES = {
     **dict.fromkeys(("", "certificate"), "Mail: ok"),
     "unset": "Mail: not set up",
-    **dict.fromkeys(("too many logins", "server", "budget", "storage", "fault", "full", "clock"), "Mail: late"),
+    **dict.fromkeys(
+        ("too many logins", "server", "queued", "budget", "storage", "fault", "full", "clock"), "Mail: late"
+    ),
     **dict.fromkeys(("dropped", "refused", "removed"), "Mail: some not sent"),
 }
 # With every other word no mail is sent until the operator or the maker acts.
@@ -148,6 +151,7 @@ class AppContext:
             "brand": self.brand,
             "asset": self.static_files.url,
             "idle": int(IDLE_SECONDS),
+            "idle_left": int(session.idle_left) if session else 0,
             "page": "smtp",
             "token": self.guard.form_token(),
             "session": state is not None,

@@ -59,7 +59,7 @@ def serve(device: Device, listen: str, trusted_proxy: str = "", idle_seconds: fl
     prepare(device)
     sockets = listen_fds(os.environ)
     site = app.site(device)
-    limits = Limits(connections=_connections())
+    limits = Limits(connections=connection_limit())
     listeners = open_listeners(app.routes(site), listen, sockets, trusted_proxy, limits)
     if sockets:
         # Only with systemd: nothing else would start the process again.
@@ -77,7 +77,7 @@ def serve_unavailable(is_startable: Callable[[], bool], idle_seconds: float = ID
     `is_startable` is called every `CHECK_SECONDS`. The next connection starts a new process.
     """
     # The same listeners as for the pages: while the file is wrong, a client can do no more harm than otherwise.
-    limits = Limits(connections=_connections())
+    limits = Limits(connections=connection_limit())
     listeners = open_listeners(unavailable.answer, "", listen_fds(os.environ), limits=limits)
     listeners.exit_when_idle(idle_seconds, lambda: True)
 
@@ -136,6 +136,17 @@ def open_listeners(
     return Listeners(channels, adjustments, [], dispatcher)
 
 
+def connection_limit() -> int:
+    """Return the connections that the limit of open files has room for, `Limits` at most; raise that limit if possible."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = Limits.connections + DESCRIPTORS_BESIDES
+    # A process may raise its own soft limit (setrlimit(2)); with less room fewer connections are accepted.
+    if soft < needed <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        soft = needed
+    return max(1, min(needed, soft) - DESCRIPTORS_BESIDES)
+
+
 def _address(listen: str, sockets: Sequence[socket.socket]) -> dict[str, Any]:
     """Return waitress's settings of where to listen. Raises ValueError."""
     if sockets:  # waitress refuses two kinds of sockets in one process; it gets neither
@@ -181,17 +192,6 @@ def _kinds(
         # waitress requires the parameters of getaddrinfo(3), although the socket is open already.
         info = (each.family, each.type, each.proto, each.getsockname())
         yield kind, {"_sock": each, "bind_socket": False, "sockinfo": info}
-
-
-def _connections() -> int:
-    """Return the connections that the limit of open files has room for, `Limits` at most; raise that limit if possible."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = Limits.connections + DESCRIPTORS_BESIDES
-    # A process may raise its own soft limit (setrlimit(2)); with less room fewer connections are accepted.
-    if soft < needed <= hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-        soft = needed
-    return max(1, min(needed, soft) - DESCRIPTORS_BESIDES)
 
 
 def _shown(listen: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import dataclasses
+import functools
 import queue
 import smtplib
 import socket
@@ -11,15 +14,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from device_ui.mail import client
 from device_ui.mail.smtp.client import ClientOptions, SmtpClient
 from device_ui.mail.smtp.tls import trusted
+from device_ui.settings import keys, seal
 from device_ui.settings.fields import SmtpSettings
+from device_ui.settings.store import Store
 from tests.bench.rows import Row, seconds, turns
 from tests.bench.stand import Stand, program, resident
 from tests.helpers.product import PASSWORD, free_port, settings_form, wait_for
-from tests.servers.authority import Authority
+from tests.servers.authority import Authority, Certificates
 from tests.servers.postfix import MailServer
+from tests.servers.provider import STRICT, Provider
+from tests.servers.scripted import ScriptedServer, Session
 
 ALARMS, EVENTS = 1000, 100
 # What the main job needs of Python and cryptography, whoever writes it.
@@ -42,6 +51,7 @@ def rows() -> Iterator[Row]:
             yield mails.sessions()
             yield far(mails)
             yield peak(mails, folder)
+            yield from sign_ins(folder)
             yield thousand(mails, folder)
 
 
@@ -98,6 +108,63 @@ def peak(mails: Mails, folder: Path) -> Row:
 
     what = f"mail hook, peak memory over {EVENTS} events, a digest, TLS, login"
     return Row(what, "`python -c` with the imports that it needs", "MiB", *turns(3, here, floor), 1.25)
+
+
+def sign_ins(folder: Path) -> Iterator[Row]:
+    """One mail by STARTTLS with each sign-in by OAuth 2.0, against one with a password."""
+    certificates = Certificates("localhost", folder)
+    authority = certificates.authority.write(folder / "local.pem")
+
+    def peak_with(grant: str) -> float:
+        features = ("AUTH PLAIN XOAUTH2",)
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as name,
+            Provider(certificates.chain(), STRICT, host="localhost", interval=1) as provider,
+            ScriptedServer({"AUTH": takes_all}, features_in_tls=features, chain=certificates.chain()) as server,
+            Stand(Path(name)) as product,
+        ):
+            product.start_hook("--ca-file", str(authority))
+            save(product, server.port, provider, grant)
+            if grant == "certificate":
+                provider.uploaded = [base64.b64decode(client.certificates(product.folders.socket)[0]["der"])]
+            if grant == "device":
+                client.sign_in(product.folders.socket, "begin")
+                wait_for(lambda: provider.codes, what="the code")
+                provider.codes = dict.fromkeys(provider.codes, "done")
+                wait_for(lambda: provider.refresh, what="the tokens")
+            client.raise_event(product.folders.socket, "303", "disk 3 is full")
+            wait_for(lambda: server.mails and product.state()["waiting"] == 0, 600, "the delivery")
+            return resident(product.processes["mailhook"], "VmHWM")
+
+    for grant, name in {"certificate": "a certificate", "secret": "a client secret", "device": "a code"}.items():
+        pairs = turns(3, functools.partial(peak_with, grant), functools.partial(peak_with, ""))
+        yield Row(f"mail hook, peak memory over a mail, OAuth 2.0 by {name}", "by a password", "MiB", *pairs, 1.25)
+
+
+def takes_all(session: Session, line: str) -> None:
+    """Accept every login."""
+    session.say("235 welcome")
+
+
+def save(product: Stand, port: int, provider: Provider, grant: str) -> None:
+    """Save the settings of a grant, or of a password, as the page does."""
+    values: dict[str, Any] = {"host": "localhost", "port": port, "sender_name": "Alarms", "account": ACCOUNT}
+    if grant:
+        values |= {
+            "sign_in": "oauth",
+            "oauth_provider": "custom",
+            "oauth_grant": grant,
+            "oauth_issuer": provider.issuer,
+        }
+        values |= {"oauth_client": provider.client, "oauth_until": "2099-01-01" if grant == "secret" else ""}
+    settings = SmtpSettings(**values)
+    if settings.needs_secret:
+        public = keys.load_public(product.folders.public_key)
+        secret = provider.secret if grant else PASSWORD
+        settings = dataclasses.replace(settings, sealed=seal.seal(secret, public, settings.bound_to))
+    product.folders.settings.parent.mkdir(exist_ok=True)
+    Store(product.folders.settings).save(settings, "")
+    client.settings_changed(product.folders.socket)
 
 
 def thousand(mails: Mails, folder: Path) -> Row:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import email
 import email.policy
 import io
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -93,9 +94,10 @@ class Visitor:
             self.page.get_by_role("button", name="Update", exact=True).click()
 
     def picture(self, name: str) -> None:
-        """Keep the whole page as a picture, for people to look at."""
-        SCREENSHOTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+        """Keep the whole page as a picture for people to look at, if ``DEVICE_UI_PICTURES`` is set: no test reads it."""
+        if os.environ.get("DEVICE_UI_PICTURES"):
+            SCREENSHOTS.mkdir(exist_ok=True)
+            self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not STATUS_LINE.fullmatch(message.text):

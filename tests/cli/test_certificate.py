@@ -284,8 +284,8 @@ def test_an_address_of_a_day_is_no_reason_for_a_new_certificate(tmp_path):
     flags = ("80", "00", "01", "21", "c0", "88")
     lines = [f"20010db80000000000000000000000{n:02x} 02 40 00 {each} eth0\n" for n, each in enumerate(flags, 1)]
     (tmp_path / "if_inet6").write_text("".join(lines))
-    assert list(certificate._ipv6(tmp_path / "if_inet6")) == ["2001:db8::1", "2001:db8::2"]
-    assert list(certificate._ipv6(tmp_path / "none")) == []
+    assert list(certificate.ipv6_addresses(tmp_path / "if_inet6")) == ["2001:db8::1", "2001:db8::2"]
+    assert list(certificate.ipv6_addresses(tmp_path / "none")) == []
 
 
 def test_the_command_makes_what_a_client_can_trust(product: Product, tmp_path):

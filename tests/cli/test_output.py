@@ -112,8 +112,10 @@ def test_refused_certificate_is_shown_to_be_compared():
     }
     assert trial({"result": failed})[1] == (
         "FAIL  certificate   3.210 s  self-signed certificate\nCheck the password.\n"
-        "CN=relay.lan (relay.lan, 192.0.2.7), issued by CN=Our own, valid from 2026-01-01 to 2027-01-01\n"
-        f"  SHA-256 {'ab' * 32}, of the key {'0f' * 32}\n"
+        f"SHA-256 {'ab' * 32}, of the key {'0f' * 32}, valid from 2026-01-01 to 2027-01-01\n"
+        "  names: relay.lan, 192.0.2.7\n"
+        "  subject: “CN=relay.lan”\n"
+        "  issuer: “CN=Our own”\n"
     )
 
 
@@ -164,8 +166,8 @@ def test_the_history_for_a_person():
         "    auditd\n"
         "    98 %\n"
         "    full\n"
-        "    a@b.cc: delivered, 250 ok, 2026-11-23\n"
-        "    c@d.ee: refused at content, 250 ok\n"
+        "    a@b.cc: delivered, “250 ok”, 2026-11-23\n"
+        "    c@d.ee: refused at content, “250 ok”\n"
         "1 of 9 events\n"
     )
 

@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 
-import jsonschema
 import pytest
 
 from device_ui.settings import keys
@@ -279,6 +278,9 @@ def test_document_without_a_password_cannot_be_sealed(hooked):
 
 
 def test_schema_is_a_json_schema_that_these_documents_satisfy(product):
+    # Its import takes two seconds, which every worker that collects this file would pay.
+    import jsonschema
+
     schema = json.loads(product.call("apply", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from device_ui.errors import NoKey, NotStored
 from device_ui.mail import catalog
@@ -27,6 +29,8 @@ from tests.servers.scripted import ScriptedServer
 
 MEMORY = Path("/dev/shm")
 MINUTE, HOUR, DAY = 60.0, 3600.0, 24 * 3600.0
+# A zone with summer time: 2027-03-28 02:00 to 03:00 is missing, 2027-10-31 02:00 to 03:00 is there twice.
+BERLIN = ZoneInfo("Europe/Berlin")
 ACCOUNT = "alarm@mail.example.com"
 DELIVERED = Outcome("delivered", "content", "250 queued")
 REFUSED = Outcome("refused", "recipient", "550 no such user")
@@ -159,10 +163,12 @@ class Desk:
     def start(self) -> DeliveryWorker:
         clock = Clock(wall=lambda: self.wall, boot=lambda: self.now, boot_id="boot", synchronized=lambda: False)
         environment = Environment(NAMES, lambda: self.listed, self, clock, lambda: self.now, lambda: self.random)
+        self.batcher = Batcher(window=0, budget=self.budget)
+        self.schedule = Schedule(self.outbox, self.batcher, environment)
         return DeliveryWorker(
             self.outbox,
             self.store,
-            Schedule(self.outbox, Batcher(window=0, budget=self.budget), environment),
+            self.schedule,
             Sender(self.outbox, self.kinds, lambda *arguments: self.server.connect(*arguments), environment),
             Quota(self.outbox, clock),
             lambda state: self.show(state),
@@ -218,6 +224,11 @@ class Desk:
 
     def on_disk(self) -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in self.folder.iterdir()}
+
+
+def at(text: str) -> float:
+    """The moment of a local time in Berlin, in seconds since 1970."""
+    return datetime.fromisoformat(text).replace(tzinfo=BERLIN).timestamp()
 
 
 def dropped(desk: Desk) -> list[int]:

@@ -231,6 +231,24 @@ def test_a_moment_of_a_clock_that_was_wrong_is_dated_by_no_later_one():
     assert later.passed(first.moment()) == 60.0
 
 
+@pytest.mark.parametrize(
+    ("first", "boot_id", "wall", "ahead", "when"),
+    [
+        (NOW + 20 * YEAR, "two", NOW, True, 0.0),  # an earlier start had a clock that was decades ahead
+        (NOW + HOUR, "two", NOW, False, NOW + HOUR),  # a little fast: that heals within the day
+        (NOW, "two", NOW + HOUR, False, NOW),
+        (NOW, "two", 0.0, False, NOW),  # this clock is the wrong one
+        (NOW + 20 * YEAR, "one", NOW, False, NOW - 1000.0),  # set meanwhile: the time since the start is known
+        (NOW, "one", 0.0, False, 0.0),
+    ],
+)
+def test_a_moment_of_a_clock_that_was_far_ahead_is_not_known(first, boot_id, wall, ahead, when):
+    moment = Clock(wall=lambda: first, boot=lambda: 1000.0, boot_id="one", synchronized=lambda: True).moment()
+    later = Clock(wall=lambda: wall, boot=lambda: 2000.0, boot_id=boot_id, synchronized=lambda: wall > 0)
+    assert later.is_ahead(moment) is ahead
+    assert later.when(moment) == when
+
+
 @pytest.mark.parametrize("moment", ["", "x", "x one y", "1 one", "1800000000.0", "nan two 5", "1 one inf", "1 one 1e3"])
 def test_a_damaged_moment_was_at_the_start_at_the_latest(moment):
     clock = Clock(wall=lambda: 0.0, boot=lambda: 60.0, boot_id="one", synchronized=lambda: False)

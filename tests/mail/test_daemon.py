@@ -319,15 +319,27 @@ Daemon(Device.load(Folders.find(None, os.environ)), idle_seconds=0.1).run()
 """
 
 
-def test_a_hook_with_mail_that_waits_does_not_end(product):
-    product.maker("[mail]\ndigest_window = 0\n").folders.run.mkdir()
+def activated(folder: Path) -> tuple[Product, activation.Activated]:
+    """A device in this folder, whose hook ends when it is idle."""
+    folder.mkdir()
+    product = Product(folder).maker("[mail]\ndigest_window = 0\n")
+    product.folders.run.mkdir()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(product.folders.socket))
     listener.listen()
-    with activation.Activated(listener, IDLE, product.environment, product.folder / "hook.log") as hook:
+    return product, activation.Activated(listener, IDLE, product.environment, folder / "hook.log")
+
+
+def test_a_hook_with_mail_that_waits_does_not_end(tmp_path):
+    product, hook = activated(tmp_path / "with mail")
+    other, idle = activated(tmp_path / "without mail")
+    with hook, idle:
         raise_event(product)
-        with pytest.raises(AssertionError):
-            wait_for(lambda: hook.codes, 1)
+        # The other one begins later, has no mail, and meanwhile ends twice.
+        for count in (1, 2):
+            assert state(other)["waiting"] == 0
+            wait_for(lambda count=count: len(idle.codes) == count, what="the end of an idle hook")
+        assert (hook.codes, state(product)["waiting"]) == ([], 1)
 
 
 # A disk that takes its time for the file of what is mailed.
@@ -452,10 +464,11 @@ def test_a_server_may_be_slow_with_its_word_about_an_alarm_and_not_about_a_test(
         session.say("250 taken")
 
     clients = SmtpClients(Device.load(product.folders), allow_loopback=True)
+    clients.last_seen = lambda settings: None
     with ScriptedServer({"content": slow}) as server:
         settings = SmtpSettings("127.0.0.1", server.port, "Alarms", "a@example.com", security="none", sign_in="none")
         client = clients.for_test(settings, "", lambda *_: None) if is_test else clients.for_queue(settings, "")
-        client._timeouts = dataclasses.replace(client._timeouts, attempt=0.5)
+        client.timeouts = dataclasses.replace(client.timeouts, attempt=0.5)
         client.open()
         outcome = client.deliver(["b@example.com"], b"Subject: one\r\n\r\nhello\r\n")["b@example.com"]
         client.close()

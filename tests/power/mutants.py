@@ -42,7 +42,7 @@ KEY_STANDS = "cache only.\n    _store_private(private_path, pairs)\n"
 KEY_MADE = "    if not pairs:\n        pairs = [KeyPair(seal.new_private_key())]\n"
 PRIVATE = "    _store_private(private_path, pairs)\n    _store_public(public_path, pairs)\n    return pairs[0]"
 PUBLIC_FIRST = "    _store_public(public_path, pairs)\n    _store_private(private_path, pairs)\n    return pairs[0]"
-COMMITTED = "self._rows += len(rows) - self._write(insert, user)"
+COMMITTED = "self._rows += len(rows) - self.write(insert, user)"
 LATER = '__import__("threading").Timer(0.3, '
 IN_PLACE = [
     (FLASH, 'return f".{path.name}.new"', "return path.name"),
@@ -128,7 +128,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "accepted is said before it is",
-        [(OUTBOX, COMMITTED, f"{LATER}self._write, (insert, user)).start()\n            self._rows += len(rows)")],
+        [(OUTBOX, COMMITTED, f"{LATER}self.write, (insert, user)).start()\n            self._rows += len(rows)")],
         "accept",
         "lost",
     ),
@@ -242,8 +242,8 @@ MUTANTS: Sequence[Mutant] = (
             ),
             (
                 OUTBOX,
-                "            mails = self._write(begin, MAIL)\n",
-                "            mails = self._write(begin, MAIL)\n            self._write(lambda cursor: write_metadata(cursor, metadata(mails)))\n",
+                "            mails = self.write(begin, MAIL)\n",
+                "            mails = self.write(begin, MAIL)\n            self.write(lambda cursor: write_metadata(cursor, metadata(mails)))\n",
             ),
         ],
         "periodic",
@@ -291,7 +291,7 @@ MUTANTS: Sequence[Mutant] = (
             (
                 OUTBOX,
                 "        if done:\n            self._outcomes_kept()\n",
-                "        if done:\n            __import__('threading').Timer(0.3, self._write, (lambda cursor: self._keep_outcome(cursor, OF_MAIL, (number,)),)).start()\n"
+                "        if done:\n            __import__('threading').Timer(0.3, self.write, (lambda cursor: self._keep_outcome(cursor, OF_MAIL, (number,)),)).start()\n"
                 "            self._outcomes_kept()\n",
             ),
         ],

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from device_ui.config import Device, Folders
 from device_ui.errors import Conflict
+from device_ui.mail import catalog
 from device_ui.provisioning import apply, document, sections, smtp
 from device_ui.provisioning.document import Broken
 from device_ui.provisioning.passwords import WrongSeal
 from device_ui.settings import fields, keys, notifications, oauth_rules, recipients, seal
 from device_ui.settings.fields import FIELDS, SmtpSettings
 from device_ui.settings.recipients import Recipient
-from device_ui.settings.store import RecipientStore, Store
+from device_ui.settings.store import NotificationStore, RecipientStore, Store
 from device_ui.storage import files
 from tests.bench import fleet
 from tests.helpers.product import PASSWORD
@@ -31,6 +32,7 @@ TAB = {"host": "relay.example.com", "port": 587, "sender_name": "UPS 17", "accou
 SMTP = {**TAB, "password": PASSWORD}
 LIST = {"noc@example.com": "fault", "ops@example.com": "info ko"}
 WHOLE = {"device_ui": 1, "smtp": SMTP, "recipients": LIST}
+AUTHORITY = Authority("Our own").pem.decode().strip()
 # Thousands of syncs.
 MEMORY = Path("/dev/shm")
 OTHER_PASSWORD = "Wq8?tRz5!Lmx"
@@ -107,7 +109,7 @@ def test_document_sets_the_tab_and_the_list(target):
     assert answer["changed"] and answer["recipients"] == {"added": [*LIST]}
     assert answer["smtp"] == {
         **{name: [None, value] for name, value in TAB.items()},
-        **{"security": [None, "auto"], "sign_in": [None, "manual"], "from_address": [None, ""]},
+        **{"security": [None, "auto"], "sign_in": [None, "manual"]},
         **{"trust": [None, "system"], "password": "set"},
     }
 
@@ -165,6 +167,57 @@ def test_what_is_mailed_and_when(target):
         "at-once",
     ]
     assert sections.export(target)["notifications"] == {"infos": True, "summary_time": "08:00", "sign_of_life": "off"}
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        *((code, "Events of this code are kept in the history and never mailed, so it has no choice.") for code in ("153", "306", "902", "904")),
+        ("905", "The sign of life is mailed as sign_of_life says, so its code has no choice."),
+    ],
+)  # fmt: skip
+def test_choice_that_would_have_no_effect_is_refused(code, sentence, target):
+    found = refused({"device_ui": 1, "notifications": {code: "never", "303": "never"}}, target)
+    assert found == {f"notifications.{code}": sentence}
+
+
+def test_codes_without_a_choice_are_those_that_no_choice_changes():
+    assert set(notifications.WITHOUT_CHOICE) == {
+        kind.code for kind in catalog.OURS.values() if not kind.mail or kind == catalog.SIGN_OF_LIFE
+    }
+
+
+def test_choice_of_a_former_version_without_effect_is_left_out_and_writes_no_byte(target):
+    run({"device_ui": 1, "notifications": {"303": "never"}}, target)
+    store = NotificationStore(target.folders.settings.with_name(notifications.NOTIFICATIONS_FILE))
+    former = notifications.Notifications(codes=(("303", "never"), ("905", "never")))
+    store.save(former, store.look().revision)
+    before = state(target)
+    assert sections.export(target)["notifications"].keys() == {"infos", "summary_time", "sign_of_life", "303"}
+    assert run(sections.export(target), target) == {"changed": False}
+    assert state(target) == before
+    run({"device_ui": 1, "notifications": {"303": "summary"}}, target)
+    assert dict(store.read()[0].codes) == {"303": "summary"}
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ({"trust_key": "0f" * 32}, "trust_key"),
+        ({"trust": "ca", "trust_ca": AUTHORITY, "trust_key": "0f" * 32}, "trust_key"),
+        ({"trust": "system", "trust_ca": AUTHORITY}, "trust_ca"),
+        ({"from_address": "root@example.com"}, "from_address"),
+        ({"oauth_client": "a1b2"}, "oauth_client"),
+    ],
+)
+def test_field_that_would_have_no_effect_is_refused(more, place, target):
+    """A key without its `trust` looks like a trusted one."""
+    found = refused({"device_ui": 1, "smtp": {**SMTP, **more}}, target)
+    assert found == {
+        f"smtp.{place}": "It has no effect with the other values of this section: remove it, or change those."
+    }
+    # An empty one is none: a template of a fleet may have it.
+    assert run({"device_ui": 1, "smtp": {**SMTP, **more, place: ""}}, target)["changed"]
 
 
 def test_order_of_the_list_counts(target):
@@ -313,7 +366,6 @@ def test_sealed_password_that_breaks_the_rules_is_refused(target):
 
 # The trusted certificate.
 
-AUTHORITY = Authority("Our own").pem.decode().strip()
 TRUSTS = [{"trust": "pin", "trust_key": "0f" * 32}, {"trust": "ca", "trust_ca": AUTHORITY}]
 
 
@@ -384,7 +436,7 @@ def test_client_secret_is_sealed_for_a_device_and_applied_there(target):
 def test_client_secret_of_another_application_or_server_is_refused(target, change):
     public = keys.load_public(target.folders.public_key)
     other = sections.seal_document(
-        {"device_ui": 1, "smtp": {**SECRET_APP, **change, "password": CLIENT_SECRET}}, public, None
+        {"device_ui": 1, "smtp": useful({**SECRET_APP, **change, "password": CLIENT_SECRET})}, public, None
     )
     content = {"device_ui": 1, "smtp": {**SECRET_APP, "sealed": other["smtp"]["sealed"]}}
     with pytest.raises(WrongSeal, match="typed for another server"):
@@ -469,7 +521,25 @@ RELAYS = {
     "oauth_until": st.sampled_from(["2028-11-01", "soon"]),
 }
 LISTS = st.dictionaries(ADDRESSES, st.sampled_from(["info", "fault", "info ko", "fault en"]), max_size=22)
-CODES = st.integers(0, 999).map("{:03}".format)
+CODES = st.one_of(st.integers(0, 999).map("{:03}".format), st.sampled_from(["153", "902", "905", "906"]))
+
+
+def useful(section: dict[str, object]) -> dict[str, object]:
+    """The fields of a section that its choices need."""
+    defaults = {"oauth_provider": oauth_rules.PROVIDERS[0], "oauth_grant": oauth_rules.GRANTS[0]}
+    needed = {each.name for each in fields.needed_fields({**defaults, **section})}
+    if section["sign_in"] not in ("provider", "oauth", "none"):
+        needed.discard("from_address")
+    return {name: value for name, value in section.items() if name in needed}
+
+
+def sections_of(values: dict[str, st.SearchStrategy[object]]) -> st.SearchStrategy[dict[str, object]]:
+    """Mostly with the fields alone that their choices need."""
+    return st.tuples(st.fixed_dictionaries(values), st.integers(0, 3)).map(
+        lambda drawn: useful(drawn[0]) if drawn[1] else drawn[0]
+    )
+
+
 CHOICES = {
     "infos": st.booleans(),
     "summary_time": st.integers(0, 1439).map(lambda minute: f"{minute // 60:02}:{minute % 60:02}"),
@@ -482,7 +552,7 @@ NOTIFICATIONS = st.builds(
 )
 DOCUMENTS = st.fixed_dictionaries(
     {"device_ui": st.just(1)},
-    optional={"smtp": st.fixed_dictionaries(RELAYS), "recipients": LISTS, "notifications": NOTIFICATIONS},
+    optional={"smtp": sections_of(RELAYS), "recipients": LISTS, "notifications": NOTIFICATIONS},
 )
 
 
@@ -516,7 +586,7 @@ NAMES = [each.name for each in FIELDS]
 HALF_BROKEN = st.fixed_dictionaries(
     {"device_ui": st.sampled_from([1, 1, 1, 2, "1"])},
     optional={
-        "smtp": st.fixed_dictionaries({name: st.one_of(RELAYS[name], JUNK) for name in NAMES}),
+        "smtp": sections_of({name: st.one_of(RELAYS[name], JUNK) for name in NAMES}),
         "recipients": st.dictionaries(st.one_of(ADDRESSES, TEXTS), st.one_of(st.just("info"), JUNK), max_size=4),
         "notifications": st.builds(
             lambda values, codes: {**values, **codes},
@@ -627,7 +697,7 @@ def _synced(work) -> set[str]:
 
 
 def test_changes_of_a_section_name_no_secret_field():
-    assert "sealed" not in smtp.write(SmtpSettings("h", 25, "n", "a@b.c", sealed="x"))
+    assert "sealed" not in smtp.to_table(SmtpSettings("h", 25, "n", "a@b.c", sealed="x"))
 
 
 def test_fleet_is_provisioned_once_and_the_second_pass_writes_no_byte():

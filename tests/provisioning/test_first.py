@@ -14,6 +14,7 @@ import yaml
 from device_ui.cli import commands, parser, provision
 from device_ui.config import Device
 from device_ui.provisioning import document, sections
+from device_ui.settings.store import RecipientStore, Store
 from tests.helpers.product import PASSWORD, ROOT, Product
 from tests.provisioning.test_apply import LIST, WHOLE, new_device
 
@@ -66,6 +67,38 @@ def test_a_start_that_a_power_cut_ended_changes_nothing_more(device):
     assert {path: path.stat().st_ino for path in before if path != device.folders.first_applied} == {
         path: number for path, number in before.items() if path != device.folders.first_applied
     }
+
+
+def test_a_start_without_a_mark_keeps_what_an_operator_saved(device):
+    """The first start ended before the mark: a power cut, a full disk or the end of the unit's 60 seconds."""
+    assert provision.apply_first(device) == 0
+    device.folders.first_applied.unlink()
+    server, recipients = Store(device.folders.settings), RecipientStore(device.folders.recipients)
+    settings, revision = server.read()
+    server.save(dataclasses.replace(settings, host="operator.example.com", sign_in="none", sealed=None), revision)
+    recipients.save((), recipients.read()[1])
+    saved = [device.folders.settings.read_bytes(), device.folders.recipients.read_bytes()]
+    assert provision.apply_first(device) == 0
+    assert [device.folders.settings.read_bytes(), device.folders.recipients.read_bytes()] == saved
+    assert device.folders.first_applied.exists()
+
+
+def test_a_start_that_ended_between_two_sections_is_completed(device):
+    assert provision.apply_first(device) == 0
+    device.folders.first_applied.unlink()
+    device.folders.recipients.unlink()
+    settings = device.folders.settings.read_bytes()
+    assert provision.apply_first(device) == 0
+    assert (device.folders.settings.read_bytes(), listed(device)) == (settings, LIST)
+    assert device.folders.first_applied.exists()
+
+
+def test_a_damaged_section_is_left_to_the_page(device):
+    assert provision.apply_first(device) == 0
+    device.folders.first_applied.unlink()
+    device.folders.recipients.write_bytes(b"damaged")
+    assert provision.apply_first(device) == 0
+    assert (device.folders.recipients.read_bytes(), device.folders.first_applied.exists()) == (b"damaged", True)
 
 
 def test_without_a_file_there_is_nothing_to_do(device):

@@ -17,7 +17,6 @@ import gzip
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import tempfile
@@ -35,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.helpers.product import SECONDS, free_port, wait_for
 from tests.servers.authority import Certificates
-from tests.servers.mailers import UNPACKED
+from tests.servers.mailers import UNPACKED, end
 from tests.servers.provider import Answer, Provider, Request
 
 ROOT = UNPACKED / "glewlwyd"
@@ -202,7 +201,7 @@ class Introspection(Provider):
         super().__init__(certificates.chain(), host="localhost")
         self._glewlwyd = glewlwyd
 
-    def _made(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Answer:
         claims = self._glewlwyd.claims(request.form.get("token", ""))
         mailbox = claims.get("email", self._glewlwyd.mailboxes.get(claims.get("client_id", "")))
         is_active = bool(mailbox) and "mail" in claims["scope"].split()
@@ -236,9 +235,4 @@ def running(certificates: Certificates) -> Iterator[Glewlwyd]:
             provider.set_up()
             yield provider
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)

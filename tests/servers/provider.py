@@ -47,14 +47,14 @@ class Provider:
     """Serves between `with` and the end of its block. `answers` overrules what it would answer, by the end of the path.
 
     `uploaded` are the certificates (DER) of the client; `codes` the device codes with their phase; `expires_in` the seconds of
-    an access token.
+    an access token, `refresh_expires_in` those of a refresh token, 0 for an answer without them.
     """
 
     def __init__(
         self, chain: Path, rotation: str = SAME, *, host: str = "login.example.test", interval: int = 5
     ) -> None:
         self.rotation, self.host, self.interval = rotation, host, interval
-        self.token_bytes, self.expires_in = 24, 3600
+        self.token_bytes, self.expires_in, self.refresh_expires_in = 24, 3600, 0
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(chain)
         self.requests: list[Request] = []
@@ -132,13 +132,14 @@ class Provider:
                         return answer.pop(0)
                     continue
                 return answer
-        made = self._made(request)
+        made = self.respond(request)
         if self.lost and request.method == "POST":
             self.lost -= 1
             return lambda sock, _stopping: None
         return made
 
-    def _made(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Answer:
+        """Return what the provider itself answers where no test says otherwise."""
         if request.path == "/.well-known/oauth-authorization-server/realm":
             base = f"{self.issuer}/"
             return 200, {
@@ -170,7 +171,7 @@ class Provider:
         if kind == "client_credentials":
             return self._granted() if self._is_proved(request) else (401, {"error": "invalid_client"})
         if kind == "refresh_token":
-            return self._refreshed(form["refresh_token"])
+            return self.renew(form["refresh_token"])
         phase = self.codes.get(form.get("device_code", ""), "expired_token")
         if phase != "done":
             return 400, {"error": phase}
@@ -178,7 +179,8 @@ class Provider:
         self.sign_in()
         return self._granted(refresh_token=self.refresh[-1], id_token=self._id_token())
 
-    def _refreshed(self, presented: str) -> Answer:
+    def renew(self, presented: str) -> Answer:
+        """Return the answer to a refresh token."""
         if presented not in self.refresh:
             return 400, {"error": "invalid_grant", "error_description": "the grant has ended"}
         if self.rotation == SAME:
@@ -212,6 +214,8 @@ class Provider:
     def _granted(self, **more: str) -> Answer:
         self.access.append(self._token("access"))
         made = {"access_token": self.access[-1], "token_type": "Bearer", "expires_in": self.expires_in}
+        if self.refresh_expires_in:
+            made["refresh_expires_in"] = self.refresh_expires_in
         return 200, {**made, **more}
 
     def _new_refresh(self) -> str:

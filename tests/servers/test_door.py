@@ -424,7 +424,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_needed(soft, connections):
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
     try:
-        assert server._connections() == connections
+        assert server.connection_limit() == connections
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == max(soft, 164)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

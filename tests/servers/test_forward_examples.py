@@ -238,6 +238,36 @@ def test_wrong_password_and_wrong_certificate_hand_over_nothing(tmp_path, memory
     assert bench.cursor == 0
 
 
+def test_what_mosquitto_refuses_counts_only_once_it_takes_it(tmp_path, memory, certificates):
+    key, chain = key_and_certificate(certificates)
+    port = free_port()
+    passwords, rights, configuration = (tmp_path / each for each in ("passwords", "rights", "mosquitto.conf"))
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, USER, PASSWORD], check=True, timeout=60)
+
+    def permit(topic: str, size: int) -> None:
+        rights.write_text(f"user {USER}\ntopic readwrite {topic}\n")
+        configuration.write_text(
+            f"user root\nlistener {port} 127.0.0.1\ncertfile {chain}\nkeyfile {key}\nallow_anonymous false\n"
+            f"password_file {passwords}\nacl_file {rights}\nmessage_size_limit {size}\n"
+        )
+
+    broker = Process(["mosquitto", "-c", configuration], port, tmp_path / "mosquitto.log")
+    bench = Bench(memory, mqtt_example(tmp_path, certificates, port), seconds=SECONDS)
+    bench.accept(1, text="x" * 5000)
+    with ended(broker):
+        for topic, size in (("site/another/events", 0), ("site/device-17/events", 2000)):
+            permit(topic, size)
+            broker.start()
+            assert bench.forward.round() > 0, "it refused the event, and nobody noticed"
+            broker.end()
+            bench.now += 4000
+            assert bench.cursor == 0
+        permit("site/device-17/events", 0)
+        broker.start()
+        bench.work()
+    assert bench.cursor == 1
+
+
 def test_nats_jetstream_has_every_event(tmp_path, memory, certificates):
     key, chain = key_and_certificate(certificates)
     port, client = free_port(), free_port()
@@ -248,6 +278,8 @@ def test_nats_jetstream_has_every_event(tmp_path, memory, certificates):
     )
     server = Process(["nats-server", "-c", tmp_path / "nats.conf"], port, tmp_path / "nats.log")
     bench = Bench(memory, mqtt_example(tmp_path, certificates, port), seconds=SECONDS)
+    options = tmp_path / "mosquitto_pub"
+    options.write_text(options.read_text().replace("-V mqttv5\n", "-V mqttv311\n"))
     words, engine = subscriber(tmp_path, certificates, port, "site/+/events")
     with ended(server):
         server.start()
@@ -273,46 +305,66 @@ def test_syslog_server_has_every_event_over_tls(tmp_path, memory, certificates):
         f'action(type="omfile" file="{received}" template="text" asyncWriting="off" flushOnTXEnd="on")\n'
     )
     changes = {"logs.example.com": "localhost", "6514": str(port), "/etc/ssl/certs/ca-certificates.crt": str(authority)}
-    changes |= {"/run/device-ui-events.sock": str(events)}
+    changes |= {"/run/device-ui-events.sock": str(events), "/run/device-ui-events.end": str(tmp_path / "events.end")}
+    changes |= {"64m": "2m"}  # some 60 events of 30 kB
     example = Example(tmp_path, "syslog", "rsyslog.conf", changes)
-    spool = tmp_path / "spool"
+    spool = memory / "spool"
     spool.mkdir()
     (tmp_path / "device.conf").write_text(
-        f'global(maxMessageSize="128k" workDirectory="{spool}")\nmodule(load="imuxsock" SysSock.Use="off")\n'
-        f'include(file="{tmp_path}/rsyslog.conf")\n'
+        f'global(maxMessageSize="128k" workDirectory="{spool}")\ninclude(file="{tmp_path}/rsyslog.conf")\n'
     )
+
+    os.mkfifo(tmp_path / "events.end")
 
     def rsyslogd(name: str) -> list[object]:
         return ["rsyslogd", "-n", "-iNONE", "-f", tmp_path / f"{name}.conf"]
+
+    @contextlib.contextmanager
+    def device() -> Iterator[subprocess.Popen[bytes]]:
+        with (tmp_path / "device.log").open("ab") as log:
+            with subprocess.Popen([str(each) for each in rsyslogd("device")], stdout=log, stderr=log) as running:
+                try:
+                    wait_for(events.exists, what="the socket of rsyslog")
+                    yield running
+                finally:
+                    running.kill()
 
     server = Process(rsyslogd("server"), port, tmp_path / "server.log")
     bench = Bench(memory, example, seconds=SECONDS)
     bench.accept(3)
     assert bench.forward.round() > 0, "no rsyslog ran, and nobody noticed"
-    with ended(server), (tmp_path / "device.log").open("ab") as log:
-        with subprocess.Popen([str(each) for each in rsyslogd("device")], stdout=log, stderr=log) as device:
-            try:
-                wait_for(events.exists, what="the socket of rsyslog")
-                bench.now += 4000
-                bench.work()  # the server is away: the events are in the queue of this device
-                bench.accept(120)
-                bench.accept(1, text="한" * 10_000)
-                bench.work()
-                server.start()
-                wait_for(
-                    lambda: received.exists() and numbers(_texts(received)) == everything(bench), 60, "the last event"
-                )
-                server.end(signal.SIGTERM)
-                device.send_signal(signal.SIGSTOP)
-                bench.accept(500, text="x" * 4000)
-                assert bench.forward.round() > 0, "rsyslog hung, and nobody noticed"
-                device.send_signal(signal.SIGCONT)
-                server.start()
-                bench.now += 4000
-                bench.work()
-                wait_for(lambda: numbers(_texts(received)) == everything(bench), 60, "the last event")
-            finally:
-                device.kill()
+    with ended(server):
+        with device() as running:
+            bench.now += 4000
+            bench.work()  # the server is away: the events are in the queue of this device
+            bench.accept(120)
+            bench.accept(1, text="한" * 10_000)
+            bench.work()
+            # Until the queue is full: from then on no event counts, and none that counted is dropped for a new one.
+            bench.accept(100, text="x" * 30_000)
+            taken = 0
+            while bench.cursor > taken:
+                taken = bench.cursor
+                bench.forward.round()
+            assert bench.outbox.last - 90 < taken < bench.outbox.last - 10
+            bench.now += 4000
+            assert bench.forward.round() > 0, "the queue was full, and nobody noticed"
+            # Killed: what counted is on the disk.
+        events.unlink()
+        server.start()
+        with device() as running:
+            bench.now += 4000
+            bench.work()
+            wait_for(lambda: received.exists() and numbers(_texts(received)) == everything(bench), 60, "the last event")
+            server.end(signal.SIGTERM)
+            running.send_signal(signal.SIGSTOP)
+            bench.accept(20)
+            assert bench.forward.round() > 0, "rsyslog hung, and nobody noticed"
+            running.send_signal(signal.SIGCONT)
+            server.start()
+            bench.now += 4000
+            bench.work()
+            wait_for(lambda: numbers(_texts(received)) == everything(bench), 60, "the last event")
 
 
 def _texts(path: Path) -> list[str]:

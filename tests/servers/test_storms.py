@@ -296,6 +296,36 @@ def test_a_test_that_waits_for_its_server_uses_no_processor(product):
         product.stop("mailhook", signal.SIGKILL)
 
 
+# A restart
+
+
+def test_a_restart_while_the_server_is_silent_never_says_ok(product, tmp_path):
+    """Page, /health, check and the maker's program: mail that failed before still waits."""
+    words, show = tmp_path / "words", tmp_path / "show"
+    show.write_text(f'#!/bin/sh\necho "$DEVICE_UI_MAIL_STATE" >> {words}\n')
+    show.chmod(0o755)
+    product.maker(f'[mail]\nstate_command = "{show}"\n')
+    with ScriptedServer({"greeting": "421 4.3.2 later"}) as server:
+        product.start().save(**settings_form(server.port, security="none"))
+        product.event()
+        wait_for(lambda: product.state()["problem"] == "server", what="the first try")
+        product.stop("mailhook", signal.SIGKILL)
+        words.unlink()
+        tried, server.script["greeting"] = len(server.sessions), scripted.silent
+        product.start_hook()
+        wait_for(lambda: len(server.sessions) > tried, what="the try after the restart")
+        browser = product.logged_in()
+        health, page = browser.get("/health").text, browser.get("/smtp").text
+        check = product.command("check")
+        product.stop("mailhook")
+    # After a minute of silence it is the server's problem; a busy machine may take so long until here.
+    assert health.strip() in ("queued", "server")
+    assert "Mail: late" in page
+    assert "1 events wait for their mail" in check.stdout
+    shown = words.read_text().split()
+    assert (shown[-1], "ok" in shown) == ("down", False)
+
+
 # A history of a hundred thousand
 
 

@@ -16,14 +16,14 @@ from device_ui.mail import client
 from device_ui.settings import store
 from tests.helpers.product import PASSWORD, Browser, Product, settings_form, wait_for
 from tests.mail.smtp.test_trust import FUTURE, PAST, own, pin, seen
-from tests.servers.authority import Authority, self_signed
+from tests.servers.authority import Authority, Certificate, self_signed
 from tests.servers.postfix import MailServer
 from tests.servers.scripted import ScriptedServer
 from tests.servers.test_passback import heard
 
 ACCOUNT = "alarm@mail.example.com"
 KEY = ec.generate_private_key(ec.SECP256R1())
-FIRST = self_signed(["relay.lan"], KEY)
+FIRST = self_signed(["relay.lan"], KEY, not_before=PAST)
 NEW_KEY = self_signed(["relay.lan"])
 STRANGER = self_signed(["relay.lan"])
 AUTHORITY = Authority("Our own")
@@ -65,6 +65,11 @@ def arrives(product: Product, relay: MailServer) -> None:
     wait_for(lambda: product.state()["waiting"] == 0, what="the record of the delivery")
 
 
+def dates(certificate: Certificate) -> str:
+    found = seen(certificate)
+    return f"valid from {found.begins:%Y-%m-%d} to {found.ends:%Y-%m-%d}"
+
+
 def stops(product: Product) -> str:
     """Raise an event, whose mail waits since the certificate is not the trusted one; why."""
     product.event("303", "it waits")
@@ -87,7 +92,7 @@ def test_from_the_failed_test_to_the_mail_that_arrives_without_a_script(product,
     assert "The test mail was not sent." in tested.text
     key = seen(FIRST).key_sha256
     assert ":".join(re.findall("..", key.upper())) in tested.text
-    assert "CN=relay.lan (names: relay.lan), issued by CN=relay.lan" in tested.text
+    assert "Names in the certificate: relay.lan<br>" in tested.text
     offered = offers(tested.text)
     assert offered == {"Trust this key": f"pin:{key}", "Give the authority": "ca:"}
     filled = browser.post("/smtp/trust", **typed, offer=offered["Trust this key"])
@@ -124,11 +129,16 @@ def test_renewed_certificate_with_another_key_stops_the_mail_until_it_is_trusted
     logins = len(relay.logins())
     relay.show(NEW_KEY)
     why = stops(product)
-    assert seen(FIRST).key_sha256 in why
-    assert seen(NEW_KEY).key_sha256 in why
+    # Both keys, and the dates of both certificates.
+    assert f"{seen(FIRST).key_sha256}, last seen in a certificate that is {dates(FIRST)}" in why
+    assert f"{seen(NEW_KEY).key_sha256}, in a certificate from CN=relay.lan that is {dates(NEW_KEY)}" in why
     assert "what waits is kept" in why
     assert len(relay.logins()) == logins
     # Wherever an operator looks, it is the same.
+    tested = browser.post("/smtp/test", revision=browser.get("/smtp").revision, **form(relay, **pin(FIRST)))
+    for each in (browser.get("/smtp").text, tested.text, product.command("check").stdout, product.log("mailhook")):
+        assert dates(FIRST) in each
+        assert dates(NEW_KEY) in each
     assert seen(NEW_KEY).key_sha256 in browser.get("/smtp").text
     health = browser.get("/health")
     assert (health.status, health.text) == (503, "server\n")

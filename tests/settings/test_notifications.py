@@ -11,7 +11,8 @@ from device_ui.settings import notifications
 from device_ui.settings.notifications import Notifications, from_values, parse, to_values, with_codes
 from device_ui.settings.store import NotificationStore
 
-CODES = st.integers(0, 999).map("{:03}".format)
+EVERY_CODE = [f"{code:03}" for code in range(1000) if f"{code:03}" not in notifications.WITHOUT_CHOICE]
+CODES = st.sampled_from(EVERY_CODE)
 TIMES = st.integers(0, 1439).map(lambda minute: f"{minute // 60:02}:{minute % 60:02}")
 CHOSEN = st.builds(
     lambda infos, at, sign, codes: with_codes(Notifications(infos, at, sign), codes),
@@ -54,6 +55,10 @@ def test_decisions(infos, choice, of_info, of_fault):
         ({"303": True}, {"303": "Please choose one of the values listed."}),
         ({"303": [], "sign_of_life": {}}, dict.fromkeys(("sign_of_life", "303"), "Please choose one of the values listed.")),
         ({"3": "never"}, {"3": "A code has three digits."}),
+        ({"153": "never", "905": "at-once"}, {
+            "153": "Events of this code are kept in the history and never mailed, so it has no choice.",
+            "905": "The sign of life is mailed as sign_of_life says, so its code has no choice.",
+        }),
         ({"٣٠٣": "never"}, {"٣٠٣": "A code has three digits."}),
         ({"3034": "never", "infos": None, "summary_time": ""}, {
             "infos": "This is true or false.",
@@ -103,7 +108,7 @@ def test_values_that_no_file_of_ours_has_are_damage(values):
 
 def test_every_code_fits_into_the_file(tmp_path):
     store = NotificationStore(tmp_path / "notifications.toml")
-    chosen = with_codes(Notifications(), {f"{code:03}": "summary" for code in range(1000)})
+    chosen = with_codes(Notifications(), dict.fromkeys(EVERY_CODE, "summary"))
     store.save(chosen, "")
     assert store.read()[0] == chosen
 

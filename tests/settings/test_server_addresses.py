@@ -55,7 +55,7 @@ METADATA += [
 ]
 OTHERS = ["224.0.0.1", "239.255.255.250", "255.255.255.255", "4294967295", "0xffffffff", "ff02::1", "ff05::2"]
 SPELLINGS = [*LOOPBACK, *UNSPECIFIED, *LINK_LOCAL, *METADATA, *OTHERS]
-HERE = "the mail server's name leads to this device itself"
+HERE = "the mail server's name leads to this device itself, or to an address that no mail server has"
 
 
 def stopped_at(host, port, **options) -> SessionError:
@@ -130,7 +130,7 @@ def test_of_a_good_and_a_bad_address_only_the_good_one_is_dialled():
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True, env={**os.environ})
     assert done.stdout.splitlines() == [
         "name 127.0.0.1, 203.0.113.9, fe80::1",
-        "address 203.0.113.9; not used, since it is this device itself: 127.0.0.1, fe80::1",
+        "address 203.0.113.9; not used, since it is this device itself, or an address that no mail server has: 127.0.0.1, fe80::1",
         "connect Network is unreachable",
     ]
 

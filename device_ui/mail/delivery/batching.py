@@ -9,7 +9,7 @@ A thousand alarms must reach a person as something readable, and the first of th
 3. A budget limits the mails of an hour. What it held back is in the next digest. Infos may use two thirds of it, so that
    no fault waits behind them, and faults always come first. New faults may use five sixths while something else waits:
    endless faults leave room for an info and for a second try.
-4. A mail keeps its events until it is done: its Message-ID must mean the same in every retry. It comes after mails that
+4. A mail keeps its events once a recipient has got it: its Message-ID must mean the same in every retry. A deferred mail comes after mails that
    were never tried, or a few mails that a server defers for days would hold up all others.
 5. A mail that a person sends again comes after every new event and has the infos' part of the budget, whatever its type: who
    asks for one after another must not hold up an alarm.
@@ -35,16 +35,16 @@ from device_ui.mail.events import Delivery
 WINDOW_SECONDS, HOUR = 60, 3600.0
 # Providers limit the mails of a day or an hour and suspend an account beyond; a person reads no more than one a minute.
 BUDGET = 60
-# The part of the budget that infos leave to faults.
-FAULT_SHARE = 3
-# The part that new faults leave to everything else while there is something else.
-OTHER_SHARE = 6
+# Infos leave one third of the budget to faults.
+FAULT_DIVISOR = 3
+# New faults leave one sixth to everything else while there is something else.
+OTHER_DIVISOR = 6
 FAULT, INFO = TYPES
 
 
 @dataclass
 class QueuedMail:
-    """One mail in the queue, with its state. Only its methods change the state.
+    """One mail in the queue, with its state.
 
     `events` are the numbers of its events, all of one `type`; more than one make a digest. `number` names the mail: it is
     the number of the first event, also after retention has removed that one.
@@ -357,7 +357,7 @@ class Batcher:
 
     def _must_leave_room(self, now: float) -> bool:
         """Return whether new faults have used up their part of the hour, and something else waits and could go now."""
-        if len(self._sent) < self.budget - max(1, self.budget // OTHER_SHARE):
+        if len(self._sent) < self.budget - max(1, self.budget // OTHER_DIVISOR):
             return False
         # Room that nothing else can use now is not kept: faults then have the whole budget.
         has_info = self._is_due(INFO, now) or any(mail.tries.is_due(now) for mail in self._mails_of(INFO))
@@ -418,7 +418,7 @@ class Batcher:
         # Counted apart: infos leave a third of the hour to faults, however many of either were sent.
         if event_type == INFO:
             infos = [moment for moment, sent_type in self._sent if sent_type == INFO]
-            most = max(1, self.budget - max(1, self.budget // FAULT_SHARE))
+            most = max(1, self.budget - max(1, self.budget // FAULT_DIVISOR))
             if len(infos) >= most:
                 moments.append(infos[len(infos) - most] + HOUR)
         return max(moments)

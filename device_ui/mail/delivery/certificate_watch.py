@@ -1,5 +1,8 @@
 """Warn before a certificate ends that mail relies on: by an event 30, 14, 7 and 1 days before, each once.
 
+A trusted key or an authority of our own is replaced by a person, who gets each warning. A certificate that the authorities of the
+device verify is mostly renewed by a program, and warns only when that is overdue (`LAST_PART`).
+
 The dates are seen in each session of the queue (`smtp.trust`), and only there: no connection is opened for them. An event and the
 note that it was raised are one commit, so a power cut can neither lose nor repeat one. A trusted key outlives its certificate;
 then mail goes on, and the state of the mail path has the warning.
@@ -9,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,13 +30,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The name of the metadata: the last warning of each certificate, and the end of the one whose key is trusted.
+# The name of the metadata: the last warning of each certificate, and the dates of the one whose key is trusted.
 FACT = "certificates"
 # Days before an end at which an event warns.
 WARNING_DAYS = (30, 14, 7, 1)
-# Not before the last third of a certificate's life: a public one of 90 days is renewed by itself at 30, and no person has to see to
-# it (letsencrypt.org/docs/integration-guide, "When to renew").
-LAST_PART = 1 / 3
+# By `trust`, the last part of a certificate's life in which it warns. One of a public authority lives 90 days, from 2029 on 47 at
+# most (CA/Browser Forum ballot SC-081v3), and a program renews it when a third of that is left (letsencrypt.org/docs/integration-guide,
+# "When to renew"): a warning 30 days before would be a false alarm every 60 days. So 30 days are no part of the last third of 90 days.
+# Of the others they are: a certificate that a person replaces lives that long at least, and has each warning. One with a shorter life
+# is renewed by a program as well, also in a LAN, where an authority may issue for 24 hours.
+LAST_PART = {"system": 0.33, "pin": 0.34, "ca": 0.34}
 DAY = 24 * 3600.0
 # Certificates whose warnings are kept: the machines behind one name may have some each.
 KEPT = 40
@@ -76,19 +81,38 @@ class CertificateWatch:
         """Return the problem of a trusted key whose certificate has ended; mail goes on. Raises `NotStored`."""
         if settings.trust != "pin" or not self._clock.is_right():
             return Problem()
-        of, ends = self._note()["pinned"]
+        of, _, ends = self._note()["pinned"]
         if of != _of(settings) or self._clock.now() < ends:
             return Problem()
         return Problem("certificate", "certificate", Message("it ended on {day}", day=_day(ends)))
 
+    def last_seen(self, settings: SmtpSettings) -> InUse | None:
+        """Return the certificate that the trusted key of these settings was last seen in; None if it never was. Any thread may call."""
+        from device_ui.mail.smtp.trust import InUse
+
+        try:
+            of, begins, ends = self._note()["pinned"]
+        except NotStored:  # it is for the words alone
+            return None
+        return InUse("server", begins, ends) if of == _of(settings) and begins else None
+
     def _saw(self, settings: SmtpSettings, certificates: Sequence[InUse]) -> None:
         note, is_new = self._note(), False
-        if settings.trust == "pin" and note["pinned"] != [_of(settings), certificates[0].ends]:
-            note["pinned"], is_new = [_of(settings), certificates[0].ends], True
+        pinned = [_of(settings), certificates[0].begins, certificates[0].ends]
+        if settings.trust == "pin" and note["pinned"] != pinned:
+            note["pinned"], is_new = pinned, True
         texts = []
         for each in certificates:
-            name, days = f"{each.role} {settings.host} {each.ends:.0f}", _days_due(each, self._clock.now())
-            if days is not None and days < note["warned"].get(name, math.inf):
+            name, days = (
+                f"{each.role} {settings.host} {each.ends:.0f}",
+                _days_due(each, self._clock.now(), LAST_PART[settings.trust]),
+            )
+            warned = note["warned"].get(name)
+            if days is None and warned is not None:
+                # Warned of by a clock that was ahead: the real warnings are still to come.
+                del note["warned"][name]
+                is_new = True
+            elif days is not None and days != warned:
                 note["warned"].pop(name, None)  # the newest last
                 note["warned"][name] = days
                 texts.append(self._text(settings, each))
@@ -118,12 +142,14 @@ class CertificateWatch:
         log.warning("certificate of the mail server ends soon: event %d", numbers[0])
 
     def _note(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {"warned": {}, "pinned": ["", 0]}
+        empty: dict[str, Any] = {"warned": {}, "pinned": ["", 0.0, 0.0]}
         try:
             note = json.loads(self._outbox.metadata().get(FACT, "{}"))
             warned = {str(name): float(days) for name, days in note["warned"].items()}
-            of, ends = note["pinned"]
-            return {"warned": warned, "pinned": [str(of), float(ends)]}
+            # Notes of a former version have no beginning; the next session adds it.
+            of, *dates = note["pinned"]
+            begins, ends = dates if len(dates) == 2 else (0.0, *dates)
+            return {"warned": warned, "pinned": [str(of), float(begins), float(ends)]}
         except (
             ValueError,
             TypeError,
@@ -133,11 +159,11 @@ class CertificateWatch:
             return empty
 
 
-def _days_due(certificate: InUse, now: float) -> float | None:
-    """Return the last of `WARNING_DAYS` that has come, None before the first."""
-    part = (certificate.ends - certificate.begins) * LAST_PART
+def _days_due(certificate: InUse, now: float, last_part: float) -> float | None:
+    """Return the last of `WARNING_DAYS` that has come, in this last part of its life; None before the first."""
+    part = (certificate.ends - certificate.begins) * last_part
     left = certificate.ends - now
-    return min((days for days in WARNING_DAYS if left <= days * DAY < part), default=None)
+    return min((days for days in WARNING_DAYS if left <= days * DAY <= part), default=None)
 
 
 def _of(settings: SmtpSettings) -> str:

@@ -5,7 +5,8 @@ day, and on the day that has it twice. A device that was off at the instant make
 
 What has been sent is known by the day that it was for, and by how long ago that is. The day alone would be wrong: after a clock that
 was years ahead is set right, every day would be over already, and a clock that is set forward would send at once what it sent this
-morning. So two mails are at least half a period apart, and a day counts as served for one and a half.
+morning. So two mails are at least half a period apart, and a day counts as served for one and a half. Where that is not known, since the
+clock was far ahead before the device's last start, the mail is due.
 """
 
 from __future__ import annotations

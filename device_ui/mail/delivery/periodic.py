@@ -16,7 +16,6 @@ from typing import Any
 
 from device_ui.errors import Damaged, Message, NotReadable, to_stored
 from device_ui.mail.catalog import SIGN_OF_LIFE, Kind
-from device_ui.mail.clock import moment_time
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.period import Period, Sent
 from device_ui.mail.delivery.schedule import Schedule
@@ -48,15 +47,18 @@ class PeriodicMails:
         self._outbox, self._schedule, self._environment, self._store = outbox, schedule, environment, store
         self._clock = environment.wall_clock
         self._chosen, self._problem = Notifications(), ""
+        # Whether the file of choices exists: without it the timer does not start the process.
+        self._has_timer = True
 
     def refresh(self) -> None:
         """Read what is mailed, and when."""
         try:
-            self._chosen, self._problem = self._store.read()[0] or Notifications(), ""
+            stored = self._store.read()[0]
+            self._chosen, self._problem, self._has_timer = stored or Notifications(), "", stored is not None
         except (Damaged, NotReadable) as error:
             if str(error) != self._problem:  # one line, not one in each round
                 log.error("%s; every event is mailed at once", error)
-            self._chosen, self._problem = Notifications(), str(error)
+            self._chosen, self._problem, self._has_timer = Notifications(), str(error), True
 
     def decide(self, kind: Kind) -> tuple[bool, bool]:
         """Return whether an event of this kind is mailed, and whether in the daily summary."""
@@ -79,9 +81,11 @@ class PeriodicMails:
         return LOOK_SECONDS if self._periods() else None
 
     def is_idle(self) -> bool:
-        """Return whether nothing is begun within the next hour."""
-        now = self._clock.now()
-        return all(period.next(now) - now > AHEAD_SECONDS for period in self._periods())
+        """Return whether nothing is begun within the next hour, or nothing is planned where no timer starts the process."""
+        now, periods = self._clock.now(), self._periods()
+        # A page that finds the file damaged keeps it under another name: events that wait for the summary then keep the process.
+        ahead = AHEAD_SECONDS if self._has_timer else float("inf")
+        return all(period.next(now) - now > ahead for period in periods)
 
     def _periods(self) -> list[Period]:
         daily = [self._period()] if self._outbox.has_summary else []
@@ -91,7 +95,7 @@ class PeriodicMails:
         return Period.of_device(self._chosen.minute, self._outbox.id, weekly=sign == WEEKLY)
 
     def _summarize(self, now: float) -> None:
-        """Begin the daily summary if it is due. Only events from before its instant make it due: later ones are in the next."""
+        """Begin the daily summary if it is due: an event from before its instant waits. It then has every event that waits for one."""
         period = self._period()
         day = period.due(now, self._sent(SUMMARY_FACT))
         if day and self._outbox.is_summary_due(period.latest(now)[1], now):
@@ -120,7 +124,7 @@ class PeriodicMails:
     def _report(self) -> Message:
         """Return what was sent, what waits and what was lost since the last sign of life."""
         note = self._stored(SIGN_FACT)
-        since = moment_time(str(note.get("moment", "")))
+        since = self._clock.when(str(note.get("moment", "")))
         delivered, lost = self._outbox.mails_since(since)
         number = max(0, self._outbox.last - to_number(str(note.get("number", ""))))
         removed = self._outbox.removed()[UNTOLD]
@@ -140,11 +144,11 @@ class PeriodicMails:
 
     def _sent(self, fact: str) -> Sent | None:
         note = self._stored(fact)
-        if not note:
+        moment = str(note.get("moment", ""))
+        # Sent by a clock that was far ahead: nothing is known of when, and one mail too many is better than none for years.
+        if not note or self._clock.is_ahead(moment):
             return None
-        return Sent(
-            str(note.get("day", "")), None if note.get("begins") else self._clock.passed(str(note.get("moment", "")))
-        )
+        return Sent(str(note.get("day", "")), None if note.get("begins") else self._clock.passed(moment))
 
     def _stored(self, fact: str) -> Mapping[str, Any]:
         try:

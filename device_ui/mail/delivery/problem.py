@@ -18,6 +18,7 @@ class Problem:
     - ``login refused``, and ``too many logins`` (further settings wait);
     - ``sign-in``: the sign-in by OAuth 2.0 has failed, whether mail waits or not;
     - ``server``: the server cannot be reached, or defers an alarm that waits;
+    - ``queued``: mail waits for its first try since the hook started or the settings changed;
     - ``budget``: the mails of this hour are used up, and an alarm waits for the next one;
     - ``refused``: the server refused the last mail for good; ``dropped``: the last mail was given up;
     - ``storage``, ``full``: the flash takes nothing, or the reserve is used;

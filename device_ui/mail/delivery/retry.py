@@ -1,6 +1,8 @@
-"""When a deferred mail is tried again (`delay`), and when it expires. Monotonic clock and memory only: a retry writes nothing.
+"""How long a deferred mail waits (`delay`), and when it expires. Monotonic clock and memory only: a retry writes nothing.
 
-A `RetryState` counts the failed tries of one mail; `Backoff` counts those of the server, which hold back every mail.
+A `RetryState` counts the failed tries of one mail; `Backoff` counts those of the server, which delay every mail, and
+`RecipientBackoff` those of a recipient. `DeliveryWorker._wait` combines them with the hourly budget; a final result ends them
+(`DeliverySession._note_results`), and so does a change of the settings (`DeliveryWorker._reset_tries`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ log = logging.getLogger(__name__)
 # Seconds between two tries: from 30 to an hour, each with up to a quarter taken off, so that devices that lost the same
 # server do not return to it in step. The first delay is a little over 30 to leave room for that.
 RETRY_MINIMUM, RETRY_MAXIMUM, RETRY_FIRST, JITTER = 30.0, 3600.0, 40.0, 0.25
-# Deferrals in a row after which a session ends, since the server means every mail, or a recipient waits in every mail.
+# Deferrals in a row after which a session ends (of all mails: the server means every one), or a recipient is left out of every
+# mail (of one recipient).
 DEFERRALS_MAXIMUM = 5
 # RFC 5321, 4.5.4.1: give up after four to five days.
 EXPIRY_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
@@ -27,8 +30,8 @@ EXPIRY_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 
 @dataclass
 class RetryState:
-    """The failed tries of a mail or a server: how many, when the next one is due and since when tries fail (monotonic
-    seconds), and the step, reply and advice of the last one."""
+    """The failed tries of a mail or a server: how many in a row without progress, when the next one is due and since when tries
+    fail (monotonic seconds), and the step, reply and advice of the last one."""
 
     count: int = 0
     next: float = 0.0
@@ -113,7 +116,7 @@ class Backoff:
 
 
 class RecipientBackoff:
-    """Which recipients wait in every mail: the server deferred them `DEFERRALS_MAXIMUM` times in a row, and no one else.
+    """The recipients that every mail leaves out for now: the server deferred each of them `DEFERRALS_MAXIMUM` times in a row.
 
     A full mailbox must neither hold up the alarms for the other recipients nor be asked for by all that waits for it. A
     newer alarm asks for it once.
@@ -157,7 +160,7 @@ class RecipientBackoff:
         return problem if number <= newest else None
 
     def end(self, recipients: Collection[str]) -> float:
-        """Return when the first of them may be asked for (monotonic seconds), 0 where one may now."""
+        """Return when the first of these waits ends (monotonic seconds), 0 where one of the recipients does not wait."""
         return min(map(self._end, recipients), default=0.0)
 
     def _end(self, recipient: str) -> float:
@@ -184,10 +187,10 @@ class StartSpread:
         return max(0.0, self._end - now)
 
 
-def delay(count: int, random: float) -> float:
-    """Return the seconds to wait after `count` + 1 failed tries."""
+def delay(earlier: int, random: float) -> float:
+    """Return the seconds to wait after a failed try; `earlier` failed tries came before it."""
     # 20 is beyond the hour; a higher power would overflow a float after a thousand tries.
-    longest = min(RETRY_FIRST * 2.0 ** min(count, 20), RETRY_MAXIMUM)
+    longest = min(RETRY_FIRST * 2.0 ** min(earlier, 20), RETRY_MAXIMUM)
     # Down only: the jitter must not make the longest wait longer than what is documented.
     return max(RETRY_MINIMUM, longest * (1 - JITTER * random))
 

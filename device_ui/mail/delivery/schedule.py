@@ -20,7 +20,11 @@ CHUNK = 1000
 
 
 class Schedule:
-    """The queue of one device. Any thread may call `choose_singles`, `add` and `mail`; the worker alone calls the others."""
+    """The queue of one device.
+
+    The worker's thread alone calls what changes a mail that was chosen. Any thread may call `choose_singles`, `add`, `mail`,
+    `count_sent`, `tried`, `is_over_budget`, `has_unstored` and `has_undated`.
+    """
 
     def __init__(self, outbox: Outbox, batcher: Batcher, environment: Environment) -> None:
         self._outbox, self._batcher, self._environment = outbox, batcher, environment
@@ -54,7 +58,7 @@ class Schedule:
             # An event that is not mailed, such as the report of a delivery, is in the ledger alone.
             if event.waiting and not event.in_summary:
                 mail = number if is_single else 0
-                self._batcher.add(number, _kind(event), event.type, now, mail, pending=_is_pending(event))
+                self._batcher.add(number, _window_code(event), event.type, now, mail, pending=_is_pending(event))
 
     def mail(self, number: int) -> QueuedMail | None:
         """Return a mail that waits, by its number."""
@@ -114,7 +118,10 @@ class Schedule:
         mail.defer(self._environment.monotonic(), self._environment.random(), step, reply, advice)
 
     def postpone(self, end: Callable[[Collection[str]], float]) -> None:
-        """Let the deferred mails all of whose recipients wait do so; `end` returns until when (monotonic seconds), 0 for not."""
+        """Postpone each deferred mail whose open recipients all wait until the first of them may be asked for again.
+
+        `end` returns that moment of some recipients (monotonic seconds), 0 for now.
+        """
         self._batcher.postpone(end)
 
     def split(self, mail: QueuedMail) -> None:
@@ -201,7 +208,9 @@ class Schedule:
 
     def _waiting(self, after: int = 0) -> Iterator[tuple[int, str, str, int, bool]]:
         while chunk := self._outbox.waiting(CHUNK, after):
-            yield from ((event.number, _kind(event), event.type, event.mail, _is_pending(event)) for event in chunk)
+            yield from (
+                (event.number, _window_code(event), event.type, event.mail, _is_pending(event)) for event in chunk
+            )
             after = chunk[-1].number
 
     def _date(self) -> None:
@@ -243,6 +252,6 @@ def _is_plain(event: Event) -> bool:
     return event.waiting and not event.about and not event.in_summary and not _is_pending(event)
 
 
-def _kind(event: Event) -> str:
+def _window_code(event: Event) -> str:
     """Return the code that opens a window; ``""`` for a mail that is sent again, which must not hold up a new event."""
     return "" if event.about else event.code

@@ -69,7 +69,7 @@ class Transport(Protocol):
 
 
 class Attempt:
-    """What one attempt of a mail came to: the final `results`, and by recipient the outcomes that defer it.
+    """The outcomes of one attempt to send a mail: the final `results`, and by recipient those that defer it.
 
     `is_too_large`: the server does not take a mail of this size, and no recipient has got it, so that it may be split.
     """
@@ -280,7 +280,7 @@ def _fitting(compose: Callable[[int | None], bytes], size: int) -> bytes:
 
 @dataclass(frozen=True)
 class Fate:
-    """What one try of a mail came to: the `problem` and its `scope`, if it waits; whether some recipient was served."""
+    """What becomes of a mail after an attempt: the `problem` and its `scope`, if it waits; whether some recipient was served."""
 
     problem: Problem | None = None
     scope: Scope | None = None
@@ -397,7 +397,7 @@ class DeliverySession:
         return self._settle(mail, attempt, settings)
 
     def _settle(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> Fate:
-        """Decide how a mail goes on whose results are on flash."""
+        """Decide what becomes of a mail after an attempt whose results are on flash."""
         is_served = bool(attempt.results)
         held = {name: outcome for name, outcome in attempt.deferred.items() if outcome.scope == Scope.RECIPIENT}
         mail.held |= {name: self._problem(outcome, settings) for name, outcome in held.items()}
@@ -444,7 +444,7 @@ class DeliverySession:
         settings: SmtpSettings,
         removed: int,
     ) -> None:
-        """Store final results of a mail, of whose `results` so far they are the last ones."""
+        """Store the `final` results of a transaction: the newest of all `results` of the mail."""
         if not final:
             return
         # Those of the ledger and those of this attempt: a mail may end over several tries.
@@ -452,9 +452,8 @@ class DeliverySession:
         is_done = all(name in ended for name in mail.recipients)
         try:
             self._schedule.conclude(mail, final, is_done=is_done, removed=removed)
-            self._update_status(
-                mail, final, results, settings, is_done=is_done
-            )  # first of all: a full flash says nothing about the server
+            # Before the flash: a full one says nothing about the server.
+            self._note_results(mail, final, results, settings, is_done=is_done)
         finally:
             # Before the next transaction begins: after a power cut it is one at most that goes out twice.
             self._schedule.store_results()
@@ -464,8 +463,8 @@ class DeliverySession:
     ) -> None:
         """Report a server that gives no answer for a minute, and end the wait for an Update or the end of the hook.
 
-        That ends it at once, but after a minute where the server has the mail: otherwise it would go out again. Never raises:
-        the answer to a mail that the server has must be read.
+        An Update ends the wait at once; after the content only after a minute, since a mail that the server may have would go out
+        a second time. Never raises: the answer to a mail that the server has must be read.
         """
         step = transport.step
         if is_interrupted() and (step != Step.CONTENT or seconds >= SILENT_SECONDS):
@@ -481,7 +480,7 @@ class DeliverySession:
         except Exception:
             log.exception("silent server not reported")
 
-    def _update_status(
+    def _note_results(
         self,
         mail: QueuedMail,
         final: Sequence[Delivery],
@@ -490,7 +489,7 @@ class DeliverySession:
         *,
         is_done: bool,
     ) -> None:
-        """Set the state of the mail path by final results."""
+        """Reset the back-off, end the recipients' waits, and set the state of the mail path by final results."""
         # A final result of any kind: a server that refuses one mail serves the others.
         self._backoff.reset()
         self._status.server_works()
@@ -505,5 +504,6 @@ class DeliverySession:
             log.info("mail %d for %s: %s %s", mail.number, result.recipient, result.verdict, result.reply)
 
     def _defer(self, mail: QueuedMail, problem: Problem, scope: Scope, *, is_served: bool = False) -> Fate:
+        """Put the mail off by `retry.delay` after a failed try."""
         self._schedule.defer(mail, problem.step, problem.reply, problem.advice)
         return Fate(problem, scope, is_served)

@@ -84,7 +84,7 @@ class Server:
     """Settings by which mail was delivered, and the recipients of that mail, as the database stores them.
 
     `recipients` are in the order of their first mail. `gone` are those that were removed from the list, each with a moment
-    of `Clock.moment`. `earlier` are earlier addresses of the account. `has_carried_alarm` is false while only a test mail
+    of `Clock.moment`. `earlier` are former from addresses that were the default recipient. `has_carried_alarm` is false while only a test mail
     was delivered.
 
     Of a previous server, `number` is the event that is still to be notified of, 0 for none. `ended` are the recipients
@@ -114,8 +114,8 @@ class Server:
         return [address for address in self.recipients if address not in dict(self.gone)]
 
     @property
-    def notified(self) -> list[str]:
-        """The addresses to notify: the recipients, and the account with its earlier addresses."""
+    def to_notify(self) -> list[str]:
+        """The addresses to notify: the recipients, the default recipient and the earlier ones."""
         return list(dict.fromkeys([*self.recipients, *self.earlier, self.settings.default_recipient]))
 
     def with_settings(self, settings: SmtpSettings) -> Server:
@@ -258,7 +258,7 @@ class ServerChangeNotifier:
         self._start_due()
 
     def session_begins(self) -> None:
-        """Note that a session with the reported server begins: from now on no notification waits longer than a minute."""
+        """Note that a session with the reported server begins: from now on the hourly limit delays none by more than a minute."""
         if not self._is_used and not self.is_idle():
             self._is_used = True
             self._start_due()
@@ -330,7 +330,7 @@ class ServerChangeNotifier:
     def _change(self, settings: SmtpSettings, source: Text) -> None:
         if self._verified and self._verified.bound_to == settings.bound_to:
             self._verified = None  # only the report is missing: this server accepted mail before
-        previous, dropped = self._with_present()
+        previous, dropped = self._with_left()
         before = self._report.line if self._report else _line("Before", (self._verified or previous[0]).settings)
         lines = {"before": before, "now": _line("Now", settings)} | (
             {} if previous else {"nobody": Message(NO_PREVIOUS)}
@@ -376,23 +376,23 @@ class ServerChangeNotifier:
             route.mail = QueuedMail(SERVER_CHANGED.type, (number,))
         # History shows it: no silent loss of a warning.
         for server in dropped:
-            self._record_dropped(number, server.notified, dataclasses.replace(server, is_only=False), TOO_MANY)
+            self._record_dropped(number, server.to_notify, dataclasses.replace(server, is_only=False), TOO_MANY)
 
-    def _with_present(self) -> tuple[list[Server], list[Server]]:
-        """Return the previous servers once the present one is among them, and those of them that are too many."""
+    def _with_left(self) -> tuple[list[Server], list[Server]]:
+        """Return the previous servers with the one that is left now among them, and those of them that are too many."""
         if self._verified is None:
             return list(self._previous), []
         now = self._clock.moment()
-        present = self._verified.with_recipients(self._verified.listed, now, self._clock.passed)
-        present = dataclasses.replace(present, left_at=now)
-        same = next((server for server in self._previous if server.bound_to == present.bound_to), None)
+        left = self._verified.with_recipients(self._verified.listed, now, self._clock.passed)
+        left = dataclasses.replace(left, left_at=now)
+        same = next((server for server in self._previous if server.bound_to == left.bound_to), None)
         if same:
             # A server that is left again has one notification, to the recipients of both times.
-            merged = present.merged_with(same)
+            merged = left.merged_with(same)
             return [merged if server is same else server for server in self._previous], []
-        servers, dropped = [*self._previous, present], []
+        servers, dropped = [*self._previous, left], []
         if len(servers) > PREVIOUS_MAXIMUM:
-            # Not the first: an attacker could add silent servers to displace it. Not the present one: its login just worked.
+            # Not the first: an attacker could add silent servers to displace it. Not the one that is left: its login just worked.
             dropped = [max(servers[1:-1], key=lambda server: self._route(server).mail.tries.count)]
         return [server for server in servers if server not in dropped], dropped
 
@@ -411,7 +411,7 @@ class ServerChangeNotifier:
 
     def _open_recipients(self, server: Server) -> list[str]:
         mail = self._route(server).mail
-        mail.begin_try(server.notified, server.ended)
+        mail.begin_try(server.to_notify, server.ended)
         return mail.open_recipients
 
     def _held_by(self, server: Server, has_room: bool) -> tuple[str, Text]:
@@ -486,10 +486,10 @@ class ServerChangeNotifier:
         mail.defer(self._monotonic(), self._environment.random(), step, reply)
 
     def _notify(self, server: Server, route: Route, mail: QueuedMail, event: Event) -> None:
-        mail.begin_try(server.notified, server.ended)
-        # Read from the database at the start: a restart gives no new tries, and locks no account.
+        mail.begin_try(server.to_notify, server.ended)
+        # Refused logins are stored: a restart gives no further login, which could lock the account. The other tries are counted in
+        # memory, and begin anew with the process.
         if server.refusals >= REFUSALS_MAXIMUM or mail.tries.count >= TRIES_MAXIMUM:
-            # Stored counts: a restart of the hook gives no further try.
             step, reply = ("login", REFUSED) if server.refusals >= REFUSALS_MAXIMUM else ("", FAULT)
             date = self._environment.date()
             dropped = [Delivery(address, Verdict.DROPPED, step, reply, date) for address in mail.open_recipients]
@@ -552,18 +552,21 @@ class ServerChangeNotifier:
         """Store the final results of an attempt, and the recipients that are left."""
         with self._lock:
             before = self._previous
-            present = next((each for each in before if each.bound_to == server.bound_to), None)
+            # As it is stored now: the settings may have changed while the attempt went on.
+            current = next((each for each in before if each.bound_to == server.bound_to), None)
             mail.conclude(results, is_done=is_over)
             changed: Server | None
-            if present and present.number == server.number:
+            if current and current.number == server.number:
                 ended = tuple(dict.fromkeys([*server.ended, *(result.recipient for result in mail.results)]))
                 is_lost = not server.ended and all(result.verdict == Verdict.DROPPED for result in mail.results)
-                changed = self._notified(server, is_lost) if is_over else dataclasses.replace(server, ended=ended)
+                changed = (
+                    self._after_notification(server, is_lost) if is_over else dataclasses.replace(server, ended=ended)
+                )
             else:  # the settings changed again meanwhile
-                changed = present
-                if present and not route.has_worked:
-                    changed = dataclasses.replace(present, refusals=server.refusals)
-            previous = [each for each in (changed if each is present else each for each in before) if each]
+                changed = current
+                if current and not route.has_worked:
+                    changed = dataclasses.replace(current, refusals=server.refusals)
+            previous = [each for each in (changed if each is current else each for each in before) if each]
             # The state in memory decides and the ledger follows: a full flash must not cause a further attempt.
             if not is_over:
                 self._previous = previous
@@ -578,7 +581,7 @@ class ServerChangeNotifier:
         for result in results:
             log.info("notification %d for %s: %s %s", server.number, result.recipient, result.verdict, result.reply)
 
-    def _notified(self, server: Server, is_lost: bool) -> Server | None:
+    def _after_notification(self, server: Server, is_lost: bool) -> Server | None:
         """Return a server whose notification is over, None when it is not needed any more or accepted no notification."""
         notified = dataclasses.replace(server, number=0, refusals=0, ended=())
         return notified if not is_lost and self._is_needed(notified, self._verified) else None
@@ -682,6 +685,12 @@ def _line(when: str, settings: SmtpSettings) -> Message:
     line = Message(template, when=Message(when), security=CHOICE_WORDS[f"security_{settings.security}"], **values)
     if not settings.trust_bound_to:
         return line
-    # Without it a change of the trust alone would read as no change.
-    trust, fingerprint = CHOICE_WORDS[f"trust_{settings.trust}"], settings.trust_bound_to[1]
-    return Message("{line}, certificate “{trust}” {fingerprint}", line=line, trust=trust, fingerprint=fingerprint)
+    # Without it a change of the trust alone would read as no change. On a line of its own: host and account can be any text, and
+    # could pass for a fingerprint beside them.
+    certificate = Message(
+        "{when}, certificate “{trust}” {fingerprint}",
+        when=Message(when),
+        trust=CHOICE_WORDS[f"trust_{settings.trust}"],
+        fingerprint=settings.trust_bound_to[1],
+    )
+    return Message("{line}\n{certificate}", line=line, certificate=certificate)

@@ -32,7 +32,7 @@ class DeliveryStatus:
 
     It is well only when no alarm that was tried still waits, and the hourly budget holds none back. `tried` returns the first
     mail in the queue that was; `is_over_budget`, whether the budget holds a fault back; a restart finds the last loss in the
-    ledger again. `show` receives the report with each `publish`. Any thread may read it.
+    ledger again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any thread may read it.
     """
 
     def __init__(
@@ -48,6 +48,9 @@ class DeliveryStatus:
         # What holds all mail back without the server; why the last session delivered nothing; the last mail that was lost.
         self._held = self._server = Problem()
         self._loss = _last_loss(outbox)
+        # Whether mail waits whose tries are forgotten: those of an earlier process, since a try writes nothing, or with the
+        # settings before the last change. Not known to be late, it is not known to be well either.
+        self._is_queued = outbox.newest_waiting() > 0
         self._published = Problem()
         # The sign-in by OAuth 2.0, and a certificate that has ended, which are looked at in each round.
         self.sign_in = self.certificate = Problem()
@@ -88,7 +91,12 @@ class DeliveryStatus:
         self._server = problem
 
     def server_works(self) -> None:
-        """Clear why an earlier session served no one: one does, or no mail waits for it, or the settings changed."""
+        """Clear why an earlier session served no one: one does, or no mail waits for it."""
+        self._server, self._is_queued = Problem(), False
+
+    def settings_changed(self) -> None:
+        """Clear why sessions and mails failed, before the tries are reset; mail that waits for that has its first try to come."""
+        self._is_queued = self._is_queued or bool(self.holding.word or self._tried())
         self._server = Problem()
 
     def lost(self, problem: Problem) -> None:
@@ -101,10 +109,14 @@ class DeliveryStatus:
 
     def report(self) -> dict[str, Any]:
         """Return the state for the page and the console. Raises `NotStored` when the ledger cannot be read."""
-        problem = self.problem
+        return self._report(self.problem)
+
+    def _report(self, problem: Problem) -> dict[str, Any]:
         removed, is_clock_right = self._outbox.removed()[UNTOLD], self._wall_clock.is_right()
         # Shown when mail goes: none of them holds it back.
         lesser = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not is_clock_right}
+        # Last: each of the others says more.
+        lesser["queued"] = self._is_queued
         if not problem.word:
             problem = self.sign_in
         if not problem.word:
@@ -126,8 +138,8 @@ class DeliveryStatus:
     def publish(self) -> None:
         """Call `show`. Never raises: a state that cannot be shown must not hold mail back."""
         try:
-            self._published = self.problem
-            self._show(self._report_or_storage())
+            self._published = problem = self.problem
+            self._show(self._report_or_storage(problem))
         except Exception:
             log.exception("state of the mail path not shown")
 
@@ -136,16 +148,17 @@ class DeliveryStatus:
         if self.problem.word != self._published.word or self.problem.step != self._published.step:
             self.publish()
 
-    def _report_or_storage(self) -> Mapping[str, Any]:
+    def _report_or_storage(self, problem: Problem) -> Mapping[str, Any]:
         try:
-            return self.report()
+            return self._report(problem)
         except NotStored:
             # The ledger cannot be read, so no count of it can be shown.
             return {"problem": "storage", "step": "", "waiting": 0}
 
 
 class LoginLockout:
-    """The refused login of one device: it stops every attempt until the settings change, since retries lock accounts.
+    """The refused login of one device: it stops every attempt until the settings change or a test with them succeeds, since
+    retries lock accounts.
 
     Settings that change again and again lock an account as well, so refused logins are counted. While none is left,
     settings with a login wait, unless mail got through with exactly these. A login to a different server gives none
@@ -221,7 +234,9 @@ class LoginLockout:
         tries = refused.get("tries", 0)
         if not isinstance(tries, int) or tries < 1:
             return False
-        return self._clock.passed(str(refused.get("at", ""))) >= SLOW_TRIES[min(tries, len(SLOW_TRIES)) - 1]
+        at = str(refused.get("at", ""))
+        # A moment of a clock that was far ahead would hold mail back for years. The try that follows notes a right one.
+        return self._clock.is_ahead(at) or self._clock.passed(at) >= SLOW_TRIES[min(tries, len(SLOW_TRIES)) - 1]
 
     def _current(self) -> dict[str, Any]:
         if self._state is None:

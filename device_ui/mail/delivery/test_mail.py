@@ -1,7 +1,7 @@
 """``Send test email``: one test of a user at a time, in a thread of its own, answered line by line; and sample mails.
 
-The web process passes the typed settings with the password sealed. It is opened here and nowhere else, and only for the
-server that it was sealed for.
+The web process passes the typed settings with the password sealed. The thread of the test alone opens it, for the server that
+it was sealed for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One thread that mails the events of the ledger, in rounds: read the settings, send what is due, wait for the next event or try.
 
 The settings are read when mail is sent, so that corrected settings release waiting mail. A refused login stops every
-attempt until the settings change, across restarts too: retries lock accounts. Waiting is on the monotonic clock and in
+attempt, across restarts too, until the settings change or a test with them succeeds: retries lock accounts. Waiting is on the monotonic clock and in
 memory: a retry writes nothing to flash.
 """
 
@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device_ui.errors import Damaged, Message, NotReadable, NotStored, Text
 from device_ui.mail.catalog import TYPES, Kind
@@ -35,17 +35,20 @@ from device_ui.settings.recipients import addresses
 from device_ui.settings.store import NotificationStore, Store
 from device_ui.settings.trust_rules import TRUSTS
 
+if TYPE_CHECKING:
+    from device_ui.mail.smtp.trust import InUse
+
 log = logging.getLogger(__name__)
 
 # Seconds after which a waiting worker reads the settings again: the notification of an Update may be lost.
 LOOK_AGAIN = 60.0
 # Changes of the settings that reset the back-off one after another, and the seconds after which one more does. Changes
 # again and again must not serve to try ports.
-RETRIES, RETRY_SECONDS = 10, 30.0
+RESETS_MAXIMUM, RESET_SECONDS = 10, 30.0
 
 
 class DeliveryWorker:
-    """The worker of one device. `run` is its thread; any thread may call the other methods.
+    """The worker of one device. `run` is its thread, which calls `round`; any thread may call the other methods.
 
     `show` receives the state of the mail path after each round.
     """
@@ -92,7 +95,10 @@ class DeliveryWorker:
         self._look_at_sign_in: Callable[[SmtpSettings], Problem] = lambda _settings: Problem()
         self._has_choices = threading.Event()
         # Whether the back-off is to be reset, and how often it may be.
-        self._is_reset_due, self._resets = False, TokenBucket(RETRIES, RETRY_SECONDS, self._environment.monotonic)
+        self._is_reset_due, self._resets = (
+            False,
+            TokenBucket(RESETS_MAXIMUM, RESET_SECONDS, self._environment.monotonic),
+        )
 
     def state(self) -> dict[str, Any]:
         """Return the state of the mail path, as `DeliveryStatus.report`. Raises `NotStored`."""
@@ -123,6 +129,10 @@ class DeliveryWorker:
         self._verified = settings
         self._is_verification_new = self._is_settings_change_new = True
         self._wakeup.set()
+
+    def certificate_last_seen(self, settings: SmtpSettings) -> InUse | None:
+        """Return the certificate that the trusted key of these settings was last seen in, None without one."""
+        return self._watch.last_seen(settings)
 
     def read_choices(self) -> None:
         """Read what is mailed, and when; `run` begins with it."""
@@ -213,7 +223,7 @@ class DeliveryWorker:
         return is_idle and self._periodic.is_idle()
 
     def stop(self) -> None:
-        """Let `run` end; a mail under way is finished, or given up within its deadline."""
+        """Let `run` end; a mail under way is finished, or broken off at its deadline, and stays in the queue."""
         self._is_stopping = True
         self._wakeup.set()
 
@@ -230,7 +240,7 @@ class DeliveryWorker:
                 log.exception("round failed; mail is tried again later")
                 self._backoff.server_failed()
                 self._status.server_failed(Problem("fault"))
-                self._backoff.expiry.reset()  # no mail is given up for a fault of this product
+                self._backoff.expiry.reset()  # this time counts towards giving up no mail but one that fails alone
                 wait = LOOK_AGAIN
             # After a round without a change, too: the number of waiting events is part of the state.
             self._status.publish()
@@ -240,7 +250,7 @@ class DeliveryWorker:
         self.notifier.stop()
 
     def round(self) -> float | None:
-        """Send what is due. Return seconds until the next round; None: when there is a call."""
+        """Send what is due. Return seconds until the next round; None: until `wake` or another method asks for one."""
         try:
             if self._is_settings_change_new:
                 self._is_settings_change_new, self._is_reset_due = False, True
@@ -274,7 +284,7 @@ class DeliveryWorker:
 
     def _round(self) -> float | None:
         self._next_try = None
-        settings, revision, problem = self._read_settings()
+        settings, revision, problem = self._take_settings()
         self._status.sign_in = self._look_at_sign_in(settings) if settings else Problem()
         self._status.certificate = self._watch.problem(settings) if settings else Problem()
         self._lockout.store()
@@ -287,8 +297,10 @@ class DeliveryWorker:
         if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
             self._status.release()
         # Before anything is sent: no session is opened for events that no one gets.
-        self._discard_unwanted(settings)
-        self._expire(settings)
+        listed = self._environment.recipients()
+        by_type = {event_type: addresses(event_type, listed, settings) for event_type in TYPES}
+        self._discard_unwanted(by_type)
+        self._expire(by_type)
         if self._outbox.waiting_count():
             # Never longer than a look at the settings: the notification of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
@@ -312,21 +324,27 @@ class DeliveryWorker:
         self._status.hold(problem)
         self._backoff.expiry.reset()
 
-    def _discard_unwanted(self, settings: SmtpSettings) -> None:
-        """End events that no recipient wants: they need no server."""
-        listed = self._environment.recipients()
-        for event_type in TYPES:
-            if not addresses(event_type, listed, settings):
+    def _discard_unwanted(self, by_type: Mapping[str, Sequence[str]]) -> None:
+        """End events that no recipient wants: they need no server. `by_type`: the addresses that want each type."""
+        for event_type, wanted in by_type.items():
+            if not wanted:
                 self._schedule.discard_waiting(event_type)
 
-    def _read_settings(self) -> tuple[SmtpSettings | None, str, Problem | None]:
-        """Return the settings, their revision, and why they must not be used now."""
+    def _take_settings(self) -> tuple[SmtpSettings | None, str, Problem | None]:
+        """Return the settings, their revision, and why they must not be used now.
+
+        Where they changed, or a test got through with them, this lifts the lockout and resets the tries.
+        """
         try:
             settings, revision = self._store.read()
         except Damaged as damage:
             return None, "", Problem("damaged", reply=damage.reason)
         except NotReadable as error:
             return None, "", Problem("unreadable", reply=error.reason)
+        if self._is_verification_new:
+            self._is_verification_new = False
+            if settings is not None and settings == self._verified:  # the settings may have changed since the test
+                self._lift_lockout()
         problem = self._login_problem(settings, revision)
         # Different settings that may be tried count as a correction of the refused ones.
         if not problem and (self._revision not in (None, revision) or self._lockout.is_of_others(revision)):
@@ -341,10 +359,6 @@ class DeliveryWorker:
 
     def _login_problem(self, settings: SmtpSettings | None, revision: str) -> Problem | None:
         """Return why the login of these settings must not be tried now, None when it may."""
-        if self._is_verification_new:
-            self._is_verification_new = False
-            if settings == self._verified:  # the settings may have changed since the test
-                self._lift_lockout()
         if settings is None:
             return None
         has_password = settings.sealed and settings.sign_in != "oauth"
@@ -430,28 +444,25 @@ class DeliveryWorker:
             self._is_reset_due = False
             self._backoff.reset()
             self._start_spread = StartSpread()
+            self._status.settings_changed()
             self._schedule.reset_tries()
             self._session.reset()
-            self._status.server_works()
 
-    def _expire(self, settings: SmtpSettings) -> None:
-        """Give up what has been tried for five days."""
-        listed = self._environment.recipients()
+    def _expire(self, by_type: Mapping[str, Sequence[str]]) -> None:
+        """Give up what has been tried for five days. `by_type`: the addresses that want each type."""
         newest = self._backoff.expiry.expired(self._environment.monotonic(), self._outbox.newest_waiting)
         if newest:
             problem = self._status.problem
-            by_type = {
-                event_type: self._given_up(addresses(event_type, listed, settings), problem) for event_type in TYPES
-            }
+            results = {event_type: self._given_up(wanted, problem) for event_type, wanted in by_type.items()}
             # Their tries start anew for what is left: the five days were those of the oldest.
-            if self._schedule.expire(newest, by_type):
+            if self._schedule.expire(newest, results):
                 self._schedule.reset_tries()
                 self._status.lost(Problem(Verdict.DROPPED, problem.step, problem.reply))
         for mail in self._schedule.expired():
             # The server defers this mail for five days while it takes others.
             problem = Problem(Verdict.DROPPED, mail.tries.step, mail.tries.reply)
             self._status.lost(problem)
-            recipients = addresses(mail.type, listed, settings) if self._outbox.event(mail.number) else []
+            recipients = by_type.get(mail.type, []) if self._outbox.event(mail.number) else []
             mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
             self._schedule.conclude(mail, self._given_up(mail.open_recipients, problem), is_done=True)
             self._schedule.store_results()

@@ -2,10 +2,11 @@
 
 Promises
 
-- Refresh token, access token and RSA key are at rest only in the hook's folder, sealed to its own key, and bound to the mail
-  server, the provider, the tenant or issuer, the client and the grant: a change of any of these makes them worthless.
-- A renewed token is on flash before it is used, and a renewal is on flash before it is asked for. One renewal runs at a time.
-  No answer of a provider, however odd, deletes what is stored.
+- Refresh token, access token and RSA key are at rest only in the hook's folder, sealed to its own key. The tokens are bound to
+  `SmtpSettings.bound_to`, the key to `signing_key.KEY_BOUND_TO`: a change of any of these values makes them worthless.
+- A person's sign-in (grant `device`), whose refresh token may rotate: a renewal is on flash before it is asked for, and its tokens
+  before they are used. The other grants have nothing to lose. One renewal runs at a time. No answer of a provider, however odd,
+  deletes a refresh token or a key.
 - An exchange ends by its deadline, however slowly the server answers, and reads a bounded number of bytes. It goes to the verified
   name alone: no redirect, no proxy, no address of this device.
 - An error is a `TokenError`: a step, a problem, and the provider's words without a secret. Every one is tried again; none locks

@@ -85,7 +85,7 @@ class DeviceCode:
 
 
 class Grants:
-    """The requests of one device. `options` makes what a connection needs, `login` is the host of Microsoft's endpoints."""
+    """Requests of one device for tokens. `begin` begins an `Exchange`; `login` is the host of Microsoft's endpoints."""
 
     def __init__(self, begin: Callable[..., Exchange], keys: SigningKeys, login: str) -> None:
         self.begin, self._keys, self._login = begin, keys, login
@@ -132,7 +132,7 @@ class Grants:
         return _device_code(answer), found
 
     def redeemed(self, settings: SmtpSettings, code: DeviceCode, found: Endpoints, exchange: Exchange) -> Tokens | str:
-        """Return the tokens for a code, or the error of an answer that is none yet. Raises `TokenError`."""
+        """Return the tokens for a code, or the `error` of RFC 8628, 3.5, such as ``authorization_pending``. Raises `TokenError`."""
         exchange.secrets = _secrets(settings, code.code)
         form = {"grant_type": DEVICE_GRANT, "device_code": code.code, "client_id": settings.oauth_client}
         answer = exchange.post(found.token, form, {}, NO_SEND)

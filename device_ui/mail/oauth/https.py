@@ -113,7 +113,11 @@ class Exchange:
             )
         except SessionError as error:
             own = error.problem == SmtpProblem.NOT_ALLOWED
-            reply = "the sign-in server's name leads to this device itself" if own else error.reply
+            reply = (
+                "the sign-in server's name leads to this device itself, or to an address that no server has"
+                if own
+                else error.reply
+            )
             raise TokenError(TOKEN_STEPS[error.step], error.problem, reply) from None
 
     def _start_tls(self, opening: _Opening, host: str) -> None:

@@ -38,9 +38,13 @@ log = logging.getLogger(__name__)
 
 # Seconds before the end of an access token in which it is not used any more.
 MARGIN_SECONDS = 120.0
-# Seconds after which a person's sign-in is renewed although no mail needs it: well within the 90 days of Entra's tokens, and an
-# hour less than a week, since a daily timer is not exact.
-RENEW_SECONDS = 7 * 24 * 3600.0 - 3600.0
+# The longest time between two runs of device-ui-token.timer, in seconds: a day, its random delay of up to 6 hours, an hour in reserve.
+RUN_SECONDS = 31 * 3600.0
+# A person's sign-in is renewed without mail as if it ended after a week without use, or earlier if the provider says so. Most
+# answers do not say it; a custom authorization server of Okta has this limit by default. A tenant may be stricter than its provider.
+IDLE_SECONDS = 7 * 24 * 3600
+# A life that is shorter by more than this, in seconds, is the rest of a fixed one.
+FIXED_SECONDS = 3600
 # Days before an end at which an event warns.
 WARNING_DAYS = (60, 30, 14, 7, 1)
 # Why a record, or the key in it, cannot be read or written.
@@ -51,9 +55,20 @@ ENDS = {
         "The client secret of the sign-in ends on {day}, in {days} days: type a new one on the SMTP tab."
     ),
     "device": Message(
-        "The sign-in ends on {day}, in {days} days, since it is not renewed: sign in again on the SMTP tab."
+        "The device could not renew the sign-in, which ends on {day}, in {days} days: check its connection to the sign-in server, or sign in again on the SMTP tab."
+    ),
+    "fixed": Message(
+        "The provider ends the sign-in on {day}, in {days} days, although the device renews it: sign in again on the SMTP tab before that."
     ),
 }
+NEEDS_MAIL = Message(
+    "The sign-in cannot be kept without mail: its provider ends it sooner than the device renews it, once a day. Have the provider allow a longer one, such as by the scope offline_access, or choose a different grant."
+)
+NO_REFRESH = Message(
+    "the provider gave no refresh token, without which the sign-in ends with its first access token: add offline_access to the scope, and have the provider allow refresh tokens for this application"
+)
+# `Grant.warned` of `NEEDS_MAIL`.
+NEEDS_MAIL_WARNED = "needs mail"
 UPLOAD = Message(
     "Upload the new certificate to the provider before that: it is on the SMTP tab, with the SHA-256 {fingerprint}."
 )
@@ -134,7 +149,11 @@ class SignIn:
                 self._try_store(settings, replace(self._record.load(settings), problem="", step="", reply=""))
 
     def signed_in(self, settings: SmtpSettings, made: Tokens) -> None:
-        """Keep the tokens of a person who signed in. Raises `STORE_ERRORS`."""
+        """Keep the tokens of a person who signed in. Raises `STORE_ERRORS`, and `TokenError` without a refresh token."""
+        # A provider may leave it out (RFC 6749, 5.1): some do unless the scope has offline_access (OpenID Connect Core 1.0, 11), or
+        # the application is allowed to have it. Mail would then stop after the first access token.
+        if not made.refresh:
+            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, NO_REFRESH)
         with self._lock:
             self._unstored, self._is_unanswered, self._dead_tries = None, False, 0
             self._record.store(settings, self._granted(settings, Grant(), made))
@@ -149,7 +168,7 @@ class SignIn:
                 self.keys.make_next(settings)
             grant = self._record.known(settings)
             age = self._age(grant.renewed)
-            if settings.oauth_grant != "device" or age is None or age >= RENEW_SECONDS or grant.problem:
+            if settings.oauth_grant != "device" or age is None or age >= _renewal_seconds(grant) or grant.problem:
                 self.access(settings, secret, renews=True)
         finally:
             self._warn(settings)
@@ -160,8 +179,11 @@ class SignIn:
         return {
             "grant": settings.oauth_grant,
             "person": grant.person,
-            "renewed": _wall(grant.renewed),
+            "renewed": self._renewed_at(grant),
             "ends": self._ends(settings, grant),
+            "is_fixed": _is_fixed(grant),
+            "warning_days": self._warning_days(settings, grant)[::-1],
+            "needs_mail": NEEDS_MAIL if _needs_mail(grant) else "",
             "problem": grant.problem,
             "step": grant.step,
             "reply": grant.reply,
@@ -191,7 +213,7 @@ class SignIn:
 
         def before_send() -> None:
             nonlocal is_sent
-            self._ask(settings, replace(grant, asked=self._clock.moment()))
+            self._mark_asked(settings, replace(grant, asked=self._clock.moment()))
             is_sent = True
 
         try:
@@ -207,7 +229,7 @@ class SignIn:
         self._is_unanswered = False
         return made
 
-    def _ask(self, settings: SmtpSettings, asked: Grant) -> None:
+    def _mark_asked(self, settings: SmtpSettings, asked: Grant) -> None:
         try:
             self._record.store(settings, asked)
         except STORE_ERRORS as error:
@@ -233,14 +255,16 @@ class SignIn:
     def _granted(self, settings: SmtpSettings, grant: Grant, made: Tokens) -> Grant:
         from device_ui.mail.oauth.grants import idle_seconds
 
-        is_person = settings.oauth_grant == "device"
+        # A renewal whose answer does not repeat the life has not changed it.
+        idle = (idle_seconds(settings, made) or grant.idle_seconds) if settings.oauth_grant == "device" else 0
         return Grant(
             refresh=made.refresh or grant.refresh,  # RFC 6749, section 6: none in the answer keeps the old one
             access=made.access,
             person=made.person or grant.person,
             renewed=self._clock.moment(),
             seconds=made.seconds,
-            idle_seconds=idle_seconds(settings, made) if is_person else 0,
+            idle_seconds=idle,
+            life_seconds=max(grant.life_seconds, idle),
             # A mail server that refused the last token may refuse this one: only its answer ends that.
             **(
                 {name: getattr(grant, name) for name in ("problem", "step", "reply")}
@@ -257,7 +281,8 @@ class SignIn:
     def _age(self, moment: str) -> float | None:
         """Return the seconds since a moment of `Clock.moment`, None where they are not known.
 
-        The wall clock may have jumped; then the longer time counts, after which a sign-in is renewed too early at worst.
+        The wall clock may have jumped; then the longer time counts, after which a sign-in is renewed too early at worst. A moment
+        after now is of a clock that was ahead, or damaged: it proves nothing.
         """
         wall, _, rest = moment.partition(" ")
         boot_id, _, boot = rest.partition(" ")
@@ -268,7 +293,14 @@ class SignIn:
                 ages.append(self._clock.now() - float(wall))
         except ValueError:
             return None
-        return max(ages, default=None)
+        return max((age for age in ages if age >= 0), default=None)
+
+    def _renewed_at(self, grant: Grant) -> float:
+        """Return when a sign-in last succeeded, in seconds since 1970; 0 where that is not known."""
+        if not self._clock.is_right():
+            return _wall(grant.renewed)
+        age = self._age(grant.renewed)
+        return 0.0 if age is None else self._clock.now() - age
 
     # What a person has to see to.
 
@@ -294,6 +326,11 @@ class SignIn:
 
     def _warn(self, settings: SmtpSettings) -> None:
         grant = self._record.known(settings)
+        if _needs_mail(grant):
+            if grant.warned != NEEDS_MAIL_WARNED:
+                self._raise_event(SIGN_IN_ENDS, NEEDS_MAIL)
+                self._note_warning(settings, NEEDS_MAIL_WARNED)
+            return
         day = self._ends(settings, grant)
         if not day or not self._clock.is_right():
             return
@@ -302,13 +339,16 @@ class SignIn:
         if warning == grant.warned:
             return
         if warning:
-            words = ENDS[settings.oauth_grant]
+            words = ENDS["fixed" if _is_fixed(grant) else settings.oauth_grant]
             text: Text = Message(words.template, day=day, days=max(days, 0))
             following = self.keys.certificates(settings)[1:] if settings.oauth_grant == "certificate" else []
             if following:
                 upload = Message(UPLOAD.template, fingerprint=following[0].sha256)
                 text = Message("{ends} {upload}", ends=text, upload=upload)
             self._raise_event(SIGN_IN_ENDS, text)
+        self._note_warning(settings, warning)
+
+    def _note_warning(self, settings: SmtpSettings, warning: str) -> None:
         with self._lock:
             self._try_store(settings, replace(self._record.load(settings), warned=warning))
 
@@ -318,7 +358,7 @@ class SignIn:
         days = sorted(WARNING_DAYS)
         if settings.oauth_grant != "device":
             return days
-        return [each for each in days if each * 24 * 3600 <= grant.idle_seconds / 2]
+        return [each for each in days if each * 24 * 3600 <= grant.life_seconds / 2]
 
     def _ends(self, settings: SmtpSettings, grant: Grant) -> str:
         """Return the day on which the sign-in ends if no one does anything, ``""`` where that is not known."""
@@ -327,7 +367,7 @@ class SignIn:
         if settings.oauth_grant == "certificate":
             present: list[Certificate] = self.keys.certificates(settings)[:1]
             return present[0].ends if present else ""
-        renewed = _wall(grant.renewed)
+        renewed = self._renewed_at(grant)
         if not renewed or not grant.idle_seconds:
             return ""
         return str(datetime.datetime.fromtimestamp(renewed + grant.idle_seconds, datetime.UTC).date())
@@ -335,6 +375,21 @@ class SignIn:
 
 # Problems of an answer: the provider decided, so the token was not replaced without our knowing.
 ANSWERED = (SmtpProblem.GRANT_ENDED, SmtpProblem.CLIENT_REFUSED, SmtpProblem.BUSY, SmtpProblem.REDIRECTED)
+
+
+def _renewal_seconds(grant: Grant) -> float:
+    """Return the age at which a daily run renews a person's sign-in: the next run may be in the second half of its life."""
+    return min(grant.idle_seconds or IDLE_SECONDS, IDLE_SECONDS) / 2 - RUN_SECONDS
+
+
+def _needs_mail(grant: Grant) -> bool:
+    """Return whether a person's sign-in ends sooner than the next daily run may come."""
+    return 0 < grant.life_seconds < RUN_SECONDS
+
+
+def _is_fixed(grant: Grant) -> bool:
+    """Return whether renewals do not move the end of a person's sign-in: the life in the answers becomes shorter."""
+    return grant.idle_seconds < grant.life_seconds - FIXED_SECONDS
 
 
 def _wall(moment: str) -> float:

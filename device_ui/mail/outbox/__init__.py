@@ -20,7 +20,7 @@ SQL is in this component alone. Values of a person are passed as parameters.
 Beside the events the file has metadata: small texts by name that survive a restart, such as the last loss or a refused login.
 
 Depends on `mail.events` and `mail.catalog` (which event is the change of the mail server), `storage` and `errors`; it knows
-neither mail servers nor settings. `ipc` and `delivery` use one `Outbox` object from two threads.
+neither mail servers nor settings. `ipc` and `delivery` use one `Outbox` object; any thread may call it.
 
 Modules, in reading order: `outbox` (the events: accept, find, assign to mails, record results), `database` (the file: open,
 check, migrate, commit; `Outbox` is a subclass of `Database`), `retention` (the limit), `disk_reserve` (room on a full disk),

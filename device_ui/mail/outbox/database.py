@@ -226,7 +226,7 @@ class Database:
         """Commit one text; None deletes it. Writes only a change."""
         # Flash wears by writes: an unchanged text costs none.
         if self.metadata().get(name) != value:
-            self._write(lambda cursor: write_metadata(cursor, {name: value}))
+            self.write(lambda cursor: write_metadata(cursor, {name: value}))
 
     def tidy(self) -> None:
         """After the reserve was used: make room, and restore the reserve once the disk has room. Never raises."""
@@ -241,6 +241,31 @@ class Database:
         """Return the rows of a query."""
         with self._lock, self._conversion():
             return self._connection.execute(query, values).fetchall()
+
+    def write(self, work: Callable[[sqlite3.Cursor], Result], user: int | None = None) -> Result:
+        """Commit `work`; on a full disk retry, with a part of the reserve that is released for this `user`, if given."""
+
+        def counted(cursor: sqlite3.Cursor) -> Result:
+            result = work(cursor)
+            if (given := self._reserve.given) != NOTHING_GIVEN:
+                write_metadata(cursor, {GIVEN: given})  # in the same transaction: no further sync
+            return result
+
+        attempt = work
+        with self._lock:
+            # Each round releases one part of the reserve. The loop ends when the share or the reserve is used up.
+            while True:
+                try:
+                    return self._committed(attempt)
+                except sqlite3.Error as error:
+                    # The reserve is for events and their results; metadata alone must not use it up.
+                    is_full = getattr(error, "sqlite_errorcode", None) in FULL
+                    if not is_full or user is None or not self._reserve.release(user):
+                        raise NotStored(self.path, OSError(str(error))) from error
+                # The count of used parts is stored with the event, so that a restart gives no new share.
+                attempt = counted
+                with self._conversion():
+                    self._save_room()
 
     # 100,000 integers of Python in tuples would take some 9 MB.
     def numbers(self, query: str, values: Values) -> array[int]:
@@ -380,31 +405,6 @@ class Database:
         if not self.is_reserve_used:
             with contextlib.suppress(NotStored):  # the next use writes it again
                 self.set_metadata(GIVEN, None)
-
-    def _write(self, work: Callable[[sqlite3.Cursor], Result], user: int | None = None) -> Result:
-        """Commit `work`; on a full disk retry, with a part of the reserve that is released for this `user`, if given."""
-
-        def counted(cursor: sqlite3.Cursor) -> Result:
-            result = work(cursor)
-            if (given := self._reserve.given) != NOTHING_GIVEN:
-                write_metadata(cursor, {GIVEN: given})  # in the same transaction: no further sync
-            return result
-
-        attempt = work
-        with self._lock:
-            # Each round releases one part of the reserve. The loop ends when the share or the reserve is used up.
-            while True:
-                try:
-                    return self._committed(attempt)
-                except sqlite3.Error as error:
-                    # The reserve is for events and their results; metadata alone must not use it up.
-                    is_full = getattr(error, "sqlite_errorcode", None) in FULL
-                    if not is_full or user is None or not self._reserve.release(user):
-                        raise NotStored(self.path, OSError(str(error))) from error
-                # The count of used parts is stored with the event, so that a restart gives no new share.
-                attempt = counted
-                with self._conversion():
-                    self._save_room()
 
     def _save_room(self) -> None:
         pages = WAL_PAGES_WHEN_FULL if self.is_reserve_used else WAL_PAGES

@@ -22,6 +22,7 @@ import json
 import math
 import sqlite3
 from array import array
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,8 @@ EXPIRED_ALONE = (
 # Events that one query of `find` reads. A sorted query over 100,000 events holds the ledger for 0.1 s, on a small processor
 # for 1 s, and an event that is raised meanwhile waits as long: so `find` makes many short queries and merges their results.
 PIECE = 2000
+# Events of a piece whose sort keys are in memory at once: those of 100,000 events would take 25 MiB.
+KEYS = 50
 # The actions on an event. `later.about` by itself: SQLite uses a partial index only where its condition is in the query.
 LATER = "FROM event AS later WHERE later.about AND later.about = event.number"
 # The number of an event's own mail.
@@ -237,7 +240,7 @@ class Outbox(Database):
         self._keeps_outcomes = is_asked
         if self.has_outcomes and not is_asked:
             with contextlib.suppress(NotStored):  # a later start forgets them
-                self._write(lambda cursor: cursor.execute("DELETE FROM outcome"))
+                self.write(lambda cursor: cursor.execute("DELETE FROM outcome"))
                 self.has_outcomes = False
 
     def outcomes(self, newest: int, limit: int) -> list[tuple[int, int, str]]:
@@ -265,7 +268,7 @@ class Outbox(Database):
             return cursor.execute("SELECT 1 FROM outcome LIMIT 1").fetchone() is not None
 
         with self._lock:
-            self.has_outcomes = self._write(move)
+            self.has_outcomes = self.write(move)
 
     def _keep_outcome(self, cursor: sqlite3.Cursor, which: str, values: Sequence[object]) -> None:
         """Write that the mails of some events end in this transaction."""
@@ -312,7 +315,7 @@ class Outbox(Database):
 
             # The reserve is released for one user: the caller stores events of several users one user at a time.
             user = users[0] if len(set(users)) == 1 else None
-            self._rows += len(rows) - self._write(insert, user)
+            self._rows += len(rows) - self.write(insert, user)
             # After the commit only: a transaction that was rolled back changed no count.
             self._held = held
             self._last += len(rows)
@@ -346,10 +349,11 @@ class Outbox(Database):
         """Return the count of all events that match, and the numbers of the page in order; count them in `bars`.
 
         Yields between two short queries. `names`: the codes in the order of their names, between commas. `notices`: the
-        events of server changes with notifications that are still to be sent.
+        events of server changes with notifications that are still to be sent. The numbers are read in part while they are
+        taken: an event whose state changes meanwhile may be out of order, and one that the limit removes is left out.
         """
         matched = 0
-        pieces: list[Any] = []
+        pieces: list[Iterable[Any]] = []
         given = query.values(names, notices)
         for first, last in self._pieces():
             values = {**given, "first": first, "last": last}
@@ -357,22 +361,26 @@ class Outbox(Database):
             matched += int(found[0])
             if bars and found[0]:
                 bars.add(found, self._counting(query, values))
-            rest = f"number FROM event WHERE {query.where} {query.order} LIMIT :most"
-            is_by_number = query.sort == "number"  # then 8 bytes an event
-            pieces.append(
-                self.numbers(f"SELECT {rest}", values)
-                if is_by_number
-                else self.read(f"SELECT {SORTS[query.sort]}, {rest}", values)
-            )
+            chosen = f"FROM event WHERE {query.where} {query.order} LIMIT :most"
+            if query.sort == "number":
+                pieces.append(self.numbers(f"SELECT number {chosen}", values))
+            else:
+                rows = self.read(f"SELECT {SORTS[query.sort]}, number {chosen}", values)
+                numbers = array("q", (number for _, number in rows))  # 8 bytes an event
+                pieces.append(self._with_keys(rows[:KEYS], numbers[KEYS:], SORTS[query.sort], given))
             yield
         if bars:
             listed = f"number IN (SELECT value FROM json_each(:numbers)) AND {query.conditions}"
-            for numbers in self._perhaps_lost():
+            for some in self._perhaps_lost():
                 lost = f"SELECT time FROM event WHERE {listed} AND {STATE} IN {LOST}"
-                bars.add_lost(row[0] for row in self.read(lost, {**given, "numbers": numbers}))
+                bars.add_lost(row[0] for row in self.read(lost, {**given, "numbers": some}))
                 yield
-        # Each piece is sorted by SQLite already; a merge holds one row of each in memory.
-        page = itertools.islice(heapq.merge(*pieces, reverse=query.descending), query.offset, query.last)
+        # Each piece is sorted by SQLite already.
+        merged = heapq.merge(*pieces, reverse=query.descending)
+        for place in range(0, query.offset, KEYS):
+            deque(itertools.islice(merged, min(KEYS, query.offset - place)), maxlen=0)
+            yield
+        page = itertools.islice(merged, query.limit or None)
         return matched, (each if isinstance(each, int) else each[1] for each in page)
 
     def _counting(self, query: Query, values: Mapping[str, object]) -> Callable[[float, float], Any]:
@@ -387,6 +395,20 @@ class Outbox(Database):
             after = mails[-1]
             yield from _lists(self.numbers(OF_FAILED_MAILS, (json.dumps(mails.tolist()),)))
         yield from _lists(self.numbers(ACTED_ON, ()))
+
+    def _with_keys(
+        self, rows: Sequence[tuple[Any, int]], numbers: Sequence[int], key: str, given: Mapping[str, object]
+    ) -> Iterator[tuple[Any, int]]:
+        """Yield `rows`, which have their sort keys, and the numbers after them, whose keys are read `KEYS` at a time."""
+        yield from rows
+        for place in range(0, len(numbers), KEYS):
+            some = numbers[place : place + KEYS]
+            listed = "number IN (SELECT value FROM json_each(:numbers))"
+            found = self.read(
+                f"SELECT number, {key} FROM event WHERE {listed}", {**given, "numbers": json.dumps(list(some))}
+            )
+            keys = dict(found)
+            yield from ((keys[number], number) for number in some if number in keys)
 
     def _pieces(self) -> Iterable[tuple[int, int]]:
         """Return the first and last number of each piece; the limit may have removed some in between."""
@@ -445,7 +467,7 @@ class Outbox(Database):
             cursor.execute(f"UPDATE event SET mail = {first} WHERE {chosen}", values)
             return first
 
-        return self._write(mark, MAIL)
+        return self.write(mark, MAIL)
 
     def summary_count(self) -> int:
         """Return the number of events that wait for the daily summary."""
@@ -482,7 +504,7 @@ class Outbox(Database):
             return mails
 
         with self._lock:
-            mails = self._write(begin, MAIL)
+            mails = self.write(begin, MAIL)
             self.has_summary = False
             return mails
 
@@ -498,7 +520,7 @@ class Outbox(Database):
                 cursor.execute(f"UPDATE event SET mail = {second} WHERE {chosen}", values)
             return second
 
-        return self._write(mark, MAIL)
+        return self.write(mark, MAIL)
 
     def digest(self, number: int, most: int) -> Digest | None:
         """Return the content of a mail, with its `most` oldest events; None if the limit removed all of its events."""
@@ -526,7 +548,7 @@ class Outbox(Database):
     def date(self, dated: Mapping[int, tuple[float, str]]) -> None:
         """Commit the dates of events by number: seconds since 1970, and the certainty (see `clock.Stamp`)."""
         rows = [(time, time, clock, number) for number, (time, clock) in dated.items()]
-        self._write(
+        self.write(
             lambda cursor: cursor.executemany(
                 # A time that the client gave stays; the time of acceptance had no date.
                 "UPDATE event SET time = CASE WHEN time > 0 THEN time ELSE ? END, accepted = ?, clock = ? WHERE number = ?",
@@ -551,7 +573,7 @@ class Outbox(Database):
             self._keep_outcome(cursor, f"{QUEUED} AND type = ?", (kind,))
             return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {QUEUED} AND type = ?", (kind,)).rowcount
 
-        count = self._write(end)
+        count = self.write(end)
         self._outcomes_kept()
         return count
 
@@ -587,7 +609,7 @@ class Outbox(Database):
             self._keep_outcome(cursor, EXPIRED, (newest,))
             return cursor.execute(f"UPDATE event SET waiting = 0 WHERE {EXPIRED}", (newest,)).rowcount
 
-        count = self._write(drop, MAIL)
+        count = self.write(drop, MAIL)
         self._outcomes_kept()
         return count
 
@@ -686,7 +708,7 @@ class Outbox(Database):
                 _keep_loss(cursor, deliveries)
             write_metadata(cursor, metadata or {})
 
-        self._write(keep, MAIL)
+        self.write(keep, MAIL)
         if done:
             self._outcomes_kept()
 

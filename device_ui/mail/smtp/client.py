@@ -58,12 +58,13 @@ NO_EHLO = (500, 502, 504)
 @dataclass(frozen=True)
 class ClientOptions:
     """What a device gives every session: the TLS `context`, the `helo_name` (``""``: its address), and how names are
-    resolved; `allow_loopback` permits servers on the device itself."""
+    resolved; `allow_loopback` permits servers on the device itself. `last_seen` is that of `trust.accept`."""
 
     context: ssl.SSLContext
     helo_name: str = ""
     allow_loopback: bool = False
     resolver: Resolver = look_up
+    last_seen: Callable[[SmtpSettings], trust.InUse | None] = lambda _settings: None
 
 
 class SmtpClient:
@@ -71,8 +72,8 @@ class SmtpClient:
 
     `on_step` receives each step that succeeds, in the order of `Step`: ``ehlo`` twice when STARTTLS comes between,
     ``recipient`` for each that is accepted, and no step that the settings leave out. For a closer look after a failure:
-    `host` without brackets, the `address` that the last `open` connected to, the `certificates` that it relies on, and the
-    attempt's `deadline`.
+    `host` without brackets, the `address` that the last `open` connected to, the `certificates` that it relies on, the
+    `timeouts` and the attempt's `deadline`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class SmtpClient:
         on_step: OnStep | None = None,
     ) -> None:
         self._settings, self._password = settings, password
-        self._options, self._timeouts = options, timeouts
+        self._options, self.timeouts = options, timeouts
         # Whether this session has begun a mail, and whether it has delivered one.
         self._has_begun = self._delivered = False
         self.host = settings.host.removeprefix("[").removesuffix("]")
@@ -123,7 +124,7 @@ class SmtpClient:
         `on_wait` is called every few seconds while a reply does not come, with the seconds so far. It may call `end_wait`.
         """
         self._connection.on_wait = on_wait
-        self.deadline.restart(self._timeouts.attempt)
+        self.deadline.restart(self.timeouts.attempt)
         self._has_begun = self._delivered = False
         try:
             self._connect()
@@ -156,7 +157,7 @@ class SmtpClient:
             closed = SessionError(Step.CONNECT, SmtpProblem.CLOSED, "the session is over")
             return dict.fromkeys(recipients, closed.outcome)
         self._connection.on_wait = on_wait
-        attempt = self._timeouts.attempt
+        attempt = self.timeouts.attempt
         # The first mail shares time and bytes with the opening: a server must not get both twice by answering slowly. Each
         # later mail is an attempt of its own.
         if self._has_begun:
@@ -167,7 +168,7 @@ class SmtpClient:
         mail_from = self._settings.mail_from
         delivered = self._delivered
         transaction = Transaction(
-            self._connection, self._timeouts, mail_from, recipients, message, has_delivered=delivered
+            self._connection, self.timeouts, mail_from, recipients, message, has_delivered=delivered
         )
         outcomes = transaction.run()
         self._delivered = delivered or any(each.verdict == Verdict.DELIVERED for each in outcomes.values())
@@ -195,14 +196,14 @@ class SmtpClient:
             self._settings.port,
             resolver=self._options.resolver,
             allow_loopback=self._options.allow_loopback,
-            seconds=self._timeouts.connect,
+            seconds=self.timeouts.connect,
         )
 
     def _greeting(self) -> None:
         connection = self._connection
         connection.step = Step.GREETING
         # A time of its own: a busy server accepts the connection and greets later (RFC 5321, section 4.5.3.2.1).
-        with translate_errors(Step.GREETING), self.deadline.within(self._timeouts.greeting):
+        with translate_errors(Step.GREETING), self.deadline.within(self.timeouts.greeting):
             reply = connection.expect(Step.GREETING, (220,), *connection.getreply())
         connection.report(Step.GREETING, reply)
 
@@ -257,7 +258,7 @@ class SmtpClient:
             raise
         self._connection.report(Step.TLS, _protection(sock))
         # Before the first byte of the session is read or sent in TLS.
-        found, self.certificates = trust.accept(self._settings, self.host, sock)
+        found, self.certificates = trust.accept(self._settings, self.host, sock, self._options.last_seen)
         self._connection.report(Step.CERTIFICATE, found)
 
     def _login(self) -> None:

@@ -62,12 +62,12 @@ def connect(
         raise SessionError(
             Step.ADDRESS,
             SmtpProblem.NOT_ALLOWED,
-            "the mail server's name leads to this device itself",
+            "the mail server's name leads to this device itself, or to an address that no mail server has",
         )
     # A name with an address of this device beside others is shown as such: it is a mistake in the name server, or an attack.
     own = _texts([each for each in found if each not in usable])
     skipped = Message(
-        "{usable}; not used, since it is this device itself: {own}",
+        "{usable}; not used, since it is this device itself, or an address that no mail server has: {own}",
         usable=_texts(usable),
         own=own,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import smtplib
 import socket
 import ssl
@@ -25,9 +26,14 @@ from device_ui.settings.trust_rules import elements
 if TYPE_CHECKING:
     from cryptography import x509
 
-# Names of a certificate that are kept, and characters of each and of its issuer.
+# Names of a certificate that are kept, and characters of each.
 # A certificate of a hosting provider may have a hundred names; a sentence has room for some.
 NAMES_MAXIMUM, NAME_MAXIMUM = 10, 100
+# The server chooses these texts, and a person compares fingerprints beside them. No character of a name makes a sentence or a
+# fingerprint with colons; issuer and subject have no room for the 64 digits of a SHA-256, and cannot end their quotation.
+NOT_OF_A_NAME = re.compile(r"[^0-9A-Za-z.*_-]")
+DISTINGUISHED_MAXIMUM = 60
+QUOTES = str.maketrans("“”", "''")
 # Certificates of a chain that are kept: an honest one has two to four.
 CHAIN_MAXIMUM = 6
 # Bits of an RSA or elliptic key with 112 bits of security (NIST SP 800-57 part 1, table 2). OpenSSL's level 2 demands that of a
@@ -49,7 +55,7 @@ class Certificate:
 
     `sha256` is that of the certificate and `key_sha256` that of its SubjectPublicKeyInfo, as hexadecimal digits. `is_common_name`:
     it has no subjectAltName. `is_authority`: it may issue others, by its basic constraints. `is_weak`: its key is too short.
-    All of it is untrusted; the texts are printable and bounded in length.
+    All of it is untrusted. A character of a name that no host name has is ``?``; issuer and subject are printable and cut.
     """
 
     names: tuple[str, ...]
@@ -128,11 +134,11 @@ def read(der: bytes) -> Certificate:
         raise ValueError(str(error)) from error
     names, is_common_name = _names(decoded)
     return Certificate(
-        tuple(_clean(name) for name in names[:NAMES_MAXIMUM]),
+        tuple(names[:NAMES_MAXIMUM]),
         decoded.not_valid_before_utc,
         decoded.not_valid_after_utc,
-        _clean(decoded.issuer.rfc4514_string()),
-        _clean(decoded.subject.rfc4514_string()),
+        _distinguished(decoded.issuer),
+        _distinguished(decoded.subject),
         der,
         hashlib.sha256(_key_info(decoded)).hexdigest(),
         is_common_name,
@@ -216,9 +222,10 @@ def _names(decoded: x509.Certificate) -> tuple[list[str], bool]:
         x509.UnsupportedGeneralNameType,
     ):
         # OpenSSL compares the common name where there is no other (X509_check_host(3)).
-        return [str(each.value) for each in decoded.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)], True
+        common = decoded.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return [_name(str(each.value)) for each in common], True
     return [
-        *names.get_values_for_type(x509.DNSName),
+        *map(_name, names.get_values_for_type(x509.DNSName)),
         *map(str, names.get_values_for_type(x509.IPAddress)),
     ], False
 
@@ -256,5 +263,9 @@ def _is_weak(decoded: x509.Certificate) -> bool:
     return not isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey)
 
 
-def _clean(text: str) -> str:
-    return printable(text)[:NAME_MAXIMUM]
+def _name(text: str) -> str:
+    return NOT_OF_A_NAME.sub("?", text[:NAME_MAXIMUM])
+
+
+def _distinguished(name: x509.Name) -> str:
+    return printable(name.rfc4514_string())[:DISTINGUISHED_MAXIMUM].translate(QUOTES)

@@ -12,6 +12,7 @@ import math
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -44,7 +45,7 @@ class TlsSocket:
         self._is_begun = False
 
     def settimeout(self, seconds: float) -> None:
-        """Set the seconds that each wait for the server may take."""
+        """Set the seconds that each call may wait for the server."""
         self._seconds = seconds
 
     def do_handshake(self) -> None:
@@ -117,12 +118,14 @@ class TlsSocket:
         return self._tls.version()
 
     def _run(self, step: Callable[[], T]) -> T:
+        # For the call and not for each piece: a record that comes byte by byte is no answer either.
+        end = time.monotonic() + self._seconds
         while True:
             try:
                 result = step()
             except ssl.SSLWantReadError:
                 self._flush()
-                self._feed()
+                self._feed(end)
             except ssl.SSLError:
                 # The alert that says why (RFC 8446, section 6.2). The server need not be there any more.
                 with contextlib.suppress(OSError):
@@ -146,8 +149,11 @@ class TlsSocket:
                     self._refuse_plain_text(self._sock.recv(RECORD))
             raise
 
-    def _feed(self) -> None:
-        self._sock.settimeout(self._left(self._seconds))
+    def _feed(self, end: float) -> None:
+        seconds = self._left(end - time.monotonic())
+        if seconds <= 0:
+            raise TimeoutError("no whole record came in time")
+        self._sock.settimeout(seconds)
         chunk = self._sock.recv(RECORD)
         if not self._is_begun:
             self._refuse_plain_text(chunk)

@@ -11,10 +11,12 @@ Whatever the choice, the check is done before a byte of the session goes through
 
 from __future__ import annotations
 
+import contextlib
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from device_ui.errors import Message, Text
@@ -50,13 +52,15 @@ def context(settings: SmtpSettings, system: ssl.SSLContext) -> ssl.SSLContext:
     return system
 
 
-def accept(settings: SmtpSettings, host: str, sock: TlsSocket) -> tuple[Text, tuple[InUse, ...]]:
+def accept(
+    settings: SmtpSettings, host: str, sock: TlsSocket, last_seen: Callable[[SmtpSettings], InUse | None]
+) -> tuple[Text, tuple[InUse, ...]]:
     """Check the certificate of a handshake that succeeded. Return what was found, and the certificates in use.
 
-    Raises `SessionError`.
+    `last_seen` returns the certificate that the trusted key of the settings was last seen in. Raises `SessionError`.
     """
     if settings.trust == "pin":
-        found = _pinned(settings.trust_key, sock)
+        found = _pinned(settings, sock, last_seen)
         valid = Message(
             "the trusted key; its certificate is valid from {begins} to {ends}",
             begins=_day(found.begins),
@@ -64,14 +68,19 @@ def accept(settings: SmtpSettings, host: str, sock: TlsSocket) -> tuple[Text, tu
         )
         return valid, (InUse("server", found.begins.timestamp(), found.ends.timestamp()),)
     # The server's own certificate is there only when it was verified.
-    in_use = [_in_use("server", sock.verified())]
+    verified = sock.verified()
+    in_use = _in_use("server", [verified])
     if settings.trust == "ca":
-        in_use += [_in_use("authority", each) for each in sock.context.get_ca_certs()]
+        # While an authority is being replaced there are two. The one that issued the certificate counts, or the one that lasts
+        # longest where an intermediate one did.
+        authorities = sock.context.get_ca_certs()
+        issuers = [each for each in authorities if each.get("subject") == verified.get("issuer")]
+        in_use += _in_use("authority", issuers or authorities)
         return Message("verified for {host} by the trusted authority", host=host), tuple(in_use)
     return Message("verified for {host}", host=host), tuple(in_use)
 
 
-def _pinned(key: str, sock: TlsSocket) -> Certificate:
+def _pinned(settings: SmtpSettings, sock: TlsSocket, last_seen: Callable[[SmtpSettings], InUse | None]) -> Certificate:
     """Return the server's certificate, whose key is the trusted one. Raises `SessionError`."""
     from device_ui.mail.smtp.probe import read
 
@@ -79,25 +88,48 @@ def _pinned(key: str, sock: TlsSocket) -> Certificate:
         found = read(sock.certificate())
     except ValueError as error:
         raise SessionError(Step.CERTIFICATE, SmtpProblem.BAD_CERTIFICATE, "it cannot be read") from error
-    if found.key_sha256 != key:
-        changed = Message(
-            "the trusted key is {trusted}; the server shows the key {shown}, in a certificate from {issuer} that is valid from {begins} to {ends}",
-            trusted=key,
-            shown=found.key_sha256,
-            issuer=found.issuer,
-            begins=_day(found.begins),
-            ends=_day(found.ends),
-        )
+    if found.key_sha256 != settings.trust_key:
+        changed = _changed(settings.trust_key, last_seen(settings), found)
         raise SessionError(Step.CERTIFICATE, SmtpProblem.KEY_CHANGED, changed)
     if found.is_weak:
         raise SessionError(Step.CERTIFICATE, SmtpProblem.WEAK_TLS, "the key is too short")
     return found
 
 
-def _in_use(role: str, certificate: Mapping[str, Any]) -> InUse:
-    # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT".
-    begins, ends = (ssl.cert_time_to_seconds(str(certificate[name])) for name in ("notBefore", "notAfter"))
-    return InUse(role, begins, ends)
+def _changed(key: str, before: InUse | None, found: Certificate) -> Message:
+    # With the dates of both a person sees which change it is: a renewal that was due, or a key that changed out of turn. No text of
+    # the certificate is here: it could pass for a fingerprint.
+    in_certificate = before and Message(
+        "{key}, last seen in a certificate that is valid from {begins} to {ends}",
+        key=key,
+        begins=_day(datetime.fromtimestamp(before.begins, UTC)),
+        ends=_day(datetime.fromtimestamp(before.ends, UTC)),
+    )
+    return Message(
+        "the trusted key is {trusted}; the server shows the key {shown}, in a certificate that is valid from {begins} to {ends}",
+        trusted=in_certificate or key,
+        shown=found.key_sha256,
+        begins=_day(found.begins),
+        ends=_day(found.ends),
+    )
+
+
+def _in_use(role: str, certificates: Sequence[Mapping[str, Any]]) -> list[InUse]:
+    """Return that of these certificates which ends last; none where no date can be read, which must not end a verified session."""
+    found = []
+    for each in certificates:
+        with contextlib.suppress(ValueError, OverflowError):
+            found.append(InUse(role, _seconds(each, "notBefore"), _seconds(each, "notAfter")))
+    return sorted(found, key=lambda each: each.ends)[-1:]
+
+
+def _seconds(certificate: Mapping[str, Any], name: str) -> float:
+    # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT". Appliances begin their own in the year 1 (pyca/cryptography
+    # 4949), which `ssl` does not convert.
+    text = str(certificate[name])
+    if name == "notBefore" and re.search(r" \d{1,3} GMT$", text):
+        return 0.0
+    return ssl.cert_time_to_seconds(text)
 
 
 def _day(moment: datetime) -> str:

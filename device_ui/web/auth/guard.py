@@ -58,6 +58,8 @@ TOKEN = "token"
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 PORT_PATTERN = re.compile(r":[0-9]{1,5}\Z")
 ORIGIN_PATTERN = re.compile(r"([A-Za-z]+)://([^/?#]+)")
+# The query of a page that a browser loads again by itself: the session of a page that is left open must end.
+REFRESH = "refresh"
 # RFC 9110, 9.2.1: a method that changes nothing needs no origin.
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HOST_PATTERN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
@@ -166,8 +168,11 @@ class Guard:
         )
 
     def session(self) -> Session | None:
-        """Return the session of this request, None without one. A new password ends every session."""
-        return self.sessions.find(self._token())
+        """Return the session of this request, None without one. A new password ends every session.
+
+        The request is a use of it, unless its query is `REFRESH`.
+        """
+        return self.sessions.find(self._token(), is_use=request.environ.get("QUERY_STRING") != REFRESH)
 
     def require_session(
         self, show: Callable[[Session], Any], expired: Callable[[], Any] | None = None

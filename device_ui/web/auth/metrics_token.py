@@ -13,6 +13,7 @@ import secrets
 from pathlib import Path
 
 from device_ui.errors import DeviceUIError
+from device_ui.rate_limit import TokenBucket
 from device_ui.storage import files, toml_file
 from device_ui.storage.sha256 import sha256
 
@@ -23,6 +24,8 @@ COMMENT = "device-ui: the SHA-256 of the token for /metrics. device-ui metrics-t
 TOKEN_BYTES = 32
 HEADER_PATTERN = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9_-]{43})")
 HEADER_MAXIMUM = 100
+# Log lines about a damaged file, which every request with some token finds: 20 at once, and one more a minute.
+LINES_AT_ONCE, LINE_SECONDS = 20, 60.0
 
 
 class MetricsToken:
@@ -30,6 +33,7 @@ class MetricsToken:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lines = TokenBucket(LINES_AT_ONCE, LINE_SECONDS)
 
     def renew(self) -> str:
         """Store a new token in place of the former one, and return it. Raises `NotStored`."""
@@ -53,7 +57,8 @@ class MetricsToken:
             raw = files.read(self._path)
             return str(toml_file.decode(raw).get("hash", "")) if raw is not None else ""
         except (DeviceUIError, ValueError) as error:
-            log.error("token of the metrics not read: %s; device-ui metrics-token makes a new one", error)
+            if not self._lines.take():
+                log.error("token of the metrics not read: %s; device-ui metrics-token makes a new one", error)
             return ""
 
 

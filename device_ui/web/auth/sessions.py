@@ -30,7 +30,7 @@ FINGERPRINT_KEY = secrets.token_bytes(32)
 
 @dataclass
 class Session:
-    """One login. `notice` is shown once by the next page, such as ``Saved.``; `undo` are the fields of the form that
+    """One login. It was `found` by the last request, and `used` by the last that is a use. `notice` is shown once by the next page, such as ``Saved.``; `undo` are the fields of the form that
     undoes it, if there is one.
 
     `saved_form` is the page and the fields of a form that was sent after the last session expired, until that page shows
@@ -40,11 +40,17 @@ class Session:
 
     begun: float
     used: float
+    found: float
     notice: Text = ""
     undo: Mapping[str, str] = field(default_factory=dict)
     saved_form: tuple[str, Mapping[str, str]] = NO_FORM
     last_saved: tuple[bytes, str] = (b"", "")
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def idle_left(self) -> float:
+        """The seconds from the last request to the end of a session that is not used."""
+        return IDLE_SECONDS - (self.found - self.used)
 
     def remember(self, form: Mapping[str, str], revision: str) -> None:
         """Remember that this form was saved and made `revision`."""
@@ -89,17 +95,18 @@ class Sessions:
             self._expire(now)
             while len(self._sessions) >= SESSIONS_MAXIMUM:
                 del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].used)]
-            self._sessions[_key(token)] = Session(now, now)
+            self._sessions[_key(token)] = Session(now, now, now)
         return token
 
-    def find(self, token: str) -> Session | None:
-        """Return the session of a token, and mark it as used; None when there is none or it has expired."""
+    def find(self, token: str, *, is_use: bool = True) -> Session | None:
+        """Return the session of a token, and mark it as used if this `is_use`; None when there is none or it has expired."""
         now = self._monotonic()
         with self._lock:
             self._expire(now)
             session = self._sessions.get(_key(token))
             if session:
-                session.used = now
+                session.found = now
+                session.used = now if is_use else session.used
             return session
 
     def is_empty(self) -> bool:

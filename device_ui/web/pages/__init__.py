@@ -4,11 +4,11 @@ Promises
 - Each page works without JavaScript, with the keyboard and in every language of `i18n`.
 - A form that breaks a rule is shown again with its values (secrets excepted), a sentence for each field and status 422; nothing
   is stored. A successful form redirects with 303, so that a reload sends nothing again (RFC 9110, 15.4.4).
-- A mail hook that is down, or refuses, is a sentence on the page and never an error page.
+- A mail hook that is down, or refuses, is a sentence on the page; only a download (CSV, certificate, a mail's HTML) answers with an
+  error page.
 
 Depends on `web.context` (the device, its stores, its guard, rendering), `web.forms` and `mail.client`. Pages know each other
-only where one shows a part of a different one (`test_mail` and `sign_in` → `smtp`, `event_codes` → `history`, `recipients` →
-`test_mail`, `notifications` → `event_codes`).
+only where one shows a part of a different one, as `tests/test_imports.py` lists.
 
 Read first
 - `smtp`: `show` and `update` are the pattern of all forms. Its fields are the table in `settings.fields`.

@@ -79,7 +79,7 @@ def _update(
         response.status = 507 if isinstance(error, NotStored) else 503
         sentence = IN_DOUBT if getattr(error, "in_doubt", False) else NOT_SAVED
         return _page(site, session, _load(site)[0], Message(sentence, reason=error.sentence), typed=form)
-    with contextlib.suppress(HookError):  # it reads the file when it starts, and every minute
+    with contextlib.suppress(HookError):  # it reads the file in each of its rounds
         client.settings_changed(site.device.folders.socket)
     log.info("what is mailed was changed from %s", address())
     session.remember(form, revision)

@@ -1,4 +1,4 @@
-"""The SMTP tab: show what is stored, and Update."""
+"""The SMTP tab: show what is stored, and Update. Its fields are `settings.fields.FIELDS`."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _update(
     # Who and not what: an account or a host need not be known to every reader of the log.
     log.info("the SMTP settings were saved from %s", address())
     session.remember(form, revision)
-    # After the file is on flash, and whatever the hook answers: it reads the settings again by itself within a minute.
+    # After the file is on flash, and whatever the hook answers: it reads the settings before its next mail, and every minute while mail waits.
     session.notice = _notify_hook(site, revision)
     return see_other("/smtp")
 
@@ -168,8 +168,11 @@ def trust(site: AppContext, session: Session) -> str:
         return page(site, session, stored, form, problem=problem, revision=text(form, "revision"))
     # The value is checked by Update as if it was typed, which it could have been.
     filled = {"trust": chosen, **{name: value for name, needs in NEEDED_WITH.items() if needs == chosen}}
-    # Never sent back: a typed password, or one that is stored for a different trust.
-    retype = needs_secret(form.get("sign_in", SIGN_INS[0]), form.get("oauth_grant", ""))
+    # Never sent back: a typed password, or one that is stored for a different trust. The script puts the fields into a form that is
+    # not sent anew, so that a password typed there stays.
+    retype = (
+        needs_secret(form.get("sign_in", SIGN_INS[0]), form.get("oauth_grant", "")) and "keeps_password" not in form
+    )
     words = site.words()
     notice = " ".join(map(words, [TRUSTED[chosen if value else ""], *([TYPE_PASSWORD] if retype else [])]))
     given = {"notice": notice, "problem": problem, "revision": text(form, "revision"), "trusts": True}

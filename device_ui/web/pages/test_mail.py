@@ -1,4 +1,4 @@
-"""The test mail: what is typed on the SMTP tab is tried by the mail hook, step by step. Nothing is written.
+"""The test mail: what is typed on the SMTP tab is tried by the mail hook, step by step. No setting is saved.
 
 The script of the page requests the steps as they happen, as lines of JSON; a browser without it gets one page at the end.
 """
@@ -62,7 +62,15 @@ OF_EACH = ("recipient", "content")
 ANSWER = "answer"
 # A reply of an SMTP server (RFC 5321, 4.2); any other text is a reason in the words of this product.
 REPLY_PATTERN = re.compile(r"[2-5][0-9]{2}(?:[ -].*)?", re.DOTALL)
-CERTIFICATE = "{subject} (names: {names}), issued by {issuer}, valid from {begins} to {ends}. SHA-256 of the key: {key}. SHA-256 of the certificate: {whole}."
+# A line each, the fingerprints first: the server chooses the texts below them, which must not pass for a fingerprint.
+CERTIFICATE = (
+    "SHA-256 of the key: {key}",
+    "SHA-256 of the certificate: {whole}",
+    "Valid from {begins} to {ends}",
+    "Names in the certificate: {names}",
+    "Subject: “{subject}”",
+    "Issuer: “{issuer}”",
+)
 OFFER = {"name": "offer", "formAction": "/smtp/trust", "className": "second"}
 TRUST_KEY, GIVE_AUTHORITY = "Trust this key", "Give the authority"
 # Problems of a certificate that no trust changes.
@@ -198,7 +206,7 @@ def _shown_step(step: Mapping[str, Any], words: Translator) -> Line:
 def _shown_result(result: Mapping[str, Any], words: Translator) -> Line:
     """Return ``sentence``, ``failed``, ``reply``, ``advice``, ``field``, ``hint`` and ``kept``, each a text; ``listed``, texts.
 
-    These are of the recipients, or of the certificates that the server showed; ``offers`` are the buttons that fill one of them in.
+    These, each of one or more lines, are of the recipients, or of the certificates that the server showed; ``offers`` are the buttons that fill one of them in.
     Where something failed, ``copy`` and ``copied`` name the button that copies the result, before and after.
     """
     # The hook is a different user: a field or word that this page does not know is not used.
@@ -244,15 +252,15 @@ def _is_answer(reply: Text) -> bool:
 
 
 def _certificate(each: Mapping[str, Any], words: Translator) -> str:
-    values = {name: str(each.get(name, "")) for name in ("subject", "issuer", "begins", "ends")}
-    names = ", ".join(map(str, each.get("names", ()))) or "-"
-    return words(
-        CERTIFICATE,
-        **values,
-        names=names,
-        key=_spaced(each.get("key_sha256", "")),
-        whole=_spaced(each.get("sha256", "")),
-    )
+    """Return the lines for one certificate, the fingerprints first."""
+    values = {
+        # On one line each.
+        **{name: " ".join(str(each.get(name, "")).split()) for name in ("subject", "issuer", "begins", "ends")},
+        "names": " ".join(", ".join(map(str, each.get("names", ()))).split()) or "-",
+        "key": _spaced(each.get("key_sha256", "")),
+        "whole": _spaced(each.get("sha256", "")),
+    }
+    return "\n".join(words(line, **values) for line in CERTIFICATE)
 
 
 def _spaced(digits: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,18 @@ def no_advice(monkeypatch):
     monkeypatch.setattr(advice, "advise", breaks)
 
 
+@pytest.fixture(scope="session")
+def trusted():
+    """What the system trusts; it takes 40 ms to read, and a test has dozens of sessions."""
+    return ssl.create_default_context()
+
+
 @pytest.fixture
-def real(desk):
+def real(desk, trusted):
     """A desk whose sessions are real ones."""
 
     def connect(settings: SmtpSettings, password: str) -> SmtpClient:
-        return SmtpClient(settings, password, ClientOptions(ssl.create_default_context(), allow_loopback=True))
+        return SmtpClient(settings, password, ClientOptions(trusted, allow_loopback=True))
 
     desk.server.connect = connect
     return desk
@@ -64,3 +71,13 @@ def real(desk):
 @pytest.fixture(autouse=True)
 def quiet(caplog):
     caplog.set_level(logging.WARNING)
+
+
+@pytest.fixture
+def berlin(monkeypatch):
+    """The device is in a zone with summer time."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

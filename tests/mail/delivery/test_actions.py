@@ -96,7 +96,7 @@ def test_an_event_that_the_limit_took_is_not_sent_again(set_up):
     set_up.raise_events()
     set_up.work()
     act(set_up, 1)
-    set_up.outbox._write(lambda cursor: cursor.execute("DELETE FROM event WHERE number = 1"))
+    set_up.outbox.write(lambda cursor: cursor.execute("DELETE FROM event WHERE number = 1"))
     set_up.work()
     assert (set_up.server.numbers, set_up.waiting) == ([1], [])
 
@@ -125,9 +125,9 @@ def test_what_is_sent_again_comes_after_every_new_event_and_keeps_none_from_bein
 
 def test_what_is_sent_again_is_never_part_of_a_digest(set_up):
     """Also while other mail of its type waits, and before the clock is right."""
-    schedule = set_up.worker._schedule
-    schedule._batcher.window = 60.0
-    schedule._batcher.add(1, "303", "fault", set_up.now)
+    schedule = set_up.schedule
+    set_up.batcher.window = 60.0
+    set_up.batcher.add(1, "303", "fault", set_up.now)
     event = Event("303", "fault", 0.0, 0.0, clock="@boot 5.000")
     assert schedule.choose_singles([event, replace(event, about=1)]) == [False, True]
 
@@ -137,8 +137,7 @@ def test_mails_that_are_sent_again_hold_up_no_alarm(restarts, set_up):
     """A client that may ask, such as a web process that was taken over, asks as often as it may, for hours."""
 
     def begin() -> None:
-        batcher = set_up.worker._schedule._batcher
-        batcher.window, batcher.budget = MINUTE, 60
+        set_up.batcher.window, set_up.batcher.budget = MINUTE, 60
 
     begin()
     set_up.raise_events(100, waiting=False)
@@ -220,11 +219,11 @@ def test_a_mail_is_tried_at_once_and_its_failed_tries_count_on(set_up):
     set_up.raise_events(2)
     set_up.work(2 * HOUR)
     tried = len(set_up.server.tried)
-    before = set_up.worker._schedule.mail(1).tries.count
+    before = set_up.schedule.mail(1).tries.count
     act(set_up, 1, Action.TRY_NOW)
     set_up.work()
     assert set_up.server.numbers[tried:] == [1]
-    assert set_up.worker._schedule.mail(1).tries.count == before + 1
+    assert set_up.schedule.mail(1).tries.count == before + 1
     assert set_up.outbox.actions([1])[1][0].waiting is False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from email import message_from_bytes
 
 import pytest
@@ -13,11 +14,13 @@ from device_ui.mail.smtp.trust import InUse
 from device_ui.settings.notifications import NEVER, NOTIFICATIONS_FILE, Notifications
 from device_ui.settings.store import NotificationStore
 from tests.helpers.delivery import DAY, Desk, Session, dropped
+from tests.servers.authority import Authority
 
 NOW = 1.8e9
 YEAR = 365 * DAY
 KEY = "0f" * 32
 PIN = {"trust": "pin", "trust_key": KEY}
+OWN = {"trust": "ca", "trust_ca": Authority("Our own").pem.decode().strip()}
 
 
 def ending(days: float, role: str = "server", life: float = YEAR) -> InUse:
@@ -141,6 +144,48 @@ def test_certificate_that_is_renewed_by_itself_is_no_fault(life, left, warns, se
     assert bool(warnings(set_up)) == warns
 
 
+@pytest.mark.parametrize(
+    ("life", "left", "warns"),
+    [
+        (90, 31, False),
+        (90, 30, True),
+        (47, 30, False),
+        (47, 14, True),
+        (30, 14, False),
+        (30, 7, True),
+        (7, 6, False),
+        (7, 1, True),
+    ],
+)
+@pytest.mark.parametrize("trust", [PIN, OWN], ids=["key", "authority"])
+def test_certificate_that_a_person_replaces_has_each_warning(trust, life, left, warns, set_up):
+    """The letter of the rule for a life of 90 days and more. A shorter one is renewed by a program: an early warning is no fault."""
+    set_up.save(**trust)
+    shows(set_up, ending(left, life=life * DAY))
+    deliver(set_up)
+    assert bool(warnings(set_up)) == warns
+
+
+@pytest.mark.parametrize(
+    ("ahead", "right"),
+    [(199.5, (101, 170.5, 186.5)), (199.5, (170.5, 186.5)), (170.5, (101, 170.5, 186.5))],
+    ids=["right long before", "right in its last month", "the same day again"],
+)
+def test_clock_that_was_ahead_uses_up_no_warning(ahead, right, set_up):
+    shows(set_up, ending(200))
+    for day in (100, ahead, *right):
+        deliver(set_up, day)
+    assert days_of(set_up)[1:] == ["29", "13"]
+
+
+def test_authority_that_issues_for_a_day_causes_no_fault_a_day(set_up):
+    set_up.save(**OWN)
+    for day in range(5):
+        shows(set_up, ending(day + 1, life=DAY), ending(1000, "authority", 9 * YEAR))
+        deliver(set_up, day + 0.9)
+    assert warnings(set_up) == []
+
+
 def test_each_certificate_has_its_own_words(set_up):
     shows(set_up, ending(7), ending(14, "authority"))
     deliver(set_up)
@@ -215,6 +260,50 @@ def test_damaged_note_costs_a_warning_and_no_mail(note, set_up):
     shows(set_up, ending(7))
     deliver(set_up)
     assert len(warnings(set_up)) == 1
+
+
+# The certificate of a trusted key, for the words of a changed one.
+
+
+def seen_by(desk: Desk) -> InUse | None:
+    return desk.worker.certificate_last_seen(desk.store.read()[0])
+
+
+def test_certificate_of_a_trusted_key_is_known_from_the_last_session(set_up):
+    set_up.save(**PIN)
+    assert seen_by(set_up) is None
+    for shown in (ending(90), ending(300)):
+        shows(set_up, shown)
+        deliver(set_up)
+        assert seen_by(set_up) == shown
+    set_up.restart()
+    assert seen_by(set_up) == ending(300)
+
+
+@pytest.mark.parametrize("change", [{**PIN, "trust_key": "1f" * 32}, {**PIN, "host": "other.example.com"}])
+def test_certificate_of_other_settings_is_not_that_of_these(change, set_up):
+    set_up.save(**PIN)
+    shows(set_up, ending(90))
+    deliver(set_up)
+    set_up.save(**change)
+    assert seen_by(set_up) is None
+
+
+def test_note_of_a_former_version_keeps_its_end_and_gets_the_beginning(set_up):
+    set_up.save(**PIN)
+    former = {"warned": {}, "pinned": [f"mail.example.com 587 {KEY}", NOW - 5 * DAY]}
+    set_up.outbox.set_metadata(FACT, json.dumps(former))
+    set_up.work()
+    assert (set_up.problem[2], seen_by(set_up)) == ("it ended on 2027-01-10", None)
+    shows(set_up, ending(-5))
+    deliver(set_up)
+    assert seen_by(set_up) == ending(-5)
+
+
+def test_ledger_that_cannot_be_read_costs_the_dates_and_no_session(set_up):
+    set_up.save(**PIN)
+    set_up.outbox.close()
+    assert seen_by(set_up) is None
 
 
 # A certificate that is not the trusted one.

@@ -322,7 +322,7 @@ def test_event_with_a_damaged_value_holds_back_no_other(values, clock, time, tex
     bench.accept(3)
     damaged = bench.outbox.last - 1
     query = "UPDATE event SET clock = ?, time = ?, text = ?, source = ?, code = ? WHERE number = ?"
-    bench.outbox._write(lambda cursor: cursor.execute(query, (clock, time, text, text, code, damaged)))
+    bench.outbox.write(lambda cursor: cursor.execute(query, (clock, time, text, text, code, damaged)))
     engine.seen.unlink(missing_ok=True)
     bench.work()
     lines = [json.loads(line, parse_constant=pytest.fail) for line in engine.seen.read_text().splitlines()]
@@ -364,7 +364,7 @@ def test_gaps_in_between_are_in_their_places(folder, engine):
     bench = Bench(folder, engine)
     bench.accept(10)
     for number in (1, 4, 5, 6, 9):
-        bench.outbox._write(
+        bench.outbox.write(
             lambda cursor, number=number: cursor.execute("DELETE FROM event WHERE number = ?", (number,))
         )
     bench.work()

@@ -325,6 +325,15 @@ def test_a_login_that_worked_before_is_tried_a_few_times_a_day_and_no_more(once_
     assert set(tries[1:]) <= {3, 4}
 
 
+def test_a_refusal_noted_by_a_clock_that_was_decades_ahead_ends_no_slow_try(once_worked):
+    fact = json.loads(once_worked.outbox.metadata()["login_refused"])
+    once_worked.outbox.set_metadata("login_refused", json.dumps({**fact, "at": "2400000000 earlier 100"}))
+    once_worked.server.stops = None
+    once_worked.restart()
+    once_worked.work(MINUTE)
+    assert (once_worked.waiting, once_worked.problem) == ([], ("", "", ""))
+
+
 def test_a_login_that_worked_before_is_tried_no_more_often_across_restarts(once_worked):
     for _ in range(50):
         once_worked.restart()

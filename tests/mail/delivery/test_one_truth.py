@@ -7,7 +7,7 @@ the words come in the order that is expected, none of them twice in a row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import pytest
@@ -82,8 +82,11 @@ SITUATIONS = {
 }
 
 
-def watch(desk: Desk, situation: Situation) -> list[str]:
-    """Return the words that were shown, without repeats, and assert that none of them hides an alarm."""
+def watch(desk: Desk, situation: Situation, *, restarts: bool = False) -> list[str]:
+    """Return the words that were shown, without repeats, and assert that none of them hides an alarm.
+
+    `restarts`: the process ends and starts again each minute, or the settings change.
+    """
     words: list[str] = []
 
     def look(*_: object) -> None:
@@ -100,6 +103,9 @@ def watch(desk: Desk, situation: Situation) -> list[str]:
             desk.work(MINUTE / 4)
             look()
         desk.raise_events(situation.later) if situation.later else None
+        if restarts:
+            desk.restart() if minute % 2 else desk.update(sender_name=str(minute))
+            look()
     return [word for word, _ in groupby(words)]
 
 
@@ -116,6 +122,19 @@ def test_no_alarm_that_waits_is_hidden_and_no_word_flaps(report, desk):
     words = watch(desk, situation)
     # Until the first mail was tried, nothing is known of the mail path.
     assert words[not words[0] and situation.words[0] != "" :] == situation.words
+
+
+@pytest.mark.parametrize("report", SITUATIONS)
+def test_no_restart_and_no_update_hides_an_alarm_that_waits(report, desk):
+    situation = replace(SITUATIONS[report], minutes=12)
+    desk.budget = situation.budget
+    desk.restart()
+    desk.save()
+    desk.listed = [Recipient(each) for each in situation.recipients]
+    desk.server.answer, desk.server.stops = situation.answer, situation.stops
+    desk.server.closes_after = lambda number: situation.closes
+    desk.raise_events(situation.events)
+    watch(desk, situation, restarts=True)
 
 
 def test_an_alarm_that_the_budget_holds_back_is_shown_until_the_budget_has_room_again(desk):
@@ -164,6 +183,54 @@ def test_rounds_go_on_until_the_budget_has_room_so_that_its_end_is_published(des
     assert desk.worker.round() is not None
     desk.work(HOUR / 2 + MINUTE)
     assert (desk.problem[0], desk.worker.round()) == ("", None)
+
+
+def test_after_a_restart_mail_that_waits_is_shown_until_it_is_tried(set_up):
+    """A try writes nothing, so the ledger does not know why it waits; the first session may be ten minutes away."""
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    set_up.restart()
+    set_up.worker.spread_start(600)
+    words = [set_up.problem[0]]
+    for _ in range(12):
+        set_up.worker.round()
+        words.append(set_up.problem[0])
+        set_up.now += MINUTE
+    set_up.server.stops = None
+    set_up.work(HOUR)
+    words.append(set_up.problem[0])
+    assert [word for word, _ in groupby(words)] == ["queued", "server", ""]
+
+
+def test_after_an_update_mail_that_failed_is_shown_until_it_is_tried_again(set_up):
+    set_up.server.stops = UNREACHABLE
+    set_up.raise_events()
+    set_up.work()
+    seen = []
+    set_up.server.stops, set_up.server.begins = None, lambda number: seen.append(set_up.problem[0])
+    set_up.update(host="mx.example.com")
+    set_up.work()
+    assert (seen, set_up.problem[0]) == (["queued"], "")
+
+
+def test_a_start_without_mail_is_well(desk):
+    desk.save()
+    desk.raise_events()
+    desk.work()
+    desk.restart()
+    assert desk.problem[0] == ""
+
+
+def test_an_update_while_nothing_failed_is_no_problem(set_up):
+    """An event that waits for its digest was not tried."""
+    set_up.budget = 2
+    set_up.restart()
+    set_up.raise_events(4, "info")
+    set_up.work()
+    set_up.update(sender_name="Other alarms")
+    set_up.work()
+    assert (len(set_up.waiting), set_up.problem[0]) == (3, "")
 
 
 def test_a_loss_lasts_while_the_next_mail_has_reached_only_some_of_its_recipients(set_up):

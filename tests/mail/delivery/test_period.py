@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from device_ui.mail.delivery.period import DAY_SECONDS, Period, Sent
+from tests.helpers.delivery import BERLIN, at
 
-BERLIN = ZoneInfo("Europe/Berlin")
+pytestmark = pytest.mark.usefixtures("berlin")
+
 HOUR = 3600.0
-
-
-@pytest.fixture(autouse=True)
-def berlin(monkeypatch):
-    """A zone with summer time: 2027-03-28 02:00 to 03:00 is missing, 2027-10-31 02:00 to 03:00 is there twice."""
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-def at(text: str) -> float:
-    return datetime.fromisoformat(text).replace(tzinfo=BERLIN).timestamp()
 
 
 def shown(moment: float) -> str:

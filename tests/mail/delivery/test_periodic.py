@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
-from datetime import datetime
 from email import message_from_bytes
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -26,25 +23,12 @@ from device_ui.mail.events import Event
 from device_ui.settings.notifications import NOTIFICATIONS_FILE, Notifications, with_codes
 from device_ui.settings.recipients import Recipient
 from device_ui.settings.store import NotificationStore
-from tests.helpers.delivery import DAY, DELIVERED, HOUR, LATER, MEMORY, MINUTE, NAMES, REFUSED, Desk
+from tests.helpers.delivery import DAY, DELIVERED, HOUR, LATER, MEMORY, MINUTE, NAMES, REFUSED, Desk, at
 
-BERLIN = ZoneInfo("Europe/Berlin")
+pytestmark = pytest.mark.usefixtures("berlin")
+
 # A fault and an info that the tests put into the summary, and one that is not mailed.
 SUMMARIZED, NEVER = ("303", "050"), "305"
-
-
-@pytest.fixture(autouse=True)
-def berlin(monkeypatch):
-    """A zone with summer time."""
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-def at(text: str) -> float:
-    return datetime.fromisoformat(text).replace(tzinfo=BERLIN).timestamp()
 
 
 class Device(Desk):
@@ -241,6 +225,56 @@ def test_nothing_that_waits_for_the_summary_keeps_the_process_for_longer_than_an
     assert device.worker.is_idle()
 
 
+def test_without_the_file_of_choices_the_process_stays_until_the_summary_is_sent(device):
+    """The timer starts it only where the file is, and a page that finds it damaged keeps it under another name."""
+    device.alarm()
+    device.live(MINUTE)
+    assert device.worker.is_idle()
+    device.notifications.path.unlink()
+    device.live(MINUTE)
+    assert not device.worker.is_idle()
+    device.live(device.instant + MINUTE, step=HOUR)
+    assert device.sent == [[1]]
+    assert device.worker.is_idle()
+
+
+def work_day(device: Device, day: str) -> None:
+    """A device that is on from 7 to 17 o'clock and raises one event in the summary."""
+    device.wall = at(f"{day} 07:00:00")
+    device.now += 14 * HOUR
+    device.reboot()
+    device.live(3 * HOUR, step=10 * MINUTE)
+    device.alarm()
+    device.live(7 * HOUR, step=10 * MINUTE)
+
+
+@pytest.mark.parametrize("sign", ["off", "daily"])
+def test_a_clock_that_was_decades_ahead_stops_no_daily_mail_once_it_is_right(device, sign):
+    device.choose(sign_of_life=sign)
+    for day in ("2027-01-01", "2027-01-02", "2046-08-10", "2046-08-11"):
+        work_day(device, day)
+    before = len(device.subjects)
+    for day in range(4, 14):
+        work_day(device, f"2027-01-{day:02d}")
+    mails = device.subjects[before:]
+    assert 9 <= len([each for each in mails if "summary" in each]) <= 11
+    assert len([each for each in mails if "905" in each]) in ((0,) if sign == "off" else (9, 10))
+    assert device.outbox.summary_count() <= 1
+
+
+def test_a_sign_of_life_says_since_when_by_the_clock_that_is_right_now(device):
+    device.choose(sign_of_life="daily")
+    device.live(DAY, step=HOUR)
+    right = device.wall
+    device.wall += 19 * 365 * DAY
+    device.live(DAY, step=HOUR)
+    device.wall = right + DAY
+    device.live(DAY, step=HOUR)
+    mail = message_from_bytes(device.server.mails[-1])
+    assert "905" in mail["Subject"]
+    assert "Since 2027-01-0" in mail.get_payload(0).get_payload()
+
+
 def test_on_a_full_disk_it_is_begun_later_and_once(device):
     device.alarm()
     device.live(device.instant - MINUTE, step=HOUR)
@@ -356,7 +390,7 @@ def test_a_damaged_moment_of_an_event_keeps_no_mail_back(device):
     device.is_synchronized, device.wall = False, 0.0
     device.reboot()
     number = device.alarm("301")
-    device.outbox._write(
+    device.outbox.write(
         lambda cursor: cursor.execute("UPDATE event SET clock = '@boot1 x' WHERE number = ?", (number,))
     )
     device.is_synchronized, device.wall = True, at("2027-02-01 00:00:00")
@@ -369,6 +403,7 @@ def test_a_damaged_moment_of_an_event_keeps_no_mail_back(device):
 # A year
 
 
+@pytest.mark.repeats
 def test_a_year_has_a_summary_and_a_sign_of_life_a_day_and_each_event_in_one_mail(folder, caplog):
     """With restarts and reboots, hours without power, a clock that is set forth and back, and both changes of summer time."""
     caplog.set_level("INFO", "device_ui.mail.delivery.periodic")

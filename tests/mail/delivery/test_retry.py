@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_ui.mail.delivery.retry import delay
-from device_ui.mail.delivery.worker import RETRY_SECONDS
+from device_ui.mail.delivery.worker import RESET_SECONDS
 from tests.helpers.delivery import (
     DAY,
     HOUR,
@@ -94,7 +94,7 @@ def test_a_retry_writes_nothing(set_up):
     set_up.work()
     before = set_up.on_disk()
     for _ in range(340):
-        set_up.now += RETRY_SECONDS
+        set_up.now += RESET_SECONDS
         set_up.worker.settings_changed()  # so that each round is a try
         set_up.work()
     assert len(set_up.server.tried) > 1000

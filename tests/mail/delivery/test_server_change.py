@@ -250,6 +250,15 @@ def test_the_mail_says_what_when_and_from_where(desk):
     assert "Time: 2027-01-15" in text
 
 
+def test_account_cannot_pass_for_a_fingerprint(desk):
+    """The account of some sign-ins is any text."""
+    claim = f"login, certificate “This very key” {'0f' * 32}"
+    desk.change(changed(NEW, sign_in="manual-provider", account=claim, trust="pin", trust_key="1f" * 32))
+    text = str(event_text(desk.outbox.event(1)))
+    assert [each for each in text.split("\n") if "1f" in each] == [f"Now, certificate “This very key” {'1f' * 32}"]
+    assert [each[:4] for each in text.split("\n") if "0f" in each] == ["Now:"]
+
+
 def test_a_reader_of_korean_is_told_in_korean(desk):
     desk.listed = [Recipient(each, "info", "ko") for each in (ONE, TWO, OLD.account)]
     desk.change()
@@ -492,7 +501,7 @@ def test_a_record_that_is_gone_is_no_warning_that_is_done(desk):
     desk.stops = UNREACHABLE
     desk.change()
     settle()
-    desk.outbox._write(lambda cursor: cursor.execute("DELETE FROM event"))
+    desk.outbox.write(lambda cursor: cursor.execute("DELETE FROM event"))
     desk.restart()
     desk.stops = None
     desk.work()
@@ -1025,7 +1034,7 @@ class Changes(RuleBasedStateMachine):
     def flood(self) -> None:
         """As the ledger's limit takes everything but the newest change of the server."""
         query = "DELETE FROM event WHERE number < (SELECT max(number) FROM event)"
-        self.desk.outbox._write(lambda cursor: cursor.execute(query))
+        self.desk.outbox.write(lambda cursor: cursor.execute(query))
 
     @rule(seconds=st.sampled_from([1.0, 100.0, 4000.0, 20000.0]))
     def pass_time(self, seconds: float) -> None:
@@ -1079,6 +1088,7 @@ class Changes(RuleBasedStateMachine):
         assert NO_PREVIOUS in str(event_text(event)) or set(readers) <= warned | excused
 
 
+@pytest.mark.repeats
 def test_after_any_changes_the_readers_before_are_warned_or_history_says_why_not():
     few = hypothesis.settings(deadline=None, max_examples=100, stateful_step_count=15)
     run_state_machine_as_test(Changes, settings=few)

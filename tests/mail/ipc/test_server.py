@@ -125,6 +125,7 @@ class Door:
             self.ledger, catalog.built_in(), self.bell, self.tester, self.clock, lambda: self.hook.wake()
         )
         self.later = 0.0
+        self.permissions = permissions
         self.callers = ClientConnections(self.listener, permissions, lambda: time.monotonic() + self.later)
         self.hook = IpcServer(self.callers, self.ledger, requests, self.bell)
         self._thread: threading.Thread | None = None
@@ -1238,7 +1239,7 @@ def test_a_caller_who_says_nothing_may_stay(closed_door):
 
 
 def test_room_is_made_by_the_user_with_the_most_connections(closed_door):
-    permissions = closed_door.callers._permissions
+    permissions = closed_door.permissions
     permissions.user = 0
     root = closed_door.call()
     closed_door.turns(1)

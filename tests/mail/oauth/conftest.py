@@ -99,12 +99,12 @@ def settings_for(provider: Provider, grant: str = "device", **changes) -> SmtpSe
     return SmtpSettings(**{**values, **changes})
 
 
-def signed_in(bench: Bench, provider: Provider, rotation: str = SAME, **changes) -> SmtpSettings:
-    """The settings of a person who signed in."""
+def signed_in(bench: Bench, provider: Provider, rotation: str = SAME, lives: float = 0, **changes) -> SmtpSettings:
+    """The settings of a person who signed in; the provider says that the refresh token `lives` so many seconds, 0: nothing."""
     settings = settings_for(provider, **changes)
     provider.rotation = rotation
     from device_ui.mail.oauth.grants import Tokens
 
-    made = Tokens("access-first", provider.sign_in(), 3600, 0, provider.person)
+    made = Tokens("access-first", provider.sign_in(), 3600, int(lives), provider.person)
     bench.sign_in.signed_in(settings, made)
     return settings

@@ -8,7 +8,7 @@ import pytest
 
 from device_ui.errors import RequestError
 from device_ui.mail.oauth.device_code import DeviceCodeFlow
-from tests.mail.oauth.conftest import settings_for
+from tests.mail.oauth.conftest import settings_for, signed_in
 from tests.servers.provider import http
 
 PATIENCE = 120.0
@@ -22,10 +22,13 @@ class Person:
         self.now, self.waits = 100.0, []
         self.acts = {}
         self.done, self.calls = threading.Event(), 0
-        self.flow = DeviceCodeFlow(bench.sign_in, lambda: bench.grants, lambda: self.now, self.called, self.wait)
+        self.flow = DeviceCodeFlow(bench.sign_in, lambda: bench.grants, lambda: self.now, self.called, self.waited)
 
     def called(self) -> None:
         self.calls += 1
+
+    def waited(self, event, seconds) -> bool:
+        return self.wait(event, seconds)
 
     def wait(self, event, seconds) -> bool:
         self.waits.append(seconds)
@@ -78,13 +81,13 @@ def test_slow_down_adds_five_seconds_for_good(person, provider):
 
 
 def test_missing_interval_is_five_seconds(person, provider):
-    made = provider._made
+    made = provider.respond
 
     def without(request):
         status, values = made(request)
         return status, {name: value for name, value in values.items() if name != "interval"}
 
-    provider._made = without
+    provider.respond = without
     person.acts = {1: person.sign_in}
     person.run(settings_for(provider))
     assert person.waits == [5]
@@ -122,6 +125,19 @@ def test_each_end_has_its_phase(person, provider, error, phase):
     assert len(provider.forms) == 1
 
 
+def test_answer_without_a_refresh_token_is_a_failure_and_keeps_the_former_sign_in(person, bench, provider):
+    settings = signed_in(bench, provider)
+    before = bench.file(bench.folders.sign_in)
+    provider.answers["/token"] = http(200, {"access_token": "access", "token_type": "Bearer", "expires_in": 3600})
+    state = person.run(settings)
+    assert (state["phase"], state["step"], state["problem"]) == ("failed", "token answer", "not signed in")
+    assert str(state["reply"]) == (
+        "the provider gave no refresh token, without which the sign-in ends with its first access token: "
+        "add offline_access to the scope, and have the provider allow refresh tokens for this application"
+    )
+    assert (person.calls, bench.file(bench.folders.sign_in)) == (0, before)
+
+
 def test_cancelled_flow_asks_no_longer_and_keeps_nothing(person, bench, provider):
     person.acts = {2: person.flow.cancel}
     assert person.run(settings_for(provider))["phase"] == "cancelled"
@@ -155,7 +171,6 @@ def test_new_flow_follows_one_that_was_cancelled(person, provider):
 
 def test_flows_one_after_another_are_few(person, provider):
     person.wait = lambda event, seconds: True
-    person.flow._wait = person.wait
     for _ in range(10):
         person.run(settings_for(provider))
     with pytest.raises(RequestError) as caught:

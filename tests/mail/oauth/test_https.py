@@ -149,14 +149,14 @@ def test_issuer_is_the_one_that_was_typed_to_the_letter(bench, provider):
 
 
 def test_metadata_of_openid_serves_where_the_other_is_not(bench, provider):
-    made = provider._made
+    made = provider.respond
 
     def only_openid(request):
         if request.path == "/realm/.well-known/openid-configuration":
             return 200, {"issuer": provider.issuer, "token_endpoint": f"{provider.issuer}/token"}
         return (404, {}) if "well-known" in request.path else made(request)
 
-    provider._made = only_openid
+    provider.respond = only_openid
     assert bench.sign_in.access(settings_for(provider, "secret"), provider.secret).is_new
 
 

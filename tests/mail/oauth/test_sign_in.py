@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -12,12 +13,14 @@ from device_ui.errors import NotStored, RequestError
 from device_ui.mail.daemon import sign_in_records
 from device_ui.mail.oauth.outcome import DAY, HOUR, TokenError
 from device_ui.mail.oauth.requests import NEW_KEYS, SignInRequests
+from device_ui.mail.oauth.sign_in import RUN_SECONDS
 from device_ui.mail.oauth.signing_key import days_left
 from device_ui.mail.smtp.outcome import SmtpProblem
 from device_ui.settings import rotation as key_rotation
 from device_ui.settings.sealed_record import BOUND, bound_text
 from device_ui.settings.store import Store
 from device_ui.storage import toml_file
+from tests.helpers.product import ROOT
 from tests.mail.oauth.conftest import settings_for, signed_in
 from tests.servers.provider import GRACE, SAME, STRICT, http, silent
 
@@ -136,6 +139,44 @@ def test_after_a_reboot_with_a_clock_that_is_not_set_no_token_is_taken_for_fresh
     bench.boot_id, bench.boot, bench.wall = "second", 5.0, 0.0
     bench.restart()
     assert bench.sign_in.access(settings, provider.secret).token != first.token
+
+
+YEARS = 20 * 365 * DAY
+
+
+def reboot(bench, boot_id: str) -> None:
+    bench.boot_id, bench.boot = boot_id, 10.0
+    bench.restart()
+
+
+def test_token_of_a_clock_that_was_ahead_is_not_fresh(bench, provider):
+    settings = settings_for(provider, "secret")
+    bench.wall += YEARS
+    bench.restart()
+    first = bench.sign_in.access(settings, provider.secret)
+    bench.wall -= YEARS
+    reboot(bench, "second")
+    assert bench.sign_in.access(settings, provider.secret).token != first.token
+
+
+def test_sign_in_of_a_clock_that_was_ahead_is_renewed_at_the_next_run(bench, provider):
+    bench.wall += YEARS
+    bench.restart()
+    settings = signed_in(bench, provider, lives=90 * DAY)
+    bench.wall -= YEARS
+    reboot(bench, "second")
+    before = bench.sign_in.state(settings)
+    assert (before["renewed"], before["ends"]) == (0, "")
+    bench.sign_in.keep_alive(settings, "")
+    assert (len(provider.forms), bench.sign_in.state(settings)["renewed"]) == (1, bench.wall)
+
+
+def test_sign_in_of_a_clock_that_was_ahead_has_its_day_in_the_same_start(bench, provider):
+    bench.wall += YEARS
+    bench.restart()
+    settings = signed_in(bench, provider)
+    bench.wall -= YEARS
+    assert bench.sign_in.state(settings)["renewed"] == bench.wall
 
 
 @pytest.mark.parametrize("rotation", ROTATIONS)
@@ -275,8 +316,8 @@ def test_renewal_is_on_flash_before_it_is_asked_for(bench, provider):
     settings = signed_in(bench, provider, STRICT)
     bench.later(RENEWAL)
     seen = []
-    original = provider._refreshed
-    provider._refreshed = lambda token: (seen.append(stored(bench, settings).asked), original(token))[1]
+    original = provider.renew
+    provider.renew = lambda token: (seen.append(stored(bench, settings).asked), original(token))[1]
     bench.sign_in.access(settings, "")
     assert seen and seen[0]
 
@@ -466,9 +507,132 @@ def test_hundred_days_without_mail_keep_a_persons_grant(bench, provider, rotatio
         if len(provider.forms) > before:
             assert bench.wall - used < 90 * DAY
             used = bench.wall
-    assert bench.wall - used <= 7 * DAY
-    assert 14 <= len(provider.forms) <= 17
+    assert bench.wall - used <= 3 * DAY
+    assert len(provider.forms) == 33  # every third day: a renewal costs two writes to the flash
     assert bench.events == []
+
+
+# Hours after midnight at which the daily runs begin: the timer draws a delay for each day.
+DELAYS = (0, 6, 0, 6, 6, 0, 3)
+
+
+def runs(bench, days: int):
+    """Turn the clocks to one daily run after another, each by a new process."""
+    begun = bench.wall
+    for day in range(days):
+        bench.later(begun + (day + 1) * DAY + DELAYS[day % len(DELAYS)] * HOUR - bench.wall)
+        bench.restart()
+        yield day
+
+
+def test_longest_time_between_two_runs_is_that_of_the_timer():
+    timer = (ROOT / "device_ui" / "appliance" / "device-ui-token.timer").read_text()
+    assert "\nOnCalendar=daily\n" in timer and "\nRandomizedDelaySec=6h\n" in timer
+    assert RUN_SECONDS > DAY + 6 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("days", "is_said", "renewals"),
+    [(1.5, True, 14), (3, True, 14), (6, True, 7), (7, False, 5), (7, True, 5), (14, True, 5), (90, True, 5)],
+)
+def test_sign_in_is_renewed_in_the_first_half_of_the_life_that_its_provider_gives(
+    bench, provider, days, is_said, renewals
+):
+    settings = signed_in(bench, provider, lives=days * DAY if is_said else 0)
+    used, unused = bench.wall, []
+    for _ in runs(bench, 14):
+        if bench.wall - used >= days * DAY:
+            provider.refresh = []
+        asked = len(provider.forms)
+        bench.sign_in.keep_alive(settings, "")
+        if len(provider.forms) > asked:
+            unused.append(bench.wall - used)
+            used = bench.wall
+    assert max(unused) <= max(days * DAY / 2, 30 * HOUR)
+    assert (len(unused), bench.events) == (renewals, [])
+
+
+@pytest.mark.parametrize(
+    ("grant", "days", "warned"),
+    [
+        ("device", 90, [30, 14, 7, 1]),
+        ("device", 14, [7, 1]),
+        ("device", 1.5, []),
+        ("secret", 0, [60, 30, 14, 7, 1]),
+        ("certificate", 0, [60, 30, 14, 7, 1]),
+    ],
+)
+def test_page_lists_the_days_at_which_events_warn(bench, provider, grant, days, warned):
+    settings = signed_in(bench, provider, lives=days * DAY) if grant == "device" else settings_for(provider, grant)
+    bench.keys.make(settings)
+    bench.keys.make_next = lambda _settings: None
+    state = bench.sign_in.state(settings)
+    assert state["warning_days"] == warned
+    found, begun = [], bench.wall
+    for left in range(int(days_left(state["ends"], bench.wall)), 0, -1):
+        bench.wall = begun + (days_left(state["ends"], begun) - left) * DAY
+        bench.events.clear()
+        bench.sign_in._warn(settings)
+        found += [left for code, _ in bench.events if code == "903"]
+    assert found == warned
+
+
+NEEDS_MAIL = (
+    "The sign-in cannot be kept without mail: its provider ends it sooner than the device renews it, once a day. "
+    "Have the provider allow a longer one, such as by the scope offline_access, or choose a different grant."
+)
+
+
+@pytest.mark.parametrize("hours", [0.5, 24])
+def test_sign_in_that_ends_before_the_next_run_is_said_to_need_mail(bench, provider, hours):
+    settings = signed_in(bench, provider, lives=hours * HOUR)
+    assert str(bench.sign_in.state(settings)["needs_mail"]) == NEEDS_MAIL
+    for _ in runs(bench, 2):
+        provider.refresh = []  # it has ended
+        with pytest.raises(TokenError):
+            bench.sign_in.keep_alive(settings, "")
+    assert [code for code, _ in bench.events] == ["904", "903"]
+    assert bench.events[1][1] == NEEDS_MAIL
+
+
+def test_sign_in_that_a_run_can_keep_needs_no_mail(bench, provider):
+    assert bench.sign_in.state(signed_in(bench, provider, lives=2 * DAY))["needs_mail"] == ""
+    assert bench.sign_in.state(signed_in(bench, provider))["needs_mail"] == ""
+
+
+def test_renewal_that_fails_is_the_devices_until_the_sign_in_ends(bench, provider):
+    settings = signed_in(bench, provider, lives=7 * DAY)
+    provider.answers["/token"] = (503, {})
+    failed = 0
+    for _ in runs(bench, 6):
+        with contextlib.suppress(TokenError):
+            bench.sign_in.keep_alive(settings, "")
+            continue
+        failed += 1
+    assert failed == 5  # daily, from the second run on
+    assert bench.events == [
+        (
+            "903",
+            "The device could not renew the sign-in, which ends on 2027-01-22, in 1 days: "
+            "check its connection to the sign-in server, or sign in again on the SMTP tab.",
+        )
+    ]
+
+
+def test_end_that_no_renewal_moves_is_warned_of(bench, provider):
+    settings = signed_in(bench, provider, lives=20 * DAY)
+    end = bench.wall + 20 * DAY
+    assert bench.sign_in.state(settings)["is_fixed"] is False
+    for _ in runs(bench, 19):
+        provider.refresh_expires_in = int(end - bench.wall)
+        bench.sign_in.keep_alive(settings, "")
+    state = bench.sign_in.state(settings)
+    assert (state["is_fixed"], state["ends"], state["needs_mail"]) == (True, "2027-02-04", "")
+    sentence = (
+        "The provider ends the sign-in on 2027-02-04, in {} days, although the device renews it: "
+        "sign in again on the SMTP tab before that."
+    )
+    assert bench.events == [("903", sentence.format(days)) for days in (7, 1)]
 
 
 def test_clock_that_jumps_a_hundred_days_renews_at_once(bench, provider):

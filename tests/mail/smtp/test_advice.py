@@ -40,7 +40,7 @@ WITHOUT_EVIDENCE = {"", "replied", "answer", "silent", "closed", "broken", "endl
         ("name", "unknown name", "", "host", "does not know mail.example.com"),
         ("name", "silent", "", "", "no answer from its name server"),
         ("name", "broken", "", "", "cannot say where mail.example.com is"),
-        ("address", "not allowed", "", "host", "is this device itself"),
+        ("address", "not allowed", "", "host", "is this device itself, or has"),
         ("connect", "refused", "", "port", "Nothing listens at port 25"),
         ("connect", "silent", "", "", "No answer comes from mail.example.com at port 25"),
         ("connect", "broken", "No route to host", "", "cannot reach mail.example.com"),
@@ -137,7 +137,7 @@ APP = replace(SETTINGS, sign_in="oauth", oauth_provider="custom", oauth_grant="s
     ("step", "problem", "reply", "field", "words"),
     [
         ("token name", "unknown name", "", "oauth_issuer", "does not know the sign-in server"),
-        ("token address", "not allowed", "", "oauth_issuer", "is this device itself"),
+        ("token address", "not allowed", "", "oauth_issuer", "is this device itself, or has"),
         ("token connect", "silent", "", "", "lets HTTPS (port 443) out"),
         ("token tls", "weak TLS", "", "", "TLS with the sign-in server did not begin"),
         ("token certificate", "self-signed", "", "", "does not trust the certificate of the sign-in server"),
@@ -554,6 +554,7 @@ def assert_a_named_field_can_help(step, problem, reply, settings):
     assert found.field in {"", *can_help(step, problem, reply, settings)}, (step, problem, reply, settings)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("step", Step)
 def test_over_all_codes_a_named_field_can_help(step):
     for code, enhanced, settings in itertools.product(CODES, ENHANCED, settings_of(step)):
@@ -561,6 +562,7 @@ def test_over_all_codes_a_named_field_can_help(step):
         assert_a_named_field_can_help(step, problem, f"{code} {enhanced.format(code[0])} no", settings)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("step", Step)
 def test_over_all_problems_and_reported_words_a_named_field_can_help(step):
     for problem, text, settings in itertools.product(SmtpProblem, TEXTS, settings_of(step)):

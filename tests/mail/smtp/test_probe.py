@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 import socket
 import ssl
 import subprocess
@@ -11,7 +12,8 @@ import time
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from device_ui.mail.smtp import probe
 from tests.helpers.product import free_port
@@ -189,15 +191,28 @@ def test_ten_names_of_a_certificate_are_kept_at_most():
 def test_the_texts_of_a_certificate_are_printable_and_short():
     certificate = Authority("A\x1b[31m\x00\nB").issue(["a\x1b[31m\x07.example.com", "x" * 200 + ".example.com"])
     found = probe.read(der(certificate.cert_pem))
-    assert found.names == ("a [31m .example.com", "x" * 100)
+    assert found.names == ("a??31m?.example.com", "x" * 100)
     assert found.issuer.isprintable()
 
 
 def test_a_certificate_without_other_names_has_its_common_name():
-    assert probe.read(der(Authority("Test authority").pem)).names == ("Test authority",)
+    assert probe.read(der(Authority("Test authority").pem)).names == ("Test?authority",)
 
 
 @pytest.mark.parametrize("raw", [b"", b"no certificate", b"0\x82\x01\x00" + b"\x00" * 256])
 def test_bytes_that_are_no_certificate_are_an_error(raw):
     with pytest.raises(ValueError):
         probe.read(raw)
+
+
+def test_texts_of_a_certificate_cannot_pass_for_a_fingerprint():
+    """What the server chooses is shown beside fingerprints that a person compares."""
+    digits = "0f" * 32
+    claim = f"{HOST}). SHA-256 of the key: {':'.join(['0F'] * 32)}."
+    named = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, f"A”. SHA-256 of the key: {digits}")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(named, named, key.public_key(), 1, BEGINS, ENDS)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(claim)]), critical=False)
+    found = probe.read(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
+    assert re.fullmatch("[0-9A-Za-z.?-]+", found.names[0])
+    assert [(digits in text, "”" in text) for text in (found.subject, found.issuer)] == [(False, False)] * 2

@@ -139,6 +139,23 @@ def test_each_wait_has_the_time_that_is_left(certificates, chain):
     assert peer.timeouts == sorted(peer.timeouts, reverse=True) and len({*peer.timeouts}) == len(peer.timeouts) > 1
 
 
+def test_a_record_that_comes_byte_by_byte_ends_no_wait(certificates, chain):
+    """Else no one would be told of a server that is silent in TLS, and no Update would end the wait."""
+    peer = Peer(chain, 70000, GREETING * 100)
+    sock = over(peer, certificates.context)
+    sock.do_handshake()
+    while not peer.to_send.pending:
+        sock.sendall(b"EHLO nas\r\n")
+    peer.most, slept = 1, threading.Event()
+    receive, peer.recv = peer.recv, lambda most: slept.wait(0.001) or receive(most)
+    sock.settimeout(0.05)
+    with pytest.raises(TimeoutError) as raised:
+        sock.recv(4096)
+    assert raised.value.errno is None  # not the kernel's own, which means a dead connection
+    sock.settimeout(60)
+    assert sock.recv(4096) == (GREETING * 100)[:4096]
+
+
 def test_a_real_socket_that_is_reset_after_a_plain_greeting_gives_the_greeting():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         here = socket.create_connection(listener.getsockname())

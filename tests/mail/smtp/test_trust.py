@@ -15,6 +15,8 @@ from device_ui.errors import to_json
 from device_ui.mail.smtp import probe
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.mail.smtp.tls import trusted
+from device_ui.mail.smtp.trust import InUse, accept
+from device_ui.settings.fields import SmtpSettings
 from tests.mail.smtp.test_client import client_with
 from tests.mail.smtp.test_test_run import ACCOUNT, HOST, PASSWORD, settings_for, try_out
 from tests.mail.smtp.test_tls_errors import CA, certificate, pem
@@ -91,8 +93,9 @@ def test_trusted_key_is_enough(shown, security, server):
     assert "AUTH" in running.verbs
 
 
+NEW_KEY = self_signed([HOST])
 STRANGERS = {
-    "renewed with another key": self_signed([HOST]),
+    "renewed with another key": NEW_KEY,
     "issued by an authority, with another key": Authority("Test authority").issue([HOST]),
 }
 
@@ -108,6 +111,19 @@ def test_another_key_gets_no_login_and_is_named_beside_the_trusted_one(shown, se
         assert part in str(result.reply)
     assert "what waits is kept" in str(result.advice)
     assert [each.key_sha256 for each in result.chain] == [found.key_sha256]
+
+
+def test_changed_key_has_the_dates_of_the_certificate_that_it_was_last_seen_in(server):
+    before = InUse("server", PAST.timestamp(), FUTURE.timestamp())
+    with server(NEW_KEY) as running:
+        options = {"last_seen": lambda settings: before if settings.trust_key == seen(TRUSTED).key_sha256 else None}
+        result = try_out(running, SYSTEM, options=options, **pin(TRUSTED)).result
+    found = seen(NEW_KEY)
+    assert str(result.reply) == (
+        f"the trusted key is {seen(TRUSTED).key_sha256}, last seen in a certificate that is valid from 2020-01-01 to 2040-01-01; "
+        f"the server shows the key {found.key_sha256}, in a certificate that is valid "
+        f"from {found.begins:%Y-%m-%d} to {found.ends:%Y-%m-%d}"
+    )
 
 
 def test_key_that_the_system_would_verify_is_another_key_all_the_same(server):
@@ -312,6 +328,59 @@ def test_session_knows_the_dates_of_what_it_relies_on(trust, server):
     roles = ["server", "authority"] if trust == "ca" else ["server"]
     assert [each.role for each in client.certificates] == roles
     assert (client.certificates[0].begins, client.certificates[0].ends) == (PAST.timestamp(), FUTURE.timestamp())
+
+
+class Verified:
+    """What `accept` reads of a socket with a verified certificate; the dates are in OpenSSL's form."""
+
+    def __init__(self, begins: str, ends: str, *authorities: tuple[str, str]) -> None:
+        self.certificate = {"notBefore": begins, "notAfter": ends, "issuer": "first"}
+        self.authorities = [
+            {"subject": name, "notBefore": "Jan  1 00:00:00 2020 GMT", "notAfter": until} for name, until in authorities
+        ]
+        self.context = self
+
+    def verified(self) -> dict[str, str]:
+        return self.certificate
+
+    def get_ca_certs(self) -> list[dict[str, str]]:
+        return self.authorities
+
+
+THIS_YEAR, NEXT_YEAR = "Jan  1 00:00:00 2027 GMT", "Jan  1 00:00:00 2028 GMT"
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "known"),
+    [
+        (THIS_YEAR, NEXT_YEAR, True),
+        ("Jan  1 00:00:00 1 GMT", NEXT_YEAR, True),  # .NET's DateTime.MinValue
+        ("Bad time value", NEXT_YEAR, False),
+        (THIS_YEAR, "Bad time value", False),
+    ],
+)
+@pytest.mark.parametrize("trust", ["system", "ca"])
+def test_date_that_cannot_be_read_ends_no_verified_session(trust, begins, ends, known):
+    shown = Verified(begins, ends, ("first", NEXT_YEAR))
+    _, in_use = accept(SmtpSettings(HOST, 25, "Alarms", ACCOUNT, trust=trust), HOST, shown, lambda settings: None)
+    assert ("server" in [each.role for each in in_use]) is known
+
+
+@pytest.mark.parametrize(
+    ("authorities", "ends"),
+    [
+        ([("first", THIS_YEAR), ("second", NEXT_YEAR)], THIS_YEAR),  # while the old one still issues
+        ([("second", THIS_YEAR), ("first", NEXT_YEAR)], NEXT_YEAR),
+        ([("first", THIS_YEAR), ("first", NEXT_YEAR)], NEXT_YEAR),  # the same name with a new key
+        ([("other", THIS_YEAR), ("second", NEXT_YEAR)], NEXT_YEAR),  # behind an intermediate one
+    ],
+)
+def test_one_of_two_authorities_counts(authorities, ends):
+    shown = Verified(THIS_YEAR, NEXT_YEAR, *authorities)
+    _, (_, authority) = accept(
+        SmtpSettings(HOST, 25, "Alarms", ACCOUNT, trust="ca"), HOST, shown, lambda settings: None
+    )
+    assert authority.ends == ssl.cert_time_to_seconds(ends)
 
 
 def test_session_that_was_refused_relies_on_nothing(server):

@@ -70,6 +70,16 @@ def test_a_session_in_use_stays(sessions, clock):
         assert sessions.find(token) is not None
 
 
+def test_a_page_that_loads_itself_again_does_not_keep_its_session(sessions, clock):
+    token = sessions.begin()
+    found = []
+    for left in (595, 300, 5, 0):
+        clock.now = 1000.0 + 10 * MINUTE - left
+        session = sessions.find(token, is_use=False)
+        found.append(session and session.idle_left)
+    assert found == [595, 300, 5, None]
+
+
 def test_twelve_hours_end_a_session_in_use(sessions, clock):
     token = sessions.begin()
     end = clock.now + 12 * HOUR
@@ -144,13 +154,14 @@ def test_a_notice_is_told_once(sessions):
 
 
 def test_logins_at_once_keep_the_limit(clock):
-    sessions = Sessions(clock)
-    threads = [threading.Thread(target=lambda: [sessions.begin() for _ in range(50)]) for _ in range(8)]
+    sessions, tokens = Sessions(clock), []
+    threads = [threading.Thread(target=lambda: tokens.extend(sessions.begin() for _ in range(50))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(sessions._sessions) == 32
+    assert len(tokens) == 400
+    assert sum(sessions.find(token) is not None for token in tokens) == 32
 
 
 def test_time_is_the_monotonic_clock_by_itself():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_ui.storage import toml_file
-from device_ui.web.auth.failure_log import Guesses
+from device_ui.web.auth.failure_log import FailureStore
 from device_ui.web.auth.throttle import Throttle
 from tests.web.auth.test_sessions import Clock
 
@@ -84,19 +84,21 @@ def test_failures_are_forgotten_after_an_hour(throttle, clock, seconds, waits):
 
 
 def test_4000_addresses_are_remembered_and_the_oldest_goes(throttle, clock):
-    guess(throttle, clock, 3)
-    for number in range(3999):
-        throttle._count(f"10.0.{number // 256}.{number % 256}", Guesses(0, clock.now), clock.now)
-    assert throttle.attempt(HERE) == 1
-    throttle._count("203.0.113.1", Guesses(0, clock.now), clock.now)
-    assert HERE not in throttle._failures.clients
-    assert len(throttle._failures.clients) == 4000
+    for address in (HERE, THERE):
+        assert [tried(throttle, address) for _ in range(3)] == [0, 0, 0]
+    others(throttle, 3998)
+    assert [tried(throttle, HERE), tried(throttle, THERE)] == [1, 1]
+    assert tried(throttle, "203.0.113.1") == 0
+    assert [tried(throttle, THERE), tried(throttle, HERE)] == [1, 0]
 
 
 def test_an_address_that_tries_again_is_no_longer_the_oldest(throttle, clock):
-    for address in (HERE, THERE, HERE):
-        throttle.attempt(address)
-    assert list(throttle._failures.clients) == [THERE, HERE]
+    for address in (HERE, THERE):
+        assert [tried(throttle, address) for _ in range(3)] == [0, 0, 0]
+    clock.now += 1
+    assert tried(throttle, HERE) == 0
+    others(throttle, 3999)
+    assert [tried(throttle, HERE), tried(throttle, THERE)] == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,12 @@ def attacked(clock: Clock, count: int = 1000, rounds: int = 4, path: Path | None
             tried(throttle, f"198.18.{number // 256}.{number % 256}")
         clock.now += 1
     return throttle
+
+
+def others(throttle: Throttle, count: int) -> None:
+    """So many other addresses fail once each, which no rule delays."""
+    for number in range(count):
+        assert tried(throttle, f"10.0.{number // 256}.{number % 256}") == 0
 
 
 def tried(throttle: Throttle, address: str) -> float:
@@ -190,7 +198,7 @@ def test_all_that_have_failed_try_every_two_seconds_together(clock):
 def test_the_pause_between_guessers_grows_with_the_failures_of_all(throttle, clock, failures, pause):
     for address in (HERE, THERE) * 2:
         tried(throttle, address)
-    throttle._failures.total = failures
+    others(throttle, failures - 4)
     assert [tried(throttle, HERE), tried(throttle, THERE)] == [0, pause]
 
 
@@ -228,9 +236,12 @@ def test_the_owner_s_logins_do_not_slow_anybody_down(throttle, clock):
 
 
 def test_a_proxy_that_tells_no_addresses_is_never_known(clock):
-    throttle = Throttle(clock)
+    throttle = attacked(clock, rounds=1)
+    throttle.succeeded(HERE)
     throttle.succeeded("unknown")
-    assert throttle._failures.known == {}
+    assert [tried(throttle, THERE) for _ in range(3)] == [0, 0, 0]  # the third begins the pause of all
+    assert [tried(throttle, HERE) for _ in range(3)] == [0, 0, 0]
+    assert [tried(throttle, "unknown") for _ in range(3)] == [0, 0, 2]
 
 
 # The file
@@ -309,7 +320,7 @@ def test_where_the_owner_got_in_is_known_after_a_rest(clock, path):
     throttle.succeeded(HERE)
     assert throttle.settle()
     again = Throttle(clock, path)
-    again._failures.total, again._failures.counted = 100, clock.now
+    others(again, 100)
     assert [tried(again, HERE) for _ in range(4)] == [0, 0, 0, 1]
 
 
@@ -377,7 +388,7 @@ def test_the_wall_clock_is_never_asked(clock, path, monkeypatch):
     guess(throttle, clock, 8)
     clock.now += 600
     assert throttle.settle()
-    assert Throttle(clock, path)._failures.clients[HERE].count == 8
+    assert FailureStore(path).load(clock.now).clients[HERE].count == 8
 
 
 def test_the_file_stays_small(clock, path):

@@ -201,9 +201,9 @@ def test_an_event_is_a_row_with_what_became_of_it(pages):
         "2026-11-23 14:03:22",
         "fault 303",
         "Partition 2 is 91 % full Partition 3 is well Audit log space: minor threshold exceeded · smart",
-        "! partly delivered "
+        "! partly delivered Send again "
         "a@example.com: delivered, 250 ok, 2026-11-23 14:03:24 "
-        "b@example.com: refused at recipient, 550 no, 2026-11-23 14:03:24 Send again",
+        "b@example.com: refused at recipient, 550 no, 2026-11-23 14:03:24",
     ]
     assert "Times in +09:00 (KST)." in said(answer)
 
@@ -270,7 +270,7 @@ def test_a_mail_that_waits_is_told_with_its_last_answer(pages, hook, ends, told)
     cell = events_of(document.read(pages.get("/history").text))[0].all("td")[4]
     assert [each.text for each in cell.all("li")] == told
     assert [each.text for each in cell.by_class("sub-line")] == (["535 no"] if "535" in "".join(told) else [])
-    assert rows(pages.get("/history.csv"))[1][9] == "; ".join(told)
+    assert rows(pages.get("/history.csv"))[1][9] == "; ".join(told).replace("535 no", "“535 no”")
 
 
 @pytest.mark.parametrize(
@@ -585,7 +585,7 @@ def test_the_entry_says_that_it_was_sent_again_when_by_whom_and_what_came_of_it(
     assert [each.text for each in cell.all("li")][2:] == ["b@example.com: delivered, 250 ok, 2026-11-23 14:03:24"]
     assert rows(pages.get("/history.csv"))[1][10] == (
         "send again (mail 1750), History, from 192.0.2.7, 2026-11-23 15:00:00 +09:00 (KST): "
-        "b@example.com: delivered, 250 ok, 2026-11-23 14:03:24 +09:00 (KST); "
+        "b@example.com: delivered, “250 ok”, 2026-11-23 14:03:24 +09:00 (KST); "
         "try now, History, 2026-11-23 15:00:00 +09:00 (KST)"
     )
 
@@ -780,8 +780,8 @@ def test_the_file_holds_everything_that_the_address_asks_for(pages, hook):
         "partly delivered",
         "Partition 2 is 91 % full\nPartition 3 is well",
         "1742",
-        "a@example.com: delivered, 250 ok, 2026-11-23 14:03:24 +09:00 (KST); "
-        "b@example.com: refused at recipient, 550 no, 2026-11-23 14:03:24 +09:00 (KST)",
+        "a@example.com: delivered, “250 ok”, 2026-11-23 14:03:24 +09:00 (KST); "
+        "b@example.com: refused at recipient, “550 no”, 2026-11-23 14:03:24 +09:00 (KST)",
         "",
     ]
     assert (second[0], second[8:]) == ("1741", ["", "", ""])

@@ -141,6 +141,14 @@ def test_no_token_is_right_without_a_sound_file(tmp_path, damage):
     assert token.is_right(f"Bearer {token.renew()}")
 
 
+def test_guests_fill_no_log_through_a_damaged_file(tmp_path, caplog):
+    path = tmp_path / "metrics.toml"
+    path.write_bytes(b"hash = 1\n")
+    token = MetricsToken(path)
+    assert not any(token.is_right("Bearer " + "A" * 43) for _ in range(100))
+    assert 20 <= len(caplog.messages) < 30
+
+
 def test_a_hook_that_is_down_is_a_number(folders):
     pages = signed_in(folders)
     header = f"Bearer {MetricsToken(folders.metrics_token).renew()}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_ui.settings.notifications import Notifications, with_codes
+from device_ui.settings.notifications import WITHOUT_CHOICE, Notifications, with_codes
 from device_ui.settings.store import NotificationStore
 from tests.helpers import document
 from tests.helpers.fake_hook import FakeHook, Pages
@@ -144,9 +144,14 @@ def test_a_damaged_file_is_set_aside_and_reported(pages):
 
 
 def test_a_form_for_every_code_there_can_be_is_read(pages):
-    codes = {f"{code:03}": "summary" for code in range(1000)}
+    codes = {f"{code:03}": "summary" for code in range(1000) if f"{code:03}" not in WITHOUT_CHOICE}
     assert save(pages, **codes).status == 303
-    assert len(stored(pages).codes) == 1000
+    assert dict(stored(pages).codes) == codes
+
+
+def test_choice_that_would_have_no_effect_is_not_saved(pages):
+    assert save(pages, **{"905": "never", "303": "never"}).status == 422
+    assert stored(pages) is None
 
 
 def test_without_a_session_nothing_is_saved_and_the_choices_are_there_after_the_login(pages):

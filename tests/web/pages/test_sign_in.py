@@ -11,8 +11,9 @@ from device_ui.settings import keys
 from device_ui.settings.store import Store
 from device_ui.web.pages import powershell
 from tests.helpers import document
-from tests.helpers.fake_hook import FakeHook, Pages
+from tests.helpers.fake_hook import FakeHook, Pages, signed_in
 from tests.helpers.product import settings_form
+from tests.web.auth.test_sessions import Clock
 
 PATH = "/smtp/sign-in"
 TENANT, CLIENT = "contoso.example", "11111111-2222-3333-4444-555555555555"
@@ -32,7 +33,16 @@ WAITING = {
     "seconds": 899,
 }
 STATE = {
-    **{"grant": "certificate", "person": "", "renewed": 0.0, "ends": "", "problem": "", "step": "", "reply": ""},
+    **{
+        "grant": "certificate",
+        "person": "",
+        "renewed": 0.0,
+        "ends": "",
+        "is_fixed": False,
+        "warning_days": [],
+        "needs_mail": "",
+    },
+    **{"problem": "", "step": "", "reply": ""},
     "flow": NO_FLOW,
 }
 OAUTH_FIELDS = ["oauth_provider", "oauth_grant", "oauth_tenant", "oauth_client", "oauth_scope"]
@@ -261,6 +271,14 @@ def test_what_a_person_typed_stays_a_text_in_powershell(tab):
     assert '"' not in lines
 
 
+def refresh(text: str) -> tuple[str, str]:
+    """The seconds after which a browser without JavaScript loads the page again, and from where."""
+    seconds, _, address = (
+        text.partition('<noscript><meta http-equiv="refresh" content="')[2].partition('"')[0].partition("; url=")
+    )
+    return seconds, address
+
+
 def test_a_code_begins_by_the_button_and_the_page_looks_again_by_itself(tab, hook):
     saved(tab, oauth_grant="device")
     assert "refresh" not in tab.get(PATH).text
@@ -268,10 +286,7 @@ def test_a_code_begins_by_the_button_and_the_page_looks_again_by_itself(tab, hoo
     assert {"do": "sign-in", "action": "begin"} in hook.heard
     hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": WAITING}}]
     page = tab.get(PATH)
-    assert (
-        '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page.text
-        and document.problems(page.text) == []
-    )
+    assert refresh(page.text) == ("5", "?refresh") and document.problems(page.text) == []
     root = document.read(page.text)
     assert "WDJB-MJHT" in page.text and "Minutes until the code expires: 15." in page.text
     assert "https://login.example.com/device" in [each.text for each in root.all("code")]
@@ -279,6 +294,31 @@ def test_a_code_begins_by_the_button_and_the_page_looks_again_by_itself(tab, hoo
     assert tab.post(PATH, {"do": "cancel"}).status == 303
     assert {"do": "sign-in", "action": "cancel"} in hook.heard
     assert {"do": "certificate"} not in hook.heard
+
+
+def test_a_code_page_that_is_left_open_ends_its_session_after_ten_idle_minutes(folders):
+    clock = Clock()
+    with FakeHook(folders.socket) as hook:
+        tab = saved(signed_in(folders, clock), oauth_grant="device")
+        hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": WAITING}}]
+        page, left = tab.get(PATH), []
+        while page.status == 200 and len(left) < 130:
+            left.append(document.read(page.text).by_class("toast")[0].attributes["data-left"])
+            seconds, query = refresh(page.text)
+            clock.now += int(seconds)
+            page = tab.get(PATH, query.removeprefix("?"))
+        assert left == [str(seconds) for seconds in range(600, 0, -5)]
+        assert (page.status, page.headers["location"]) == (303, "/login?to=%2Fsmtp%2Fsign-in")
+
+
+def test_a_person_who_looks_at_a_code_keeps_the_session(folders):
+    clock = Clock()
+    with FakeHook(folders.socket) as hook:
+        tab = saved(signed_in(folders, clock), oauth_grant="device")
+        hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": WAITING}}]
+        for _ in range(3):
+            clock.now += 599
+            assert tab.get(PATH).status == 200
 
 
 @pytest.mark.parametrize(
@@ -302,6 +342,36 @@ def test_a_failure_names_the_step_and_the_providers_words(tab, hook):
     failed = {"step": "token connect", "problem": "refused", "reply": "Connection refused"}
     hook.answers["sign-in"] = [{"sign_in": {**STATE, **failed}}]
     assert "The sign-in failed at Sign-in server: connect: Connection refused" in saved(tab).get(PATH).text
+
+
+@pytest.mark.parametrize(
+    ("changes", "days", "is_fixed", "sentence"),
+    [
+        ({}, [60, 30, 14, 7, 1], False, "Ends on 2027-01-15. Events warn this many days before: 60, 30, 14, 7, 1."),
+        (
+            {"oauth_grant": "device"},
+            [30, 14, 7, 1],
+            False,
+            "Ends on 2027-01-15 if the device cannot renew it. Events warn this many days before: 30, 14, 7, 1.",
+        ),
+        ({"oauth_grant": "device"}, [], False, "Ends on 2027-01-15 if the device cannot renew it."),
+        ({"oauth_grant": "device"}, [1], True, "Ends on 2027-01-15. Events warn this many days before: 1."),
+    ],
+    ids=["certificate", "person", "person whose sign-in lives short", "person whose sign-in ends in any case"],
+)
+def test_the_end_is_shown_with_the_days_at_which_it_is_warned_of(tab, hook, changes, days, is_fixed, sentence):
+    state = {**STATE, "ends": "2027-01-15", "warning_days": days, "is_fixed": is_fixed}
+    hook.answers["sign-in"] = [{"sign_in": state}]
+    tab.folders.settings.unlink(missing_ok=True)
+    root = document.read(saved(tab, **changes).get(PATH).text)
+    assert [" ".join(each.text.split()) for each in root.all("p") if "Ends on" in each.text] == [sentence]
+
+
+def test_a_sign_in_that_cannot_be_kept_without_mail_is_said_in_place_of_its_end(tab, hook):
+    state = {**STATE, "grant": "device", "ends": "2027-01-15", "needs_mail": "It cannot be kept without mail."}
+    hook.answers["sign-in"] = [{"sign_in": state}]
+    page = saved(tab, oauth_grant="device").get(PATH)
+    assert "It cannot be kept without mail." in page.text and "2027-01-15" not in page.text
 
 
 def test_another_person_than_the_account_is_said(tab, hook):

@@ -58,10 +58,34 @@ def value(page: Page, name: str) -> str:
 def test_chain_is_shown_with_what_a_person_can_compare(tab, hook):
     shows(hook, LEAF, ROOT)
     told = result(tab.post("/smtp/test", TYPED)).text
-    assert "CN=relay.lan (names: relay.lan), issued by CN=Our own, valid from 2026-01-01 to 2027-01-01" in told
-    assert f"SHA-256 of the key: {':'.join(['0F'] * 32)}" in told
-    assert f"SHA-256 of the certificate: {':'.join(['AB'] * 32)}" in told
-    assert "CN=Our own (names: relay.lan), issued by CN=Our own" in told
+    for line in (
+        f"SHA-256 of the key: {':'.join(['0F'] * 32)}",
+        f"SHA-256 of the certificate: {':'.join(['AB'] * 32)}",
+        "Valid from 2026-01-01 to 2027-01-01",
+        "Names in the certificate: relay.lan",
+        "Subject: “CN=relay.lan”",
+        "Issuer: “CN=Our own”",
+        f"SHA-256 of the key: {':'.join(['1F'] * 32)}",
+        "Subject: “CN=Our own”",
+    ):
+        assert line in told
+
+
+@pytest.mark.parametrize("name", ["subject", "issuer", "names"])
+def test_no_text_of_a_certificate_shares_a_line_with_a_fingerprint(name, tab, hook):
+    claim = f"relay.lan). SHA-256 of the key: {':'.join(['EE'] * 32)}.\nSHA-256 of the key: {':'.join(['EE'] * 32)}"
+    shows(hook, {**LEAF, name: [claim] if name == "names" else claim})
+    listed = lines(stream(tab, TYPED))[-1]["result"]["listed"][0].split("\n")
+    assert [each for each in listed if each.startswith("SHA-256")] == [
+        f"SHA-256 of the key: {':'.join(['0F'] * 32)}",
+        f"SHA-256 of the certificate: {':'.join(['AB'] * 32)}",
+    ]
+    assert [place for place, each in enumerate(listed) if "EE:EE" in each] == [
+        {"names": 3, "subject": 4, "issuer": 5}[name]
+    ]
+    # The page without the script has the same lines.
+    rows = re.findall("<li>(.*?<br>)</li>", tab.post("/smtp/test", TYPED).text)
+    assert rows == ["".join(f"{html.escape(each)}<br>" for each in listed)]
 
 
 @pytest.mark.parametrize(("chain", "authority"), [((LEAF,), ""), ((LEAF, ROOT), AUTHORITY), ((ROOT,), AUTHORITY)])
@@ -148,6 +172,12 @@ def test_password_is_never_sent_back_and_has_to_be_typed_again(saved):
         "/smtp", {**TYPED, "password": "", "trust": "pin", "trust_key": KEY, "revision": revision(page)}
     )
     assert (refused.status, "trusted certificate changed" in refused.text) == (422, True)
+
+
+def test_password_that_the_script_keeps_is_not_asked_for_again(saved):
+    typed = {**TYPED, "revision": revision(saved.get("/smtp")), "keeps_password": "1"}
+    page = saved.post("/smtp/trust", {**typed, "offer": f"pin:{KEY}"})
+    assert ("is filled in, and not saved yet" in page.text, "Type the password again" in page.text) == (True, False)
 
 
 def test_relay_without_a_login_needs_two_clicks(saved):
