@@ -479,8 +479,27 @@ def test_hook_that_has_its_key_starts_without_cryptography(folders):
     def started() -> set[str]:
         return loaded(STARTED, *map(str, (folders.data, folders.run, folders.etc)))
 
-    assert "cryptography" in started()  # which makes the key
+    made = started()
+    assert "cryptography" in made  # for the public key
+    assert {each for each in made if each.rpartition(".")[2] in ("backend", "rsa", "ec")} == set()
     assert started() & UNNEEDED == set()
+
+
+def test_a_start_that_finishes_no_reset_loads_nothing_to_stop_units_and_to_print(folders):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom device_ui.config import Folders\nfrom device_ui.cli import launch\n"
+    )
+    found = loaded(
+        f"{code}launch.finish_reset(Folders(*map(Path, sys.argv[1:])))",
+        *map(str, (folders.data, folders.run, folders.etc)),
+    )
+    assert "device_ui.cli.factory_reset" in found
+    assert found & {"subprocess", "device_ui.cli.output", "device_ui.csv_export"} == set()
+
+
+def test_a_mail_is_composed_without_the_names_of_characters():
+    found = loaded("from tests.helpers import mails\nmails.single('en')")
+    assert "device_ui.mail.message.render" in found and "html.entities" not in found
 
 
 def test_client_is_the_standard_library_and_our_errors_alone():

@@ -38,7 +38,9 @@
 % end
 % def put(field):
 %   error = broken.get(field.name)
-%   described = field.name + '-help' + (' ' + field.name + '-rules' if field.rules else '') + (' ' + field.name + '-error' if error else '')
+%   # A text browser shows what is hidden, so the manual's rules are left out where another sign-in is chosen.
+%   has_rules = field.rules and values['sign_in'] == 'manual'
+%   described = field.name + '-help' + (' ' + field.name + '-rules' if has_rules else '') + (' ' + field.name + '-error' if error else '')
 <div class="field{{' wrong' if error else ''}}"><label for="{{field.name}}">{{_(field.label)}}</label>
 %   if field.secret:
 %     unneeded = _('Not needed with this sign-in.') + (' ' + _('Update removes the stored password.') if removes_password else '')
@@ -59,8 +61,8 @@
 %     end
 </p>
 %   end
-%   if field.rules:
-%     include('rules.tpl', field=field, stored=has_password and not error, closed=values['sign_in'] != 'manual')
+%   if has_rules:
+%     include('rules.tpl', field=field, stored=has_password and not error)
 %   end
 %   if error:
 <p class="error" id="{{field.name}}-error">{{_(error.sentence)}}

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +56,9 @@ def units_stopped(folders: Folders) -> Iterator[list[str]]:
 
 
 def _systemctl(*words: str) -> int:
+    # Imported here: both processes look for an interrupted reset at their start, and 1 MiB would stay in each.
+    import subprocess
+
     return subprocess.run(["/bin/systemctl", *words], check=False).returncode
 
 

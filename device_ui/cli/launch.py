@@ -65,9 +65,11 @@ def device(data: str | None, *, takes_defaults: bool = False) -> Device:
 
 def finish_reset(folders: Folders) -> None:
     """Finish an interrupted factory reset. Raises `DeviceUIError`."""
-    from device_ui.cli import factory_reset, output
+    from device_ui.cli import factory_reset
 
     if factory_reset.finish(folders):
+        from device_ui.cli import output
+
         output.say("device-ui: a factory reset that was interrupted is finished", is_error=True)
 
 

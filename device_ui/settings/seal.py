@@ -8,6 +8,7 @@ can be rotated. `cryptography`, 7 MiB, is imported only to seal or open. `mail.d
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,10 +30,8 @@ KEY_BYTES = 32
 
 
 def new_private_key() -> bytes:
-    """Return a new X25519 private key: 32 bytes of the system's generator, which blocks until it has entropy."""
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-    return X25519PrivateKey.generate().private_bytes_raw()
+    """Return a new X25519 private key: 32 bytes of the system's generator (RFC 7748, 6.1), which blocks until it has entropy."""
+    return os.urandom(KEY_BYTES)
 
 
 def public_key(private: bytes) -> bytes:
