@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
 from tests.helpers.product import ROOT, free_port, wait_for
 
 SOURCES = ("device_ui", "static", "views", "setup.cfg", "pyproject.toml", "README.md", "Makefile", ".ci")
@@ -129,3 +130,12 @@ def test_a_run_of_some_tests_hangs_on_no_coverage_and_leaves_nothing_else_behind
     assert (done.returncode == 0) == passes, done.stdout + done.stderr
     assert ("TOTAL" in done.stdout) == passes
     assert [each.name for each in moved.glob(".coverage*")] == [".coverage"]
+
+
+def test_the_modules_that_begin_first_are_there_and_are_found_first() -> None:
+    paths = [ROOT / "tests/i18n/test_translator.py", *(ROOT / "tests" / each for each in reversed(LONGEST))]
+    words = [sys.executable, "-m", "pytest", "--numprocesses", "0", "--collect-only", "-q", *map(str, paths)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    items = [line for line in done.stdout.splitlines() if "::" in line]
+    found = [*dict.fromkeys(item.partition("::")[0].removeprefix("tests/") for item in items)]
+    assert found == [*LONGEST, "i18n/test_translator.py"], done.stdout + done.stderr
