@@ -237,6 +237,7 @@ STATES: dict[str, State] = {
     "recipient refused": refused,
     "no address": no_address,
     "history filtered": unfolded,
+    "history not delivered": at("/history?outcome=partly+delivered"),
     "history empty": at("/history?code=101"),
     "history wrong filter": at("/history?from=2031-01-01"),
     "history down": down,
@@ -278,16 +279,21 @@ def found(visitor: Visitor, **options: Any) -> list[str]:
     return list(visitor.page.evaluate(FOUND, options))
 
 
+def cut_choices(visitor: Visitor) -> list[str]:
+    """The selects whose choice is cut; the narrow ones of the list are as wide as their widest choice."""
+    return [each for each in visitor.page.evaluate(CUT_CHOICES) if not each.startswith(("lowest-", "language-"))]
+
+
 def look_everywhere(visitor: Visitor) -> None:
     """axe in both colour schemes; and nothing is cut or overflows, on a narrow page, with wide spacing, with large text."""
     assert found(visitor, runOnly=TAGS) == []
+    assert cut_choices(visitor) == []
     visitor.page.emulate_media(color_scheme="dark")
     assert found(visitor, runOnly=["color-contrast", "link-in-text-block"]) == []
     visitor.page.set_viewport_size({"width": 320, "height": 640})
     assert overflow(visitor) == 0
     visitor.page.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
-    # The narrow selects of the list are as wide as their widest choice.
-    assert [each for each in visitor.page.evaluate(CUT_CHOICES) if not each.startswith(("lowest-", "language-"))] == []
+    assert cut_choices(visitor) == []
     visitor.page.evaluate(SPACED)
     assert (overflow(visitor), visitor.page.evaluate(CUT)) == (0, [])
     visitor.page.evaluate(LARGE)
