@@ -36,7 +36,7 @@ MUTANTS = [
     ),
     Mutant(
         "a renewal is asked for before that is on flash",
-        [(SIGN_IN, "            self._ask(settings, replace(grant, asked=self._clock.moment()))\n", "")],
+        [(SIGN_IN, "            self._mark_asked(settings, replace(grant, asked=self._clock.moment()))\n", "")],
         STRICT,
         "grant ended",
     ),

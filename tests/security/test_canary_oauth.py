@@ -40,12 +40,12 @@ class RepeatingProvider(Provider):
 
     repeats = False
 
-    def _made(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Answer:
         if self.repeats and request.path.endswith("/token"):
             sent = [*request.form.values(), request.headers.get("authorization", "Basic ").partition(" ")[2]]
             said = " ".join(spelt for each in sent for spelt in (each, *spellings(each)))
             return 400, {"error": "invalid_request", "error_description": said}
-        return super()._made(request)
+        return super().respond(request)
 
 
 def spellings(text: str) -> list[str]:
