@@ -377,8 +377,9 @@ class Outbox(Database):
                 yield
         # Each piece is sorted by SQLite already.
         merged = heapq.merge(*pieces, reverse=query.descending)
-        for place in range(0, query.offset, KEYS):
-            deque(itertools.islice(merged, min(KEYS, query.offset - place)), maxlen=0)
+        skipped = min(query.offset, matched)  # a request may name any offset
+        for place in range(0, skipped, KEYS):
+            deque(itertools.islice(merged, min(KEYS, skipped - place)), maxlen=0)
             yield
         page = itertools.islice(merged, query.limit or None)
         return matched, (each if isinstance(each, int) else each[1] for each in page)
