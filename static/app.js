@@ -142,7 +142,7 @@ if (place?.firstElementChild) load().then(({offerCopy}) => offerCopy(place.first
 
 const toast = find(".toast");
 let waiting;
-function wait(seconds) {
+function wait(seconds = toast.dataset.idle) {
   clearTimeout(waiting);
   waiting = setTimeout(() => toast.hidden = false, (seconds - 60) * 1000);
 }
@@ -150,7 +150,7 @@ if (toast) {
   put(toast, "p", toast.dataset.say);
   put(toast, "button", toast.dataset.stay, {type: "button"}).addEventListener("click", async () => {
     toast.hidden = !(await fetch("/smtp", {method: "HEAD"})).redirected;
-    wait(toast.dataset.idle);
+    wait();
   });
   // Less on a page that loaded itself again.
   wait(toast.dataset.left);

@@ -75,6 +75,7 @@ def test_accepted_mail_is_told_with_its_steps(typed, javascript):
     visitor = typed(java_script_enabled=javascript)
     press(visitor)
     expect(visitor.page.locator("#test-result")).to_have_text(SENT)
+    expect(visitor.page.locator(".toast")).to_be_hidden()  # the session has just been used
     assert told(visitor) == STEPS
     expect(visitor.page.get_by_text("If it does not arrive, look in the spam folder.")).to_be_visible()
     visitor.picture(f"trial-sent-{'with' if javascript else 'without'}-javascript")
