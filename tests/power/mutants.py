@@ -291,8 +291,8 @@ MUTANTS: Sequence[Mutant] = (
             (
                 OUTBOX,
                 "        if done:\n            self._outcomes_kept()\n",
-                "        if done:\n            __import__('threading').Timer(0.3, self.write, (lambda cursor: self._keep_outcome(cursor, OF_MAIL, (number,)),)).start()\n"
-                "            self._outcomes_kept()\n",
+                "        if done:\n            __import__('threading').Timer(0.3, lambda: (self.write(lambda cursor: "
+                "self._keep_outcome(cursor, OF_MAIL, (number,))), self._outcomes_kept())).start()\n",
             ),
         ],
         "forward",
