@@ -109,9 +109,8 @@ def watch(desk: Desk, situation: Situation, *, restarts: bool = False) -> list[s
     return [word for word, _ in groupby(words)]
 
 
-@pytest.mark.parametrize("report", SITUATIONS)
-def test_no_alarm_that_waits_is_hidden_and_no_word_flaps(report, desk):
-    situation = SITUATIONS[report]
+def begin(desk: Desk, situation: Situation) -> None:
+    """Let a device begin in this situation, with its events."""
     desk.budget = situation.budget
     desk.restart()
     desk.save()
@@ -119,6 +118,12 @@ def test_no_alarm_that_waits_is_hidden_and_no_word_flaps(report, desk):
     desk.server.answer, desk.server.stops = situation.answer, situation.stops
     desk.server.closes_after = lambda number: situation.closes
     desk.raise_events(situation.events)
+
+
+@pytest.mark.parametrize("report", SITUATIONS)
+def test_no_alarm_that_waits_is_hidden_and_no_word_flaps(report, desk):
+    situation = SITUATIONS[report]
+    begin(desk, situation)
     words = watch(desk, situation)
     # Until the first mail was tried, nothing is known of the mail path.
     assert words[not words[0] and situation.words[0] != "" :] == situation.words
@@ -127,13 +132,7 @@ def test_no_alarm_that_waits_is_hidden_and_no_word_flaps(report, desk):
 @pytest.mark.parametrize("report", SITUATIONS)
 def test_no_restart_and_no_update_hides_an_alarm_that_waits(report, desk):
     situation = replace(SITUATIONS[report], minutes=12)
-    desk.budget = situation.budget
-    desk.restart()
-    desk.save()
-    desk.listed = [Recipient(each) for each in situation.recipients]
-    desk.server.answer, desk.server.stops = situation.answer, situation.stops
-    desk.server.closes_after = lambda number: situation.closes
-    desk.raise_events(situation.events)
+    begin(desk, situation)
     watch(desk, situation, restarts=True)
 
 
