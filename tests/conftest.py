@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import gc
-import importlib
-import os
-import pkgutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import coverage
 import hypothesis
 import pytest
 
-import device_ui
 from device_ui.config import Device, Folders
 from tests.helpers.product import Product
 
@@ -31,10 +26,6 @@ TESTS = Path(__file__).parent
 collect_ignore = (
     [] if Path(sys.prefix, "node/node_modules/oidc-provider").is_dir() else ["servers/test_oidc_provider.py"]
 )
-# Coverage takes 0.2 s of each process that it measures: it doubles or trebles the start. These folders start half of all
-# processes. They test the whole product; each line has tests of its own component in the other folders. Nor is their own process
-# measured: a tracer takes 0.4 s of each second of Python, of modules that it does not measure too.
-UNMEASURED = {"appliance", "browser", "firmware", "power", "security", "servers"}
 # The modules that take longest, longest first, so that none of them is the last to begin and ends alone. The workers of
 # setup.cfg are more than the processors, since many tests wait: for a process, a browser, the next try of a mail.
 LONGEST = (
@@ -57,54 +48,23 @@ LONGEST = (
     "power/test_power.py",
     "browser/test_typing.py",
 )
-# What makes a new process measure itself (coverage's "patch = subprocess"); empty without coverage.
-MEASURING = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")}
-# What measures this process; None without coverage.
-COVERAGE = coverage.Coverage.current()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Measure what an import of the product runs, and not the collection of the tests."""
-    if COVERAGE:
-        for module in pkgutil.walk_packages(device_ui.__path__, "device_ui."):
-            if module.name != "device_ui.__main__":
-                importlib.import_module(module.name)
-        COVERAGE.stop()
-    # The garbage collector finds nothing to free while ten thousand tests are made, and visits them all again and again.
+    """Collect without the garbage collector, which finds nothing to free while ten thousand tests are made, and visits them all."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()  # what was collected stays until the end
         gc.enable()
-        measure(True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests by module, the longest first; xdist hands modules out in this order."""
     rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
-
-
-def measure(is_measured: bool) -> None:
-    """Let coverage measure this process and each that it starts from now on, or none of them."""
-    if COVERAGE and is_measured != (coverage.Coverage.current() is COVERAGE):
-        COVERAGE.start() if is_measured else COVERAGE.stop()
-    for name, value in MEASURING.items():
-        if is_measured:
-            os.environ[name] = value
-        else:
-            os.environ.pop(name, None)
-
-
-# First: a fixture of the test may start a process.
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Measure the coverage of a test and of its processes, except in the folders and of the tests that need not."""
-    # The same few lines for thousands of inputs: under a tracer they take twice as long, and other tests run these lines as well.
-    repeats = item.get_closest_marker("repeats") or getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    measure(not repeats and item.path.relative_to(TESTS).parts[0] not in UNMEASURED)
 
 
 @pytest.fixture

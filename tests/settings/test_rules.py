@@ -471,7 +471,6 @@ def agree(rule, reading, inputs, count, seed):
     assert len(told) > count / 3
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize(("rule", "reading", "inputs", "count"), SECOND_READING)
 def test_rules_agree_with_a_second_reading_of_the_manual(rule, reading, inputs, count):
     agree(rule, reading, inputs, count, seed=2)

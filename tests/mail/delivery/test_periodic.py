@@ -403,7 +403,6 @@ def test_a_damaged_moment_of_an_event_keeps_no_mail_back(device):
 # A year
 
 
-@pytest.mark.repeats
 def test_a_year_has_a_summary_and_a_sign_of_life_a_day_and_each_event_in_one_mail(folder, caplog):
     """With restarts and reboots, hours without power, a clock that is set forth and back, and both changes of summer time."""
     caplog.set_level("INFO", "device_ui.mail.delivery.periodic")

@@ -554,7 +554,6 @@ def assert_a_named_field_can_help(step, problem, reply, settings):
     assert found.field in {"", *can_help(step, problem, reply, settings)}, (step, problem, reply, settings)
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("step", Step)
 def test_over_all_codes_a_named_field_can_help(step):
     for code, enhanced, settings in itertools.product(CODES, ENHANCED, settings_of(step)):
@@ -562,7 +561,6 @@ def test_over_all_codes_a_named_field_can_help(step):
         assert_a_named_field_can_help(step, problem, f"{code} {enhanced.format(code[0])} no", settings)
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("step", Step)
 def test_over_all_problems_and_reported_words_a_named_field_can_help(step):
     for problem, text, settings in itertools.product(SmtpProblem, TEXTS, settings_of(step)):
