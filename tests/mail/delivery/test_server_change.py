@@ -1089,7 +1089,7 @@ class Changes(RuleBasedStateMachine):
 
 
 def test_after_any_changes_the_readers_before_are_warned_or_history_says_why_not():
-    few = hypothesis.settings(deadline=None, max_examples=100, stateful_step_count=15)
+    few = hypothesis.settings(deadline=None, max_examples=50, stateful_step_count=15)
     run_state_machine_as_test(Changes, settings=few)
 
 

@@ -660,13 +660,14 @@ def test_end_is_warned_of_60_30_14_7_and_1_days_before(bench, provider, grant):
     bench.keys.make_next = lambda _settings: None
     end = bench.sign_in.state(settings)["ends"]
     warned = []
-    while (days := days_left(end, bench.wall)) >= 0:
+    # Each day of a warning, and those beside it.
+    for days in (61, 60, 59, 31, 30, 29, 15, 14, 13, 8, 7, 6, 2, 1, 0):
+        bench.later((days_left(end, bench.wall) - days) * DAY)
         bench.restart()
         bench.keys.make_next = lambda _settings: None
         bench.events.clear()
         bench.sign_in.keep_alive(settings, provider.secret)
-        warned += [(days, code) for code, text in bench.events if end in text]
-        bench.later(DAY if days <= 61 else (days - 61) * DAY)
+        warned += [(days_left(end, bench.wall), code) for code, text in bench.events if end in text]
     assert warned == [(days, "903") for days in (60, 30, 14, 7, 1)]
 
 
