@@ -9,6 +9,7 @@ import compileall
 import grp
 import importlib.metadata
 import io
+import os
 import pwd
 import re
 import shutil
@@ -24,7 +25,8 @@ from typing import Any
 import pytest
 
 from device_ui.cli.demo_server import Mailbox, Server
-from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, settings_form, wait_for
+from tests.helpers.prefork import COMMAND, Prefork
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, SECONDS, Product, settings_form, wait_for
 
 User = dict[str, Any]
 
@@ -58,9 +60,9 @@ MAKER = f'[users]\nweb = "daemon"\nevent_group = "{EVENT_GROUP}"\n'
 class Installed(Product):
     """A product installed below `folder`, whose two processes run as `WEB` and `HOOK`."""
 
-    def __init__(self, folder: Path, python: Path) -> None:
+    def __init__(self, folder: Path, python: Path, prefork: Prefork | None = None) -> None:
         super().__init__(folder)
-        self.python = str(python)
+        self.python, self.prefork = str(python), prefork
         for name, (mode, owner, group) in FOLDERS.items():
             (folder / name).mkdir()
             (folder / name).chmod(mode)
@@ -72,9 +74,24 @@ class Installed(Product):
     def environment(self) -> dict[str, str]:
         """Only what an installation has: nothing of the tests, and no coverage, which could write nowhere."""
         ours = {name: value for name, value in super().environment.items() if name.startswith("DEVICE_UI_")}
-        home = self.folder.parent
-        libraries = {"PYTHONPATH": str(home / "lib"), "LD_LIBRARY_PATH": str(home / "python" / "lib")}
-        return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **libraries, **ours}
+        return {**environment(self.folder.parent), **ours}
+
+    def spawn(self, name: str, *options: str, **popen: Any) -> subprocess.Popen[bytes]:
+        """Start ``device-ui NAME`` with its log in a file, forked where it can be."""
+        if self.prefork is None:
+            return super().spawn(name, *options, **popen)
+        self.logs[name] = self.folder / f"{name}.log"
+        with open(os.devnull, "rb") as nothing, self.logs[name].open("ab") as log:
+            streams = [nothing.fileno(), log.fileno(), log.fileno()]
+            started = self.prefork.start(COMMAND, [name, *options], streams, **{"env": self.environment, **popen})
+        self.processes[name] = started  # type: ignore[assignment]
+        return self.processes[name]
+
+    def command(self, *words: str, input: str = "", **who: Any) -> subprocess.CompletedProcess[str]:
+        """Run one command of ``device-ui`` for this device, forked where it can be."""
+        if self.prefork is None:
+            return super().command(*words, input=input, **who)
+        return self.prefork.run(COMMAND, words, self.environment, input, SECONDS, **who)
 
     def start_both(self, ca_file: Path) -> Installed:
         """Start the hook, then the pages, each as its user."""
@@ -84,6 +101,9 @@ class Installed(Product):
 
     def script(self, who: User, code: str, *words: str) -> str:
         """What a Python program prints as this user, errors included."""
+        if self.prefork:
+            done = self.prefork.run(code, words, self.environment, "", 110, **who)
+            return done.stdout + done.stderr
         done = subprocess.run(
             [self.python, "-c", code, *words],
             env=self.environment,
@@ -94,6 +114,12 @@ class Installed(Product):
             **who,
         )
         return done.stdout + done.stderr
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What each process of a device has that is installed below this folder."""
+    libraries = {"PYTHONPATH": str(home / "lib"), "LD_LIBRARY_PATH": str(home / "python" / "lib")}
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **libraries}
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +222,22 @@ def fresh(home: Path, python: Path, tmp_path: Path) -> Iterator[Installed]:
     folder = home / tmp_path.name
     folder.mkdir()
     with Installed(folder, python) as device:
+        yield device
+
+
+@pytest.fixture(scope="module")
+def prefork(home: Path, python: Path) -> Iterator[Prefork]:
+    """A process of the installed product that forks others."""
+    with Prefork(python, environment(home)) as prefork:
+        yield prefork
+
+
+@pytest.fixture
+def forked(home: Path, python: Path, prefork: Prefork, tmp_path: Path) -> Iterator[Installed]:
+    """A device as `fresh`, whose processes start without the time that the imports take."""
+    folder = home / tmp_path.name
+    folder.mkdir()
+    with Installed(folder, python, prefork) as device:
         yield device
 
 
