@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import hypothesis
 import pytest
 
 from device_ui.config import Device, Folders
+from tests.helpers.prefork import Prefork
 from tests.helpers.product import Product
 
 # Hypothesis allows 200 ms for an example, which a busy machine exceeds.
@@ -65,6 +67,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests by module, the longest first; xdist hands modules out in this order."""
     rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefork() -> Iterator[None]:
+    """Fork the processes of all devices from one that has the product loaded: the imports take most of the time of a start."""
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    with Prefork(Path(sys.executable), environment) as Product.prefork:
+        yield
+    Product.prefork = None
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -163,6 +164,7 @@ def become(request: Mapping[str, Any]) -> None:
     """Take the environment, the words and the user of a request."""
     os.environ.clear()
     os.environ.update(request["env"])
+    time.tzset()
     sys.argv = ["-c", *request["words"]]
     os.setgroups(request["groups"])
     os.setgid(request["group"])

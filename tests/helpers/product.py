@@ -30,8 +30,11 @@ from device_ui.settings import keys, seal
 from device_ui.settings.fields import parse
 from device_ui.settings.store import Store
 from device_ui.storage import files, toml_file
+from tests.helpers.prefork import COMMAND, Prefork
 from device_ui.web.auth.administrator import Administrator
 
+# What may be said of a process that is forked.
+USER = {"user", "group", "extra_groups"}
 ROOT = Path(__file__).parents[2]
 ADMIN_PASSWORD = "a plain sentence for tests"
 # Satisfies the manual's rules.
@@ -93,7 +96,12 @@ def listens(path: Path) -> bool:
 
 
 class Product:
-    """A device in `folder`. `start_hook`, `start_web` and `start` start real processes; leaving stops them."""
+    """A device in `folder`. `start_hook`, `start_web` and `start` start real processes; leaving stops them.
+
+    With a `prefork` they are forked from it, and the imports take no time; those with options of their own are started by exec.
+    """
+
+    prefork: Prefork | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folders = Folders(folder / "data", folder / "run", folder / "etc")
@@ -138,11 +146,16 @@ class Product:
     def spawn(self, name: str, *options: str, **popen: object) -> subprocess.Popen[bytes]:
         """Start ``device-ui NAME`` with its log in a file."""
         self.logs[name] = self.folder / f"{name}.log"
-        with self.logs[name].open("ab") as log:
-            self.processes[name] = subprocess.Popen(  # type: ignore[call-overload]
-                [self.python, "-m", "device_ui", name, *options],
-                **{"env": self.environment, "cwd": "/", "stdout": log, "stderr": log, **popen},
-            )
+        with open(os.devnull, "rb") as nothing, self.logs[name].open("ab") as log:
+            if self.prefork and popen.keys() <= USER:
+                streams = [nothing.fileno(), log.fileno(), log.fileno()]
+                started = self.prefork.start(COMMAND, [name, *options], streams, self.environment, **popen)  # type: ignore[arg-type]
+            else:
+                started = subprocess.Popen(  # type: ignore[call-overload]
+                    [self.python, "-m", "device_ui", name, *options],
+                    **{"env": self.environment, "cwd": "/", "stdout": log, "stderr": log, **popen},
+                )
+        self.processes[name] = started  # type: ignore[assignment]
         return self.processes[name]
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
@@ -160,9 +173,11 @@ class Product:
         """What a process wrote."""
         return self.logs[name].read_text()
 
-    def command(self, *words: str, **run: object) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, **run: Any) -> subprocess.CompletedProcess[str]:
         """Run one command of ``device-ui`` for this device."""
-        return subprocess.run(  # type: ignore[call-overload]
+        if self.prefork and run.keys() <= {*USER, "input"}:
+            return self.prefork.run(COMMAND, words, self.environment, run.pop("input", ""), SECONDS, **run)
+        return subprocess.run(  # type: ignore[no-any-return]
             [self.python, "-m", "device_ui", *words],
             **{"env": self.environment, "cwd": "/", "capture_output": True, "text": True, "timeout": SECONDS, **run},
         )

@@ -9,7 +9,6 @@ import compileall
 import grp
 import importlib.metadata
 import io
-import os
 import pwd
 import re
 import shutil
@@ -25,8 +24,8 @@ from typing import Any
 import pytest
 
 from device_ui.cli.demo_server import Mailbox, Server
-from tests.helpers.prefork import COMMAND, Prefork
-from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, SECONDS, Product, settings_form, wait_for
+from tests.helpers.prefork import Prefork
+from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, settings_form, wait_for
 
 User = dict[str, Any]
 
@@ -75,23 +74,6 @@ class Installed(Product):
         """Only what an installation has: nothing of the tests, and no coverage, which could write nowhere."""
         ours = {name: value for name, value in super().environment.items() if name.startswith("DEVICE_UI_")}
         return {**environment(self.folder.parent), **ours}
-
-    def spawn(self, name: str, *options: str, **popen: Any) -> subprocess.Popen[bytes]:
-        """Start ``device-ui NAME`` with its log in a file, forked where it can be."""
-        if self.prefork is None:
-            return super().spawn(name, *options, **popen)
-        self.logs[name] = self.folder / f"{name}.log"
-        with open(os.devnull, "rb") as nothing, self.logs[name].open("ab") as log:
-            streams = [nothing.fileno(), log.fileno(), log.fileno()]
-            started = self.prefork.start(COMMAND, [name, *options], streams, **{"env": self.environment, **popen})
-        self.processes[name] = started  # type: ignore[assignment]
-        return self.processes[name]
-
-    def command(self, *words: str, input: str = "", **who: Any) -> subprocess.CompletedProcess[str]:
-        """Run one command of ``device-ui`` for this device, forked where it can be."""
-        if self.prefork is None:
-            return super().command(*words, input=input, **who)
-        return self.prefork.run(COMMAND, words, self.environment, input, SECONDS, **who)
 
     def start_both(self, ca_file: Path) -> Installed:
         """Start the hook, then the pages, each as its user."""
