@@ -69,6 +69,8 @@ def device_toml() -> str:
 class Maker(Product):
     """A device below `root`, where everything lies at the path that it has on an appliance."""
 
+    prefork = None
+
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.folders = Folders(root / "var/lib/device-ui", root / "run/device-ui", root / "etc/device-ui")

@@ -56,6 +56,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Installed(Product):
     """A device whose processes run what is installed, with nothing of the checkout in reach."""
 
+    prefork = None
+
     def __init__(self, folder: Path, python: Path) -> None:
         super().__init__(folder)
         self.python = str(python)

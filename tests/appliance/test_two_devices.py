@@ -29,6 +29,7 @@ class Device(Product):
     """A device that runs what `make install` put into an image."""
 
     image: Path
+    prefork = None
 
     @property
     def environment(self) -> dict[str, str]:

@@ -13,6 +13,8 @@ __all__ = ["Mutant", "Mutated", "mutate"]
 class Mutated(Product):
     """A device whose processes run a copy of the product."""
 
+    prefork = None
+
     def __init__(self, folder: Path, copy: Path) -> None:
         super().__init__(folder)
         self._copy = copy

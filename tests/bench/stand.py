@@ -31,6 +31,8 @@ def environment(product: Product) -> dict[str, str]:
 class Stand(Product):
     """Both processes started by the short way that an installation takes."""
 
+    prefork = None
+
     def begin(self, name: str, *options: str, **popen: object) -> subprocess.Popen[bytes]:
         """Start one of them, and return at once."""
         self.logs[name] = self.folder / f"{name}.log"

@@ -216,6 +216,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     server.start()
     try:
         with Product(tmp_path_factory.mktemp("device")) as product:
+            product.prefork = None  # arguments and environment are what an exec leaves
             life = Life(product, mailbox, server)
             life.live()
         life.look_at_files("ended")

@@ -167,6 +167,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         ScriptedServer({"AUTH": judge}, features=("AUTH XOAUTH2",)) as server,
         Product(tmp_path_factory.mktemp("device")) as product,
     ):
+        product.prefork = None  # arguments and environment are what an exec leaves
         authority = certificates.authority.write(product.folder / "authority.pem")
         product.maker(f'[mail]\nca_file = "{authority}"\ndigest_window = 0\n[web]\ntests = 1000\n')
         lives.append(Life(product, provider, server))

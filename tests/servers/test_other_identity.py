@@ -48,6 +48,7 @@ class Installed(Product):
     """A device whose processes have an `identity`."""
 
     identity = FORMER
+    prefork = None
 
     def become(self, identity: Identity) -> Installed:
         """Give processes that start afterwards this identity."""
