@@ -76,6 +76,11 @@ class Clock:
         """The wall clock, valid or not: only for display."""
         return self._wall()
 
+    def seconds(self) -> float:
+        """Return the seconds since 1970 for a record, 0 while the wall clock is not valid."""
+        # 0 and not a wrong date: a record of 1970 could not be distinguished from a true one later.
+        return self._believed() or 0.0
+
     def is_right(self) -> bool:
         """Return whether the wall clock is valid."""
         return self._believed() is not None
@@ -88,7 +93,7 @@ class Clock:
     def moment(self) -> str:
         """Return now as a text for `passed`: seconds since 1970 (0: not known), the id of this start, seconds since then."""
         # Both clocks: the one since the start cannot be set, the wall clock continues over a restart of the device.
-        return f"{self._believed() or 0.0:.0f} {self._boot_id} {self._boot():.0f}"
+        return f"{self.seconds():.0f} {self._boot_id} {self._boot():.0f}"
 
     def passed(self, moment: str) -> float:
         """Return how many seconds have passed at least since a `moment`; of a damaged one, the seconds since this start.

@@ -327,7 +327,7 @@ class Daemon:
         """Accept an event of this process itself. Never raises: a full flash must not stop what it is about."""
         stamp = self._clock.stamp(None)
         is_mailed, in_summary = self._worker.decide(kind)
-        accepted = self._clock.raw if self._clock.is_right() else 0.0
+        accepted = self._clock.seconds()
         source, told = to_stored(Message("sign-in")), to_stored(text)
         event = Event(
             kind.code,

@@ -341,7 +341,7 @@ class ServerChangeNotifier:
             SERVER_CHANGED.code,
             SERVER_CHANGED.type,
             stamp.time,
-            self._clock.raw if self._clock.is_right() else 0.0,
+            self._clock.seconds(),
             to_stored(source or Message("not known")),
             to_stored(Message("{before}\n{now}" if previous else "{before}\n{now}\n{nobody}", **lines)),
             waiting=False,

@@ -179,7 +179,7 @@ class RequestHandler:
             type=kind.type,
             time=happened.time,
             # No date while the clock is in doubt: the next start takes the newest sure date as a lower bound for the clock.
-            accepted=self._clock.raw if self._clock.is_right() else 0.0,
+            accepted=self._clock.seconds(),
             source=clean(values["source"].replace("\n", " "), SOURCE_MAXIMUM),
             text=clean(values["text"], MESSAGE_MAXIMUM if kind.code == MESSAGE.code else TEXT_MAXIMUM),
             # An event that is never mailed does not wait, so that it cannot keep a mail hook from exiting.
@@ -321,7 +321,7 @@ class RequestHandler:
             code=event.code,
             type=event.type,
             time=happened.time,
-            accepted=self._clock.raw if self._clock.is_right() else 0.0,
+            accepted=self._clock.seconds(),
             source=to_stored(Message("History, from {by}", by=by) if by else Message("History")),
             text=action,
             waiting=action == Action.SEND_AGAIN,
