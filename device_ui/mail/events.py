@@ -36,7 +36,7 @@ class Event:
     """One event. Times are seconds since 1970, 0 without a date: `time` of the event, `accepted` of its acceptance.
 
     `number` is 0 until the event is stored. `waiting`: its mail is still to be sent; `mail`: the number of the mail that
-    holds it (0: not decided); `clock`: the certainty of `time`; `user`: the uid that raised it, or `DEVICE`.
+    contains it (0: not decided); `clock`: the certainty of `time`; `user`: the uid that raised it, or `DEVICE`.
 
     `about`: 0, or this is no event but an `Action` on the event of that number, whose code and type it has.
     """

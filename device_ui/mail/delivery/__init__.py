@@ -5,7 +5,7 @@ What this component promises:
 - No event is lost silently, whatever the server, the flash or the power does: its mail is delivered at least once, or the History
   records why not (refused, given up after five days, removed by the limit of the database, wanted by no recipient). A second copy
   is possible only when a server's 250 does not reach the database; it has the same Message-ID.
-- Which events a mail holds is on flash before it goes out, and its results before the next mail begins.
+- Which events a mail contains is on flash before it goes out, and its results before the next mail begins.
 - A refused login stops every attempt until the settings change or a test with them succeeds: retries lock accounts. One that
   worked before is tried again a few times a day.
 - A deferred mail is tried again after 30 s to an hour, and given up after five days of trying. A retry writes nothing. The wait

@@ -197,7 +197,7 @@ def _time(event: Event) -> dict[str, Any]:
         return {"time": None} if seconds is None else {"time": None, "boot": boot, "monotonic": seconds}
     try:
         moment = local_time(event.time).isoformat()
-    except (OverflowError, ValueError, OSError):  # one flipped bit must not hold back all that follows
+    except (OverflowError, ValueError, OSError):  # one flipped bit must not block all that follows
         return {"time": None}
     is_sure = not event.clock or event.clock.startswith(PENDING)
     return {"time": moment} if is_sure else {"time": moment, "certainty": event.clock}

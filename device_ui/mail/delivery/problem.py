@@ -9,7 +9,7 @@ from device_ui.errors import Text
 
 @dataclass(frozen=True)
 class Problem:
-    """What holds mail back.
+    """What blocks or delays mail.
 
     `word` is one of:
 

@@ -33,8 +33,8 @@ class Schedule:
         self._unstored: list[QueuedMail] = []
         # Whether the batcher knows all that waits in the ledger.
         self._is_loaded = False
-        # Whether events are held for the wall clock, and when the ledger is asked for them again while it is wrong.
-        self._holds, self._date_again = False, 0.0
+        # Whether events are pending (wait for the wall clock), and when the ledger is asked for them again while it is wrong.
+        self._has_pending, self._date_again = False, 0.0
         # Whether the ledger has events without a date, mailed or not.
         self.has_undated = False
         self._restore_budget()
@@ -102,7 +102,7 @@ class Schedule:
 
     def wait(self) -> float | None:
         """Return seconds until there may be a mail to send; None while nothing waits."""
-        waits = [self._batcher.wait(self._environment.monotonic()), LOOK_SECONDS if self._holds else None]
+        waits = [self._batcher.wait(self._environment.monotonic()), LOOK_SECONDS if self._has_pending else None]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def tried(self) -> QueuedMail | None:
@@ -110,7 +110,7 @@ class Schedule:
         return self._batcher.tried()
 
     def is_over_budget(self) -> bool:
-        """Return whether the hourly budget holds a new fault back, as `Batcher.is_over_budget`."""
+        """Return whether the hourly budget delays a new fault, as `Batcher.is_over_budget`."""
         return self._batcher.is_over_budget(self._environment.monotonic())
 
     def defer(self, mail: QueuedMail, step: str, reply: Text, advice: Text = "") -> None:
@@ -198,7 +198,7 @@ class Schedule:
     def expire(self, newest: int, results: Mapping[str, Sequence[Delivery]]) -> bool:
         """Give up every event up to this number; return whether there was any. Raises `NotStored`.
 
-        `results` holds, by event type, the final result of each recipient.
+        `results` has, by event type, the final result of each recipient.
         """
         if not self._outbox.expire(newest, results):
             return False
@@ -218,7 +218,7 @@ class Schedule:
         now = self._environment.monotonic()
         if now < self._date_again and not self._clock.is_right():
             # Assume that there still are: otherwise each event of a storm would read all that waits.
-            self._holds = self.has_undated = True
+            self._has_pending = self.has_undated = True
             return
         self._date_again = now + LOOK_SECONDS
         pending = self._outbox.pending()
@@ -226,10 +226,12 @@ class Schedule:
         if stamps:
             self._outbox.date({number: (stamp.time, stamp.clock) for number, stamp in stamps.items()})
             log.info("clock right: %d events dated", len(stamps))
-        held = {number for number, moment in pending.items() if number not in stamps and self._clock.hold(moment)}
-        # All but the held ones, not those of `pending`: an event may be passed to `add` after it was dated.
-        self._batcher.release(held, now)
-        self._holds, self.has_undated = bool(held), len(stamps) < len(pending)
+        still_pending = {
+            number for number, moment in pending.items() if number not in stamps and self._clock.pending_seconds(moment)
+        }
+        # All but these, not those of `pending`: an event may be passed to `add` after it was dated.
+        self._batcher.release(still_pending, now)
+        self._has_pending, self.has_undated = bool(still_pending), len(stamps) < len(pending)
 
     def _restore_budget(self) -> None:
         """Count the mails of the hour before this start, which the ledger has by the wall clock.
@@ -253,5 +255,5 @@ def _is_plain(event: Event) -> bool:
 
 
 def _window_code(event: Event) -> str:
-    """Return the code that opens a window; ``""`` for a mail that is sent again, which must not hold up a new event."""
+    """Return the code that opens a window; ``""`` for a mail that is sent again, which must not delay a new event."""
     return "" if event.about else event.code

@@ -151,12 +151,12 @@ class Sender:
         listed: Sequence[Recipient],
         options: AttemptOptions,
     ) -> Attempt:
-        """Compose the mail and send it to its open recipients but the held ones; `listed` gives each recipient's language.
+        """Compose the mail and send it to its open recipients but the deferred ones; `listed` gives each recipient's language.
 
         A mail that is larger than the server takes is shortened (RFC 1870), unless it may be split. Raises `NotStored`.
         """
-        # The held ones are not asked for: a full mailbox would answer the same to each mail that waits for it.
-        recipients = [each for each in mail.open_recipients if each not in mail.held]
+        # Not to the deferred ones: a full mailbox would answer the same to each mail that waits for it.
+        recipients = [each for each in mail.open_recipients if each not in mail.deferred_recipients]
         if options.most == 1 and recipients:
             # A different one first with each try: a server that always hangs up at one must not keep the mail from the others.
             first = mail.tries.count % len(recipients)
@@ -357,7 +357,7 @@ class DeliverySession:
             return self._deliver(transport, mail, settings, is_interrupted)
         except NotStored:
             raise
-        except Exception:  # one mail that cannot be composed must not hold back the others
+        except Exception:  # one mail that cannot be composed must not delay the others
             log.exception("mail %d failed; it is tried again later", mail.number)
             return self._defer(mail, Problem("fault"), Scope.MAIL)
 
@@ -369,7 +369,7 @@ class DeliverySession:
         before = self._outbox.deliveries(mail.number)
         recipients = addresses(mail.type, listed, settings)
         mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
-        mail.held |= {
+        mail.deferred_recipients |= {
             name: why for name in mail.open_recipients if (why := self._recipients.problem(name, mail.number))
         }
         results, removed = list(before), self._outbox.removed()[UNTOLD]
@@ -399,24 +399,24 @@ class DeliverySession:
     def _settle(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> Fate:
         """Decide what becomes of a mail after an attempt whose results are on flash."""
         is_served = bool(attempt.results)
-        held = {name: outcome for name, outcome in attempt.deferred.items() if outcome.scope == Scope.RECIPIENT}
-        mail.held |= {name: self._problem(outcome, settings) for name, outcome in held.items()}
+        alone = {name: outcome for name, outcome in attempt.deferred.items() if outcome.scope == Scope.RECIPIENT}
+        mail.deferred_recipients |= {name: self._problem(outcome, settings) for name, outcome in alone.items()}
         for name, outcome in attempt.deferred.items():
             if outcome.step == Step.CONTENT:  # the server took the recipient
                 self._recipients.ended(name)
-            elif name in held:
-                self._recipients.deferred(name, mail.held[name], self._outbox.last)
+            elif name in alone:
+                self._recipients.deferred(name, mail.deferred_recipients[name], self._outbox.last)
         # The other mails that wait for it do not count a try.
         self._schedule.postpone(self._recipients.end)
         deciding = attempt.deciding
-        if deciding is None and not mail.held:
+        if deciding is None and not mail.deferred_recipients:
             if not mail.is_done:  # no recipient is left, or no event
                 self._schedule.conclude(mail, [], is_done=True)
                 self._schedule.store_results()
             return Fate(is_served=is_served)
-        problem = self._problem(deciding, settings) if deciding else next(iter(mail.held.values()))
+        problem = self._problem(deciding, settings) if deciding else next(iter(mail.deferred_recipients.values()))
         scope = deciding.scope if deciding else Scope.RECIPIENT
-        if scope == Scope.TRANSACTION and not is_served and not held:
+        if scope == Scope.TRANSACTION and not is_served and not alone:
             # The session ended at a recipient that was one too many, and nothing else was learned: half of them next time.
             together = len(attempt.deferred)
             most = min(together, self._recipients_maximum or together)

@@ -58,13 +58,13 @@ PREVIOUS_MAXIMUM = 4
 # Seconds that a previous server is kept at least, though its recipients were notified: a further change may follow.
 KEPT_SECONDS = 24 * HOUR
 # Notifications an hour, by the ledger across restarts, and by the monotonic clock since the start, because the ledger has
-# no dates while the wall clock is wrong. They wait for no alarm, so the budget of alarms does not hold them.
+# no dates while the wall clock is wrong. They wait for no alarm, so the budget of events does not delay them.
 HOURLY_MAXIMUM = 4
 # Once mail goes to the new server the hour does not count any more, or harmless changes could use it up first. Then
 # notifications are only so many seconds apart.
 USED_SECONDS = 60.0
 # Why a notification waits, or is dropped, where no server gave a reply.
-HELD, TOO_MANY = "at most four warnings an hour are sent", "there are too many earlier servers"
+NO_ROOM, TOO_MANY = "at most four warnings an hour are sent", "there are too many earlier servers"
 LOCKED, REFUSED = "the login was refused; it is tried again an hour later", "the login was refused three times"
 FAULT = "the mail service had a fault; its log has the details"
 # The line of an event without a previous server.
@@ -273,10 +273,10 @@ class ServerChangeNotifier:
             servers = [server for server in self._previous if server.number == number != 0]
             # Once for all: it reads the whole ledger, and the loop that accepts alarms waits for it.
             has_room = not servers or self._wait_for_room(number) <= 0
-            held = [(server, self._held_by(server, has_room)) for server in servers]
+            causes = [(server, self._cause(server, has_room)) for server in servers]
             return [
                 Delivery(_label(address, server), "waiting", step, reply, 0.0)
-                for server, (step, reply) in held
+                for server, (step, reply) in causes
                 for address in self._open_recipients(server)
             ]
 
@@ -414,14 +414,14 @@ class ServerChangeNotifier:
         mail.begin_try(server.to_notify, server.ended)
         return mail.open_recipients
 
-    def _held_by(self, server: Server, has_room: bool) -> tuple[str, Text]:
+    def _cause(self, server: Server, has_room: bool) -> tuple[str, Text]:
         """Return the step and reply that a notification waits with."""
         route = self._route(server)
         if route.mail.tries.count:
             return route.mail.tries.step, route.mail.tries.reply
         if route.locked_until > self._monotonic():
             return "login", LOCKED
-        return ("", "" if has_room else HELD)
+        return ("", "" if has_room else NO_ROOM)
 
     def _wait(self, server: Server) -> float:
         return max(self._route(server).wait(self._monotonic()), self._wait_for_room(server.number))
@@ -435,7 +435,7 @@ class ServerChangeNotifier:
         most, seconds = (1, USED_SECONDS) if self._is_used else (HOURLY_MAXIMUM, HOUR)
         now = self._clock.now()
         sent = [moment for moment, _ in self._outbox.sent_since(now - HOUR, SERVER_CHANGED.code)]
-        # A moment in the future, since a clock was set back, must not hold a notification back for years.
+        # A moment in the future, since a clock was set back, must not delay a notification for years.
         by_wall_clock = [moment for moment in sent if moment <= now], now
         by_monotonic = [moment for _, moment in self._sent], self._monotonic()
         clocks = (by_wall_clock, by_monotonic)

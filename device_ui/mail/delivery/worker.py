@@ -105,7 +105,7 @@ class DeliveryWorker:
         return self._status.report()
 
     def watch_sign_in(self, look: Callable[[SmtpSettings], Problem]) -> None:
-        """Call `look` in each round: it returns the problem of the sign-in that holds mail back even while none waits."""
+        """Call `look` in each round: it returns the problem of the sign-in that blocks mail even while none waits."""
         self._look_at_sign_in = look
 
     def spread_start(self, seconds: float) -> None:
@@ -171,9 +171,9 @@ class DeliveryWorker:
         moment = max(planned, mail.tries.next) if mail else planned
         return max(0.0, moment - self._environment.monotonic())
 
-    def is_held(self) -> bool:
+    def is_blocked(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
-        return self._status.is_held
+        return self._status.is_blocked
 
     def choose_singles(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
@@ -187,14 +187,14 @@ class DeliveryWorker:
     def wait_details(self) -> Callable[[int, str], tuple[Sequence[str], str, Text]]:
         """Return a function of a waiting mail's number and type, which returns its recipients, and step and reply of the last try.
 
-        Before the first try these are the step and reply of what holds all mail back.
+        Before the first try these are the step and reply of the problem of all mail.
         """
         try:
             settings, _ = self._store.read()
         except (Damaged, NotReadable):
             settings = None
         # Read once for all mails of a page, by the thread that may open files.
-        listed, problem = self._environment.recipients(), self._status.holding
+        listed, problem = self._environment.recipients(), self._status.all_mail_problem
         by_type = {event_type: addresses(event_type, listed, settings) if settings else [] for event_type in TYPES}
 
         def details(number: int, event_type: str) -> tuple[Sequence[str], str, Text]:
@@ -270,7 +270,7 @@ class DeliveryWorker:
             wait, planned = self._round(), self._periodic.wait()
             return wait if planned is None else min(planned if wait is None else wait, planned)
         except NotStored as error:
-            self._hold(Problem("storage", reply=error.reason))
+            self._block(Problem("storage", reply=error.reason))
             return RETRY_FIRST
 
     def _start_notifier(self) -> bool:
@@ -292,10 +292,10 @@ class DeliveryWorker:
             saved, source = self._saved_from
             self.notifier.check(settings, source if saved == revision else "")
         if problem or settings is None:
-            self._hold(problem or Problem("unset"))
+            self._block(problem or Problem("unset"))
             return LOOK_AGAIN
         if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
-            self._status.release()
+            self._status.unblock()
         # Before anything is sent: no session is opened for events that no one gets.
         listed = self._environment.recipients()
         by_type = {event_type: addresses(event_type, listed, settings) for event_type in TYPES}
@@ -319,9 +319,9 @@ class DeliveryWorker:
                 self._start_spread = StartSpread()
             self._try_now.popleft()  # not before: a ledger that cannot be read now is read in the next round
 
-    def _hold(self, problem: Problem) -> None:
-        """Set what holds mail back without the server: this time does not count towards giving up."""
-        self._status.hold(problem)
+    def _block(self, problem: Problem) -> None:
+        """Set what blocks all mail before any session: this time does not count towards giving up."""
+        self._status.block(problem)
         self._backoff.expiry.reset()
 
     def _discard_unwanted(self, by_type: Mapping[str, Sequence[str]]) -> None:
@@ -372,7 +372,7 @@ class DeliveryWorker:
         try:
             transport = self._sender.connect(settings)
         except UNSEAL_ERRORS as error:
-            self._hold(Problem("password", reply=error.message))
+            self._block(Problem("password", reply=error.message))
             return LOOK_AGAIN
         # Before the session: the notification must start before mail goes to the new server.
         self.notifier.session_begins()
@@ -392,7 +392,7 @@ class DeliveryWorker:
                 if self._lockout.is_engaged(revision):
                     self._lift_lockout()
                     self._lockout.store()
-                    self._status.release()
+                    self._status.unblock()
                 # Before the mails: an event of it goes out in this very session.
                 self._watch.saw(settings, transport.certificates)
                 self._status.certificate = self._watch.problem(settings)
@@ -407,7 +407,7 @@ class DeliveryWorker:
             self._lockout.engage(revision, error.reply, has_worked=self.notifier.is_verified(settings))
         advice = self._sender.advise(error.step, error.problem, error.reply, settings)
         if is_login_refused:
-            self._status.hold(self._lockout.explain(advice))
+            self._status.block(self._lockout.explain(advice))
             self._lockout.store()
         else:
             self._backoff.server_failed(error.retry_after)

@@ -65,7 +65,7 @@ class Worker(Protocol):
     def try_waiting(self, source: Text) -> int:
         """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks."""
 
-    def is_held(self) -> bool:
+    def is_blocked(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
 
     def next_try(self, number: int = 0) -> float | None:
@@ -203,7 +203,7 @@ class RequestHandler:
 
     def _require_tries(self) -> None:
         # Before anything is stored or counted: the page must not say that mail is tried that is not.
-        if self._worker.is_held():
+        if self._worker.is_blocked():
             raise RequestError("held", "no mail is tried until the problem is solved that holds it back")
 
     def _delivery(self) -> Mapping[str, Any]:

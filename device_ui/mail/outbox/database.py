@@ -33,7 +33,7 @@ PENDING = f"clock >= '{events.PENDING}' AND clock < '{chr(ord(events.PENDING) + 
 # stands alone, too, as in the index: SQLite uses a partial index only for a query with the very condition of it.
 QUEUED, IN_SUMMARY = "waiting AND waiting = 1", "waiting AND waiting = 2"
 # An event is one row in one table, so that accepting it touches few blocks of flash. The partial indexes hold the events
-# that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that holds an
+# that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that contains an
 # event, 0 while that is not decided; `clock` is the certainty of its date (see `events`). `uid` is the user who raised it,
 # -1 for the device itself. A row with an `about` is no event but a person's action on the event of that number (see
 # `events.Action`): a row in the same table has a number, a mail, retries, results and a place in the limit by the same code.
@@ -179,7 +179,7 @@ class Database:
             files.replace(self._made, MADE_TEXT, 0o600)  # before the first event is accepted
         # Counted once and kept in memory: count(*) reads a whole index, and the limit is checked with every commit.
         self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
-        self._held = retention.held(self._connection)
+        self._usage = retention.usage(self._connection)
         # Whether an event may wait for the daily summary. Most devices have none, and then no query looks for one among all events
         # that wait: the index does not have the column.
         self.has_summary = bool(self._connection.execute(f"SELECT 1 FROM event WHERE {IN_SUMMARY} LIMIT 1").fetchall())

@@ -3,13 +3,13 @@
 `accept` returns only when the events are committed with ``synchronous=FULL``, so they are on flash. A retry of a mail writes
 nothing: only its results are written.
 
-A mail holds one event or several (a digest); its number is that of its first event. Which events a mail holds is on flash
+A mail contains one event or several (a digest); its number is that of its first event. Which events a mail contains is on flash
 before it is sent, so that after a power cut the same events are sent with the same Message-ID.
 
 The outbox has a limit: events beyond it are removed, of one user and in the order of `retention.REMOVED`, and counted.
 
 The parameters of SQL are ``?1``, ``?2`` where one is used twice. Lists are passed as JSON (`LISTED`): SQLite's
-default limit is 32,766 parameters, and a digest may hold more events.
+default limit is 32,766 parameters, and a digest may contain more events.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
 # The value of the column `waiting` (see `database.IN_SUMMARY`).
 WAITS_FOR_SUMMARY = 2
-# The newest results, of which the pages show the last one of each recipient: a bound of the time that they hold the ledger.
+# The newest results, of which the pages show the last one of each recipient: a bound of the time that they lock the ledger.
 NEWEST = "(SELECT number, recipient, verdict, step, reply, time FROM delivery ORDER BY number DESC LIMIT 2000)"
 # The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
 # clock may have been wrong.
@@ -50,7 +50,7 @@ LOST_OF_MAIL = "SELECT 1 FROM delivery WHERE number = ? AND verdict <> 'delivere
 # The events of one mail. Both halves use an index: the row by its number, and the index "digest" for the other events.
 # `mail IN (0, ?1)`: a mail of one event that is not assigned yet has the event's number.
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
-# Waiting events up to a number (?1), without those of a digest that holds a later event; and of them, those that share no
+# Waiting events up to a number (?1), without those of a digest that contains a later event; and of them, those that share no
 # mail with a different event and have no delivery.
 EXPIRED = (
     f"{QUEUED} AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
@@ -62,7 +62,7 @@ EXPIRED_ALONE = (
     "(SELECT 1 FROM delivery WHERE delivery.number = event.number) AND NOT EXISTS "
     "(SELECT 1 FROM event AS other WHERE other.mail = event.number AND other.mail <> other.number AND other.mail <> 0)"
 )
-# Events that one query of `find` reads. A sorted query over 100,000 events holds the ledger for 0.1 s, on a small processor
+# Events that one query of `find` reads. A sorted query over 100,000 events locks the ledger for 0.1 s, on a small processor
 # for 1 s, and an event that is raised meanwhile waits as long: so `find` makes many short queries and merges their results.
 PIECE = 2000
 # Events of a piece whose sort keys are in memory at once: those of 100,000 events would take 25 MiB.
@@ -304,20 +304,20 @@ class Outbox(Database):
             ]
             limits = (self._rows_maximum, self._bytes_maximum)
             users = [each.user for each in events]
-            held = now = retention.more(self._held, ((each.user, each.source, each.text) for each in events))
+            usage = now = retention.more(self._usage, ((each.user, each.source, each.text) for each in events))
 
             def insert(cursor: sqlite3.Cursor) -> int:
-                nonlocal held
+                nonlocal usage
                 cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
                 write_metadata(cursor, metadata(self._last + 1))
-                held, removed = retention.keep(cursor, now, users, self._last, *limits)
+                usage, removed = retention.keep(cursor, now, users, self._last, *limits)
                 return removed
 
             # The reserve is released for one user: the caller stores events of several users one user at a time.
             user = users[0] if len(set(users)) == 1 else None
             self._rows += len(rows) - self.write(insert, user)
             # After the commit only: a transaction that was rolled back changed no count.
-            self._held = held
+            self._usage = usage
             self._last += len(rows)
         self.on_change()
         return [int(row[0]) for row in rows]

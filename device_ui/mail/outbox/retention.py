@@ -35,18 +35,18 @@ FORWARDED = "forwarded"
 # About the bytes of an event besides its texts.
 ROW_BYTES = 100
 # For each user: the number of its events, and about their bytes.
-Held = Mapping[int, tuple[int, int]]
+Usage = Mapping[int, tuple[int, int]]
 # Bytes and not characters: length() of a text counts characters, and Hangul has three bytes each.
 SIZE = f"{ROW_BYTES} + length(CAST(source AS BLOB)) + length(CAST(text AS BLOB))"
 
 
-def held(connection: sqlite3.Connection) -> Held:
+def usage(connection: sqlite3.Connection) -> Usage:
     """Return the events and bytes of each user."""
     query = f"SELECT uid, count(*), sum({SIZE}) FROM event GROUP BY uid"
     return {user: (rows, size) for user, rows, size in connection.execute(query)}
 
 
-def more(before: Held, events: Iterable[tuple[int, str, str]]) -> Held:
+def more(before: Usage, events: Iterable[tuple[int, str, str]]) -> Usage:
     """Return `before` with these events added, each a user and two texts."""
     after = dict(before)
     for user, *texts in events:
@@ -56,9 +56,9 @@ def more(before: Held, events: Iterable[tuple[int, str, str]]) -> Held:
 
 
 def keep(
-    cursor: sqlite3.Cursor, now: Held, fresh: Sequence[int], newest: int, rows_maximum: int, bytes_maximum: int
-) -> tuple[Held, int]:
-    """Remove the events beyond the limit of rows and bytes. Return what is held then, and the number removed.
+    cursor: sqlite3.Cursor, now: Usage, fresh: Sequence[int], newest: int, rows_maximum: int, bytes_maximum: int
+) -> tuple[Usage, int]:
+    """Remove the events beyond the limit of rows and bytes. Return the usage then, and the number removed.
 
     `now` counts the `fresh` events of this transaction, given by their users; `newest` is the highest number before them.
     """
@@ -86,7 +86,7 @@ def keep(
     return {user: each for user, each in after.items() if each[0]}, rows - sum(each for each, _ in after.values())
 
 
-def _losers(now: Held, fresh: set[int], which: int) -> list[int]:
+def _losers(now: Usage, fresh: set[int], which: int) -> list[int]:
     """Return the users who lose events, in order: `fresh` users above their share, then the users with the most.
 
     If all fresh events are of the former, no other user loses any, even if the ledger exceeds its limit for a moment.
@@ -98,7 +98,7 @@ def _losers(now: Held, fresh: set[int], which: int) -> list[int]:
     return own if fresh <= set(own) else [*own, *(user for user in by_most if user not in own)]
 
 
-def _worth(now: Held, user: int) -> tuple[int, int]:
+def _worth(now: Usage, user: int) -> tuple[int, int]:
     """Return the average event of this user divided by the average event, in bytes: a numerator and a denominator."""
     rows, size = (sum(each[which] for each in now.values()) for which in (0, 1))
     return max(1, now[user][1]) * rows, max(1, size) * now[user][0]

@@ -25,10 +25,10 @@ from device_ui.mail.delivery.server_change import (
     EARLIER_MAXIMUM,
     FAULT,
     GONE_SECONDS,
-    HELD,
     HOURLY_MAXIMUM,
     KEPT_SECONDS,
     NO_PREVIOUS,
+    NO_ROOM,
     PREVIOUS,
     PREVIOUS_MAXIMUM,
     READERS_MAXIMUM,
@@ -585,7 +585,7 @@ def test_an_hour_has_so_many_warnings_and_no_more_across_restarts(desk):
     many_changes(desk)
     desk.restart()
     assert len(desk.mails) == HOURLY_MAXIMUM
-    assert [each.reply for each in desk.notifier.pending(desk.outbox.last)] == [HELD] * 3
+    assert [each.reply for each in desk.notifier.pending(desk.outbox.last)] == [NO_ROOM] * 3
     assert desk.work() == 3600 - 60 * (HOURLY_MAXIMUM + 1)
     assert len(desk.sessions) == desk.outbox.last == HOURLY_MAXIMUM + 1
     assert b"Now: mail4.example.net" in desk.mails[-1][1]
