@@ -60,9 +60,9 @@ def raise_event(
 
 
 def settings_changed(path: Path | str, revision: str = "", by: str = "", *, seconds: float = SHORT_SECONDS) -> None:
-    """Notify the hook of new settings, so that it retries waiting mail now. Raises `HookError`.
+    """Send the hook the message that the settings changed, so that it retries waiting mail now. Raises `HookError`.
 
-    `by` is the network address that `revision` was saved from, or `BY_APPLY`, if known; the notification of a server change
+    `by` is the network address that `revision` was saved from, or `BY_APPLY`, if known; the notice of a server change
     names it.
     """
     source = {"revision": revision, "by": by} if by else {}

@@ -5,7 +5,7 @@ of the key's folder (``config.Device.layout``), the user of the unit (``applianc
 the web process imports nothing that can unseal.
 
 The main thread runs `ipc.server`, which accepts events and never waits for the network; the thread ``worker`` runs
-`delivery.worker`, which sends mail. Notifications, the test mail and the maker's programs have threads of their own; all share
+`delivery.worker`, which sends mail. Notices, the test mail and the maker's programs have threads of their own; all share
 the outbox.
 """
 
@@ -286,7 +286,7 @@ class Daemon:
         is_idle = self._server.serve(self._idle_seconds, self._is_idle)
         self._worker.stop()
         self._forward_command.stop()
-        # A mail or a notification under way gets a moment. Otherwise the next start tries it again, with its Message-ID.
+        # A mail or a notice under way gets a moment. Otherwise the next start tries it again, with its Message-ID.
         thread.join(timeout=5)
         if is_idle:
             # The state program keeps the last state: a light must not go out because the hook has nothing to do.

@@ -21,7 +21,7 @@ a session; `batching` decides which mail is next; `sender` composes it, sends it
 `Schedule`, which stores them.
 
 `QueuedMail` (`batching`) is the one record of a mail in the queue: number, events, recipients, tries and results. The worker's
-thread changes those of the queue, and the thread of a notification its own.
+thread changes those of the queue, and the thread of a notice its own.
 
 A route is a set of settings with a session and tries of its own, and no route waits for another. `worker` serves the
 stored settings; `server_change` serves each previous server, in a thread of its own. Both send by `Sender`.

@@ -106,7 +106,7 @@ class AttemptOptions:
     """How a mail is sent.
 
     `most` recipients share a transaction (0: all). `removed`: events that retention removed unmailed, which the mail reports.
-    `notice`: the mail notifies of this server change, of which the ledger may have no event any more. `may_split`: a mail
+    `notice`: the mail is the notice of this server change, of which the ledger may have no event any more. `may_split`: a mail
     that is too large is not sent, since the caller splits it. `on_wait` is called every few seconds while the server does
     not answer, with the seconds so far. `on_results` receives the final results of each transaction before the next begins.
     """

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds after which a waiting worker reads the settings again: the notification of an Update may be lost.
+# Seconds after which a waiting worker reads the settings again: the message of an Update may be lost.
 LOOK_AGAIN = 60.0
 # Changes of the settings that reset the back-off one after another, and the seconds after which one more does. Changes
 # again and again must not serve to try ports.
@@ -204,13 +204,13 @@ class DeliveryWorker:
 
         return details
 
-    def pending_notifications(self, number: int) -> Sequence[Delivery]:
-        """Return the pending notifications of a server change, by the number of its event."""
-        return self.notifier.pending(number)
+    def open_notices(self, number: int) -> Sequence[Delivery]:
+        """Return the notices of a server change that are still to be sent, by the number of its event."""
+        return self.notifier.open_notices(number)
 
-    def events_to_notify(self) -> Sequence[int]:
-        """Return the events of server changes with pending notifications."""
-        return self.notifier.events_to_notify()
+    def events_with_notices(self) -> Sequence[int]:
+        """Return the events of server changes with notices that are still to be sent."""
+        return self.notifier.events_with_notices()
 
     def is_idle(self) -> bool:
         """Return whether nothing is left to do until an event arrives."""
@@ -228,7 +228,7 @@ class DeliveryWorker:
         self._wakeup.set()
 
     def run(self) -> None:
-        """Work until `stop`, and until the notifications under way are over."""
+        """Work until `stop`, and until the notices under way are over."""
         self.read_choices()
         has_notifier = False
         while not self._is_stopping:
@@ -246,7 +246,7 @@ class DeliveryWorker:
             self._status.publish()
             self._wakeup.wait(wait)
             self._wakeup.clear()
-        # Last: a notification that was delivered must be recorded.
+        # Last: a notice that was delivered must be recorded.
         self.notifier.stop()
 
     def round(self) -> float | None:
@@ -274,7 +274,7 @@ class DeliveryWorker:
             return RETRY_FIRST
 
     def _start_notifier(self) -> bool:
-        """Start the thread of the notifications: a slow new server must not delay them. Return whether it runs."""
+        """Start the thread of the notices: a slow new server must not delay them. Return whether it runs."""
         try:
             threading.Thread(target=self.notifier.run, name="notifier", daemon=True).start()
         except RuntimeError as error:  # the system gives no thread (TasksMax)
@@ -302,7 +302,7 @@ class DeliveryWorker:
         self._discard_unwanted(by_type)
         self._expire(by_type)
         if self._outbox.waiting_count():
-            # Never longer than a look at the settings: the notification of an Update may be lost.
+            # Never longer than a look at the settings: the message of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
         self._status.server_works()
         # No mail waits, but the reserve may have to be set aside again, an event dated, or the end of a problem published.
@@ -374,7 +374,7 @@ class DeliveryWorker:
         except UNSEAL_ERRORS as error:
             self._block(Problem("password", reply=error.message))
             return LOOK_AGAIN
-        # Before the session: the notification must start before mail goes to the new server.
+        # Before the session: the notice must start before mail goes to the new server.
         self.notifier.session_begins()
         self._send(transport, settings, revision)
         return self._plan()

@@ -74,14 +74,14 @@ class Worker(Protocol):
     def wait_details(self) -> WaitDetails:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
 
-    def pending_notifications(self, number: int) -> Sequence[Delivery]:
-        """Return the pending notifications of a server change, by the number of its event."""
+    def open_notices(self, number: int) -> Sequence[Delivery]:
+        """Return the notices of a server change that are still to be sent, by the number of its event."""
 
     def decide(self, kind: Kind) -> tuple[bool, bool]:
         """Return whether an event of this kind is mailed, and whether in the daily summary."""
 
-    def events_to_notify(self) -> Sequence[int]:
-        """Return the events of server changes with pending notifications."""
+    def events_with_notices(self) -> Sequence[int]:
+        """Return the events of server changes with notices that are still to be sent."""
 
     def choose_singles(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
@@ -190,7 +190,7 @@ class RequestHandler:
         )
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
-        # Both are from the web process: a wrong one costs a retry, or is left out of the notification.
+        # Both are from the web process: a wrong one costs a retry, or is left out of the notice.
         self._worker.settings_changed(_revision(request.get("revision")), _source(request.get("by")))
         return {"ok": True}
 
@@ -272,7 +272,7 @@ class RequestHandler:
             else:
                 worker = self._worker
                 live = history.Live(
-                    found, worker.pending_notifications, worker.events_to_notify(), self._clock.now(), self._next_try
+                    found, worker.open_notices, worker.events_with_notices(), self._clock.now(), self._next_try
                 )
                 yield from history.answer(query, self._outbox, self._catalog, live, has_bars=has_bars)
 
@@ -281,7 +281,7 @@ class RequestHandler:
         event, later = self._asked_event(request)
         if event.waiting or any(each.waiting for each in later):
             raise RequestError("waiting", "the mail of this event waits already")
-        # Its own notifications go through the previous server (`delivery.server_change`).
+        # Its own notices go through the previous server (`delivery.server_change`).
         if not (self._catalog[event.code].mail and self._outbox.deliveries(event.mail or event.number)):
             raise RequestError("not-mailed", "this event was not mailed")
         return self._action(event, Action.SEND_AGAIN, request, user)

@@ -82,7 +82,7 @@ VERDICTS = (
     f"{MAILS} GROUP BY recipient HAVING best = 'delivered' OR max(delivery.number) = "
     f"(SELECT max(sent.number) FROM delivery AS sent WHERE sent.number IN {MAILS}))) END"
 )
-# :notices are the events of a server change with notifications that are still to be sent.
+# :notices are the events of a server change with notices that are still to be sent.
 WAITS = (
     f"event.waiting OR EXISTS (SELECT 1 {LATER} AND later.waiting) "
     f"OR event.code = '{SERVER_CHANGED.code}' AND event.number IN (SELECT value FROM json_each(:notices))"
@@ -349,7 +349,7 @@ class Outbox(Database):
         """Return the count of all events that match, and the numbers of the page in order; count them in `bars`.
 
         Yields between two short queries. `names`: the codes in the order of their names, between commas. `notices`: the
-        events of server changes with notifications that are still to be sent. The numbers are read in part while they are
+        events of server changes with notices that are still to be sent. The numbers are read in part while they are
         taken: an event whose state changes meanwhile may be out of order, and one that the limit removes is left out.
         """
         matched = 0

@@ -69,10 +69,10 @@ class Bell:
     def decide(self, kind: Kind) -> tuple[bool, bool]:
         return self.chosen if kind.mail else (False, False)
 
-    def pending_notifications(self, number: int) -> tuple[()]:
+    def open_notices(self, number: int) -> tuple[()]:
         return ()
 
-    def events_to_notify(self) -> tuple[()]:
+    def events_with_notices(self) -> tuple[()]:
         return ()
 
 
