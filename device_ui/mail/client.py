@@ -82,7 +82,7 @@ def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, A
     """Return the state of the mail path. Raises `HookError`.
 
     ``problem`` (a word, ``""`` for none), ``step``, ``reply``, ``waiting`` (a count), and ``set_aside``: the name of a damaged
-    ledger that the hook found at its start, ``""`` for none.
+    database that the hook found at its start, ``""`` for none.
     """
     answer: Mapping[str, Any] = _expected(ask(path, {"do": "state"}, seconds), "state", dict)
     return answer

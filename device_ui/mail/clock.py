@@ -81,7 +81,7 @@ class Clock:
         return self._believed() is not None
 
     def now(self) -> float:
-        """Return the seconds since 1970, never before the release of this program or the last date of the ledger."""
+        """Return the seconds since 1970, never before the release of this program or the last date of the database."""
         wall = self._believed()
         return self._floor if wall is None else wall
 

@@ -267,7 +267,7 @@ class Daemon:
         self._server = server.IpcServer(connections, self._outbox, requests, self._worker)
 
     def run(self) -> bool:
-        """Serve until a signal or until idle; then finish the mail under way and close the ledger.
+        """Serve until a signal or until idle; then finish the mail under way and close the database.
 
         Return False when the worker failed: then this process must be started anew.
         """

@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
 
 class Action(StrEnum):
-    """What a person asked for an event. The action is a row of the ledger of its own; this word is the row's text."""
+    """What a person asked for an event. The action is a row of the database of its own; this word is the row's text."""
 
     SEND_AGAIN = "send again"  # the row is a mail, which has the content of the event
     TRY_NOW = "try now"

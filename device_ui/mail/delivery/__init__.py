@@ -12,8 +12,8 @@ What this component promises:
   does not grow while some recipient is served, and a session that served one is opened again at once.
 - The state is well only when no alarm that was tried still waits.
 - An hourly budget of mails holds, and a storm of events becomes a few digests.
-- The daily summary and the sign of life are neither skipped nor sent twice: a mail and the note of it are one commit.
-- A warning of a certificate that ends is raised once: the event and the note of it are one commit.
+- The daily summary and the sign of life are neither skipped nor sent twice: a mail and the metadata of it are one commit.
+- A warning of a certificate that ends is raised once: the event and the metadata of it are one commit.
 - A change of the mail server is reported in the History, and through the previous server to its recipients.
 
 From `accepted` to the server's 250: `IpcServer` (`ipc.server`) stores an event, answers, and wakes the worker, whose round opens

@@ -189,7 +189,7 @@ class Batcher:
         the wall clock first, until `release`. An empty `code` is that of an event that is sent again: it opens no window.
         """
         with self._lock:
-            # The thread that accepts events and the worker, which reads the ledger, may both pass the same event.
+            # The thread that accepts events and the worker, which reads the database, may both pass the same event.
             if number <= self.last:
                 return
             self.last = number
@@ -228,7 +228,7 @@ class Batcher:
             self._sent = deque(sorted([*before, *self._sent_since_start]))
 
     def next(self, now: float) -> tuple[QueuedMail, bool] | None:
-        """Return the mail to send now, and whether it is new: then the ledger has to store its events first."""
+        """Return the mail to send now, and whether it is new: then the database has to store its events first."""
         with self._lock:
             # New mails first: the mails that a server defers for days must not delay an event.
             return self._never_tried(now) or self._deferred(now)

@@ -37,7 +37,7 @@ class Period:
 
     @classmethod
     def of_device(cls, minute: int, ledger_id: str, *, weekly: bool = False) -> Period:
-        """Return the period from a `minute` of the day on, moved by what the ledger's name gives this device."""
+        """Return the period from a `minute` of the day on, moved by what the database's name gives this device."""
         # The name is 16 random hexadecimal digits (`outbox.database`); one that is damaged is none.
         try:
             number = int(ledger_id, 16)

@@ -1,4 +1,4 @@
-"""The queue of mails: which one goes next, and what became of it. The ledger stores both before anything depends on it."""
+"""The queue of mails: which one goes next, and what became of it. The database stores both before anything depends on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-# Events read from the ledger at a time: after a storm 100,000 may wait, which must not be in memory at once.
+# Events read from the database at a time: after a storm 100,000 may wait, which must not be in memory at once.
 CHUNK = 1000
 
 
@@ -31,11 +31,11 @@ class Schedule:
         self._clock = environment.wall_clock
         # Mails with results that are not on flash yet.
         self._unstored: list[QueuedMail] = []
-        # Whether the batcher knows all that waits in the ledger.
+        # Whether the batcher knows all that waits in the database.
         self._is_loaded = False
-        # Whether events are pending (wait for the wall clock), and when the ledger is asked for them again while it is wrong.
+        # Whether events are pending (wait for the wall clock), and when the database is asked for them again while it is wrong.
         self._has_pending, self._date_again = False, 0.0
-        # Whether the ledger has events without a date, mailed or not.
+        # Whether the database has events without a date, mailed or not.
         self.has_undated = False
         self._restore_budget()
 
@@ -55,7 +55,7 @@ class Schedule:
         """Add events that were accepted: their numbers, and whether each gets a mail of its own."""
         now = self._environment.monotonic()
         for number, event, is_single in events:
-            # An event that is not mailed, such as the report of a delivery, is in the ledger alone.
+            # An event that is not mailed, such as the report of a delivery, is in the database alone.
             if event.waiting and not event.in_summary:
                 mail = number if is_single else 0
                 self._batcher.add(number, _window_code(event), event.type, now, mail, pending=_is_pending(event))
@@ -65,7 +65,7 @@ class Schedule:
         return self._batcher.mail(number)
 
     def update(self) -> None:
-        """Add what the ledger has and the batcher lacks, and date events that wait for the clock. Raises `NotStored`."""
+        """Add what the database has and the batcher lacks, and date events that wait for the clock. Raises `NotStored`."""
         # As if they waited for a whole window already: after a start a backlog is gathered into digests.
         if not self._is_loaded:
             self._batcher.reload(self._waiting(), self._environment.monotonic() - self._batcher.window)
@@ -88,7 +88,7 @@ class Schedule:
             # Without a window every event is a mail of its own number, and there is nothing to store.
             if not is_new or not self._batcher.window:
                 return mail
-            # First of all: on any error from here on, the ledger decides what waits, not this mail.
+            # First of all: on any error from here on, the database decides what waits, not this mail.
             self._is_loaded = False
             self._is_loaded = self._outbox.assign_to_mail(mail.events) == mail.number
             if self._is_loaded:
@@ -186,7 +186,7 @@ class Schedule:
 
     def begin_summary(self, metadata: Callable[[Sequence[int]], Metadata]) -> None:
         """Make mails of the events in the daily summary, as `Outbox.begin_summary`. Raises `NotStored`."""
-        # The ledger decides what waits from here on, also after an error.
+        # The database decides what waits from here on, also after an error.
         self._is_loaded = False
         self._outbox.begin_summary(metadata)
         self.update()
@@ -234,7 +234,7 @@ class Schedule:
         self._has_pending, self.has_undated = bool(still_pending), len(stamps) < len(pending)
 
     def _restore_budget(self) -> None:
-        """Count the mails of the hour before this start, which the ledger has by the wall clock.
+        """Count the mails of the hour before this start, which the database has by the wall clock.
 
         While that is wrong, the newest mail counts as sent just now, and no time is taken to have passed since.
         """

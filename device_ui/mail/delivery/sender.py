@@ -106,7 +106,7 @@ class AttemptOptions:
     """How a mail is sent.
 
     `most` recipients share a transaction (0: all). `removed`: events that retention removed unmailed, which the mail reports.
-    `notice`: the mail is the notice of this server change, of which the ledger may have no event any more. `may_split`: a mail
+    `notice`: the mail is the notice of this server change, of which the database may have no event any more. `may_split`: a mail
     that is too large is not sent, since the caller splits it. `on_wait` is called every few seconds while the server does
     not answer, with the seconds so far. `on_results` receives the final results of each transaction before the next begins.
     """
@@ -230,7 +230,7 @@ class Sender:
         """Return a function that composes the mail, with the texts cut at so many characters; None without any event."""
         from device_ui.mail.message import compose
 
-        if notice:  # the ledger's event may have got its date since
+        if notice:  # the database's event may have got its date since
             event = self._outbox.event(mail.number) or notice
             return lambda most: compose.compose(_cut(event, most), SERVER_CHANGED, envelope)
         digest = self._outbox.digest(mail.number, LISTED_MAXIMUM)
@@ -365,7 +365,7 @@ class DeliverySession:
         self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
     ) -> Fate:
         listed = self._environment.recipients()
-        # From the ledger, and not from memory: an earlier process may have served some of them.
+        # From the database, and not from memory: an earlier process may have served some of them.
         before = self._outbox.deliveries(mail.number)
         recipients = addresses(mail.type, listed, settings)
         mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
@@ -447,7 +447,7 @@ class DeliverySession:
         """Store the `final` results of a transaction: the newest of all `results` of the mail."""
         if not final:
             return
-        # Those of the ledger and those of this attempt: a mail may end over several tries.
+        # Those of the database and those of this attempt: a mail may end over several tries.
         ended = {*mail.ended, *(result.recipient for result in results)}
         is_done = all(name in ended for name in mail.recipients)
         try:

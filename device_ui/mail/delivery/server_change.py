@@ -58,7 +58,7 @@ REFUSALS_MAXIMUM, REFUSED_SECONDS = 3, RETRY_MAXIMUM
 PREVIOUS_MAXIMUM = 4
 # Seconds that a previous server is kept at least, though its recipients were notified: a further change may follow.
 KEPT_SECONDS = 24 * HOUR
-# Notices an hour, by the ledger across restarts, and by the monotonic clock since the start, because the ledger has
+# Notices an hour, by the database across restarts, and by the monotonic clock since the start, because the database has
 # no dates while the wall clock is wrong. They wait for no alarm, so the budget of events does not delay them.
 HOURLY_MAXIMUM = 4
 # Once mail goes to the new server the hour does not count any more, or harmless changes could use it up first. Then
@@ -192,10 +192,10 @@ class ServerChangeNotifier:
         self._wakeup, self._is_stopping = threading.Event(), False
         # The last notices of this process: number of the event, monotonic seconds.
         self._sent: deque[tuple[int, float]] = deque(maxlen=HOURLY_MAXIMUM)
-        facts = outbox.metadata()
-        self._verified = next(iter(read_servers(f"[{facts.get(VERIFIED, '')}]")), None)
-        self._previous = read_servers(facts.get(PREVIOUS, "[]"))
-        self._report = read_report(facts.get(REPORTED, ""))
+        stored = outbox.metadata()
+        self._verified = next(iter(read_servers(f"[{stored.get(VERIFIED, '')}]")), None)
+        self._previous = read_servers(stored.get(PREVIOUS, "[]"))
+        self._report = read_report(stored.get(REPORTED, ""))
         locked_until = self._monotonic() + REFUSED_SECONDS
         self._routes = {
             server.bound_to: Route(server.number, locked_until if server.refusals else 0.0) for server in self._previous
@@ -272,7 +272,7 @@ class ServerChangeNotifier:
         """Return the notices of this event that are still to be sent, with the step and reply of the last attempt."""
         with self._lock:
             servers = [server for server in self._previous if server.number == number != 0]
-            # Once for all: it reads the whole ledger, and the loop that accepts alarms waits for it.
+            # Once for all: it reads the whole database, and the loop that accepts alarms waits for it.
             has_room = not servers or self._wait_for_room(number) <= 0
             causes = [(server, self._cause(server, has_room)) for server in servers]
             return [
@@ -356,13 +356,13 @@ class ServerChangeNotifier:
                 dataclasses.replace(server, number=number, ended=(), is_only=is_only) for server in previous
             ]
 
-        def facts(number: int) -> Mapping[str, str | None]:
+        def metadata(number: int) -> Mapping[str, str | None]:
             report, servers = change(number)
             return {VERIFIED: None, PREVIOUS: encode_servers(servers), REPORTED: encode(report)}
 
         # One transaction: after a power cut there is no event without its notices, and no notice without
         # its event.
-        (number,) = self._outbox.accept([event], metadata=facts)
+        (number,) = self._outbox.accept([event], metadata=metadata)
         log.warning("event %d: mail server changed", number)
         # After the commit: the former notice must not end before the newer one is on flash.
         self._supersede(number)
@@ -566,15 +566,15 @@ class ServerChangeNotifier:
                 if current and not route.has_worked:
                     changed = dataclasses.replace(current, refusals=server.refusals)
             previous = [each for each in (changed if each is current else each for each in before) if each]
-            # The state in memory decides and the ledger follows: a full flash must not cause a further attempt.
+            # The state in memory decides and the database follows: a full flash must not cause a further attempt.
             if not is_over:
                 self._previous = previous
             if mail.results or previous != before:  # a failed try writes nothing, but a refused login is written
                 rows = [
                     dataclasses.replace(result, recipient=_label(result.recipient, server)) for result in mail.results
                 ]
-                facts = {PREVIOUS: encode_servers(previous)}
-                self._outbox.record(server.number, rows, done=False, metadata=facts, is_alarm=False)
+                metadata = {PREVIOUS: encode_servers(previous)}
+                self._outbox.record(server.number, rows, done=False, metadata=metadata, is_alarm=False)
             self._previous = previous
             mail.stored()
         for result in results:
@@ -613,11 +613,11 @@ def encode_servers(servers: Sequence[Server]) -> str | None:
     return f"[{', '.join(map(encode, servers))}]" if servers else None
 
 
-def read_servers(fact: str) -> list[Server]:
-    """Return the servers of a fact; none when it is damaged. Each is there once: an earlier version kept the same twice."""
+def read_servers(stored: str) -> list[Server]:
+    """Return the servers of stored metadata; none when it is damaged. Each is there once: an earlier version kept the same twice."""
     servers: dict[Bound, Server] = {}
     try:
-        for server in map(_server, json.loads(fact)):
+        for server in map(_server, json.loads(stored)):
             before = servers.get(server.bound_to)
             servers[server.bound_to] = server.merged_with(before) if before else server
     # A damaged value must not keep the hook from starting; the server is then reported anew.
@@ -626,10 +626,10 @@ def read_servers(fact: str) -> list[Server]:
     return list(servers.values())
 
 
-def read_report(fact: str) -> Report | None:
-    """Return the report of a fact; None when it is damaged."""
+def read_report(stored: str) -> Report | None:
+    """Return the report of stored metadata; None when it is damaged."""
     try:
-        values = json.loads(fact, object_hook=from_json)
+        values = json.loads(stored, object_hook=from_json)
         line = values["line"]
         event = Event(
             SERVER_CHANGED.code,

@@ -19,8 +19,8 @@ from device_ui.mail.outbox.retention import UNTOLD
 
 log = logging.getLogger(__name__)
 
-# The metadata of the refused login.
-FACT = "login_refused"
+# The name of the metadata of the refused login.
+METADATA = "login_refused"
 # Seconds from a refused login that worked before to the next try; the last one stays: four to six logins a day, further
 # apart than the windows in which providers count them.
 HOUR = 3600.0
@@ -32,7 +32,7 @@ class DeliveryStatus:
 
     It is well only when no alarm that was tried still waits, and the hourly budget delays none. `tried` returns the first
     mail in the queue that was; `is_over_budget`, whether the budget delays a fault; a restart finds the last loss in the
-    ledger again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any thread may read it.
+    database again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any thread may read it.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class DeliveryStatus:
         self._loss = Problem()
 
     def report(self) -> dict[str, Any]:
-        """Return the state for the page and the console. Raises `NotStored` when the ledger cannot be read."""
+        """Return the state for the page and the console. Raises `NotStored` when the database cannot be read."""
         return self._report(self.problem)
 
     def _report(self, problem: Problem) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class DeliveryStatus:
         try:
             return self._report(problem)
         except NotStored:
-            # The ledger cannot be read, so no count of it can be shown.
+            # The database cannot be read, so no count of it can be shown.
             return {"problem": "storage", "step": "", "waiting": 0}
 
 
@@ -166,7 +166,7 @@ class LoginLockout:
 
     A login that worked before may work again without a change: it is tried at `SLOW_TRIES`, across restarts too.
 
-    The state in memory decides and the ledger follows: a full flash must neither cause a further login nor undo an Update.
+    The state in memory decides and the database follows: a full flash must neither cause a further login nor undo an Update.
     """
 
     def __init__(self, outbox: Outbox, quota: Quota, clock: Clock) -> None:
@@ -200,7 +200,7 @@ class LoginLockout:
         return bool(self._current().get("revision") == revision)
 
     def engage(self, revision: str, reply: Text, *, has_worked: bool) -> None:
-        """Lock these settings; `store` writes it to the ledger. Never raises: no later error may lead to a further login.
+        """Lock these settings; `store` writes it to the database. Never raises: no later error may lead to a further login.
 
         `has_worked`: mail got through with exactly these before.
         """
@@ -224,13 +224,13 @@ class LoginLockout:
         self._state = {}
 
     def store(self) -> None:
-        """Write the state to the ledger where it differs. Raises `NotStored`."""
+        """Write the state to the database where it differs. Raises `NotStored`."""
         if self._state is not None:
-            self._outbox.set_metadata(FACT, json.dumps(self._state, default=to_json) if self._state else None)
+            self._outbox.set_metadata(METADATA, json.dumps(self._state, default=to_json) if self._state else None)
 
     def _is_due(self, refused: Mapping[str, Any]) -> bool:
         """Return whether a login that worked before is due for a slow try."""
-        # From the ledger, which may be damaged: then it is not due, since a try too few locks nothing.
+        # From the database, which may be damaged: then it is not due, since a try too few locks nothing.
         tries = refused.get("tries", 0)
         if not isinstance(tries, int) or tries < 1:
             return False
@@ -240,13 +240,13 @@ class LoginLockout:
 
     def _current(self) -> dict[str, Any]:
         if self._state is None:
-            self._state = _read_lockout(self._outbox.metadata().get(FACT, "{}"))
+            self._state = _read_lockout(self._outbox.metadata().get(METADATA, "{}"))
         return self._state
 
 
-def _read_lockout(fact: str) -> dict[str, Any]:
+def _read_lockout(stored: str) -> dict[str, Any]:
     try:
-        values = json.loads(fact, object_hook=from_json)
+        values = json.loads(stored, object_hook=from_json)
     except ValueError:
         return {}  # damaged: one login too many is better than no mail ever again
     return values if isinstance(values, dict) and "revision" in values else {}

@@ -1,4 +1,4 @@
-"""One thread that mails the events of the ledger, in rounds: read the settings, send what is due, wait for the next event or try.
+"""One thread that mails the events of the database, in rounds: read the settings, send what is due, wait for the next event or try.
 
 The settings are read when mail is sent, so that corrected settings release waiting mail. A refused login stops every
 attempt, across restarts too, until the settings change or a test with them succeeds: retries lock accounts. Waiting is on the monotonic clock and in
@@ -317,7 +317,7 @@ class DeliveryWorker:
                 self._session.reset()  # a recipient that was deferred has a wait of its own
                 self._backoff.try_now()
                 self._start_spread = StartSpread()
-            self._try_now.popleft()  # not before: a ledger that cannot be read now is read in the next round
+            self._try_now.popleft()  # not before: a database that cannot be read now is read in the next round
 
     def _block(self, problem: Problem) -> None:
         """Set what blocks all mail before any session: this time does not count towards giving up."""
@@ -383,7 +383,7 @@ class DeliveryWorker:
         def is_interrupted() -> bool:
             return self._is_stopping or self._is_settings_change_new
 
-        # Closed on every way out, also when the ledger fails: a session that is left open counts against the server's limit of connections.
+        # Closed on every way out, also when the database fails: a session that is left open counts against the server's limit of connections.
         with closing(transport):
             try:
                 transport.open(

@@ -41,7 +41,7 @@ OpenNotices = Callable[[int], Sequence[Delivery]]
 
 @dataclass(frozen=True)
 class Live:
-    """What the ledger does not have: answers of the worker (`requests.Worker`), and `now`, seconds since 1970.
+    """What the database does not have: answers of the worker (`requests.Worker`), and `now`, seconds since 1970.
 
     `next_try` returns when the mail of a number is tried: seconds since 1970, 0 for a time that is not known, None for none.
     """

@@ -308,7 +308,7 @@ class RequestHandler:
 
     def _action(self, event: Event, action: Action, request: Mapping[str, Any], user: int) -> Event:
         """Return an action on an event. Raises `RequestError` when there are too many."""
-        # Two requests that arrive together see the same ledger, in which neither is committed; requests for other events may
+        # Two requests that arrive together see the same database, in which neither is committed; requests for other events may
         # come between them.
         now = self._clock.since_boot[1]
         self._acted = {number: before for number, before in self._acted.items() if now - before < REPEAT_SECONDS}
@@ -327,7 +327,7 @@ class RequestHandler:
             waiting=action == Action.SEND_AGAIN,
             clock=happened.clock,
             # Of who asks, and not of the event's user: a user who sends root's alarms again must use up neither root's part of the
-            # ledger's limit nor its reserve on a full disk.
+            # database's limit nor its reserve on a full disk.
             user=user,
             about=event.number,
         )

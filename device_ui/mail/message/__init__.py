@@ -9,7 +9,7 @@ Promises
 - Damaged or missing dates never keep an alarm back.
 
 It depends on ``mail.events`` and ``mail.catalog`` for the records, on ``settings`` for the sender and the recipients, on
-``i18n`` for words, and on ``resources`` for the template, ``views/mail.html``. It reads neither the ledger nor a clock: the
+``i18n`` for words, and on ``resources`` for the template, ``views/mail.html``. It reads neither the database nor a clock: the
 caller passes events, the time and the address in an `Envelope`. It sends nothing.
 
 Read `compose` first: one function for each kind of mail, and one path that they all take. `content` is what a mail says, in

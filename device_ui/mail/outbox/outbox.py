@@ -6,7 +6,7 @@ nothing: only its results are written.
 A mail contains one event or several (a digest); its number is that of its first event. Which events a mail contains is on flash
 before it is sent, so that after a power cut the same events are sent with the same Message-ID.
 
-The outbox has a limit: events beyond it are removed, of one user and in the order of `retention.REMOVED`, and counted.
+The database has a limit: events beyond it are removed, of one user and in the order of `retention.REMOVED`, and counted.
 
 The parameters of SQL are ``?1``, ``?2`` where one is used twice. Lists are passed as JSON (`LISTED`): SQLite's
 default limit is 32,766 parameters, and a digest may contain more events.
@@ -39,7 +39,7 @@ DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
 # The value of the column `waiting` (see `database.IN_SUMMARY`).
 WAITS_FOR_SUMMARY = 2
-# The newest results, of which the pages show the last one of each recipient: a bound of the time that they lock the ledger.
+# The newest results, of which the pages show the last one of each recipient: a bound of the time that they lock the database.
 NEWEST = "(SELECT number, recipient, verdict, step, reply, time FROM delivery ORDER BY number DESC LIMIT 2000)"
 # The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
 # clock may have been wrong.
@@ -62,7 +62,7 @@ EXPIRED_ALONE = (
     "(SELECT 1 FROM delivery WHERE delivery.number = event.number) AND NOT EXISTS "
     "(SELECT 1 FROM event AS other WHERE other.mail = event.number AND other.mail <> other.number AND other.mail <> 0)"
 )
-# Events that one query of `find` reads. A sorted query over 100,000 events locks the ledger for 0.1 s, on a small processor
+# Events that one query of `find` reads. A sorted query over 100,000 events locks the database for 0.1 s, on a small processor
 # for 1 s, and an event that is raised meanwhile waits as long: so `find` makes many short queries and merges their results.
 PIECE = 2000
 # Events of a piece whose sort keys are in memory at once: those of 100,000 events would take 25 MiB.
@@ -444,7 +444,7 @@ class Outbox(Database):
     def _served(self, event: int, until: int) -> set[str]:
         """Return the recipients that mails of an event before `until` reached.
 
-        From the ledger and not from memory: it must be the same after a restart. An event is sent again only when each of
+        From the database and not from memory: it must be the same after a restart. An event is sent again only when each of
         its earlier mails is done, so the results that count do not change any more.
         """
         rows = self.read(
@@ -490,7 +490,7 @@ class Outbox(Database):
     def begin_summary(self, metadata: Callable[[Sequence[int]], Metadata]) -> list[int]:
         """Commit that the events in the daily summary are mails now, one for each type. Return their numbers.
 
-        `metadata` returns metadata for the same transaction: after a power cut neither the mails nor the note of them are alone.
+        `metadata` returns metadata for the same transaction: after a power cut neither the mails nor their metadata are alone.
         """
 
         def begin(cursor: sqlite3.Cursor) -> list[int]:
@@ -582,7 +582,7 @@ class Outbox(Database):
         """Commit that every mail whose events are all up to `newest` is dropped. Return the count of these events.
 
         `why`, by type, has the result for each recipient; an earlier result stays. Events without a digest become one of
-        their type, so that a ledger full of them takes one row for each recipient.
+        their type, so that a database full of them takes one row for each recipient.
         """
 
         def drop(cursor: sqlite3.Cursor) -> int:

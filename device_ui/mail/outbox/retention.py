@@ -89,7 +89,7 @@ def keep(
 def _losers(now: Usage, fresh: set[int], which: int) -> list[int]:
     """Return the users who lose events, in order: `fresh` users above their share, then the users with the most.
 
-    If all fresh events are of the former, no other user loses any, even if the ledger exceeds its limit for a moment.
+    If all fresh events are of the former, no other user loses any, even if the database exceeds its limit for a moment.
     """
     total = sum(each[which] for each in now.values())
     by_most = sorted(now, key=lambda user: -now[user][which])
@@ -132,13 +132,13 @@ def _oldest_kept(cursor: sqlite3.Cursor, count: int) -> int:
 def _remove_oldest(cursor: sqlite3.Cursor, values: Mapping[str, int], most: int) -> tuple[int, int]:
     """Remove so many events of a `user` in the order of `REMOVED`. Return the number removed, and about their bytes."""
     gone = freed = 0
-    for fact, which in REMOVED:
-        rows, size = _remove(cursor, fact, which, {**values, "most": most - gone})
+    for name, which in REMOVED:
+        rows, size = _remove(cursor, name, which, {**values, "most": most - gone})
         gone, freed = gone + rows, freed + size
     return gone, freed
 
 
-def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, int]) -> tuple[int, int]:
+def _remove(cursor: sqlite3.Cursor, name: str, which: str, values: Mapping[str, int]) -> tuple[int, int]:
     """Remove events of a `user` by a condition, up to the number `newest`, `most` of them."""
     if values["most"] <= 0:
         return 0, 0
@@ -157,7 +157,7 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
         [(mail or number,) for number, mail, *_ in rows],
     )
     # An event that the maker's program did not get is in a gap, and its outcome with it. The program gets an outcome of any other
-    # one. These are bounded: their events were in the ledger at the same time, when the cursor moved last.
+    # one. These are bounded: their events were in the database at the same time, when the cursor moved last.
     cursor.executemany(
         "DELETE FROM outcome WHERE number = ? AND "
         "number > coalesce((SELECT CAST(value AS INTEGER) FROM fact WHERE name = ?), 0)",
@@ -166,8 +166,8 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
     # An action is not one of the events that the page counts. It belongs to the user who asked for it, so it may be removed
     # before its event is, or stay after it.
     if events := sum(not about for _, _, about, _ in rows):
-        count(cursor, fact, events)
-    if unmailed and fact == "removed_waiting":
+        count(cursor, name, events)
+    if unmailed and name == "removed_waiting":
         count(cursor, UNTOLD, unmailed)
     return len(rows), sum(size for *_, size in rows)
 

@@ -98,7 +98,7 @@ QUERY_FIELDS_MAXIMUM = 20
 
 # Bytes of a file that are sent at once: a row at a time would be a system call for each of 100,000 events.
 CSV_PIECE = 16 * 1024
-# What the ledger's limit removed, in words.
+# What the database's limit removed, in words.
 REMOVED = {"info": "{count} infos", "fault": "{count} faults", "waiting": "{count} still waiting for their mail"}
 
 
@@ -288,7 +288,7 @@ def _picture(query: Query, bars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _zone(events: Sequence[Mapping[str, Any]]) -> str:
     """Return the zone of most times of the page, which it names once; ``""`` without a date."""
-    # The zone of most, and not of the first: a ledger may span a change to summer time.
+    # The zone of most, and not of the first: a database may span a change to summer time.
     zones = Counter(zone for each in events if (zone := _local(each)[2]))
     return zones.most_common(1)[0][0] if zones else ""
 
