@@ -46,7 +46,7 @@ from device_ui.mail.ipc.peer_credentials import Permissions
 from device_ui.mail.ipc.requests import RequestHandler
 from device_ui.mail.oauth import record, signing_key
 from device_ui.mail.oauth.device_code import DeviceCodeFlow
-from device_ui.mail.oauth.record import GrantRecord
+from device_ui.mail.oauth.record import SignInRecord
 from device_ui.mail.oauth.requests import SignInRequests
 from device_ui.mail.oauth.sign_in import SignIn
 from device_ui.mail.oauth.signing_key import SigningKeys
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 
     from device_ui.config import Folders
     from device_ui.mail.delivery.sender import Transport
-    from device_ui.mail.oauth.grants import Grants
     from device_ui.mail.oauth.session import OAuthSession
+    from device_ui.mail.oauth.token_client import TokenClient
     from device_ui.mail.smtp.client import ClientOptions, SmtpClient
     from device_ui.mail.smtp.connection import OnStep
     from device_ui.mail.smtp.trust import InUse
@@ -174,13 +174,13 @@ class SmtpClients:
         return OAuthSession(settings, secret, self.sign_in, connect, on_step, renews=True)
 
     @cached_property
-    def grants(self) -> Grants:
+    def token_client(self) -> TokenClient:
         """The requests for tokens."""
-        from device_ui.mail.oauth.grants import Grants
         from device_ui.mail.oauth.https import Exchange
+        from device_ui.mail.oauth.token_client import TokenClient
 
         login = str(self._device["oauth.microsoft_login"])
-        return Grants(lambda *on_step: Exchange(self.options(), *on_step), self.sign_in.keys, login)
+        return TokenClient(lambda *on_step: Exchange(self.options(), *on_step), self.sign_in.keys, login)
 
     def options(self) -> ClientOptions:
         """Return what every connection of this device has in common."""
@@ -234,7 +234,7 @@ class Daemon:
         names["importance"] = "high" if device["mail.high_importance"] else ""
         kinds = self._catalog()
         records = sign_in_records(device.folders)
-        tokens, key = GrantRecord(records[0]), records[1]
+        tokens, key = SignInRecord(records[0]), records[1]
         # A clock before the newest event of a sure date is wrong.
         clock = Clock(self._outbox.newest_date())
         environment = Environment(names, self._list_recipients, self._passwords, clock, time.monotonic, random_fraction)
@@ -245,7 +245,9 @@ class Daemon:
         self._forward_command = ForwardCommand(device["mail.forward_command"], self._outbox, kinds, environment)
         self._outbox.on_change = self._forward_command.wake
         self._outbox.keep_outcomes(bool(device["mail.forward_command"] and device["mail.forward_outcomes"]))
-        self._sign_in = SignIn(tokens, SigningKeys(key, clock.now), lambda: self._clients.grants, clock, self._raise)
+        self._sign_in = SignIn(
+            tokens, SigningKeys(key, clock.now), lambda: self._clients.token_client, clock, self._raise
+        )
         self._clients.sign_in, self._clock = self._sign_in, clock
         self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)
         if clock.since_boot[1] < BOOT_SECONDS:
@@ -257,7 +259,7 @@ class Daemon:
         requests.add({"metrics": Metrics(self._outbox, self._worker, self._forward_command, clock).read})
         self._worker.watch_sign_in(self._sign_in_problem)
         self._flow = DeviceCodeFlow(
-            self._sign_in, lambda: self._clients.grants, time.monotonic, self._worker.settings_changed
+            self._sign_in, lambda: self._clients.token_client, time.monotonic, self._worker.settings_changed
         )
         about_sign_in = SignInRequests(store, self._sign_in, self._flow, self._passwords.unseal, self._worker.wake)
         requests.add_background(about_sign_in.quick, is_slow=False)

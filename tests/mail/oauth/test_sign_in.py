@@ -282,7 +282,7 @@ def test_power_cut_before_the_request_loses_no_token(bench, provider, rotation, 
             before_send()
         raise PowerCut
 
-    bench.grants.refreshed = cut
+    bench.client.refreshed = cut
     with pytest.raises(PowerCut):
         bench.sign_in.access(settings, "")
     bench.boot_id, bench.boot = "second", 10.0
