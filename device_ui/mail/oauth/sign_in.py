@@ -129,7 +129,7 @@ class SignIn:
                 self._note(settings, error)
                 raise
             except STORE_ERRORS as error:
-                raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+                raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_STORED, error.message) from error
             self._dead_tries = 0
             return Access(made.access, is_new=True)
 
@@ -207,7 +207,7 @@ class SignIn:
             self._try_store(settings, made)
             return made
         if not stored.refresh:
-            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, "nobody has signed in yet")
+            raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_SIGNED_IN, "nobody has signed in yet")
         was_asked = bool(stored.asked) and self._is_unanswered
         is_sent = False
 
@@ -234,7 +234,7 @@ class SignIn:
             self._record.store(settings, asked)
         except STORE_ERRORS as error:
             log.error("sign-in not renewed: not stored: %s", error)
-            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+            raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_STORED, error.message) from error
         self._is_unanswered = True
 
     def _store(self, settings: SmtpSettings, made: StoredSignIn) -> None:
@@ -244,7 +244,7 @@ class SignIn:
         except STORE_ERRORS as error:
             log.error("renewed sign-in not stored: %s", error)
             self._unstored = settings.bound_to, made
-            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+            raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_STORED, error.message) from error
 
     def _try_store(self, settings: SmtpSettings, stored: StoredSignIn) -> None:
         try:

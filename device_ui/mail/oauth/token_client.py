@@ -146,7 +146,7 @@ class TokenClient:
         keys = self._keys.assertions(settings, found.token)
         if not keys:
             raise TokenError(
-                Step.TOKEN_ANSWER,
+                Step.TOKEN_SIGN_IN,
                 SmtpProblem.NOT_SIGNED_IN,
                 "there is no certificate yet for this mail server and this application",
             )

@@ -102,6 +102,9 @@ LOGIN_FIRST = (
 TLS_FIRST = "The server wants TLS before a login: under “Advanced”, choose the connection security “{security_auto}”."
 WRONG_LOGIN = "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."
 APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under “Advanced” choose the sign-in “{sign_in_provider}”."
+NO_SIGN_IN = (
+    "The device has no sign-in yet: press Update, then sign in, or upload the device's certificate to the provider."
+)
 NO_PASSWORDS = "The provider no longer takes a login by password here: under “Advanced”, choose the sign-in “{sign_in_oauth}”, or use a relay that the provider offers for devices."
 NOT_ALLOWED = (
     "The provider does not allow this account to sign in by SMTP: have its administrator allow SMTP AUTH for it."
@@ -169,6 +172,8 @@ S, P = Step, SmtpProblem
 ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # step, problem, reply, says, given, field, evidence, sentence
     # A sign-in by OAuth 2.0. First, since a sentence about {host} is about the mail server.
+    (S.TOKEN_SIGN_IN, P.NOT_SIGNED_IN, "", (), "", "", "", NO_SIGN_IN),
+    (S.TOKEN_SIGN_IN, P.NOT_STORED, "", (), "", "", "", "The device's storage has a problem, so the sign-in was not renewed: free some space. It is tried again by itself."),
     (S.TOKEN_NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
     (S.TOKEN_NAME, P.UNKNOWN_NAME, "", (), "", "issuer", "getaddrinfo(3), EAI_NONAME", "The name server does not know the sign-in server: check the issuer, and the device's name server."),
     (S.TOKEN_NAME, "", "", (), "", "", "", "The device's name server cannot say where the sign-in server is: check the device's network and its name server."),
@@ -195,7 +200,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TOKEN_ANSWER, "", "AADSTS70043 ", (), "", "", "Microsoft, reference-error-codes", "A rule of the tenant ended the sign-in: sign in again, or choose the device's certificate as the grant, which does not end that way."),
     (S.TOKEN_ANSWER, "", "AADSTS700082 ", (), "", "", "Microsoft, reference-error-codes", "The sign-in ended, since it was not used for 90 days: sign in again."),
     (S.TOKEN_ANSWER, "", "AADSTS50173 ", (), "", "", "Microsoft, reference-error-codes", "The sign-in ended, since the account's password was changed: sign in again."),
-    (S.TOKEN_ANSWER, P.NOT_SIGNED_IN, "", (), "", "", "", "The device has no sign-in yet: press Update, then sign in, or upload the device's certificate to the provider."),
+    (S.TOKEN_ANSWER, P.NOT_SIGNED_IN, "", (), "", "", "", NO_SIGN_IN),
     (S.TOKEN_ANSWER, P.RENEWAL_LOST, "", (), "", "", "RFC 9700, 4.14.2", "The power failed while the sign-in was renewed, and this provider allows no second try: sign in again."),
     (S.TOKEN_ANSWER, P.GRANT_ENDED, "", (), "", "", "RFC 6749, 5.2: invalid_grant", "The provider has ended this sign-in: sign in again."),
     (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid scope",), "", "oauth_scope", "RFC 6749, 5.2", "The provider does not give this scope: type the one that it names for sending mail, or leave the scope empty."),
@@ -207,7 +212,6 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "404", (), "", "issuer", "RFC 8414, 3.1", "There is no sign-in server at this address: type the issuer exactly as the provider spells it."),
     (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "", (), "", "", "", "The sign-in server's answer is not one of OAuth 2.0: check the issuer and the tenant, and whether a proxy is between."),
     (S.TOKEN_ANSWER, P.BUSY, "", (), "", "", "RFC 9110, 15.6.4; RFC 6585, 4", "The sign-in server has no time: nothing is to be changed, and it is tried again by itself."),
-    (S.TOKEN_ANSWER, P.NOT_STORED, "", (), "", "", "", "The device's storage has a problem, so the sign-in was not renewed: free some space. It is tried again by itself."),
     (S.TOKEN_ANSWER, "", "", (), "", "", "", "The connection to the sign-in server broke: nothing is to be changed, and it is tried again by itself."),
 
     # At any step. A port of a different protocol comes first: it explains every failure after it. FTP greets with 220 as SMTP does, so
