@@ -111,14 +111,14 @@ def try_waiting(path: Path | str, by: str, *, seconds: float = SHORT_SECONDS) ->
 
 
 def history(
-    path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, most: int | None = None
+    path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, bytes_maximum: int | None = None
 ) -> Iterator[Mapping[str, Any]]:
     """Return events and the results of their mails: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
 
     `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``outcome``, ``source``, ``text``, ``sort``, ``descending``,
-    ``offset``, ``limit`` (0: all), ``bars`` (true: the end has the counts of a picture); `seconds` are for each line; `most` is the limit of bytes in all (None: for a reader that keeps none of them).
+    ``offset``, ``limit`` (0: all), ``bars`` (true: the end has the counts of a picture); `seconds` are for each line; `bytes_maximum` is the limit of bytes in all (None: for a reader that keeps none of them).
     """
-    return lines(path, {**query, "do": "history"}, seconds, most)
+    return lines(path, {**query, "do": "history"}, seconds, bytes_maximum)
 
 
 def send_again(path: Path | str, number: int, by: str = "", *, seconds: float = ANSWER_SECONDS) -> int:
@@ -221,13 +221,13 @@ def ask(path: Path | str, request: Mapping[str, Any], seconds: float = ANSWER_SE
 
 
 def lines(
-    path: Path | str, request: Mapping[str, Any], seconds: float, most: int | None = ANSWERS_MAXIMUM
+    path: Path | str, request: Mapping[str, Any], seconds: float, bytes_maximum: int | None = ANSWERS_MAXIMUM
 ) -> Iterator[dict[str, Any]]:
-    """Send one request and return the lines of a long answer, each within `seconds`, of `most` bytes in all if not None.
+    """Send one request and return the lines of a long answer, each within `seconds`, of `bytes_maximum` bytes in all if not None.
 
     Raises `HookError`.
     """
-    for answer in _answers(path, request, None, seconds, most):
+    for answer in _answers(path, request, None, seconds, bytes_maximum):
         yield answer
         # Only a marked line ends an answer: a hook that ends half-way is an error, and never a short history.
         if LAST & set(answer):
@@ -239,7 +239,7 @@ def _answers(
     request: Mapping[str, Any],
     end: float | None,
     seconds: float = ANSWER_SECONDS,
-    most: int | None = None,
+    bytes_maximum: int | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Return the lines of an answer: all until `end` (monotonic seconds), or each within `seconds`."""
     try:
@@ -254,7 +254,7 @@ def _answers(
                 line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
                 # Each line becomes objects of some 1 KiB, however short it is.
                 taken += max(len(line), LINE_LEAST)
-                if most is not None and taken > most:
+                if bytes_maximum is not None and taken > bytes_maximum:
                     raise HookError("down", "the mail hook's answer is too long")
                 yield _understood(line)
     except OSError as error:

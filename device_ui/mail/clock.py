@@ -63,7 +63,7 @@ class Clock:
         # CLOCK_BOOTTIME counts suspended time, too; CLOCK_MONOTONIC does not, and a sleep would look like a set clock.
         self._offset = wall() - boot()
         self._was_set = False
-        # Now, not with the first alarm: a clock in doubt needs an import.
+        # Now, not with the first event: a clock in doubt needs an import.
         self._believed()
 
     @property

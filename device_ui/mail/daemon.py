@@ -358,7 +358,7 @@ class Daemon:
         try:
             return catalog.load(self._device.folders.etc)
         except MakerFile as error:
-            # Alarms are worth more than their names: the built-in catalogue serves. `check` and the pages report it.
+            # Events are worth more than their names: the built-in catalogue serves. `check` and the pages report it.
             log.error("%s; the built-in catalogue is used", error)
             return catalog.built_in(str(error))
 
@@ -373,6 +373,6 @@ class Daemon:
         try:
             return self._recipients.read()[0] or ()
         except (Damaged, NotReadable) as error:
-            # The page reports it. Meanwhile alarms go to the account, as they do with an empty list.
+            # The page reports it. Meanwhile events go to the account, as they do with an empty list.
             log.error("%s; mail goes to the SMTP account", error)
             return ()

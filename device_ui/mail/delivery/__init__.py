@@ -10,7 +10,7 @@ What this component promises:
   worked before is tried again a few times a day.
 - A deferred mail is tried again after 30 s to an hour, and given up after five days of trying. A retry writes nothing. The wait
   does not grow while some recipient is served, and a session that served one is opened again at once.
-- The state is well only when no alarm that was tried still waits.
+- The state is well only when no event that was tried still waits.
 - An hourly budget of mails holds, and a storm of events becomes a few digests.
 - The daily summary and the sign of life are neither skipped nor sent twice: a mail and the metadata of it are one commit.
 - A warning of a certificate that ends is raised once: the event and the metadata of it are one commit.

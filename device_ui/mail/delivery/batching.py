@@ -1,6 +1,6 @@
 """Decide which mail goes out now, which events wait for a digest, and what the hourly budget delays. Pure.
 
-A thousand alarms must reach a person as something readable, and the first of them at once. So:
+A thousand events must reach a person as something readable, and the first of them at once. So:
 
 1. The first event of a code goes out alone and opens a window.
 2. Later events of that code wait until the window ends. Then every waiting event of its type becomes one digest, and the
@@ -423,9 +423,9 @@ class Batcher:
         # Counted apart: infos leave a third of the hour to faults, however many of either were sent.
         if event_type == INFO:
             infos = [moment for moment, sent_type in self._sent if sent_type == INFO]
-            most = max(1, self.budget - max(1, self.budget // FAULT_DIVISOR))
-            if len(infos) >= most:
-                moments.append(infos[len(infos) - most] + HOUR)
+            maximum = max(1, self.budget - max(1, self.budget // FAULT_DIVISOR))
+            if len(infos) >= maximum:
+                moments.append(infos[len(infos) - maximum] + HOUR)
         return max(moments)
 
 

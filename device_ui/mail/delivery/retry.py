@@ -119,7 +119,7 @@ class RecipientBackoff:
     """The recipients that every mail leaves out for now: the server deferred each of them `DEFERRALS_MAXIMUM` times in a row.
 
     A full mailbox must neither delay the events for the other recipients nor be asked for by all that waits for it. A
-    newer alarm asks for it once.
+    newer event asks for it once.
     """
 
     def __init__(self, monotonic: Callable[[], float], random: Callable[[], float]) -> None:

@@ -105,14 +105,14 @@ class Attempt:
 class AttemptOptions:
     """How a mail is sent.
 
-    `most` recipients share a transaction (0: all). `removed`: events that retention removed unmailed, which the mail reports.
+    `recipients_maximum` share a transaction (0: all). `removed`: events that retention removed unmailed, which the mail reports.
     `notice`: the mail is the notice of this server change, of which the database may have no event any more. `may_split`: a mail
     that is too large is not sent, since the caller splits it. `on_wait` is called every few seconds while the server does
     not answer, with the seconds so far. `on_results` receives the final results of each transaction before the next begins.
     """
 
     # The defaults: one transaction for all recipients, and no caller that follows it.
-    most: int = 0
+    recipients_maximum: int = 0
     removed: int = 0
     notice: Event | None = None
     may_split: bool = False
@@ -157,7 +157,7 @@ class Sender:
         """
         # Not to the deferred ones: a full mailbox would answer the same to each mail that waits for it.
         recipients = [each for each in mail.open_recipients if each not in mail.deferred_recipients]
-        if options.most == 1 and recipients:
+        if options.recipients_maximum == 1 and recipients:
             # A different one first with each try: a server that always hangs up at one must not keep the mail from the others.
             first = mail.tries.count % len(recipients)
             recipients = recipients[first:] + recipients[:first]
@@ -196,7 +196,7 @@ class Sender:
             options.on_results(Attempt(final, self.environment.date()).results)
 
         return deliver_to_all(
-            transport, recipients, raw, options.most, on_wait=options.on_wait, on_outcomes=on_outcomes
+            transport, recipients, raw, options.recipients_maximum, on_wait=options.on_wait, on_outcomes=on_outcomes
         )
 
     def envelope(
@@ -232,7 +232,7 @@ class Sender:
 
         if notice:  # the database's event may have got its date since
             event = self._outbox.event(mail.number) or notice
-            return lambda most: compose.compose(_cut(event, most), SERVER_CHANGED, envelope)
+            return lambda characters: compose.compose(_cut(event, characters), SERVER_CHANGED, envelope)
         digest = self._outbox.digest(mail.number, LISTED_MAXIMUM)
         if digest is None:
             return None
@@ -241,17 +241,17 @@ class Sender:
             original = self._outbox.event(again)  # None when retention removed it
             if original is None:
                 return None
-            return lambda most: compose.compose(
-                _cut(original, most), self.catalog[original.code], envelope, mail.number
+            return lambda characters: compose.compose(
+                _cut(original, characters), self.catalog[original.code], envelope, mail.number
             )
         if mail.number in self._outbox.summaries():
             digest = replace(digest, is_summary=True)
         if digest.is_summary or digest.count > 1 or digest.events[0].number != mail.number:
-            return lambda most: compose.compose_digest(
-                replace(digest, events=[_cut(event, most) for event in digest.events]), self.catalog, envelope
+            return lambda characters: compose.compose_digest(
+                replace(digest, events=[_cut(event, characters) for event in digest.events]), self.catalog, envelope
             )
         only = digest.events[0]
-        return lambda most: compose.compose(_cut(only, most), self.catalog[only.code], envelope)
+        return lambda characters: compose.compose(_cut(only, characters), self.catalog[only.code], envelope)
 
 
 def _is_too_large(outcome: Outcome) -> bool:
@@ -263,18 +263,22 @@ def _is_of_content(attempt: Attempt) -> bool:
     return any(outcome.step == Step.CONTENT for outcome in attempt.deferred.values())
 
 
-def _cut(event: Event, most: int | None) -> Event:
-    """Return the event with its text cut at `most` characters, which shows."""
-    return event if most is None or len(event.text) <= most else replace(event, text=event.text[:most] + CUT)
+def _cut(event: Event, characters: int | None) -> Event:
+    """Return the event with its text cut at so many `characters`, which shows."""
+    return (
+        event
+        if characters is None or len(event.text) <= characters
+        else replace(event, text=event.text[:characters] + CUT)
+    )
 
 
 def _fitting(compose: Callable[[int | None], bytes], size: int) -> bytes:
     """Return the mail with `size` bytes at most (0: any number), its texts cut if need be; else the shortest there is."""
     # Halved until it fits: some twenty steps at most, of which nearly all mails need none.
-    raw, most = compose(None), TEXT_MAXIMUM
-    while len(raw) > size > 0 and most:
-        most //= 2
-        raw = compose(most)
+    raw, characters = compose(None), TEXT_MAXIMUM
+    while len(raw) > size > 0 and characters:
+        characters //= 2
+        raw = compose(characters)
     return raw
 
 
@@ -290,7 +294,7 @@ class Fate:
 class DeliverySession:
     """Sends the queue of one device in a session, mail after mail.
 
-    `verified` is called with the settings and the listed recipients once an alarm got through.
+    `verified` is called with the settings and the listed recipients once an event got through.
     """
 
     def __init__(
@@ -381,7 +385,7 @@ class DeliverySession:
         options = AttemptOptions(
             # One reply to a content is for all recipients, though it may mean one of them: from now on each has a transaction
             # of its own.
-            most=1 if mail.tries.step == Step.CONTENT else self._recipients_maximum,
+            recipients_maximum=1 if mail.tries.step == Step.CONTENT else self._recipients_maximum,
             removed=removed,
             # Only while no recipient has it: the halves would reach those a second time.
             may_split=len(mail.events) > 1 and not before,

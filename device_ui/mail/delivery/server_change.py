@@ -13,7 +13,7 @@ against an attacker:
   and for a day at least. So further changes are notified through the same server, to the same recipients.
 - The text of a notice is stored beside the events, and only a server's answer ends it: no flood of events removes it.
 - The notice starts before a session with the new server. Each previous server is a route of its own, with a thread,
-  a session and tries of its own: neither alarms nor the other routes delay it.
+  a session and tries of its own: neither events nor the other routes delay it.
 
 A notice is tried for some hours at most. An attacker may have locked the account with wrong passwords first, so only the
 third refused login ends it; they are an hour apart, which locks no account. A server that accepted neither an event's mail nor
@@ -59,7 +59,7 @@ PREVIOUS_MAXIMUM = 4
 # Seconds that a previous server is kept at least, though its recipients were notified: a further change may follow.
 KEPT_SECONDS = 24 * HOUR
 # Notices an hour, by the database across restarts, and by the monotonic clock since the start, because the database has
-# no dates while the wall clock is wrong. They wait for no alarm, so the budget of events does not delay them.
+# no dates while the wall clock is wrong. They wait for no event, so the budget of events does not delay them.
 HOURLY_MAXIMUM = 4
 # Once mail goes to the new server the hour does not count any more, or harmless changes could use it up first. Then
 # notices are only so many seconds apart.
@@ -72,7 +72,7 @@ FAULT = "the mail service had a fault; its log has the details"
 NO_PREVIOUS = "No warning is sent by mail: no earlier server accepted mail."
 # Earlier from addresses that are notified beside the present one, where the account is no address; the first ones.
 EARLIER_MAXIMUM = 4
-# Seconds that a recipient who was removed from the list is still notified, or a change of the list and an alarm would
+# Seconds that a recipient who was removed from the list is still notified, or a change of the list and an event would
 # leave no one to notify; and recipients at most. Those who have been on the list the longest stay.
 GONE_SECONDS, READERS_MAXIMUM = 24 * HOUR, 2 * RECIPIENTS_MAXIMUM
 
@@ -211,10 +211,10 @@ class ServerChangeNotifier:
 
         A test mail verifies the server and no recipient. Writes nothing that is stored already, and never raises.
         """
-        is_alarm = listed is not None
+        is_event = listed is not None
         addresses = [recipient.address for recipient in (self._environment.recipients() if listed is None else listed)]
         # Called after every mail: the usual case must cost neither a lock nor a query.
-        if is_alarm and (settings, addresses) == self._known:
+        if is_event and (settings, addresses) == self._known:
             return
         is_first_use = False
         with self._lock, contextlib.suppress(NotStored):
@@ -222,14 +222,14 @@ class ServerChangeNotifier:
             if reported not in (None, settings.bound_to):
                 return  # a change that is not reported yet must not be forgotten
             # A test without a login must not replace the login that notices need.
-            server = before.with_settings(settings) if before and (is_alarm or settings.sealed) else before
+            server = before.with_settings(settings) if before and (is_event or settings.sealed) else before
             server = server or Server(settings, ())
-            if is_alarm or not before:
+            if is_event or not before:
                 server = server.with_recipients(addresses, self._clock.moment(), self._clock.passed)
-                server = dataclasses.replace(server, has_carried_alarm=is_alarm)
+                server = dataclasses.replace(server, has_carried_alarm=is_event)
             is_first_use, self._is_used = not self._is_used, True
             self._keep(server)
-            self._known = (settings, addresses) if is_alarm else None
+            self._known = (settings, addresses) if is_event else None
         if is_first_use and not self.is_idle():  # from now on the notices do not wait for the hour
             self._start_due()
 
@@ -272,7 +272,7 @@ class ServerChangeNotifier:
         """Return the notices of this event that are still to be sent, with the step and reply of the last attempt."""
         with self._lock:
             servers = [server for server in self._previous if server.number == number != 0]
-            # Once for all: it reads the whole database, and the loop that accepts alarms waits for it.
+            # Once for all: it reads the whole database, and the loop that accepts events waits for it.
             has_room = not servers or self._wait_for_room(number) <= 0
             causes = [(server, self._cause(server, has_room)) for server in servers]
             return [
@@ -408,7 +408,7 @@ class ServerChangeNotifier:
         date = self._environment.date()
         results = [Delivery(_label(address, server), Verdict.DROPPED, "", reply, date) for address in recipients]
         with contextlib.suppress(NotStored):
-            self._outbox.record(number, results, done=False, is_alarm=False)
+            self._outbox.record(number, results, done=False, is_event=False)
 
     def _open_recipients(self, server: Server) -> list[str]:
         mail = self._route(server).mail
@@ -433,7 +433,7 @@ class ServerChangeNotifier:
         if number in dict(self._sent):
             return 0.0
         # An attacker could use up the hour by harmless changes, and then redirect mail without a warning for an hour.
-        most, seconds = (1, USED_SECONDS) if self._is_used else (HOURLY_MAXIMUM, HOUR)
+        maximum, seconds = (1, USED_SECONDS) if self._is_used else (HOURLY_MAXIMUM, HOUR)
         now = self._clock.now()
         sent = [moment for moment, _ in self._outbox.sent_since(now - HOUR, SERVER_CHANGED.code)]
         # A moment in the future, since a clock was set back, must not delay a notice for years.
@@ -442,7 +442,7 @@ class ServerChangeNotifier:
         clocks = (by_wall_clock, by_monotonic)
         # The longer wait of both clocks: one that was set must not give more notices.
         hourly = max(_until_room(moments, now, HOURLY_MAXIMUM, HOUR) for moments, now in clocks)
-        return min(hourly, max(_until_room(moments, now, most, seconds) for moments, now in clocks))
+        return min(hourly, max(_until_room(moments, now, maximum, seconds) for moments, now in clocks))
 
     def _start_due(self) -> None:
         """Start the attempts that are due, before the caller continues; `run` starts those that cannot be started now."""
@@ -462,7 +462,7 @@ class ServerChangeNotifier:
         route.is_busy, route.has_worked = True, False
         try:
             thread.start()
-        except RuntimeError as error:  # the system gives no thread (TasksMax); the alarms need none
+        except RuntimeError as error:  # the system gives no thread (TasksMax); the events need none
             log.error("notification deferred: %s", error)
             route.is_busy = False
             route.mail.postpone(self._monotonic() + RETRY_FIRST)
@@ -541,8 +541,8 @@ class ServerChangeNotifier:
                 listed = self._environment.recipients()
                 # Then each alone: an attacker who redirects mail may have listed so many recipients before, or one at which the server
                 # hangs up, that no transaction with all of them succeeds.
-                most = 1 if mail.tries.step in (Step.RECIPIENT, Step.CONTENT) else 0
-                options = AttemptOptions(most, notice=event, on_wait=on_wait)
+                recipients_maximum = 1 if mail.tries.step in (Step.RECIPIENT, Step.CONTENT) else 0
+                options = AttemptOptions(recipients_maximum, notice=event, on_wait=on_wait)
                 return self._sender.attempt(transport, mail, server.settings, listed, options), False
             except SessionError as error:
                 return all_deferred(error.outcome), False
@@ -574,7 +574,7 @@ class ServerChangeNotifier:
                     dataclasses.replace(result, recipient=_label(result.recipient, server)) for result in mail.results
                 ]
                 metadata = {PREVIOUS: encode_servers(previous)}
-                self._outbox.record(server.number, rows, done=False, metadata=metadata, is_alarm=False)
+                self._outbox.record(server.number, rows, done=False, metadata=metadata, is_event=False)
             self._previous = previous
             mail.stored()
         for result in results:
@@ -667,9 +667,9 @@ def _server(values: Mapping[str, Any]) -> Server:
     )
 
 
-def _until_room(sent: Sequence[float], now: float, most: int, seconds: float) -> float:
-    """Return seconds until fewer than `most` of these moments, in their order, are `seconds` old or younger."""
-    return max(0.0, sent[-most] + seconds - now) if len(sent) >= most else 0.0
+def _until_room(sent: Sequence[float], now: float, maximum: int, seconds: float) -> float:
+    """Return seconds until fewer than `maximum` of these moments, in their order, are `seconds` old or younger."""
+    return max(0.0, sent[-maximum] + seconds - now) if len(sent) >= maximum else 0.0
 
 
 def _label(recipient: str, server: Server) -> str:

@@ -30,7 +30,7 @@ SLOW_TRIES = (HOUR, HOUR, 2 * HOUR, 4 * HOUR, 6 * HOUR)
 class DeliveryStatus:
     """The state of the mail path: computed from what blocks all mail, the last session, the queue and the last loss.
 
-    It is well only when no alarm that was tried still waits, and the hourly budget delays none. `tried` returns the first
+    It is well only when no event that was tried still waits, and the hourly budget delays none. `tried` returns the first
     mail in the queue that was; `is_over_budget`, whether the budget delays a fault; a restart finds the last loss in the
     database again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any thread may read it.
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 
-# Characters of an event that are stored; a longer text is cut and marked: no length is a reason to lose an alarm.
+# Characters of an event that are stored; a longer text is cut and marked: no length is a reason to lose an event.
 TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
 # Events of a sample digest.
@@ -326,7 +326,7 @@ class RequestHandler:
             text=action,
             waiting=action == Action.SEND_AGAIN,
             clock=happened.clock,
-            # Of who asks, and not of the event's user: a user who sends root's alarms again must use up neither root's part of the
+            # Of who asks, and not of the event's user: a user who sends root's events again must use up neither root's part of the
             # database's limit nor its reserve on a full disk.
             user=user,
             about=event.number,

@@ -172,7 +172,7 @@ def _moment(seconds: float) -> str:
 def _date(accepted: float, now: float) -> datetime:
     try:
         return local_time(accepted or now)
-    except (OverflowError, ValueError, OSError):  # damaged in the database; the alarm is mailed all the same
+    except (OverflowError, ValueError, OSError):  # damaged in the database; the event is mailed all the same
         return local_time(now)
 
 

@@ -175,7 +175,7 @@ class Database:
                 self._move_aside()
             self._open()
             self._prepare()
-        with contextlib.suppress(NotStored):  # on a full disk, too, the database accepts alarms
+        with contextlib.suppress(NotStored):  # on a full disk, too, the database accepts events
             files.replace(self._made, MADE_TEXT, 0o600)  # before the first event is accepted
         # Counted once and kept in memory: count(*) reads a whole index, and the limit is checked with every commit.
         self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
@@ -345,7 +345,7 @@ class Database:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _check(self) -> None:
-        # Find damage in the middle of the file now, not when an alarm arrives.
+        # Find damage in the middle of the file now, not when an event arrives.
         execute = self._connection.execute
         found = execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":

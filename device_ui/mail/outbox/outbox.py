@@ -180,7 +180,7 @@ class Query:
 
     def values(self, names: str, notices: Sequence[int] = ()) -> dict[str, object]:
         """Return the values of `where` and `order`; `names`: the codes in the order of their names, between commas."""
-        page = {"most": -1 if self.last is None else self.last}
+        page = {"maximum": -1 if self.last is None else self.last}
         exact = {"begin": self.begin, "end": self.end, "type": self.type, "code": self.code}
         parts = {"source": _lower(self.source), "text": _lower(self.text)}
         lists = {"outcomes": json.dumps(OUTCOMES.get(self.outcome, ())), "notices": json.dumps(list(notices))}
@@ -361,7 +361,7 @@ class Outbox(Database):
             matched += int(found[0])
             if bars and found[0]:
                 bars.add(found, self._counting(query, values))
-            chosen = f"FROM event WHERE {query.where} {query.order} LIMIT :most"
+            chosen = f"FROM event WHERE {query.where} {query.order} LIMIT :maximum"
             if query.sort == "number":
                 pieces.append(self.numbers(f"SELECT number {chosen}", values))
             else:
@@ -523,17 +523,17 @@ class Outbox(Database):
 
         return self.write(mark, MAIL)
 
-    def digest(self, number: int, most: int) -> Digest | None:
-        """Return the content of a mail, with its `most` oldest events; None if the limit removed all of its events."""
-        events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, most))
+    def digest(self, number: int, maximum: int) -> Digest | None:
+        """Return the content of a mail, with its `maximum` oldest events; None if the limit removed all of its events."""
+        events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, maximum))
         if not events:
             return None
         # The usual mail; it saves two queries.
-        if len(events) == 1 < most:
+        if len(events) == 1 < maximum:
             only = events[0]
             count, only_range = CodeCount(only.code, 1, only.time, only.time), (only.number, only.number)
             return Digest(number, only.type, [count], [only_range], events)
-        # In SQL: a digest of a storm has thousands of events, of which `most` are read.
+        # In SQL: a digest of a storm has thousands of events, of which `maximum` are read.
         codes = self.read(
             "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "
             f"WHERE {OF_MAIL} GROUP BY code ORDER BY code",
@@ -686,12 +686,12 @@ class Outbox(Database):
         done: bool,
         reported: int = 0,
         metadata: Metadata | None = None,
-        is_alarm: bool = True,
+        is_event: bool = True,
     ) -> None:
         """Commit the results of a mail.
 
         `done`: no recipient is left. `reported`: the count of events removed unmailed that the mail reports. `metadata`
-        is written in the same transaction; a loss of an alarm is written as `LOSS`.
+        is written in the same transaction; a loss of an event is written as `LOSS`.
         """
 
         # One transaction: after a power cut between result and `waiting` the mail would go out again to everyone.
@@ -705,7 +705,7 @@ class Outbox(Database):
             # A loss is over when a mail reached all its recipients: not some of them, and not the next one of a mail that is lost
             # for another.
             is_over = done and not cursor.execute(LOST_OF_MAIL, (number,)).fetchone()
-            if is_alarm and (_lost(deliveries) or is_over):
+            if is_event and (_lost(deliveries) or is_over):
                 _keep_loss(cursor, deliveries)
             write_metadata(cursor, metadata or {})
 

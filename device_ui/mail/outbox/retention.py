@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from device_ui.mail.catalog import SERVER_CHANGED
 
-# The order of removal, the oldest of each first, with the name of their count. Unmailed alarms are last. The newest changes
+# The order of removal, the oldest of each first, with the name of their count. Unmailed events are last. The newest changes
 # of the mail server stay: they are evidence against a client that raises many other events.
 REMOVED = (
     ("removed_info", f"NOT waiting AND type = 'info' AND (code <> '{SERVER_CHANGED.code}' OR number <= :changes)"),
@@ -77,10 +77,10 @@ def keep(
     for user in _losers(now, set(fresh), which=int(is_by_bytes)):
         # By bytes, one long event is worth many short ones.
         worth, of = _worth(now, user) if is_by_bytes else (1, 1)
-        most = -(-left * of // worth)
-        gone, size = _remove_oldest(cursor, {"user": user, "newest": newest, "changes": changes}, most)
+        maximum = -(-left * of // worth)
+        gone, size = _remove_oldest(cursor, {"user": user, "newest": newest, "changes": changes}, maximum)
         after[user] = after[user][0] - gone, max(0, after[user][1] - size)
-        left = 0 if gone == most else max(0, left - gone * worth // of)
+        left = 0 if gone == maximum else max(0, left - gone * worth // of)
         if not left:
             break
     return {user: each for user, each in after.items() if each[0]}, rows - sum(each for each, _ in after.values())
@@ -129,23 +129,23 @@ def _oldest_kept(cursor: sqlite3.Cursor, count: int) -> int:
     return int(found[0]) if found else 0
 
 
-def _remove_oldest(cursor: sqlite3.Cursor, values: Mapping[str, int], most: int) -> tuple[int, int]:
+def _remove_oldest(cursor: sqlite3.Cursor, values: Mapping[str, int], maximum: int) -> tuple[int, int]:
     """Remove so many events of a `user` in the order of `REMOVED`. Return the number removed, and about their bytes."""
     gone = freed = 0
     for name, which in REMOVED:
-        rows, size = _remove(cursor, name, which, {**values, "most": most - gone})
+        rows, size = _remove(cursor, name, which, {**values, "maximum": maximum - gone})
         gone, freed = gone + rows, freed + size
     return gone, freed
 
 
 def _remove(cursor: sqlite3.Cursor, name: str, which: str, values: Mapping[str, int]) -> tuple[int, int]:
-    """Remove events of a `user` by a condition, up to the number `newest`, `most` of them."""
-    if values["most"] <= 0:
+    """Remove events of a `user` by a condition, up to the number `newest`, `maximum` of them."""
+    if values["maximum"] <= 0:
         return 0, 0
     rows: Sequence[tuple[int, int, int, int]] = cursor.execute(
         # The events of this transaction stay, so that the highest number is never used twice.
         f"SELECT number, mail, about, {SIZE} FROM event WHERE {which} AND number <= :newest AND uid = :user "
-        "ORDER BY number LIMIT :most",
+        "ORDER BY number LIMIT :maximum",
         values,
     ).fetchall()
     # Before the deletion: the results of a mail are removed with its last event.

@@ -205,7 +205,9 @@ def _page(site: AppContext, session: Session, query: Query, problem: Text = "") 
     end: Mapping[str, Any] = {}
     # Bounded in bytes, unlike the export, which holds one line at a time.
     try:
-        *events, end = client.history(site.device.folders.socket, query.asked_page, most=client.ANSWERS_MAXIMUM)
+        *events, end = client.history(
+            site.device.folders.socket, query.asked_page, bytes_maximum=client.ANSWERS_MAXIMUM
+        )
     except HookError as error:
         response.status = _status(error)
         reason, wrong = _reasons(error)
