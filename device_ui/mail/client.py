@@ -116,13 +116,15 @@ def history(
     """Return events and the results of their mails: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
 
     `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``outcome``, ``source``, ``text``, ``sort``, ``descending``,
-    ``offset``, ``limit`` (0: all), ``bars`` (true: the end has the counts of a picture); `seconds` are for each line; `bytes_maximum` is the limit of bytes in all (None: for a reader that keeps none of them).
+    ``offset``, ``limit`` (0: all), ``bars`` (true: the end has the counts of a picture); `seconds` are for each line;
+    `bytes_maximum` is the limit of bytes in all (None: for a reader that keeps none of them).
     """
     return lines(path, {**query, "do": "history"}, seconds, bytes_maximum)
 
 
 def send_again(path: Path | str, number: int, by: str = "", *, seconds: float = ANSWER_SECONDS) -> int:
-    """Send an event again. Return the number of the new mail once it is on flash. `by` as in `settings_changed`. Raises `HookError`.
+    """Send an event again. Return the number of the new mail once it is on flash. `by` as in `settings_changed`. Raises
+    `HookError`.
 
     It goes to the recipients that the event did not reach yet; if it reached all of them, to all.
     """
@@ -172,9 +174,10 @@ def test(
 def sign_in(path: Path | str, action: str = "", *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
     """Return the state of the sign-in by OAuth 2.0 after an `action`: ``begin`` or ``cancel`` a device code. Raises `HookError`.
 
-    ``grant``, ``person``, ``renewed`` (seconds since 1970, 0: never), ``ends`` (a day, ``""``: not known), ``is_fixed`` (no renewal moves it),
-    ``warning_days`` (the days before it at which an event warns), ``needs_mail`` (a sentence where it cannot be kept without),
-    ``problem``, ``step``, ``reply``; and ``flow``: ``phase`` (see `mail.oauth.device_code.Phase`), ``code``, ``address``, ``seconds`` left.
+    ``grant``, ``person``, ``renewed`` (seconds since 1970, 0: never), ``ends`` (a day, ``""``: not known), ``is_fixed``
+    (no renewal moves it), ``warning_days`` (the days before it at which an event warns), ``needs_mail`` (a sentence
+    where it cannot be kept without), ``problem``, ``step``, ``reply``; and ``flow``: ``phase`` (see
+    `mail.oauth.device_code.Phase`), ``code``, ``address``, ``seconds`` left.
     """
     request = {"do": "sign-in", "action": action}
     answer: Mapping[str, Any] = _expected(ask(path, request, seconds), "sign_in", dict)

@@ -1,8 +1,8 @@
 """The mail hook's process: builds its components, starts them and ends them.
 
-Of the two services it alone reads the private key and unseals the mail password (`PasswordKeys`); root's commands do, too. What enforces that is the mode
-of the key's folder (``config.Device.layout``), the user of the unit (``appliance/``) and ``tests/test_imports.py``, by which
-the web process imports nothing that can unseal.
+Of the two services it alone reads the private key and unseals the mail password (`PasswordKeys`); root's commands do,
+too. What enforces that is the mode of the key's folder (``config.Device.layout``), the user of the unit
+(``appliance/``) and ``tests/test_imports.py``, by which the web process imports nothing that can unseal.
 
 The main thread runs `ipc.server`, which accepts events and never waits for the network; the thread ``worker`` runs
 `delivery.worker`, which sends mail. Notices, the test mail and the maker's programs have threads of their own; all share
@@ -133,8 +133,8 @@ def sign_in_records(folders: Folders) -> tuple[SealedRecord, SealedRecord]:
 
 
 class SmtpClients:
-    """Makes the SMTP clients of one device: one TLS context, one HELO name; `sign_in` has the tokens of OAuth 2.0, and `last_seen` is that of
-    `smtp.trust.accept`."""
+    """Makes the SMTP clients of one device: one TLS context, one HELO name; `sign_in` has the tokens of OAuth 2.0, and
+    `last_seen` is that of `smtp.trust.accept`."""
 
     sign_in: SignIn
     last_seen: Callable[[SmtpSettings], InUse | None]
@@ -281,8 +281,8 @@ class Daemon:
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()
         self._forward_command.start()
-        # The event that starts this process is mailed as the operator chose, too. The worker reads that, for a bounded time: the file
-        # is in a folder of the pages' user.
+        # The event that starts this process is mailed as the operator chose, too. The worker reads that, for a bounded
+        # time: the file is in a folder of the pages' user.
         self._worker.wait_for_choices(CHOICES_SECONDS)
         log.info("listening at %s", self._device.folders.socket)
         is_idle = self._server.serve(self._idle_seconds, self._is_idle)

@@ -27,10 +27,11 @@ A route is a set of settings with a session and tries of its own, and no route w
 stored settings; `server_change` serves each previous server, in a thread of its own. Both send by `Sender`.
 
 Where to read: `worker` first (its rounds), then `schedule` and `batching` (which mail is next), `sender` (one session),
-`retry` (the waits of a mail, a server and a recipient, and when a mail expires; `DeliveryWorker._wait` combines them), `status` (the state on the page and the LED) with the record of a
-`problem`, and `periodic` (which events are in the daily summary, and when it and the sign of life begin, by `period`), `certificate_watch` (which certificates end soon). Beside them:
-`metrics` for a monitoring system; `test_mail` and its `quota`; `state_command` and `forward_command`, which run a `program` of the maker. `environment` is what they
-all share.
+`retry` (the waits of a mail, a server and a recipient, and when a mail expires; `DeliveryWorker._wait` combines them),
+`status` (the state on the page and the LED) with the record of a `problem`, and `periodic` (which events are in the
+daily summary, and when it and the sign of life begin, by `period`), `certificate_watch` (which certificates end soon).
+Beside them: `metrics` for a monitoring system; `test_mail` and its `quota`; `state_command` and `forward_command`,
+which run a `program` of the maker. `environment` is what they all share.
 
 It depends on `outbox` (the database), `message` (the mail's bytes), `smtp` (one session, which knows no retries) and the
 settings. It does not know `ipc`, which calls `DeliveryWorker` and `Tester`.

@@ -9,8 +9,8 @@ A thousand events must reach a person as something readable, and the first of th
 3. A budget limits the mails of an hour. What it delays is in the next digest. Infos may use two thirds of it, so that
    no fault waits behind them, and faults always come first. New faults may use five sixths while something else waits:
    endless faults leave room for an info and for a second try.
-4. A mail keeps its events once a recipient has got it: its Message-ID must mean the same in every retry. A deferred mail comes after mails that
-   were never tried, or a few mails that a server defers for days would delay all others.
+4. A mail keeps its events once a recipient has got it: its Message-ID must mean the same in every retry. A deferred
+   mail comes after mails that were never tried, or a few mails that a server defers for days would delay all others.
 5. A mail that a person sends again comes after every new event and has the infos' part of the budget, whatever its type: who
    asks for one after another must not delay an event.
 
@@ -54,7 +54,8 @@ class QueuedMail:
     `removed` is how many removed events a delivered mail has reported.
 
     `deferred_recipients` are those that the server deferred since the last counted try, and why; `is_served` is whether some
-    recipient got a final result since then. `is_sent`: a server took the mail for some recipient. `is_repeat`: it sends an event again.
+    recipient got a final result since then. `is_sent`: a server took the mail for some recipient. `is_repeat`: it sends
+    an event again.
     """
 
     # Compared by these three; the other fields are its state, which does not make it a different mail.

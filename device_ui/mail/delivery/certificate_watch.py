@@ -35,10 +35,11 @@ METADATA = "certificates"
 # Days before an end at which an event warns.
 WARNING_DAYS = (30, 14, 7, 1)
 # By `trust`, the last part of a certificate's life in which it warns. One of a public authority lives 90 days, from 2029 on 47 at
-# most (CA/Browser Forum ballot SC-081v3), and a program renews it when a third of that is left (letsencrypt.org/docs/integration-guide,
-# "When to renew"): a warning 30 days before would be a false alarm every 60 days. So 30 days are no part of the last third of 90 days.
-# Of the others they are: a certificate that a person replaces lives that long at least, and has each warning. One with a shorter life
-# is renewed by a program as well, also in a LAN, where an authority may issue for 24 hours.
+# most (CA/Browser Forum ballot SC-081v3), and a program renews it when a third of that is left
+# (letsencrypt.org/docs/integration-guide, "When to renew"): a warning 30 days before would be a false alarm every 60
+# days. So 30 days are no part of the last third of 90 days. Of the others they are: a certificate that a person
+# replaces lives that long at least, and has each warning. One with a shorter life is renewed by a program as well, also
+# in a LAN, where an authority may issue for 24 hours.
 LAST_PART = {"system": 0.33, "pin": 0.34, "ca": 0.34}
 DAY = 24 * 3600.0
 # Certificates whose warnings are kept: the machines behind one name may have some each.
@@ -87,7 +88,8 @@ class CertificateWatch:
         return Problem("certificate", "certificate", Message("it ended on {day}", day=_day(ends)))
 
     def last_seen(self, settings: SmtpSettings) -> InUse | None:
-        """Return the certificate that the trusted key of these settings was last seen in; None if it never was. Any thread may call."""
+        """Return the certificate that the trusted key of these settings was last seen in; None if it never was. Any
+        thread may call."""
         from device_ui.mail.smtp.trust import InUse
 
         try:

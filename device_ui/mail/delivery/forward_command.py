@@ -5,8 +5,9 @@ last event that was handed over. After any other exit, or a kill at the time lim
 the back-off of mails. So an event arrives at least once, and its number shows copies. Events that the database's limit removed
 before they were handed over are reported as a gap, in their place.
 
-If the maker asks for outcomes, a line follows each event whose mail ended: what became of it. The database keeps which ones are still
-to be handed over (`Outbox.outcomes`), in the transaction that ends the mail, so that no power cut loses one.
+If the maker asks for outcomes, a line follows each event whose mail ended: what became of it. The database keeps which
+ones are still to be handed over (`Outbox.outcomes`), in the transaction that ends the mail, so that no power cut loses
+one.
 
 An engine that is away costs nothing but these tries: what waits is the database, which has its own limit.
 """

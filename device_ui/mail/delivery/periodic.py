@@ -3,8 +3,9 @@
 What is mailed, and when, is a file of the pages. The worker reads it in each round and the thread that accepts events uses what was
 read last: it never waits for a file that another user can write. A file that is damaged mails everything at once.
 
-Each beginning is one commit: the mail, and the metadata that it was begun. So a power cut can neither lose nor repeat one. The summary is
-made of the events of the database that wait for it; from then on it is a digest in the queue as any other. The sign of life is an event.
+Each beginning is one commit: the mail, and the metadata that it was begun. So a power cut can neither lose nor repeat
+one. The summary is made of the events of the database that wait for it; from then on it is a digest in the queue as any
+other. The sign of life is an event.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at the clock while something is planned: it may be set.
 LOOK_SECONDS = 60.0
-# Seconds before an instant in which the process stays. The timer of systemd starts it every hour, which it takes a little longer for.
+# Seconds before an instant in which the process stays. The timer of systemd starts it every hour, which it takes a
+# little longer for.
 AHEAD_SECONDS = 4000.0
 # The name of the metadata of what was begun last, beside that of the summary.
 SIGN_METADATA = "sign_of_life"
@@ -95,7 +97,8 @@ class PeriodicMails:
         return Period.of_device(self._chosen.minute, self._outbox.id, weekly=sign == WEEKLY)
 
     def _summarize(self, now: float) -> None:
-        """Begin the daily summary if it is due: an event from before its instant waits. It then has every event that waits for one."""
+        """Begin the daily summary if it is due: an event from before its instant waits. It then has every event that
+        waits for one."""
         period = self._period()
         day = period.due(now, self._sent(SUMMARY_METADATA))
         if day and self._outbox.is_summary_due(period.latest(now)[1], now):

@@ -85,8 +85,8 @@ class Server:
     """Settings by which mail was delivered, and the recipients of that mail, as the database stores them.
 
     `recipients` are in the order of their first mail. `gone` are those that were removed from the list, each with a moment
-    of `Clock.moment`. `earlier` are former from addresses that were the default recipient. `has_carried_alarm` is false while only a test mail
-    was delivered.
+    of `Clock.moment`. `earlier` are former from addresses that were the default recipient. `has_carried_alarm` is false
+    while only a test mail was delivered.
 
     Of a previous server, `number` is the event that is still to be notified of, 0 for none. `ended` are the recipients
     with a final result on it, and `is_only` is whether no other server notifies of it. `refusals` counts the refused
@@ -539,8 +539,8 @@ class ServerChangeNotifier:
             try:
                 transport.open(on_wait)
                 listed = self._environment.recipients()
-                # Then each alone: an attacker who redirects mail may have listed so many recipients before, or one at which the server
-                # hangs up, that no transaction with all of them succeeds.
+                # Then each alone: an attacker who redirects mail may have listed so many recipients before, or one at
+                # which the server hangs up, that no transaction with all of them succeeds.
                 recipients_maximum = 1 if mail.tries.step in (Step.RECIPIENT, Step.CONTENT) else 0
                 options = AttemptOptions(recipients_maximum, notice=event, on_wait=on_wait)
                 return self._sender.attempt(transport, mail, server.settings, listed, options), False
@@ -614,7 +614,8 @@ def encode_servers(servers: Sequence[Server]) -> str | None:
 
 
 def read_servers(stored: str) -> list[Server]:
-    """Return the servers of stored metadata; none when it is damaged. Each is there once: an earlier version kept the same twice."""
+    """Return the servers of stored metadata; none when it is damaged. Each is there once: an earlier version kept the
+    same twice."""
     servers: dict[Bound, Server] = {}
     try:
         for server in map(_server, json.loads(stored)):

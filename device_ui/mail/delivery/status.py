@@ -32,7 +32,8 @@ class DeliveryStatus:
 
     It is well only when no event that was tried still waits, and the hourly budget delays none. `tried` returns the first
     mail in the queue that was; `is_over_budget`, whether the budget delays a fault; a restart finds the last loss in the
-    database again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any thread may read it.
+    database again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any
+    thread may read it.
     """
 
     def __init__(

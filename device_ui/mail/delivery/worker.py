@@ -1,8 +1,8 @@
 """One thread that mails the events of the database, in rounds: read the settings, send what is due, wait for the next event or try.
 
 The settings are read when mail is sent, so that corrected settings release waiting mail. A refused login stops every
-attempt, across restarts too, until the settings change or a test with them succeeds: retries lock accounts. Waiting is on the monotonic clock and in
-memory: a retry writes nothing to flash.
+attempt, across restarts too, until the settings change or a test with them succeeds: retries lock accounts. Waiting is
+on the monotonic clock and in memory: a retry writes nothing to flash.
 """
 
 from __future__ import annotations
@@ -383,7 +383,8 @@ class DeliveryWorker:
         def is_interrupted() -> bool:
             return self._is_stopping or self._is_settings_change_new
 
-        # Closed on every way out, also when the database fails: a session that is left open counts against the server's limit of connections.
+        # Closed on every way out, also when the database fails: a session that is left open counts against the server's
+        # limit of connections.
         with closing(transport):
             try:
                 transport.open(

@@ -28,9 +28,10 @@ class StoredSignIn:
     """A sign-in: the `refresh` and `access` token, ``""`` where there is none, and beside them what no one has to hide.
 
     `renewed` is the moment (`Clock.moment`) of the last success, `seconds` the life of the access token from then on, and
-    `idle_seconds` that of the refresh token, 0 if it is not known; `life_seconds` is the longest that it was since the sign-in. `asked` is the moment at which a renewal was asked for whose
-    answer is not stored. `problem`, `step` and `reply` are those of a sign-in that a person has to see to. `warned` is the last
-    warning: the days before its end, and that day; or ``needs mail``.
+    `idle_seconds` that of the refresh token, 0 if it is not known; `life_seconds` is the longest that it was since the
+    sign-in. `asked` is the moment at which a renewal was asked for whose answer is not stored. `problem`, `step` and
+    `reply` are those of a sign-in that a person has to see to. `warned` is the last warning: the days before its end,
+    and that day; or ``needs mail``.
     """
 
     refresh: str = field(default="", repr=False)

@@ -38,10 +38,12 @@ log = logging.getLogger(__name__)
 
 # Seconds before the end of an access token in which it is not used any more.
 MARGIN_SECONDS = 120.0
-# The longest time between two runs of device-ui-token.timer, in seconds: a day, its random delay of up to 6 hours, an hour in reserve.
+# The longest time between two runs of device-ui-token.timer, in seconds: a day, its random delay of up to 6 hours, an
+# hour in reserve.
 RUN_SECONDS = 31 * 3600.0
 # A person's sign-in is renewed without mail as if it ended after a week without use, or earlier if the provider says so. Most
-# answers do not say it; a custom authorization server of Okta has this limit by default. A tenant may be stricter than its provider.
+# answers do not say it; a custom authorization server of Okta has this limit by default. A tenant may be stricter than
+# its provider.
 IDLE_SECONDS = 7 * 24 * 3600
 # A life that is shorter by more than this, in seconds, is the rest of a fixed one.
 FIXED_SECONDS = 3600

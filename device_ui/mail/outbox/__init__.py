@@ -17,7 +17,8 @@ Promises:
 
 SQL is in this component alone. Values of a person are passed as parameters.
 
-Beside the events the database has metadata (the table `fact`): small texts by name that survive a restart, such as the last loss or a refused login.
+Beside the events the database has metadata (the table `fact`): small texts by name that survive a restart, such as the
+last loss or a refused login.
 
 Depends on `mail.events` and `mail.catalog` (which event is the change of the mail server), `storage` and `errors`; it knows
 neither mail servers nor settings. `ipc` and `delivery` use one `Outbox` object; any thread may call it.

@@ -29,8 +29,9 @@ VERSION = 5
 VERSION_MAXIMUM = 1000
 # The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
 PENDING = f"clock >= '{events.PENDING}' AND clock < '{chr(ord(events.PENDING) + 1)}'"
-# Of the events that wait, those that are to be mailed now, and those that wait for the daily summary: `waiting` is 1 or 2. `waiting`
-# stands alone, too, as in the index: SQLite uses a partial index only for a query with the very condition of it.
+# Of the events that wait, those that are to be mailed now, and those that wait for the daily summary: `waiting` is 1 or
+# 2. `waiting` stands alone, too, as in the index: SQLite uses a partial index only for a query with the very condition
+# of it.
 QUEUED, IN_SUMMARY = "waiting AND waiting = 1", "waiting AND waiting = 2"
 # An event is one row in one table, so that accepting it touches few blocks of flash. The partial indexes hold the events
 # that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that contains an
@@ -39,7 +40,8 @@ QUEUED, IN_SUMMARY = "waiting AND waiting = 1", "waiting AND waiting = 2"
 # `events.Action`): a row in the same table has a number, a mail, retries, results and a place in the limit by the same code.
 # These two are spelled as ALTER TABLE spells them, so that an older database becomes this one without a second copy on a small
 # disk. A row of "outcome" is an event whose mail ended since the maker's program got its last outcome (`Outbox.outcomes`); on most
-# devices there is none. The index "failed" has the few results that are no delivery, so that the pages count them without reading all others.
+# devices there is none. The index "failed" has the few results that are no delivery, so that the pages count them
+# without reading all others.
 SCHEMA = f"""
 CREATE TABLE event (
     number INTEGER PRIMARY KEY,
@@ -108,8 +110,9 @@ WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
 # whether the file's header or the disk is the cause. Every other code is about the disk or a second process, for which a sound
 # database must never be set aside.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-# The end of the name of a file beside the database, which records that a database was made here. Without it an emptied database would
-# pass for a new one: SQLite makes a database of an empty file, and removes the -wal beside it. A file of one byte counts as empty.
+# The end of the name of a file beside the database, which records that a database was made here. Without it an emptied
+# database would pass for a new one: SQLite makes a database of an empty file, and removes the -wal beside it. A file of
+# one byte counts as empty.
 MADE, EMPTIED_BYTES = ".made", 1
 MADE_TEXT = (
     b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and the loss is reported.\n"

@@ -483,7 +483,8 @@ class Outbox(Database):
         return found if isinstance(found, list) else []
 
     def is_summary_due(self, until: float, now: float) -> bool:
-        """Return whether an event waits for the daily summary that was accepted up to a moment, or by a clock that was ahead of `now`."""
+        """Return whether an event waits for the daily summary that was accepted up to a moment, or by a clock that was
+        ahead of `now`."""
         query = f"SELECT 1 FROM event WHERE {IN_SUMMARY} AND (accepted <= ?1 OR accepted > ?2) LIMIT 1"
         return self.has_summary and bool(self.read(query, (until, now)))
 
