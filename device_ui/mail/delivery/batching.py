@@ -377,16 +377,19 @@ class Batcher:
         return min(self._windows.get(code, now) for code in self._collected[event_type])
 
     def _take(self, event_type: str, now: float) -> QueuedMail:
+        """Make a mail of all collected events if a digest is due, else of the oldest whose code has no open window."""
         collected = self._collected[event_type]
         if self.window and self._is_digest_due(collected, now):
             return self._take_digest(event_type, now)
-        free = [code for code in collected if self._windows.get(code, now) <= now]
-        return self._take_single(event_type, min(free, key=lambda code: collected[code].numbers[0]), now)
+        codes = [code for code in collected if self._windows.get(code, now) <= now]
+        oldest = min(codes, key=lambda code: collected[code].numbers[0])
+        return self._take_single(event_type, oldest, now)
 
     def _is_digest_due(self, collected: dict[str, CollectedEvents], now: float) -> bool:
+        """Return whether a window ended that delayed events, or events waited for as long as one."""
         return any(
-            # A window that ended delayed events, so a digest is due; a code without a window is alone.
-            self._windows.get(code, now + 1) <= now or events.since <= now - self.window
+            # No window of the code at all delayed nothing: such an event is a mail of its own.
+            (code in self._windows and self._windows[code] <= now) or events.since <= now - self.window
             for code, events in collected.items()
         )
 

@@ -84,6 +84,11 @@ class Attempt:
         ]
 
     @property
+    def deferred_recipients(self) -> dict[str, Outcome]:
+        """Those of the deferred whom the server defers alone, such as for a full mailbox."""
+        return {name: outcome for name, outcome in self.deferred.items() if outcome.scope == Scope.RECIPIENT}
+
+    @property
     def is_delivered(self) -> bool:
         """Whether the server took the mail for any recipient."""
         return any(result.verdict == Verdict.DELIVERED for result in self.results)
@@ -158,28 +163,40 @@ class Sender:
         # Not to the deferred ones: a full mailbox would answer the same to each mail that waits for it.
         recipients = [each for each in mail.open_recipients if each not in mail.deferred_recipients]
         if options.recipients_maximum == 1 and recipients:
-            # A different one first with each try: a server that always hangs up at one must not keep the mail from the others.
+            # A different one first with each try: a server that always hangs up at one must not keep the mail from the
+            # others.
             first = mail.tries.count % len(recipients)
             recipients = recipients[first:] + recipients[:first]
         envelope = self.envelope(settings, mail.recipients, listed, transport.local_address, options.removed)
         compose = self._composer(mail, envelope, options.notice) if recipients else None
-        if compose is None:
+        if compose is None:  # no recipient is left to ask for, or no event
             return Attempt({}, 0.0)
-        # Shortened to the announced size before it is tried: each refusal would cost a transaction.
-        raw, size = _fitting(compose, transport.size_maximum), transport.size_maximum
-        if options.may_split and len(compose(None)) > size > 0:
+        if options.may_split and len(compose(None)) > transport.size_maximum > 0:
             return Attempt({}, 0.0, is_too_large=True)
+        return self._deliver_shortened(transport, recipients, compose, options)
+
+    def _deliver_shortened(
+        self,
+        transport: Transport,
+        recipients: Sequence[str],
+        compose: Callable[[int | None], bytes],
+        options: AttemptOptions,
+    ) -> Attempt:
+        """Send the mail; to those for whom it is too large again, shorter each time, while there is text to cut."""
+        # Shortened to the announced size before it is tried: each refusal would cost a transaction.
+        raw = _fitting(compose, transport.size_maximum)
         outcomes: dict[str, Outcome] = {}
         while True:
             # A later try of fewer recipients replaces their outcomes and keeps those of the others.
             outcomes |= self._deliver(transport, recipients, raw, options)
             attempt = Attempt(outcomes, self.environment.date())
-            # Others may have been refused or deferred before the server saw the size.
+            # Not all: others may have been refused or deferred before the server saw the size.
             recipients = [name for name, outcome in outcomes.items() if _is_too_large(outcome)]
             if recipients and options.may_split and not attempt.is_delivered:
                 return Attempt({}, 0.0, is_too_large=True)
             shorter = _fitting(compose, len(raw) // 2) if recipients else raw
             if len(shorter) >= len(raw) or not transport.is_open:
+                # Final now (see `_deliver`): no shorter try follows.
                 options.on_results([result for result in attempt.results if result.recipient in recipients])
                 return attempt
             raw = shorter
@@ -402,32 +419,23 @@ class DeliverySession:
 
     def _settle(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> Fate:
         """Decide what becomes of a mail after an attempt whose results are on flash."""
-        is_served = bool(attempt.results)
-        alone = {name: outcome for name, outcome in attempt.deferred.items() if outcome.scope == Scope.RECIPIENT}
-        mail.deferred_recipients |= {name: self._problem(outcome, settings) for name, outcome in alone.items()}
-        for name, outcome in attempt.deferred.items():
-            if outcome.step == Step.CONTENT:  # the server took the recipient
-                self._recipients.ended(name)
-            elif name in alone:
-                self._recipients.deferred(name, mail.deferred_recipients[name], self._outbox.last)
-        # The other mails that wait for it do not count a try.
-        self._schedule.postpone(self._recipients.end)
-        deciding = attempt.deciding
+        self._defer_recipients(mail, attempt, settings)
+        is_served, deciding = bool(attempt.results), attempt.deciding
         if deciding is None and not mail.deferred_recipients:
             if not mail.is_done:  # no recipient is left, or no event
                 self._schedule.conclude(mail, [], is_done=True)
                 self._schedule.store_results()
             return Fate(is_served=is_served)
-        problem = self._problem(deciding, settings) if deciding else next(iter(mail.deferred_recipients.values()))
-        scope = deciding.scope if deciding else Scope.RECIPIENT
-        if scope == Scope.TRANSACTION and not is_served and not alone:
-            # The session ended at a recipient that was one too many, and nothing else was learned: half of them next time.
-            together = len(attempt.deferred)
-            most = min(together, self._recipients_maximum or together)
-            self._recipients_maximum = max(1, most // 2)
+        if deciding:
+            problem, scope = self._problem(deciding, settings), deciding.scope
+        else:  # all that are left were deferred before, and the server was not asked for them
+            problem, scope = next(iter(mail.deferred_recipients.values())), Scope.RECIPIENT
         if scope in (Scope.TRANSACTION, Scope.SESSION):
+            # No try is counted: the same mail goes on in the next session.
+            if scope == Scope.TRANSACTION and not is_served and not attempt.deferred_recipients:
+                self._halve_transactions(len(attempt.deferred))
             return Fate(problem, scope, is_served)
-        # Any narrower answer shows a server that works.
+        # Any answer of a narrower scope than the server shows one that works.
         if scope != Scope.SERVER:
             self._status.server_works()
         if scope == Scope.RECIPIENT and (
@@ -435,6 +443,23 @@ class DeliverySession:
         ):
             scope = Scope.MAIL
         return self._defer(mail, problem, scope, is_served=is_served)
+
+    def _defer_recipients(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> None:
+        """Count the deferrals of recipients alone; mails that wait for these only are postponed."""
+        alone = attempt.deferred_recipients
+        mail.deferred_recipients |= {name: self._problem(outcome, settings) for name, outcome in alone.items()}
+        for name, outcome in attempt.deferred.items():
+            if outcome.step == Step.CONTENT:  # the server took the recipient
+                self._recipients.ended(name)
+            elif name in alone:
+                self._recipients.deferred(name, mail.deferred_recipients[name], self._outbox.last)
+        # Without a counted try of these mails.
+        self._schedule.postpone(self._recipients.end)
+
+    def _halve_transactions(self, together: int) -> None:
+        """Send to half as many recipients in a transaction from now on: the session ended, perhaps at one too many."""
+        recipients = min(together, self._recipients_maximum or together)
+        self._recipients_maximum = max(1, recipients // 2)
 
     def _problem(self, outcome: Outcome, settings: SmtpSettings) -> Problem:
         advice = self._sender.advise(outcome.step, outcome.problem, outcome.reply, settings)

@@ -556,16 +556,8 @@ class ServerChangeNotifier:
             # As it is stored now: the settings may have changed while the attempt went on.
             current = next((each for each in before if each.bound_to == server.bound_to), None)
             mail.conclude(results, is_done=is_over)
-            changed: Server | None
-            if current and current.number == server.number:
-                ended = tuple(dict.fromkeys([*server.ended, *(result.recipient for result in mail.results)]))
-                is_lost = not server.ended and all(result.verdict == Verdict.DROPPED for result in mail.results)
-                changed = self._after_notice(server, is_lost) if is_over else dataclasses.replace(server, ended=ended)
-            else:  # the settings changed again meanwhile
-                changed = current
-                if current and not route.has_worked:
-                    changed = dataclasses.replace(current, refusals=server.refusals)
-            previous = [each for each in (changed if each is current else each for each in before) if each]
+            after = self._after_attempt(current, server, route, mail, is_over=is_over)
+            previous = [each for each in (after if each is current else each for each in before) if each]
             # The state in memory decides and the database follows: a full flash must not cause a further attempt.
             if not is_over:
                 self._previous = previous
@@ -579,6 +571,21 @@ class ServerChangeNotifier:
             mail.stored()
         for result in results:
             log.info("notification %d for %s: %s %s", server.number, result.recipient, result.verdict, result.reply)
+
+    def _after_attempt(
+        self, current: Server | None, server: Server, route: Route, mail: QueuedMail, *, is_over: bool
+    ) -> Server | None:
+        """Return what the `current` server becomes by an attempt that began with `server`; None: it is not kept."""
+        if current is None or current.number != server.number:  # the settings changed again meanwhile
+            if current is None or route.has_worked:
+                return current
+            return dataclasses.replace(current, refusals=server.refusals)
+        if is_over:
+            is_lost = not server.ended and all(result.verdict == Verdict.DROPPED for result in mail.results)
+            return self._after_notice(server, is_lost)
+        # Recipients with a result are not notified again.
+        ended = tuple(dict.fromkeys([*server.ended, *(result.recipient for result in mail.results)]))
+        return dataclasses.replace(server, ended=ended)
 
     def _after_notice(self, server: Server, is_lost: bool) -> Server | None:
         """Return a server whose notice is over, None when it is not needed any more or accepted no notice."""

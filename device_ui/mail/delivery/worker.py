@@ -283,12 +283,14 @@ class DeliveryWorker:
         return True
 
     def _round(self) -> float | None:
+        """Read the settings, end what no one gets, send what is due. Return seconds as `round`. Raises `NotStored`."""
         self._next_try = None
         settings, revision, problem = self._take_settings()
         self._status.sign_in = self._look_at_sign_in(settings) if settings else Problem()
         self._status.certificate = self._watch.problem(settings) if settings else Problem()
         self._lockout.store()
         if settings:
+            # Also while a problem blocks mail: History reports a changed server all the same.
             saved, source = self._saved_from
             self.notifier.check(settings, source if saved == revision else "")
         if problem or settings is None:
@@ -296,11 +298,7 @@ class DeliveryWorker:
             return LOOK_AGAIN
         if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
             self._status.unblock()
-        # Before anything is sent: no session is opened for events that no one gets.
-        listed = self._environment.recipients()
-        by_type = {event_type: addresses(event_type, listed, settings) for event_type in TYPES}
-        self._discard_unwanted(by_type)
-        self._expire(by_type)
+        self._end_unsendable(settings)
         if self._outbox.waiting_count():
             # Never longer than a look at the settings: the message of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
@@ -308,6 +306,13 @@ class DeliveryWorker:
         # No mail waits, but the reserve may have to be set aside again, an event dated, or the end of a problem published.
         has_work = self._outbox.is_reserve_used or self._schedule.has_undated or self._schedule.is_over_budget()
         return LOOK_AGAIN if has_work else None
+
+    def _end_unsendable(self, settings: SmtpSettings) -> None:
+        """End events that no recipient wants, and mails that were tried for five days: they need no session."""
+        listed = self._environment.recipients()
+        by_type = {event_type: addresses(event_type, listed, settings) for event_type in TYPES}
+        self._discard_unwanted(by_type)
+        self._expire(by_type)
 
     def _make_due(self) -> None:
         """Make due what a person asked to try now. A refused login stays locked out: only new settings help there."""
