@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 
 class TokenBucket:
-    """`most` tokens, and one more every `seconds`. `full` is the time of `clock` (monotonic) at which the bucket is full."""
+    """`maximum` tokens, and one more every `seconds`. `full` is the time of `clock` (monotonic) at which the bucket is full."""
 
     def __init__(
-        self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic, full: float = 0.0
+        self, maximum: int, seconds: float, clock: Callable[[], float] = time.monotonic, full: float = 0.0
     ) -> None:
-        self._most, self._seconds, self._clock = most, seconds, clock
+        self._maximum, self._seconds, self._clock = maximum, seconds, clock
         # One number is the whole state: no timer refills the bucket, and it can be stored across a restart. A damaged or
         # future number blocks for no longer than an empty bucket.
-        self.full = min(full, clock() + most * seconds)
+        self.full = min(full, clock() + maximum * seconds)
         self._lock = threading.Lock()
 
     def is_full(self) -> bool:
@@ -27,7 +27,7 @@ class TokenBucket:
     def wait(self) -> int:
         """Return whole seconds until there is a token; 0 when there is one."""
         now = self._clock()
-        return max(0, math.ceil(max(self.full, now) - now - (self._most - 1) * self._seconds))
+        return max(0, math.ceil(max(self.full, now) - now - (self._maximum - 1) * self._seconds))
 
     def take(self) -> int:
         """Take a token and return 0; without a token return whole seconds until there is one."""

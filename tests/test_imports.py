@@ -341,7 +341,7 @@ def planted(module: str, code: str) -> list[Arrow]:
         ("mail.message.compose", "from device_ui.mail.smtp import client", "mail.smtp.client"),
         ("mail.smtp.client", "from device_ui.mail.outbox import outbox", "mail.outbox.outbox"),
         ("mail.smtp.client", "from device_ui.mail import clock", "mail.clock"),
-        ("mail.smtp.client", "from device_ui.mail.oauth import grants", "mail.oauth.grants"),
+        ("mail.smtp.client", "from device_ui.mail.oauth import token_client", "mail.oauth.token_client"),
         ("mail.oauth.sign_in", "from device_ui.web import context", "web.context"),
         ("mail.oauth.sign_in", "from device_ui.mail.delivery import worker", "mail.delivery.worker"),
         ("mail.ipc.requests", "from device_ui.mail.oauth import sign_in", "mail.oauth.sign_in"),

@@ -2,7 +2,7 @@
 
 Promises
 - Exit codes are those of sysexits.h. An error is one line on standard error: ``device-ui: …``.
-- ``device-ui event`` exits with 0 only when the event is on flash. It is fast enough for a script's hundred alarms: `entry` runs it
+- ``device-ui event`` exits with 0 only when the event is on flash. It is fast enough for a script's hundred events: `entry` runs it
   without argparse.
 - Output for a person is printable, whatever a client or a mail server sent: control characters are escaped. Output for a program
   (``--json``, ``--csv``, ``settings``) is complete and unchanged.

@@ -2,9 +2,10 @@
 
     firmware, web ── client ──▶ ipc ──▶ outbox ──▶ delivery ──▶ message, smtp ──▶ mail server
 
-All of it runs in the mail hook, one process with one user of its own: beside root it alone can read the mail password. Three modules
-are for other processes: `client` (the web process, the command line and the firmware's Python), and `sendmail` with
-`sendmail_smtp` (programs that call ``/usr/sbin/sendmail``). The web process imports `client` and nothing else of this package.
+All of it runs in the mail hook, one process with one user of its own: beside root it alone can read the mail password.
+Three modules are for other processes: `client` (the web process, the command line and the firmware's Python), and
+`sendmail` with `sendmail_smtp` (programs that call ``/usr/sbin/sendmail``). The web process imports `client` and
+nothing else of this package.
 
 Promises: ``accepted N`` means that event N is on flash, and that its mail is sent at least once or the History says why not,
 after a power cut too; a second copy has the same Message-ID. No request, page or mail server delays the acceptance of an event.

@@ -60,7 +60,7 @@ MAIL_FAILED = Kind(
     "A mail about an event could not be handed to the mail server. Kept in the history, never mailed.",
     mail=False,
 )
-# An event of this program, in every catalogue: never mailed as an alarm, since its notification goes through the previous
+# An event of this program, in every catalogue: never mailed as an alarm, since its notice goes through the previous
 # server (see `delivery.server_change`).
 SERVER_CHANGED = Kind(
     "902",

@@ -60,9 +60,9 @@ def raise_event(
 
 
 def settings_changed(path: Path | str, revision: str = "", by: str = "", *, seconds: float = SHORT_SECONDS) -> None:
-    """Notify the hook of new settings, so that it retries waiting mail now. Raises `HookError`.
+    """Send the hook the message that the settings changed, so that it retries waiting mail now. Raises `HookError`.
 
-    `by` is the network address that `revision` was saved from, or `BY_APPLY`, if known; the notification of a server change
+    `by` is the network address that `revision` was saved from, or `BY_APPLY`, if known; the notice of a server change
     names it.
     """
     source = {"revision": revision, "by": by} if by else {}
@@ -82,7 +82,7 @@ def state(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str, A
     """Return the state of the mail path. Raises `HookError`.
 
     ``problem`` (a word, ``""`` for none), ``step``, ``reply``, ``waiting`` (a count), and ``set_aside``: the name of a damaged
-    ledger that the hook found at its start, ``""`` for none.
+    database that the hook found at its start, ``""`` for none.
     """
     answer: Mapping[str, Any] = _expected(ask(path, {"do": "state"}, seconds), "state", dict)
     return answer
@@ -111,18 +111,20 @@ def try_waiting(path: Path | str, by: str, *, seconds: float = SHORT_SECONDS) ->
 
 
 def history(
-    path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, most: int | None = None
+    path: Path | str, query: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS, bytes_maximum: int | None = None
 ) -> Iterator[Mapping[str, Any]]:
     """Return events and the results of their mails: ``{"event": …}`` line by line, then ``{"end": …}``. Raises `HookError`.
 
     `query` may hold ``from``, ``to`` (dates), ``type``, ``code``, ``outcome``, ``source``, ``text``, ``sort``, ``descending``,
-    ``offset``, ``limit`` (0: all), ``bars`` (true: the end has the counts of a picture); `seconds` are for each line; `most` is the limit of bytes in all (None: for a reader that keeps none of them).
+    ``offset``, ``limit`` (0: all), ``bars`` (true: the end has the counts of a picture); `seconds` are for each line;
+    `bytes_maximum` is the limit of bytes in all (None: for a reader that keeps none of them).
     """
-    return lines(path, {**query, "do": "history"}, seconds, most)
+    return lines(path, {**query, "do": "history"}, seconds, bytes_maximum)
 
 
 def send_again(path: Path | str, number: int, by: str = "", *, seconds: float = ANSWER_SECONDS) -> int:
-    """Send an event again. Return the number of the new mail once it is on flash. `by` as in `settings_changed`. Raises `HookError`.
+    """Send an event again. Return the number of the new mail once it is on flash. `by` as in `settings_changed`. Raises
+    `HookError`.
 
     It goes to the recipients that the event did not reach yet; if it reached all of them, to all.
     """
@@ -172,9 +174,10 @@ def test(
 def sign_in(path: Path | str, action: str = "", *, seconds: float = SHORT_SECONDS) -> Mapping[str, Any]:
     """Return the state of the sign-in by OAuth 2.0 after an `action`: ``begin`` or ``cancel`` a device code. Raises `HookError`.
 
-    ``grant``, ``person``, ``renewed`` (seconds since 1970, 0: never), ``ends`` (a day, ``""``: not known), ``is_fixed`` (no renewal moves it),
-    ``warning_days`` (the days before it at which an event warns), ``needs_mail`` (a sentence where it cannot be kept without),
-    ``problem``, ``step``, ``reply``; and ``flow``: ``phase`` (see `mail.oauth.device_code.Phase`), ``code``, ``address``, ``seconds`` left.
+    ``grant``, ``person``, ``renewed`` (seconds since 1970, 0: never), ``ends`` (a day, ``""``: not known), ``is_fixed``
+    (no renewal moves it), ``warning_days`` (the days before it at which an event warns), ``needs_mail`` (a sentence
+    where it cannot be kept without), ``problem``, ``step``, ``reply``; and ``flow``: ``phase`` (see
+    `mail.oauth.device_code.Phase`), ``code``, ``address``, ``seconds`` left.
     """
     request = {"do": "sign-in", "action": action}
     answer: Mapping[str, Any] = _expected(ask(path, request, seconds), "sign_in", dict)
@@ -221,13 +224,13 @@ def ask(path: Path | str, request: Mapping[str, Any], seconds: float = ANSWER_SE
 
 
 def lines(
-    path: Path | str, request: Mapping[str, Any], seconds: float, most: int | None = ANSWERS_MAXIMUM
+    path: Path | str, request: Mapping[str, Any], seconds: float, bytes_maximum: int | None = ANSWERS_MAXIMUM
 ) -> Iterator[dict[str, Any]]:
-    """Send one request and return the lines of a long answer, each within `seconds`, of `most` bytes in all if not None.
+    """Send one request and return the lines of a long answer, each within `seconds`, of `bytes_maximum` bytes in all if not None.
 
     Raises `HookError`.
     """
-    for answer in _answers(path, request, None, seconds, most):
+    for answer in _answers(path, request, None, seconds, bytes_maximum):
         yield answer
         # Only a marked line ends an answer: a hook that ends half-way is an error, and never a short history.
         if LAST & set(answer):
@@ -239,7 +242,7 @@ def _answers(
     request: Mapping[str, Any],
     end: float | None,
     seconds: float = ANSWER_SECONDS,
-    most: int | None = None,
+    bytes_maximum: int | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Return the lines of an answer: all until `end` (monotonic seconds), or each within `seconds`."""
     try:
@@ -254,7 +257,7 @@ def _answers(
                 line, rest = _line(sock, rest, clock.monotonic() + seconds if end is None else end)
                 # Each line becomes objects of some 1 KiB, however short it is.
                 taken += max(len(line), LINE_LEAST)
-                if most is not None and taken > most:
+                if bytes_maximum is not None and taken > bytes_maximum:
                     raise HookError("down", "the mail hook's answer is too long")
                 yield _understood(line)
     except OSError as error:

@@ -21,7 +21,7 @@ from device_ui.mail.events import BEFORE, DATED, LATER, PENDING
 
 RELEASE = datetime.fromisoformat(RELEASED).replace(tzinfo=UTC).timestamp()
 # Seconds that an event waits for the clock, and between two checks of it.
-HOLD_SECONDS, LOOK_SECONDS = 600.0, 5.0
+PENDING_SECONDS, LOOK_SECONDS = 600.0, 5.0
 # A correction of a clock that was a little fast does not make it invalid.
 TOLERANCE_SECONDS = 24 * 3600.0
 # A move of the wall clock against the monotonic one by more than this: it was set.
@@ -63,7 +63,7 @@ class Clock:
         # CLOCK_BOOTTIME counts suspended time, too; CLOCK_MONOTONIC does not, and a sleep would look like a set clock.
         self._offset = wall() - boot()
         self._was_set = False
-        # Now, not with the first alarm: a clock in doubt needs an import.
+        # Now, not with the first event: a clock in doubt needs an import.
         self._believed()
 
     @property
@@ -86,7 +86,7 @@ class Clock:
         return self._believed() is not None
 
     def now(self) -> float:
-        """Return the seconds since 1970, never before the release of this program or the last date of the ledger."""
+        """Return the seconds since 1970, never before the release of this program or the last date of the database."""
         wall = self._believed()
         return self._floor if wall is None else wall
 
@@ -159,12 +159,12 @@ class Clock:
             return Stamp(wall - max(0.0, self._boot() - seconds), LATER)
         return Stamp(wall - self._boot(), BEFORE)  # before this start of the device
 
-    def hold(self, pending: str) -> float:
+    def pending_seconds(self, pending: str) -> float:
         """Return the seconds that a pending event still waits for the clock."""
         boot_id, seconds = pending_moment(pending)
         begun = seconds if boot_id == self._boot_id and seconds is not None else 0.0
         # Never longer than an event of this moment: damage may have made the seconds larger than those since the start.
-        return min(HOLD_SECONDS, max(0.0, begun + HOLD_SECONDS - self._boot()))
+        return min(PENDING_SECONDS, max(0.0, begun + PENDING_SECONDS - self._boot()))
 
     def _believed(self) -> float | None:
         """Return the wall clock, None while it is invalid. It is read once, since it may be set between two reads."""

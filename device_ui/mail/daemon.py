@@ -1,11 +1,11 @@
 """The mail hook's process: builds its components, starts them and ends them.
 
-Of the two services it alone reads the private key and unseals the mail password (`PasswordKeys`); root's commands do, too. What enforces that is the mode
-of the key's folder (``config.Device.layout``), the user of the unit (``appliance/``) and ``tests/test_imports.py``, by which
-the web process imports nothing that can unseal.
+Of the two services it alone reads the private key and unseals the mail password (`PasswordKeys`); root's commands do,
+too. What enforces that is the mode of the key's folder (``config.Device.layout``), the user of the unit
+(``appliance/``) and ``tests/test_imports.py``, by which the web process imports nothing that can unseal.
 
 The main thread runs `ipc.server`, which accepts events and never waits for the network; the thread ``worker`` runs
-`delivery.worker`, which sends mail. Notifications, the test mail and the maker's programs have threads of their own; all share
+`delivery.worker`, which sends mail. Notices, the test mail and the maker's programs have threads of their own; all share
 the outbox.
 """
 
@@ -46,7 +46,7 @@ from device_ui.mail.ipc.peer_credentials import Permissions
 from device_ui.mail.ipc.requests import RequestHandler
 from device_ui.mail.oauth import record, signing_key
 from device_ui.mail.oauth.device_code import DeviceCodeFlow
-from device_ui.mail.oauth.record import GrantRecord
+from device_ui.mail.oauth.record import SignInRecord
 from device_ui.mail.oauth.requests import SignInRequests
 from device_ui.mail.oauth.sign_in import SignIn
 from device_ui.mail.oauth.signing_key import SigningKeys
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 
     from device_ui.config import Folders
     from device_ui.mail.delivery.sender import Transport
-    from device_ui.mail.oauth.grants import Grants
     from device_ui.mail.oauth.session import OAuthSession
+    from device_ui.mail.oauth.token_client import TokenClient
     from device_ui.mail.smtp.client import ClientOptions, SmtpClient
     from device_ui.mail.smtp.connection import OnStep
     from device_ui.mail.smtp.trust import InUse
@@ -133,8 +133,8 @@ def sign_in_records(folders: Folders) -> tuple[SealedRecord, SealedRecord]:
 
 
 class SmtpClients:
-    """Makes the SMTP clients of one device: one TLS context, one HELO name; `sign_in` has the tokens of OAuth 2.0, and `last_seen` is that of
-    `smtp.trust.accept`."""
+    """Makes the SMTP clients of one device: one TLS context, one HELO name; `sign_in` has the tokens of OAuth 2.0, and
+    `last_seen` is that of `smtp.trust.accept`."""
 
     sign_in: SignIn
     last_seen: Callable[[SmtpSettings], InUse | None]
@@ -174,13 +174,13 @@ class SmtpClients:
         return OAuthSession(settings, secret, self.sign_in, connect, on_step, renews=True)
 
     @cached_property
-    def grants(self) -> Grants:
+    def token_client(self) -> TokenClient:
         """The requests for tokens."""
-        from device_ui.mail.oauth.grants import Grants
         from device_ui.mail.oauth.https import Exchange
+        from device_ui.mail.oauth.token_client import TokenClient
 
         login = str(self._device["oauth.microsoft_login"])
-        return Grants(lambda *on_step: Exchange(self.options(), *on_step), self.sign_in.keys, login)
+        return TokenClient(lambda *on_step: Exchange(self.options(), *on_step), self.sign_in.keys, login)
 
     def options(self) -> ClientOptions:
         """Return what every connection of this device has in common."""
@@ -234,7 +234,7 @@ class Daemon:
         names["importance"] = "high" if device["mail.high_importance"] else ""
         kinds = self._catalog()
         records = sign_in_records(device.folders)
-        tokens, key = GrantRecord(records[0]), records[1]
+        tokens, key = SignInRecord(records[0]), records[1]
         # A clock before the newest event of a sure date is wrong.
         clock = Clock(self._outbox.newest_date())
         environment = Environment(names, self._list_recipients, self._passwords, clock, time.monotonic, random_fraction)
@@ -245,7 +245,9 @@ class Daemon:
         self._forward_command = ForwardCommand(device["mail.forward_command"], self._outbox, kinds, environment)
         self._outbox.on_change = self._forward_command.wake
         self._outbox.keep_outcomes(bool(device["mail.forward_command"] and device["mail.forward_outcomes"]))
-        self._sign_in = SignIn(tokens, SigningKeys(key, clock.now), lambda: self._clients.grants, clock, self._raise)
+        self._sign_in = SignIn(
+            tokens, SigningKeys(key, clock.now), lambda: self._clients.token_client, clock, self._raise
+        )
         self._clients.sign_in, self._clock = self._sign_in, clock
         self._worker = DeliveryWorker(self._outbox, store, schedule, sender, quota, self._state_command.show)
         if clock.since_boot[1] < BOOT_SECONDS:
@@ -257,7 +259,7 @@ class Daemon:
         requests.add({"metrics": Metrics(self._outbox, self._worker, self._forward_command, clock).read})
         self._worker.watch_sign_in(self._sign_in_problem)
         self._flow = DeviceCodeFlow(
-            self._sign_in, lambda: self._clients.grants, time.monotonic, self._worker.settings_changed
+            self._sign_in, lambda: self._clients.token_client, time.monotonic, self._worker.settings_changed
         )
         about_sign_in = SignInRequests(store, self._sign_in, self._flow, self._passwords.unseal, self._worker.wake)
         requests.add_background(about_sign_in.quick, is_slow=False)
@@ -267,7 +269,7 @@ class Daemon:
         self._server = server.IpcServer(connections, self._outbox, requests, self._worker)
 
     def run(self) -> bool:
-        """Serve until a signal or until idle; then finish the mail under way and close the ledger.
+        """Serve until a signal or until idle; then finish the mail under way and close the database.
 
         Return False when the worker failed: then this process must be started anew.
         """
@@ -279,14 +281,14 @@ class Daemon:
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()
         self._forward_command.start()
-        # The event that starts this process is mailed as the operator chose, too. The worker reads that, for a bounded time: the file
-        # is in a folder of the pages' user.
+        # The event that starts this process is mailed as the operator chose, too. The worker reads that, for a bounded
+        # time: the file is in a folder of the pages' user.
         self._worker.wait_for_choices(CHOICES_SECONDS)
         log.info("listening at %s", self._device.folders.socket)
         is_idle = self._server.serve(self._idle_seconds, self._is_idle)
         self._worker.stop()
         self._forward_command.stop()
-        # A mail or a notification under way gets a moment. Otherwise the next start tries it again, with its Message-ID.
+        # A mail or a notice under way gets a moment. Otherwise the next start tries it again, with its Message-ID.
         thread.join(timeout=5)
         if is_idle:
             # The state program keeps the last state: a light must not go out because the hook has nothing to do.
@@ -356,7 +358,7 @@ class Daemon:
         try:
             return catalog.load(self._device.folders.etc)
         except MakerFile as error:
-            # Alarms are worth more than their names: the built-in catalogue serves. `check` and the pages report it.
+            # Events are worth more than their names: the built-in catalogue serves. `check` and the pages report it.
             log.error("%s; the built-in catalogue is used", error)
             return catalog.built_in(str(error))
 
@@ -371,6 +373,6 @@ class Daemon:
         try:
             return self._recipients.read()[0] or ()
         except (Damaged, NotReadable) as error:
-            # The page reports it. Meanwhile alarms go to the account, as they do with an empty list.
+            # The page reports it. Meanwhile events go to the account, as they do with an empty list.
             log.error("%s; mail goes to the SMTP account", error)
             return ()

@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
 
 class Action(StrEnum):
-    """What a person asked for an event. The action is a row of the ledger of its own; this word is the row's text."""
+    """What a person asked for an event. The action is a row of the database of its own; this word is the row's text."""
 
     SEND_AGAIN = "send again"  # the row is a mail, which has the content of the event
     TRY_NOW = "try now"
@@ -36,7 +36,7 @@ class Event:
     """One event. Times are seconds since 1970, 0 without a date: `time` of the event, `accepted` of its acceptance.
 
     `number` is 0 until the event is stored. `waiting`: its mail is still to be sent; `mail`: the number of the mail that
-    holds it (0: not decided); `clock`: the certainty of `time`; `user`: the uid that raised it, or `DEVICE`.
+    contains it (0: not decided); `clock`: the certainty of `time`; `user`: the uid that raised it, or `DEVICE`.
 
     `about`: 0, or this is no event but an `Action` on the event of that number, whose code and type it has.
     """

@@ -84,7 +84,8 @@ def format_time(seconds: float, clock: str = "") -> Text:
 
 
 def format_clock(seconds: float, clock: str, day: str) -> Text:
-    """Format a time beside others of the `day` (``2026-11-23``, as `format_day`): without its zone, and the day only if it differs."""
+    """Format a time beside others of the `day` (``2026-11-23``, as `format_day`): without its zone, and the day only if
+    it differs."""
     if clock or not seconds:
         return format_time(seconds, clock)
     own = format_day(seconds)

@@ -99,7 +99,8 @@ BOUNDED = cast("email.policy.EmailPolicy[EmailMessage]", Bounded())
 def deliver(path: Path, arguments: Sequence[str], stream: BinaryIO) -> int:
     """Raise the message in `stream` as an event. Return the exit code. Raises `HookError`.
 
-    With ``-bs`` `stream` and the standard output are an SMTP session, with any number of messages. An unknown flag is `EX_USAGE`, but the event is raised: it may be an alarm.
+    With ``-bs`` `stream` and the standard output are an SMTP session, with any number of messages. An unknown flag is
+    `EX_USAGE`, but the event is raised: no unknown flag loses one.
     """
     try:
         code, call = 0, understand(arguments)
@@ -145,7 +146,8 @@ def understand(arguments: Sequence[str]) -> Call:
 
 
 def read(stream: BinaryIO, call: Call) -> bytes:
-    """Return the message's bytes, up to `MESSAGE_MAXIMUM` or, unless the call says otherwise, a lone dot; without the dots of SMTP."""
+    """Return the message's bytes, up to `MESSAGE_MAXIMUM` or, unless the call says otherwise, a lone dot; without the
+    dots of SMTP."""
     message, begins = bytearray(), True
     for piece in iter(lambda: stream.readline(LINE_MAXIMUM), b""):
         if (call.dot_ends or call.mode == SESSION) and begins and piece.rstrip(b"\r\n") == b".":
@@ -163,7 +165,7 @@ def read(stream: BinaryIO, call: Call) -> bytes:
 
 def parse(raw: bytes, call: Call) -> Message:
     """Return the readable parts of a message, broken ones too."""
-    # An alarm in a broken message is still an alarm: whatever the parser does, the text is kept.
+    # An event in a broken message is still an event: whatever the parser does, the text is kept.
     mail = _or_default(lambda: email.message_from_bytes(raw, EmailMessage, policy=BOUNDED), EmailMessage())
     text = _or_default(lambda: _text(mail), "")
     if not text.strip() or not any(name in mail for name in HEADERS):

@@ -13,11 +13,11 @@ Promises
 - A password in a document may be sealed to one device and one server (HPKE), so that a repository holds none in the clear.
 - No answer, error or export has a password.
 
-Depends on `settings`, `storage`, `config` and `mail.client` (to notify the mail hook); only `cli` imports it.
+Depends on `settings`, `storage`, `config` and `mail.client` (to send the mail hook a message); only `cli` imports it.
 
 Read first
 - `document`: the text of a document, TOML or JSON, and the error that lists broken fields.
 - `sections`: the sections as one table, from which `apply`, `export` and the JSON Schema are made. A new section is a row there.
 - `smtp`, `recipients`, `notifications`: the sections. A new field of the tab (`settings.fields.FIELDS`) needs no line here.
-- `apply`: plan, write, notify. `passwords`: the device's keys, as far as this process can use them.
+- `apply`: plan, write, send the message. `passwords`: the device's keys, as far as this process can use them.
 """

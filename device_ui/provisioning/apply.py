@@ -1,4 +1,4 @@
-"""Apply a document: read every section, then write what differs, then notify the mail hook.
+"""Apply a document: read every section, then write what differs, then send the mail hook a message.
 
 Before the first write everything is checked: the fields of all sections, and that a sealed password opens here. A section is
 written only if its file is still as it was read, so a page that saves meanwhile is not overwritten; `Conflict` says so.
@@ -91,11 +91,11 @@ def write(steps: Sequence[Step], device: Device) -> None:
         is_server = step.section.name == smtp.NAME
         is_noticed = is_server or step.section.name == notifications.NAME
         if is_server:
-            # Starts the hook. One that started with the notification would find the change before it knows where it came from.
+            # Starts the hook. One that started with the message would find the change before it knows where it came from.
             with contextlib.suppress(HookError):
                 client.state(device.folders.socket)
         revision = store.save(step.content, step.stored.revision)
-        # The hook reads the recipients with each mail, so a new list needs no notification.
+        # The hook reads the recipients with each mail, so a new list needs no message.
         if is_noticed:
             with contextlib.suppress(HookError):  # it reads the settings when it starts
                 client.settings_changed(device.folders.socket, revision if is_server else "", client.BY_APPLY)

@@ -52,6 +52,7 @@ MAIL_PROBLEMS = {
 }
 # Where a mail stopped (`smtp.outcome.Step`), as part of those sentences.
 AT_STEP = {
+    "token sign-in": "at the device's stored sign-in",
     "token name": "at the look-up of the sign-in server's name",
     "token address": "at the check of the sign-in server's address",
     "token connect": "at the connection to the sign-in server",

@@ -143,15 +143,15 @@ def test_under_a_wrong_clock_nothing_is_dated():
 def test_an_event_waits_ten_minutes_for_the_clock_and_no_longer():
     bench = Bench(12.0)
     pending = bench.clock.stamp().clock
-    assert bench.clock.hold(pending) == 600
+    assert bench.clock.pending_seconds(pending) == 600
     bench.boot += 599
-    assert bench.clock.hold(pending) == 1
+    assert bench.clock.pending_seconds(pending) == 1
     bench.boot += 2
-    assert bench.clock.hold(pending) == 0
+    assert bench.clock.pending_seconds(pending) == 0
 
 
 def test_an_event_of_before_a_restart_waits_ten_minutes_from_the_start():
-    assert Bench(12.0, boot=30.0).clock.hold("@other 5000.000") == 570
+    assert Bench(12.0, boot=30.0).clock.pending_seconds("@other 5000.000") == 570
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_an_event_of_before_a_restart_waits_ten_minutes_from_the_start():
 )
 def test_a_damaged_pending_moment_was_before_now_and_waits_no_longer_than_any_other(pending):
     assert Bench(NOW, boot=30.0).clock.date(pending) == Stamp(NOW, "before")
-    assert Bench(12.0, boot=30.0).clock.hold(pending) == 570
+    assert Bench(12.0, boot=30.0).clock.pending_seconds(pending) == 570
 
 
 def test_a_pending_moment_of_the_future_is_damaged_and_is_now():
     assert Bench(NOW, boot=30.0).clock.date("@this 900000.000") == Stamp(NOW, "later")
-    assert Bench(12.0, boot=30.0).clock.hold("@this 900000.000") == 600
+    assert Bench(12.0, boot=30.0).clock.pending_seconds("@this 900000.000") == 600
 
 
 @given(st.lists(st.floats(-30 * YEAR, 30 * YEAR), max_size=30))
@@ -175,7 +175,7 @@ def test_no_jump_of_the_wall_clock_bends_the_wait_or_the_distance(jumps):
         bench.wall += jump
         bench.passes(1)
         bench.clock.is_right()
-    assert bench.clock.hold(pending) == 600 - len(jumps)
+    assert bench.clock.pending_seconds(pending) == 600 - len(jumps)
     bench.wall = NOW
     assert abs(bench.clock.date(pending).time - (NOW - len(jumps))) < 0.01
 

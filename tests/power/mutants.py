@@ -192,7 +192,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "what the limit takes is not counted",
-        [(LIMIT, "count(cursor, fact, events)", "pass")],
+        [(LIMIT, "count(cursor, name, events)", "pass")],
         "prune",
         "limit",
     ),
@@ -254,8 +254,10 @@ MUTANTS: Sequence[Mutant] = (
         [
             (
                 PERIODIC,
-                "            numbers = self._outbox.accept([event], singles, lambda number: {SIGN_FACT: self._note(day, number=number)})\n",
-                "            self._outbox.set_metadata(SIGN_FACT, self._note(day, number=self._outbox.last + 1))\n"
+                "            numbers = self._outbox.accept(\n"
+                "                [event], singles, lambda number: {SIGN_METADATA: self._begun(day, number=number)}\n"
+                "            )\n",
+                "            self._outbox.set_metadata(SIGN_METADATA, self._begun(day, number=self._outbox.last + 1))\n"
                 "            numbers = self._outbox.accept([event], singles)\n",
             )
         ],

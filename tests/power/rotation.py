@@ -23,12 +23,12 @@ from pathlib import Path
 from device_ui.config import Folders
 from device_ui.mail.clock import Clock
 from device_ui.mail.daemon import sign_in_records
-from device_ui.mail.oauth.grants import Grants, Tokens
 from device_ui.mail.oauth.https import Exchange
 from device_ui.mail.oauth.outcome import TokenError
-from device_ui.mail.oauth.record import GrantRecord
+from device_ui.mail.oauth.record import SignInRecord
 from device_ui.mail.oauth.sign_in import SignIn
 from device_ui.mail.oauth.signing_key import SigningKeys
+from device_ui.mail.oauth.token_client import TokenClient, Tokens
 from device_ui.mail.smtp.client import ClientOptions
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
 from device_ui.mail.smtp.tls import trusted
@@ -71,8 +71,8 @@ def sign_in(flash: Path, authority: str) -> SignIn:
     clock = Clock()
     signing = SigningKeys(key, clock.now)
     options = ClientOptions(trusted([authority]), "", allow_loopback=True, resolver=leading_to("127.0.0.1"))
-    grants = Grants(lambda *on_step: Exchange(options, *on_step), signing, HOST)
-    return SignIn(GrantRecord(tokens), signing, lambda: grants, clock, lambda *_: None)
+    client = TokenClient(lambda *on_step: Exchange(options, *on_step), signing, HOST)
+    return SignIn(SignInRecord(tokens), signing, lambda: client, clock, lambda *_: None)
 
 
 def renew(flash: Path, authority: str, issuer: str) -> None:

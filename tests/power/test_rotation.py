@@ -26,7 +26,7 @@ MOST = 300 if os.environ.get("DEVICE_UI_POWER") else 12
 # Faults of one renewal in the ordinary tests.
 FEW = 5
 SIGN_IN = "device_ui/mail/oauth/sign_in.py"
-STORED = "        made = self._granted(settings, grant, answer)\n        self._store(settings, made)\n"
+STORED = "        made = self._with_tokens(settings, stored, answer)\n        self._store(settings, made)\n"
 MUTANTS = [
     Mutant(
         "a token is used before it is on flash",
@@ -36,7 +36,7 @@ MUTANTS = [
     ),
     Mutant(
         "a renewal is asked for before that is on flash",
-        [(SIGN_IN, "            self._mark_asked(settings, replace(grant, asked=self._clock.moment()))\n", "")],
+        [(SIGN_IN, "            self._mark_asked(settings, replace(stored, asked=self._clock.moment()))\n", "")],
         STRICT,
         "grant ended",
     ),

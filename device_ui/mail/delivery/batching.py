@@ -1,18 +1,18 @@
-"""Decide which mail goes out now, which events wait for a digest, and what the hourly budget holds back. Pure.
+"""Decide which mail goes out now, which events wait for a digest, and what the hourly budget delays. Pure.
 
-A thousand alarms must reach a person as something readable, and the first of them at once. So:
+A thousand events must reach a person as something readable, and the first of them at once. So:
 
 1. The first event of a code goes out alone and opens a window.
 2. Later events of that code wait until the window ends. Then every waiting event of its type becomes one digest, and the
    windows open anew: a storm that lasts is one digest a window. Events that have waited for a whole window, because the
    server could not be reached or the budget was used up, are gathered in the same way.
-3. A budget limits the mails of an hour. What it held back is in the next digest. Infos may use two thirds of it, so that
+3. A budget limits the mails of an hour. What it delays is in the next digest. Infos may use two thirds of it, so that
    no fault waits behind them, and faults always come first. New faults may use five sixths while something else waits:
    endless faults leave room for an info and for a second try.
-4. A mail keeps its events once a recipient has got it: its Message-ID must mean the same in every retry. A deferred mail comes after mails that
-   were never tried, or a few mails that a server defers for days would hold up all others.
+4. A mail keeps its events once a recipient has got it: its Message-ID must mean the same in every retry. A deferred
+   mail comes after mails that were never tried, or a few mails that a server defers for days would delay all others.
 5. A mail that a person sends again comes after every new event and has the infos' part of the budget, whatever its type: who
-   asks for one after another must not hold up an alarm.
+   asks for one after another must not delay an event.
 
 The thread that accepts events adds them and the worker asks what to send: any thread may call any method.
 """
@@ -53,8 +53,9 @@ class QueuedMail:
     `tries` counts the failed ones. `results` are final results that are not on flash yet; `is_done`: no try follows.
     `removed` is how many removed events a delivered mail has reported.
 
-    `held` are the recipients that the server deferred since the last counted try, and why; `is_served` is whether some recipient
-    got a final result since then. `is_sent`: a server took the mail for some recipient. `is_repeat`: it sends an event again.
+    `deferred_recipients` are those that the server deferred since the last counted try, and why; `is_served` is whether some
+    recipient got a final result since then. `is_sent`: a server took the mail for some recipient. `is_repeat`: it sends
+    an event again.
     """
 
     # Compared by these three; the other fields are its state, which does not make it a different mail.
@@ -67,7 +68,7 @@ class QueuedMail:
     results: list[Delivery] = field(default_factory=list, compare=False)
     is_done: bool = field(default=False, compare=False)
     removed: int = field(default=0, compare=False)
-    held: dict[str, Problem] = field(default_factory=dict, compare=False)
+    deferred_recipients: dict[str, Problem] = field(default_factory=dict, compare=False)
     is_served: bool = field(default=False, compare=False)
     is_sent: bool = field(default=False, compare=False)
     is_repeat: bool = field(default=False, compare=False)
@@ -95,7 +96,7 @@ class QueuedMail:
         """Count a failed try, which ended at this step and reply; `now` and `random` as in `RetryState.failed`."""
         self.tries.failed(now, random, has_progress=self.is_served)
         self.tries.describe(step, reply, advice)
-        self.held, self.is_served = {}, False
+        self.deferred_recipients, self.is_served = {}, False
 
     def postpone(self, until: float) -> None:
         """Delay the next try without counting a failed one (monotonic seconds)."""
@@ -114,11 +115,11 @@ class QueuedMail:
 
 
 @dataclass
-class Held:
-    """The waiting events of one code: their numbers in order, and since when the oldest of them waits."""
+class CollectedEvents:
+    """The events of one code that wait to become a mail: their numbers in order, and since when the oldest of them waits."""
 
     since: float
-    # 8 bytes a number, where a list of integers takes some 40: a hook that was away may hold 100,000 events.
+    # 8 bytes a number, where a list of integers takes some 40: after a hook was away 100,000 events may wait.
     numbers: array[int] = field(default_factory=lambda: array("q"))
 
 
@@ -140,7 +141,7 @@ class Batcher:
         self._clear()
 
     def _clear(self) -> None:
-        self._held: dict[str, dict[str, Held]] = {event_type: {} for event_type in TYPES}
+        self._collected: dict[str, dict[str, CollectedEvents]] = {event_type: {} for event_type in TYPES}
         self._mails: dict[int, QueuedMail] = {}
         self._pending: dict[int, tuple[str, str]] = {}
         self.last = 0
@@ -189,7 +190,7 @@ class Batcher:
         the wall clock first, until `release`. An empty `code` is that of an event that is sent again: it opens no window.
         """
         with self._lock:
-            # The thread that accepts events and the worker, which reads the ledger, may both pass the same event.
+            # The thread that accepts events and the worker, which reads the database, may both pass the same event.
             if number <= self.last:
                 return
             self.last = number
@@ -200,19 +201,19 @@ class Batcher:
             elif pending:
                 self._pending[number] = (code, event_type)
             else:
-                self._held[event_type].setdefault(code, Held(now)).numbers.append(number)
+                self._collect(number, code, event_type, now)
 
     def release(self, pending: Collection[int], now: float) -> None:
         """Let every event go whose number is not `pending` any more."""
         with self._lock:
             for number in [number for number in self._pending if number not in pending]:
                 code, event_type = self._pending.pop(number)
-                self._held[event_type].setdefault(code, Held(now)).numbers.append(number)
+                self._collect(number, code, event_type, now)
 
     def discard(self, event_type: str) -> None:
         """Remove all waiting events of this type: no recipient wants them."""
         with self._lock:
-            self._held[event_type] = {}
+            self._collected[event_type] = {}
             self._mails = {number: mail for number, mail in self._mails.items() if mail.type != event_type}
             self._pending = {number: event for number, event in self._pending.items() if event[1] != event_type}
 
@@ -228,9 +229,9 @@ class Batcher:
             self._sent = deque(sorted([*before, *self._sent_since_start]))
 
     def next(self, now: float) -> tuple[QueuedMail, bool] | None:
-        """Return the mail to send now, and whether it is new: then the ledger has to store its events first."""
+        """Return the mail to send now, and whether it is new: then the database has to store its events first."""
         with self._lock:
-            # New mails first: the mails that a server defers for days must not hold up an alarm.
+            # New mails first: the mails that a server defers for days must not delay an event.
             return self._never_tried(now) or self._deferred(now)
 
     def is_ready(self, now: float) -> bool:
@@ -245,7 +246,7 @@ class Batcher:
             )
 
     def is_over_budget(self, now: float) -> bool:
-        """Return whether the budget holds a new fault back; and from then on until it has room while none waits for it."""
+        """Return whether the budget delays a new fault; and from then on until it has room while none waits for it."""
         with self._lock:
             has_room, waits = self._budget_free_at(FAULT, now) <= now, self._has_new_fault(now)
             # In between it stays: in a storm each mail that goes out uses up the room that it waited for, and the state of the
@@ -260,7 +261,7 @@ class Batcher:
             moments = [
                 max(self._budget_free_at(event_type, now), self._window_end(event_type, now))
                 for event_type in TYPES
-                if self._held[event_type]
+                if self._collected[event_type]
             ]
             moments += [max(self._budget_free_at(mail.share, now), mail.tries.next) for mail in self._mails.values()]
             return max(0.0, min(moments) - now) if moments else None
@@ -318,9 +319,12 @@ class Batcher:
             for mail in self._mails.values():
                 mail.postpone(0.0)
 
+    def _collect(self, number: int, code: str, event_type: str, now: float) -> None:
+        self._collected[event_type].setdefault(code, CollectedEvents(now)).numbers.append(number)
+
     def _is_free(self, code: str, event_type: str, now: float) -> bool:
         return (
-            not self._held[event_type]
+            not self._collected[event_type]
             and all(mail.is_repeat for mail in self._mails_of(event_type))
             and self._windows.get(code, now) <= now
             and self._budget_free_at(event_type, now) <= now
@@ -366,45 +370,50 @@ class Batcher:
         )
 
     def _is_due(self, event_type: str, now: float) -> bool:
-        return bool(self._held[event_type]) and self._window_end(event_type, now) <= now
+        return bool(self._collected[event_type]) and self._window_end(event_type, now) <= now
 
     def _window_end(self, event_type: str, now: float) -> float:
-        """Return when held events of this type may become a mail: at once where no window is open for their code."""
-        return min(self._windows.get(code, now) for code in self._held[event_type])
+        """Return when collected events of this type may become a mail: at once where no window is open for their code."""
+        return min(self._windows.get(code, now) for code in self._collected[event_type])
 
     def _take(self, event_type: str, now: float) -> QueuedMail:
-        held = self._held[event_type]
-        if self.window and self._is_digest_due(held, now):
+        """Make a mail of all collected events if a digest is due, else of the oldest whose code has no open window."""
+        collected = self._collected[event_type]
+        if self.window and self._is_digest_due(collected, now):
             return self._take_digest(event_type, now)
-        free = [code for code in held if self._windows.get(code, now) <= now]
-        return self._take_single(event_type, min(free, key=lambda code: held[code].numbers[0]), now)
+        codes = [code for code in collected if self._windows.get(code, now) <= now]
+        oldest = min(codes, key=lambda code: collected[code].numbers[0])
+        return self._take_single(event_type, oldest, now)
 
-    def _is_digest_due(self, held: dict[str, Held], now: float) -> bool:
+    def _is_digest_due(self, collected: dict[str, CollectedEvents], now: float) -> bool:
+        """Return whether a window ended that delayed events, or events waited for as long as one."""
         return any(
-            # A window that ended held events back, so a digest is due; a code without a window is alone.
-            self._windows.get(code, now + 1) <= now or events.since <= now - self.window
-            for code, events in held.items()
+            # No window of the code at all delayed nothing: such an event is a mail of its own.
+            (code in self._windows and self._windows[code] <= now) or events.since <= now - self.window
+            for code, events in collected.items()
         )
 
     def _take_digest(self, event_type: str, now: float) -> QueuedMail:
-        held, self._held[event_type] = self._held[event_type], {}
-        for code in held:
+        collected, self._collected[event_type] = self._collected[event_type], {}
+        for code in collected:
             self._open_window(code, now)
-        return QueuedMail(event_type, tuple(sorted(number for events in held.values() for number in events.numbers)))
+        return QueuedMail(
+            event_type, tuple(sorted(number for events in collected.values() for number in events.numbers))
+        )
 
     def _take_single(self, event_type: str, code: str, now: float) -> QueuedMail:
-        numbers = self._held[event_type][code].numbers
+        numbers = self._collected[event_type][code].numbers
         mail = QueuedMail(event_type, (numbers.pop(0),))
         if not numbers:
-            del self._held[event_type][code]
+            del self._collected[event_type][code]
         self._open_window(code, now)
         return mail
 
     def _open_window(self, code: str, now: float) -> None:
         if self.window:
-            # A window that ended is kept while its code has held events: its end is what makes them a digest.
-            held = {code for event_type in TYPES for code in self._held[event_type]}
-            self._windows = {code: end for code, end in self._windows.items() if end > now or code in held}
+            # A window that ended is kept while its code has collected events: its end is what makes them a digest.
+            collected = {code for event_type in TYPES for code in self._collected[event_type]}
+            self._windows = {code: end for code, end in self._windows.items() if end > now or code in collected}
             self._windows[code] = now + self.window
 
     def _budget_free_at(self, event_type: str, now: float) -> float:
@@ -418,9 +427,9 @@ class Batcher:
         # Counted apart: infos leave a third of the hour to faults, however many of either were sent.
         if event_type == INFO:
             infos = [moment for moment, sent_type in self._sent if sent_type == INFO]
-            most = max(1, self.budget - max(1, self.budget // FAULT_DIVISOR))
-            if len(infos) >= most:
-                moments.append(infos[len(infos) - most] + HOUR)
+            maximum = max(1, self.budget - max(1, self.budget // FAULT_DIVISOR))
+            if len(infos) >= maximum:
+                moments.append(infos[len(infos) - maximum] + HOUR)
         return max(moments)
 
 

@@ -4,7 +4,7 @@ A trusted key or an authority of our own is replaced by a person, who gets each 
 device verify is mostly renewed by a program, and warns only when that is overdue (`LAST_PART`).
 
 The dates are seen in each session of the queue (`smtp.trust`), and only there: no connection is opened for them. An event and the
-note that it was raised are one commit, so a power cut can neither lose nor repeat one. A trusted key outlives its certificate;
+metadata that it was raised are one commit, so a power cut can neither lose nor repeat one. A trusted key outlives its certificate;
 then mail goes on, and the state of the mail path has the warning.
 """
 
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The name of the metadata: the last warning of each certificate, and the dates of the one whose key is trusted.
-FACT = "certificates"
+METADATA = "certificates"
 # Days before an end at which an event warns.
 WARNING_DAYS = (30, 14, 7, 1)
 # By `trust`, the last part of a certificate's life in which it warns. One of a public authority lives 90 days, from 2029 on 47 at
-# most (CA/Browser Forum ballot SC-081v3), and a program renews it when a third of that is left (letsencrypt.org/docs/integration-guide,
-# "When to renew"): a warning 30 days before would be a false alarm every 60 days. So 30 days are no part of the last third of 90 days.
-# Of the others they are: a certificate that a person replaces lives that long at least, and has each warning. One with a shorter life
-# is renewed by a program as well, also in a LAN, where an authority may issue for 24 hours.
+# most (CA/Browser Forum ballot SC-081v3), and a program renews it when a third of that is left
+# (letsencrypt.org/docs/integration-guide, "When to renew"): a warning 30 days before would be a false alarm every 60
+# days. So 30 days are no part of the last third of 90 days. Of the others they are: a certificate that a person
+# replaces lives that long at least, and has each warning. One with a shorter life is renewed by a program as well, also
+# in a LAN, where an authority may issue for 24 hours.
 LAST_PART = {"system": 0.33, "pin": 0.34, "ca": 0.34}
 DAY = 24 * 3600.0
 # Certificates whose warnings are kept: the machines behind one name may have some each.
@@ -81,46 +82,47 @@ class CertificateWatch:
         """Return the problem of a trusted key whose certificate has ended; mail goes on. Raises `NotStored`."""
         if settings.trust != "pin" or not self._clock.is_right():
             return Problem()
-        of, _, ends = self._note()["pinned"]
+        of, _, ends = self._stored()["pinned"]
         if of != _of(settings) or self._clock.now() < ends:
             return Problem()
         return Problem("certificate", "certificate", Message("it ended on {day}", day=_day(ends)))
 
     def last_seen(self, settings: SmtpSettings) -> InUse | None:
-        """Return the certificate that the trusted key of these settings was last seen in; None if it never was. Any thread may call."""
+        """Return the certificate that the trusted key of these settings was last seen in; None if it never was. Any
+        thread may call."""
         from device_ui.mail.smtp.trust import InUse
 
         try:
-            of, begins, ends = self._note()["pinned"]
+            of, begins, ends = self._stored()["pinned"]
         except NotStored:  # it is for the words alone
             return None
         return InUse("server", begins, ends) if of == _of(settings) and begins else None
 
     def _saw(self, settings: SmtpSettings, certificates: Sequence[InUse]) -> None:
-        note, is_new = self._note(), False
+        stored, is_new = self._stored(), False
         pinned = [_of(settings), certificates[0].begins, certificates[0].ends]
-        if settings.trust == "pin" and note["pinned"] != pinned:
-            note["pinned"], is_new = pinned, True
+        if settings.trust == "pin" and stored["pinned"] != pinned:
+            stored["pinned"], is_new = pinned, True
         texts = []
         for each in certificates:
             name, days = (
                 f"{each.role} {settings.host} {each.ends:.0f}",
                 _days_due(each, self._clock.now(), LAST_PART[settings.trust]),
             )
-            warned = note["warned"].get(name)
+            warned = stored["warned"].get(name)
             if days is None and warned is not None:
                 # Warned of by a clock that was ahead: the real warnings are still to come.
-                del note["warned"][name]
+                del stored["warned"][name]
                 is_new = True
             elif days is not None and days != warned:
-                note["warned"].pop(name, None)  # the newest last
-                note["warned"][name] = days
+                stored["warned"].pop(name, None)  # the newest last
+                stored["warned"][name] = days
                 texts.append(self._text(settings, each))
-        note["warned"] = dict(list(note["warned"].items())[-KEPT:])
+        stored["warned"] = dict(list(stored["warned"].items())[-KEPT:])
         if texts:
-            self._raise(texts, json.dumps(note))
+            self._raise(texts, json.dumps(stored))
         elif is_new:
-            self._outbox.set_metadata(FACT, json.dumps(note))
+            self._outbox.set_metadata(METADATA, json.dumps(stored))
 
     def _text(self, settings: SmtpSettings, certificate: InUse) -> Text:
         left = certificate.ends - self._clock.now()
@@ -128,7 +130,7 @@ class CertificateWatch:
         day, days = _day(certificate.ends), max(0, int(left / DAY))
         return Message(WORDS[word].template, host=settings.host, day=day, days=days)
 
-    def _raise(self, texts: Sequence[Text], note: str) -> None:
+    def _raise(self, texts: Sequence[Text], stored: str) -> None:
         kind, now = CERTIFICATE_ENDS, self._clock.now()
         is_mailed, in_summary = self._decide(kind)
         source = to_stored(Message("mail server"))
@@ -137,17 +139,17 @@ class CertificateWatch:
             for each in texts
         ]
         singles = self._schedule.choose_singles(events)
-        numbers = self._outbox.accept(events, singles, metadata=lambda _: {FACT: note})
+        numbers = self._outbox.accept(events, singles, metadata=lambda _: {METADATA: stored})
         self._schedule.add(list(zip(numbers, events, singles, strict=True)))
         log.warning("certificate of the mail server ends soon: event %d", numbers[0])
 
-    def _note(self) -> dict[str, Any]:
+    def _stored(self) -> dict[str, Any]:
         empty: dict[str, Any] = {"warned": {}, "pinned": ["", 0.0, 0.0]}
         try:
-            note = json.loads(self._outbox.metadata().get(FACT, "{}"))
-            warned = {str(name): float(days) for name, days in note["warned"].items()}
-            # Notes of a former version have no beginning; the next session adds it.
-            of, *dates = note["pinned"]
+            stored = json.loads(self._outbox.metadata().get(METADATA, "{}"))
+            warned = {str(name): float(days) for name, days in stored["warned"].items()}
+            # Metadata of a former version has no beginning; the next session adds it.
+            of, *dates = stored["pinned"]
             begins, ends = dates if len(dates) == 2 else (0.0, *dates)
             return {"warned": warned, "pinned": [str(of), float(begins), float(ends)]}
         except (

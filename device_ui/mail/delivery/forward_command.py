@@ -2,13 +2,14 @@
 
 The program gets at most 100 lines of JSON on its standard input. Exit code 0 moves a cursor that is on flash: the number of the
 last event that was handed over. After any other exit, or a kill at the time limit, the same events are handed over again, with
-the back-off of mails. So an event arrives at least once, and its number shows copies. Events that the ledger's limit removed
+the back-off of mails. So an event arrives at least once, and its number shows copies. Events that the database's limit removed
 before they were handed over are reported as a gap, in their place.
 
-If the maker asks for outcomes, a line follows each event whose mail ended: what became of it. The ledger keeps which ones are still
-to be handed over (`Outbox.outcomes`), in the transaction that ends the mail, so that no power cut loses one.
+If the maker asks for outcomes, a line follows each event whose mail ended: what became of it. The database keeps which
+ones are still to be handed over (`Outbox.outcomes`), in the transaction that ends the mail, so that no power cut loses
+one.
 
-An engine that is away costs nothing but these tries: what waits is the ledger, which has its own limit.
+An engine that is away costs nothing but these tries: what waits is the database, which has its own limit.
 """
 
 from __future__ import annotations
@@ -197,14 +198,14 @@ def _time(event: Event) -> dict[str, Any]:
         return {"time": None} if seconds is None else {"time": None, "boot": boot, "monotonic": seconds}
     try:
         moment = local_time(event.time).isoformat()
-    except (OverflowError, ValueError, OSError):  # one flipped bit must not hold back all that follows
+    except (OverflowError, ValueError, OSError):  # one flipped bit must not block all that follows
         return {"time": None}
     is_sure = not event.clock or event.clock.startswith(PENDING)
     return {"time": moment} if is_sure else {"time": moment, "certainty": event.clock}
 
 
 def _stored_cursor(outbox: Outbox) -> int:
-    """Return the cursor of the ledger; 0 where it has none or a damaged one: then events arrive again."""
+    """Return the cursor of the database; 0 where it has none or a damaged one: then events arrive again."""
     cursor = to_number(outbox.metadata().get(FORWARDED, "0"))
-    # Beyond the last event it belongs to a ledger that was replaced: all events of this one are new.
+    # Beyond the last event it belongs to a database that was replaced: all events of this one are new.
     return cursor if cursor <= outbox.last else 0

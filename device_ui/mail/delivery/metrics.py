@@ -1,4 +1,4 @@
-"""Count what a monitoring system asks for: numbers of the ledger and of the mail path, and no name, address or text."""
+"""Count what a monitoring system asks for: numbers of the database and of the mail path, and no name, address or text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Metrics:
     def read(self) -> Mapping[str, Mapping[str, float]]:
         """Return the numbers by name, as the word ``metrics`` answers them. Raises `NotStored`.
 
-        ``events`` counts since the ledger was made. ``delivered`` is when the newest mail was delivered (seconds since 1970), 0
+        ``events`` counts since the database was made. ``delivered`` is when the newest mail was delivered (seconds since 1970), 0
         for none. ``forward`` counts the events that the maker's program has not got yet; it is left out without a program.
         """
         removed = self.outbox.removed()

@@ -3,10 +3,10 @@
 A period has one instant for each of its days, by the calendar: also on the day on which a clock is put forward over that time of
 day, and on the day that has it twice. A device that was off at the instant makes up for it at its next start.
 
-What has been sent is known by the day that it was for, and by how long ago that is. The day alone would be wrong: after a clock that
-was years ahead is set right, every day would be over already, and a clock that is set forward would send at once what it sent this
-morning. So two mails are at least half a period apart, and a day counts as served for one and a half. Where that is not known, since the
-clock was far ahead before the device's last start, the mail is due.
+What has been sent is known by the day that it was for, and by how long ago that is. The day alone would be wrong: after
+a clock that was years ahead is set right, every day would be over already, and a clock that is set forward would send
+at once what it sent this morning. So two mails are at least half a period apart, and a day counts as served for one and
+a half. Where that is not known, since the clock was far ahead before the device's last start, the mail is due.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ SPREAD_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent last: the `day` that it was for (``2026-11-30``), and how many seconds ago; None: it only begins on that day."""
+    """What was sent last: the `day` that it was for (``2026-11-30``), and how many seconds ago; None: it only begins on
+    that day."""
 
     day: str
     ago: float | None
@@ -30,14 +31,15 @@ class Sent:
 
 @dataclass(frozen=True)
 class Period:
-    """Every day at `second` of it, local time, or with a `weekday` (0 is Monday) every week. `second` may reach into the next day."""
+    """Every day at `second` of it, local time, or with a `weekday` (0 is Monday) every week. `second` may reach into
+    the next day."""
 
     second: int
     weekday: int | None = None
 
     @classmethod
     def of_device(cls, minute: int, ledger_id: str, *, weekly: bool = False) -> Period:
-        """Return the period from a `minute` of the day on, moved by what the ledger's name gives this device."""
+        """Return the period from a `minute` of the day on, moved by what the database's name gives this device."""
         # The name is 16 random hexadecimal digits (`outbox.database`); one that is damaged is none.
         try:
             number = int(ledger_id, 16)

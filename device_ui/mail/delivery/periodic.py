@@ -3,8 +3,9 @@
 What is mailed, and when, is a file of the pages. The worker reads it in each round and the thread that accepts events uses what was
 read last: it never waits for a file that another user can write. A file that is damaged mails everything at once.
 
-Each beginning is one commit: the mail, and the note that it was begun. So a power cut can neither lose nor repeat one. The summary is
-made of the events of the ledger that wait for it; from then on it is a digest in the queue as any other. The sign of life is an event.
+Each beginning is one commit: the mail, and the metadata that it was begun. So a power cut can neither lose nor repeat
+one. The summary is made of the events of the database that wait for it; from then on it is a digest in the queue as any
+other. The sign of life is an event.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from device_ui.mail.delivery.schedule import Schedule
 from device_ui.mail.events import Event
 from device_ui.mail.format import format_time
 from device_ui.mail.outbox.database import to_number
-from device_ui.mail.outbox.outbox import SUMMARY as SUMMARY_FACT
+from device_ui.mail.outbox.outbox import SUMMARY as SUMMARY_METADATA
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.mail.outbox.retention import UNTOLD
 from device_ui.settings.notifications import NEVER, OFF, SUMMARY, WEEKLY, Notifications
@@ -32,10 +33,11 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at the clock while something is planned: it may be set.
 LOOK_SECONDS = 60.0
-# Seconds before an instant in which the process stays. The timer of systemd starts it every hour, which it takes a little longer for.
+# Seconds before an instant in which the process stays. The timer of systemd starts it every hour, which it takes a
+# little longer for.
 AHEAD_SECONDS = 4000.0
 # The name of the metadata of what was begun last, beside that of the summary.
-SIGN_FACT = "sign_of_life"
+SIGN_METADATA = "sign_of_life"
 # Summaries whose numbers are kept: a mail is tried for five days, and a day has two.
 SUMMARIES_KEPT = 20
 
@@ -73,7 +75,7 @@ class PeriodicMails:
         now = self._clock.now()
         if self._outbox.has_summary:
             self._summarize(now)
-        if self._chosen.sign_of_life != OFF or SIGN_FACT in self._outbox.metadata():
+        if self._chosen.sign_of_life != OFF or SIGN_METADATA in self._outbox.metadata():
             self._give_sign(now)
 
     def wait(self) -> float | None:
@@ -95,38 +97,41 @@ class PeriodicMails:
         return Period.of_device(self._chosen.minute, self._outbox.id, weekly=sign == WEEKLY)
 
     def _summarize(self, now: float) -> None:
-        """Begin the daily summary if it is due: an event from before its instant waits. It then has every event that waits for one."""
+        """Begin the daily summary if it is due: an event from before its instant waits. It then has every event that
+        waits for one."""
         period = self._period()
-        day = period.due(now, self._sent(SUMMARY_FACT))
+        day = period.due(now, self._sent(SUMMARY_METADATA))
         if day and self._outbox.is_summary_due(period.latest(now)[1], now):
             earlier = self._outbox.summaries()
             self._schedule.begin_summary(
-                lambda mails: {SUMMARY_FACT: self._note(day, mails=[*earlier, *mails][-SUMMARIES_KEPT:])}
+                lambda mails: {SUMMARY_METADATA: self._begun(day, mails=[*earlier, *mails][-SUMMARIES_KEPT:])}
             )
             log.info("daily summary of %s: begun", day)
 
     def _give_sign(self, now: float) -> None:
         if self._chosen.sign_of_life == OFF:
-            self._outbox.set_metadata(SIGN_FACT, None)
+            self._outbox.set_metadata(SIGN_METADATA, None)
             return
-        last = self._sent(SIGN_FACT)
+        last = self._sent(SIGN_METADATA)
         period = self._period(self._chosen.sign_of_life)
         if last is None:  # it was just turned on: the first one is at the next instant
             begins, _ = period.latest(now)
-            self._outbox.set_metadata(SIGN_FACT, self._note(begins, begins=True, number=self._outbox.last))
+            self._outbox.set_metadata(SIGN_METADATA, self._begun(begins, begins=True, number=self._outbox.last))
         elif day := period.due(now, last):
             event = Event(SIGN_OF_LIFE.code, SIGN_OF_LIFE.type, now, now, text=to_stored(self._report()))
             singles = self._schedule.choose_singles([event])
-            numbers = self._outbox.accept([event], singles, lambda number: {SIGN_FACT: self._note(day, number=number)})
+            numbers = self._outbox.accept(
+                [event], singles, lambda number: {SIGN_METADATA: self._begun(day, number=number)}
+            )
             self._schedule.add([(numbers[0], event, singles[0])])
             log.info("sign of life of %s: event %d", day, numbers[0])
 
     def _report(self) -> Message:
         """Return what was sent, what waits and what was lost since the last sign of life."""
-        note = self._stored(SIGN_FACT)
-        since = self._clock.when(str(note.get("moment", "")))
+        stored = self._stored(SIGN_METADATA)
+        since = self._clock.when(str(stored.get("moment", "")))
         delivered, lost = self._outbox.mails_since(since)
-        number = max(0, self._outbox.last - to_number(str(note.get("number", ""))))
+        number = max(0, self._outbox.last - to_number(str(stored.get("number", ""))))
         removed = self._outbox.removed()[UNTOLD]
         return Message(
             "{since}\n{events}\n{delivered}\n{lost}\n{removed}\n{waiting}\n{summary}",
@@ -139,20 +144,20 @@ class PeriodicMails:
             summary=Message("Events for the daily summary: {count}", count=self._outbox.summary_count()),
         )
 
-    def _note(self, day: str, **more: Any) -> str:
+    def _begun(self, day: str, **more: Any) -> str:
         return json.dumps({"day": day, "moment": self._clock.moment(), **more})
 
-    def _sent(self, fact: str) -> Sent | None:
-        note = self._stored(fact)
-        moment = str(note.get("moment", ""))
+    def _sent(self, name: str) -> Sent | None:
+        stored = self._stored(name)
+        moment = str(stored.get("moment", ""))
         # Sent by a clock that was far ahead: nothing is known of when, and one mail too many is better than none for years.
-        if not note or self._clock.is_ahead(moment):
+        if not stored or self._clock.is_ahead(moment):
             return None
-        return Sent(str(note.get("day", "")), None if note.get("begins") else self._clock.passed(moment))
+        return Sent(str(stored.get("day", "")), None if stored.get("begins") else self._clock.passed(moment))
 
-    def _stored(self, fact: str) -> Mapping[str, Any]:
+    def _stored(self, name: str) -> Mapping[str, Any]:
         try:
-            note = json.loads(self._outbox.metadata().get(fact, "{}"))
+            stored = json.loads(self._outbox.metadata().get(name, "{}"))
         except ValueError:
             return {}  # damaged: as if nothing was begun
-        return note if isinstance(note, dict) else {}
+        return stored if isinstance(stored, dict) else {}

@@ -1,4 +1,4 @@
-"""Why no mail goes out, or an alarm waits: one word, with the evidence and what a person can change."""
+"""Why no mail goes out, or an event waits: one word, with the evidence and what a person can change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from device_ui.errors import Text
 
 @dataclass(frozen=True)
 class Problem:
-    """What holds mail back.
+    """What blocks or delays mail.
 
     `word` is one of:
 
@@ -17,9 +17,9 @@ class Problem:
     - ``password``: the stored password cannot be opened;
     - ``login refused``, and ``too many logins`` (further settings wait);
     - ``sign-in``: the sign-in by OAuth 2.0 has failed, whether mail waits or not;
-    - ``server``: the server cannot be reached, or defers an alarm that waits;
+    - ``server``: the server cannot be reached, or defers an event that waits;
     - ``queued``: mail waits for its first try since the hook started or the settings changed;
-    - ``budget``: the mails of this hour are used up, and an alarm waits for the next one;
+    - ``budget``: the mails of this hour are used up, and an event waits for the next one;
     - ``refused``: the server refused the last mail for good; ``dropped``: the last mail was given up;
     - ``storage``, ``full``: the flash takes nothing, or the reserve is used;
     - ``removed``: retention removed events before they were mailed; ``clock``: the clock is not set;

@@ -1,6 +1,6 @@
 """Limit the tests and the refused logins of each user. The hook counts them, so a compromised web process cannot.
 
-A user is the uid of SO_PEERCRED, so the tests of one user never use up those of another. The counts are in the ledger, on
+A user is the uid of SO_PEERCRED, so the tests of one user never use up those of another. The counts are in the database, on
 the clock that runs since boot: a restart of the hook gives nothing back.
 """
 
@@ -14,7 +14,7 @@ from device_ui.mail.clock import Clock
 from device_ui.mail.outbox.outbox import Outbox
 from device_ui.rate_limit import TokenBucket
 
-FACT = "quota"
+METADATA = "quota"
 # Tests at hand, and seconds until one more: as many as a person needs, too few to try ports or passwords by the thousand.
 TESTS, TEST_SECONDS = 10, 30.0
 # Refused logins at hand, and seconds until one more. Together with as many for the mail of new settings they are fewer than
@@ -60,13 +60,13 @@ class Quota:
         return self._clock.since_boot[1]
 
     def _read(self) -> dict[str, TokenBucket]:
-        """Return the buckets of the ledger; after a reboot no time is taken to have passed."""
+        """Return the buckets of the database; after a reboot no time is taken to have passed."""
         boot_id, now = self._clock.since_boot
         try:
-            fact = json.loads(self._outbox.metadata().get(FACT, "{}"))
+            stored = json.loads(self._outbox.metadata().get(METADATA, "{}"))
             # The clock since boot begins at 0 again: the moments of the earlier boot are moved to this one.
-            ahead = 0.0 if fact.get("boot") == boot_id else now - float(fact.get("now", now))
-            full = {str(name): float(moment) + ahead for name, moment in fact.get("full", {}).items()}
+            ahead = 0.0 if stored.get("boot") == boot_id else now - float(stored.get("now", now))
+            full = {str(name): float(moment) + ahead for name, moment in stored.get("full", {}).items()}
         except (ValueError, TypeError, AttributeError):  # damaged: as if nothing was used
             return {}
         known = {name: name.partition(" ")[0] for name in full}
@@ -78,4 +78,4 @@ class Quota:
         used: Mapping[str, float] = {
             name: bucket.full for name, bucket in (self._buckets or {}).items() if not bucket.is_full()
         }
-        self._outbox.set_metadata(FACT, json.dumps({"boot": boot_id, "now": now, "full": used}))
+        self._outbox.set_metadata(METADATA, json.dumps({"boot": boot_id, "now": now, "full": used}))

@@ -70,7 +70,7 @@ class ExpiryTracker:
         self._marks: deque[tuple[float, int]] = deque()
 
     def reset(self) -> None:
-        """Start counting anew: the server works, or it is not the server that holds mail back."""
+        """Start counting anew: the server works, or it is not the server that blocks mail."""
         self._marks.clear()
 
     def expired(self, now: float, newest: Callable[[], int]) -> int:
@@ -118,8 +118,8 @@ class Backoff:
 class RecipientBackoff:
     """The recipients that every mail leaves out for now: the server deferred each of them `DEFERRALS_MAXIMUM` times in a row.
 
-    A full mailbox must neither hold up the alarms for the other recipients nor be asked for by all that waits for it. A
-    newer alarm asks for it once.
+    A full mailbox must neither delay the events for the other recipients nor be asked for by all that waits for it. A
+    newer event asks for it once.
     """
 
     def __init__(self, monotonic: Callable[[], float], random: Callable[[], float]) -> None:

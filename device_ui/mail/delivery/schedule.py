@@ -1,4 +1,4 @@
-"""The queue of mails: which one goes next, and what became of it. The ledger stores both before anything depends on it."""
+"""The queue of mails: which one goes next, and what became of it. The database stores both before anything depends on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from device_ui.mail.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-# Events read from the ledger at a time: after a storm 100,000 may wait, which must not be in memory at once.
+# Events read from the database at a time: after a storm 100,000 may wait, which must not be in memory at once.
 CHUNK = 1000
 
 
@@ -31,11 +31,11 @@ class Schedule:
         self._clock = environment.wall_clock
         # Mails with results that are not on flash yet.
         self._unstored: list[QueuedMail] = []
-        # Whether the batcher knows all that waits in the ledger.
+        # Whether the batcher knows all that waits in the database.
         self._is_loaded = False
-        # Whether events are held for the wall clock, and when the ledger is asked for them again while it is wrong.
-        self._holds, self._date_again = False, 0.0
-        # Whether the ledger has events without a date, mailed or not.
+        # Whether events are pending (wait for the wall clock), and when the database is asked for them again while it is wrong.
+        self._has_pending, self._date_again = False, 0.0
+        # Whether the database has events without a date, mailed or not.
         self.has_undated = False
         self._restore_budget()
 
@@ -55,7 +55,7 @@ class Schedule:
         """Add events that were accepted: their numbers, and whether each gets a mail of its own."""
         now = self._environment.monotonic()
         for number, event, is_single in events:
-            # An event that is not mailed, such as the report of a delivery, is in the ledger alone.
+            # An event that is not mailed, such as the report of a delivery, is in the database alone.
             if event.waiting and not event.in_summary:
                 mail = number if is_single else 0
                 self._batcher.add(number, _window_code(event), event.type, now, mail, pending=_is_pending(event))
@@ -65,7 +65,7 @@ class Schedule:
         return self._batcher.mail(number)
 
     def update(self) -> None:
-        """Add what the ledger has and the batcher lacks, and date events that wait for the clock. Raises `NotStored`."""
+        """Add what the database has and the batcher lacks, and date events that wait for the clock. Raises `NotStored`."""
         # As if they waited for a whole window already: after a start a backlog is gathered into digests.
         if not self._is_loaded:
             self._batcher.reload(self._waiting(), self._environment.monotonic() - self._batcher.window)
@@ -88,7 +88,7 @@ class Schedule:
             # Without a window every event is a mail of its own number, and there is nothing to store.
             if not is_new or not self._batcher.window:
                 return mail
-            # First of all: on any error from here on, the ledger decides what waits, not this mail.
+            # First of all: on any error from here on, the database decides what waits, not this mail.
             self._is_loaded = False
             self._is_loaded = self._outbox.assign_to_mail(mail.events) == mail.number
             if self._is_loaded:
@@ -102,7 +102,7 @@ class Schedule:
 
     def wait(self) -> float | None:
         """Return seconds until there may be a mail to send; None while nothing waits."""
-        waits = [self._batcher.wait(self._environment.monotonic()), LOOK_SECONDS if self._holds else None]
+        waits = [self._batcher.wait(self._environment.monotonic()), LOOK_SECONDS if self._has_pending else None]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def tried(self) -> QueuedMail | None:
@@ -110,7 +110,7 @@ class Schedule:
         return self._batcher.tried()
 
     def is_over_budget(self) -> bool:
-        """Return whether the hourly budget holds a new fault back, as `Batcher.is_over_budget`."""
+        """Return whether the hourly budget delays a new fault, as `Batcher.is_over_budget`."""
         return self._batcher.is_over_budget(self._environment.monotonic())
 
     def defer(self, mail: QueuedMail, step: str, reply: Text, advice: Text = "") -> None:
@@ -186,7 +186,7 @@ class Schedule:
 
     def begin_summary(self, metadata: Callable[[Sequence[int]], Metadata]) -> None:
         """Make mails of the events in the daily summary, as `Outbox.begin_summary`. Raises `NotStored`."""
-        # The ledger decides what waits from here on, also after an error.
+        # The database decides what waits from here on, also after an error.
         self._is_loaded = False
         self._outbox.begin_summary(metadata)
         self.update()
@@ -198,7 +198,7 @@ class Schedule:
     def expire(self, newest: int, results: Mapping[str, Sequence[Delivery]]) -> bool:
         """Give up every event up to this number; return whether there was any. Raises `NotStored`.
 
-        `results` holds, by event type, the final result of each recipient.
+        `results` has, by event type, the final result of each recipient.
         """
         if not self._outbox.expire(newest, results):
             return False
@@ -218,7 +218,7 @@ class Schedule:
         now = self._environment.monotonic()
         if now < self._date_again and not self._clock.is_right():
             # Assume that there still are: otherwise each event of a storm would read all that waits.
-            self._holds = self.has_undated = True
+            self._has_pending = self.has_undated = True
             return
         self._date_again = now + LOOK_SECONDS
         pending = self._outbox.pending()
@@ -226,13 +226,15 @@ class Schedule:
         if stamps:
             self._outbox.date({number: (stamp.time, stamp.clock) for number, stamp in stamps.items()})
             log.info("clock right: %d events dated", len(stamps))
-        held = {number for number, moment in pending.items() if number not in stamps and self._clock.hold(moment)}
-        # All but the held ones, not those of `pending`: an event may be passed to `add` after it was dated.
-        self._batcher.release(held, now)
-        self._holds, self.has_undated = bool(held), len(stamps) < len(pending)
+        still_pending = {
+            number for number, moment in pending.items() if number not in stamps and self._clock.pending_seconds(moment)
+        }
+        # All but these, not those of `pending`: an event may be passed to `add` after it was dated.
+        self._batcher.release(still_pending, now)
+        self._has_pending, self.has_undated = bool(still_pending), len(stamps) < len(pending)
 
     def _restore_budget(self) -> None:
-        """Count the mails of the hour before this start, which the ledger has by the wall clock.
+        """Count the mails of the hour before this start, which the database has by the wall clock.
 
         While that is wrong, the newest mail counts as sent just now, and no time is taken to have passed since.
         """
@@ -253,5 +255,5 @@ def _is_plain(event: Event) -> bool:
 
 
 def _window_code(event: Event) -> str:
-    """Return the code that opens a window; ``""`` for a mail that is sent again, which must not hold up a new event."""
+    """Return the code that opens a window; ``""`` for a mail that is sent again, which must not delay a new event."""
     return "" if event.about else event.code

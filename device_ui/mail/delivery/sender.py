@@ -84,6 +84,11 @@ class Attempt:
         ]
 
     @property
+    def deferred_recipients(self) -> dict[str, Outcome]:
+        """Those of the deferred whom the server defers alone, such as for a full mailbox."""
+        return {name: outcome for name, outcome in self.deferred.items() if outcome.scope == Scope.RECIPIENT}
+
+    @property
     def is_delivered(self) -> bool:
         """Whether the server took the mail for any recipient."""
         return any(result.verdict == Verdict.DELIVERED for result in self.results)
@@ -105,14 +110,14 @@ class Attempt:
 class AttemptOptions:
     """How a mail is sent.
 
-    `most` recipients share a transaction (0: all). `removed`: events that retention removed unmailed, which the mail reports.
-    `notice`: the mail notifies of this server change, of which the ledger may have no event any more. `may_split`: a mail
+    `recipients_maximum` share a transaction (0: all). `removed`: events that retention removed unmailed, which the mail reports.
+    `notice`: the mail is the notice of this server change, of which the database may have no event any more. `may_split`: a mail
     that is too large is not sent, since the caller splits it. `on_wait` is called every few seconds while the server does
     not answer, with the seconds so far. `on_results` receives the final results of each transaction before the next begins.
     """
 
     # The defaults: one transaction for all recipients, and no caller that follows it.
-    most: int = 0
+    recipients_maximum: int = 0
     removed: int = 0
     notice: Event | None = None
     may_split: bool = False
@@ -151,35 +156,47 @@ class Sender:
         listed: Sequence[Recipient],
         options: AttemptOptions,
     ) -> Attempt:
-        """Compose the mail and send it to its open recipients but the held ones; `listed` gives each recipient's language.
+        """Compose the mail and send it to its open recipients but the deferred ones; `listed` gives each recipient's language.
 
         A mail that is larger than the server takes is shortened (RFC 1870), unless it may be split. Raises `NotStored`.
         """
-        # The held ones are not asked for: a full mailbox would answer the same to each mail that waits for it.
-        recipients = [each for each in mail.open_recipients if each not in mail.held]
-        if options.most == 1 and recipients:
-            # A different one first with each try: a server that always hangs up at one must not keep the mail from the others.
+        # Not to the deferred ones: a full mailbox would answer the same to each mail that waits for it.
+        recipients = [each for each in mail.open_recipients if each not in mail.deferred_recipients]
+        if options.recipients_maximum == 1 and recipients:
+            # A different one first with each try: a server that always hangs up at one must not keep the mail from the
+            # others.
             first = mail.tries.count % len(recipients)
             recipients = recipients[first:] + recipients[:first]
         envelope = self.envelope(settings, mail.recipients, listed, transport.local_address, options.removed)
         compose = self._composer(mail, envelope, options.notice) if recipients else None
-        if compose is None:
+        if compose is None:  # no recipient is left to ask for, or no event
             return Attempt({}, 0.0)
-        # Shortened to the announced size before it is tried: each refusal would cost a transaction.
-        raw, size = _fitting(compose, transport.size_maximum), transport.size_maximum
-        if options.may_split and len(compose(None)) > size > 0:
+        if options.may_split and len(compose(None)) > transport.size_maximum > 0:
             return Attempt({}, 0.0, is_too_large=True)
+        return self._deliver_shortened(transport, recipients, compose, options)
+
+    def _deliver_shortened(
+        self,
+        transport: Transport,
+        recipients: Sequence[str],
+        compose: Callable[[int | None], bytes],
+        options: AttemptOptions,
+    ) -> Attempt:
+        """Send the mail; to those for whom it is too large again, shorter each time, while there is text to cut."""
+        # Shortened to the announced size before it is tried: each refusal would cost a transaction.
+        raw = _fitting(compose, transport.size_maximum)
         outcomes: dict[str, Outcome] = {}
         while True:
             # A later try of fewer recipients replaces their outcomes and keeps those of the others.
             outcomes |= self._deliver(transport, recipients, raw, options)
             attempt = Attempt(outcomes, self.environment.date())
-            # Others may have been refused or deferred before the server saw the size.
+            # Not all: others may have been refused or deferred before the server saw the size.
             recipients = [name for name, outcome in outcomes.items() if _is_too_large(outcome)]
             if recipients and options.may_split and not attempt.is_delivered:
                 return Attempt({}, 0.0, is_too_large=True)
             shorter = _fitting(compose, len(raw) // 2) if recipients else raw
             if len(shorter) >= len(raw) or not transport.is_open:
+                # Final now (see `_deliver`): no shorter try follows.
                 options.on_results([result for result in attempt.results if result.recipient in recipients])
                 return attempt
             raw = shorter
@@ -196,7 +213,7 @@ class Sender:
             options.on_results(Attempt(final, self.environment.date()).results)
 
         return deliver_to_all(
-            transport, recipients, raw, options.most, on_wait=options.on_wait, on_outcomes=on_outcomes
+            transport, recipients, raw, options.recipients_maximum, on_wait=options.on_wait, on_outcomes=on_outcomes
         )
 
     def envelope(
@@ -230,9 +247,9 @@ class Sender:
         """Return a function that composes the mail, with the texts cut at so many characters; None without any event."""
         from device_ui.mail.message import compose
 
-        if notice:  # the ledger's event may have got its date since
+        if notice:  # the database's event may have got its date since
             event = self._outbox.event(mail.number) or notice
-            return lambda most: compose.compose(_cut(event, most), SERVER_CHANGED, envelope)
+            return lambda characters: compose.compose(_cut(event, characters), SERVER_CHANGED, envelope)
         digest = self._outbox.digest(mail.number, LISTED_MAXIMUM)
         if digest is None:
             return None
@@ -241,17 +258,17 @@ class Sender:
             original = self._outbox.event(again)  # None when retention removed it
             if original is None:
                 return None
-            return lambda most: compose.compose(
-                _cut(original, most), self.catalog[original.code], envelope, mail.number
+            return lambda characters: compose.compose(
+                _cut(original, characters), self.catalog[original.code], envelope, mail.number
             )
         if mail.number in self._outbox.summaries():
             digest = replace(digest, is_summary=True)
         if digest.is_summary or digest.count > 1 or digest.events[0].number != mail.number:
-            return lambda most: compose.compose_digest(
-                replace(digest, events=[_cut(event, most) for event in digest.events]), self.catalog, envelope
+            return lambda characters: compose.compose_digest(
+                replace(digest, events=[_cut(event, characters) for event in digest.events]), self.catalog, envelope
             )
         only = digest.events[0]
-        return lambda most: compose.compose(_cut(only, most), self.catalog[only.code], envelope)
+        return lambda characters: compose.compose(_cut(only, characters), self.catalog[only.code], envelope)
 
 
 def _is_too_large(outcome: Outcome) -> bool:
@@ -263,18 +280,22 @@ def _is_of_content(attempt: Attempt) -> bool:
     return any(outcome.step == Step.CONTENT for outcome in attempt.deferred.values())
 
 
-def _cut(event: Event, most: int | None) -> Event:
-    """Return the event with its text cut at `most` characters, which shows."""
-    return event if most is None or len(event.text) <= most else replace(event, text=event.text[:most] + CUT)
+def _cut(event: Event, characters: int | None) -> Event:
+    """Return the event with its text cut at so many `characters`, which shows."""
+    return (
+        event
+        if characters is None or len(event.text) <= characters
+        else replace(event, text=event.text[:characters] + CUT)
+    )
 
 
 def _fitting(compose: Callable[[int | None], bytes], size: int) -> bytes:
     """Return the mail with `size` bytes at most (0: any number), its texts cut if need be; else the shortest there is."""
     # Halved until it fits: some twenty steps at most, of which nearly all mails need none.
-    raw, most = compose(None), TEXT_MAXIMUM
-    while len(raw) > size > 0 and most:
-        most //= 2
-        raw = compose(most)
+    raw, characters = compose(None), TEXT_MAXIMUM
+    while len(raw) > size > 0 and characters:
+        characters //= 2
+        raw = compose(characters)
     return raw
 
 
@@ -290,7 +311,7 @@ class Fate:
 class DeliverySession:
     """Sends the queue of one device in a session, mail after mail.
 
-    `verified` is called with the settings and the listed recipients once an alarm got through.
+    `verified` is called with the settings and the listed recipients once an event got through.
     """
 
     def __init__(
@@ -357,7 +378,7 @@ class DeliverySession:
             return self._deliver(transport, mail, settings, is_interrupted)
         except NotStored:
             raise
-        except Exception:  # one mail that cannot be composed must not hold back the others
+        except Exception:  # one mail that cannot be composed must not delay the others
             log.exception("mail %d failed; it is tried again later", mail.number)
             return self._defer(mail, Problem("fault"), Scope.MAIL)
 
@@ -365,11 +386,11 @@ class DeliverySession:
         self, transport: Transport, mail: QueuedMail, settings: SmtpSettings, is_interrupted: Callable[[], bool]
     ) -> Fate:
         listed = self._environment.recipients()
-        # From the ledger, and not from memory: an earlier process may have served some of them.
+        # From the database, and not from memory: an earlier process may have served some of them.
         before = self._outbox.deliveries(mail.number)
         recipients = addresses(mail.type, listed, settings)
         mail.begin_try(recipients, self._outbox.ended(mail.number, recipients))
-        mail.held |= {
+        mail.deferred_recipients |= {
             name: why for name in mail.open_recipients if (why := self._recipients.problem(name, mail.number))
         }
         results, removed = list(before), self._outbox.removed()[UNTOLD]
@@ -381,7 +402,7 @@ class DeliverySession:
         options = AttemptOptions(
             # One reply to a content is for all recipients, though it may mean one of them: from now on each has a transaction
             # of its own.
-            most=1 if mail.tries.step == Step.CONTENT else self._recipients_maximum,
+            recipients_maximum=1 if mail.tries.step == Step.CONTENT else self._recipients_maximum,
             removed=removed,
             # Only while no recipient has it: the halves would reach those a second time.
             may_split=len(mail.events) > 1 and not before,
@@ -398,32 +419,23 @@ class DeliverySession:
 
     def _settle(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> Fate:
         """Decide what becomes of a mail after an attempt whose results are on flash."""
-        is_served = bool(attempt.results)
-        held = {name: outcome for name, outcome in attempt.deferred.items() if outcome.scope == Scope.RECIPIENT}
-        mail.held |= {name: self._problem(outcome, settings) for name, outcome in held.items()}
-        for name, outcome in attempt.deferred.items():
-            if outcome.step == Step.CONTENT:  # the server took the recipient
-                self._recipients.ended(name)
-            elif name in held:
-                self._recipients.deferred(name, mail.held[name], self._outbox.last)
-        # The other mails that wait for it do not count a try.
-        self._schedule.postpone(self._recipients.end)
-        deciding = attempt.deciding
-        if deciding is None and not mail.held:
+        self._defer_recipients(mail, attempt, settings)
+        is_served, deciding = bool(attempt.results), attempt.deciding
+        if deciding is None and not mail.deferred_recipients:
             if not mail.is_done:  # no recipient is left, or no event
                 self._schedule.conclude(mail, [], is_done=True)
                 self._schedule.store_results()
             return Fate(is_served=is_served)
-        problem = self._problem(deciding, settings) if deciding else next(iter(mail.held.values()))
-        scope = deciding.scope if deciding else Scope.RECIPIENT
-        if scope == Scope.TRANSACTION and not is_served and not held:
-            # The session ended at a recipient that was one too many, and nothing else was learned: half of them next time.
-            together = len(attempt.deferred)
-            most = min(together, self._recipients_maximum or together)
-            self._recipients_maximum = max(1, most // 2)
+        if deciding:
+            problem, scope = self._problem(deciding, settings), deciding.scope
+        else:  # all that are left were deferred before, and the server was not asked for them
+            problem, scope = next(iter(mail.deferred_recipients.values())), Scope.RECIPIENT
         if scope in (Scope.TRANSACTION, Scope.SESSION):
+            # No try is counted: the same mail goes on in the next session.
+            if scope == Scope.TRANSACTION and not is_served and not attempt.deferred_recipients:
+                self._halve_transactions(len(attempt.deferred))
             return Fate(problem, scope, is_served)
-        # Any narrower answer shows a server that works.
+        # Any answer of a narrower scope than the server shows one that works.
         if scope != Scope.SERVER:
             self._status.server_works()
         if scope == Scope.RECIPIENT and (
@@ -431,6 +443,23 @@ class DeliverySession:
         ):
             scope = Scope.MAIL
         return self._defer(mail, problem, scope, is_served=is_served)
+
+    def _defer_recipients(self, mail: QueuedMail, attempt: Attempt, settings: SmtpSettings) -> None:
+        """Count the deferrals of recipients alone; mails that wait for these only are postponed."""
+        alone = attempt.deferred_recipients
+        mail.deferred_recipients |= {name: self._problem(outcome, settings) for name, outcome in alone.items()}
+        for name, outcome in attempt.deferred.items():
+            if outcome.step == Step.CONTENT:  # the server took the recipient
+                self._recipients.ended(name)
+            elif name in alone:
+                self._recipients.deferred(name, mail.deferred_recipients[name], self._outbox.last)
+        # Without a counted try of these mails.
+        self._schedule.postpone(self._recipients.end)
+
+    def _halve_transactions(self, together: int) -> None:
+        """Send to half as many recipients in a transaction from now on: the session ended, perhaps at one too many."""
+        recipients = min(together, self._recipients_maximum or together)
+        self._recipients_maximum = max(1, recipients // 2)
 
     def _problem(self, outcome: Outcome, settings: SmtpSettings) -> Problem:
         advice = self._sender.advise(outcome.step, outcome.problem, outcome.reply, settings)
@@ -447,7 +476,7 @@ class DeliverySession:
         """Store the `final` results of a transaction: the newest of all `results` of the mail."""
         if not final:
             return
-        # Those of the ledger and those of this attempt: a mail may end over several tries.
+        # Those of the database and those of this attempt: a mail may end over several tries.
         ended = {*mail.ended, *(result.recipient for result in results)}
         is_done = all(name in ended for name in mail.recipients)
         try:

@@ -3,18 +3,19 @@
 Anyone with access to the pages, or to the settings file, could redirect every mail to a server of their own without a trace.
 So the database stores the server that the History last reported, and the settings by which mail was last delivered: with the
 sealed password, and the recipients of that mail. Settings for a different server raise an event, which is on flash before the
-first mail goes to that server. One notification goes through each previous server, to its recipients and to its account. It
-names the server that is used at the moment it is sent. These rules are against an attacker:
+first mail goes to that server. One notice (a "warning" on the pages, a "notification" in the log) goes through each previous
+server, to its recipients and to its account. It names the server that is used at the moment it is sent. These rules are
+against an attacker:
 
 - The comparison is with the server last reported, not with the one that last accepted mail: a server that accepts none hides
   no change.
 - A previous server is kept until its recipients were notified of the present one and the present one accepted an event's mail,
   and for a day at least. So further changes are notified through the same server, to the same recipients.
-- The text of a notification is stored beside the events, and only a server's answer ends it: no flood of events removes it.
-- The notification starts before a session with the new server. Each previous server is a route of its own, with a thread,
-  a session and tries of its own: neither alarms nor the other routes delay it.
+- The text of a notice is stored beside the events, and only a server's answer ends it: no flood of events removes it.
+- The notice starts before a session with the new server. Each previous server is a route of its own, with a thread,
+  a session and tries of its own: neither events nor the other routes delay it.
 
-A notification is tried for some hours at most. An attacker may have locked the account with wrong passwords first, so only the
+A notice is tried for some hours at most. An attacker may have locked the account with wrong passwords first, so only the
 third refused login ends it; they are an hour apart, which locks no account. A server that accepted neither an event's mail nor
 a test mail has no recipients, and a change away from it notifies no one. A change of the recipients alone is not reported: the
 server is the same, and the list is the operator's.
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 
 # Metadata: the server that last accepted mail, the previous servers, and the server that History last reported.
 VERIFIED, PREVIOUS, REPORTED = "mail_server", "mail_server_changes", "mail_server_reported"
-# Tries of one notification: with the waits of `retry` between them, three and a half hours. The old password of a server
+# Tries of one notice: with the waits of `retry` between them, three and a half hours. The old password of a server
 # that cannot be reached is kept no longer.
 TRIES_MAXIMUM = 10
 # Of them those that end at a refused login, and the seconds between two: across restarts, since retries lock accounts.
@@ -57,21 +58,21 @@ REFUSALS_MAXIMUM, REFUSED_SECONDS = 3, RETRY_MAXIMUM
 PREVIOUS_MAXIMUM = 4
 # Seconds that a previous server is kept at least, though its recipients were notified: a further change may follow.
 KEPT_SECONDS = 24 * HOUR
-# Notifications an hour, by the ledger across restarts, and by the monotonic clock since the start, because the ledger has
-# no dates while the wall clock is wrong. They wait for no alarm, so the budget of alarms does not hold them.
+# Notices an hour, by the database across restarts, and by the monotonic clock since the start, because the database has
+# no dates while the wall clock is wrong. They wait for no event, so the budget of events does not delay them.
 HOURLY_MAXIMUM = 4
 # Once mail goes to the new server the hour does not count any more, or harmless changes could use it up first. Then
-# notifications are only so many seconds apart.
+# notices are only so many seconds apart.
 USED_SECONDS = 60.0
-# Why a notification waits, or is dropped, where no server gave a reply.
-HELD, TOO_MANY = "at most four warnings an hour are sent", "there are too many earlier servers"
+# Why a notice waits, or is dropped, where no server gave a reply.
+NO_ROOM, TOO_MANY = "at most four warnings an hour are sent", "there are too many earlier servers"
 LOCKED, REFUSED = "the login was refused; it is tried again an hour later", "the login was refused three times"
 FAULT = "the mail service had a fault; its log has the details"
 # The line of an event without a previous server.
 NO_PREVIOUS = "No warning is sent by mail: no earlier server accepted mail."
 # Earlier from addresses that are notified beside the present one, where the account is no address; the first ones.
 EARLIER_MAXIMUM = 4
-# Seconds that a recipient who was removed from the list is still notified, or a change of the list and an alarm would
+# Seconds that a recipient who was removed from the list is still notified, or a change of the list and an event would
 # leave no one to notify; and recipients at most. Those who have been on the list the longest stay.
 GONE_SECONDS, READERS_MAXIMUM = 24 * HOUR, 2 * RECIPIENTS_MAXIMUM
 
@@ -84,8 +85,8 @@ class Server:
     """Settings by which mail was delivered, and the recipients of that mail, as the database stores them.
 
     `recipients` are in the order of their first mail. `gone` are those that were removed from the list, each with a moment
-    of `Clock.moment`. `earlier` are former from addresses that were the default recipient. `has_carried_alarm` is false while only a test mail
-    was delivered.
+    of `Clock.moment`. `earlier` are former from addresses that were the default recipient. `has_carried_alarm` is false
+    while only a test mail was delivered.
 
     Of a previous server, `number` is the event that is still to be notified of, 0 for none. `ended` are the recipients
     with a final result on it, and `is_only` is whether no other server notifies of it. `refusals` counts the refused
@@ -131,7 +132,7 @@ class Server:
         """Return the same server with the recipients of `other` first, and its login if this one has none."""
         recipients = tuple(dict.fromkeys([*other.recipients, *self.recipients]))
         earlier = tuple(dict.fromkeys([*other.earlier, *self.earlier]))[:EARLIER_MAXIMUM]
-        # A notification needs the login; settings without one must not replace it.
+        # A notice needs the login; settings without one must not replace it.
         settings = self.settings if self.settings.sealed else other.settings
         return dataclasses.replace(self.with_settings(settings), recipients=recipients, earlier=earlier)
 
@@ -162,7 +163,7 @@ class Report:
 
 
 class Route:
-    """A previous server: its notification, the attempt under way, and when the next one is due."""
+    """A previous server: its notice, the attempt under way, and when the next one is due."""
 
     def __init__(self, number: int, locked_until: float = 0.0) -> None:
         self.mail = QueuedMail(SERVER_CHANGED.type, (number,))
@@ -178,9 +179,9 @@ class Route:
 
 
 class ServerChangeNotifier:
-    """The notifications of one device. Any thread may call any method; only `run` and `stop` wait.
+    """The notices of one device (the mails about a server change). Any thread may call any method; only `run` and `stop` wait.
 
-    `count_sent` is called with the event type once a server took a notification.
+    `count_sent` is called with the event type once a server took a notice.
     """
 
     def __init__(self, outbox: Outbox, sender: Sender, count_sent: Callable[[str], None]) -> None:
@@ -189,12 +190,12 @@ class ServerChangeNotifier:
         self._clock, self._monotonic = sender.environment.wall_clock, sender.environment.monotonic
         self._lock = threading.RLock()
         self._wakeup, self._is_stopping = threading.Event(), False
-        # The last notifications of this process: number of the event, monotonic seconds.
+        # The last notices of this process: number of the event, monotonic seconds.
         self._sent: deque[tuple[int, float]] = deque(maxlen=HOURLY_MAXIMUM)
-        facts = outbox.metadata()
-        self._verified = next(iter(read_servers(f"[{facts.get(VERIFIED, '')}]")), None)
-        self._previous = read_servers(facts.get(PREVIOUS, "[]"))
-        self._report = read_report(facts.get(REPORTED, ""))
+        stored = outbox.metadata()
+        self._verified = next(iter(read_servers(f"[{stored.get(VERIFIED, '')}]")), None)
+        self._previous = read_servers(stored.get(PREVIOUS, "[]"))
+        self._report = read_report(stored.get(REPORTED, ""))
         locked_until = self._monotonic() + REFUSED_SECONDS
         self._routes = {
             server.bound_to: Route(server.number, locked_until if server.refusals else 0.0) for server in self._previous
@@ -210,26 +211,26 @@ class ServerChangeNotifier:
 
         A test mail verifies the server and no recipient. Writes nothing that is stored already, and never raises.
         """
-        is_alarm = listed is not None
+        is_event = listed is not None
         addresses = [recipient.address for recipient in (self._environment.recipients() if listed is None else listed)]
         # Called after every mail: the usual case must cost neither a lock nor a query.
-        if is_alarm and (settings, addresses) == self._known:
+        if is_event and (settings, addresses) == self._known:
             return
         is_first_use = False
         with self._lock, contextlib.suppress(NotStored):
             before, reported = self._verified, self._reported
             if reported not in (None, settings.bound_to):
                 return  # a change that is not reported yet must not be forgotten
-            # A test without a login must not replace the login that notifications need.
-            server = before.with_settings(settings) if before and (is_alarm or settings.sealed) else before
+            # A test without a login must not replace the login that notices need.
+            server = before.with_settings(settings) if before and (is_event or settings.sealed) else before
             server = server or Server(settings, ())
-            if is_alarm or not before:
+            if is_event or not before:
                 server = server.with_recipients(addresses, self._clock.moment(), self._clock.passed)
-                server = dataclasses.replace(server, has_carried_alarm=is_alarm)
+                server = dataclasses.replace(server, has_carried_alarm=is_event)
             is_first_use, self._is_used = not self._is_used, True
             self._keep(server)
-            self._known = (settings, addresses) if is_alarm else None
-        if is_first_use and not self.is_idle():  # from now on the notifications do not wait for the hour
+            self._known = (settings, addresses) if is_event else None
+        if is_first_use and not self.is_idle():  # from now on the notices do not wait for the hour
             self._start_due()
 
     def is_verified(self, settings: SmtpSettings) -> bool:
@@ -237,7 +238,7 @@ class ServerChangeNotifier:
         return self._verified is not None and self._verified.settings == settings
 
     def check(self, settings: SmtpSettings, source: Text) -> None:
-        """Report that mail goes through these settings now, if History last reported others, and start the notifications.
+        """Report that mail goes through these settings now, if History last reported others, and start the notices.
 
         `source` is where they were changed, if known. Raises `NotStored`: then no mail may be sent by them.
         """
@@ -264,24 +265,24 @@ class ServerChangeNotifier:
             self._start_due()
 
     def is_idle(self) -> bool:
-        """Return whether no notification is left to be sent."""
+        """Return whether no notice is left to be sent."""
         return not any(server.number for server in self._previous)
 
-    def pending(self, number: int) -> list[Delivery]:
-        """Return the pending notifications of this event, with the step and reply of the last attempt."""
+    def open_notices(self, number: int) -> list[Delivery]:
+        """Return the notices of this event that are still to be sent, with the step and reply of the last attempt."""
         with self._lock:
             servers = [server for server in self._previous if server.number == number != 0]
-            # Once for all: it reads the whole ledger, and the loop that accepts alarms waits for it.
+            # Once for all: it reads the whole database, and the loop that accepts events waits for it.
             has_room = not servers or self._wait_for_room(number) <= 0
-            held = [(server, self._held_by(server, has_room)) for server in servers]
+            causes = [(server, self._cause(server, has_room)) for server in servers]
             return [
                 Delivery(_label(address, server), "waiting", step, reply, 0.0)
-                for server, (step, reply) in held
+                for server, (step, reply) in causes
                 for address in self._open_recipients(server)
             ]
 
-    def events_to_notify(self) -> list[int]:
-        """Return the events with pending notifications."""
+    def events_with_notices(self) -> list[int]:
+        """Return the events with notices that are still to be sent."""
         with self._lock:
             return [each.number for each in self._previous if each.number and self._open_recipients(each)]
 
@@ -307,7 +308,7 @@ class ServerChangeNotifier:
             return min((wait for wait in waits if wait is not None), default=None)
 
     def stop(self) -> None:
-        """Start no further attempt, and wait for those under way: a delivered notification must be recorded."""
+        """Start no further attempt, and wait for those under way: a delivered notice must be recorded."""
         self._is_stopping = True
         self._wakeup.set()
         for route in list(self._routes.values()):
@@ -318,7 +319,7 @@ class ServerChangeNotifier:
     def _reported(self) -> Bound | None:
         """The server that History last named; the first server that accepts mail needs no report.
 
-        Also None while a notification of an earlier version waits: that version did not record the server that it named.
+        Also None while a notice of an earlier version waits: that version did not record the server that it named.
         """
         if self._report:
             return self._report.bound_to
@@ -355,15 +356,15 @@ class ServerChangeNotifier:
                 dataclasses.replace(server, number=number, ended=(), is_only=is_only) for server in previous
             ]
 
-        def facts(number: int) -> Mapping[str, str | None]:
+        def metadata(number: int) -> Mapping[str, str | None]:
             report, servers = change(number)
             return {VERIFIED: None, PREVIOUS: encode_servers(servers), REPORTED: encode(report)}
 
-        # One transaction: after a power cut there is no event without its notifications, and no notification without
+        # One transaction: after a power cut there is no event without its notices, and no notice without
         # its event.
-        (number,) = self._outbox.accept([event], metadata=facts)
+        (number,) = self._outbox.accept([event], metadata=metadata)
         log.warning("event %d: mail server changed", number)
-        # After the commit: the former notification must not end before the newer one is on flash.
+        # After the commit: the former notice must not end before the newer one is on flash.
         self._supersede(number)
         if self._verified:  # its login worked just now, whatever was refused before
             route = self._routes.setdefault(self._verified.bound_to, Route(number))
@@ -371,7 +372,7 @@ class ServerChangeNotifier:
         self._verified, self._known, self._is_used = None, None, False
         self._report, self._previous = change(number)
         for server in self._previous:
-            # A notification of its own; a refused login is not tried sooner for it.
+            # A notice of its own; a refused login is not tried sooner for it.
             route = self._routes.setdefault(server.bound_to, Route(number))
             route.mail = QueuedMail(SERVER_CHANGED.type, (number,))
         # History shows it: no silent loss of a warning.
@@ -387,7 +388,7 @@ class ServerChangeNotifier:
         left = dataclasses.replace(left, left_at=now)
         same = next((server for server in self._previous if server.bound_to == left.bound_to), None)
         if same:
-            # A server that is left again has one notification, to the recipients of both times.
+            # A server that is left again has one notice, to the recipients of both times.
             merged = left.merged_with(same)
             return [merged if server is same else server for server in self._previous], []
         servers, dropped = [*self._previous, left], []
@@ -397,7 +398,7 @@ class ServerChangeNotifier:
         return [server for server in servers if server not in dropped], dropped
 
     def _supersede(self, number: int) -> None:
-        """Record in the History that a newer notification replaces those that were still to go out."""
+        """Record in the History that a newer notice replaces those that were still to go out."""
         for server in self._previous:
             if server.number:
                 reply = Message("the warning of event {number} takes its place", number=number)
@@ -407,41 +408,41 @@ class ServerChangeNotifier:
         date = self._environment.date()
         results = [Delivery(_label(address, server), Verdict.DROPPED, "", reply, date) for address in recipients]
         with contextlib.suppress(NotStored):
-            self._outbox.record(number, results, done=False, is_alarm=False)
+            self._outbox.record(number, results, done=False, is_event=False)
 
     def _open_recipients(self, server: Server) -> list[str]:
         mail = self._route(server).mail
         mail.begin_try(server.to_notify, server.ended)
         return mail.open_recipients
 
-    def _held_by(self, server: Server, has_room: bool) -> tuple[str, Text]:
-        """Return the step and reply that a notification waits with."""
+    def _cause(self, server: Server, has_room: bool) -> tuple[str, Text]:
+        """Return the step and reply that a notice waits with."""
         route = self._route(server)
         if route.mail.tries.count:
             return route.mail.tries.step, route.mail.tries.reply
         if route.locked_until > self._monotonic():
             return "login", LOCKED
-        return ("", "" if has_room else HELD)
+        return ("", "" if has_room else NO_ROOM)
 
     def _wait(self, server: Server) -> float:
         return max(self._route(server).wait(self._monotonic()), self._wait_for_room(server.number))
 
     def _wait_for_room(self, number: int) -> float:
-        """Return seconds until the hour has room for this event; 0 for one that a notification was delivered of already."""
-        # A second try for other recipients is the same notification.
+        """Return seconds until the hour has room for this event; 0 for one that a notice was delivered of already."""
+        # A second try for other recipients is the same notice.
         if number in dict(self._sent):
             return 0.0
         # An attacker could use up the hour by harmless changes, and then redirect mail without a warning for an hour.
-        most, seconds = (1, USED_SECONDS) if self._is_used else (HOURLY_MAXIMUM, HOUR)
+        maximum, seconds = (1, USED_SECONDS) if self._is_used else (HOURLY_MAXIMUM, HOUR)
         now = self._clock.now()
         sent = [moment for moment, _ in self._outbox.sent_since(now - HOUR, SERVER_CHANGED.code)]
-        # A moment in the future, since a clock was set back, must not hold a notification back for years.
+        # A moment in the future, since a clock was set back, must not delay a notice for years.
         by_wall_clock = [moment for moment in sent if moment <= now], now
         by_monotonic = [moment for _, moment in self._sent], self._monotonic()
         clocks = (by_wall_clock, by_monotonic)
-        # The longer wait of both clocks: one that was set must not give more notifications.
+        # The longer wait of both clocks: one that was set must not give more notices.
         hourly = max(_until_room(moments, now, HOURLY_MAXIMUM, HOUR) for moments, now in clocks)
-        return min(hourly, max(_until_room(moments, now, most, seconds) for moments, now in clocks))
+        return min(hourly, max(_until_room(moments, now, maximum, seconds) for moments, now in clocks))
 
     def _start_due(self) -> None:
         """Start the attempts that are due, before the caller continues; `run` starts those that cannot be started now."""
@@ -453,15 +454,15 @@ class ServerChangeNotifier:
         route = self._route(server)
         if self._is_stopping or self._report is None:
             return None
-        # The mail as it is now: the attempt must not delay the notification of a newer change.
+        # The mail as it is now: the attempt must not delay the notice of a newer change.
         arguments = (server, route, route.mail, self._report.event)
-        # A thread for each route: a silent server takes minutes, and must delay neither mail nor other notifications.
-        thread = threading.Thread(target=self._work, args=arguments, name="notification", daemon=True)
+        # A thread for each route: a silent server takes minutes, and must delay neither mail nor other notices.
+        thread = threading.Thread(target=self._work, args=arguments, name="notice", daemon=True)
         # Before the start: the thread may end before this one goes on.
         route.is_busy, route.has_worked = True, False
         try:
             thread.start()
-        except RuntimeError as error:  # the system gives no thread (TasksMax); the alarms need none
+        except RuntimeError as error:  # the system gives no thread (TasksMax); the events need none
             log.error("notification deferred: %s", error)
             route.is_busy = False
             route.mail.postpone(self._monotonic() + RETRY_FIRST)
@@ -505,7 +506,7 @@ class ServerChangeNotifier:
             is_last = server.refusals >= REFUSALS_MAXIMUM
         if attempt.is_delivered:
             with self._lock:
-                if server.number not in dict(self._sent):  # a second try for other recipients is the same notification
+                if server.number not in dict(self._sent):  # a second try for other recipients is the same notice
                     self._sent.append((server.number, self._monotonic()))
             self._count_sent(SERVER_CHANGED.type)
         # Recipients with a result are not tried again, even if others are.
@@ -538,10 +539,10 @@ class ServerChangeNotifier:
             try:
                 transport.open(on_wait)
                 listed = self._environment.recipients()
-                # Then each alone: an attacker who redirects mail may have listed so many recipients before, or one at which the server
-                # hangs up, that no transaction with all of them succeeds.
-                most = 1 if mail.tries.step in (Step.RECIPIENT, Step.CONTENT) else 0
-                options = AttemptOptions(most, notice=event, on_wait=on_wait)
+                # Then each alone: an attacker who redirects mail may have listed so many recipients before, or one at
+                # which the server hangs up, that no transaction with all of them succeeds.
+                recipients_maximum = 1 if mail.tries.step in (Step.RECIPIENT, Step.CONTENT) else 0
+                options = AttemptOptions(recipients_maximum, notice=event, on_wait=on_wait)
                 return self._sender.attempt(transport, mail, server.settings, listed, options), False
             except SessionError as error:
                 return all_deferred(error.outcome), False
@@ -555,39 +556,44 @@ class ServerChangeNotifier:
             # As it is stored now: the settings may have changed while the attempt went on.
             current = next((each for each in before if each.bound_to == server.bound_to), None)
             mail.conclude(results, is_done=is_over)
-            changed: Server | None
-            if current and current.number == server.number:
-                ended = tuple(dict.fromkeys([*server.ended, *(result.recipient for result in mail.results)]))
-                is_lost = not server.ended and all(result.verdict == Verdict.DROPPED for result in mail.results)
-                changed = (
-                    self._after_notification(server, is_lost) if is_over else dataclasses.replace(server, ended=ended)
-                )
-            else:  # the settings changed again meanwhile
-                changed = current
-                if current and not route.has_worked:
-                    changed = dataclasses.replace(current, refusals=server.refusals)
-            previous = [each for each in (changed if each is current else each for each in before) if each]
-            # The state in memory decides and the ledger follows: a full flash must not cause a further attempt.
+            after = self._after_attempt(current, server, route, mail, is_over=is_over)
+            previous = [each for each in (after if each is current else each for each in before) if each]
+            # The state in memory decides and the database follows: a full flash must not cause a further attempt.
             if not is_over:
                 self._previous = previous
             if mail.results or previous != before:  # a failed try writes nothing, but a refused login is written
                 rows = [
                     dataclasses.replace(result, recipient=_label(result.recipient, server)) for result in mail.results
                 ]
-                facts = {PREVIOUS: encode_servers(previous)}
-                self._outbox.record(server.number, rows, done=False, metadata=facts, is_alarm=False)
+                metadata = {PREVIOUS: encode_servers(previous)}
+                self._outbox.record(server.number, rows, done=False, metadata=metadata, is_event=False)
             self._previous = previous
             mail.stored()
         for result in results:
             log.info("notification %d for %s: %s %s", server.number, result.recipient, result.verdict, result.reply)
 
-    def _after_notification(self, server: Server, is_lost: bool) -> Server | None:
-        """Return a server whose notification is over, None when it is not needed any more or accepted no notification."""
+    def _after_attempt(
+        self, current: Server | None, server: Server, route: Route, mail: QueuedMail, *, is_over: bool
+    ) -> Server | None:
+        """Return what the `current` server becomes by an attempt that began with `server`; None: it is not kept."""
+        if current is None or current.number != server.number:  # the settings changed again meanwhile
+            if current is None or route.has_worked:
+                return current
+            return dataclasses.replace(current, refusals=server.refusals)
+        if is_over:
+            is_lost = not server.ended and all(result.verdict == Verdict.DROPPED for result in mail.results)
+            return self._after_notice(server, is_lost)
+        # Recipients with a result are not notified again.
+        ended = tuple(dict.fromkeys([*server.ended, *(result.recipient for result in mail.results)]))
+        return dataclasses.replace(server, ended=ended)
+
+    def _after_notice(self, server: Server, is_lost: bool) -> Server | None:
+        """Return a server whose notice is over, None when it is not needed any more or accepted no notice."""
         notified = dataclasses.replace(server, number=0, refusals=0, ended=())
         return notified if not is_lost and self._is_needed(notified, self._verified) else None
 
     def _is_needed(self, server: Server, verified: Server | None) -> bool:
-        """Return whether a previous server is needed for a notification, or for one of a further change."""
+        """Return whether a previous server is needed for a notice, or for one of a further change."""
         if server.number or not (verified and verified.has_carried_alarm):
             return True
         return self._clock.passed(server.left_at) < KEPT_SECONDS
@@ -614,11 +620,12 @@ def encode_servers(servers: Sequence[Server]) -> str | None:
     return f"[{', '.join(map(encode, servers))}]" if servers else None
 
 
-def read_servers(fact: str) -> list[Server]:
-    """Return the servers of a fact; none when it is damaged. Each is there once: an earlier version kept the same twice."""
+def read_servers(stored: str) -> list[Server]:
+    """Return the servers of stored metadata; none when it is damaged. Each is there once: an earlier version kept the
+    same twice."""
     servers: dict[Bound, Server] = {}
     try:
-        for server in map(_server, json.loads(fact)):
+        for server in map(_server, json.loads(stored)):
             before = servers.get(server.bound_to)
             servers[server.bound_to] = server.merged_with(before) if before else server
     # A damaged value must not keep the hook from starting; the server is then reported anew.
@@ -627,10 +634,10 @@ def read_servers(fact: str) -> list[Server]:
     return list(servers.values())
 
 
-def read_report(fact: str) -> Report | None:
-    """Return the report of a fact; None when it is damaged."""
+def read_report(stored: str) -> Report | None:
+    """Return the report of stored metadata; None when it is damaged."""
     try:
-        values = json.loads(fact, object_hook=from_json)
+        values = json.loads(stored, object_hook=from_json)
         line = values["line"]
         event = Event(
             SERVER_CHANGED.code,
@@ -668,9 +675,9 @@ def _server(values: Mapping[str, Any]) -> Server:
     )
 
 
-def _until_room(sent: Sequence[float], now: float, most: int, seconds: float) -> float:
-    """Return seconds until fewer than `most` of these moments, in their order, are `seconds` old or younger."""
-    return max(0.0, sent[-most] + seconds - now) if len(sent) >= most else 0.0
+def _until_room(sent: Sequence[float], now: float, maximum: int, seconds: float) -> float:
+    """Return seconds until fewer than `maximum` of these moments, in their order, are `seconds` old or younger."""
+    return max(0.0, sent[-maximum] + seconds - now) if len(sent) >= maximum else 0.0
 
 
 def _label(recipient: str, server: Server) -> str:

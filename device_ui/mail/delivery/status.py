@@ -1,4 +1,4 @@
-"""The state of the mail path: what holds mail back, what was lost, and whether a refused login stops every attempt."""
+"""The state of the mail path: what blocks mail, what was lost, and whether a refused login stops every attempt."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from device_ui.mail.outbox.retention import UNTOLD
 
 log = logging.getLogger(__name__)
 
-# The fact that holds the refused login.
-FACT = "login_refused"
+# The name of the metadata of the refused login.
+METADATA = "login_refused"
 # Seconds from a refused login that worked before to the next try; the last one stays: four to six logins a day, further
 # apart than the windows in which providers count them.
 HOUR = 3600.0
@@ -28,11 +28,12 @@ SLOW_TRIES = (HOUR, HOUR, 2 * HOUR, 4 * HOUR, 6 * HOUR)
 
 
 class DeliveryStatus:
-    """The state of the mail path: computed from what holds all mail back, the last session, the queue and the last loss.
+    """The state of the mail path: computed from what blocks all mail, the last session, the queue and the last loss.
 
-    It is well only when no alarm that was tried still waits, and the hourly budget holds none back. `tried` returns the first
-    mail in the queue that was; `is_over_budget`, whether the budget holds a fault back; a restart finds the last loss in the
-    ledger again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any thread may read it.
+    It is well only when no event that was tried still waits, and the hourly budget delays none. `tried` returns the first
+    mail in the queue that was; `is_over_budget`, whether the budget delays a fault; a restart finds the last loss in the
+    database again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any
+    thread may read it.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class DeliveryStatus:
     ) -> None:
         self._outbox, self._wall_clock, self._show = outbox, wall_clock, show
         self._tried, self._is_over_budget = tried, is_over_budget
-        # What holds all mail back without the server; why the last session delivered nothing; the last mail that was lost.
-        self._held = self._server = Problem()
+        # What blocks all mail before any session; why the last session delivered nothing; the last mail that was lost.
+        self._block = self._server = Problem()
         self._loss = _last_loss(outbox)
         # Whether mail waits whose tries are forgotten: those of an earlier process, since a try writes nothing, or with the
         # settings before the last change. Not known to be late, it is not known to be well either.
@@ -56,35 +57,35 @@ class DeliveryStatus:
         self.sign_in = self.certificate = Problem()
 
     @property
-    def holding(self) -> Problem:
-        """What holds all mail back, the server included."""
-        # What holds mail back before a session comes first: the server's problem is from an earlier one.
-        return self._held if self._held.word else self._server
+    def all_mail_problem(self) -> Problem:
+        """The problem of all mail: what blocks it, else the server's."""
+        # In this order: the server's problem is from an earlier session.
+        return self._block if self._block.word else self._server
 
     @property
-    def is_held(self) -> bool:
-        """Whether something else than the server holds all mail back: no try helps."""
-        return bool(self._held.word)
+    def is_blocked(self) -> bool:
+        """Whether something else than the server blocks all mail: no try helps."""
+        return bool(self._block.word)
 
     @property
     def problem(self) -> Problem:
         """The one problem that is reported: the broadest first."""
-        # Then a mail that waits, and last a loss: it is over, while the others still hold mail back.
-        if self.holding.word:
-            return self.holding
+        # Then a mail that waits, and last a loss: it is over, while the others still delay mail.
+        if self.all_mail_problem.word:
+            return self.all_mail_problem
         mail = self._tried()
         if mail:
             tries = mail.tries
             return Problem("server" if tries.step else "fault", tries.step, tries.reply, tries.advice)
         return Problem("budget") if self._is_over_budget() else self._loss
 
-    def hold(self, problem: Problem) -> None:
-        """Set what holds all mail back without the server, until `release`."""
-        self._held = problem
+    def block(self, problem: Problem) -> None:
+        """Set what blocks all mail before any session, until `unblock`."""
+        self._block = problem
 
-    def release(self) -> None:
-        """Clear what held all mail back without the server."""
-        self._held = Problem()
+    def unblock(self) -> None:
+        """Clear what blocked all mail before any session."""
+        self._block = Problem()
 
     def server_failed(self, problem: Problem) -> None:
         """Set why a session served no one, until `server_works`."""
@@ -96,7 +97,7 @@ class DeliveryStatus:
 
     def settings_changed(self) -> None:
         """Clear why sessions and mails failed, before the tries are reset; mail that waits for that has its first try to come."""
-        self._is_queued = self._is_queued or bool(self.holding.word or self._tried())
+        self._is_queued = self._is_queued or bool(self.all_mail_problem.word or self._tried())
         self._server = Problem()
 
     def lost(self, problem: Problem) -> None:
@@ -108,12 +109,12 @@ class DeliveryStatus:
         self._loss = Problem()
 
     def report(self) -> dict[str, Any]:
-        """Return the state for the page and the console. Raises `NotStored` when the ledger cannot be read."""
+        """Return the state for the page and the console. Raises `NotStored` when the database cannot be read."""
         return self._report(self.problem)
 
     def _report(self, problem: Problem) -> dict[str, Any]:
         removed, is_clock_right = self._outbox.removed()[UNTOLD], self._wall_clock.is_right()
-        # Shown when mail goes: none of them holds it back.
+        # Shown when mail goes: none of them blocks it.
         lesser = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not is_clock_right}
         # Last: each of the others says more.
         lesser["queued"] = self._is_queued
@@ -136,7 +137,7 @@ class DeliveryStatus:
         }
 
     def publish(self) -> None:
-        """Call `show`. Never raises: a state that cannot be shown must not hold mail back."""
+        """Call `show`. Never raises: a state that cannot be shown must not block mail."""
         try:
             self._published = problem = self.problem
             self._show(self._report_or_storage(problem))
@@ -152,7 +153,7 @@ class DeliveryStatus:
         try:
             return self._report(problem)
         except NotStored:
-            # The ledger cannot be read, so no count of it can be shown.
+            # The database cannot be read, so no count of it can be shown.
             return {"problem": "storage", "step": "", "waiting": 0}
 
 
@@ -166,7 +167,7 @@ class LoginLockout:
 
     A login that worked before may work again without a change: it is tried at `SLOW_TRIES`, across restarts too.
 
-    The state in memory decides and the ledger follows: a full flash must neither cause a further login nor undo an Update.
+    The state in memory decides and the database follows: a full flash must neither cause a further login nor undo an Update.
     """
 
     def __init__(self, outbox: Outbox, quota: Quota, clock: Clock) -> None:
@@ -200,7 +201,7 @@ class LoginLockout:
         return bool(self._current().get("revision") == revision)
 
     def engage(self, revision: str, reply: Text, *, has_worked: bool) -> None:
-        """Lock these settings; `store` writes it to the ledger. Never raises: no later error may lead to a further login.
+        """Lock these settings; `store` writes it to the database. Never raises: no later error may lead to a further login.
 
         `has_worked`: mail got through with exactly these before.
         """
@@ -224,29 +225,29 @@ class LoginLockout:
         self._state = {}
 
     def store(self) -> None:
-        """Write the state to the ledger where it differs. Raises `NotStored`."""
+        """Write the state to the database where it differs. Raises `NotStored`."""
         if self._state is not None:
-            self._outbox.set_metadata(FACT, json.dumps(self._state, default=to_json) if self._state else None)
+            self._outbox.set_metadata(METADATA, json.dumps(self._state, default=to_json) if self._state else None)
 
     def _is_due(self, refused: Mapping[str, Any]) -> bool:
         """Return whether a login that worked before is due for a slow try."""
-        # From the ledger, which may be damaged: then it is not due, since a try too few locks nothing.
+        # From the database, which may be damaged: then it is not due, since a try too few locks nothing.
         tries = refused.get("tries", 0)
         if not isinstance(tries, int) or tries < 1:
             return False
         at = str(refused.get("at", ""))
-        # A moment of a clock that was far ahead would hold mail back for years. The try that follows notes a right one.
+        # A moment of a clock that was far ahead would block mail for years. The try that follows stores a right one.
         return self._clock.is_ahead(at) or self._clock.passed(at) >= SLOW_TRIES[min(tries, len(SLOW_TRIES)) - 1]
 
     def _current(self) -> dict[str, Any]:
         if self._state is None:
-            self._state = _read_lockout(self._outbox.metadata().get(FACT, "{}"))
+            self._state = _read_lockout(self._outbox.metadata().get(METADATA, "{}"))
         return self._state
 
 
-def _read_lockout(fact: str) -> dict[str, Any]:
+def _read_lockout(stored: str) -> dict[str, Any]:
     try:
-        values = json.loads(fact, object_hook=from_json)
+        values = json.loads(stored, object_hook=from_json)
     except ValueError:
         return {}  # damaged: one login too many is better than no mail ever again
     return values if isinstance(values, dict) and "revision" in values else {}

@@ -68,7 +68,7 @@ class Tester:
         self._store, self._sender, self._connect, self._quota = store, sender, connect, quota
         self._environment = sender.environment
         self._wake, self._verified = wake, verified
-        # The users whose test is under way. A test of one user that never ends must not hold up those of others.
+        # The users whose test is under way. A test of one user that never ends must not delay those of others.
         self._busy: set[int] = set()
 
     def answer(self, request: Mapping[str, Any], user: int) -> Iterator[Mapping[str, Any] | None]:

@@ -1,8 +1,8 @@
-"""One thread that mails the events of the ledger, in rounds: read the settings, send what is due, wait for the next event or try.
+"""One thread that mails the events of the database, in rounds: read the settings, send what is due, wait for the next event or try.
 
 The settings are read when mail is sent, so that corrected settings release waiting mail. A refused login stops every
-attempt, across restarts too, until the settings change or a test with them succeeds: retries lock accounts. Waiting is on the monotonic clock and in
-memory: a retry writes nothing to flash.
+attempt, across restarts too, until the settings change or a test with them succeeds: retries lock accounts. Waiting is
+on the monotonic clock and in memory: a retry writes nothing to flash.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds after which a waiting worker reads the settings again: the notification of an Update may be lost.
+# Seconds after which a waiting worker reads the settings again: the message of an Update may be lost.
 LOOK_AGAIN = 60.0
 # Changes of the settings that reset the back-off one after another, and the seconds after which one more does. Changes
 # again and again must not serve to try ports.
@@ -105,7 +105,7 @@ class DeliveryWorker:
         return self._status.report()
 
     def watch_sign_in(self, look: Callable[[SmtpSettings], Problem]) -> None:
-        """Call `look` in each round: it returns the problem of the sign-in that holds mail back even while none waits."""
+        """Call `look` in each round: it returns the problem of the sign-in that blocks mail even while none waits."""
         self._look_at_sign_in = look
 
     def spread_start(self, seconds: float) -> None:
@@ -171,9 +171,9 @@ class DeliveryWorker:
         moment = max(planned, mail.tries.next) if mail else planned
         return max(0.0, moment - self._environment.monotonic())
 
-    def is_held(self) -> bool:
+    def is_blocked(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
-        return self._status.is_held
+        return self._status.is_blocked
 
     def choose_singles(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
@@ -187,14 +187,14 @@ class DeliveryWorker:
     def wait_details(self) -> Callable[[int, str], tuple[Sequence[str], str, Text]]:
         """Return a function of a waiting mail's number and type, which returns its recipients, and step and reply of the last try.
 
-        Before the first try these are the step and reply of what holds all mail back.
+        Before the first try these are the step and reply of the problem of all mail.
         """
         try:
             settings, _ = self._store.read()
         except (Damaged, NotReadable):
             settings = None
         # Read once for all mails of a page, by the thread that may open files.
-        listed, problem = self._environment.recipients(), self._status.holding
+        listed, problem = self._environment.recipients(), self._status.all_mail_problem
         by_type = {event_type: addresses(event_type, listed, settings) if settings else [] for event_type in TYPES}
 
         def details(number: int, event_type: str) -> tuple[Sequence[str], str, Text]:
@@ -204,13 +204,13 @@ class DeliveryWorker:
 
         return details
 
-    def pending_notifications(self, number: int) -> Sequence[Delivery]:
-        """Return the pending notifications of a server change, by the number of its event."""
-        return self.notifier.pending(number)
+    def open_notices(self, number: int) -> Sequence[Delivery]:
+        """Return the notices of a server change that are still to be sent, by the number of its event."""
+        return self.notifier.open_notices(number)
 
-    def events_to_notify(self) -> Sequence[int]:
-        """Return the events of server changes with pending notifications."""
-        return self.notifier.events_to_notify()
+    def events_with_notices(self) -> Sequence[int]:
+        """Return the events of server changes with notices that are still to be sent."""
+        return self.notifier.events_with_notices()
 
     def is_idle(self) -> bool:
         """Return whether nothing is left to do until an event arrives."""
@@ -228,7 +228,7 @@ class DeliveryWorker:
         self._wakeup.set()
 
     def run(self) -> None:
-        """Work until `stop`, and until the notifications under way are over."""
+        """Work until `stop`, and until the notices under way are over."""
         self.read_choices()
         has_notifier = False
         while not self._is_stopping:
@@ -246,7 +246,7 @@ class DeliveryWorker:
             self._status.publish()
             self._wakeup.wait(wait)
             self._wakeup.clear()
-        # Last: a notification that was delivered must be recorded.
+        # Last: a notice that was delivered must be recorded.
         self.notifier.stop()
 
     def round(self) -> float | None:
@@ -270,11 +270,11 @@ class DeliveryWorker:
             wait, planned = self._round(), self._periodic.wait()
             return wait if planned is None else min(planned if wait is None else wait, planned)
         except NotStored as error:
-            self._hold(Problem("storage", reply=error.reason))
+            self._block(Problem("storage", reply=error.reason))
             return RETRY_FIRST
 
     def _start_notifier(self) -> bool:
-        """Start the thread of the notifications: a slow new server must not delay them. Return whether it runs."""
+        """Start the thread of the notices: a slow new server must not delay them. Return whether it runs."""
         try:
             threading.Thread(target=self.notifier.run, name="notifier", daemon=True).start()
         except RuntimeError as error:  # the system gives no thread (TasksMax)
@@ -283,31 +283,36 @@ class DeliveryWorker:
         return True
 
     def _round(self) -> float | None:
+        """Read the settings, end what no one gets, send what is due. Return seconds as `round`. Raises `NotStored`."""
         self._next_try = None
         settings, revision, problem = self._take_settings()
         self._status.sign_in = self._look_at_sign_in(settings) if settings else Problem()
         self._status.certificate = self._watch.problem(settings) if settings else Problem()
         self._lockout.store()
         if settings:
+            # Also while a problem blocks mail: History reports a changed server all the same.
             saved, source = self._saved_from
             self.notifier.check(settings, source if saved == revision else "")
         if problem or settings is None:
-            self._hold(problem or Problem("unset"))
+            self._block(problem or Problem("unset"))
             return LOOK_AGAIN
         if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
-            self._status.release()
-        # Before anything is sent: no session is opened for events that no one gets.
-        listed = self._environment.recipients()
-        by_type = {event_type: addresses(event_type, listed, settings) for event_type in TYPES}
-        self._discard_unwanted(by_type)
-        self._expire(by_type)
+            self._status.unblock()
+        self._end_unsendable(settings)
         if self._outbox.waiting_count():
-            # Never longer than a look at the settings: the notification of an Update may be lost.
+            # Never longer than a look at the settings: the message of an Update may be lost.
             return min(self._send_due(settings, revision), LOOK_AGAIN)
         self._status.server_works()
         # No mail waits, but the reserve may have to be set aside again, an event dated, or the end of a problem published.
         has_work = self._outbox.is_reserve_used or self._schedule.has_undated or self._schedule.is_over_budget()
         return LOOK_AGAIN if has_work else None
+
+    def _end_unsendable(self, settings: SmtpSettings) -> None:
+        """End events that no recipient wants, and mails that were tried for five days: they need no session."""
+        listed = self._environment.recipients()
+        by_type = {event_type: addresses(event_type, listed, settings) for event_type in TYPES}
+        self._discard_unwanted(by_type)
+        self._expire(by_type)
 
     def _make_due(self) -> None:
         """Make due what a person asked to try now. A refused login stays locked out: only new settings help there."""
@@ -317,11 +322,11 @@ class DeliveryWorker:
                 self._session.reset()  # a recipient that was deferred has a wait of its own
                 self._backoff.try_now()
                 self._start_spread = StartSpread()
-            self._try_now.popleft()  # not before: a ledger that cannot be read now is read in the next round
+            self._try_now.popleft()  # not before: a database that cannot be read now is read in the next round
 
-    def _hold(self, problem: Problem) -> None:
-        """Set what holds mail back without the server: this time does not count towards giving up."""
-        self._status.hold(problem)
+    def _block(self, problem: Problem) -> None:
+        """Set what blocks all mail before any session: this time does not count towards giving up."""
+        self._status.block(problem)
         self._backoff.expiry.reset()
 
     def _discard_unwanted(self, by_type: Mapping[str, Sequence[str]]) -> None:
@@ -372,9 +377,9 @@ class DeliveryWorker:
         try:
             transport = self._sender.connect(settings)
         except UNSEAL_ERRORS as error:
-            self._hold(Problem("password", reply=error.message))
+            self._block(Problem("password", reply=error.message))
             return LOOK_AGAIN
-        # Before the session: the notification must start before mail goes to the new server.
+        # Before the session: the notice must start before mail goes to the new server.
         self.notifier.session_begins()
         self._send(transport, settings, revision)
         return self._plan()
@@ -383,7 +388,8 @@ class DeliveryWorker:
         def is_interrupted() -> bool:
             return self._is_stopping or self._is_settings_change_new
 
-        # Closed on every way out, also when the ledger fails: a session that is left open counts against the server's limit of connections.
+        # Closed on every way out, also when the database fails: a session that is left open counts against the server's
+        # limit of connections.
         with closing(transport):
             try:
                 transport.open(
@@ -392,7 +398,7 @@ class DeliveryWorker:
                 if self._lockout.is_engaged(revision):
                     self._lift_lockout()
                     self._lockout.store()
-                    self._status.release()
+                    self._status.unblock()
                 # Before the mails: an event of it goes out in this very session.
                 self._watch.saw(settings, transport.certificates)
                 self._status.certificate = self._watch.problem(settings)
@@ -407,7 +413,7 @@ class DeliveryWorker:
             self._lockout.engage(revision, error.reply, has_worked=self.notifier.is_verified(settings))
         advice = self._sender.advise(error.step, error.problem, error.reply, settings)
         if is_login_refused:
-            self._status.hold(self._lockout.explain(advice))
+            self._status.block(self._lockout.explain(advice))
             self._lockout.store()
         else:
             self._backoff.server_failed(error.retry_after)

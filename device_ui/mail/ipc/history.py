@@ -35,20 +35,20 @@ HOUR = 3600
 TRY_NOW = "try-now"
 # A function of a waiting mail's number and type that returns its recipients, and step and reply of the last try.
 WaitDetails = Callable[[int, str], tuple[Sequence[str], str, Text]]
-# A function of an event's number that returns the pending notifications of a server change.
-PendingNotifications = Callable[[int], Sequence[Delivery]]
+# A function of an event's number that returns the notices of a server change that are still to be sent.
+OpenNotices = Callable[[int], Sequence[Delivery]]
 
 
 @dataclass(frozen=True)
 class Live:
-    """What the ledger does not have: answers of the worker (`requests.Worker`), and `now`, seconds since 1970.
+    """What the database does not have: answers of the worker (`requests.Worker`), and `now`, seconds since 1970.
 
     `next_try` returns when the mail of a number is tried: seconds since 1970, 0 for a time that is not known, None for none.
     """
 
     wait_details: WaitDetails
-    pending_notifications: PendingNotifications
-    events_to_notify: Sequence[int] = ()
+    open_notices: OpenNotices
+    events_with_notices: Sequence[int] = ()
     now: float = 0.0
     next_try: Callable[[int], float | None] = lambda _number: None
 
@@ -118,7 +118,7 @@ def answer(
     """
     moments = edges(query, live.now) if has_bars else []
     bars = Bars(moments) if moments else None
-    search = outbox.find(query, _by_name(catalog), live.events_to_notify, bars)
+    search = outbox.find(query, _by_name(catalog), live.events_with_notices, bars)
     while True:
         try:
             next(search)
@@ -159,7 +159,7 @@ def _events(numbers: Sequence[int], outbox: Outbox, catalog: Catalog, live: Live
             ended = {each.recipient for each in results}
             pending = [
                 *(_pending(event, ended, live) if event.waiting else ()),
-                *map(_result, live.pending_notifications(number)),
+                *map(_result, live.open_notices(number)),
             ]
             later = [_action(each, deliveries.get(each.number, []), outbox, live) for each in actions.get(number, ())]
             row = _row(event, results, pending, later, catalog)

@@ -12,7 +12,7 @@ from device_ui.errors import RequestError, to_json
 def from_json(line: bytes) -> Mapping[str, Any]:
     """Return a request that is a JSON object. Raises `RequestError`."""
     try:
-        # A text that was cut within a character is still an alarm.
+        # A text that was cut within a character is still an event.
         request = json.loads(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raise RequestError("bad-request", "this is no JSON") from None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Answer = Mapping[str, Any] | Event | Iterator[Mapping[str, Any] | None]
 
-# Characters of an event that are stored; a longer text is cut and marked: no length is a reason to lose an alarm.
+# Characters of an event that are stored; a longer text is cut and marked: no length is a reason to lose an event.
 TEXT_MAXIMUM, MESSAGE_MAXIMUM, SOURCE_MAXIMUM = 4000, 10_000, 100
 CUT = " […]"
 # Events of a sample digest.
@@ -65,7 +65,7 @@ class Worker(Protocol):
     def try_waiting(self, source: Text) -> int:
         """Try waiting mail at once. Return 0, or whole seconds until that may be asked for; `source`: who asks."""
 
-    def is_held(self) -> bool:
+    def is_blocked(self) -> bool:
         """Return whether no mail is tried until a person solves a problem, such as a refused login."""
 
     def next_try(self, number: int = 0) -> float | None:
@@ -74,14 +74,14 @@ class Worker(Protocol):
     def wait_details(self) -> WaitDetails:
         """Return a function of a waiting mail's number and type: its recipients, and step and reply of the last try."""
 
-    def pending_notifications(self, number: int) -> Sequence[Delivery]:
-        """Return the pending notifications of a server change, by the number of its event."""
+    def open_notices(self, number: int) -> Sequence[Delivery]:
+        """Return the notices of a server change that are still to be sent, by the number of its event."""
 
     def decide(self, kind: Kind) -> tuple[bool, bool]:
         """Return whether an event of this kind is mailed, and whether in the daily summary."""
 
-    def events_to_notify(self) -> Sequence[int]:
-        """Return the events of server changes with pending notifications."""
+    def events_with_notices(self) -> Sequence[int]:
+        """Return the events of server changes with notices that are still to be sent."""
 
     def choose_singles(self, events: Sequence[Event]) -> list[bool]:
         """Return for each of the events that arrive together whether it gets a mail of its own at once."""
@@ -190,7 +190,7 @@ class RequestHandler:
         )
 
     def _settings_changed(self, request: Mapping[str, Any], _user: int) -> Mapping[str, Any]:
-        # Both are from the web process: a wrong one costs a retry, or is left out of the notification.
+        # Both are from the web process: a wrong one costs a retry, or is left out of the notice.
         self._worker.settings_changed(_revision(request.get("revision")), _source(request.get("by")))
         return {"ok": True}
 
@@ -203,7 +203,7 @@ class RequestHandler:
 
     def _require_tries(self) -> None:
         # Before anything is stored or counted: the page must not say that mail is tried that is not.
-        if self._worker.is_held():
+        if self._worker.is_blocked():
             raise RequestError("held", "no mail is tried until the problem is solved that holds it back")
 
     def _delivery(self) -> Mapping[str, Any]:
@@ -272,7 +272,7 @@ class RequestHandler:
             else:
                 worker = self._worker
                 live = history.Live(
-                    found, worker.pending_notifications, worker.events_to_notify(), self._clock.now(), self._next_try
+                    found, worker.open_notices, worker.events_with_notices(), self._clock.now(), self._next_try
                 )
                 yield from history.answer(query, self._outbox, self._catalog, live, has_bars=has_bars)
 
@@ -281,7 +281,7 @@ class RequestHandler:
         event, later = self._asked_event(request)
         if event.waiting or any(each.waiting for each in later):
             raise RequestError("waiting", "the mail of this event waits already")
-        # Its own notifications go through the previous server (`delivery.server_change`).
+        # Its own notices go through the previous server (`delivery.server_change`).
         if not (self._catalog[event.code].mail and self._outbox.deliveries(event.mail or event.number)):
             raise RequestError("not-mailed", "this event was not mailed")
         return self._action(event, Action.SEND_AGAIN, request, user)
@@ -308,7 +308,7 @@ class RequestHandler:
 
     def _action(self, event: Event, action: Action, request: Mapping[str, Any], user: int) -> Event:
         """Return an action on an event. Raises `RequestError` when there are too many."""
-        # Two requests that arrive together see the same ledger, in which neither is committed; requests for other events may
+        # Two requests that arrive together see the same database, in which neither is committed; requests for other events may
         # come between them.
         now = self._clock.since_boot[1]
         self._acted = {number: before for number, before in self._acted.items() if now - before < REPEAT_SECONDS}
@@ -326,8 +326,8 @@ class RequestHandler:
             text=action,
             waiting=action == Action.SEND_AGAIN,
             clock=happened.clock,
-            # Of who asks, and not of the event's user: a user who sends root's alarms again must use up neither root's part of the
-            # ledger's limit nor its reserve on a full disk.
+            # Of who asks, and not of the event's user: a user who sends root's events again must use up neither root's part of the
+            # database's limit nor its reserve on a full disk.
             user=user,
             about=event.number,
         )

@@ -166,7 +166,7 @@ def _error(error: Exception) -> Mapping[str, Any]:
     """Return the answer to a request that failed."""
     if isinstance(error, RequestError):
         return error.as_answer()
-    if isinstance(error, NotStored):  # of any request: the state is read from the ledger, too
+    if isinstance(error, NotStored):  # of any request: the state is read from the database, too
         return {"error": "not-stored", "reason": error.reason}
     # The client gets no detail: it may be any program of the device.
     log.error("request failed", exc_info=error)

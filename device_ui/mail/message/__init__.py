@@ -6,10 +6,10 @@ Promises
 - Nothing typed by a person, raised by the firmware or read from a file adds a header, an address or a MIME part.
 - Lines end with CRLF and obey the limits of RFC 5322 and RFC 2047; the text part and the HTML part say the same.
 - A mail to recipients with different languages stays one mail, with the content in each language.
-- Damaged or missing dates never keep an alarm back.
+- Damaged or missing dates never keep an event back.
 
 It depends on ``mail.events`` and ``mail.catalog`` for the records, on ``settings`` for the sender and the recipients, on
-``i18n`` for words, and on ``resources`` for the template, ``views/mail.html``. It reads neither the ledger nor a clock: the
+``i18n`` for words, and on ``resources`` for the template, ``views/mail.html``. It reads neither the database nor a clock: the
 caller passes events, the time and the address in an `Envelope`. It sends nothing.
 
 Read `compose` first: one function for each kind of mail, and one path that they all take. `content` is what a mail says, in

@@ -165,14 +165,14 @@ def _moment(seconds: float) -> str:
     """Return a time as programs read it (RFC 3339), ``""`` where there is none."""
     try:
         return local_time(seconds).isoformat() if seconds else ""
-    except (OverflowError, ValueError, OSError):  # damaged in the ledger
+    except (OverflowError, ValueError, OSError):  # damaged in the database
         return ""
 
 
 def _date(accepted: float, now: float) -> datetime:
     try:
         return local_time(accepted or now)
-    except (OverflowError, ValueError, OSError):  # damaged in the ledger; the alarm is mailed all the same
+    except (OverflowError, ValueError, OSError):  # damaged in the database; the event is mailed all the same
         return local_time(now)
 
 

@@ -15,10 +15,10 @@ class Envelope:
 
     `device` holds ``name``, ``model``, ``serial``, ``host_name`` and ``address``, ``url`` (the address of the pages as the
     maker set it) and ``importance`` (of faults). `now` (seconds since 1970, never 0) dates an event without a date. `removed`
-    counts the events that the ledger's limit removed before they were mailed.
+    counts the events that the database's limit removed before they were mailed.
 
     `languages` are those of the recipients. If they differ, one mail has the content in each of them, one after the other.
-    So it stays one mail, with one Message-ID, one transaction, one record in the ledger and one place in the budget. A mail
+    So it stays one mail, with one Message-ID, one transaction, one record in the database and one place in the budget. A mail
     for each language would be two halves that a power cut, a retry or the budget could separate.
     """
 

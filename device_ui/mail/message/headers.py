@@ -35,7 +35,7 @@ def lines(fields: Mapping[str, str]) -> bytes:
 
 
 def message_id(ledger_id: str, number: int) -> str:
-    """Return the Message-ID of an event; it depends on the ledger and the number alone, so every retry has the same."""
+    """Return the Message-ID of an event; it depends on the database and the number alone, so every retry has the same."""
     return f"<{number}.{ledger_id}@{ID_SUFFIX}>"
 
 

@@ -1,7 +1,7 @@
 """Write what a mail says as its text part and as its HTML part. Pure, but for the template, which is read once.
 
 The template is ``views/mail.html``. It is filled by `string.Template`, which the mail hook has loaded already: bottle's
-templates would add 1.5 MiB and 75 ms to the process that mails an alarm.
+templates would add 1.5 MiB and 75 ms to the process that mails an event.
 """
 
 from __future__ import annotations

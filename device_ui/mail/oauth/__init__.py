@@ -1,4 +1,4 @@
-"""The sign-in by OAuth 2.0: an access token for a session with a mail server, and a grant that outlives months without mail.
+"""The sign-in by OAuth 2.0: an access token for a session with a mail server, kept alive for months without mail.
 
 Promises
 
@@ -17,7 +17,9 @@ It depends on ``settings`` (the fields, the sealed record), on ``mail.smtp`` (st
 client) and on ``mail.clock`` and ``mail.catalog``. Nothing of ``delivery`` or ``ipc`` knows it: `daemon` gives delivery an
 `OAuthSession` in place of an `SmtpClient`, and the socket its requests.
 
-Read `sign_in` first (what is on flash when), then `grants` (what is asked, what an answer means), `providers` (the table),
+A grant is one of RFC 6749's grant types here (`settings.oauth_grant`), and a stored sign-in is what it gave.
+
+Read `sign_in` first (what is on flash when), then `token_client` (what is asked, what an answer means), `providers` (the table),
 `https` (one request). `signing_key` has the device's certificate, `device_code` the sign-in of a person, `session` what delivery
 uses, `requests` what the socket serves, `record` the file, `outcome` the error.
 """

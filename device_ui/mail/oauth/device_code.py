@@ -17,9 +17,9 @@ from device_ui.mail.smtp.outcome import SmtpProblem
 from device_ui.rate_limit import TokenBucket
 
 if TYPE_CHECKING:
-    from device_ui.mail.oauth.grants import DeviceCode, Grants, Tokens
     from device_ui.mail.oauth.providers import Endpoints
     from device_ui.mail.oauth.sign_in import SignIn
+    from device_ui.mail.oauth.token_client import DeviceCode, TokenClient, Tokens
     from device_ui.settings.fields import SmtpSettings
 
 log = logging.getLogger(__name__)
@@ -76,12 +76,12 @@ class DeviceCodeFlow:
     def __init__(
         self,
         sign_in: SignIn,
-        grants: Callable[[], Grants],
+        token_client: Callable[[], TokenClient],
         monotonic: Callable[[], float],
         done: Callable[[], None],
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
-        self._sign_in, self._grants, self._monotonic, self._done = sign_in, grants, monotonic, done
+        self._sign_in, self._token_client, self._monotonic, self._done = sign_in, token_client, monotonic, done
         self._wait = wait
         self._lock = threading.Lock()
         self._phase, self._cancelled = Phase(), threading.Event()
@@ -155,15 +155,15 @@ class DeviceCodeFlow:
             self._done()
 
     def _run(self, settings: SmtpSettings, cancelled: threading.Event) -> Phase:
-        grants = self._grants()
-        code, endpoints = grants.device_code(settings, grants.begin())
+        client = self._token_client()
+        code, endpoints = client.device_code(settings, client.begin())
         end = self._monotonic() + min(code.seconds, SECONDS_MAXIMUM)
         self._set(Phase("waiting", code.user_code, code.address, end), cancelled)
         interval = min(max(code.interval, INTERVALS[0]), INTERVALS[1])
         while not self._wait(cancelled, interval):
             if self._monotonic() >= end:
                 return Phase("expired")
-            found = self._polled(grants, settings, code, endpoints)
+            found = self._polled(client, settings, code, endpoints)
             if not isinstance(found, str):
                 if cancelled.is_set():
                     break
@@ -179,10 +179,12 @@ class DeviceCodeFlow:
                 return Phase("failed", step="token answer", problem=SmtpProblem.CLIENT_REFUSED, reply=found[:200])
         return Phase("cancelled")
 
-    def _polled(self, grants: Grants, settings: SmtpSettings, code: DeviceCode, endpoints: Endpoints) -> Tokens | str:
+    def _polled(
+        self, client: TokenClient, settings: SmtpSettings, code: DeviceCode, endpoints: Endpoints
+    ) -> Tokens | str:
         """Return the tokens, the error of an answer, or ``""`` when there was none. Raises `TokenError`."""
         try:
-            return grants.redeemed(settings, code, endpoints, grants.begin())
+            return client.redeemed(settings, code, endpoints, client.begin())
         except TokenError as error:
             if error.problem not in PASSING:
                 raise

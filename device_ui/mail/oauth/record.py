@@ -24,13 +24,14 @@ COMMENT = "device-ui: the sign-in by OAuth 2.0, its tokens sealed."
 
 
 @dataclass(frozen=True)
-class Grant:
+class StoredSignIn:
     """A sign-in: the `refresh` and `access` token, ``""`` where there is none, and beside them what no one has to hide.
 
     `renewed` is the moment (`Clock.moment`) of the last success, `seconds` the life of the access token from then on, and
-    `idle_seconds` that of the refresh token, 0 if it is not known; `life_seconds` is the longest that it was since the sign-in. `asked` is the moment at which a renewal was asked for whose
-    answer is not stored. `problem`, `step` and `reply` are those of a sign-in that a person has to see to. `warned` is the last
-    warning: the days before its end, and that day; or ``needs mail``.
+    `idle_seconds` that of the refresh token, 0 if it is not known; `life_seconds` is the longest that it was since the
+    sign-in. `asked` is the moment at which a renewal was asked for whose answer is not stored. `problem`, `step` and
+    `reply` are those of a sign-in that a person has to see to. `warned` is the last warning: the days before its end,
+    and that day; or ``needs mail``.
     """
 
     refresh: str = field(default="", repr=False)
@@ -52,20 +53,20 @@ TEXTS = ("person", "renewed", "asked", "problem", "step", "warned")
 NUMBERS = ("seconds", "idle_seconds", "life_seconds")
 
 
-class GrantRecord:
+class SignInRecord:
     """The record of one device; its caller reads and writes one at a time."""
 
     def __init__(self, record: SealedRecord) -> None:
         self._record = record
 
-    def known(self, settings: SmtpSettings) -> Grant:
+    def known(self, settings: SmtpSettings) -> StoredSignIn:
         """Return what is known of the sign-in of these settings, without its tokens. Raises `NotReadable`."""
         values = self._values(settings)
         known: dict[str, Any] = {name: values.get(name, "") for name in TEXTS}
         known |= {name: _number(values.get(name, "")) for name in NUMBERS}
-        return Grant(**known, reply=from_stored(values.get("reply", "")))
+        return StoredSignIn(**known, reply=from_stored(values.get("reply", "")))
 
-    def load(self, settings: SmtpSettings) -> Grant:
+    def load(self, settings: SmtpSettings) -> StoredSignIn:
         """Return the sign-in of these settings, an empty one when there is none that opens. Raises `NotReadable`."""
         try:
             found = json.loads(self._record.open(self._values(settings)) or "{}")
@@ -74,11 +75,11 @@ class GrantRecord:
             return replace(self.known(settings), renewed="", seconds=0)
         return replace(self.known(settings), refresh=refresh, access=access)
 
-    def store(self, settings: SmtpSettings, grant: Grant) -> None:
+    def store(self, settings: SmtpSettings, stored: StoredSignIn) -> None:
         """Put a sign-in on flash. Raises `NotStored`, `NotReadable`, `NoKey`, `Damaged`."""
-        values = {name: str(getattr(grant, name)) for name in (*TEXTS, *NUMBERS)}
-        secret = json.dumps({"refresh": grant.refresh, "access": grant.access})
-        record = {BOUND: bound_text(settings.bound_to), **values, "reply": to_stored(grant.reply)}
+        values = {name: str(getattr(stored, name)) for name in (*TEXTS, *NUMBERS)}
+        secret = json.dumps({"refresh": stored.refresh, "access": stored.access})
+        record = {BOUND: bound_text(settings.bound_to), **values, "reply": to_stored(stored.reply)}
         self._record.write(record, {SEALED: secret})
 
     def _values(self, settings: SmtpSettings) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The sign-in of one device: an access token when mail needs one, and a grant that stays alive without mail.
+"""The sign-in of one device: an access token when mail needs one, kept alive without mail too.
 
 A renewal may replace the refresh token, and the provider may refuse the former one from then on (RFC 9700, section 4.14.2). So:
 
@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 from device_ui.errors import CannotOpen, Conflict, Damaged, Message, NoKey, NotReadable, NotStored, Text
 from device_ui.mail.catalog import SIGN_IN_DEAD, SIGN_IN_ENDS, Kind
 from device_ui.mail.oauth.outcome import TokenError, retry_seconds
-from device_ui.mail.oauth.record import Grant, GrantRecord
+from device_ui.mail.oauth.record import SignInRecord, StoredSignIn
 from device_ui.mail.oauth.signing_key import Certificate, SigningKeys, days_left
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
 
 if TYPE_CHECKING:
     from device_ui.mail.clock import Clock
-    from device_ui.mail.oauth.grants import Grants, Tokens
+    from device_ui.mail.oauth.token_client import TokenClient, Tokens
     from device_ui.mail.smtp.connection import OnStep
     from device_ui.settings.fields import SmtpSettings
 
@@ -38,10 +38,12 @@ log = logging.getLogger(__name__)
 
 # Seconds before the end of an access token in which it is not used any more.
 MARGIN_SECONDS = 120.0
-# The longest time between two runs of device-ui-token.timer, in seconds: a day, its random delay of up to 6 hours, an hour in reserve.
+# The longest time between two runs of device-ui-token.timer, in seconds: a day, its random delay of up to 6 hours, an
+# hour in reserve.
 RUN_SECONDS = 31 * 3600.0
 # A person's sign-in is renewed without mail as if it ended after a week without use, or earlier if the provider says so. Most
-# answers do not say it; a custom authorization server of Okta has this limit by default. A tenant may be stricter than its provider.
+# answers do not say it; a custom authorization server of Okta has this limit by default. A tenant may be stricter than
+# its provider.
 IDLE_SECONDS = 7 * 24 * 3600
 # A life that is shorter by more than this, in seconds, is the rest of a fixed one.
 FIXED_SECONDS = 3600
@@ -67,7 +69,7 @@ NEEDS_MAIL = Message(
 NO_REFRESH = Message(
     "the provider gave no refresh token, without which the sign-in ends with its first access token: add offline_access to the scope, and have the provider allow refresh tokens for this application"
 )
-# `Grant.warned` of `NEEDS_MAIL`.
+# `StoredSignIn.warned` of `NEEDS_MAIL`.
 NEEDS_MAIL_WARNED = "needs mail"
 UPLOAD = Message(
     "Upload the new certificate to the provider before that: it is on the SMTP tab, with the SHA-256 {fingerprint}."
@@ -85,23 +87,23 @@ class Access:
 class SignIn:
     """The sign-in of one device. Any thread may call.
 
-    `grants` makes what a request needs, at the first one: a process that asks for no token loads neither ssl nor http.client.
+    `token_client` makes what a request needs, at the first one: a process that asks for no token loads neither ssl nor http.client.
     `raise_event` receives a kind and a text.
     """
 
     def __init__(
         self,
-        record: GrantRecord,
+        record: SignInRecord,
         keys: SigningKeys,
-        grants: Callable[[], Grants],
+        token_client: Callable[[], TokenClient],
         clock: Clock,
         raise_event: Callable[[Kind, Text], None],
     ) -> None:
-        self._record, self.keys, self._grants = record, keys, grants
+        self._record, self.keys, self._token_client = record, keys, token_client
         self._clock, self._raise_event = clock, raise_event
         self._lock = threading.Lock()
         # Tokens that the provider made and the flash did not take, with what they are bound to.
-        self._unstored: tuple[tuple[str, ...], Grant] | None = None
+        self._unstored: tuple[tuple[str, ...], StoredSignIn] | None = None
         # Whether a renewal was asked for without an answer, by this process or one before.
         self._is_unanswered = True
         # Tries in a row that ended at a problem that a person has to see to.
@@ -121,15 +123,15 @@ class SignIn:
         """
         with self._lock:
             try:
-                grant = self._stored(settings)
-                if not renews and grant.access and self._is_fresh(grant):
-                    return Access(grant.access, is_new=False)
-                made = self._renewed(settings, secret, grant, on_step)
+                stored = self._load(settings)
+                if not renews and stored.access and self._is_fresh(stored):
+                    return Access(stored.access, is_new=False)
+                made = self._renewed(settings, secret, stored, on_step)
             except TokenError as error:
                 self._note(settings, error)
                 raise
             except STORE_ERRORS as error:
-                raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+                raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_STORED, error.message) from error
             self._dead_tries = 0
             return Access(made.access, is_new=True)
 
@@ -144,8 +146,8 @@ class SignIn:
         """Note that the mail server took a token: whatever was wrong is not any more. Writes nothing when that is known."""
         with self._lock, contextlib.suppress(NotReadable):
             self._dead_tries = 0
-            grant = self._record.known(settings)
-            if grant.problem:
+            stored = self._record.known(settings)
+            if stored.problem:
                 self._try_store(settings, replace(self._record.load(settings), problem="", step="", reply=""))
 
     def signed_in(self, settings: SmtpSettings, made: Tokens) -> None:
@@ -156,7 +158,7 @@ class SignIn:
             raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, NO_REFRESH)
         with self._lock:
             self._unstored, self._is_unanswered, self._dead_tries = None, False, 0
-            self._record.store(settings, self._granted(settings, Grant(), made))
+            self._record.store(settings, self._with_tokens(settings, StoredSignIn(), made))
 
     def keep_alive(self, settings: SmtpSettings, secret: str) -> None:
         """Do what a day without mail needs: renew or try the sign-in, make the next certificate, warn of an end.
@@ -166,117 +168,117 @@ class SignIn:
         try:
             if settings.oauth_grant == "certificate" and self._clock.is_right():
                 self.keys.make_next(settings)
-            grant = self._record.known(settings)
-            age = self._age(grant.renewed)
-            if settings.oauth_grant != "device" or age is None or age >= _renewal_seconds(grant) or grant.problem:
+            stored = self._record.known(settings)
+            age = self._age(stored.renewed)
+            if settings.oauth_grant != "device" or age is None or age >= _renewal_seconds(stored) or stored.problem:
                 self.access(settings, secret, renews=True)
         finally:
             self._warn(settings)
 
     def state(self, settings: SmtpSettings) -> Mapping[str, Any]:
         """Return what is known of the sign-in, for a person; no secret. Raises `NotReadable`."""
-        grant = self._record.known(settings)
+        stored = self._record.known(settings)
         return {
             "grant": settings.oauth_grant,
-            "person": grant.person,
-            "renewed": self._renewed_at(grant),
-            "ends": self._ends(settings, grant),
-            "is_fixed": _is_fixed(grant),
-            "warning_days": self._warning_days(settings, grant)[::-1],
-            "needs_mail": NEEDS_MAIL if _needs_mail(grant) else "",
-            "problem": grant.problem,
-            "step": grant.step,
-            "reply": grant.reply,
+            "person": stored.person,
+            "renewed": self._renewed_at(stored),
+            "ends": self._ends(settings, stored),
+            "is_fixed": _is_fixed(stored),
+            "warning_days": self._warning_days(settings, stored)[::-1],
+            "needs_mail": NEEDS_MAIL if _needs_mail(stored) else "",
+            "problem": stored.problem,
+            "step": stored.step,
+            "reply": stored.reply,
         }
 
     # Tokens.
 
-    def _stored(self, settings: SmtpSettings) -> Grant:
+    def _load(self, settings: SmtpSettings) -> StoredSignIn:
         """Return the sign-in of these settings; what the flash did not take is stored first. Raises `TokenError`."""
         if self._unstored and self._unstored[0] == settings.bound_to:
             self._store(settings, self._unstored[1])
         self._unstored = None
         return self._record.load(settings)
 
-    def _renewed(self, settings: SmtpSettings, secret: str, grant: Grant, on_step: OnStep) -> Grant:
-        grants = self._grants()
-        exchange = grants.begin(on_step)
+    def _renewed(self, settings: SmtpSettings, secret: str, stored: StoredSignIn, on_step: OnStep) -> StoredSignIn:
+        client = self._token_client()
+        exchange = client.begin(on_step)
         if settings.oauth_grant != "device":
-            made = self._granted(settings, grant, grants.for_app(settings, secret, exchange))
+            made = self._with_tokens(settings, stored, client.for_app(settings, secret, exchange))
             # Nothing rotates: a token that is not stored costs a request, and no mail waits for the flash.
             self._try_store(settings, made)
             return made
-        if not grant.refresh:
-            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_SIGNED_IN, "nobody has signed in yet")
-        was_asked = bool(grant.asked) and self._is_unanswered
+        if not stored.refresh:
+            raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_SIGNED_IN, "nobody has signed in yet")
+        was_asked = bool(stored.asked) and self._is_unanswered
         is_sent = False
 
         def before_send() -> None:
             nonlocal is_sent
-            self._mark_asked(settings, replace(grant, asked=self._clock.moment()))
+            self._mark_asked(settings, replace(stored, asked=self._clock.moment()))
             is_sent = True
 
         try:
-            answer = grants.refreshed(settings, grant.refresh, exchange, before_send)
+            answer = client.refreshed(settings, stored.refresh, exchange, before_send)
         except TokenError as error:
             if is_sent and error.problem in ANSWERED:
                 self._is_unanswered = False
             if error.problem == SmtpProblem.GRANT_ENDED and was_asked:
                 raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.RENEWAL_LOST, error.reply) from error
             raise
-        made = self._granted(settings, grant, answer)
+        made = self._with_tokens(settings, stored, answer)
         self._store(settings, made)
         self._is_unanswered = False
         return made
 
-    def _mark_asked(self, settings: SmtpSettings, asked: Grant) -> None:
+    def _mark_asked(self, settings: SmtpSettings, asked: StoredSignIn) -> None:
         try:
             self._record.store(settings, asked)
         except STORE_ERRORS as error:
             log.error("sign-in not renewed: not stored: %s", error)
-            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+            raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_STORED, error.message) from error
         self._is_unanswered = True
 
-    def _store(self, settings: SmtpSettings, made: Grant) -> None:
+    def _store(self, settings: SmtpSettings, made: StoredSignIn) -> None:
         """Put tokens on flash. Raises `TokenError`: they are kept in memory, and not used before they are on flash."""
         try:
             self._record.store(settings, made)
         except STORE_ERRORS as error:
             log.error("renewed sign-in not stored: %s", error)
             self._unstored = settings.bound_to, made
-            raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.NOT_STORED, error.message) from error
+            raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_STORED, error.message) from error
 
-    def _try_store(self, settings: SmtpSettings, grant: Grant) -> None:
+    def _try_store(self, settings: SmtpSettings, stored: StoredSignIn) -> None:
         try:
-            self._record.store(settings, grant)
+            self._record.store(settings, stored)
         except STORE_ERRORS as error:
             log.error("sign-in not stored: %s", error)
 
-    def _granted(self, settings: SmtpSettings, grant: Grant, made: Tokens) -> Grant:
-        from device_ui.mail.oauth.grants import idle_seconds
+    def _with_tokens(self, settings: SmtpSettings, stored: StoredSignIn, made: Tokens) -> StoredSignIn:
+        from device_ui.mail.oauth.token_client import idle_seconds
 
         # A renewal whose answer does not repeat the life has not changed it.
-        idle = (idle_seconds(settings, made) or grant.idle_seconds) if settings.oauth_grant == "device" else 0
-        return Grant(
-            refresh=made.refresh or grant.refresh,  # RFC 6749, section 6: none in the answer keeps the old one
+        idle = (idle_seconds(settings, made) or stored.idle_seconds) if settings.oauth_grant == "device" else 0
+        return StoredSignIn(
+            refresh=made.refresh or stored.refresh,  # RFC 6749, section 6: none in the answer keeps the old one
             access=made.access,
-            person=made.person or grant.person,
+            person=made.person or stored.person,
             renewed=self._clock.moment(),
             seconds=made.seconds,
             idle_seconds=idle,
-            life_seconds=max(grant.life_seconds, idle),
+            life_seconds=max(stored.life_seconds, idle),
             # A mail server that refused the last token may refuse this one: only its answer ends that.
             **(
-                {name: getattr(grant, name) for name in ("problem", "step", "reply")}
-                if grant.step == Step.LOGIN
+                {name: getattr(stored, name) for name in ("problem", "step", "reply")}
+                if stored.step == Step.LOGIN
                 else {}
             ),
-            warned=grant.warned,
+            warned=stored.warned,
         )
 
-    def _is_fresh(self, grant: Grant) -> bool:
-        age = self._age(grant.renewed)
-        return age is not None and age < grant.seconds - min(MARGIN_SECONDS, grant.seconds / 2)
+    def _is_fresh(self, stored: StoredSignIn) -> bool:
+        age = self._age(stored.renewed)
+        return age is not None and age < stored.seconds - min(MARGIN_SECONDS, stored.seconds / 2)
 
     def _age(self, moment: str) -> float | None:
         """Return the seconds since a moment of `Clock.moment`, None where they are not known.
@@ -295,11 +297,11 @@ class SignIn:
             return None
         return max((age for age in ages if age >= 0), default=None)
 
-    def _renewed_at(self, grant: Grant) -> float:
+    def _renewed_at(self, stored: StoredSignIn) -> float:
         """Return when a sign-in last succeeded, in seconds since 1970; 0 where that is not known."""
         if not self._clock.is_right():
-            return _wall(grant.renewed)
-        age = self._age(grant.renewed)
+            return _wall(stored.renewed)
+        age = self._age(stored.renewed)
         return 0.0 if age is None else self._clock.now() - age
 
     # What a person has to see to.
@@ -311,35 +313,35 @@ class SignIn:
         self._dead_tries += 1
         error.retry_after = max(error.retry_after, retry_seconds(self._dead_tries))
         try:
-            grant = self._record.load(settings)
+            stored = self._record.load(settings)
         except NotReadable as unreadable:
             log.error("sign-in not read: %s", unreadable)
             return
-        if grant.problem in (error.problem, SmtpProblem.RENEWAL_LOST):  # the latter is why a grant has ended
+        if stored.problem in (error.problem, SmtpProblem.RENEWAL_LOST):  # the latter is why a sign-in has ended
             return
         log.error("sign-in failed: %s", error)
-        if grant.renewed and not grant.problem:
+        if stored.renewed and not stored.problem:
             self._raise_event(SIGN_IN_DEAD, Message("{step}: {reply}", step=Message(error.step), reply=error.reply))
-        # Nothing of a refused grant is used again, but the refresh token: a provider may have been wrong.
-        failed = replace(grant, access="", asked="", problem=error.problem, step=error.step, reply=error.reply)
+        # Nothing of a refused sign-in is used again, but the refresh token: a provider may have been wrong.
+        failed = replace(stored, access="", asked="", problem=error.problem, step=error.step, reply=error.reply)
         self._try_store(settings, failed)
 
     def _warn(self, settings: SmtpSettings) -> None:
-        grant = self._record.known(settings)
-        if _needs_mail(grant):
-            if grant.warned != NEEDS_MAIL_WARNED:
+        stored = self._record.known(settings)
+        if _needs_mail(stored):
+            if stored.warned != NEEDS_MAIL_WARNED:
                 self._raise_event(SIGN_IN_ENDS, NEEDS_MAIL)
                 self._note_warning(settings, NEEDS_MAIL_WARNED)
             return
-        day = self._ends(settings, grant)
+        day = self._ends(settings, stored)
         if not day or not self._clock.is_right():
             return
         days = days_left(day, self._clock.now())
-        warning = next((f"{each} {day}" for each in self._warning_days(settings, grant) if days <= each), "")
-        if warning == grant.warned:
+        warning = next((f"{each} {day}" for each in self._warning_days(settings, stored) if days <= each), "")
+        if warning == stored.warned:
             return
         if warning:
-            words = ENDS["fixed" if _is_fixed(grant) else settings.oauth_grant]
+            words = ENDS["fixed" if _is_fixed(stored) else settings.oauth_grant]
             text: Text = Message(words.template, day=day, days=max(days, 0))
             following = self.keys.certificates(settings)[1:] if settings.oauth_grant == "certificate" else []
             if following:
@@ -352,44 +354,44 @@ class SignIn:
         with self._lock:
             self._try_store(settings, replace(self._record.load(settings), warned=warning))
 
-    def _warning_days(self, settings: SmtpSettings, grant: Grant) -> list[int]:
+    def _warning_days(self, settings: SmtpSettings, stored: StoredSignIn) -> list[int]:
         """Return the days before the end at which to warn, the last one first. A person's sign-in that lives short always ends
         soon: it is not warned of before half of its time is over."""
         days = sorted(WARNING_DAYS)
         if settings.oauth_grant != "device":
             return days
-        return [each for each in days if each * 24 * 3600 <= grant.life_seconds / 2]
+        return [each for each in days if each * 24 * 3600 <= stored.life_seconds / 2]
 
-    def _ends(self, settings: SmtpSettings, grant: Grant) -> str:
+    def _ends(self, settings: SmtpSettings, stored: StoredSignIn) -> str:
         """Return the day on which the sign-in ends if no one does anything, ``""`` where that is not known."""
         if settings.oauth_grant == "secret":
             return settings.oauth_until
         if settings.oauth_grant == "certificate":
             present: list[Certificate] = self.keys.certificates(settings)[:1]
             return present[0].ends if present else ""
-        renewed = self._renewed_at(grant)
-        if not renewed or not grant.idle_seconds:
+        renewed = self._renewed_at(stored)
+        if not renewed or not stored.idle_seconds:
             return ""
-        return str(datetime.datetime.fromtimestamp(renewed + grant.idle_seconds, datetime.UTC).date())
+        return str(datetime.datetime.fromtimestamp(renewed + stored.idle_seconds, datetime.UTC).date())
 
 
 # Problems of an answer: the provider decided, so the token was not replaced without our knowing.
 ANSWERED = (SmtpProblem.GRANT_ENDED, SmtpProblem.CLIENT_REFUSED, SmtpProblem.BUSY, SmtpProblem.REDIRECTED)
 
 
-def _renewal_seconds(grant: Grant) -> float:
+def _renewal_seconds(stored: StoredSignIn) -> float:
     """Return the age at which a daily run renews a person's sign-in: the next run may be in the second half of its life."""
-    return min(grant.idle_seconds or IDLE_SECONDS, IDLE_SECONDS) / 2 - RUN_SECONDS
+    return min(stored.idle_seconds or IDLE_SECONDS, IDLE_SECONDS) / 2 - RUN_SECONDS
 
 
-def _needs_mail(grant: Grant) -> bool:
+def _needs_mail(stored: StoredSignIn) -> bool:
     """Return whether a person's sign-in ends sooner than the next daily run may come."""
-    return 0 < grant.life_seconds < RUN_SECONDS
+    return 0 < stored.life_seconds < RUN_SECONDS
 
 
-def _is_fixed(grant: Grant) -> bool:
+def _is_fixed(stored: StoredSignIn) -> bool:
     """Return whether renewals do not move the end of a person's sign-in: the life in the answers becomes shorter."""
-    return grant.idle_seconds < grant.life_seconds - FIXED_SECONDS
+    return stored.idle_seconds < stored.life_seconds - FIXED_SECONDS
 
 
 def _wall(moment: str) -> float:

@@ -4,9 +4,10 @@ The hook makes the key, and it never leaves the hook: at rest it is sealed (`set
 address that it is sent to (``aud``), so another server can do nothing with it. 60 days before a certificate ends the next
 key is made; both are tried until the provider takes the new one.
 
-The key is for one mail server, its trusted certificate included, and one application (`KEY_BOUND_TO`), as a password is: `aud` protects the assertion, but not the access
-token that it gets, which would go to whatever mail server the settings name then ("pass-back"). Settings with a different one
-need a new key, whose certificate a person has to upload.
+The key is for one mail server, its trusted certificate included, and one application (`KEY_BOUND_TO`), as a password
+is: `aud` protects the assertion, but not the access token that it gets, which would go to whatever mail server the
+settings name then ("pass-back"). Settings with a different one need a new key, whose certificate a person has to
+upload.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Certificate:
 
 
 class SigningKeys:
-    """The keys of one device, each method for the sign-in of some settings. `now` returns seconds since 1970. Any thread may call."""
+    """The keys of one device, each method for the sign-in of some settings. `now` returns seconds since 1970. Any
+    thread may call."""
 
     def __init__(self, record: SealedRecord, now: Callable[[], float]) -> None:
         self._record, self.now = record, now

@@ -1,6 +1,6 @@
-"""The outbox: events and the results of their mails, on flash in one SQLite file.
+"""The outbox: events and the results of their mails, on flash in one SQLite file: the database.
 
-Settings and log lines of the product call the file "ledger".
+Its name on flash, settings, sentences and log lines call it "ledger".
 
 Promises:
 
@@ -17,12 +17,13 @@ Promises:
 
 SQL is in this component alone. Values of a person are passed as parameters.
 
-Beside the events the file has metadata: small texts by name that survive a restart, such as the last loss or a refused login.
+Beside the events the database has metadata (the table `fact`): small texts by name that survive a restart, such as the
+last loss or a refused login.
 
 Depends on `mail.events` and `mail.catalog` (which event is the change of the mail server), `storage` and `errors`; it knows
 neither mail servers nor settings. `ipc` and `delivery` use one `Outbox` object; any thread may call it.
 
 Modules, in reading order: `outbox` (the events: accept, find, assign to mails, record results), `database` (the file: open,
 check, migrate, commit; `Outbox` is a subclass of `Database`), `retention` (the limit), `disk_reserve` (room on a full disk),
-`former` (the sentences of older ledgers).
+`former` (the sentences of older databases).
 """

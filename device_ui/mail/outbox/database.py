@@ -1,4 +1,4 @@
-"""The SQLite file of the outbox (the "ledger" of log lines and settings), opened, checked and written durably.
+"""The SQLite file of the outbox, opened, checked and written durably.
 
 One process owns the file, with one connection that its threads share, so the lock is exclusive and no shared-memory
 file is needed. Every change is one transaction with ``synchronous=FULL``: when it returns, it is on flash. On a full
@@ -29,17 +29,19 @@ VERSION = 5
 VERSION_MAXIMUM = 1000
 # The condition for an event that has no date yet. A range and no LIKE, so that the index serves it.
 PENDING = f"clock >= '{events.PENDING}' AND clock < '{chr(ord(events.PENDING) + 1)}'"
-# Of the events that wait, those that are to be mailed now, and those that wait for the daily summary: `waiting` is 1 or 2. `waiting`
-# stands alone, too, as in the index: SQLite uses a partial index only for a query with the very condition of it.
+# Of the events that wait, those that are to be mailed now, and those that wait for the daily summary: `waiting` is 1 or
+# 2. `waiting` stands alone, too, as in the index: SQLite uses a partial index only for a query with the very condition
+# of it.
 QUEUED, IN_SUMMARY = "waiting AND waiting = 1", "waiting AND waiting = 2"
 # An event is one row in one table, so that accepting it touches few blocks of flash. The partial indexes hold the events
-# that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that holds an
+# that are still to be mailed, those in a digest but its first, and those without a date. `mail` is the mail that contains an
 # event, 0 while that is not decided; `clock` is the certainty of its date (see `events`). `uid` is the user who raised it,
 # -1 for the device itself. A row with an `about` is no event but a person's action on the event of that number (see
 # `events.Action`): a row in the same table has a number, a mail, retries, results and a place in the limit by the same code.
-# These two are spelled as ALTER TABLE spells them, so that an older ledger becomes this one without a second copy on a small
+# These two are spelled as ALTER TABLE spells them, so that an older database becomes this one without a second copy on a small
 # disk. A row of "outcome" is an event whose mail ended since the maker's program got its last outcome (`Outbox.outcomes`); on most
-# devices there is none. The index "failed" has the few results that are no delivery, so that the pages count them without reading all others.
+# devices there is none. The index "failed" has the few results that are no delivery, so that the pages count them
+# without reading all others.
 SCHEMA = f"""
 CREATE TABLE event (
     number INTEGER PRIMARY KEY,
@@ -80,7 +82,7 @@ ACTIONS = (
     FAILED,
     OUTCOME,
 )
-# By the version of an older ledger, the statements that migrate it: version 1 had no digests and no clock, version 2 no users,
+# By the version of an older database, the statements that migrate it: version 1 had no digests and no clock, version 2 no users,
 # version 3 no actions, version 4 no outcomes.
 MIGRATIONS = {
     1: (
@@ -98,7 +100,7 @@ MIGRATIONS = {
 }
 # The files that SQLite keeps beside its own.
 ENDINGS = ("-wal", "-shm", "-journal")
-# Metadata: the name of this ledger, and the parts of the reserve that each user has used.
+# Metadata: the name of this database, and the parts of the reserve that each user has used.
 LEDGER_ID, GIVEN, NOTHING_GIVEN = "ledger_id", "reserve", "{}"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 # Pages of the -wal after which SQLite copies them into the file and reuses it. Few on a full disk: a released part of the reserve
@@ -106,10 +108,11 @@ FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 WAL_PAGES, WAL_PAGES_WHEN_FULL = 1000, 32
 # The error codes for a damaged file. SQLITE_ERROR: a different schema. SQLITE_READONLY is not among them: `_forbids_writing` reads
 # whether the file's header or the disk is the cause. Every other code is about the disk or a second process, for which a sound
-# ledger must never be set aside.
+# database must never be set aside.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-# The end of the name of a file beside the ledger, which records that a ledger was made here. Without it an emptied ledger would
-# pass for a new one: SQLite makes a database of an empty file, and removes the -wal beside it. A file of one byte counts as empty.
+# The end of the name of a file beside the database, which records that a database was made here. Without it an emptied
+# database would pass for a new one: SQLite makes a database of an empty file, and removes the -wal beside it. A file of
+# one byte counts as empty.
 MADE, EMPTIED_BYTES = ".made", 1
 MADE_TEXT = (
     b"device-ui: a ledger was made here. If it is empty or gone at a start, it was lost, and the loss is reported.\n"
@@ -123,7 +126,7 @@ Metadata = Mapping[str, str | None]
 
 
 class Database:
-    """The ledger of one device. Any thread may call; every method raises `NotStored`."""
+    """The database of one device. Any thread may call; every method raises `NotStored`."""
 
     def __init__(
         self,
@@ -133,9 +136,9 @@ class Database:
         bytes_maximum: int = retention.BYTES_MAXIMUM,
         reserve: Reserve | None = None,
     ) -> None:
-        """Open the ledger; make a new one if there is none. A damaged or emptied one is kept at `set_aside`.
+        """Open the database; make a new one if there is none. A damaged or emptied one is kept at `set_aside`.
 
-        A ledger of a newer version is left as it is: `NotStored`.
+        A database of a newer version is left as it is: `NotStored`.
         """
         self.path = path
         self._made = path.with_name(path.name + MADE)
@@ -158,7 +161,7 @@ class Database:
     def _opened(self) -> None:
         self._set_aside_non_files()
         if self._is_emptied():
-            self._touch()  # an empty file in the place of a lost ledger: quarantined, its name reports the loss
+            self._touch()  # an empty file in the place of a lost database: quarantined, its name reports the loss
             self._move_aside()
         self._open()
         try:
@@ -175,11 +178,11 @@ class Database:
                 self._move_aside()
             self._open()
             self._prepare()
-        with contextlib.suppress(NotStored):  # on a full disk, too, the ledger accepts alarms
+        with contextlib.suppress(NotStored):  # on a full disk, too, the database accepts events
             files.replace(self._made, MADE_TEXT, 0o600)  # before the first event is accepted
         # Counted once and kept in memory: count(*) reads a whole index, and the limit is checked with every commit.
         self._rows = int(self._connection.execute("SELECT count(*) FROM event").fetchone()[0])
-        self._held = retention.held(self._connection)
+        self._usage = retention.usage(self._connection)
         # Whether an event may wait for the daily summary. Most devices have none, and then no query looks for one among all events
         # that wait: the index does not have the column.
         self.has_summary = bool(self._connection.execute(f"SELECT 1 FROM event WHERE {IN_SUMMARY} LIMIT 1").fetchall())
@@ -198,7 +201,7 @@ class Database:
 
     @property
     def earlier(self) -> list[str]:
-        """The names of the ledgers that were set aside, oldest first, until a person removes them."""
+        """The names of the databases that were set aside, oldest first, until a person removes them."""
         with contextlib.suppress(NotReadable):
             return [each.name for each in files.quarantined_files(self.path)]
         return []
@@ -274,7 +277,7 @@ class Database:
             return array("q", (row[0] for row in self._connection.execute(query, values)))
 
     def _is_emptied(self) -> bool:
-        """Whether a ledger was made before and is empty or gone."""
+        """Whether a database was made before and is empty or gone."""
         try:
             return self.path.stat().st_size <= EMPTIED_BYTES and self._made.exists()
         except FileNotFoundError:
@@ -345,7 +348,7 @@ class Database:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _check(self) -> None:
-        # Find damage in the middle of the file now, not when an alarm arrives.
+        # Find damage in the middle of the file now, not when an event arrives.
         execute = self._connection.execute
         found = execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
@@ -371,12 +374,12 @@ class Database:
         execute("COMMIT")
 
     def _migrate(self, statements: Sequence[str]) -> None:
-        """Migrate an older ledger with all its events."""
+        """Migrate an older database with all its events."""
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         for statement in statements:
             execute(statement)
-        # Imported here: a ledger is migrated once in its life.
+        # Imported here: a database is migrated once in its life.
         from device_ui.mail.outbox import former
 
         former.convert(self._connection.cursor())

@@ -1,4 +1,4 @@
-"""The disk reserve: a file that is released part by part on a full disk, so that alarms are still accepted."""
+"""The disk reserve: a file that is released part by part on a full disk, so that events are still accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOM = 2
 PARTS = 16
 # Users of the reserve are uids, `DEVICE` for its own events, and this one for the results of mails.
 MAIL = -2
-# The parts that each may use. A quarter is left for root, who raises the alarms of most devices, whatever mails and one
+# The parts that each may use. A quarter is left for root, who raises the events of most devices, whatever mails and one
 # other user have used.
 SHARES = {0: PARTS, DEVICE: PARTS, MAIL: PARTS // 2}
 SHARE = PARTS // 4
@@ -67,7 +67,7 @@ class Reserve:
         """Release a part for this user. Return False if its share or the reserve is used up."""
         with self._lock:
             self.is_released = bool(self._size)
-            # A user who floods the device would otherwise use up what root's alarms need.
+            # A user who floods the device would otherwise use up what root's events need.
             given, share = self._given.get(user, 0), SHARES.get(user, SHARE)
             if given >= share:
                 return False

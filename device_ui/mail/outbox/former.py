@@ -1,6 +1,6 @@
-"""Turn the sentences of older ledgers into messages, once, when such a ledger is migrated. Pure but for the SQL.
+"""Turn the sentences of older databases into messages, once, when such a database is migrated. Pure but for the SQL.
 
-Up to version 2 a ledger held finished English sentences, and version 3 had templates that were reworded since. Neither would be
+Up to version 2 a database held finished English sentences, and version 3 had templates that were reworded since. Neither would be
 shown in a reader's language. They are recognized here and nowhere else: from version 4 on, every stored sentence of this product
 is a template of the catalogues with its values (`errors.to_stored`).
 """
@@ -32,7 +32,7 @@ def convert(cursor: sqlite3.Cursor) -> None:
     events = cursor.execute("SELECT source, text, number FROM event WHERE code = ?", (SERVER_CHANGED.code,)).fetchall()
     changed = [(source_of(source), text_of(text), number) for source, text, number in events]
     cursor.executemany("UPDATE event SET source = ?, text = ? WHERE number = ?", sorted({*changed} - {*events}))
-    # A server's answer to a delivered mail is no sentence of ours. Only what differs is kept: a ledger may hold many results.
+    # A server's answer to a delivered mail is no sentence of ours. Only what differs is kept: a database may hold many results.
     replies = [
         (reply, number, recipient)
         for before, number, recipient in cursor.execute(

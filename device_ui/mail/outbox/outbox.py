@@ -3,13 +3,13 @@
 `accept` returns only when the events are committed with ``synchronous=FULL``, so they are on flash. A retry of a mail writes
 nothing: only its results are written.
 
-A mail holds one event or several (a digest); its number is that of its first event. Which events a mail holds is on flash
+A mail contains one event or several (a digest); its number is that of its first event. Which events a mail contains is on flash
 before it is sent, so that after a power cut the same events are sent with the same Message-ID.
 
-The outbox has a limit: events beyond it are removed, of one user and in the order of `retention.REMOVED`, and counted.
+The database has a limit: events beyond it are removed, of one user and in the order of `retention.REMOVED`, and counted.
 
 The parameters of SQL are ``?1``, ``?2`` where one is used twice. Lists are passed as JSON (`LISTED`): SQLite's
-default limit is 32,766 parameters, and a digest may hold more events.
+default limit is 32,766 parameters, and a digest may contain more events.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DELIVERY_COLUMNS = "recipient, verdict, step, reply, time"
 LISTED = "SELECT value FROM json_each(?1)"
 # The value of the column `waiting` (see `database.IN_SUMMARY`).
 WAITS_FOR_SUMMARY = 2
-# The newest results, of which the pages show the last one of each recipient: a bound of the time that they hold the ledger.
+# The newest results, of which the pages show the last one of each recipient: a bound of the time that they lock the database.
 NEWEST = "(SELECT number, recipient, verdict, step, reply, time FROM delivery ORDER BY number DESC LIMIT 2000)"
 # The name of the metadata of the last loss: verdict, step and reply. Stored, and not looked up by the newest date of a result: the
 # clock may have been wrong.
@@ -50,7 +50,7 @@ LOST_OF_MAIL = "SELECT 1 FROM delivery WHERE number = ? AND verdict <> 'delivere
 # The events of one mail. Both halves use an index: the row by its number, and the index "digest" for the other events.
 # `mail IN (0, ?1)`: a mail of one event that is not assigned yet has the event's number.
 OF_MAIL = "(number = ?1 AND mail IN (0, ?1) OR mail = ?1 AND mail <> number AND mail <> 0)"
-# Waiting events up to a number (?1), without those of a digest that holds a later event; and of them, those that share no
+# Waiting events up to a number (?1), without those of a digest that contains a later event; and of them, those that share no
 # mail with a different event and have no delivery.
 EXPIRED = (
     f"{QUEUED} AND number <= ?1 AND (mail = 0 OR NOT EXISTS "
@@ -62,7 +62,7 @@ EXPIRED_ALONE = (
     "(SELECT 1 FROM delivery WHERE delivery.number = event.number) AND NOT EXISTS "
     "(SELECT 1 FROM event AS other WHERE other.mail = event.number AND other.mail <> other.number AND other.mail <> 0)"
 )
-# Events that one query of `find` reads. A sorted query over 100,000 events holds the ledger for 0.1 s, on a small processor
+# Events that one query of `find` reads. A sorted query over 100,000 events locks the database for 0.1 s, on a small processor
 # for 1 s, and an event that is raised meanwhile waits as long: so `find` makes many short queries and merges their results.
 PIECE = 2000
 # Events of a piece whose sort keys are in memory at once: those of 100,000 events would take 25 MiB.
@@ -82,7 +82,7 @@ VERDICTS = (
     f"{MAILS} GROUP BY recipient HAVING best = 'delivered' OR max(delivery.number) = "
     f"(SELECT max(sent.number) FROM delivery AS sent WHERE sent.number IN {MAILS}))) END"
 )
-# :notices are the events of a server change with notifications that are still to be sent.
+# :notices are the events of a server change with notices that are still to be sent.
 WAITS = (
     f"event.waiting OR EXISTS (SELECT 1 {LATER} AND later.waiting) "
     f"OR event.code = '{SERVER_CHANGED.code}' AND event.number IN (SELECT value FROM json_each(:notices))"
@@ -180,7 +180,7 @@ class Query:
 
     def values(self, names: str, notices: Sequence[int] = ()) -> dict[str, object]:
         """Return the values of `where` and `order`; `names`: the codes in the order of their names, between commas."""
-        page = {"most": -1 if self.last is None else self.last}
+        page = {"maximum": -1 if self.last is None else self.last}
         exact = {"begin": self.begin, "end": self.end, "type": self.type, "code": self.code}
         parts = {"source": _lower(self.source), "text": _lower(self.text)}
         lists = {"outcomes": json.dumps(OUTCOMES.get(self.outcome, ())), "notices": json.dumps(list(notices))}
@@ -304,20 +304,20 @@ class Outbox(Database):
             ]
             limits = (self._rows_maximum, self._bytes_maximum)
             users = [each.user for each in events]
-            held = now = retention.more(self._held, ((each.user, each.source, each.text) for each in events))
+            usage = now = retention.more(self._usage, ((each.user, each.source, each.text) for each in events))
 
             def insert(cursor: sqlite3.Cursor) -> int:
-                nonlocal held
+                nonlocal usage
                 cursor.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
                 write_metadata(cursor, metadata(self._last + 1))
-                held, removed = retention.keep(cursor, now, users, self._last, *limits)
+                usage, removed = retention.keep(cursor, now, users, self._last, *limits)
                 return removed
 
             # The reserve is released for one user: the caller stores events of several users one user at a time.
             user = users[0] if len(set(users)) == 1 else None
             self._rows += len(rows) - self.write(insert, user)
             # After the commit only: a transaction that was rolled back changed no count.
-            self._held = held
+            self._usage = usage
             self._last += len(rows)
         self.on_change()
         return [int(row[0]) for row in rows]
@@ -349,7 +349,7 @@ class Outbox(Database):
         """Return the count of all events that match, and the numbers of the page in order; count them in `bars`.
 
         Yields between two short queries. `names`: the codes in the order of their names, between commas. `notices`: the
-        events of server changes with notifications that are still to be sent. The numbers are read in part while they are
+        events of server changes with notices that are still to be sent. The numbers are read in part while they are
         taken: an event whose state changes meanwhile may be out of order, and one that the limit removes is left out.
         """
         matched = 0
@@ -361,7 +361,7 @@ class Outbox(Database):
             matched += int(found[0])
             if bars and found[0]:
                 bars.add(found, self._counting(query, values))
-            chosen = f"FROM event WHERE {query.where} {query.order} LIMIT :most"
+            chosen = f"FROM event WHERE {query.where} {query.order} LIMIT :maximum"
             if query.sort == "number":
                 pieces.append(self.numbers(f"SELECT number {chosen}", values))
             else:
@@ -444,7 +444,7 @@ class Outbox(Database):
     def _served(self, event: int, until: int) -> set[str]:
         """Return the recipients that mails of an event before `until` reached.
 
-        From the ledger and not from memory: it must be the same after a restart. An event is sent again only when each of
+        From the database and not from memory: it must be the same after a restart. An event is sent again only when each of
         its earlier mails is done, so the results that count do not change any more.
         """
         rows = self.read(
@@ -483,14 +483,15 @@ class Outbox(Database):
         return found if isinstance(found, list) else []
 
     def is_summary_due(self, until: float, now: float) -> bool:
-        """Return whether an event waits for the daily summary that was accepted up to a moment, or by a clock that was ahead of `now`."""
+        """Return whether an event waits for the daily summary that was accepted up to a moment, or by a clock that was
+        ahead of `now`."""
         query = f"SELECT 1 FROM event WHERE {IN_SUMMARY} AND (accepted <= ?1 OR accepted > ?2) LIMIT 1"
         return self.has_summary and bool(self.read(query, (until, now)))
 
     def begin_summary(self, metadata: Callable[[Sequence[int]], Metadata]) -> list[int]:
         """Commit that the events in the daily summary are mails now, one for each type. Return their numbers.
 
-        `metadata` returns metadata for the same transaction: after a power cut neither the mails nor the note of them are alone.
+        `metadata` returns metadata for the same transaction: after a power cut neither the mails nor their metadata are alone.
         """
 
         def begin(cursor: sqlite3.Cursor) -> list[int]:
@@ -523,17 +524,17 @@ class Outbox(Database):
 
         return self.write(mark, MAIL)
 
-    def digest(self, number: int, most: int) -> Digest | None:
-        """Return the content of a mail, with its `most` oldest events; None if the limit removed all of its events."""
-        events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, most))
+    def digest(self, number: int, maximum: int) -> Digest | None:
+        """Return the content of a mail, with its `maximum` oldest events; None if the limit removed all of its events."""
+        events = self.select(f"{OF_MAIL} ORDER BY number LIMIT ?2", (number, maximum))
         if not events:
             return None
         # The usual mail; it saves two queries.
-        if len(events) == 1 < most:
+        if len(events) == 1 < maximum:
             only = events[0]
             count, only_range = CodeCount(only.code, 1, only.time, only.time), (only.number, only.number)
             return Digest(number, only.type, [count], [only_range], events)
-        # In SQL: a digest of a storm has thousands of events, of which `most` are read.
+        # In SQL: a digest of a storm has thousands of events, of which `maximum` are read.
         codes = self.read(
             "SELECT code, count(*), coalesce(min(nullif(time, 0)), 0), max(time) FROM event "
             f"WHERE {OF_MAIL} GROUP BY code ORDER BY code",
@@ -582,7 +583,7 @@ class Outbox(Database):
         """Commit that every mail whose events are all up to `newest` is dropped. Return the count of these events.
 
         `why`, by type, has the result for each recipient; an earlier result stays. Events without a digest become one of
-        their type, so that a ledger full of them takes one row for each recipient.
+        their type, so that a database full of them takes one row for each recipient.
         """
 
         def drop(cursor: sqlite3.Cursor) -> int:
@@ -686,12 +687,12 @@ class Outbox(Database):
         done: bool,
         reported: int = 0,
         metadata: Metadata | None = None,
-        is_alarm: bool = True,
+        is_event: bool = True,
     ) -> None:
         """Commit the results of a mail.
 
         `done`: no recipient is left. `reported`: the count of events removed unmailed that the mail reports. `metadata`
-        is written in the same transaction; a loss of an alarm is written as `LOSS`.
+        is written in the same transaction; a loss of an event is written as `LOSS`.
         """
 
         # One transaction: after a power cut between result and `waiting` the mail would go out again to everyone.
@@ -705,7 +706,7 @@ class Outbox(Database):
             # A loss is over when a mail reached all its recipients: not some of them, and not the next one of a mail that is lost
             # for another.
             is_over = done and not cursor.execute(LOST_OF_MAIL, (number,)).fetchone()
-            if is_alarm and (_lost(deliveries) or is_over):
+            if is_event and (_lost(deliveries) or is_over):
                 _keep_loss(cursor, deliveries)
             write_metadata(cursor, metadata or {})
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from device_ui.mail.catalog import SERVER_CHANGED
 
-# The order of removal, the oldest of each first, with the name of their count. Unmailed alarms are last. The newest changes
+# The order of removal, the oldest of each first, with the name of their count. Unmailed events are last. The newest changes
 # of the mail server stay: they are evidence against a client that raises many other events.
 REMOVED = (
     ("removed_info", f"NOT waiting AND type = 'info' AND (code <> '{SERVER_CHANGED.code}' OR number <= :changes)"),
@@ -35,18 +35,18 @@ FORWARDED = "forwarded"
 # About the bytes of an event besides its texts.
 ROW_BYTES = 100
 # For each user: the number of its events, and about their bytes.
-Held = Mapping[int, tuple[int, int]]
+Usage = Mapping[int, tuple[int, int]]
 # Bytes and not characters: length() of a text counts characters, and Hangul has three bytes each.
 SIZE = f"{ROW_BYTES} + length(CAST(source AS BLOB)) + length(CAST(text AS BLOB))"
 
 
-def held(connection: sqlite3.Connection) -> Held:
+def usage(connection: sqlite3.Connection) -> Usage:
     """Return the events and bytes of each user."""
     query = f"SELECT uid, count(*), sum({SIZE}) FROM event GROUP BY uid"
     return {user: (rows, size) for user, rows, size in connection.execute(query)}
 
 
-def more(before: Held, events: Iterable[tuple[int, str, str]]) -> Held:
+def more(before: Usage, events: Iterable[tuple[int, str, str]]) -> Usage:
     """Return `before` with these events added, each a user and two texts."""
     after = dict(before)
     for user, *texts in events:
@@ -56,9 +56,9 @@ def more(before: Held, events: Iterable[tuple[int, str, str]]) -> Held:
 
 
 def keep(
-    cursor: sqlite3.Cursor, now: Held, fresh: Sequence[int], newest: int, rows_maximum: int, bytes_maximum: int
-) -> tuple[Held, int]:
-    """Remove the events beyond the limit of rows and bytes. Return what is held then, and the number removed.
+    cursor: sqlite3.Cursor, now: Usage, fresh: Sequence[int], newest: int, rows_maximum: int, bytes_maximum: int
+) -> tuple[Usage, int]:
+    """Remove the events beyond the limit of rows and bytes. Return the usage then, and the number removed.
 
     `now` counts the `fresh` events of this transaction, given by their users; `newest` is the highest number before them.
     """
@@ -77,19 +77,19 @@ def keep(
     for user in _losers(now, set(fresh), which=int(is_by_bytes)):
         # By bytes, one long event is worth many short ones.
         worth, of = _worth(now, user) if is_by_bytes else (1, 1)
-        most = -(-left * of // worth)
-        gone, size = _remove_oldest(cursor, {"user": user, "newest": newest, "changes": changes}, most)
+        maximum = -(-left * of // worth)
+        gone, size = _remove_oldest(cursor, {"user": user, "newest": newest, "changes": changes}, maximum)
         after[user] = after[user][0] - gone, max(0, after[user][1] - size)
-        left = 0 if gone == most else max(0, left - gone * worth // of)
+        left = 0 if gone == maximum else max(0, left - gone * worth // of)
         if not left:
             break
     return {user: each for user, each in after.items() if each[0]}, rows - sum(each for each, _ in after.values())
 
 
-def _losers(now: Held, fresh: set[int], which: int) -> list[int]:
+def _losers(now: Usage, fresh: set[int], which: int) -> list[int]:
     """Return the users who lose events, in order: `fresh` users above their share, then the users with the most.
 
-    If all fresh events are of the former, no other user loses any, even if the ledger exceeds its limit for a moment.
+    If all fresh events are of the former, no other user loses any, even if the database exceeds its limit for a moment.
     """
     total = sum(each[which] for each in now.values())
     by_most = sorted(now, key=lambda user: -now[user][which])
@@ -98,7 +98,7 @@ def _losers(now: Held, fresh: set[int], which: int) -> list[int]:
     return own if fresh <= set(own) else [*own, *(user for user in by_most if user not in own)]
 
 
-def _worth(now: Held, user: int) -> tuple[int, int]:
+def _worth(now: Usage, user: int) -> tuple[int, int]:
     """Return the average event of this user divided by the average event, in bytes: a numerator and a denominator."""
     rows, size = (sum(each[which] for each in now.values()) for which in (0, 1))
     return max(1, now[user][1]) * rows, max(1, size) * now[user][0]
@@ -129,23 +129,23 @@ def _oldest_kept(cursor: sqlite3.Cursor, count: int) -> int:
     return int(found[0]) if found else 0
 
 
-def _remove_oldest(cursor: sqlite3.Cursor, values: Mapping[str, int], most: int) -> tuple[int, int]:
+def _remove_oldest(cursor: sqlite3.Cursor, values: Mapping[str, int], maximum: int) -> tuple[int, int]:
     """Remove so many events of a `user` in the order of `REMOVED`. Return the number removed, and about their bytes."""
     gone = freed = 0
-    for fact, which in REMOVED:
-        rows, size = _remove(cursor, fact, which, {**values, "most": most - gone})
+    for name, which in REMOVED:
+        rows, size = _remove(cursor, name, which, {**values, "maximum": maximum - gone})
         gone, freed = gone + rows, freed + size
     return gone, freed
 
 
-def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, int]) -> tuple[int, int]:
-    """Remove events of a `user` by a condition, up to the number `newest`, `most` of them."""
-    if values["most"] <= 0:
+def _remove(cursor: sqlite3.Cursor, name: str, which: str, values: Mapping[str, int]) -> tuple[int, int]:
+    """Remove events of a `user` by a condition, up to the number `newest`, `maximum` of them."""
+    if values["maximum"] <= 0:
         return 0, 0
     rows: Sequence[tuple[int, int, int, int]] = cursor.execute(
         # The events of this transaction stay, so that the highest number is never used twice.
         f"SELECT number, mail, about, {SIZE} FROM event WHERE {which} AND number <= :newest AND uid = :user "
-        "ORDER BY number LIMIT :most",
+        "ORDER BY number LIMIT :maximum",
         values,
     ).fetchall()
     # Before the deletion: the results of a mail are removed with its last event.
@@ -157,7 +157,7 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
         [(mail or number,) for number, mail, *_ in rows],
     )
     # An event that the maker's program did not get is in a gap, and its outcome with it. The program gets an outcome of any other
-    # one. These are bounded: their events were in the ledger at the same time, when the cursor moved last.
+    # one. These are bounded: their events were in the database at the same time, when the cursor moved last.
     cursor.executemany(
         "DELETE FROM outcome WHERE number = ? AND "
         "number > coalesce((SELECT CAST(value AS INTEGER) FROM fact WHERE name = ?), 0)",
@@ -166,8 +166,8 @@ def _remove(cursor: sqlite3.Cursor, fact: str, which: str, values: Mapping[str, 
     # An action is not one of the events that the page counts. It belongs to the user who asked for it, so it may be removed
     # before its event is, or stay after it.
     if events := sum(not about for _, _, about, _ in rows):
-        count(cursor, fact, events)
-    if unmailed and fact == "removed_waiting":
+        count(cursor, name, events)
+    if unmailed and name == "removed_waiting":
         count(cursor, UNTOLD, unmailed)
     return len(rows), sum(size for *_, size in rows)
 

@@ -13,7 +13,7 @@ Promises
 - Unless the maker allows it, no connection goes to this device or to the metadata service of a cloud.
 
 It depends on ``settings`` for the fields of the tab, and on ``mail.events`` for the verdicts. It knows no retries, no
-queue and no ledger: ``mail.delivery`` decides when to try, and keeps the outcome.
+queue and no database: ``mail.delivery`` decides when to try, and keeps the outcome.
 
 Read `outcome` first (the words), then `scope` (what an answer decides), `client` (the steps to the login) and `transaction`
 (one mail). Below them: `connection` (socket, deadline, replies), `connect` and `address_policy` (from a name to a socket),

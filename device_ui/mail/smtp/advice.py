@@ -35,11 +35,12 @@ class Advice:
 class Row(NamedTuple):
     """A row of `ADVICE`; ``""`` and ``()`` match everything, and the problem `REPLIED` matches `WITH_REPLY`.
 
-    `reply` is the reply's class (``5``), code (``535``), enhanced code (``5.7.8``) or both codes (``535 5.7.8``), compared whole, or
-    the beginning of a line that is no SMTP reply. One of `says`, in lower case, begins a word of the reply; names of hosts and
-    addresses in it do not count, and ``_`` is a blank. `given` is a key of `GIVEN`. `field` is a form name or a key of `FIELD_OF`.
-    `evidence` is why this row may name its field: a standard, or the provider's own documentation. The program does not read it; a
-    test requires it. `sentence` may have a place for a choice of the tab (`settings.fields.CHOICE_WORDS`).
+    `reply` is the reply's class (``5``), code (``535``), enhanced code (``5.7.8``) or both codes (``535 5.7.8``),
+    compared whole, or the beginning of a line that is no SMTP reply. One of `says`, in lower case, begins a word of the
+    reply; names of hosts and addresses in it do not count, and ``_`` is a blank. `given` is a key of `GIVEN`. `field`
+    is a form name or a key of `FIELD_OF`. `evidence` is why this row may name its field: a standard, or the provider's
+    own documentation. The program does not read it; a test requires it. `sentence` may have a place for a choice of the
+    tab (`settings.fields.CHOICE_WORDS`).
     """
 
     step: str
@@ -102,6 +103,9 @@ LOGIN_FIRST = (
 TLS_FIRST = "The server wants TLS before a login: under “Advanced”, choose the connection security “{security_auto}”."
 WRONG_LOGIN = "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."
 APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under “Advanced” choose the sign-in “{sign_in_provider}”."
+NO_SIGN_IN = (
+    "The device has no sign-in yet: press Update, then sign in, or upload the device's certificate to the provider."
+)
 NO_PASSWORDS = "The provider no longer takes a login by password here: under “Advanced”, choose the sign-in “{sign_in_oauth}”, or use a relay that the provider offers for devices."
 NOT_ALLOWED = (
     "The provider does not allow this account to sign in by SMTP: have its administrator allow SMTP AUTH for it."
@@ -169,6 +173,8 @@ S, P = Step, SmtpProblem
 ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # step, problem, reply, says, given, field, evidence, sentence
     # A sign-in by OAuth 2.0. First, since a sentence about {host} is about the mail server.
+    (S.TOKEN_SIGN_IN, P.NOT_SIGNED_IN, "", (), "", "", "", NO_SIGN_IN),
+    (S.TOKEN_SIGN_IN, P.NOT_STORED, "", (), "", "", "", "The device's storage has a problem, so the sign-in was not renewed: free some space. It is tried again by itself."),
     (S.TOKEN_NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
     (S.TOKEN_NAME, P.UNKNOWN_NAME, "", (), "", "issuer", "getaddrinfo(3), EAI_NONAME", "The name server does not know the sign-in server: check the issuer, and the device's name server."),
     (S.TOKEN_NAME, "", "", (), "", "", "", "The device's name server cannot say where the sign-in server is: check the device's network and its name server."),
@@ -180,7 +186,8 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TOKEN_CERTIFICATE, P.NOT_YET_VALID, "", (), "", "", "X509_V_ERR_CERT_NOT_YET_VALID", "The certificate of the sign-in server is not valid yet by the device's clock, which says {clock}: set the device's clock."),
     (S.TOKEN_CERTIFICATE, P.OTHER_NAME, "", (), "", "issuer", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate of the sign-in server is for another name: type the issuer exactly as the provider spells it."),
     (S.TOKEN_CERTIFICATE, "", "", (), "", "", "", "The device does not trust the certificate of the sign-in server (the reason is above): check whether a proxy is between; the maker's device.toml can name its authority (mail.ca_file)."),
-    # Microsoft's numbers choose words, never a verdict: they change. learn.microsoft.com/entra/identity-platform/reference-error-codes
+    # Microsoft's numbers choose words, never a verdict: they change.
+    # learn.microsoft.com/entra/identity-platform/reference-error-codes
     (S.TOKEN_ANSWER, "", "AADSTS7000222 ", (), "", "secret", "Microsoft, reference-error-codes", "The client secret has ended: make a new one, type it as SMTP Account Password, and the date on which it ends."),
     (S.TOKEN_ANSWER, "", "AADSTS7000215 ", (), "", "secret", "Microsoft, reference-error-codes", "The client secret is wrong: type its value, not its ID, as SMTP Account Password."),
     (S.TOKEN_ANSWER, "", "AADSTS700027 ", (), "", "", "Microsoft, reference-error-codes", "Microsoft does not know the certificate of this device: upload it to the application, under Certificates & secrets."),
@@ -195,7 +202,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TOKEN_ANSWER, "", "AADSTS70043 ", (), "", "", "Microsoft, reference-error-codes", "A rule of the tenant ended the sign-in: sign in again, or choose the device's certificate as the grant, which does not end that way."),
     (S.TOKEN_ANSWER, "", "AADSTS700082 ", (), "", "", "Microsoft, reference-error-codes", "The sign-in ended, since it was not used for 90 days: sign in again."),
     (S.TOKEN_ANSWER, "", "AADSTS50173 ", (), "", "", "Microsoft, reference-error-codes", "The sign-in ended, since the account's password was changed: sign in again."),
-    (S.TOKEN_ANSWER, P.NOT_SIGNED_IN, "", (), "", "", "", "The device has no sign-in yet: press Update, then sign in, or upload the device's certificate to the provider."),
+    (S.TOKEN_ANSWER, P.NOT_SIGNED_IN, "", (), "", "", "", NO_SIGN_IN),
     (S.TOKEN_ANSWER, P.RENEWAL_LOST, "", (), "", "", "RFC 9700, 4.14.2", "The power failed while the sign-in was renewed, and this provider allows no second try: sign in again."),
     (S.TOKEN_ANSWER, P.GRANT_ENDED, "", (), "", "", "RFC 6749, 5.2: invalid_grant", "The provider has ended this sign-in: sign in again."),
     (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid scope",), "", "oauth_scope", "RFC 6749, 5.2", "The provider does not give this scope: type the one that it names for sending mail, or leave the scope empty."),
@@ -207,11 +214,10 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "404", (), "", "issuer", "RFC 8414, 3.1", "There is no sign-in server at this address: type the issuer exactly as the provider spells it."),
     (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "", (), "", "", "", "The sign-in server's answer is not one of OAuth 2.0: check the issuer and the tenant, and whether a proxy is between."),
     (S.TOKEN_ANSWER, P.BUSY, "", (), "", "", "RFC 9110, 15.6.4; RFC 6585, 4", "The sign-in server has no time: nothing is to be changed, and it is tried again by itself."),
-    (S.TOKEN_ANSWER, P.NOT_STORED, "", (), "", "", "", "The device's storage has a problem, so the sign-in was not renewed: free some space. It is tried again by itself."),
     (S.TOKEN_ANSWER, "", "", (), "", "", "", "The connection to the sign-in server broke: nothing is to be changed, and it is tried again by itself."),
 
-    # At any step. A port of a different protocol comes first: it explains every failure after it. FTP greets with 220 as SMTP does, so
-    # its words decide.
+    # At any step. A port of a different protocol comes first: it explains every failure after it. FTP greets with 220
+    # as SMTP does, so its words decide.
     *(("", "", begins, (), "", "port", f"the first words of {name}", OTHER_PROTOCOL) for begins, name in PROTOCOLS.items()),
     ("", P.NO_TLS_SPOKEN, "220", FTP, "", "port", "RFC 959, 5.4", OTHER_PROTOCOL),
     ("", P.TLS_EXPECTED, "220", FTP, "", "port", "RFC 959, 5.4", OTHER_PROTOCOL),
@@ -224,8 +230,8 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     ("", P.TLS_TOO_OLD, "", (), "", "", "RFC 8996", "{host} speaks no TLS that is new enough; this device needs version 1.2 at least: its administrator has to update it."),
     ("", P.NAME_NOT_SERVED, "", (), "", "host", "RFC 6066, 3", "The server at {host} has no certificate for this name: type the name that its administrator or provider gives as SMTP Host."),
     ("", P.TLS_FAULT, "", (), "", "", "RFC 8446, 6.2", "{host} reports a fault of its own in TLS: ask its administrator; nothing is to be changed here."),
-    # At any step, since Postfix judges the client's name and address at RCPT (smtpd_delay_reject). By any code for the name: Postfix
-    # has 450, 501 and 504 for it.
+    # At any step, since Postfix judges the client's name and address at RCPT (smtpd_delay_reject). By any code for the
+    # name: Postfix has 450, 501 and 504 for it.
     ("", P.ANSWER, "", HELO, "", "", "Postfix, reject_invalid_helo_hostname and the like", NAME_OF_DEVICE),
     ("", P.ANSWER, "5", ("client host rejected",), "", "", "Postfix, reject_unknown_client_hostname and check_client_access", OWN_ADDRESS_REFUSED),
     ("", P.ANSWER, "5", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
@@ -264,7 +270,8 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.EHLO, P.ANSWER, "4", (), "", "", "RFC 5321, 3.8", BUSY),
     (S.EHLO, "", "", (), "", "", "", "The connection with {host} ended before the server said what it offers: the reason is above."),
 
-    # The firewall overwrites the keyword in the server's reply. Only a relay without a login may go without TLS; its row comes first.
+    # The firewall overwrites the keyword in the server's reply. Only a relay without a login may go without TLS; its
+    # row comes first.
     (S.TLS, P.NO_STARTTLS, "", ("xxxxxxxa",), "", "", "Cisco ASA, inspect esmtp", "A firewall between this device and {host} hides STARTTLS: have its inspection of SMTP switched off, or use a port that it does not inspect."),
     (S.TLS, P.NO_STARTTLS, "", (), "relay", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to one that offers TLS, usually 587 or 465, or under “Advanced” choose the connection security “{security_none}” if the relay has no TLS."),
     (S.TLS, P.NO_STARTTLS, "", (), "", "port", "RFC 3207, 4", "{host} offers no STARTTLS at port {port}: change SMTP Port to 465 (TLS from the first byte) or to the port that offers it, usually 587."),
@@ -292,8 +299,9 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.CERTIFICATE, P.REVOKED, "", (), "", "", "X509_V_ERR_CERT_REVOKED", "The certificate of {host} was revoked: ask its administrator for a new one."),
     (S.CERTIFICATE, "", "", (), "", "", "", "The certificate of {host} cannot be verified (the reason is above): ask its administrator for a new one."),
 
-    # From the narrowest reply to the broadest: the enhanced codes of a provider, words of the reply, then the codes of RFC 4954. Servers
-    # also send 535 for an account without SMTP AUTH, and for a failure of their own: those words come before "type the password again".
+    # From the narrowest reply to the broadest: the enhanced codes of a provider, words of the reply, then the codes of
+    # RFC 4954. Servers also send 535 for an account without SMTP AUTH, and for a failure of their own: those words come
+    # before "type the password again".
     (S.LOGIN, P.NO_LOGIN_WITHOUT_TLS, "", (), "", "security", "RFC 4954, 4", "The server offers a login only under TLS: under “Advanced”, choose the connection security “{security_auto}”."),
     (S.LOGIN, P.NO_LOGIN_OFFERED, "", (), "", "sign_in", "RFC 4954, 3", "{host} offers no login at port {port}: change SMTP Port to 587 or 465, or under “Advanced” choose the sign-in “{sign_in_none}” if it is a relay."),
     (S.LOGIN, P.NO_USABLE_LOGIN, "", ("xoauth2", "oauthbearer"), "", "sign_in", "RFC 4954, 3", "{host} takes no password here, but an OAuth 2.0 token: under “Advanced”, choose the sign-in “{sign_in_oauth}”."),
@@ -388,7 +396,8 @@ PINNED_BEGINS = "The certificate of {host} is valid from {day} on, by the device
 
 # Mail addresses and URLs, whose parts are no words of the server.
 ADDRESS = re.compile(r"<[^>]*>|\S*(?:@|://)\S*")
-# RFC 5321, section 4.2, and RFC 3463, section 2: both codes have the same class. Some servers put the enhanced code at the end, as "(#5.7.1)".
+# RFC 5321, section 4.2, and RFC 3463, section 2: both codes have the same class. Some servers put the enhanced code at
+# the end, as "(#5.7.1)".
 REPLY = re.compile(r"(([2-5])[0-9]{2})(?![0-9])(?:.*?\b(\2\.[0-9]{1,3}\.[0-9]{1,3})(?![.0-9]))?")
 
 
@@ -463,7 +472,8 @@ def _protocol(reply: str) -> str:
 
 
 def warn(certificates: Sequence[InUse], settings: SmtpSettings, now: float) -> Text:
-    """Return a warning of a trusted key whose certificate is out of its dates at `now` (seconds since 1970), ``""`` of any other."""
+    """Return a warning of a trusted key whose certificate is out of its dates at `now` (seconds since 1970), ``""`` of
+    any other."""
     for each in certificates if settings.trust == "pin" else ():
         if each.ends < now:
             return Message(PINNED_ENDED, host=settings.host, day=_day(each.ends))

@@ -1,4 +1,4 @@
-"""One SMTP session: the steps to the login (RFC 5321, section 3), then mail after mail. It knows no retries and no ledger.
+"""One SMTP session: the steps to the login (RFC 5321, section 3), then mail after mail. It knows no retries and no database.
 
 A reply to AUTH that judged the password refuses the login (`scope`); the caller must not try again at once, since retries
 lock accounts.

@@ -89,9 +89,9 @@ def connect(
             Message(template, host=info[4][0], port=port, failed=_reasons(failed)),
         )
         return info
-    most = min(failed.values(), key=_specificity)
+    specific = min(failed.values(), key=_specificity)
     differ = len({each.reply for each in failed.values()}) > 1
-    raise SessionError(most.step, most.problem, _reasons(failed) if differ else most.reply)
+    raise SessionError(specific.step, specific.problem, _reasons(failed) if differ else specific.reply)
 
 
 def _resolve(connection: Opening, host: str, port: int, resolver: Resolver, seconds: float) -> list[AddressInfo]:

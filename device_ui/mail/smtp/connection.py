@@ -112,9 +112,9 @@ class Deadline:
         finally:
             self._end = end
 
-    def left(self, most: float = math.inf) -> float:
+    def left(self, maximum: float = math.inf) -> float:
         """Return the seconds left, at most `most`. Raises TimeoutError when none are left."""
-        left = min(self._end - self.monotonic(), most)
+        left = min(self._end - self.monotonic(), maximum)
         if left <= 0 or self._is_cancelled:
             raise TimeoutError("the attempt took too long")
         return left

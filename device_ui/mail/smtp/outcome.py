@@ -18,6 +18,7 @@ class Step(StrEnum):
     Those of an access token (OAuth 2.0), of the sign-in's own server, come before those of the mail server.
     """
 
+    TOKEN_SIGN_IN = "token sign-in"  # what the device has stored; no server was asked, or its answer was not stored
     TOKEN_NAME = "token name"
     TOKEN_ADDRESS = "token address"
     TOKEN_CONNECT = "token connect"

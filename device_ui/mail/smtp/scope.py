@@ -160,7 +160,7 @@ LOGIN, SERVER = Ruling(Scope.LOGIN, LATER), Ruling(Scope.SERVER, LATER)
 
 # The command is unknown or its order is wrong; a login or TLS is missing; this server takes no mail at all.
 OF_SESSION = "500 502 504 521 530 535 538"
-# What a person or a day mends, so that no alarm is given up for it, though it comes after a recipient or the content: whom the
+# What a person or a day mends, so that no event is given up for it, though it comes after a recipient or the content: whom the
 # account may send as, what it may send in a day, a full system or one that takes no mail, the client's address, name or SPF.
 OF_SENDER = "5.1.7 5.1.8 5.2.252 5.7.60"  # RFC 3463, 3.2; Exchange Online: SendAsDenied
 OF_LIMIT = "5.4.5 5.1.90"  # RFC 3463, 3.5: congestion, Gmail's daily limit; Exchange Online's limit of recipients

@@ -77,7 +77,7 @@ class RunResult:
     """The result of a test; `seconds` for all of it. `step` to `field` are ``""`` when every recipient was accepted; `advice` may
     then have a warning. `chain` is what the server showed if its certificate is what failed.
 
-    `verdict` is the worst of the recipients'. As in the ledger, ``refused`` concerns a mail or its recipient alone; a
+    `verdict` is the worst of the recipients'. As in the database, ``refused`` concerns a mail or its recipient alone; a
     refused login is ``try later`` with the `problem` ``login refused``, since the mail goes out once it is corrected.
     """
 

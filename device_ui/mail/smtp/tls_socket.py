@@ -56,10 +56,10 @@ class TlsSocket:
             # What Python 3.11.2 makes of an end at this point; later versions raise SSLEOFError.
             raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection ended in the handshake") from error
 
-    def recv(self, most: int) -> bytes:
+    def recv(self, maximum: int) -> bytes:
         """Return at most so many bytes; none when the server ended the session, even without TLS' own end of it."""
         try:
-            return self._run(partial(self._tls.read, most))
+            return self._run(partial(self._tls.read, maximum))
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return b""
 

@@ -37,18 +37,18 @@ def deliver_to_all(
     session: Transactions,
     recipients: Sequence[str],
     message: bytes,
-    most: int = 0,
+    recipients_maximum: int = 0,
     *,
     on_wait: Callable[[float], None] = lambda _seconds: None,
     on_outcomes: Callable[[Mapping[str, Outcome]], None] = lambda _outcomes: None,
 ) -> dict[str, Outcome]:
-    """Send one mail to `recipients`, in as many transactions as the server wants, of `most` recipients each (0: all).
+    """Send one mail to `recipients`, in as many transactions as the server wants, of `recipients_maximum` each (0: all).
 
     Return an outcome for every recipient: of scope TRANSACTION only where the session ended first. `on_outcomes` is called
     after each transaction.
     """
     outcomes: dict[str, Outcome] = {}
-    groups = [list(each) for each in _chunks(recipients, most or len(recipients))]
+    groups = [list(each) for each in _chunks(recipients, recipients_maximum or len(recipients))]
     while groups:
         group = groups.pop(0)
         found = session.deliver(group, message, on_wait=on_wait)
@@ -81,8 +81,8 @@ def _alone(found: Mapping[str, Outcome]) -> dict[str, Outcome]:
     }
 
 
-def _chunks(names: Sequence[str], most: int) -> Iterator[Sequence[str]]:
-    return (names[start : start + most] for start in range(0, len(names), most))
+def _chunks(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (names[start : start + size] for start in range(0, len(names), size))
 
 
 class Transaction:

@@ -124,8 +124,8 @@ def _in_use(role: str, certificates: Sequence[Mapping[str, Any]]) -> list[InUse]
 
 
 def _seconds(certificate: Mapping[str, Any], name: str) -> float:
-    # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT". Appliances begin their own in the year 1 (pyca/cryptography
-    # 4949), which `ssl` does not convert.
+    # In the form of ssl.SSLSocket.getpeercert: "Jan  5 09:34:43 2028 GMT". Appliances begin their own in the year 1
+    # (pyca/cryptography 4949), which `ssl` does not convert.
     text = str(certificate[name])
     if name == "notBefore" and re.search(r" \d{1,3} GMT$", text):
         return 0.0

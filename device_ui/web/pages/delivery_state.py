@@ -73,7 +73,7 @@ def moment(seconds: float, now: float) -> Text:
         return UNKNOWN
     try:
         when, today = (datetime.fromtimestamp(each).astimezone() for each in (seconds, now))
-    except (OverflowError, ValueError, OSError):  # one flipped bit of the ledger must not hide the page
+    except (OverflowError, ValueError, OSError):  # one flipped bit of the database must not hide the page
         return UNKNOWN
     # Without a date for today: the panel is narrow, and most mail is of today.
     return f"{when:%H:%M}" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M}"

@@ -98,7 +98,7 @@ QUERY_FIELDS_MAXIMUM = 20
 
 # Bytes of a file that are sent at once: a row at a time would be a system call for each of 100,000 events.
 CSV_PIECE = 16 * 1024
-# What the ledger's limit removed, in words.
+# What the database's limit removed, in words.
 REMOVED = {"info": "{count} infos", "fault": "{count} faults", "waiting": "{count} still waiting for their mail"}
 
 
@@ -205,7 +205,9 @@ def _page(site: AppContext, session: Session, query: Query, problem: Text = "") 
     end: Mapping[str, Any] = {}
     # Bounded in bytes, unlike the export, which holds one line at a time.
     try:
-        *events, end = client.history(site.device.folders.socket, query.asked_page, most=client.ANSWERS_MAXIMUM)
+        *events, end = client.history(
+            site.device.folders.socket, query.asked_page, bytes_maximum=client.ANSWERS_MAXIMUM
+        )
     except HookError as error:
         response.status = _status(error)
         reason, wrong = _reasons(error)
@@ -288,7 +290,7 @@ def _picture(query: Query, bars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _zone(events: Sequence[Mapping[str, Any]]) -> str:
     """Return the zone of most times of the page, which it names once; ``""`` without a date."""
-    # The zone of most, and not of the first: a ledger may span a change to summer time.
+    # The zone of most, and not of the first: a database may span a change to summer time.
     zones = Counter(zone for each in events if (zone := _local(each)[2]))
     return zones.most_common(1)[0][0] if zones else ""
 

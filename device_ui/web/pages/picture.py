@@ -27,10 +27,10 @@ def svg(bars: Sequence[Bar], link: Callable[[Bar], str]) -> str:
 
     Links that would make it larger than `SIZE_MAXIMUM`, such as those of a long text that is searched for, are left out.
     """
-    most = max((bar["fault"] + bar["info"] for bar in bars), default=0)
+    maximum = max((bar["fault"] + bar["info"] for bar in bars), default=0)
     infos, faults, marks, links = [], [], [], []
     for x, bar in enumerate(bars):
-        info, fault = (_height(bar[name], most) for name in ("info", "fault"))
+        info, fault = (_height(bar[name], maximum) for name in ("info", "fault"))
         # Relative commands without blanks: thirty bars in three paths take a quarter of what thirty elements would.
         infos += [f"M{x} {HEIGHT}v-{info}h.8v{info}z"] if info else []
         faults += [f"M{x} {HEIGHT - info}v-{fault}h.8v{fault}z"] if fault else []
@@ -47,6 +47,6 @@ def svg(bars: Sequence[Bar], link: Callable[[Bar], str]) -> str:
     return whole if len(whole.encode()) <= SIZE_MAXIMUM else plain
 
 
-def _height(count: int, most: int) -> int:
+def _height(count: int, maximum: int) -> int:
     # Two least heights may stack beside a highest bar: they have room below the mark.
-    return max(LEAST, count * (BAR_HEIGHT - LEAST) // most) if count else 0
+    return max(LEAST, count * (BAR_HEIGHT - LEAST) // maximum) if count else 0

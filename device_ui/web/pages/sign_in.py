@@ -142,7 +142,7 @@ def _failure(found: Mapping[str, Any]) -> Text:
         return ""
     step = str(found.get("step", ""))
     reply = found.get("reply") or Message(str(found.get("problem", "")))
-    labels = {**smtp.SIGN_IN_STEPS, **smtp.STEPS}
+    labels = smtp.STEP_LABELS
     if not step:
         return Message(FAILED_HERE, reply=reply)
     return Message(FAILED, step=Message(labels.get(step, step)), reply=reply)

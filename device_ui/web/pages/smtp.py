@@ -93,6 +93,8 @@ SIGN_IN_STEPS = {
     "token certificate": "Sign-in server: certificate",
     "token answer": "Sign-in server: answer",
 }
+# Of every step at which a mail can stop.
+STEP_LABELS = {"token sign-in": "Stored sign-in", **SIGN_IN_STEPS, **STEPS}
 
 
 def show(site: AppContext, session: Session) -> str:

@@ -298,7 +298,7 @@ def _became(each: Mapping[str, Any], words: Translator) -> str:
 def _label(step: Any, words: Translator) -> str:
     # A step that this page does not know is shown by its own name.
     name = str(step or "")
-    return words({**smtp.SIGN_IN_STEPS, **smtp.STEPS}.get(name, name))
+    return words(smtp.STEP_LABELS.get(name, name))
 
 
 # By the names in a line of the hook. A later hook may have more: the page shows what it knows.

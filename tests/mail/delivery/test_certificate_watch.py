@@ -8,7 +8,7 @@ from email import message_from_bytes
 import pytest
 
 from device_ui.errors import NotStored, from_stored
-from device_ui.mail.delivery.certificate_watch import FACT, KEPT
+from device_ui.mail.delivery.certificate_watch import KEPT, METADATA
 from device_ui.mail.smtp.outcome import SessionError
 from device_ui.mail.smtp.trust import InUse
 from device_ui.settings.notifications import NEVER, NOTIFICATIONS_FILE, Notifications
@@ -85,7 +85,7 @@ def test_event_and_note_are_one_commit(set_up):
         set_up.outbox.set_metadata("anything", "1")
     set_up.worker.round()
     assert len(set_up.server.mails) == 1
-    assert (warnings(set_up), FACT in set_up.outbox.metadata()) == ([], False)
+    assert (warnings(set_up), METADATA in set_up.outbox.metadata()) == ([], False)
     set_up.outbox.full = False
     deliver(set_up)
     assert len(warnings(set_up)) == 1
@@ -100,7 +100,7 @@ def test_event_and_note_are_there_together(set_up):
 
     def accept_and_look(*given, **named):
         numbers = accept(*given, **named)
-        found.append((len(warnings(set_up)), FACT in set_up.outbox.metadata()))
+        found.append((len(warnings(set_up)), METADATA in set_up.outbox.metadata()))
         return numbers
 
     set_up.outbox.accept = accept_and_look
@@ -130,7 +130,7 @@ def test_notes_are_bounded(set_up):
     for number in range(KEPT + 5):
         shows(set_up, ending(7 - number / 100))
         deliver(set_up)
-    assert set_up.outbox.metadata()[FACT].count("server mail.example.com") == KEPT
+    assert set_up.outbox.metadata()[METADATA].count("server mail.example.com") == KEPT
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_operator_decides_whether_the_warning_is_mailed(set_up):
 
 @pytest.mark.parametrize("note", ["", "[]", '{"warned": 1}', '{"warned": {"x": "y"}, "pinned": ["", 0]}', "{}"])
 def test_damaged_note_costs_a_warning_and_no_mail(note, set_up):
-    set_up.outbox.set_metadata(FACT, note)
+    set_up.outbox.set_metadata(METADATA, note)
     shows(set_up, ending(7))
     deliver(set_up)
     assert len(warnings(set_up)) == 1
@@ -292,7 +292,7 @@ def test_certificate_of_other_settings_is_not_that_of_these(change, set_up):
 def test_note_of_a_former_version_keeps_its_end_and_gets_the_beginning(set_up):
     set_up.save(**PIN)
     former = {"warned": {}, "pinned": [f"mail.example.com 587 {KEY}", NOW - 5 * DAY]}
-    set_up.outbox.set_metadata(FACT, json.dumps(former))
+    set_up.outbox.set_metadata(METADATA, json.dumps(former))
     set_up.work()
     assert (set_up.problem[2], seen_by(set_up)) == ("it ended on 2027-01-10", None)
     shows(set_up, ending(-5))

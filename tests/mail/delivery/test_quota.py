@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_ui.mail.clock import Clock
-from device_ui.mail.delivery.quota import FACT, LOGINS, MAIL, TEST_SECONDS, Quota
+from device_ui.mail.delivery.quota import LOGINS, MAIL, METADATA, TEST_SECONDS, Quota
 from device_ui.mail.outbox.outbox import Outbox
 
 WEB, ROOT = 33, 0
@@ -68,7 +68,7 @@ def test_a_clock_that_runs_backwards_locks_nobody_out(desk):
     "fact", ["", "{", "[]", "1", '{"full": 1}', '{"full": {"tests 33": "x"}}', '{"full": {"x": 1}}']
 )
 def test_a_damaged_count_is_none(desk, fact):
-    desk.outbox.set_metadata(FACT, fact)
+    desk.outbox.set_metadata(METADATA, fact)
     desk.restart()
     assert desk.taken() == [0, 0, 0, 30]
 
@@ -77,4 +77,4 @@ def test_what_is_whole_again_is_not_kept(desk):
     desk.taken()
     desk.booted += 3600
     desk.taken(ROOT, tries=1)
-    assert "tests 33" not in desk.outbox.metadata()[FACT]
+    assert "tests 33" not in desk.outbox.metadata()[METADATA]

@@ -25,10 +25,10 @@ from device_ui.mail.delivery.server_change import (
     EARLIER_MAXIMUM,
     FAULT,
     GONE_SECONDS,
-    HELD,
     HOURLY_MAXIMUM,
     KEPT_SECONDS,
     NO_PREVIOUS,
+    NO_ROOM,
     PREVIOUS,
     PREVIOUS_MAXIMUM,
     READERS_MAXIMUM,
@@ -65,7 +65,7 @@ WRONG_LOGIN = SessionError("login", "login refused", "535 no")
 def settle() -> None:
     """Wait until no attempt is under way."""
     for thread in threading.enumerate():
-        if thread.name == "notification":
+        if thread.name == "notice":
             thread.join(SECONDS)
             assert not thread.is_alive()
 
@@ -585,7 +585,7 @@ def test_an_hour_has_so_many_warnings_and_no_more_across_restarts(desk):
     many_changes(desk)
     desk.restart()
     assert len(desk.mails) == HOURLY_MAXIMUM
-    assert [each.reply for each in desk.notifier.pending(desk.outbox.last)] == [HELD] * 3
+    assert [each.reply for each in desk.notifier.open_notices(desk.outbox.last)] == [NO_ROOM] * 3
     assert desk.work() == 3600 - 60 * (HOURLY_MAXIMUM + 1)
     assert len(desk.sessions) == desk.outbox.last == HOURLY_MAXIMUM + 1
     assert b"Now: mail4.example.net" in desk.mails[-1][1]
@@ -810,7 +810,7 @@ def test_a_reader_has_one_name_in_the_history_though_the_other_servers_are_gone_
     while len(json.loads(desk.outbox.metadata()[PREVIOUS])) == 2:
         desk.now += desk.notifier.round() or 0
         settle()
-    assert [each.recipient for each in desk.notifier.pending(2)] == [f"{TWO} (mail.example.com:587)"]
+    assert [each.recipient for each in desk.notifier.open_notices(2)] == [f"{TWO} (mail.example.com:587)"]
     desk.answers.clear()
     desk.work()
     delivered = {name for name, verdict in verdicts(desk, 2).items() if verdict == "delivered"}
@@ -822,7 +822,7 @@ def test_the_history_reads_the_ledger_once_for_all_who_wait_for_a_warning(desk):
     many_changes(desk)
     asked: list[str] = []
     desk.outbox._connection.set_trace_callback(asked.append)
-    assert len(desk.notifier.pending(desk.outbox.last)) == RECIPIENTS_MAXIMUM + 1
+    assert len(desk.notifier.open_notices(desk.outbox.last)) == RECIPIENTS_MAXIMUM + 1
     assert len([each for each in asked if "FROM delivery" in each]) == 1
 
 
@@ -1083,7 +1083,7 @@ class Changes(RuleBasedStateMachine):
             if server == left.host and now_of(mail) == self.settings.host and f"<{event.number}.".encode() in mail
             for each in recipients
         }
-        rows = [*desk.outbox.deliveries(event.number), *desk.notifier.pending(event.number)]
+        rows = [*desk.outbox.deliveries(event.number), *desk.notifier.open_notices(event.number)]
         excused = {each.recipient.partition(" ")[0] for each in rows if each.verdict != "delivered" and each.reply}
         assert NO_PREVIOUS in str(event_text(event)) or set(readers) <= warned | excused
 

@@ -43,7 +43,7 @@ def test_a_try_that_fails_waits_no_shorter_than_before(stuck):
     assert stuck.worker.try_waiting(ASKED) == 0
     stuck.worker.round()
     assert stuck.worker.next_try() > HOUR / 2
-    assert not stuck.worker.is_held()
+    assert not stuck.worker.is_blocked()
 
 
 def test_the_problem_stays_until_mail_goes_out(stuck):
@@ -66,7 +66,7 @@ def test_a_refused_login_is_not_repeated(set_up):
     set_up.work()
     logins = len(set_up.server.connects)
     assert set_up.worker.next_try() is None
-    assert set_up.worker.is_held()
+    assert set_up.worker.is_blocked()
     set_up.worker.try_waiting(ASKED)
     set_up.work(HOUR)
     assert len(set_up.server.connects) == logins

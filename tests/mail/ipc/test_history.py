@@ -668,7 +668,7 @@ def test_no_query_of_a_page_reads_a_whole_table(many):
     values = {**query.values(",303,"), "first": 1, "last": 2000}
     for statement in (
         f"SELECT {SPAN} FROM event WHERE {query.where}",
-        f"SELECT number FROM event WHERE {query.where} {query.order} LIMIT :most",
+        f"SELECT number FROM event WHERE {query.where} {query.order} LIMIT :maximum",
     ):
         plan = plan_of(many, statement, values)
         assert plan[0] == "SEARCH event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"

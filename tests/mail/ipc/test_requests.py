@@ -44,7 +44,7 @@ class Bell:
     told = ("", "")
     chosen = (True, False)
     # What `try_waiting` and `next_try` return.
-    busy, planned, held = 0, None, False
+    busy, planned, blocked = 0, None, False
 
     def settings_changed(self, *told: str) -> None:
         self.changed += 1
@@ -60,8 +60,8 @@ class Bell:
     def next_try(self, number: int = 0) -> float | None:
         return self.planned
 
-    def is_held(self) -> bool:
-        return self.held
+    def is_blocked(self) -> bool:
+        return self.blocked
 
     def wait_details(self):
         return lambda mail, kind: ((), "", "")
@@ -69,10 +69,10 @@ class Bell:
     def decide(self, kind: Kind) -> tuple[bool, bool]:
         return self.chosen if kind.mail else (False, False)
 
-    def pending_notifications(self, number: int) -> tuple[()]:
+    def open_notices(self, number: int) -> tuple[()]:
         return ()
 
-    def events_to_notify(self) -> tuple[()]:
+    def events_with_notices(self) -> tuple[()]:
         return ()
 
 
@@ -440,7 +440,7 @@ def test_too_many_tries_are_refused_with_the_time_to_wait(room):
 def test_nothing_is_tried_while_a_problem_holds_all_mail_back(room):
     """A refused login: the page must not say that mail is tried, and History must not record a try that was none."""
     number = mailed(room, waiting=True)
-    room.bell.held = True
+    room.bell.blocked = True
     for request in ({"do": "try-waiting"}, {"do": "try-now", "number": number}):
         assert room.refusal(**request)[0] == "held"
     assert room.bell.told == ("", "")

@@ -8,11 +8,11 @@ import pytest
 
 from device_ui.mail.clock import Clock
 from device_ui.mail.daemon import sign_in_records
-from device_ui.mail.oauth.grants import Grants
 from device_ui.mail.oauth.https import Exchange
-from device_ui.mail.oauth.record import GrantRecord
+from device_ui.mail.oauth.record import SignInRecord
 from device_ui.mail.oauth.sign_in import SignIn
 from device_ui.mail.oauth.signing_key import SigningKeys
+from device_ui.mail.oauth.token_client import TokenClient
 from device_ui.mail.smtp.client import ClientOptions
 from device_ui.settings import keys
 from device_ui.settings.fields import SmtpSettings
@@ -55,10 +55,10 @@ class Bench:
     def restart(self) -> None:
         clock = Clock(wall=lambda: self.wall, boot=lambda: self.boot, boot_id=self.boot_id, synchronized=lambda: True)
         tokens, key = sign_in_records(self.folders)
-        self.record = GrantRecord(tokens)
+        self.record = SignInRecord(tokens)
         self.keys = SigningKeys(key, clock.now)
-        self.grants = Grants(self.exchange, self.keys, HOST)
-        self.sign_in = SignIn(self.record, self.keys, lambda: self.grants, clock, self._raise)
+        self.client = TokenClient(self.exchange, self.keys, HOST)
+        self.sign_in = SignIn(self.record, self.keys, lambda: self.client, clock, self._raise)
 
     def exchange(self, *on_step) -> Exchange:
         options = ClientOptions(self.context, "", self.allow_loopback, self.resolver)
@@ -103,7 +103,7 @@ def signed_in(bench: Bench, provider: Provider, rotation: str = SAME, lives: flo
     """The settings of a person who signed in; the provider says that the refresh token `lives` so many seconds, 0: nothing."""
     settings = settings_for(provider, **changes)
     provider.rotation = rotation
-    from device_ui.mail.oauth.grants import Tokens
+    from device_ui.mail.oauth.token_client import Tokens
 
     made = Tokens("access-first", provider.sign_in(), 3600, int(lives), provider.person)
     bench.sign_in.signed_in(settings, made)

@@ -22,7 +22,7 @@ class Person:
         self.now, self.waits = 100.0, []
         self.acts = {}
         self.done, self.calls = threading.Event(), 0
-        self.flow = DeviceCodeFlow(bench.sign_in, lambda: bench.grants, lambda: self.now, self.called, self.waited)
+        self.flow = DeviceCodeFlow(bench.sign_in, lambda: bench.client, lambda: self.now, self.called, self.waited)
 
     def called(self) -> None:
         self.calls += 1

@@ -108,7 +108,7 @@ def test_certificate_from_the_page_to_the_mail(hook, provider, server):
 def test_person_signs_in_with_a_code(hook, provider, server):
     product = hook("device")
     raise_event(product)
-    wait_for(lambda: state(product)["step"] == "token answer", what="the missing sign-in")
+    wait_for(lambda: state(product)["step"] == "token sign-in", what="the missing sign-in")
     assert client.sign_in(path(product), "begin", seconds=SECONDS)["flow"]["phase"] in ("asking", "waiting")
     wait_for(lambda: client.sign_in(path(product), seconds=SECONDS)["flow"]["phase"] == "waiting", what="the code")
     shown = client.sign_in(path(product), seconds=SECONDS)["flow"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from device_ui.mail.oauth.grants import Grants
 from device_ui.mail.oauth.providers import PROVIDERS, scope
+from device_ui.mail.oauth.token_client import TokenClient
 from device_ui.settings import oauth_rules
 from device_ui.settings.fields import SmtpSettings
 from tests.mail.oauth.conftest import HOST, settings_for
@@ -41,7 +41,7 @@ def test_typed_scope_takes_its_place(bench, provider):
 @pytest.fixture
 def microsoft(bench, provider):
     """The device, whose Microsoft is at this provider's port."""
-    bench.grants = Grants(bench.exchange, bench.keys, f"{HOST}:{provider.port}")
+    bench.client = TokenClient(bench.exchange, bench.keys, f"{HOST}:{provider.port}")
     return bench
 
 
@@ -76,16 +76,16 @@ def test_microsoft_by_secret(microsoft, provider):
 
 def test_microsoft_by_a_persons_code(microsoft, provider):
     settings = settings_for(provider, "device", **{**MICROSOFT, "oauth_tenant": "organizations"})
-    code, found = microsoft.grants.device_code(settings, microsoft.exchange())
+    code, found = microsoft.client.device_code(settings, microsoft.exchange())
     assert provider.requests[-1].path == "/organizations/oauth2/v2.0/devicecode"
     assert found.token == f"https://{HOST}:{provider.port}/organizations/oauth2/v2.0/token"
     assert "client_secret" not in provider.requests[-1].form
     provider.codes[code.code] = "done"
-    assert microsoft.grants.redeemed(settings, code, found, microsoft.exchange()).person == provider.person
+    assert microsoft.client.redeemed(settings, code, found, microsoft.exchange()).person == provider.person
 
 
 def test_loss_of_use_is_90_days_with_microsoft_and_what_others_say(microsoft, provider):
-    from device_ui.mail.oauth.grants import Tokens, idle_seconds
+    from device_ui.mail.oauth.token_client import Tokens, idle_seconds
 
     made = Tokens("a", "r", 3600, 0, "")
     assert idle_seconds(settings_for(provider, **MICROSOFT), made) == 90 * 24 * 3600

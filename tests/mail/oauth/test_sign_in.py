@@ -102,7 +102,8 @@ def test_another_mailbox_needs_no_other_certificate(bench, provider):
 
 
 def test_no_certificate_yet_is_said(bench, provider):
-    assert failure(bench, settings_for(provider, "certificate")).problem == SmtpProblem.NOT_SIGNED_IN
+    error = failure(bench, settings_for(provider, "certificate"))
+    assert (error.step, error.problem) == ("token sign-in", SmtpProblem.NOT_SIGNED_IN)
     assert provider.forms == []
 
 
@@ -282,7 +283,7 @@ def test_power_cut_before_the_request_loses_no_token(bench, provider, rotation, 
             before_send()
         raise PowerCut
 
-    bench.grants.refreshed = cut
+    bench.client.refreshed = cut
     with pytest.raises(PowerCut):
         bench.sign_in.access(settings, "")
     bench.boot_id, bench.boot = "second", 10.0
@@ -352,7 +353,8 @@ def test_full_disk_burns_no_rotation(bench, provider, monkeypatch, rotation):
     settings = signed_in(bench, provider, rotation)
     bench.later(RENEWAL)
     free = full(bench, monkeypatch, 0)
-    assert failure(bench, settings).problem == SmtpProblem.NOT_STORED
+    error = failure(bench, settings)
+    assert (error.step, error.problem) == ("token sign-in", SmtpProblem.NOT_STORED)
     assert provider.forms == []
     free()
     assert bench.sign_in.access(settings, "").token == provider.access[-1]
@@ -448,7 +450,8 @@ def test_damaged_record_is_kept_aside_and_asks_for_a_sign_in(bench, provider, pa
     file = getattr(bench.folders, path)
     file.write_bytes(file.read_bytes()[:-9])
     bench.restart()
-    assert failure(bench, settings).problem == SmtpProblem.NOT_SIGNED_IN
+    error = failure(bench, settings)
+    assert (error.step, error.problem) == ("token sign-in", SmtpProblem.NOT_SIGNED_IN)
     assert list(file.parent.glob("*.damaged-1"))
 
 

@@ -244,7 +244,7 @@ def test_what_was_lost_is_written_only_when_it_is_another(path, opened):
     assert changes == [2, 2, 3, 2, 3, 2]  # the result, the event, and a loss that differs
     outbox.record(7, [delivery(verdict="refused"), delivery("b@example.com")], done=False)
     assert "last_loss" in outbox.metadata()
-    outbox.record(8, [delivery()], done=False, is_alarm=False)
+    outbox.record(8, [delivery()], done=False, is_event=False)
     outbox.record(8, [], done=True)
     assert "last_loss" in outbox.metadata()
 

@@ -479,5 +479,5 @@ def test_who_holds_no_more_than_a_share_loses_nothing(batches):
             if number % 10 == 9:
                 outbox.close()
                 outbox = Outbox(path, rows_maximum=80)
-            assert {each: rows for each, (rows, _) in outbox._held.items()} == after
+            assert {each: rows for each, (rows, _) in outbox._usage.items()} == after
         outbox.close()

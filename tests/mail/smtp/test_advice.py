@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from device_ui.errors import Message
 from device_ui.i18n.translator import load
-from device_ui.mail.oauth.grants import ERRORS
+from device_ui.mail.oauth.token_client import ERRORS
 from device_ui.mail.smtp.advice import ADVICE, CLOSER, FIELD_OF, GIVEN, PROTOCOLS, advise
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
 from device_ui.mail.smtp.probe import Certificate
@@ -300,7 +300,7 @@ RAISING = [
     f"smtp/{name}"
     for name in ("client", "connect", "connection", "auth", "transaction", "test_run", "tls_errors", "trust")
 ]
-RAISING += [f"oauth/{name}" for name in ("sign_in", "grants", "providers", "https")]
+RAISING += [f"oauth/{name}" for name in ("sign_in", "token_client", "providers", "https")]
 
 
 def test_every_problem_is_one_that_a_session_can_have():

@@ -12,7 +12,7 @@ from tests.mail.smtp.test_client import ACCOUNT, HOST, PASSWORD, client_for, fai
 from tests.servers.scripted import ScriptedServer
 
 SHORT = "ya29.a0AfH6SMB"
-# As long as `grants.TOKEN_MAXIMUM`.
+# As long as `token_client.TOKEN_MAXIMUM`.
 LONG = "eyJ0eXAi" + "0aB-_.~+/=" * 818 + "abcd"
 REFUSED = "334 " + base64.b64encode(b'{"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}').decode()
 XOAUTH2, OAUTHBEARER = ("AUTH XOAUTH2",), ("AUTH OAUTHBEARER",)

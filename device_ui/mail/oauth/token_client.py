@@ -84,8 +84,8 @@ class DeviceCode:
     interval: int
 
 
-class Grants:
-    """Requests of one device for tokens. `begin` begins an `Exchange`; `login` is the host of Microsoft's endpoints."""
+class TokenClient:
+    """The requests of one device for tokens. `begin` begins an `Exchange`; `login` is the host of Microsoft's endpoints."""
 
     def __init__(self, begin: Callable[..., Exchange], keys: SigningKeys, login: str) -> None:
         self.begin, self._keys, self._login = begin, keys, login
@@ -146,7 +146,7 @@ class Grants:
         keys = self._keys.assertions(settings, found.token)
         if not keys:
             raise TokenError(
-                Step.TOKEN_ANSWER,
+                Step.TOKEN_SIGN_IN,
                 SmtpProblem.NOT_SIGNED_IN,
                 "there is no certificate yet for this mail server and this application",
             )
