@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -35,6 +37,22 @@ class Bench:
     def passes(self, seconds: float) -> None:
         self.wall += seconds
         self.boot += seconds
+
+
+def test_a_record_is_dated_by_one_read_of_a_clock_that_is_set_meanwhile():
+    walls = itertools.cycle([NOW, 5.0])
+    clock = Clock(wall=lambda: next(walls), boot=lambda: 100.0, boot_id="this", synchronized=lambda: False)
+    assert {clock.seconds() for _ in range(10)} == {0.0, NOW}
+    assert {clock.moment() for _ in range(10)} == {"0 this 100", f"{NOW:.0f} this 100"}
+
+
+def test_no_record_is_dated_by_a_second_read_of_the_clock():
+    """`is_right` and then a read: in between the clock may be set. `raw` is for display."""
+    wrong = re.compile(r"(\.raw|\.now\(\)).*\bif\b.*is_right|is_right\(\)[^\n]*\n[^\n]*(\.raw|clock\.now\(\))")
+    assert wrong.search("accepted = clock.raw if clock.is_right() else 0.0")
+    texts = {path: path.read_text() for path in Path(device_ui.__path__[0]).rglob("*.py")}
+    assert len(texts) > 100
+    assert [path for path, text in texts.items() if wrong.search(text)] == []
 
 
 def test_the_release_is_a_day_that_has_been():

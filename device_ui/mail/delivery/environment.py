@@ -36,7 +36,3 @@ class Environment:
     wall_clock: Clock
     monotonic: Callable[[], float]
     random: Callable[[], float]
-
-    def date(self) -> float:
-        """Return seconds since 1970 for a record, 0 while the wall clock is not right."""
-        return self.wall_clock.seconds()

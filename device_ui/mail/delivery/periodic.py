@@ -70,9 +70,9 @@ class PeriodicMails:
     def round(self) -> None:
         """Begin what is due. Raises `NotStored`."""
         self.refresh()
-        if not self._clock.is_right():
+        now = self._clock.seconds()
+        if not now:
             return
-        now = self._clock.now()
         if self._outbox.has_summary:
             self._summarize(now)
         if self._chosen.sign_of_life != OFF or SIGN_METADATA in self._outbox.metadata():

@@ -238,9 +238,9 @@ class Schedule:
 
         While that is wrong, the newest mail counts as sent just now, and no time is taken to have passed since.
         """
-        self._is_budget_restored = self._clock.is_right()
-        now, newest = self._environment.monotonic(), self._outbox.newest_sent()
-        today = self._clock.now() if self._is_budget_restored else newest
+        now, today, newest = self._environment.monotonic(), self._clock.seconds(), self._outbox.newest_sent()
+        self._is_budget_restored = bool(today)
+        today = today or newest
         # A clock that was set back must not give out the budget twice: mails dated in the future count as sent just now.
         sent = self._outbox.sent_since(min(today, newest) - HOUR)
         self._batcher.restore_sent([(min(now, now - (today - moment)), event_type) for moment, event_type in sent])

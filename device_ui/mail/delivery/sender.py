@@ -189,7 +189,7 @@ class Sender:
         while True:
             # A later try of fewer recipients replaces their outcomes and keeps those of the others.
             outcomes |= self._deliver(transport, recipients, raw, options)
-            attempt = Attempt(outcomes, self.environment.date())
+            attempt = Attempt(outcomes, self.environment.wall_clock.seconds())
             # Not all: others may have been refused or deferred before the server saw the size.
             recipients = [name for name, outcome in outcomes.items() if _is_too_large(outcome)]
             if recipients and options.may_split and not attempt.is_delivered:
@@ -210,7 +210,7 @@ class Sender:
         def on_outcomes(outcomes: Mapping[str, Outcome]) -> None:
             # Not final yet: the mail is tried once more, shorter.
             final = {name: outcome for name, outcome in outcomes.items() if not _is_too_large(outcome)}
-            options.on_results(Attempt(final, self.environment.date()).results)
+            options.on_results(Attempt(final, self.environment.wall_clock.seconds()).results)
 
         return deliver_to_all(
             transport, recipients, raw, options.recipients_maximum, on_wait=options.on_wait, on_outcomes=on_outcomes

@@ -405,7 +405,7 @@ class ServerChangeNotifier:
                 self._record_dropped(server.number, self._open_recipients(server), server, reply)
 
     def _record_dropped(self, number: int, recipients: Sequence[str], server: Server, reply: Text) -> None:
-        date = self._environment.date()
+        date = self._environment.wall_clock.seconds()
         results = [Delivery(_label(address, server), Verdict.DROPPED, "", reply, date) for address in recipients]
         with contextlib.suppress(NotStored):
             self._outbox.record(number, results, done=False, is_event=False)
@@ -492,7 +492,7 @@ class ServerChangeNotifier:
         # memory, and begin anew with the process.
         if server.refusals >= REFUSALS_MAXIMUM or mail.tries.count >= TRIES_MAXIMUM:
             step, reply = ("login", REFUSED) if server.refusals >= REFUSALS_MAXIMUM else ("", FAULT)
-            date = self._environment.date()
+            date = self._environment.wall_clock.seconds()
             dropped = [Delivery(address, Verdict.DROPPED, step, reply, date) for address in mail.open_recipients]
             self._conclude(server, route, mail, dropped, is_over=True)
             return
@@ -521,7 +521,7 @@ class ServerChangeNotifier:
         """Return the result of an attempt, and whether it is the last one: a further one would fail in the same way."""
 
         def all_deferred(outcome: Outcome) -> Attempt:
-            return Attempt(dict.fromkeys(mail.open_recipients, outcome), self._environment.date())
+            return Attempt(dict.fromkeys(mail.open_recipients, outcome), self._environment.wall_clock.seconds())
 
         if not mail.open_recipients:
             return Attempt({}, 0.0), True

@@ -475,7 +475,7 @@ class DeliveryWorker:
 
     def _given_up(self, recipients: Sequence[str], problem: Problem) -> list[Delivery]:
         """Return the results of a mail that is given up."""
-        date = self._environment.date()
+        date = self._environment.wall_clock.seconds()
         reply = Message(
             "given up after 5 days: {step} {reply}", step=Message(problem.step), reply=Message(problem.reply)
         )

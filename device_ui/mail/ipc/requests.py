@@ -225,9 +225,9 @@ class RequestHandler:
 
     def _next_try(self, number: int = 0) -> float | None:
         """Return when waiting mail, or the one of this number, is tried: seconds since 1970, None without a planned time."""
-        seconds = self._worker.next_try(number)
+        seconds, now = self._worker.next_try(number), self._clock.seconds()
         # Of the wall clock, as every other time here; without a right one nothing can be said but "soon".
-        return None if seconds is None else self._clock.now() + seconds if self._clock.is_right() else 0.0
+        return None if seconds is None else now + seconds if now else 0.0
 
     def _history(self, request: Mapping[str, Any], user: int) -> Answer:
         # Imported here: most hooks end before anyone looks at the history.

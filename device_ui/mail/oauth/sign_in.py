@@ -291,18 +291,19 @@ class SignIn:
         this_boot, now = self._clock.since_boot
         try:
             ages = [now - float(boot)] if boot_id == this_boot else []
-            if float(wall) and self._clock.is_right():
-                ages.append(self._clock.now() - float(wall))
+            if float(wall) and (today := self._clock.seconds()):
+                ages.append(today - float(wall))
         except ValueError:
             return None
         return max((age for age in ages if age >= 0), default=None)
 
     def _renewed_at(self, stored: StoredSignIn) -> float:
         """Return when a sign-in last succeeded, in seconds since 1970; 0 where that is not known."""
-        if not self._clock.is_right():
+        now = self._clock.seconds()
+        if not now:
             return _wall(stored.renewed)
         age = self._age(stored.renewed)
-        return 0.0 if age is None else self._clock.now() - age
+        return 0.0 if age is None else now - age
 
     # What a person has to see to.
 
@@ -334,9 +335,10 @@ class SignIn:
                 self._note_warning(settings, NEEDS_MAIL_WARNED)
             return
         day = self._ends(settings, stored)
-        if not day or not self._clock.is_right():
+        now = self._clock.seconds()
+        if not day or not now:
             return
-        days = days_left(day, self._clock.now())
+        days = days_left(day, now)
         warning = next((f"{each} {day}" for each in self._warning_days(settings, stored) if days <= each), "")
         if warning == stored.warned:
             return
