@@ -81,8 +81,8 @@ class Session:
         if self.server.stops:
             raise self.server.stops
         self.is_open = True
-        # A notification has a thread of its own, and may be under way at any time.
-        self.counts = int(threading.current_thread().name != "notification")
+        # A notice has a thread of its own, and may be under way at any time.
+        self.counts = int(threading.current_thread().name != "notice")
         self.server.open += self.counts
 
     def deliver(
