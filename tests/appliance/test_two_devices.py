@@ -4,15 +4,18 @@ its first start, and the system's generator is waited for until it has entropy (
 from __future__ import annotations
 
 import ast
+import contextlib
 import filecmp
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from device_ui.mail import client
 from device_ui.mail.message import headers
 from device_ui.settings import keys
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, settings_form
@@ -57,13 +60,14 @@ def begun(image: Path, folder: Path) -> Device:
     """A device after its first start and its set-up: a password typed, one event raised, a certificate made."""
     with device(image, folder) as made:
         made.start()
-        (folder / "code").write_text(made.setup_code())
+        code = made.setup_code()
+        (folder / "code").write_text(code)
         browser = made.browser()
         chosen = {"password": ADMIN_PASSWORD, "again": ADMIN_PASSWORD}
-        assert browser.post("/setup", code=made.setup_code(), **chosen).status == 303
+        assert browser.post("/setup", code=code, **chosen).status == 303
         assert browser.update(**settings_form(2599)).status == 303
         (folder / "token").write_text(browser.cookie)
-        made.event()
+        client.raise_event(made.folders.socket, "303")
         assert made.command("certificate").returncode == 0
     return made
 
@@ -78,10 +82,8 @@ def secrets(of: Device) -> dict[str, str]:
     at = of.folders
     opened = {name: (at.tls / name).read_text() for name in ("key.pem", "certificate.pem")}
     serial = ["openssl", "x509", "-noout", "-serial", "-in", at.tls / "certificate.pem"]
-    ledger = f"import sqlite3; print(*sqlite3.connect({str(at.ledger)!r}).execute('SELECT value FROM fact WHERE name = ?', ['ledger_id']).fetchone())"
-    ledger_id = subprocess.run(
-        [sys.executable, "-c", ledger], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    with contextlib.closing(sqlite3.connect(at.ledger)) as ledger:
+        (ledger_id,) = ledger.execute("SELECT value FROM fact WHERE name = ?", ["ledger_id"]).fetchone()
     administrator = at.administrator.read_text()
     return opened | {
         "setup code": (of.folder / "code").read_text(),
@@ -111,7 +113,7 @@ def test_two_devices_from_one_image_share_nothing(one, image, tmp_path):
 def test_a_device_copied_after_its_first_start_is_told_and_made_its_own(one, image, tmp_path):
     shutil.copytree(one.folders.data, tmp_path / "data")
     copy = device(image, tmp_path)
-    told = [re.findall(r"private key: key (\w+)|SHA-256 (\S+)", each.command("check").stdout) for each in (one, copy)]
+    told = [re.findall(r"private key: key (\w+)|SHA-256 (\S+)", each.call("check").stdout) for each in (one, copy)]
     assert told[0] == told[1]
     assert len(told[0]) == 2
     assert copy.command("factory-reset", "--yes").returncode == 0

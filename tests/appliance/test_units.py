@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from device_ui.config import Device, Folders
+from device_ui.mail import client
 from device_ui.mail.delivery.periodic import AHEAD_SECONDS
 from tests.helpers.product import ADMIN_PASSWORD, ROOT, Product, listens, wait_for
 
@@ -47,9 +48,10 @@ def unit(name: str) -> configparser.ConfigParser:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """What ``make install`` puts under /usr."""
+    """What ``make install`` puts under /usr, with nothing compiled: the units are looked at."""
     root = tmp_path_factory.mktemp("image")
-    subprocess.run(["make", "-s", "-C", ROOT, "install", f"DESTDIR={root}", "PREFIX=/usr"], check=True, timeout=120)
+    words = ["make", "-s", "-C", ROOT, "install", f"DESTDIR={root}", "PREFIX=/usr", "PYTHON=true"]
+    subprocess.run(words, check=True, timeout=120)
     return root
 
 
@@ -180,7 +182,7 @@ def test_the_mail_hook_may_ask_whether_the_clock_is_synchronized():
 @pytest.mark.parametrize("name", ["device-ui-web.service", "device-ui-mailhook.service"])
 def test_a_process_starts_under_the_filters_of_its_unit(product: Product, name, tmp_path):
     # As root, which the process is not on an appliance, a new file or folder is given an owner, and the filters forbid that.
-    product.setup_code()
+    product.call("setup-code")
     product.start_hook().stop("mailhook")
     command = unit(name)["Service"]["ExecStart"].removeprefix("/usr/bin/device-ui ")
     words = ["--listen", f"unix:{tmp_path / 'web.sock'}"] if command == "web" else []
@@ -232,12 +234,12 @@ def test_events_are_forwarded_under_the_filters_of_the_mail_hook(product: Produc
         with subprocess.Popen(words, cwd=ROOT, env=product.environment) as process:
             try:
                 wait_for(lambda: listens(product.folders.socket), what="its start")
-                product.event("303")
+                assert client.raise_event(product.folders.socket, "303")
                 server.settimeout(60)
-                client, _ = server.accept()
-                with client, client.makefile("rb") as lines:
+                connection, _ = server.accept()
+                with connection, connection.makefile("rb") as lines:
                     taken = [line for line in iter(lambda: lines.readline().strip(), b"")]
-                    client.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                    connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
             finally:
                 process.terminate()
             assert process.wait(60) == 0
@@ -270,9 +272,9 @@ def test_the_setup_code_is_shown_until_it_is_used(product: Product, tmp_path):
     product.folders.administrator.parent.mkdir(parents=True)
     assert run("ExecCondition").returncode == 0
     shown = run("ExecStart")
-    assert shown.stdout == f"device-ui: setup code: {product.setup_code()}\n", shown.stderr
+    assert shown.stdout == f"device-ui: setup code: {product.call('setup-code').stdout}", shown.stderr
     assert run("ExecCondition").returncode == 0
-    assert product.command("admin", "set-password", input=ADMIN_PASSWORD + "\n").returncode == 0
+    assert product.call("admin", "set-password", input=ADMIN_PASSWORD + "\n").returncode == 0
     assert run("ExecCondition").returncode == 1
     assert service["StandardOutput"] == "journal+console"
 

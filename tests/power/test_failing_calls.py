@@ -36,7 +36,7 @@ from tests.power.faults import (
 )
 
 # Faults for each program, for each running server and for each start of one, in the ordinary tests.
-FEW, FEW_LIVE, FEW_STARTS = 4, 10, 2
+FEW, FEW_LIVE, FEW_STARTS = 2, 6, 2
 # A start has ten times as many calls, and takes ten times as long.
 MANY_STARTS = 150
 # Bytes of a file after which a write is cut short and the next one fails.

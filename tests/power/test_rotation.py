@@ -30,7 +30,7 @@ STORED = "        made = self._with_tokens(settings, stored, answer)\n        se
 MUTANTS = [
     Mutant(
         "a token is used before it is on flash",
-        [(SIGN_IN, STORED, STORED.replace("self._store(settings, made)", '__import__("threading").Timer(0.3, self._store, (settings, made)).start()'))],
+        [(SIGN_IN, STORED, STORED.replace("self._store(settings, made)", '__import__("atexit").register(self._store, settings, made)'))],
         STRICT,
         "used True",
     ),

@@ -19,7 +19,7 @@ from tests.security.test_separation import HOOK, STRANGER, WEB, Installed, User
 
 # Fixtures.
 home, python, server = separation.home, separation.python, separation.server
-ca_file, fresh = separation.ca_file, separation.fresh
+ca_file, prefork, fresh = separation.ca_file, separation.prefork, separation.forked
 
 SECONDS = 40
 HELD = """
@@ -59,7 +59,7 @@ def test_a_strangers_locks_keep_neither_process_nor_console_from_starting(fresh:
     with Holder(fresh, STRANGER, at.data, at.public_key.parent, at.run):
         assert fresh.setup_code()
         fresh.start_both(ca_file)
-        done = fresh.command("admin", "set-password", input=f"{ADMIN_PASSWORD}\n")
+        done = fresh.call("admin", "set-password", input=f"{ADMIN_PASSWORD}\n")
         assert done.returncode == 0, done.stderr
     assert fresh.browser().post("/login", password=ADMIN_PASSWORD).status == 303
 
@@ -69,9 +69,9 @@ def test_the_pages_locks_do_not_keep_root_from_a_new_password_and_a_new_key(fres
     at = fresh.folders
     before = at.public_key.read_bytes()
     with Holder(fresh, WEB, at.administrator.parent, at.settings.parent):
-        done = fresh.command("admin", "set-password", input="another plain sentence\n")
+        done = fresh.call("admin", "set-password", input="another plain sentence\n")
         assert done.returncode == 0, done.stderr
-        done = fresh.command("rotate-key")
+        done = fresh.call("rotate-key")
         assert done.returncode == 0, done.stderr
     assert at.public_key.read_bytes() != before
     assert fresh.browser().post("/login", password="another plain sentence").status == 303
@@ -223,7 +223,7 @@ def test_a_reset_ends_with_empty_folders_whatever_the_page_left_and_the_device_i
 ) -> None:
     at = fresh.folders
     plant(fresh, kind, victim, at.settings, at.administrator)
-    done = fresh.command("factory-reset", "--yes")
+    done = fresh.call("factory-reset", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
     rooms = [at.settings.parent, at.administrator.parent, at.key_file.parent, at.public_key.parent]
     assert [name for room in rooms for name in os.listdir(room)] == []
@@ -238,7 +238,7 @@ def test_without_a_reset_it_is_set_aside_and_both_files_can_be_written(
     at = fresh.folders
     plant(fresh, kind, victim, at.settings, at.administrator)
     fresh.start_hook("--ca-file", str(ca_file), **HOOK)
-    done = fresh.command("admin", "set-password", input=f"{ADMIN_PASSWORD}\n")
+    done = fresh.call("admin", "set-password", input=f"{ADMIN_PASSWORD}\n")
     assert done.returncode == 0, done.stderr
     fresh.start_web(**WEB)
     browser = fresh.browser()
@@ -283,12 +283,12 @@ def test_what_cannot_be_removed_ends_the_reset_with_an_error_and_keeps_the_mark(
     file.touch()
     subprocess.run(["chattr", "+i", file], check=True)
     try:
-        done = fresh.command("factory-reset", "--yes")
+        done = fresh.call("factory-reset", "--yes")
     finally:
         subprocess.run(["chattr", "-i", file], check=True)
     assert (done.returncode, done.stdout) == (78, "")
     assert "a factory reset is not finished (web: Operation not permitted)" in done.stderr
-    assert fresh.command("factory-reset", "--yes").returncode == 0
+    assert fresh.call("factory-reset", "--yes").returncode == 0
     assert not file.exists()
 
 
@@ -319,14 +319,14 @@ def test_a_folder_that_becomes_a_link_while_root_removes_it_leads_nowhere(fresh:
     attacker = subprocess.Popen(words, env=fresh.environment, cwd="/", stdout=subprocess.PIPE, **WEB)
     try:
         assert attacker.stdout is not None and readable(attacker.stdout.fileno(), SECONDS)
-        for _ in range(10):
-            done = fresh.command("factory-reset", "--yes")
+        for _ in range(40):
+            done = fresh.call("factory-reset", "--yes")
             assert done.returncode == 0 or "a factory reset is not finished" in done.stderr
             assert victim.read_bytes() == b"of root"
     finally:
         attacker.kill()
         attacker.communicate()
-    assert fresh.command("factory-reset", "--yes").returncode == 0
+    assert fresh.call("factory-reset", "--yes").returncode == 0
     assert os.listdir(room) == []
 
 
@@ -340,7 +340,7 @@ def test_a_reset_overwrites_no_file_that_has_a_second_name(fresh: Installed, vic
     assert fresh.script(WEB, link, str(victim), str(at.administrator.with_name("throttle.toml"))) == ""
     assert fresh.script(HOOK, link, str(victim), str(at.key_file)) == ""
     assert fresh.script(HOOK, link, str(victim), str(at.key_file.with_name("private.key.damaged-1"))) == ""
-    done = fresh.command("factory-reset", "--yes")
+    done = fresh.call("factory-reset", "--yes")
     assert done.returncode == 0, done.stderr
     assert (victim.read_bytes(), victim.stat().st_nlink) == (b"of root", 1)
 
@@ -351,7 +351,7 @@ def test_a_reset_overwrites_the_private_key_itself(fresh: Installed) -> None:
     key.write_bytes(b"the key" * 10)
     os.chown(key, *key.parent.stat()[4:6])
     with key.open("rb") as file:
-        assert fresh.command("factory-reset", "--yes").returncode == 0
+        assert fresh.call("factory-reset", "--yes").returncode == 0
         assert (len(left := file.read()), b"the key" in left, key.exists()) == (70, False, False)
 
 

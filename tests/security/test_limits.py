@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -19,9 +20,15 @@ from typing import Any
 import pytest
 
 from device_ui.mail import client
-from tests.helpers.product import ADMIN_PASSWORD, choose_password, listens, wait_for
-from tests.security.test_separation import FOLDERS, HOOK, MEMBER, WEB, Installed, User, ca_file, fresh, home, python  # noqa: F401
+from tests.helpers.prefork import Prefork
+from tests.helpers.product import ADMIN_PASSWORD, SECONDS, choose_password, listens, wait_for
+from tests.security import test_separation as separation
+from tests.security.test_separation import FOLDERS, HOOK, MEMBER, WEB, Installed, User
+from tests.security.test_taken_over_pages import ticks
 from tests.servers.scripted import ScriptedServer, Session, close
+
+# Fixtures.
+home, python, prefork, fresh = separation.home, separation.python, separation.prefork, separation.forked
 
 # What a page that was taken over has: the product's own modules, the hook's socket, the settings and the public key.
 BEGIN = """
@@ -74,7 +81,7 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def device(fresh: Installed) -> Installed:  # noqa: F811
+def device(fresh: Installed) -> Installed:
     """A device whose hook runs under a user of its own."""
     return fresh.start_hook(**HOOK)
 
@@ -147,7 +154,7 @@ print(json.dumps(said))
 def test_servers_that_are_saved_one_after_another_are_not_all_tried(device, server):
     server.script["greeting"] = lambda session, _: session.say(f"421 4.3.2 not now {len(server.sessions)}")
     code = """
-for n in range(30):
+for n in range(20):
     before = client.state(hook)
     save(typed(f"any password {n}"))
     client.raise_event(hook, "303")
@@ -233,7 +240,7 @@ class Front:
 
 
 @pytest.fixture
-def front(fresh: Installed) -> Front:  # noqa: F811
+def front(fresh: Installed) -> Front:
     return Front(fresh)
 
 
@@ -302,7 +309,7 @@ def flood(device: Installed, who: User, length: int, count: int) -> str:
 @pytest.mark.parametrize(
     ("limit", "length", "count"), [("rows = 1000", 0, 3000), ("bytes = 1048576", 4000, 800)], ids=["rows", "bytes"]
 )
-def test_faults_of_one_user_push_out_no_fault_of_another(fresh, who, limit, length, count):  # noqa: F811
+def test_faults_of_one_user_push_out_no_fault_of_another(fresh, who, limit, length, count):
     with (fresh.folders.etc / "device.toml").open("a") as file:
         file.write(f"[ledger]\n{limit}\n")
     fresh.start_hook(**HOOK)
@@ -313,7 +320,7 @@ def test_faults_of_one_user_push_out_no_fault_of_another(fresh, who, limit, leng
     assert len(kept) < count
 
 
-def test_the_text_that_names_a_source_buys_no_share(fresh):  # noqa: F811
+def test_the_text_that_names_a_source_buys_no_share(fresh):
     with (fresh.folders.etc / "device.toml").open("a") as file:
         file.write("[ledger]\nrows = 1000\n")
     fresh.start_hook(**HOOK)
@@ -373,8 +380,10 @@ def test_costly_requests_of_one_user_delay_no_alarm(device):
     asked = '{"do": "content", "code": "303"}'
     many = "\n".join([asked] * 400)
     with staying(device, WEB, many, 40):
-        number = client.raise_event(device.folders.socket, "303", seconds=5)
-        assert number > 0
+        before = ticks(device.processes["mailhook"].pid)
+        assert client.raise_event(device.folders.socket, "303", seconds=SECONDS) > 0
+        # Of the hook's own time: a busy machine is no delay by this user.
+        assert (ticks(device.processes["mailhook"].pid) - before) / os.sysconf("SC_CLK_TCK") < 5
 
 
 class Flash:
@@ -400,11 +409,11 @@ with open(folders.administrator.with_name("filler"), "ab", buffering=0) as file:
 
 
 @pytest.fixture
-def small_disk(home: Path, python: Path, tmp_path: Path) -> Iterator[Flash]:  # noqa: F811
+def small_disk(home: Path, python: Path, prefork: Prefork, tmp_path: Path) -> Iterator[Flash]:
     folder = home / tmp_path.name
     folder.mkdir()
     disk = folder / "data"
-    with Installed(folder, python) as device:
+    with Installed(folder, python, prefork) as device:
         shutil.copytree(disk, folder / "before", dirs_exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", disk], check=True, timeout=60)
         try:
