@@ -23,7 +23,7 @@ from tests.appliance.test_units import APPLIANCE, confined, unit
 from tests.helpers.prefork import Prefork
 from tests.helpers.product import ADMIN_PASSWORD, readable, settings_form, wait_for
 from tests.security import test_separation as separation
-from tests.security.test_boundaries import SECONDS, SWAPPED
+from tests.security.test_boundaries import SECONDS
 from tests.security.test_separation import HOOK, MAKER, WEB, Installed
 
 # Fixtures.
@@ -340,12 +340,21 @@ def test_a_data_folder_that_others_can_change_is_not_repaired(device: Installed,
     assert device.folders.key_file.stat().st_uid == 0
 
 
+FILE_OR_LINK = """
+import os, sys
+name, made = (os.path.join(sys.argv[1], each) for each in ("swapped", "made"))
+print("swapping", flush=True)
+while True:
+    open(made, "w").close()
+    os.rename(made, name)
+    os.symlink(sys.argv[2], made)
+    os.rename(made, name)
+"""
+
+
 def test_what_is_swapped_with_a_link_while_root_repairs_leads_nowhere(device: Installed, victim: Path) -> None:
-    away = device.folder / "away"
-    away.mkdir()
-    (away / "file").touch()
     attacker = subprocess.Popen(
-        [device.python, "-c", SWAPPED, device.folders.data / "web", away],
+        [device.python, "-c", FILE_OR_LINK, device.folders.data / "web", victim],
         env=device.environment, cwd="/", stdout=subprocess.PIPE, **WEB,
     )  # fmt: skip
     try:
@@ -353,7 +362,7 @@ def test_what_is_swapped_with_a_link_while_root_repairs_leads_nowhere(device: In
         for _ in range(40):
             give([device.folders.key_file], 0, 0)
             assert device.call("fix-ownership").returncode in (0, 78)
-            assert ((away / "file").stat().st_uid, away.stat().st_uid) == (0, 0)
+            assert victim.stat().st_uid == 0
             assert device.folders.key_file.stat().st_uid == BIN
     finally:
         attacker.kill()
