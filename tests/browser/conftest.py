@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, expect, sync_playwright
 
 from device_ui.cli.demo_server import Mailbox, Server
 from tests.helpers.fake_hook import FakeHook, make_keys
@@ -43,6 +43,11 @@ MANY_TESTS = "[web]\ntests = 1000\n"
 STATUS_LINE = re.compile(r"Failed to load resource: the server responded with a status of 4[0-9]{2} \(.*\)")
 # Patience with a busy machine; a page takes a tenth of a second.
 SECONDS = 30.0
+# A name of the network; none may be asked of a resolver.
+NAMED = "--host-resolver-rules=MAP nas.lan 127.0.0.1"
+WINDOW = {"width": 1280, "height": 720}
+# Stops what a page still loads or asks for, and its timers, which have numbers from 1.
+STOP = "() => { stop(); for (let last = setTimeout(() => 0); last; last--) clearTimeout(last); }"
 
 
 @dataclass
@@ -53,12 +58,28 @@ class Visitor:
     page: Page
     port: int
     complaints: list[str] = field(default_factory=list)
+    _listeners: list[tuple[Page | BrowserContext, str, Callable[[Any], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.context.set_default_timeout(SECONDS * 1000)
-        self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.complaints.append(f"script: {error}"))
-        self.context.on("request", self._request)
+        self.listen(self.page, "console", self._console)
+        self.listen(self.page, "pageerror", lambda error: self.complaints.append(f"script: {error}"))
+        self.listen(self.context, "request", self._request)
+
+    def listen(self, source: Page | BrowserContext, event: str, listener: Callable[[Any], None]) -> None:
+        """Call `listener` at each such event until the visit ends."""
+        source.on(event, listener)  # type: ignore[call-overload]
+        self._listeners.append((source, event, listener))
+
+    def leave(self) -> None:
+        """End the visit. Only the cache and the history remain: no cookie, listener, route, timer, request or pointer."""
+        self.page.evaluate("0")  # the answer follows each message of the console
+        for source, event, listener in self._listeners:
+            source.remove_listener(event, listener)
+        self.page.evaluate(STOP)
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.page.mouse.move(0, 0)
+        self.context.clear_cookies()
 
     def open(self, path: str) -> None:
         """Go to a page of the product."""
@@ -126,6 +147,12 @@ class Letters:
         return parsed(path.read_bytes())
 
 
+def raise_event(product: Product, code: str, text: str = "") -> None:
+    """Raise an event by the command, in this process."""
+    done = product.call("event", code, "--text", text)
+    assert done.returncode == 0, done.stderr
+
+
 def parsed(raw: bytes) -> EmailMessage:
     """A mail as a mail program reads it."""
     return email.message_from_bytes(raw, policy=email.policy.default)  # type: ignore[return-value]
@@ -148,7 +175,7 @@ def chromium() -> Iterator[Browser]:
     """Debian's Chromium, started once."""
     expect.set_options(timeout=SECONDS * 1000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=[*ARGUMENTS, NAMED])
         yield browser
         browser.close()
 
@@ -162,14 +189,58 @@ def visit(chromium: Browser, product: Product) -> Iterator[Callable[..., Visitor
     visitors: list[Visitor] = []
 
     def begin(product: Product, **options: Any) -> Visitor:
-        context = chromium.new_context(**{"reduced_motion": "reduce", "locale": "en-GB", **options})
-        visitors.append(Visitor(context, context.new_page(), product.port))
+        visitors.append(Visitor(*new_page(chromium, options), product.port))
         return visitors[-1]
 
     yield begin
     for visitor in visitors:
         visitor.context.close()
     assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
+
+
+def new_page(chromium: Browser, options: dict[str, Any]) -> tuple[BrowserContext, Page]:
+    """Open an empty page in a browser that knows nothing."""
+    context = chromium.new_context(**{"reduced_motion": "reduce", "locale": "en-GB", **options})
+    return context, context.new_page()
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, list[tuple[BrowserContext, Page]]]:
+    """The pages that earlier tests left, by the options of their context."""
+    return {}
+
+
+@pytest.fixture
+def revisit(chromium: Browser, pages: dict[str, list[tuple[BrowserContext, Page]]]) -> Iterator[Callable[..., Visitor]]:
+    """Opens a page that an earlier test left, for a product of the whole session: a new one takes three times the processor.
+
+    `own` is for a test that changes more than `Visitor.leave` takes back, or needs an empty cache: a page for this test alone.
+    """
+    visits: list[tuple[str, Visitor]] = []
+
+    def begin(
+        product: Product, own: bool = False, viewport: Any = WINDOW, color_scheme: Any = "light", **options: Any
+    ) -> Visitor:
+        key = "" if own else repr(sorted(options.items()))
+        left = pages.setdefault(key, [])
+        context, page = left.pop() if left else new_page(chromium, options)
+        page.set_viewport_size(viewport)
+        page.emulate_media(media="screen", color_scheme=color_scheme)
+        visits.append((key, Visitor(context, page, product.port)))
+        return visits[-1][1]
+
+    yield begin
+    for key, visitor in visits:
+        try:
+            if key:
+                visitor.leave()
+        except Error:  # the page is on its way to a different one
+            key = ""
+        if key:
+            pages[key].append((visitor.context, visitor.page))
+        else:
+            visitor.context.close()
+    assert [complaint for _, visitor in visits for complaint in visitor.complaints] == []
 
 
 @pytest.fixture(scope="session")
@@ -220,11 +291,11 @@ def stored(empty: Product, running: Running) -> Product:
 
 
 @pytest.fixture
-def tab(visit: Callable[..., Visitor], running: Running) -> Callable[..., Visitor]:
+def tab(revisit: Callable[..., Visitor], running: Running) -> Callable[..., Visitor]:
     """Opens a browser that is signed in already, at the SMTP tab of the running product."""
 
     def begin(product: Product, **options: Any) -> Visitor:
-        visitor = visit(product, **options)
+        visitor = revisit(product, **options)
         give_cookie(visitor, running.client)
         visitor.open("/smtp")
         return visitor
@@ -249,11 +320,11 @@ def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faked]:
 
 
 @pytest.fixture
-def enter(visit: Callable[..., Visitor], faked: Faked) -> Callable[..., Visitor]:
+def enter(revisit: Callable[..., Visitor], faked: Faked) -> Callable[..., Visitor]:
     """Opens a browser that is signed in already, at a page of the device whose hook is a fake one."""
 
     def begin(path: str, **options: Any) -> Visitor:
-        visitor = visit(faked.product, **options)
+        visitor = revisit(faked.product, **options)
         give_cookie(visitor, faked.client)
         visitor.open(path)
         return visitor

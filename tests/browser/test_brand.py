@@ -42,14 +42,14 @@ def signed(tmp_path_factory):
     with Product(tmp_path_factory.mktemp("branded")) as product:
         colours = "".join(f'{name} = "{colour}"\n' for name, colour in WEAKEST.items())
         branded(product, TEXT + colours, **{"logo.svg": LOGO}).start()
-        assert product.command("check").stdout.count("FAIL") == 0
+        assert product.call("check").stdout.count("FAIL") == 0
         client = product.logged_in()
         assert client.update(**settings_form(2599)).status == 303
         yield Running(product, client)
 
 
-def test_axe_finds_nothing_with_the_weakest_colours_that_are_taken(visit, signed):
-    visitor = visit(signed.product)
+def test_axe_finds_nothing_with_the_weakest_colours_that_are_taken(revisit, signed):
+    visitor = revisit(signed.product)
     give_cookie(visitor, signed.client)
     visitor.open("/smtp")
     # What only some states show: a banner's button, and a list of errors.
@@ -58,16 +58,16 @@ def test_axe_finds_nothing_with_the_weakest_colours_that_are_taken(visit, signed
     look_everywhere(visitor)
 
 
-def test_axe_finds_a_colour_that_would_not_be_taken(visit, signed):
-    visitor = visit(signed.product)
+def test_axe_finds_a_colour_that_would_not_be_taken(revisit, signed):
+    visitor = revisit(signed.product)
     give_cookie(visitor, signed.client)
     visitor.open("/smtp")
     visitor.page.evaluate("document.documentElement.style.setProperty('--blue', '#8a8a8e')")
     assert [each for each in found(visitor, runOnly=TAGS) if each.startswith("color-contrast")]
 
 
-def test_a_button_under_the_pointer_is_no_weaker(visit, signed):
-    visitor = visit(signed.product)
+def test_a_button_under_the_pointer_is_no_weaker(revisit, signed):
+    visitor = revisit(signed.product)
     visitor.open("/login")
     button = visitor.page.get_by_role("button", name="Sign in")
     button.hover()

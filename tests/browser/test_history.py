@@ -282,7 +282,7 @@ def test_hostile_mail_runs_loads_sends_nothing(at, hook, faked, elsewhere):
     other = f"http://127.0.0.1:{elsewhere.getsockname()[1]}"
     hook.answers["content"] = [{"content": {**CONTENT, "html": HOSTILE.format(other=other)}}]
     visitor = at("/others/email-content")
-    visitor.page.on("dialog", lambda dialog: visitor.complaints.append("a dialog"))
+    visitor.listen(visitor.page, "dialog", lambda dialog: visitor.complaints.append("a dialog"))
     frame = visitor.page.frame_locator("iframe >> nth=0")
     expect(frame.get_by_role("heading", name="Partition 2 is 91 % full")).to_be_visible()
     frame.get_by_role("button", name="Press").press("Enter")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import MANY_TESTS, Visitor
+from tests.browser.conftest import MANY_TESTS, Visitor, raise_event
 from tests.browser.test_trial import NOT_SENT
 from tests.helpers.product import Product, wait_for
 from tests.servers import glewlwyd
@@ -166,7 +166,7 @@ def sign_in(operator: Visitor, chromium: Browser) -> None:
 def alarm(site: Site, text: str) -> None:
     """An alarm is mailed: it arrives, in the name of the account."""
     before = site.mails
-    site.product.event(text=text)
+    raise_event(site.product, "303", text)
     assert text.encode() in site.mail(before + 1)
 
 
@@ -222,7 +222,7 @@ def test_code(operator: Visitor, site: Site, chromium: Browser) -> None:
     run_test(operator, NOT_SENT)
     expect(sign_in_page(operator).locator(".error")).to_be_visible()
     assert site.mails == before
-    assert site.product.command("token", "--keep-alive").returncode != 0  # what the daily timer runs
+    assert site.product.call("token", "--keep-alive").returncode != 0  # what the daily timer runs
     wait_for(lambda: site.product.state()["problem"] == "sign-in", SECONDS, "the word")
     sign_in(operator, chromium)
     alarm(site, "signed in anew")

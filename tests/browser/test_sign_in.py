@@ -25,7 +25,7 @@ def flow(state: dict[str, object]) -> list[dict[str, object]]:
 
 
 def test_a_code_is_loaded_anew_when_there_is_news_and_not_before(enter, hook):
-    visitor = enter("/smtp")
+    visitor = enter("/smtp", own=True)  # with a clock that is not taken away
     visitor.page.clock.install()
     visitor.open(PATH)
     expect(visitor.page.locator("#left")).to_contain_text("Minutes until the code expires: 15.")

@@ -178,7 +178,7 @@ def test_without_a_script_there_is_no_button_that_does_nothing(tab, stored):
 def asked(visitor: Visitor) -> list[str]:
     """The questions that the browser asks from now on; each is answered with staying."""
     kinds: list[str] = []
-    visitor.page.on("dialog", lambda dialog: (kinds.append(dialog.type), dialog.dismiss()))
+    visitor.listen(visitor.page, "dialog", lambda dialog: (kinds.append(dialog.type), dialog.dismiss()))
     return kinds
 
 
@@ -237,7 +237,7 @@ def test_a_choice_of_a_recipient_that_is_not_saved_is_asked_about(tab, stored, r
 
 
 def test_end_of_the_session_is_told_a_minute_before(tab, stored):
-    visitor = tab(stored)
+    visitor = tab(stored, own=True)  # with a clock that is not taken away
     visitor.page.clock.install()
     visitor.page.reload()
     visitor.page.clock.fast_forward("08:59")
