@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from device_ui.cli.demo_server import Server
-from tests.browser.conftest import Letters, Visitor, labelled, parsed
+from tests.browser.conftest import Letters, Visitor, labelled, parsed, raise_event
 from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, Product, settings_form
 from tests.servers.authority import Authority
 from tests.servers.postfix import MailServer
@@ -28,7 +28,6 @@ BROKEN = [
     ("SMTP Host", "", HOST),
     ("SMTP Host", "h" * 101, HOST),
     ("SMTP Port", "", PORT),
-    ("SMTP Port", "0", PORT),
     ("SMTP Port", "49152", PORT),
     ("SMTP Port", "abc", PORT),
     ("Sender Name", "", SENDER),
@@ -38,8 +37,6 @@ BROKEN = [
     ("SMTP Account Address", "a" * 84 + "@mail.example.com", ACCOUNT),
     ("SMTP Account Password", "Kp7!vRw2#", PASSWORD_LENGTH),
     ("SMTP Account Password", "Kp7!vRw2#Zt9Kp7!vRw2#", PASSWORD_LENGTH),
-    ("SMTP Account Password", "kp7!vrw2#zt9", PASSWORD_RULES),
-    ("SMTP Account Password", "Kp7!vvRw2#Zt9", PASSWORD_RULES),
     ("SMTP Account Password", "Kp7!qweRw2#Zt9", PASSWORD_RULES),
 ]
 SCHEMES = ("light", "dark")
@@ -56,7 +53,7 @@ ALL_SENTENCES = [HOST, PORT, SENDER, ACCOUNT, PASSWORD_LENGTH]
 
 def set_up(visitor: Visitor, product: Product) -> None:
     """Open the set-up link of the console and choose the administrator's password."""
-    visitor.open(f"/setup?code={product.setup_code()}")
+    visitor.open(f"/setup?code={product.call('setup-code').stdout.strip()}")
     visitor.picture("setup")
     visitor.fill({"New administrator’s password": ADMIN_PASSWORD, "The same password again": ADMIN_PASSWORD})
     visitor.page.get_by_role("button", name="Set password").click()
@@ -133,7 +130,7 @@ def test_alarm_reaches_postfix(visit, product, tmp_path, postfix):
     visitor = visit(product)
     set_up(visitor, product)
     save(visitor, labelled(settings_form(postfix.submission_port, account=ACCOUNT_OF_POSTFIX)))
-    product.event("305", "서버 저장 공간")
+    raise_event(product, "305", "서버 저장 공간")
     mail = parsed(postfix.wait_for(1)[0])
     assert postfix.logins() == [(ACCOUNT_OF_POSTFIX, True)]
     assert mail["Delivered-To"] == "alarm@mail.example.com"
@@ -149,12 +146,12 @@ def test_sender_name_alone_is_saved_with_the_password_left_blank(tab, empty, let
     arrived = len(list(letters.mailbox.folder.glob("*.eml")))
     save(visitor, letters.values(post_office.port))
     save(visitor, {"Sender Name": "Lager, Halle 2"})
-    empty.event("303")
+    raise_event(empty, "303")
     assert letters.number(arrived + 1)["From"].addresses[0].display_name == "Lager, Halle 2"
 
 
-def test_main_job_needs_no_mouse(visit, empty, letters: Letters, post_office: Server):
-    visitor = visit(empty)
+def test_main_job_needs_no_mouse(revisit, empty, letters: Letters, post_office: Server):
+    visitor = revisit(empty)
     visitor.open("/login")
     expect(visitor.page.get_by_label("Administrator’s password")).to_be_focused()
     keys = visitor.page.keyboard
@@ -209,12 +206,13 @@ def test_saved_is_told_once(tab, empty):
 def test_each_broken_field_has_its_sentence_beside_it(tab, stored):
     """One after another in one page, which keeps what was typed; a page of its own takes most of the time of such a row."""
     visitor = tab(stored)
-    found = []
+    found, well = [], labelled(settings_form(1))
     for label, typed, _ in BROKEN:
-        visitor.fill(labelled(settings_form(1)))
+        visitor.fill({"SMTP Account Password": PASSWORD})  # which no page gives back
         visitor.type_in(label, typed)
         visitor.update()
         found.append(errors(visitor))
+        visitor.fill({label: well[label]})
     assert found == [dict.fromkeys(LABELS, "") | {label: sentence} for label, _, sentence in BROKEN]
 
 
@@ -244,7 +242,8 @@ def test_nothing_is_written_while_one_field_is_broken(tab, stored):
     assert stored.folders.settings.read_bytes() == before
 
 
-def test_host_alone_asks_for_the_password_again(tab, stored):
+def test_host_alone_asks_for_the_password_again_and_stores_nothing(tab, stored):
+    before = stored.folders.settings.read_bytes()
     visitor = tab(stored)
     visitor.fill({"SMTP Host": "mail.example.net"})
     visitor.update()
@@ -253,23 +252,17 @@ def test_host_alone_asks_for_the_password_again(tab, stored):
         PASSWORD_LENGTH,
         "Type it again: the server, port, account, connection security or trusted certificate changed.",
     ]
-
-
-def test_host_alone_stores_nothing(tab, stored):
-    before = stored.folders.settings.read_bytes()
-    visitor = tab(stored)
-    visitor.fill({"SMTP Host": "mail.example.net"})
-    visitor.update()
     assert stored.folders.settings.read_bytes() == before
 
 
-def test_tab_says_when_mail_is_paused(visit, product):
-    product.start()
-    visitor = visit(product)
-    set_up(visitor, product)
-    product.stop("mailhook")
-    visitor.fill(labelled(settings_form(2587)))
-    visitor.update()
+def test_tab_says_when_mail_is_paused(tab, empty, letters):
+    visitor = tab(empty)
+    empty.stop("mailhook")
+    try:
+        visitor.fill(labelled(settings_form(2587)))
+        visitor.update()
+    finally:
+        empty.start_hook("--ca-file", str(letters.mailbox.ca_file))
     notice = visitor.page.get_by_role("status").filter(has_text="Saved.")
     expect(notice).to_have_text("Saved. The mail service is not running: mail is paused until it starts.")
 
@@ -277,17 +270,18 @@ def test_tab_says_when_mail_is_paused(visit, product):
 # Out and in again.
 
 
-@pytest.mark.parametrize("way", ["address", "back button"])
-def test_pages_are_closed_after_signing_out(visit, stored, way):
-    visitor = visit(stored).log_in()
+def test_pages_are_closed_after_signing_out(revisit, stored):
+    visitor = revisit(stored).log_in()
     visitor.page.get_by_role("button", name="Sign out").click()
     visitor.page.wait_for_url("**/login")
-    visitor.page.go_back() if way == "back button" else visitor.open("/smtp")
-    expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    # By the back button, which leads to the page that was seen, and by its address.
+    for way in (visitor.page.go_back, lambda: visitor.open("/smtp")):
+        way()
+        expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Sign in")
 
 
-def test_cookie_that_somebody_kept_opens_nothing_after_signing_out(visit, stored):
-    visitor = visit(stored).log_in()
+def test_cookie_that_somebody_kept_opens_nothing_after_signing_out(revisit, stored):
+    visitor = revisit(stored).log_in()
     kept = visitor.context.cookies()
     visitor.page.get_by_role("button", name="Sign out").click()
     visitor.page.wait_for_url("**/login")
@@ -296,16 +290,16 @@ def test_cookie_that_somebody_kept_opens_nothing_after_signing_out(visit, stored
     expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Sign in")
 
 
-def test_logging_in_again_shows_the_tab(visit, stored):
-    visitor = visit(stored).log_in()
+def test_logging_in_again_shows_the_tab(revisit, stored):
+    visitor = revisit(stored).log_in()
     visitor.page.get_by_role("button", name="Sign out").click()
     visitor.page.wait_for_url("**/login")
     visitor.log_in()
     expect(visitor.page.get_by_role("heading", level=1)).to_have_text("SMTP")
 
 
-def test_wrong_password_is_told_and_keeps_the_pages_closed(visit, stored):
-    visitor = visit(stored)
+def test_wrong_password_is_told_and_keeps_the_pages_closed(revisit, stored):
+    visitor = revisit(stored)
     visitor.open("/login")
     visitor.page.get_by_label("Administrator’s password").fill("a wrong sentence for tests")
     visitor.page.get_by_role("button", name="Sign in").click()
@@ -320,12 +314,14 @@ def test_advanced_is_closed_when_the_page_opens(tab, stored):
     expect(visitor.page.get_by_label("Connection security")).to_be_hidden()
 
 
-@pytest.mark.parametrize("key", ["Enter", "Space"])
-def test_advanced_opens_by_keyboard(tab, stored, key):
+def test_advanced_opens_and_closes_by_keyboard(tab, stored):
     visitor = tab(stored)
     tab_to(visitor, "Advanced")
-    visitor.page.keyboard.press(key)
-    expect(visitor.page.get_by_label("Connection security")).to_be_visible()
+    for key in ("Enter", "Space"):
+        visitor.page.keyboard.press(key)
+        expect(visitor.page.get_by_label("Connection security")).to_be_visible()
+        visitor.page.keyboard.press(key)
+        expect(visitor.page.get_by_label("Connection security")).to_be_hidden()
 
 
 def test_advanced_opens_by_itself_when_something_in_it_is_broken(tab, stored):
@@ -353,26 +349,15 @@ def test_tab_key_walks_the_page_in_reading_order(tab, stored):
     assert walked == expected
 
 
-def test_error_summary_gets_the_focus(tab, empty):
+def test_error_summary_gets_the_focus_and_its_sentences_lead_into_the_fields(tab, empty):
     visitor = tab(empty)
+    visitor.fill(ALL_BROKEN)
     visitor.update()
     summary = visitor.page.get_by_role("alert", name="Nothing was saved. Please correct:")
     expect(summary).to_be_focused()
-
-
-def test_error_summary_names_every_sentence(tab, empty):
-    visitor = tab(empty)
-    visitor.fill(ALL_BROKEN)
-    visitor.update()
-    assert visitor.page.get_by_role("alert").get_by_role("link").all_inner_texts() == ALL_SENTENCES
-
-
-def test_links_of_the_error_summary_lead_into_the_fields(tab, empty):
-    visitor = tab(empty)
-    visitor.fill(ALL_BROKEN)
-    visitor.update()
-    reached = []
-    for link in visitor.page.get_by_role("alert").get_by_role("link").all():
+    links, reached = summary.get_by_role("link"), []
+    assert links.all_inner_texts() == ALL_SENTENCES
+    for link in links.all():
         link.press("Enter")
         reached.append(focused(visitor))
     assert reached == LABELS
@@ -387,43 +372,8 @@ def test_screen_reader_hears_that_a_field_is_broken_and_why(tab, stored):
     expect(port).to_have_accessible_description(re.compile(re.escape(PORT)))
 
 
-@pytest.mark.parametrize("path", ["/login", "/smtp", "/others/nothing-here"])
-def test_page_fits_a_phone_of_320_pixels(tab, stored, path):
-    visitor = tab(stored, viewport={"width": 320, "height": 640})
-    visitor.open(path)
-    assert overflow(visitor) == 0
-
-
-def test_setup_fits_a_phone_of_320_pixels(visit, product):
-    product.start_web()
-    visitor = visit(product, viewport={"width": 320, "height": 640})
-    visitor.open(f"/setup?code={product.setup_code()}")
-    assert overflow(visitor) == 0
-
-
-def test_every_error_fits_a_phone_of_320_pixels(tab, empty):
-    visitor = tab(empty, viewport={"width": 320, "height": 640})
-    visitor.fill(ALL_BROKEN | {"SMTP Host": "h" * 101})
-    visitor.update()
-    visitor.page.get_by_text("Advanced", exact=True).click()
-    visitor.picture("tab-320")
-    assert overflow(visitor) == 0
-
-
-@pytest.mark.parametrize("state", ["errors", "saved"])
-def test_every_text_can_be_read(tab, empty, state):
-    visitor = tab(empty)
-    visitor.fill(ALL_BROKEN if state == "errors" else labelled(settings_form(2587)))
-    visitor.update()
-    visitor.page.get_by_text("Advanced", exact=True).click()
-    for scheme in SCHEMES:
-        visitor.page.emulate_media(color_scheme=scheme)
-        visitor.picture(f"{scheme}-{state}")
-        assert (scheme, hard_to_read(visitor)) == (scheme, [])
-
-
-def test_dark_is_dark(visit, empty):
-    visitor = visit(empty, color_scheme="dark")
+def test_dark_is_dark(revisit, empty):
+    visitor = revisit(empty, color_scheme="dark")
     visitor.open("/login")
     colour = visitor.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"[0-9]+", colour))) < 48
@@ -452,17 +402,17 @@ def overflow(visitor: Visitor) -> int:
 
 
 def hard_to_read(visitor: Visitor) -> list[object]:
-    """The texts with less contrast than WCAG 2.2, 1.4.3 allows: 4.5 to 1."""
-    return [each for each in visitor.page.evaluate(CONTRASTS) if each["ratio"] < 4.5]
+    """The texts with less contrast than WCAG 2.2, 1.4.3 allows: 4.5 to 1; 3 to 1 for a square of a legend (1.4.11)."""
+    return [each for each in visitor.page.evaluate(CONTRASTS) if each["ratio"] < (3 if each["text"] == "■" else 4.5)]
 
 
 def look_at(visitor: Visitor, widths: Sequence[int], name: str) -> None:
     """The page in each colour scheme and at each of these widths fits and can be read; its pictures have this name."""
-    # The same page for all of them: opening it takes most of the time.
-    for scheme in SCHEMES:
-        visitor.page.emulate_media(color_scheme=scheme)
-        for width in widths:
-            visitor.page.set_viewport_size({"width": width, "height": 800})
+    # The same page for all of them: opening it takes most of the time. A different width costs more than a different scheme.
+    for width in widths:
+        visitor.page.set_viewport_size({"width": width, "height": 800})
+        for scheme in SCHEMES:
+            visitor.page.emulate_media(color_scheme=scheme)
             visitor.picture(f"{name}-{width}-{scheme}")
             assert (name, scheme, width, overflow(visitor), hard_to_read(visitor)) == (name, scheme, width, 0, [])
 
@@ -494,7 +444,7 @@ CONTRASTS = """
 
 
 def test_first_visit_takes_one_window_of_tcp_and_the_next_only_the_page(tab, empty):
-    visitor = tab(empty)
+    visitor = tab(empty, own=True)
     devtools = visitor.context.new_cdp_session(visitor.page)
     kinds: dict[str, str] = {}  # of request: not every request gets a response of its own, but each gets an end
     sizes: dict[str, float] = {}  # of request: as it came over the wire, headers included; 0 from the cache
