@@ -10,9 +10,6 @@ from tests.browser.conftest import labelled
 from tests.helpers.product import ADMIN_PASSWORD, Product, settings_form, wait_for
 from tests.servers.proxies import PROXIES, caddy, haproxy, proxied
 
-# None of them may ask a resolver for a name of a test.
-RESOLVED = "--host-resolver-rules=MAP nas.lan 127.0.0.1"
-
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory):
@@ -53,17 +50,15 @@ def test_by_a_name_of_the_proxys_that_was_added_one_gets_in_and_by_no_other(chro
     """Both keep the browser's Host, so that the device sees its name."""
     owner = product.logged_in()
     with proxied(start, product, tmp_path / "proxy", "nas.lan") as proxy:
-        browser = chromium.browser_type.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", RESOLVED]
-        )
-        page = browser.new_context(ignore_https_errors=True, locale="en-GB").new_page()
+        context = chromium.new_context(ignore_https_errors=True, locale="en-GB")
+        page = context.new_page()
         answer = page.goto(f"{proxy.https}/login")
         assert answer and answer.status == 421
         revision = owner.get("/others/access").revision
         assert owner.post("/others/access", revision=revision, do="add", name="nas.lan").status == 303
         log_in(page, proxy.https)
         page.wait_for_url("**/smtp")
-        browser.close()
+        context.close()
         revision = owner.get("/others/access").revision
         assert owner.post("/others/access", revision=revision, do="remove", name="nas.lan").status == 303
 
