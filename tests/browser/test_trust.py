@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from device_ui.settings.store import Store
-from tests.browser.conftest import Visitor, labelled
+from tests.browser.conftest import Running, Visitor, give_cookie, labelled, raise_event
 from tests.helpers.product import PASSWORD, Product, settings_form
 from tests.mail.smtp.test_trust import seen
 from tests.servers.authority import Authority, Certificate, self_signed
@@ -27,17 +27,32 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for all tests; each saves its own trust."""
+    with Product(tmp_path_factory.mktemp("device")) as product:
+        product.maker("[mail]\ndigest_window = 0\n").start()
+        yield Running(product, product.logged_in())
+
+
+@pytest.fixture
+def product(device: Running) -> Product:
+    """The device without settings."""
+    device.product.folders.settings.unlink(missing_ok=True)
+    return device.product
+
+
 @pytest.fixture
 def at_the_test(
-    visit: Callable[..., Visitor], product: Product, relay: MailServer
+    revisit: Callable[..., Visitor], device: Running, product: Product, relay: MailServer
 ) -> Callable[[Certificate, bool], Visitor]:
     """Opens a browser whose test of the relay has just failed at its certificate."""
 
     def begin(certificate: Certificate, javascript: bool) -> Visitor:
         relay.show(certificate)
-        product.maker("[mail]\ndigest_window = 0\n").start()
-        product.logged_in()
-        visitor = visit(product, java_script_enabled=javascript).log_in()
+        visitor = revisit(product, java_script_enabled=javascript)
+        give_cookie(visitor, device.client)
+        visitor.open("/smtp")
         visitor.fill(labelled(settings_form(relay.submission_port, host="127.0.0.1", account=ACCOUNT)))
         visitor.page.get_by_role("button", name="Send test email").click()
         expect(visitor.page.locator("#test-result")).to_have_text("The test mail was not sent.")
@@ -52,7 +67,7 @@ def mail_arrives(visitor: Visitor, product: Product, relay: MailServer) -> None:
     before = len(relay.mails())
     visitor.update()
     expect(visitor.page.get_by_text("Saved.", exact=True)).to_be_visible()
-    product.event("303", "it works")
+    raise_event(product, "303", "it works")
     relay.wait_for(before + 1)
 
 
@@ -61,7 +76,7 @@ def test_from_the_failed_test_to_the_mail_by_the_key(javascript, at_the_test, pr
     """With the script these are two clicks; without it the password is typed again, since no page has it."""
     visitor = at_the_test(SELF_SIGNED, javascript)
     pages = []
-    visitor.page.on("domcontentloaded", lambda page: pages.append(page.url))
+    visitor.listen(visitor.page, "domcontentloaded", lambda page: pages.append(page.url))
     visitor.page.get_by_role("button", name="Trust this key").click()
     key = seen(SELF_SIGNED).key_sha256
     notice = visitor.page.get_by_role("status")
