@@ -321,12 +321,13 @@ def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faked]:
 
 @pytest.fixture
 def enter(revisit: Callable[..., Visitor], faked: Faked) -> Callable[..., Visitor]:
-    """Opens a browser that is signed in already, at a page of the device whose hook is a fake one."""
+    """Opens a browser that is signed in already, at a page (if any) of the device whose hook is a fake one."""
 
     def begin(path: str, **options: Any) -> Visitor:
         visitor = revisit(faked.product, **options)
         give_cookie(visitor, faked.client)
-        visitor.open(path)
+        if path:
+            visitor.open(path)
         return visitor
 
     return begin
