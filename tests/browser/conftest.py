@@ -74,9 +74,8 @@ class Visitor:
     def leave(self) -> None:
         """End the visit. Only the cache and the history remain: no cookie, listener, route, timer, request or pointer."""
         self.page.evaluate("0")  # the answer follows each message of the console
-        for listener in self._listeners:
-            source, event, call = listener
-            source.remove_listener(event, call)
+        for source, event, listener in self._listeners:
+            source.remove_listener(event, listener)
         self.page.evaluate(STOP)
         self.page.unroute_all(behavior="ignoreErrors")
         self.page.mouse.move(0, 0)
@@ -322,12 +321,13 @@ def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faked]:
 
 @pytest.fixture
 def enter(revisit: Callable[..., Visitor], faked: Faked) -> Callable[..., Visitor]:
-    """Opens a browser that is signed in already, at a page of the device whose hook is a fake one."""
+    """Opens a browser that is signed in already, at a page (if any) of the device whose hook is a fake one."""
 
     def begin(path: str, **options: Any) -> Visitor:
         visitor = revisit(faked.product, **options)
         give_cookie(visitor, faked.client)
-        visitor.open(path)
+        if path:
+            visitor.open(path)
         return visitor
 
     return begin

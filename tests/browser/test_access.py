@@ -95,17 +95,20 @@ def at(path: str) -> State:
 
 
 def errors(visitor: Visitor, _: Faked) -> None:
+    visitor.open("/smtp")
     visitor.fill(ALL_BROKEN | {"SMTP Host": "h" * 101})
     visitor.update()
     visitor.page.get_by_text("Advanced", exact=True).click()
 
 
 def saved(visitor: Visitor, _: Faked) -> None:
+    visitor.open("/smtp")
     visitor.fill(labelled(settings_form(2525)))
     visitor.update()
 
 
 def conflict(visitor: Visitor, faked: Faked) -> None:
+    visitor.open("/smtp")
     visitor.fill(labelled(settings_form(2525, sender_name="Another name")))
     assert faked.client.update(**settings_form(2526)).status == 303
     visitor.update()
@@ -117,6 +120,7 @@ def damaged(visitor: Visitor, faked: Faked) -> None:
 
 
 def typing(visitor: Visitor, _: Faked) -> None:
+    visitor.open("/smtp")
     visitor.type_in("SMTP Account Password", "Kp7!vvabc")
     visitor.page.locator(".toast").evaluate("toast => toast.hidden = false")
 
@@ -128,6 +132,7 @@ def problem(visitor: Visitor, faked: Faked) -> None:
 
 
 def waiting(visitor: Visitor, faked: Faked) -> None:
+    visitor.open("/smtp")
     visitor.fill(labelled(settings_form(2525)))
     visitor.update()
     faked.hook.answers |= {"state": [LATE], "delivery": [WAITING]}
@@ -144,6 +149,7 @@ def refused(visitor: Visitor, faked: Faked) -> None:
 
 
 def running(visitor: Visitor, faked: Faked) -> None:
+    visitor.open("/smtp")
     visitor.fill(labelled(settings_form(2525)))
     visitor.page.route("**/smtp/test", lambda _: None)
     press(visitor)
@@ -155,6 +161,7 @@ def after_test(*lines: Any) -> State:
 
     def state(visitor: Visitor, faked: Faked) -> None:
         faked.hook.answers["test"] = lines
+        visitor.open("/smtp")
         visitor.fill(labelled(settings_form(2525)))
         press(visitor)
         expect(visitor.page.get_by_text("The test saves nothing.")).to_be_visible()
@@ -206,6 +213,7 @@ def signs_in(state: Any, *ends: str, **form: str) -> State:
 
 
 def late(visitor: Visitor, _: Faked) -> None:
+    visitor.open("/smtp")
     visitor.fill(labelled(settings_form(2525)))
     visitor.context.clear_cookies()
     visitor.update()
@@ -304,7 +312,7 @@ def look_everywhere(visitor: Visitor) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_axe_finds_nothing_on_any_page_in_any_state(enter, hook, faked, state):
-    visitor = enter("/smtp")
+    visitor = enter("")
     STATES[state](visitor, faked)
     look_everywhere(visitor)
 
@@ -333,7 +341,7 @@ def test_korean_is_read_as_well_and_fits_a_phone(enter, hook, path):
 
 @pytest.mark.parametrize("state", ["oauth tab", "certificate", "code waits", "sign-in dead"])
 def test_the_sign_in_is_read_in_korean_as_well(enter, hook, faked, state):
-    visitor = enter("/smtp", locale="ko-KR", viewport={"width": 320, "height": 640})
+    visitor = enter("", locale="ko-KR", viewport={"width": 320, "height": 640})
     STATES[state](visitor, faked)
     assert found(visitor, runOnly=TAGS) == []
     visitor.page.evaluate(LARGE)
@@ -360,8 +368,8 @@ def test_axe_finds_what_is_wrong(enter, hook):
 
 @pytest.mark.parametrize("state", ["empty tab", "typing", "test failed", "history filtered", "recipients"])
 def test_nothing_moves_by_itself(enter, hook, faked, state):
-    # Nor on a first visit, which the only state that stays on the page shows.
-    visitor = enter("/smtp", own=state == "typing", timezone_id="America/New_York")
+    # Nor on a first visit.
+    visitor = enter("", own=state == "typing", timezone_id="America/New_York")
     STATES[state](visitor, faked)
     assert visitor.page.evaluate(SHIFTS) < 0.001
 
