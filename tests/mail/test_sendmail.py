@@ -8,11 +8,10 @@ import io
 import os
 import smtplib
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -162,10 +161,46 @@ def test_the_source_is_the_name_that_the_caller_gave_with_its_user(name, header,
     assert sendmail.source(call, sendmail.parse(f"{header}\n\ny".encode(), call)) == told
 
 
-def texts(product: Product) -> list[tuple[str, str, str]]:
-    product.stop("mailhook")
-    with closing(sqlite3.connect(product.folders.ledger)) as ledger:
-        return ledger.execute("SELECT code, source, text FROM event ORDER BY number").fetchall()
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A device whose hook runs for all tests that only raise events."""
+    with Product(tmp_path_factory.mktemp("sendmail")) as product:
+        yield product.start_hook()
+
+
+@dataclass
+class Events:
+    """The events of a device, and the number of the `newest` when a test began."""
+
+    product: Product
+    newest: int = 0
+
+    def since(self) -> list[tuple[int, str, str, str]]:
+        """Return number, code, source and text of each, oldest first; the first line of a message is its name."""
+        found = client.history(self.product.folders.socket, {"limit": 0, "descending": False})
+        events = [line["event"] for line in found if "event" in line]
+        return [
+            (event["number"], event["code"], event["source"], f"{event['name']}\n{event['text']}")
+            for event in events
+            if event["number"] > self.newest
+        ]
+
+    def texts(self) -> list[str]:
+        """Return the text of each."""
+        return [text for *_, text in self.since()]
+
+
+@pytest.fixture
+def events(running: Product) -> Events:
+    """What comes to the device that runs for all."""
+    found = Events(running)
+    found.newest = max((number for number, *_ in found.since()), default=0)
+    return found
+
+
+def deliver(product: Product, message: bytes, *words: str) -> int:
+    """The command without the start of a program: how it exits."""
+    return sendmail.deliver(product.folders.socket, words, io.BytesIO(message))
 
 
 def link(product: Product) -> Path:
@@ -176,32 +211,31 @@ def link(product: Product) -> Path:
     return program
 
 
-def test_the_command_makes_an_event_of_it(product):
-    product.start_hook()
-    done = product.command("sendmail", "-i", "-FCronDaemon", "root", input=MESSAGE.decode())
+def test_the_command_makes_an_event_of_it(events):
+    done = events.product.command("sendmail", "-i", "-FCronDaemon", "root", input=MESSAGE.decode())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert texts(product) == [("901", "CronDaemon (root)", "SMART error\n\nDevice: /dev/sda\n\n(for root)")]
+    expected = ("901", "CronDaemon (root)", "SMART error\nDevice: /dev/sda\n\n(for root)")
+    assert events.since() == [(events.newest + 1, *expected)]
 
 
-def test_a_program_of_that_name_is_the_same_command(product):
-    product.start_hook()
-    done = subprocess.run([link(product), "-t"], input=MESSAGE, env=product.environment, timeout=60)
+def test_a_program_of_that_name_is_the_same_command(events):
+    done = subprocess.run([link(events.product), "-t"], input=MESSAGE, env=events.product.environment, timeout=60)
     assert done.returncode == 0
-    assert [text.partition("\n")[0] for _, _, text in texts(product)] == ["SMART error"]
+    assert [text.partition("\n")[0] for text in events.texts()] == ["SMART error"]
 
 
 @pytest.mark.parametrize(("words", "code"), [(["-bt"], 64), (["-bp"], 64), (["root"], 75)])
 def test_what_it_cannot_do_it_says(product, words, code):
-    done = product.command("sendmail", *words, input="x\n")
+    done = product.call("sendmail", *words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
 
 
-def test_the_longest_message_is_cut_and_accepted(product):
-    product.start_hook()
+def test_the_longest_message_is_cut_and_accepted(events):
     for text in ("x" * 100_000, "김" * 100_000, "😀" * 50_000, "\x01" * 50_000, '"\\' * 50_000):
-        done = product.command("sendmail", "root", input=f"Subject: {text}\n\n{text}\n")
-        assert done.returncode == 0, done.stderr
-    assert all(len(text) <= 10_000 and text.endswith("[… cut]\n\n(for root)") for _, _, text in texts(product))
+        assert deliver(events.product, f"Subject: {text}\n\n{text}\n".encode(), "root") == 0
+    kept = events.texts()
+    assert len(kept) == 5
+    assert all(len(text) <= 10_000 and text.endswith("[… cut]\n\n(for root)") for text in kept)
 
 
 def test_it_is_delivered_with_its_own_subject_and_body(product, tmp_path):
@@ -211,7 +245,7 @@ def test_it_is_delivered_with_its_own_subject_and_body(product, tmp_path):
     try:
         product.start_hook("--ca-file", str(mailbox.ca_file))
         product.save(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
-        assert product.command("sendmail", "someone@elsewhere.example", input=MESSAGE.decode()).returncode == 0
+        assert deliver(product, MESSAGE, "someone@elsewhere.example") == 0
         wait_for(lambda: [each for each in mailbox.folder.glob("*.eml") if each.stat().st_size], what="the mail")
         wait_for(lambda: product.state()["waiting"] == 0, what="the record")
     finally:
@@ -224,21 +258,19 @@ def test_it_is_delivered_with_its_own_subject_and_body(product, tmp_path):
     assert "Device: /dev/sda" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
 
 
-def test_a_caller_outside_the_group_is_denied_and_never_meets_a_secret(product):
-    product.start_hook()
-    done = product.command("sendmail", "root", input="x\n")
-    assert done.returncode == 0
+def test_a_caller_outside_the_group_is_denied_and_never_meets_a_secret(running):
+    assert deliver(running, b"x\n", "root") == 0
     child = (
         "import os, sys\nsys.path[:0] = sys.argv[1].split(os.pathsep)\nfrom device_ui.cli.parser import main\n"
         "sys.argv = ['sendmail', 'root']\nimport argparse, email.policy, html.parser, getopt, locale, pwd, shutil\n"
         "import device_ui.mail.sendmail, device_ui.config, json, socket\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\nsys.exit(main())"
     )
-    for folder in (product.folder, *product.folder.parents[:-2]):
+    for folder in (running.folder, *running.folder.parents[:-2]):
         folder.chmod(folder.stat().st_mode | 0o011)
     done = subprocess.run(
         [sys.executable, "-c", child, os.pathsep.join(sys.path)],
-        env=product.environment,
+        env=running.environment,
         input="x\n",
         capture_output=True,
         text=True,
@@ -248,10 +280,9 @@ def test_a_caller_outside_the_group_is_denied_and_never_meets_a_secret(product):
     assert "may not ask" in done.stderr
 
 
-def test_a_closed_standard_input_is_told_in_one_line(product):
-    product.start_hook()
+def test_a_closed_standard_input_is_told_in_one_line(running):
     words = ["sh", "-c", f"exec {sys.executable} -m device_ui sendmail root <&-"]
-    done = subprocess.run(words, env=product.environment, cwd="/", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, env=running.environment, cwd="/", capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (71, "", 1), done.stderr
 
 
@@ -261,13 +292,15 @@ BODY = "Subject: backup failed\n\ntwo files\n"
 MAILED = "MAIL FROM:<nas@example.com>\nRCPT TO:<ops@example.com>\nDATA\n"
 
 
-def session(product: Product, said: str | bytes, *words: str) -> tuple[list[str], int]:
-    """The reply codes of an SMTP session, the greeting first, and the exit code."""
+def session(product: Product, said: str | bytes, captured: pytest.CaptureFixture[bytes]) -> tuple[list[str], int]:
+    """Return the reply codes of an SMTP session, the greeting first, and the exit code."""
     said = said if isinstance(said, bytes) else said.replace("\n", "\r\n").encode()
-    done = product.command("sendmail", "-bs", *words, input=said, text=False)
-    lines = done.stdout.decode().split("\r\n")
-    assert lines.pop() == "" and done.stderr == b""
-    return [line[:3] for line in lines if line[3:4] != "-"], done.returncode
+    captured.readouterr()
+    code = deliver(product, said, "-bs")
+    replies, wrong = captured.readouterr()
+    lines = replies.decode().split("\r\n")
+    assert lines.pop() == "" and wrong == b""
+    return [line[:3] for line in lines if line[3:4] != "-"], code
 
 
 @pytest.mark.parametrize(
@@ -347,44 +380,29 @@ def session(product: Product, said: str | bytes, *words: str) -> tuple[list[str]
         ),
     ],
 )
-def test_each_mail_of_a_session_is_an_event(sendmail_hook, said, codes, texts_kept):
-    before = newest(sendmail_hook)
-    assert session(sendmail_hook, said) == (codes.split(), 0)
-    assert [text for number, text in messages(sendmail_hook) if number > before] == texts_kept
+def test_each_mail_of_a_session_is_an_event(events, capfdbinary, said, codes, texts_kept):
+    assert session(events.product, said, capfdbinary) == (codes.split(), 0)
+    assert events.texts() == texts_kept
 
 
-def test_a_mail_that_is_not_stored_is_answered_for_another_try(product):
-    assert session(product, f"{MAILED}{BODY}.\nNOOP\nQUIT\n") == ("220 250 250 354 451 250 221".split(), 0)
+def test_a_mail_that_is_not_stored_is_answered_for_another_try(product, capfdbinary):
+    assert session(product, f"{MAILED}{BODY}.\nNOOP\nQUIT\n", capfdbinary) == (
+        "220 250 250 354 451 250 221".split(),
+        0,
+    )
 
 
-def test_smtplib_mails_through_it(sendmail_hook):
-    """A real client, with its own EHLO, pipeline of commands and dots."""
+def test_smtplib_mails_through_it(events):
+    """A real client, with its own EHLO, pipeline of commands and dots, and the program."""
     ours, theirs = socket.socketpair()
-    words = [sendmail_hook.python, "-m", "device_ui", "sendmail", "-bs", "-i"]
-    process = subprocess.Popen(words, env=sendmail_hook.environment, cwd="/", stdin=theirs, stdout=theirs)
+    words = [events.product.python, "-m", "device_ui", "sendmail", "-bs", "-i"]
+    process = subprocess.Popen(words, env=events.product.environment, cwd="/", stdin=theirs, stdout=theirs)
     theirs.close()
     smtp = smtplib.SMTP(local_hostname="nas")
     smtp.sock, smtp.file = ours, ours.makefile("rb")
     assert smtp.getreply()[0] == 220
-    before = newest(sendmail_hook)
     assert smtp.sendmail("a@b.c", ["d@e.f", "g@h.i"], "Subject: x\n\n.\n.y\nz") == {}
     smtp.quit()
     assert process.wait(60) == 0
-    assert messages(sendmail_hook)[-1] == (before + 1, "x\n.\n.y\nz\n\n(for d@e.f, g@h.i)")
-
-
-@pytest.fixture(scope="module")
-def sendmail_hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with Product(tmp_path_factory.mktemp("sendmail")) as product:
-        yield product.start_hook()
-
-
-def messages(product: Product) -> list[tuple[int, str]]:
-    """Number and text of every event, oldest first; the first line of a message is its name."""
-    found = client.history(product.folders.socket, {"limit": 0, "descending": False})
-    events = [line["event"] for line in found if "event" in line]
-    return [(event["number"], f"{event['name']}\n{event['text']}") for event in events]
-
-
-def newest(product: Product) -> int:
-    return max((number for number, _ in messages(product)), default=0)
+    [(number, *_, text)] = events.since()
+    assert (number, text) == (events.newest + 1, "x\n.\n.y\nz\n\n(for d@e.f, g@h.i)")
