@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,12 @@ def ledger(product: Product) -> dict[int, str]:
         outbox.close()
 
 
+def history(product: Product) -> list[dict[str, Any]]:
+    """Every event as the hook tells it, the oldest first."""
+    lines = client.history(product.folders.socket, {"limit": 0, "descending": False})
+    return [line["event"] for line in lines if "event" in line]
+
+
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
@@ -75,48 +83,68 @@ def about(product: Product, what: str) -> str:
 # How it starts
 
 
-def test_the_private_key_is_for_the_hook_alone(product):
-    product.start_hook(umask=0)
-    assert mode(product.folders.private_key) == 0o600
-    assert mode(product.folders.private_key.parent) == 0o700
-    assert mode(product.folders.ledger) == 0o600
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A hook under a umask that forbids nothing; its one event is accepted, and its tests change nothing."""
+    with Product(tmp_path_factory.mktemp("running")) as product:
+        product.start_hook(umask=0)
+        raise_event(product)
+        yield product
 
 
-def test_the_public_key_is_for_everybody(product):
-    product.start_hook(umask=0o077)
-    assert mode(product.folders.public_key) == 0o644
-    assert mode(product.folders.public_key.parent) == 0o755
-    assert mode(product.folders.socket) == 0o666
+def test_the_private_key_is_for_the_hook_alone(running):
+    assert mode(running.folders.private_key) == 0o600
+    assert mode(running.folders.private_key.parent) == 0o700
+    assert mode(running.folders.ledger) == 0o600
 
 
-def test_a_core_dump_cannot_be_made(product):
-    product.start_hook()
-    limits = about(product, "limits")
+def test_a_core_dump_cannot_be_made(running):
+    limits = about(running, "limits")
     line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert line.split()[4:6] == ["0", "0"]
 
 
-def test_a_hook_without_mail_has_no_mail_library(product):
-    product.start_hook()
-    raise_event(product)
-    maps = about(product, "maps")
+def test_a_hook_without_mail_has_no_mail_library(running):
+    maps = about(running, "maps")
     assert "sqlite3" in maps
     assert "libssl" not in maps and "_ssl." not in maps
 
 
-def test_it_says_where_it_listens(product):
-    product.start_hook()
-    wait_for(lambda: "listening at" in product.log("mailhook"))
-    assert f"listening at {product.folders.socket}" in product.log("mailhook")
+def test_it_says_where_it_listens(running):
+    wait_for(lambda: "listening at" in running.log("mailhook"))
+    assert f"listening at {running.folders.socket}" in running.log("mailhook")
 
 
-def test_a_broken_catalogue_falls_back_to_the_built_in_one_and_is_told(product):
-    product.folders.etc.mkdir()
-    (product.folders.etc / "events.toml").write_text('[303]\ntype = "alarm"\n')
-    product.start_hook()
-    told = f"{product.folders.etc / 'events.toml'}: [303]: type must be info or fault (at line 2, column 1); the built-in catalogue is used"
-    assert told in product.log("mailhook")
-    assert raise_event(product) == 1
+@pytest.fixture(scope="module")
+def harmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A hook under a umask that forbids others everything, with a catalogue and a ledger that it cannot read."""
+    with Product(tmp_path_factory.mktemp("harmed")) as product:
+        product.folders.etc.mkdir()
+        (product.folders.etc / "events.toml").write_text('[303]\ntype = "alarm"\n')
+        product.folders.ledger.parent.mkdir(parents=True)
+        product.folders.ledger.write_bytes(bytes(8192))
+        product.start_hook(umask=0o077)
+        assert raise_event(product) == 1
+        yield product
+
+
+def test_the_public_key_is_for_everybody(harmed):
+    assert mode(harmed.folders.public_key) == 0o644
+    assert mode(harmed.folders.public_key.parent) == 0o755
+    assert mode(harmed.folders.socket) == 0o666
+
+
+def test_a_broken_catalogue_falls_back_to_the_built_in_one_and_is_told(harmed):
+    told = f"{harmed.folders.etc / 'events.toml'}: [303]: type must be info or fault (at line 2, column 1); the built-in catalogue is used"
+    assert told in harmed.log("mailhook")
+    assert [event["type"] for event in history(harmed)] == ["fault"]
+
+
+def test_a_damaged_ledger_is_kept_told_and_replaced(harmed):
+    assert "ledger damaged; it is kept as ledger.sqlite3.damaged-1" in harmed.log("mailhook")
+    assert state(harmed)["set_aside"] == "ledger.sqlite3.damaged-1"
+    assert [event["number"] for event in history(harmed)] == [1]
+    assert harmed.folders.ledger.with_name("ledger.sqlite3.damaged-1").read_bytes() == bytes(8192)
 
 
 def test_the_makers_catalogue_decides(product):
@@ -126,16 +154,6 @@ def test_the_makers_catalogue_decides(product):
     product.start_hook()
     raise_event(product, "700")
     assert state(product)["waiting"] == 0
-
-
-def test_a_damaged_ledger_is_kept_told_and_replaced(product):
-    product.folders.ledger.parent.mkdir(parents=True)
-    product.folders.ledger.write_bytes(bytes(8192))
-    product.start_hook()
-    assert "ledger damaged; it is kept as ledger.sqlite3.damaged-1" in product.log("mailhook")
-    assert state(product)["set_aside"] == "ledger.sqlite3.damaged-1"
-    assert raise_event(product) == 1
-    assert product.folders.ledger.with_name("ledger.sqlite3.damaged-1").read_bytes() == bytes(8192)
 
 
 def test_a_handed_socket_is_used_and_nothing_is_made(product):
@@ -165,21 +183,27 @@ def test_a_handed_socket_is_used_and_nothing_is_made(product):
 # A second one
 
 
-def test_a_second_hook_ends_with_one_line_and_leaves_the_first_alone(product):
-    product.start_hook()
-    second = product.command("mailhook")
-    assert second.returncode in (74, 75)
-    assert second.stderr == "device-ui: ledger.sqlite3 could not be stored: database is locked\n"
-    assert raise_event(product) == 1
-    assert list(product.folders.ledger.parent.glob("*damaged*")) == []
+@pytest.fixture(scope="module")
+def second(running: Product) -> tuple[subprocess.CompletedProcess[str], list[tuple[int, int]]]:
+    """How a second hook ended, and the inode and change of the socket before and after."""
+    before = running.folders.socket.stat()
+    done = running.command("mailhook")
+    after = running.folders.socket.stat()
+    return done, [(each.st_ino, each.st_ctime_ns) for each in (before, after)]
 
 
-def test_a_second_hook_does_not_take_the_socket_for_a_moment(product):
-    product.start_hook()
-    before = product.folders.socket.stat()
-    product.command("mailhook")
-    after = product.folders.socket.stat()
-    assert (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns)
+def test_a_second_hook_ends_with_one_line_and_leaves_the_first_alone(running, second):
+    done, _ = second
+    assert done.returncode in (74, 75)
+    assert done.stderr == "device-ui: ledger.sqlite3 could not be stored: database is locked\n"
+    newest = len(history(running))
+    assert raise_event(running) == newest + 1
+    assert list(running.folders.ledger.parent.glob("*damaged*")) == []
+
+
+def test_a_second_hook_does_not_take_the_socket_for_a_moment(second):
+    _, (before, after) = second
+    assert before == after
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(product):
@@ -192,12 +216,30 @@ def test_a_folder_that_cannot_be_made_is_one_line(product):
 # How it ends
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_ends_it_soon_and_well(product, number):
-    product.start_hook()
-    raise_event(product)
-    assert product.stop("mailhook", number) == 0
-    assert "Traceback" not in product.log("mailhook")
+@pytest.fixture(scope="module", params=[signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Product:
+    """A hook that ended by a signal, after one event."""
+    with Product(tmp_path_factory.mktemp("ended")) as product:
+        product.start_hook()
+        raise_event(product)
+        assert product.stop("mailhook", request.param) == 0
+        return product
+
+
+def test_a_signal_ends_it_soon_and_well(ended):
+    assert "Traceback" not in ended.log("mailhook")
+
+
+def test_the_ledger_is_closed_when_it_ends(ended):
+    # SQLite takes the -wal into the file, and removes it, when the last connection is closed.
+    assert [each.name for each in ended.folders.ledger.parent.glob("ledger*-*")] == []
+    assert ledger(ended) == {1: "full"}
+
+
+def test_after_it_ended_the_hook_is_down(ended):
+    with pytest.raises(HookError) as told:
+        raise_event(ended)
+    assert told.value.word == "down"
 
 
 def test_a_signal_that_no_wait_notices_ends_it_too(product):
@@ -207,15 +249,6 @@ def test_a_signal_that_no_wait_notices_ends_it_too(product):
     others = [int(task.name) for task in Path(f"/proc/{hook.pid}/task").iterdir() if task.name != str(hook.pid)]
     assert ctypes.CDLL(None).tgkill(hook.pid, others[0], signal.SIGTERM) == 0
     assert hook.wait(SECONDS) == 0
-
-
-def test_the_ledger_is_closed_when_it_ends(product):
-    product.start_hook()
-    raise_event(product)
-    product.stop("mailhook")
-    # SQLite takes the -wal into the file, and removes it, when the last connection is closed.
-    assert [each.name for each in product.folders.ledger.parent.glob("ledger*-*")] == []
-    assert ledger(product) == {1: "full"}
 
 
 def test_a_silent_mail_server_does_not_keep_it_from_ending(product):
@@ -230,14 +263,6 @@ def test_a_silent_mail_server_does_not_keep_it_from_ending(product):
             assert DEFAULT_TIMEOUTS.greeting > 2 * SECONDS
             assert product.stop("mailhook") == 0
     assert ledger(product) == {1: "full"}
-
-
-def test_after_it_ended_the_hook_is_down(product):
-    product.start_hook()
-    product.stop("mailhook")
-    with pytest.raises(HookError) as told:
-        raise_event(product)
-    assert told.value.word == "down"
 
 
 def test_what_was_accepted_outlives_a_kill(product):
@@ -379,17 +404,29 @@ def test_a_hook_whose_worker_fails_ends_as_a_failure(product):
 # Mail
 
 
-def test_a_mail_arrives_with_the_sealed_password(product):
-    with ScriptedServer() as server:
-        product.start_hook()
+@pytest.fixture(scope="module")
+def mailed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Product, ScriptedServer]:
+    """A device that its maker gave a name, after it mailed an event with a password; and the server."""
+    with Product(tmp_path_factory.mktemp("mailed")) as product, ScriptedServer() as server:
+        product.maker('[mail]\nhelo_name = "nas7.example.com"\n').start_hook()
         save(product, server.port, PASSWORD)
         raise_event(product)
         wait_for(lambda: server.mails, what="the mail")
         wait_for(lambda: state(product)["waiting"] == 0)
         product.stop("mailhook")
+        return product, server
+
+
+def test_a_mail_arrives_with_the_sealed_password(mailed):
+    product, server = mailed
     assert b"Subject: [fault 303] Storage" in server.mails[0]
     assert server.verbs.count("AUTH") == 1
     assert PASSWORD not in product.log("mailhook")
+
+
+def test_the_device_tells_its_name_where_it_has_one(mailed):
+    _, server = mailed
+    assert "EHLO nas7.example.com" in [command.replace("ehlo", "EHLO") for command in server.commands]
 
 
 def test_a_server_on_the_device_itself_is_refused_unless_it_is_allowed(product):
@@ -439,18 +476,6 @@ def test_a_missing_certificate_file_of_the_makers_is_told_and_alarms_are_accepte
     assert raise_event(product) == 1
     wait_for(lambda: state(product)["problem"] == "fault", what="the fault")
     assert raise_event(product) == 2
-
-
-def test_the_device_tells_its_name_where_it_has_one(product):
-    product.folders.etc.mkdir()
-    (product.folders.etc / "device.toml").write_text('[mail]\nhelo_name = "nas7.example.com"\n')
-    with ScriptedServer() as server:
-        product.start_hook()
-        save(product, server.port)
-        raise_event(product)
-        wait_for(lambda: server.mails, what="the mail")
-        product.stop("mailhook")
-    assert "EHLO nas7.example.com" in [command.replace("ehlo", "EHLO") for command in server.commands]
 
 
 @pytest.mark.parametrize(("is_test", "verdict"), [(False, "delivered"), (True, "try later")])
