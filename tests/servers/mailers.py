@@ -157,12 +157,12 @@ begin retry
 
 
 class ThrottledExim(Exim):
-    """Its further answer: 451 without an enhanced code at MAIL, for more than 25 mails in 40 seconds.
+    """Its further answer: 451 without an enhanced code at MAIL, for more than 15 mails in 40 seconds.
 
-    The events of a test are some forty mails: the limit holds up the last of them, for one wait before the next try.
+    The events of a test are some twenty-five mails: the limit holds up the last of them, for one wait before the next try.
     """
 
-    rate = "  defer message = too many messages, try again later\n    ratelimit = 25 / 40s / per_cmd / leaky / mails"
+    rate = "  defer message = too many messages, try again later\n    ratelimit = 15 / 40s / per_cmd / leaky / mails"
 
 
 class OpenSmtpd(Mailer):
