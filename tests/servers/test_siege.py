@@ -141,9 +141,9 @@ def test_the_owners_page_comes_while_500_connections_drip(product, addresses):
     with Drip(product.port, 500, addresses) as drip:
         wait_for(lambda: drip.rounds, what="the first round")
         wait_for(lambda: arrives(owner), what="the owner's page")
-        first = slow(product, owner, 300)
-        wait_for(lambda: drip.rounds >= 4, what="a few rounds")
-        assert max(first, slow(product, owner, 300)) <= 0.25
+        first = slow(product, owner, 100)
+        wait_for(lambda: drip.rounds >= 3, what="a few rounds")
+        assert max(first, slow(product, owner, 100)) <= 0.25
     assert drip.returned > 300
     assert memory(product) < MEMORY_MAXIMUM
 
@@ -153,7 +153,7 @@ def test_the_owners_page_comes_while_1000_connections_say_nothing(product):
     try:
         owner = Browser(product.port, source=OWNER)
         wait_for(lambda: arrives(owner), what="the owner's page")
-        assert slow(product, owner, 200) <= 0.25
+        assert slow(product, owner, 100) <= 0.25
         assert memory(product) < MEMORY_MAXIMUM
     finally:
         for sock in quiet:
@@ -186,7 +186,7 @@ def test_logins_leave_a_process_that_was_started_by_hand_as_it_was(tmp_path):
         assert product.logged_in().update(**settings_form(2525)).status == 303
         before = own_memory(product)
         with ThreadPoolExecutor(4) as pool:
-            assert set(pool.map(partial(web.login, product.port), range(16))) == {303}
+            assert set(pool.map(partial(web.login, product.port), range(8))) == {303}
         assert own_memory(product) - before < 4 * 1024 * 1024
 
 
