@@ -21,7 +21,19 @@ import pytest
 from device_ui.cli import check
 from device_ui.cli.demo_server import Mailbox, Server
 from device_ui.config import Folders
-from tests.helpers.product import ADMIN_PASSWORD, PASSWORD, ROOT, Product, free_port, settings_form, wait_for
+from device_ui.mail import client
+from tests.helpers.product import (
+    ADMIN_PASSWORD,
+    PASSWORD,
+    ROOT,
+    SECONDS,
+    Product,
+    called,
+    choose_password,
+    free_port,
+    settings_form,
+    wait_for,
+)
 
 COMMANDS = ["run", "web", "mailhook", "event", "test", "history", "settings", "admin set-password"]
 COMMANDS += ["apply", "export", "seal", "setup-code", "certificate", "rotate-key", "factory-reset", "check"]
@@ -30,15 +42,15 @@ COMMANDS += ["apply", "export", "seal", "setup-code", "certificate", "rotate-key
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
-def called(product: Product) -> Command:
+@pytest.fixture(name="called")
+def called_for_product(product: Product) -> Command:
     """Runs a command for `product` in this process."""
     return product.call
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """A device with both processes and settings for a server that nobody runs; its tests change nothing."""
+    """A device with both processes and settings for a server that nobody runs; its tests raise events, and change nothing else."""
     with Product(tmp_path_factory.mktemp("saved")) as product:
         assert product.start().logged_in().update(**settings_form(2599)).status == 303
         yield product
@@ -93,16 +105,16 @@ def test_an_event_that_cannot_be_is_refused(saved: Product, words, code):
     assert done.stderr.startswith("device-ui: ")
 
 
-def test_an_event_is_accepted_with_its_number(product: Product):
-    product.start_hook()
-    done = product.command("event", "303", "--text", "x", "--source", "smart", "--time", "2026-11-23T14:03:22+09:00")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "accepted 1\n", "")
+def test_an_event_is_accepted_with_its_number(saved: Product):
+    before = client.raise_event(saved.folders.socket, "303", seconds=SECONDS)
+    done = saved.command("event", "303", "--text", "x", "--source", "smart", "--time", "2026-11-23T14:03:22+09:00")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"accepted {before + 1}\n", "")
 
 
 def test_the_environment_and_data_both_name_the_folders(product: Product, tmp_path):
     environment = {name: value for name, value in product.environment.items() if not name.startswith("DEVICE_UI")}
     by_option = product.command("setup-code", "--data", str(tmp_path / "a"), env=environment)
-    by_variable = product.command("setup-code", env={**environment, "DEVICE_UI_DATA": str(tmp_path / "a")})
+    by_variable = called({"DEVICE_UI_DATA": str(tmp_path / "a")}, "setup-code")
     assert by_option.returncode == 0
     assert by_option.stdout == by_variable.stdout
 
@@ -149,7 +161,7 @@ def test_damaged_settings_are_told_and_not_shown(called: Command, product: Produ
 def test_set_password_takes_standard_input_and_ends_sessions(product: Product):
     browser = product.start_web().logged_in()
     assert browser.get("/smtp").status == 200
-    done = product.command("admin", "set-password", input="another plain sentence\n")
+    done = product.call("admin", "set-password", input="another plain sentence\n")
     assert done.returncode == 0
     assert browser.get("/smtp").headers["location"] == "/login"
     assert browser.post("/login", password=ADMIN_PASSWORD).status == 403
@@ -168,8 +180,7 @@ def test_the_setup_code_stays_until_it_is_used(product: Product):
     first, second = product.setup_code(), product.call("setup-code").stdout.strip()
     assert first == second
     assert re.fullmatch(r"([2-9A-HJKMNP-TV-Z]{4}-){4}[2-9A-HJKMNP-TV-Z]{4}", first)
-    product.start()
-    product.logged_in()
+    choose_password(product.folders.administrator)
     done = product.call("setup-code")
     assert (done.returncode, done.stdout) == (78, "")
 
@@ -264,10 +275,10 @@ def test_who_can_read_a_file_is_asked_of_the_system(mode, well):
         assert check.missing_right("nobody-knows-me", needed) is None
 
 
-def test_check_finds_nothing_on_a_sound_device(product: Product):
-    product.start()
-    product.logged_in()
-    done = product.command("check")
+def test_check_finds_nothing_on_a_sound_device(demo: Product):
+    choose_password(demo.folders.administrator)
+    demo.start_web()
+    done = demo.command("check")
     assert done.returncode == 0, done.stdout
     assert "FAIL" not in done.stdout
     assert len(done.stdout.splitlines()) >= 9
@@ -439,22 +450,10 @@ def test_run_ends_with_an_error_when_one_of_the_two_ends(product: Product):
         process.wait()
 
 
-def test_run_says_in_one_line_that_the_port_is_taken(product: Product):
-    process, _ = started_run(product)
-    try:
-        other = {**product.environment, "DEVICE_UI_RUN": str(product.folder / "b" / "run")}
-        words = ["run", "--listen", f"127.0.0.1:{product.port}", "--data", str(product.folder / "b")]
-        second = product.command(*words, env=other)
-        assert second.returncode != 0
-        assert "cannot be served" in second.stderr
-        assert second.stderr.count("\n") == 1
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-@pytest.mark.parametrize("command", ["run", "web"])
-@pytest.mark.parametrize("listen", ["127.0.0.1:99999", "127.0.0.1:x", "nonsense"])
+@pytest.mark.parametrize(
+    ("command", "listen"),
+    [("web", "127.0.0.1:99999"), ("web", "127.0.0.1:x"), ("web", "nonsense"), ("run", "127.0.0.1:99999")],
+)
 def test_an_address_that_cannot_be_is_one_line(product: Product, command, listen):
     done = product.command(command, "--listen", listen)
     last = done.stderr.splitlines()[-1]
@@ -463,48 +462,58 @@ def test_an_address_that_cannot_be_is_one_line(product: Product, command, listen
     assert "Traceback" not in done.stderr
 
 
-def test_a_second_run_on_the_same_data_says_so_before_anything_else(product: Product):
-    process, _ = started_run(product)
-    try:
-        second = product.command("run", "--demo", "--listen", f"127.0.0.1:{product.port}")
-        assert (second.returncode, second.stdout) == (78, "")
-        assert second.stderr == f"device-ui: already running: a mail hook answers at {product.folders.socket}\n"
-        assert not (product.folders.data / "demo").exists()
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def test_the_printed_event_command_is_one_for_a_shell(product: Product):
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Product, str]]:
+    """``device-ui run --demo`` with data in a folder of an odd name, and what it printed before its first mail."""
+    product = Product(tmp_path_factory.mktemp("demonstrated"))
     data = product.folder / "a folder; with $signs"
+    product.folders = Folders(data, product.folders.run, product.folders.etc)
     process, told = started_run(product, "--demo", "--data", str(data))
     try:
-        (line,) = re.findall(r"^    (.* event 303 .*)$", told, re.MULTILINE)
-        done = subprocess.run(["sh", "-c", line], env=product.environment, capture_output=True, text=True, timeout=60)
-        assert (done.stdout, done.stderr) == ("accepted 1\n", "")
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def test_the_demo_prints_what_to_type_and_the_mail_arrives(product: Product):
-    process, told = started_run(product, "--demo")
-    try:
-        values = dict(re.findall(r"^    (SMTP [A-Za-z ]+?)\s{2,}(\S+)$", told, re.MULTILINE))
-        form = settings_form(
-            int(values["SMTP Port"]),
-            host=values["SMTP Host"],
-            account=values["SMTP Account Address"],
-            password=values["SMTP Account Password"],
-        )
-        assert product.logged_in().update(**form).status == 303
-        assert product.event("303", "it works") == 1
-        mails = product.folders.data / "demo"
-        wait_for(lambda: list(mails.glob("*.eml")), what="the mail")
-        wait_for(lambda: "it works" in (product.folder / "run.log").read_text(), what="the print of the mail")
+        yield product, told
     finally:
         process.terminate()
         assert process.wait(60) == 0
+
+
+def test_run_says_in_one_line_that_the_port_is_taken(demonstrated):
+    product, _ = demonstrated
+    other = {**product.environment, "DEVICE_UI_RUN": str(product.folder / "b" / "run")}
+    words = ["run", "--listen", f"127.0.0.1:{product.port}", "--data", str(product.folder / "b")]
+    second = product.command(*words, env=other)
+    assert second.returncode != 0
+    assert "cannot be served" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+def test_a_second_run_on_the_same_data_says_so_before_anything_else(hooked: Product):
+    second = hooked.command("run", "--demo", "--listen", f"127.0.0.1:{hooked.port}")
+    assert (second.returncode, second.stdout) == (78, "")
+    assert second.stderr == f"device-ui: already running: a mail hook answers at {hooked.folders.socket}\n"
+    assert not (hooked.folders.data / "demo").exists()
+
+
+def test_the_printed_event_command_is_one_for_a_shell(demonstrated):
+    product, told = demonstrated
+    (line,) = re.findall(r"^    (.* event 303 .*)$", told, re.MULTILINE)
+    done = subprocess.run(["sh", "-c", line], env=product.environment, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("accepted 1\n", "")
+
+
+def test_the_demo_prints_what_to_type_and_the_mail_arrives(demonstrated):
+    product, told = demonstrated
+    values = dict(re.findall(r"^    (SMTP [A-Za-z ]+?)\s{2,}(\S+)$", told, re.MULTILINE))
+    form = settings_form(
+        int(values["SMTP Port"]),
+        host=values["SMTP Host"],
+        account=values["SMTP Account Address"],
+        password=values["SMTP Account Password"],
+    )
+    assert product.logged_in().update(**form).status == 303
+    product.event("304", "it works")
+    mails = product.folders.data / "demo"
+    wait_for(lambda: list(mails.glob("*.eml")), what="the mail")
+    wait_for(lambda: "it works" in (product.folder / "run.log").read_text(), what="the print of the mail")
 
 
 def test_mail_waits_for_a_server_and_goes_out_when_it_is_there(product: Product, tmp_path):
@@ -522,13 +531,12 @@ def test_mail_waits_for_a_server_and_goes_out_when_it_is_there(product: Product,
         server.server_close()
 
 
-def test_a_typing_error_of_the_maker_loses_no_alarm(product: Product):
-    product.start_hook()
-    product.folders.etc.mkdir()
-    (product.folders.etc / "device.toml").write_text("[locks]\nsecurty = true\n")
-    assert product.command("event", "303").returncode == 0
+def test_a_typing_error_of_the_maker_loses_no_alarm(product: Product, saved: Product):
+    product.folders = Folders(product.folders.data, saved.folders.run, product.folders.etc)
+    product.maker("[locks]\nsecurty = true\n")
+    assert product.call("event", "303").returncode == 0
     assert product.command("sendmail", "root", input="x\n").returncode == 0
-    assert product.command("check").returncode == 78
+    assert product.call("check").returncode == 78
 
 
 def test_what_a_user_may_not_read_is_a_matter_of_permission(saved: Product):
@@ -549,7 +557,7 @@ def test_what_a_user_may_not_read_is_a_matter_of_permission(saved: Product):
 def test_root_at_the_console_makes_folders_for_those_who_need_them(product: Product):
     product.folders.etc.mkdir()
     (product.folders.etc / "device.toml").write_text('[users]\nweb = "daemon"\nmail = "bin"\n')
-    assert product.command("setup-code").returncode == 0
+    assert product.call("setup-code").returncode == 0
     web, settings = product.folders.administrator.parent, product.folders.settings.parent
     assert (web.owner(), oct(web.stat().st_mode & 0o7777)) == ("daemon", "0o700")
     assert (settings.owner(), settings.group(), oct(settings.stat().st_mode & 0o7777)) == ("daemon", "bin", "0o2750")
