@@ -188,13 +188,13 @@ class Product:
 
     def event(self, code: str = "303", text: str = "") -> int:
         """Raise an event by the command; its number."""
-        done = self.command("event", code, "--text", text)
+        done = self.call("event", code, "--text", text)
         assert done.returncode == 0, done.stderr
         return int(done.stdout.removeprefix("accepted "))
 
     def setup_code(self) -> str:
         """The setup code, from the console's command."""
-        return self.command("setup-code").stdout.strip()
+        return self.call("setup-code").stdout.strip()
 
     def save(self, **form: str) -> None:
         """Save settings as the web process does, without a web process, and tell the hook."""
