@@ -42,6 +42,15 @@ def hook(product: Product, authority: Authority, tmp_path: Path) -> Product:
     return product.start_hook("--ca-file", str(authority.write(tmp_path / "authority.pem")))
 
 
+@pytest.fixture(scope="module")
+def mailing(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """The same for all tests whose every event is mailed or needs no mail: none waits when they end."""
+    folder = tmp_path_factory.mktemp("mailing")
+    with Product(folder) as product:
+        product.maker("[mail]\ndigest_window = 0\nhourly_budget = 1000\n")
+        yield product.start_hook("--ca-file", str(authority.write(folder / "authority.pem")))
+
+
 def delivered(server: MailServer, product: Product, relay: Capture, **form: str) -> email.message.EmailMessage:
     """Save settings for `relay`, raise an event; the mail that arrives."""
     before = len(server.mails())
@@ -55,9 +64,9 @@ def delivered(server: MailServer, product: Product, relay: Capture, **form: str)
 @pytest.mark.parametrize(
     ("security", "port"), [("auto", "submission_port"), ("starttls", "submission_port"), ("tls", "tls_port")]
 )
-def test_the_mail_arrives_and_no_secret_is_readable_on_the_way(server, hook, security, port):
+def test_the_mail_arrives_and_no_secret_is_readable_on_the_way(server, mailing, security, port):
     with Capture(getattr(server, port)) as relay:
-        mail = delivered(server, hook, relay, security=security)
+        mail = delivered(server, mailing, relay, security=security)
         assert mail["Subject"] == (
             "[fault 303] Storage appliance: it works (Audit log space: minor threshold exceeded)"
         )
@@ -77,7 +86,7 @@ def test_the_capture_would_find_a_secret_in_the_clear(server):
 
 
 @pytest.mark.parametrize("mechanism", ["plain", "login"])
-def test_each_mechanism_signs_in_once_with_any_password(authority, hook, tmp_path, mechanism):
+def test_each_mechanism_signs_in_once_with_any_password(authority, mailing, tmp_path, mechanism):
     certificate = authority.issue(NAMES)
     with (
         MailServer(folder=tmp_path / "p", certificate=certificate, accounts=ACCOUNTS, mechanisms=mechanism) as server,
@@ -89,14 +98,14 @@ def test_each_mechanism_signs_in_once_with_any_password(authority, hook, tmp_pat
             "sign_in": "provider",
             "from_address": "a.b-c@example.org",
         }
-        mail = delivered(server, hook, relay, **odd)
+        mail = delivered(server, mailing, relay, **odd)
         assert mail["From"] == "Storage alarms <a.b-c@example.org>"
         assert server.logins() == [(ODD_ACCOUNT, True)]
 
 
-def test_a_relay_without_login_gets_the_mail(server, hook):
+def test_a_relay_without_login_gets_the_mail(server, mailing):
     with Capture(server.relay_port) as relay:
-        mail = delivered(server, hook, relay, sign_in="none", security="none", password="")
+        mail = delivered(server, mailing, relay, sign_in="none", security="none", password="")
         assert mail["To"] == ACCOUNT
         assert b"AUTH" not in relay.sent
 
@@ -132,8 +141,17 @@ def certificates(authority: Authority) -> dict[str, Certificate]:
     }
 
 
-@pytest.mark.parametrize("fault", ["unknown authority", "expired", "not yet valid", "another name"])
-@pytest.mark.parametrize(("security", "port"), [("starttls", "submission_port"), ("tls", "tls_port")])
+# Each fault on both kinds of port: test_faults.py, by the same client.
+@pytest.mark.parametrize(
+    ("fault", "security", "port"),
+    [
+        ("unknown authority", "starttls", "submission_port"),
+        ("expired", "starttls", "submission_port"),
+        ("not yet valid", "starttls", "submission_port"),
+        ("another name", "starttls", "submission_port"),
+        ("unknown authority", "tls", "tls_port"),
+    ],
+)
 def test_a_certificate_that_proves_nothing_gets_no_login_and_no_mail(authority, hook, tmp_path, fault, security, port):
     certificate = certificates(authority)[fault]
     with (
@@ -203,21 +221,20 @@ def test_a_korean_mail_is_read_as_it_was_written(server, product, authority, tmp
     assert '<html lang="ko">' in page
 
 
-def test_153_and_306_never_cause_mail(server, hook):
+def test_153_and_306_never_cause_mail(server, mailing):
     before = len(server.mails())
     with Capture(server.submission_port) as relay:
-        hook.save(**settings_form(relay.port))
-        for code in ("153", "306", "303"):
-            hook.event(code, "x")
+        mailing.save(**settings_form(relay.port))
+        *_, last = [mailing.event(code, "x") for code in ("153", "306", "303")]
         arrived = server.wait_for(before + 1)[before:]
-    wait_for(lambda: hook.state()["waiting"] == 0)
-    assert [email.message_from_bytes(raw)["Message-ID"].partition(".")[0] for raw in arrived] == ["<3"]
+        wait_for(lambda: mailing.state()["waiting"] == 0)
+    assert [email.message_from_bytes(raw)["Message-ID"].partition(".")[0] for raw in arrived] == [f"<{last}"]
 
 
-def test_an_unknown_code_is_mailed_as_a_fault(server, hook):
+def test_an_unknown_code_is_mailed_as_a_fault(server, mailing):
     with Capture(server.submission_port) as relay:
-        hook.save(**settings_form(relay.port))
+        mailing.save(**settings_form(relay.port))
         before = len(server.mails())
-        hook.event("999", "what is this")
+        mailing.event("999", "what is this")
         mail = email.message_from_bytes(server.wait_for(before + 1)[-1], policy=email.policy.default)
     assert mail["Subject"] == "[fault 999] Storage appliance: what is this (Unknown event)"
