@@ -196,7 +196,7 @@ def foreign(tmp_path) -> Path:
 
 def test_one_that_somebody_put_in_its_place_is_left_alone(product: Product, foreign):
     before = (foreign / "certificate.pem").read_bytes(), (foreign / "key.pem").read_bytes()
-    done = product.command("certificate", "--folder", str(foreign), "--if-needed")
+    done = product.call("certificate", "--folder", str(foreign), "--if-needed")
     assert (done.returncode, done.stderr) == (1, "")
     assert "it is not of this device, but it ends on" in done.stdout
     assert ((foreign / "certificate.pem").read_bytes(), (foreign / "key.pem").read_bytes()) == before
@@ -226,27 +226,27 @@ def test_one_that_somebody_put_there_is_kept_when_ours_is_asked_for(foreign):
 
 def test_the_command_makes_one_only_if_it_is_needed(product: Product):
     words = ("certificate", "--if-needed")
-    first = product.command(*words)
+    first = product.call(*words)
     assert first.stdout.startswith("A new certificate is needed: there is none.\n")
-    again, other = product.command(*words), product.command(*words, "--address", "2001:DB8::7")
+    again, other = product.call(*words), product.call(*words, "--address", "2001:DB8::7")
     assert (first.returncode, again.returncode, other.returncode) == (0, 1, 0)
     assert "it is not for 2001:db8::7." in other.stdout
 
 
 def test_an_address_that_is_none_is_refused(product: Product):
-    done = product.command("certificate", "--address", "nas")
+    done = product.call("certificate", "--address", "nas")
     assert done.returncode == 64
     assert done.stderr.startswith("device-ui: argument --address: invalid ip_address value: 'nas'")
 
 
 def test_check_tells_how_the_certificate_is(product: Product):
     def line() -> str:
-        return next(each for each in product.command("check").stdout.splitlines() if "TLS certificate" in each)
+        return next(each for each in product.call("check").stdout.splitlines() if "TLS certificate" in each)
 
     assert line() == "OK    TLS certificate: none; device-ui certificate makes one, for nginx or stunnel"
     product.folders.tls.mkdir(parents=True)
     assert line() == "FAIL  TLS certificate: there is none; device-ui certificate makes a new one"
-    product.command("certificate")
+    product.call("certificate")
     assert line().startswith("OK    TLS certificate: SHA-256 ")
     (product.folders.tls / "certificate.pem").write_text("nonsense")
     assert line() == "FAIL  TLS certificate: it cannot be read; device-ui certificate makes a new one"

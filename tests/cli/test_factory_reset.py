@@ -21,7 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         added = {"do": "add", "address": "a@example.com", "lowest": "info", "revision": revision}
         assert browser.post("/recipients", **added).status == 303
         product.event("303", "remember me")
-        assert product.command("certificate").returncode == 0
+        assert product.call("certificate").returncode == 0
     kept = product.folders.settings.with_name("smtp.toml.damaged-1")
     kept.write_text("an older password, perhaps")
     return product.folders.data
@@ -47,7 +47,7 @@ def was_killed(product: Product, at: int) -> bool:
 
 def test_nothing_is_left(used: Product):
     assert used.folders.private_key.exists()
-    done = used.command("factory-reset", "--yes")
+    done = used.call("factory-reset", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "Everything is erased. Start the mail hook and the pages; device-ui setup-code shows the new setup code.\n"
@@ -65,7 +65,7 @@ def test_it_asks_first(used: Product):
 
 def test_it_does_not_pull_the_ledger_from_under_a_running_hook(used: Product):
     used.start_hook()
-    done = used.command("factory-reset", "--yes")
+    done = used.call("factory-reset", "--yes")
     assert done.returncode == 75
     assert done.stderr == "device-ui: the mail hook is running; stop both processes first\n"
     assert used.folders.ledger.exists()
@@ -73,7 +73,7 @@ def test_it_does_not_pull_the_ledger_from_under_a_running_hook(used: Product):
 
 def test_afterwards_the_device_is_new(used: Product):
     code = used.folders.administrator.read_text()
-    used.command("factory-reset", "--yes")
+    used.call("factory-reset", "--yes")
     used.start()
     assert used.setup_code() and used.setup_code() not in code
     assert used.event() == 1

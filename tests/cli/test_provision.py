@@ -78,9 +78,9 @@ def test_document_of_toml_from_standard_input_is_applied_and_the_second_run_says
     first = hooked.command("apply", "-", "--json", input=DOCUMENT)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["changed"] is True
-    second = hooked.command("apply", "-", "--json", input=DOCUMENT)
+    second = hooked.call("apply", "-", "--json", input=DOCUMENT)
     assert (second.returncode, json.loads(second.stdout)) == (0, {"changed": False})
-    assert hooked.command("apply", "-", input=DOCUMENT).stdout == "Nothing changed.\n"
+    assert hooked.call("apply", "-", input=DOCUMENT).stdout == "Nothing changed.\n"
 
 
 def test_changes_are_listed_for_a_person(hooked, tmp_path):
@@ -247,21 +247,21 @@ def test_replaced_device_mails_as_the_old_one_did_and_its_mail_names_another_led
         old.start_hook()
         relay = {"host": "127.0.0.1", "port": server.port, "security": "none"}
         content = json.dumps({**WHOLE, "smtp": {**SMTP, **relay}})
-        assert old.command("apply", "-", input=content).returncode == 0
+        assert old.call("apply", "-", input=content).returncode == 0
         assert old.event("303", "the old one") == 1
         wait_for(lambda: server.mails, what="the old device's mail")
         key = tmp_path / "operator.key"
-        old.command("seal", "--new-key", str(key))
-        backup = old.command("export", "--seal-to", f"{key}.pub").stdout
+        old.call("seal", "--new-key", str(key))
+        backup = old.call("export", "--seal-to", f"{key}.pub").stdout
         old.stop("mailhook")
         new.folder.mkdir()
         new.start_hook()
         public = str(new.folders.public_key)
         given = {"repository": (content, []), "nightly": (backup, ["--open", str(key)])}[way]
-        sealed = new.command("seal", *given[1], "--to", public, "-", input=given[0])
+        sealed = new.call("seal", *given[1], "--to", public, "-", input=given[0])
         assert PASSWORD not in sealed.stdout
-        assert new.command("apply", "-", input=sealed.stdout).returncode == 0, sealed.stderr
-        assert new.command("apply", "-", input=sealed.stdout).stdout == "Nothing changed.\n"
+        assert new.call("apply", "-", input=sealed.stdout).returncode == 0, sealed.stderr
+        assert new.call("apply", "-", input=sealed.stdout).stdout == "Nothing changed.\n"
         assert new.event("303", "the new one") == 1  # numbers begin anew
         wait_for(lambda: len(server.mails) == 2, what="the new device's mail")
         mails = [message_from_bytes(each, policy=policy.SMTP) for each in server.mails]
