@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.helpers.product import ADMIN_PASSWORD, ROOT, Product, free_port, wait_for
+from tests.helpers.product import ROOT, Product, choose_password, free_port, wait_for
 
 APPLIANCE = ROOT / "device_ui" / "appliance"
 
@@ -24,7 +24,7 @@ class Front:
         self.product, self.folder = product, folder
         self.port, self.plain = free_port(), 0
         self.socket = folder / "web.sock"
-        made = product.command("certificate", "--folder", str(folder / "tls"))
+        made = product.call("certificate", "--folder", str(folder / "tls"))
         assert made.returncode == 0, made.stderr
         product.spawn("web", "--listen", f"unix:{self.socket}")
         wait_for(self.socket.exists, what="the pages' socket")
@@ -103,8 +103,8 @@ def standing(start: Callable[[Front], subprocess.Popen[bytes]], folder: Path) ->
     """A device that is set up, in `folder`, with one of `PROXIES` in front."""
     # A short path: a Unix socket's has 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="tls") as name, Product(folder) as product:
-        product.command("setup-code")
-        product.command("admin", "set-password", input=ADMIN_PASSWORD + "\n")
+        product.call("setup-code")
+        choose_password(product.folders.administrator)
         front = Front(product, Path(name))
         front.process = start(front)
         try:

@@ -189,7 +189,7 @@ def test_without_tls_one_is_sent_to_it(front):
 
 def test_a_new_certificate_is_served_as_the_service_has_it_taken(front):
     """nginx is told to reload; stunnel, which is no root any more by then, starts again."""
-    made = front.product.command("certificate", "--folder", str(front.folder / "tls"), "--address", "192.0.2.99")
+    made = front.product.call("certificate", "--folder", str(front.folder / "tls"), "--address", "192.0.2.99")
     assert made.returncode == 0, made.stderr
     if front.plain:
         front.process.send_signal(signal.SIGHUP)
