@@ -228,7 +228,7 @@ def test_two_devices_behind_a_proxy_that_hides_the_port_have_cookies_of_their_ow
     """strom#489: the port that the device sees may be the same; the administrator's record is not."""
     with Product(tmp_path) as other:
         other.start()
-        assert other.command("admin", "set-password", input=ADMIN_PASSWORD + "\n").returncode == 0
+        assert other.call("admin", "set-password", input=ADMIN_PASSWORD + "\n").returncode == 0
         jar: dict[str, str] = {}
         one, two = Silent(product, "127.0.0.1:8080", jar), Silent(other, "127.0.0.1:8080", jar)
         one.log_in()

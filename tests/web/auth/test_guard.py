@@ -340,67 +340,69 @@ def test_the_cookie_is_secure_under_tls(tmp_path):
     assert any("; secure" in value.lower() for name, value in response.headerlist if name == "Set-Cookie")
 
 
-def proxied(tmp_path: Path, path: str, *lines: str, body: str = "") -> str:
+def proxied(folder: Path, path: str, *lines: str, body: str = "") -> str:
     """The answer of the pages behind a proxy that ends TLS, which asked in these lines."""
     head = (f"{path} HTTP/1.1", "Host: nas.example", "X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https", *lines)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(SECONDS)
-        sock.connect(str(tmp_path / "web.sock"))
+        sock.connect(str(folder / "web.sock"))
         sock.sendall("\r\n".join((*head, "Connection: close", "", body)).encode())
         return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
 
 
-@pytest.fixture
-def behind_proxy(tmp_path):
+@pytest.fixture(scope="module")
+def behind_proxy(tmp_path_factory):
     """A device whose pages listen on a Unix socket."""
-    with Product(tmp_path) as product:
+    with Product(tmp_path_factory.mktemp("proxied")) as product:
         product.folders.etc.mkdir()
         (product.folders.etc / "device.toml").write_text('[web]\nnames = ["nas.example"]\n')
-        assert product.command("admin", "set-password", input=ADMIN_PASSWORD + "\n").returncode == 0
-        product.spawn("web", "--listen", f"unix:{tmp_path}/web.sock")
-        wait_for(lambda: listens(tmp_path / "web.sock"), what="the socket")
+        choose_password(product.folders.administrator)
+        product.spawn("web", "--listen", f"unix:{product.folder}/web.sock")
+        wait_for(lambda: listens(product.folder / "web.sock"), what="the socket")
         yield product
 
 
-def log_in_under_tls(tmp_path: Path, *lines: str) -> str:
+def log_in_under_tls(folder: Path, *lines: str) -> str:
     """The cookie that a login through the proxy sets."""
     body = f"password={ADMIN_PASSWORD.replace(' ', '+')}"
     kind = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}")
-    answer = proxied(tmp_path, "POST /login", "Origin: https://nas.example", *kind, *lines, body=body)
+    answer = proxied(folder, "POST /login", "Origin: https://nas.example", *kind, *lines, body=body)
     cookie, known = re.findall(r"(?im)^set-cookie: (.*)\r$", answer)
     assert known.startswith("__Host-device-ui-browser-")
     assert {"httponly", "path=/", "samesite=strict", "secure"} < {each.strip().lower() for each in known.split(";")}
     return cookie
 
 
-def test_under_tls_the_cookie_is_secure_and_this_hosts_alone(behind_proxy, tmp_path):
-    pair, *attributes = (each.strip() for each in log_in_under_tls(tmp_path).split(";"))
+def test_under_tls_the_cookie_is_secure_and_this_hosts_alone(behind_proxy):
+    pair, *attributes = (each.strip() for each in log_in_under_tls(behind_proxy.folder).split(";"))
     assert re.fullmatch("__Host-session-[0-9a-f]{8}=[A-Za-z0-9_-]{43}", pair)
     assert sorted(each.lower() for each in attributes) == ["httponly", "path=/", "samesite=strict", "secure"]
-    assert proxied(tmp_path, "GET /smtp", f"Cookie: {pair}").startswith("HTTP/1.1 200 ")
+    assert proxied(behind_proxy.folder, "GET /smtp", f"Cookie: {pair}").startswith("HTTP/1.1 200 ")
     assert "a login from 192.0.2.7 succeeded" in behind_proxy.log("web")
 
 
-def test_under_tls_a_cookie_set_without_it_is_nobody(behind_proxy, tmp_path):
+def test_under_tls_a_cookie_set_without_it_is_nobody(behind_proxy):
     """Another program of this host, or a page without TLS, can plant one; it cannot plant __Host-."""
-    pair = log_in_under_tls(tmp_path).partition(";")[0].removeprefix("__Host-")
-    assert proxied(tmp_path, "GET /smtp", f"Cookie: {pair}").startswith("HTTP/1.1 303 ")
+    pair = log_in_under_tls(behind_proxy.folder).partition(";")[0].removeprefix("__Host-")
+    assert proxied(behind_proxy.folder, "GET /smtp", f"Cookie: {pair}").startswith("HTTP/1.1 303 ")
 
 
-def test_under_tls_a_form_from_a_page_without_it_is_refused(behind_proxy, tmp_path):
-    answer = proxied(tmp_path, "POST /logout", "Origin: http://nas.example", "Content-Length: 0")
+def test_under_tls_a_form_from_a_page_without_it_is_refused(behind_proxy):
+    answer = proxied(behind_proxy.folder, "POST /logout", "Origin: http://nas.example", "Content-Length: 0")
     assert answer.startswith("HTTP/1.1 403 ")
 
 
-def test_under_tls_signing_out_takes_the_cookie(behind_proxy, tmp_path):
-    cookie = log_in_under_tls(tmp_path).partition(";")[0]
-    answer = proxied(tmp_path, "POST /logout", "Origin: https://nas.example", "Content-Length: 0", f"Cookie: {cookie}")
+def test_under_tls_signing_out_takes_the_cookie(behind_proxy):
+    cookie = log_in_under_tls(behind_proxy.folder).partition(";")[0]
+    answer = proxied(
+        behind_proxy.folder, "POST /logout", "Origin: https://nas.example", "Content-Length: 0", f"Cookie: {cookie}"
+    )
     assert re.search(r"(?im)^set-cookie: __Host-session-[0-9a-f]{8}=.*secure", answer)
-    assert proxied(tmp_path, "GET /smtp", f"Cookie: {cookie}").startswith("HTTP/1.1 303 ")
+    assert proxied(behind_proxy.folder, "GET /smtp", f"Cookie: {cookie}").startswith("HTTP/1.1 303 ")
 
 
-def test_the_socket_is_for_its_group_alone(behind_proxy, tmp_path):
-    assert (tmp_path / "web.sock").stat().st_mode & 0o777 == 0o660
+def test_the_socket_is_for_its_group_alone(behind_proxy):
+    assert (behind_proxy.folder / "web.sock").stat().st_mode & 0o777 == 0o660
 
 
 def test_without_the_proxy_no_cookie_is_called_secure(product):
@@ -476,12 +478,12 @@ def test_a_new_password_ends_every_session_even_if_its_owner_enters_first(produc
     """The thief's session must not survive because the owner's login came before the thief's next click."""
     thief, _ = enter(product)
     other, _ = enter(product)
-    assert product.command("admin", "set-password", input=NEW_PASSWORD + "\n").returncode == 0
+    assert product.call("admin", "set-password", input=NEW_PASSWORD + "\n").returncode == 0
     try:
         owner, _ = enter(product, password=NEW_PASSWORD)
         assert [each.get("/smtp").status for each in (thief, other, owner)] == [303, 303, 200]
     finally:
-        product.command("admin", "set-password", input=ADMIN_PASSWORD + "\n")
+        product.call("admin", "set-password", input=ADMIN_PASSWORD + "\n")
     assert owner.get("/smtp").status == 303
 
 
