@@ -55,7 +55,7 @@ def longest(tmp_path_factory):
     text = WHOLE.replace("한빛 <b>& Co</b>", "가" * 40)
     with Product(tmp_path_factory.mktemp("longest")) as product:
         branded(product, text).start()
-        assert "FAIL" not in product.command("check").stdout
+        assert "FAIL" not in product.call("check").stdout
         assert product.logged_in().update(**settings_form(587, host="smtp.mail-provider.example")).status == 303
         yield product
 
@@ -158,7 +158,7 @@ def test_no_route_but_the_files_is_added(running):
 
 
 def test_check_tells_the_brand(running):
-    assert "OK    brand: 한빛 <b>& Co</b>\n" in running.command("check").stdout
+    assert "OK    brand: 한빛 <b>& Co</b>\n" in running.call("check").stdout
 
 
 # Parts of a brand
@@ -275,7 +275,7 @@ def test_no_alarm_waits_for_a_wrong_brand(product):
     text = '[device]\nname = "NAS"\n[brand]\nlogo = 7\ncolor = "red"\naccent = "#ffff00"\n'
     assert branded(product, text).start().event() == 1
     assert '<p class="brand">NAS</p>' in product.browser().get("/setup").text
-    done = product.command("check")
+    done = product.call("check")
     path = product.folders.etc / "device.toml"
     expected = [
         f"{path}: brand.logo must be a text",

@@ -69,17 +69,22 @@ def test_no_english_is_left_on(reader, path):
     assert document.problems(page.text) == []
 
 
+@pytest.fixture(scope="module")
+def korean(tmp_path_factory) -> Iterator[Browser]:
+    """Somebody who is logged in to a device that speaks Korean."""
+    with Product(tmp_path_factory.mktemp("korean")) as product:
+        product.maker('[device]\nlanguage = "ko"\n').start()
+        product.save(**settings_form(free_port()))
+        yield product.logged_in()
+
+
 @pytest.mark.parametrize("form", ["single", "digest"])
 @pytest.mark.parametrize("code", ["303", "901"])
-def test_no_english_is_left_of_a_mail_that_is_shown(tmp_path, code, form):
-    """To a device that speaks Korean: the mail's two parts are the recipients' language, and its headers are nobody's."""
-    with Product(tmp_path) as korean:
-        korean.maker('[device]\nlanguage = "ko"\n').start()
-        korean.save(**settings_form(free_port()))
-        browser = korean.logged_in()
-        page = browser.get(f"/others/email-content?code={code}&form={form}")
-        frames = [each.attributes["src"] for each in document.read(page.text).all("iframe")]
-        mails = [document.read(browser.get(frame).text) for frame in frames]
+def test_no_english_is_left_of_a_mail_that_is_shown(korean, code, form):
+    """The mail's two parts are the recipients' language, and its headers are nobody's."""
+    page = korean.get(f"/others/email-content?code={code}&form={form}")
+    frames = [each.attributes["src"] for each in document.read(page.text).all("iframe")]
+    mails = [document.read(korean.get(frame).text) for frame in frames]
     root = document.read(page.text)
     assert set(english(page)) <= set(left([each.text for each in root.all("dd")]))  # the mail's headers
     _, text = root.all("pre")

@@ -115,9 +115,9 @@ def test_a_session_and_its_password_are_no_token(product, token):
 
 def test_a_new_token_ends_the_former_one(product, token):
     assert scraped(product, f"Bearer {token}").status == 200
-    newer = product.command("metrics-token").stdout.strip()
+    newer = product.call("metrics-token").stdout.strip()
     assert [scraped(product, f"Bearer {each}").status for each in (token, newer)] == [401, 200]
-    assert product.command("metrics-token", "--remove").returncode == 0
+    assert product.call("metrics-token", "--remove").returncode == 0
     assert scraped(product, f"Bearer {newer}").status == 401
 
 

@@ -8,7 +8,6 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -166,16 +165,17 @@ def test_the_page_is_sound_html_and_says_where_it_is(page):
     assert document.problems(text) == []
 
 
-@pytest.fixture
-def mailing(tmp_path: Path) -> Iterator[tuple[Product, Mailbox]]:
-    """A device of its own whose settings lead to a demo mail server."""
-    mailbox = Mailbox(tmp_path / "demo", out=io.StringIO())
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Product, Mailbox]]:
+    """A device whose settings lead to a demo mail server, and whose every event is a mail of its own."""
+    folder = tmp_path_factory.mktemp("demonstrated")
+    mailbox = Mailbox(folder / "demo", out=io.StringIO())
     server = Server(mailbox, free_port())
     server.start()
-    (tmp_path / "device").mkdir()
+    (folder / "device").mkdir()
     try:
-        with Product(tmp_path / "device") as product:
-            product.start("--ca-file", str(mailbox.ca_file))
+        with Product(folder / "device") as product:
+            product.maker("[mail]\ndigest_window = 0\n").start("--ca-file", str(mailbox.ca_file))
             product.save(**settings_form(server.port, account=mailbox.account, password=mailbox.password))
             yield product, mailbox
     finally:
@@ -183,12 +183,21 @@ def mailing(tmp_path: Path) -> Iterator[tuple[Product, Mailbox]]:
         server.server_close()
 
 
+@pytest.fixture
+def mailing(demonstrated: tuple[Product, Mailbox]) -> tuple[Product, Mailbox]:
+    """The same without a list of recipients."""
+    demonstrated[0].folders.recipients.unlink(missing_ok=True)
+    return demonstrated
+
+
 def mailed_to(product: Product, mailbox: Mailbox, *codes: str) -> list[str]:
     """Whom the mails of these events name as their recipients, in order."""
+    before = set(mailbox.folder.glob("*.eml"))
     for code in codes:
         product.event(code, "x")
     wait_for(lambda: product.state()["waiting"] == 0, what="the mails")
-    mails = [email.message_from_bytes(path.read_bytes()) for path in sorted(mailbox.folder.glob("*.eml"))]
+    paths = sorted(set(mailbox.folder.glob("*.eml")) - before)
+    mails = [email.message_from_bytes(path.read_bytes()) for path in paths]
     return [str(mail["To"]) for mail in mails]
 
 

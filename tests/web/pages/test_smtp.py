@@ -1161,7 +1161,7 @@ def test_a_password_for_a_lost_key_is_told_and_must_be_typed_again(product):
         blank = browser.update(**settings_form(2525, password=""))
         assert blank.status == 422
         assert "The SMTP account password does not meet the rules." in blank.text
-        assert "FAIL  SMTP settings: the password was sealed to another key" in product.command("check").stdout
+        assert "FAIL  SMTP settings: the password was sealed to another key" in product.call("check").stdout
         assert browser.update(**settings_form(2525)).status == 303
     finally:
         product.folders.public_key.write_bytes(kept)
