@@ -6,6 +6,7 @@ import ast
 import csv
 import io
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -272,6 +273,15 @@ CHARACTER_SETS = [
 KOREAN = "디스크 경보 \U0001f525 é"
 
 
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A device with settings and one event, both with Korean words."""
+    with Product(tmp_path_factory.mktemp("spoken")) as product:
+        product.start_hook().event(text=KOREAN)
+        product.save(**settings_form(587, sender_name=KOREAN))
+        yield product
+
+
 def printed(product: Product, environment: dict[str, str], *words: str) -> bytes:
     """What a real command prints where the terminal has another character set."""
     done = product.command(*words, env={**product.environment, **environment}, text=False)
@@ -280,25 +290,22 @@ def printed(product: Product, environment: dict[str, str], *words: str) -> bytes
 
 
 @pytest.mark.parametrize("environment", CHARACTER_SETS)
-def test_a_person_reads_escapes_for_what_the_terminal_lacks(product: Product, environment):
-    product.start_hook().event(text=KOREAN)
-    shown = printed(product, environment, "history")
+def test_a_person_reads_escapes_for_what_the_terminal_lacks(spoken: Product, environment):
+    shown = printed(spoken, environment, "history")
     assert rb"\ub514\uc2a4\ud06c \uacbd\ubcf4 \U0001f525" in shown
     assert shown.endswith(b"1 of 1 events\n")
 
 
 @pytest.mark.parametrize("environment", CHARACTER_SETS)
-def test_a_program_reads_utf_8_whatever_the_terminal_s_character_set(product: Product, environment):
-    product.start_hook().event(text=KOREAN)
-    product.save(**settings_form(587, sender_name=KOREAN))
-    assert json.loads(printed(product, environment, "history", "--json").decode())["text"] == KOREAN
-    assert KOREAN in printed(product, environment, "history", "--csv").decode("utf-8-sig")
-    assert json.loads(printed(product, environment, "settings").decode())["sender_name"] == KOREAN
+def test_a_program_reads_utf_8_whatever_the_terminal_s_character_set(spoken: Product, environment):
+    assert json.loads(printed(spoken, environment, "history", "--json").decode())["text"] == KOREAN
+    assert KOREAN in printed(spoken, environment, "history", "--csv").decode("utf-8-sig")
+    assert json.loads(printed(spoken, environment, "settings").decode())["sender_name"] == KOREAN
     assert (
         f"DEVICE_UI_SMTP_SENDER_NAME='{KOREAN}'\n"
-        in printed(product, environment, "settings", "--format", "env").decode()
+        in printed(spoken, environment, "settings", "--format", "env").decode()
     )
-    tested = product.command("test", "--json", env={**product.environment, **environment}, text=False)
+    tested = spoken.command("test", "--json", env={**spoken.environment, **environment}, text=False)
     assert "verdict" in json.loads(tested.stdout.decode())
 
 
