@@ -564,7 +564,7 @@ def shared():
 
 
 @given(DOCUMENTS)
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_export_of_every_state_applied_again_changes_nothing_and_writes_no_byte(shared, content):
     try:
         run(content, shared)
@@ -599,7 +599,7 @@ HALF_BROKEN = st.fixed_dictionaries(
 
 
 @given(HALF_BROKEN)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_document_is_applied_whole_or_refused_with_every_broken_field(shared, content):
     """Which fields are broken is asked of each rule by itself."""
     before = state(shared)
