@@ -37,7 +37,7 @@ WINDOW, FIRST_SECONDS = 4, 2.0
 BOUND_SECONDS, CALLS, ROUNDS = 0.050, 200, 10
 # A mail that does not come within this time is not on its way.
 QUIET_SECONDS = 1.5
-MANY = 100_000
+MANY = 40_000
 MIB = 1024 * 1024
 
 pytestmark = pytest.mark.timeout(180)
@@ -56,6 +56,11 @@ def events(product: Product, **query: object) -> list[dict]:
     """All events of the ledger, the oldest first."""
     asked = {"limit": 0, "descending": False, **query}
     return [line["event"] for line in client.history(product.folders.socket, asked) if "event" in line]
+
+
+def delivered(product: Product) -> int:
+    """How many events the ledger has as delivered."""
+    return [each["state"] for each in events(product)].count("delivered")
 
 
 def is_drained(product: Product) -> bool:
@@ -160,9 +165,10 @@ def test_faults_come_before_infos(storm):
 def test_the_budget_holds_across_a_restart_and_what_it_held_is_in_the_next_mail(product):
     with Keeper() as keeper:
         configured(product, hourly_budget=3, digest_window=1).start_hook().save(**relay_form(keeper.port))
-        for code in FAULTS:
-            product.event(code)
-        wait_for(lambda: len(keeper.mails) == 3, what="three mails")
+        for number, code in enumerate(FAULTS, 1):
+            client.raise_event(product.folders.socket, code)
+            done = min(number, 3)  # one after another: events that come at once may share a mail
+            wait_for(lambda done=done: delivered(product) == done, what=f"{done} mails")
         product.stop("mailhook", signal.SIGKILL)
         product.start_hook()
         for code in FAULTS:
@@ -241,11 +247,8 @@ def echo(sock: socket.socket) -> None:
     ("step", "behaviour"),
     [
         ("greeting", scripted.silent),
-        ("greeting", scripted.drip),
         ("EHLO", scripted.endless),
         ("AUTH", "454 4.7.0 later"),
-        ("AUTH", scripted.silent),
-        ("MAIL", "451 4.3.0 later"),
         ("RCPT", scripted.reset),
         ("DATA", scripted.drip),
         ("content", scripted.silent),
@@ -316,7 +319,7 @@ def test_a_restart_while_the_server_is_silent_never_says_ok(product, tmp_path):
         wait_for(lambda: len(server.sessions) > tried, what="the try after the restart")
         browser = product.logged_in()
         health, page = browser.get("/health").text, browser.get("/smtp").text
-        check = product.command("check")
+        check = product.call("check")
         product.stop("mailhook")
     # After a minute of silence it is the server's problem; a busy machine may take so long until here.
     assert health.strip() in ("queued", "server")
@@ -326,12 +329,12 @@ def test_a_restart_while_the_server_is_silent_never_says_ok(product, tmp_path):
     assert (shown[-1], "ok" in shown) == ("down", False)
 
 
-# A history of a hundred thousand
+# A history of forty thousand
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Iterator[Product]:
-    """A hook with a hundred thousand events that are settled."""
+    """A hook with forty thousand events that are settled."""
     with Product(tmp_path_factory.mktemp("archive")) as product:
         configured(product)
         files.make_folder(product.folders.ledger.parent, 0o700)
@@ -422,7 +425,7 @@ def test_a_page_in_any_order_comes_soon(archive, sort):
     taken = processor_seconds(archive.processes["mailhook"].pid) - before
     print(f"by {sort}: {1000 * taken:.0f} ms")
     assert len(lines) == 51
-    assert taken < 3
+    assert taken < 1.5
 
 
 # A wrong password
@@ -448,7 +451,7 @@ def logins(server: ScriptedServer) -> int:
 
 def test_a_refused_login_is_not_tried_again_however_much_happens(locked_out):
     product, server, _ = locked_out
-    for _ in range(3):
+    for _ in range(2):
         for code in (*FAULTS, *INFOS):
             client.raise_event(product.folders.socket, code)
         client.settings_changed(product.folders.socket)
@@ -459,7 +462,7 @@ def test_a_refused_login_is_not_tried_again_however_much_happens(locked_out):
     threading.Event().wait(QUIET_SECONDS)
     assert logins(server) == 1
     assert len(server.sessions) == 1
-    assert product.state()["waiting"] == 19
+    assert product.state()["waiting"] == 13
 
 
 def test_after_the_settings_change_all_that_waited_goes_out_under_the_new_name(locked_out):
