@@ -173,8 +173,8 @@ S, P = Step, SmtpProblem
 ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # step, problem, reply, says, given, field, evidence, sentence
     # A sign-in by OAuth 2.0. First, since a sentence about {host} is about the mail server.
-    (S.TOKEN_SIGN_IN, P.NOT_SIGNED_IN, "", (), "", "", "", NO_SIGN_IN),
     (S.TOKEN_SIGN_IN, P.NOT_STORED, "", (), "", "", "", "The device's storage has a problem, so the sign-in was not renewed: free some space. It is tried again by itself."),
+    (S.TOKEN_SIGN_IN, "", "", (), "", "", "", NO_SIGN_IN),
     (S.TOKEN_NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
     (S.TOKEN_NAME, P.UNKNOWN_NAME, "", (), "", "issuer", "getaddrinfo(3), EAI_NONAME", "The name server does not know the sign-in server: check the issuer, and the device's name server."),
     (S.TOKEN_NAME, "", "", (), "", "", "", "The device's name server cannot say where the sign-in server is: check the device's network and its name server."),
