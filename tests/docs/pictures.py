@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from device_ui.cli.demo_server import Mailbox, Server
-from tests.browser.conftest import ARGUMENTS, Visitor, parsed
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, Visitor, parsed
 from tests.helpers.product import ROOT, Product, free_port, settings_form, wait_for
 
 FOLDER = ROOT / "docs"
@@ -34,7 +34,7 @@ def take() -> None:
             for count, (code, text) in enumerate(EVENTS, 1):
                 product.event(code, text)
                 wait_for(lambda at=count: len(list(mailbox.folder.glob("*.eml"))) == at, what=f"mail {count}")  # type: ignore[misc]
-            chromium = tools.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+            chromium = tools.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
             options = {"viewport": {"width": 1000, "height": 1080}, "device_scale_factor": 0.6, "locale": "en-GB"}
             context = chromium.new_context(**options, reduced_motion="reduce", timezone_id="UTC")  # type: ignore[arg-type]
             visitor = Visitor(context, context.new_page(), product.port).log_in()
