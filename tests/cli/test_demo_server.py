@@ -68,7 +68,7 @@ def deliver(courier, mail=MAIL):
 @pytest.fixture
 def clear(server):
     """A session in the clear."""
-    with smtplib.SMTP("127.0.0.1", server.port, "client.example.test", timeout=10) as client:
+    with smtplib.SMTP("localhost", server.port, "client.example.test", timeout=10) as client:
         client.ehlo()
         yield client
 
@@ -76,7 +76,6 @@ def clear(server):
 @pytest.fixture
 def secure(server, clear):
     """A session after STARTTLS, with the demo's own authority."""
-    clear._host = "localhost"
     clear.starttls(context=trusted([str(server.mailbox.ca_file)]))
     clear.ehlo()
     return clear
@@ -327,8 +326,7 @@ def test_half_made_certificates_are_made_anew(mailbox, tmp_path, out):
 def test_the_certificate_stands_up_to_strict_verification(server):
     context = ssl.create_default_context(cafile=str(server.mailbox.ca_file))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
-    with smtplib.SMTP("127.0.0.1", server.port, "client.example.test", timeout=10) as client:
-        client._host = "localhost"
+    with smtplib.SMTP("localhost", server.port, "client.example.test", timeout=10) as client:
         assert client.starttls(context=context)[0] == 220
 
 

@@ -140,7 +140,7 @@ class Product:
     def start_web(self, **popen: object) -> Product:
         """Start the pages and wait until they answer."""
         self.spawn("web", "--listen", f"127.0.0.1:{self.port}", **popen)
-        wait_for(lambda: self._alive("web") and self._web_answers(), what="the pages' start")
+        wait_for(lambda: self._alive("web") and self.answers(), what="the pages' start")
         return self
 
     def spawn(self, name: str, *options: str, **popen: object) -> subprocess.Popen[bytes]:
@@ -248,7 +248,8 @@ class Product:
         assert code is None, f"{name} ended with {code}: {self.log(name)}"
         return True
 
-    def _web_answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the pages answer."""
         try:
             return self.browser().get("/login").status < 500
         except OSError:

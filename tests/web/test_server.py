@@ -117,7 +117,7 @@ def test_sockets_meant_for_another_process_are_not_taken(product):
         f"127.0.0.1:{product.port}",
         env={**product.environment, "LISTEN_FDS": "1", "LISTEN_PID": "1"},
     )
-    wait_for(product._web_answers, what="an answer")
+    wait_for(product.answers, what="an answer")
 
 
 def test_it_serves_a_unix_socket_and_takes_the_place_of_a_dead_one(product, tmp_path):

@@ -188,7 +188,7 @@ def sampled(desk, seconds, step=15.0):
     end = desk.now + seconds
     while desk.now < end:
         desk.work(step)
-        desk.worker._status.publish()
+        shown.append(desk.worker.state()["problem"])
         page.append(desk.problem[0])
     return page, shown
 

@@ -17,14 +17,14 @@ from tests.servers.scripted import ScriptedServer, leading_to
 MAIL = b"From: <alarm@example.test>\r\nSubject: one\r\n\r\nhello\r\n"
 
 
-def session(bench, provider, server, **more) -> OAuthSession:
+def session(bench, provider, server, secret="", **more) -> OAuthSession:
     settings = settings_for(provider, "secret", port=server.port, security="none", host="localhost")
     options = ClientOptions(bench.context, "", True, leading_to("127.0.0.1"))
 
     def connect(settings, token):
         return SmtpClient(settings, token, options, Timeouts(attempt=120.0))
 
-    return OAuthSession(settings, provider.secret, bench.sign_in, connect, bench.on_step, **more)
+    return OAuthSession(settings, secret or provider.secret, bench.sign_in, connect, bench.on_step, **more)
 
 
 def taking(provider):
@@ -91,8 +91,7 @@ def test_test_of_a_user_asks_for_a_new_token(bench, provider):
 def test_without_a_token_no_mail_server_is_called(bench, provider):
     provider.secret = "another one"
     with ScriptedServer(features=("AUTH XOAUTH2",)) as server:
-        one = session(bench, provider, server)
-        one._secret = "wrong"
+        one = session(bench, provider, server, secret="wrong")
         with pytest.raises(TokenError) as caught:
             one.open()
         one.close()
