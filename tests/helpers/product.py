@@ -30,8 +30,8 @@ from device_ui.settings import keys, seal
 from device_ui.settings.fields import parse
 from device_ui.settings.store import Store
 from device_ui.storage import files, toml_file
-from tests.helpers.prefork import COMMAND, Prefork
 from device_ui.web.auth.administrator import Administrator
+from tests.helpers.prefork import COMMAND, Prefork
 
 # What may be said of a process that is forked.
 USER = {"user", "group", "extra_groups"}
