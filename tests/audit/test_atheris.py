@@ -35,9 +35,8 @@ FAULTS = {
 
 def fuzzed(name: str, root: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     """atheris on one target of the product in `root`."""
-    plain = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
     words = [sys.executable, "-m", "tests.audit.fuzz", name, "--seconds", str(seconds)]
-    environment = {**plain, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         words, cwd=root, env=environment, capture_output=True, text=True, errors="replace", timeout=10 * seconds + 60
     )

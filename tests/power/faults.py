@@ -241,10 +241,13 @@ class Scene:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of its processes; coverage is not measured under strace."""
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        """The environment of its processes."""
         folders = {"DATA": self.folders.data, "RUN": self.folders.run, "ETC": self.folders.etc}
-        return {**plain, "PYTHONPATH": str(ROOT), **{f"DEVICE_UI_{name}": str(path) for name, path in folders.items()}}
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            **{f"DEVICE_UI_{name}": str(path) for name, path in folders.items()},
+        }
 
     def run(self, words: Sequence[str], given: str = "", faults: Sequence[str] = (), *, fsize: int = -1) -> Outcome:
         """Run ``python -m WORDS`` under strace with faults, or with a limit of bytes for a file."""

@@ -324,7 +324,6 @@ def mutate(mutant: Mutant, copy: Path) -> None:
 def verdict(mutant: Mutant, copy: Path) -> str:
     """What the suite finds in the mutant: a broken promise, "" when it found none. Raises RuntimeError on a crash."""
     mutate(mutant, copy)
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     words = [
         sys.executable,
         "-m",
@@ -338,7 +337,7 @@ def verdict(mutant: Mutant, copy: Path) -> str:
         "--deeper",
         str(mutant.deeper),
     ]
-    environment = {**plain, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
     if done.returncode not in (0, BROKEN):
         raise RuntimeError(f"{mutant.name}: {done.stdout}{done.stderr}")

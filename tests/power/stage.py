@@ -223,10 +223,13 @@ class Stage:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of every process; coverage is not measured under strace."""
+        """The environment of every process."""
         folders = {"DATA": self.folders.data, "RUN": self.folders.run, "ETC": self.folders.etc}
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-        return {**plain, "PYTHONPATH": str(ROOT), **{f"DEVICE_UI_{name}": str(path) for name, path in folders.items()}}
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            **{f"DEVICE_UI_{name}": str(path) for name, path in folders.items()},
+        }
 
     def clear(self) -> None:
         """Remove the folder."""

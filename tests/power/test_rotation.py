@@ -55,9 +55,13 @@ def test_a_power_cut_loses_no_token_but_where_the_provider_allows_no_second_try(
 def test_a_rotation_with_a_fault_is_found(mutant, tmp_path):
     mutate(mutant, tmp_path)
     words = [sys.executable, "-m", "tests.power.rotation", mutant.story]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
-        words, cwd=tmp_path, env={**plain, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=600
+        words,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == rotation.BROKEN, done.stdout + done.stderr
     assert [line for line in done.stdout.splitlines() if re.search(f"^BROKEN.*{mutant.finds}", line)]
