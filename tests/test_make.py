@@ -57,7 +57,7 @@ def copy_environment(source: Path, target: Path) -> None:
 
 def make(folder: Path, *words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
     """Run make in this checkout."""
-    everything = {"cwd": folder, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 100, **options}
+    everything = {"cwd": folder, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 300, **options}
     return subprocess.run(["make", *words], **everything)  # type: ignore[call-overload]
 
 
@@ -72,7 +72,7 @@ def test_run_starts_without_a_network_after_a_move_whatever_changed(moved: Path)
             words, cwd=moved, env=ENVIRONMENT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        wait_for(lambda: "Ctrl-C ends both" in log.read_text() or process.poll() is not None, 100.0, "make run")
+        wait_for(lambda: "Ctrl-C ends both" in log.read_text() or process.poll() is not None, 300.0, "make run")
         (link,) = re.findall(r"^    (http:.*)$", log.read_text(), re.MULTILINE)
         with urllib.request.urlopen(link, timeout=60) as page:
             assert page.read() == b"This view is another one.\n"
