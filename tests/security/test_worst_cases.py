@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,7 @@ from device_ui.web.auth import device_cookie
 from device_ui.web.auth.administrator import Administrator
 from device_ui.web.http import parser
 from device_ui.web.server import HEADER_MAXIMUM
+from tests.helpers.delivery import MEMORY
 
 # How much more work four times the bytes may take: four, and as much again for caches and allocators; the square takes sixteen.
 RATIO, FREE_SECONDS = 9.0, 0.05
@@ -53,7 +56,10 @@ def recipients_file(raw: bytes) -> object:
 
 
 def administrator_file(raw: bytes) -> object:
-    return Administrator(files.Path("administrator.toml"))._decode(raw)
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
+        path = Path(name) / "administrator.toml"
+        path.write_bytes(raw)
+        return Administrator(path).load()
 
 
 def mail(raw: bytes) -> object:

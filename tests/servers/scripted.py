@@ -134,7 +134,7 @@ class Session(threading.Thread):
         self.server, self.sock = server, sock
         self.received, self.commands, self.mails = bytearray(), [], []
         self.abandoned = self.secure = False
-        self._buffer = bytearray()
+        self.unread = bytearray()
         self._counts: dict[str, int] = {}
         sock.settimeout(PATIENCE_SECONDS)
 
@@ -153,14 +153,14 @@ class Session(threading.Thread):
 
     def line(self) -> bytes:
         """One line with its end. Ends the session when the client has closed."""
-        while b"\n" not in self._buffer:
+        while b"\n" not in self.unread:
             chunk = self.sock.recv(65536)
             if not chunk:
                 raise Over
             self.received += chunk
-            self._buffer += chunk
-        line, _, rest = bytes(self._buffer).partition(b"\n")
-        self._buffer = bytearray(rest)
+            self.unread += chunk
+        line, _, rest = bytes(self.unread).partition(b"\n")
+        self.unread = bytearray(rest)
         return line + b"\n"
 
     def answer(self, step: str, line: str = "") -> None:

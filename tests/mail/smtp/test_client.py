@@ -494,7 +494,7 @@ def test_each_recipient_has_the_outcome_that_the_replies_mean(script, expected):
 
 def test_each_command_waits_for_the_reply_to_the_one_before():
     def alone(session, _line):
-        session.say("421 two commands at once" if session._buffer else "250 ok")
+        session.say("421 two commands at once" if session.unread else "250 ok")
 
     with ScriptedServer({"MAIL": alone, "RCPT": alone}, features=("AUTH PLAIN", "PIPELINING")) as server:
         assert deliver(client_for(server))[FIRST].verdict == DELIVERED

@@ -417,13 +417,24 @@ def test_guesses_at_once_are_counted_one_by_one(clock):
 
 
 def test_no_guess_slips_in_between_the_look_and_the_count():
-    """The clock itself guesses once more, at the one moment when another thread could."""
-    held: list[bool] = []
-    locks: list[threading.Lock] = []
-    throttle = Throttle(lambda: held.append(any(lock.locked() for lock in locks)) or 0.0)
-    locks.append(throttle._lock)
+    """The clock has another thread guess at the one moment when it could: it has to wait until the first is counted."""
+    guesses: list[threading.Thread] = []
+    waited: list[bool] = []
+
+    def clock() -> float:
+        if armed and not guesses:
+            guesses.append(threading.Thread(target=throttle.attempt, args=(HERE,)))
+            guesses[0].start()
+            guesses[0].join(0.2)
+            waited.append(guesses[0].is_alive())
+        return 0.0
+
+    armed = False
+    throttle = Throttle(clock)
+    armed = True
     throttle.attempt(HERE)
-    assert held == [False, True]
+    guesses[0].join(60)
+    assert waited == [True]
 
 
 @given(st.lists(st.floats(0, 4000), max_size=60))

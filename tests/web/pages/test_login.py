@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import stat
 import threading
 import unicodedata
 import urllib.parse
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from device_ui.config import Device, Folders
-from device_ui.storage import files
+from device_ui.errors import NotStored
 from device_ui.web import app
 from device_ui.web.auth.administrator import Administrator
 from tests.helpers import document
@@ -569,6 +572,14 @@ def test_a_login_writes_a_record_anew_that_was_in_doubt(tmp_path, monkeypatch):
     pages, before = signed_in(folders), folders.administrator.stat().st_ino
     pages.post("/login", {"password": ADMIN_PASSWORD})
     assert folders.administrator.stat().st_ino == before
-    monkeypatch.setattr(files, "_in_doubt", {folders.administrator})
+
+    def sync_files_alone(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk, pytest.raises(NotStored):
+        disk.setattr(os, "fsync", sync_files_alone)
+        Administrator(folders.administrator).set_password(ADMIN_PASSWORD)
+    before = folders.administrator.stat().st_ino
     assert pages.post("/login", {"password": ADMIN_PASSWORD}).status == 303
     assert folders.administrator.stat().st_ino != before
