@@ -21,7 +21,7 @@ from tests.power.explore import Figures
 # States for a cut at depth 1; for a cut of the stories that are cut twice, and for the second cut; after a kill.
 STATES, DEEP_STATES, DEEPER, KILLED = 300, 60, 12, 12
 # For an action by itself so many that it is every state of its cuts and of the second ones; the longest begin first.
-EVERY, LONGEST = 3200, ("reset", "start")
+EVERY, LONGEST = 4800, ("reset", "start")
 REAL = 60
 # Of the hundreds of cuts in a flood of events.
 FLOOD_STATES = 12

@@ -308,7 +308,12 @@ class Disk:
             self.change(place, Names(parent, ((fresh, inode), (name, None))))
 
     def change(self, place: int, change: Change) -> None:
-        """A change that the processes see at once; `place` is its line in the trace."""
+        """A change that the processes see at once; `place` is its line in the trace.
+
+        A mode that a file has already changes nothing: no disk can differ by it.
+        """
+        if isinstance(change, Mode) and self.view.modes[change.inode] == change.mode:
+            return
         self.view.put(change)
         self.pending.append((place, change))
 

@@ -110,6 +110,17 @@ def test_a_mode_and_a_size_need_their_sync_too():
     }
 
 
+def test_a_mode_that_was_there_is_no_change():
+    changed = disk()
+    changed.change(1, Mode(changed.find("a/f"), 0o600))
+    assert len(list(changed.point().states(99, ""))) == 1
+    changed.change(2, Mode(changed.find("a/f"), 0o640))
+    changed.change(3, Mode(changed.find("a/f"), 0o640))
+    assert len(changed.pending) == 1
+    changed.change(4, Mode(changed.find("a/f"), 0o600))
+    assert {tree["a/f"][0] for tree in changed.point().states(99, "")} == {0o600, 0o640}
+
+
 def test_a_mode_needs_more_than_a_sync_of_the_data():
     changed = disk()
     changed.change(1, Mode(changed.find("a/f"), 0o640))
