@@ -92,8 +92,9 @@ class Clock:
 
     def moment(self) -> str:
         """Return now as a text for `passed`: seconds since 1970 (0: not known), the id of this start, seconds since then."""
-        # Both clocks: the one since the start cannot be set, the wall clock continues over a restart of the device.
-        return f"{self.seconds():.0f} {self._boot_id} {self._boot():.0f}"
+        # Both clocks: the one since the start cannot be set, the wall clock continues over a restart of the device. Whole seconds
+        # that are over: a moment that was rounded up would be after now, and a token that was just made not a fresh one.
+        return f"{int(self.seconds())} {self._boot_id} {int(self._boot())}"
 
     def passed(self, moment: str) -> float:
         """Return how many seconds have passed at least since a `moment`; of a damaged one, the seconds since this start.

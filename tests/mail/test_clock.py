@@ -243,6 +243,14 @@ def test_a_moment_is_as_long_ago_as_can_be_known(boot_id, wall, boot, passed):
     assert later.passed(first.moment()) == passed
 
 
+@pytest.mark.parametrize("boot_id", ["one", "two"])
+def test_a_moment_that_was_just_now_is_not_after_now(boot_id):
+    first = Clock(wall=lambda: NOW + 0.7, boot=lambda: 1000.7, boot_id="one", synchronized=lambda: True)
+    later = Clock(wall=lambda: NOW + 0.7, boot=lambda: 1000.7, boot_id=boot_id, synchronized=lambda: True)
+    assert later.when(first.moment()) <= NOW + 0.7
+    assert later.passed(first.moment()) >= (0.0 if boot_id == "one" else 1000.0)
+
+
 def test_a_moment_of_a_clock_that_was_wrong_is_dated_by_no_later_one():
     first = Clock(wall=lambda: 0.0, boot=lambda: 1000.0, boot_id="one", synchronized=lambda: False)
     later = Clock(wall=lambda: NOW, boot=lambda: 60.0, boot_id="two", synchronized=lambda: True)

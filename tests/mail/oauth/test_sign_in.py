@@ -134,6 +134,13 @@ def test_stored_token_serves_until_shortly_before_its_end(bench, provider):
     assert bench.sign_in.access(settings, provider.secret).token != first.token
 
 
+def test_stored_token_serves_in_the_second_in_which_it_was_made(bench, provider):
+    bench.later(0.7)
+    settings = settings_for(provider, "secret")
+    first = bench.sign_in.access(settings, provider.secret)
+    assert bench.sign_in.access(settings, provider.secret) == dataclasses.replace(first, is_new=False)
+
+
 def test_after_a_reboot_with_a_clock_that_is_not_set_no_token_is_taken_for_fresh(bench, provider):
     settings = settings_for(provider, "secret")
     first = bench.sign_in.access(settings, provider.secret)
