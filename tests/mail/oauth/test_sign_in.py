@@ -579,9 +579,12 @@ def test_page_lists_the_days_at_which_events_warn(bench, provider, grant, days, 
     state = bench.sign_in.state(settings)
     assert state["warning_days"] == warned
     provider.answers["/token"] = (503, {})
-    found, begun = [], bench.wall
-    for left in range(int(days_left(state["ends"], bench.wall)), 0, -1):
-        bench.wall = begun + (days_left(state["ends"], begun) - left) * DAY
+    found, begun, whole = [], bench.wall, days_left(state["ends"], bench.wall)
+    # Each day of a warning, and those beside it.
+    for left in sorted((each + beside for each in (60, 30, 14, 7, 1) for beside in (1, 0, -1)), reverse=True):
+        if not 0 < left <= int(whole):
+            continue
+        bench.wall = begun + (whole - left) * DAY
         bench.events.clear()
         with contextlib.suppress(TokenError):
             bench.sign_in.keep_alive(settings, "")
