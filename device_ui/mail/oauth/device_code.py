@@ -92,6 +92,7 @@ class DeviceCodeFlow:
         """Start a flow for these stored settings, in place of one that waits; return its `state`. Raises `RequestError`."""
         if settings.sign_in != "oauth" or settings.oauth_grant != "device":
             raise RequestError("bad-request", "the stored sign-in needs no code")
+        # The page shows one code: an earlier one, typed by mistake, must not sign a different person in.
         self.cancel()
         if self._thread is not None:
             self._thread.join(END_SECONDS)
@@ -159,13 +160,14 @@ class DeviceCodeFlow:
         code, endpoints = client.device_code(settings, client.begin())
         end = self._monotonic() + min(code.seconds, SECONDS_MAXIMUM)
         self._set(Phase("waiting", code.user_code, code.address, end), cancelled)
+        # An interval of 0 would poll without a pause, and one of a day would never see the person's answer.
         interval = min(max(code.interval, INTERVALS[0]), INTERVALS[1])
         while not self._wait(cancelled, interval):
             if self._monotonic() >= end:
                 return Phase("expired")
             found = self._polled(client, settings, code, endpoints)
             if not isinstance(found, str):
-                if cancelled.is_set():
+                if cancelled.is_set():  # while the answer was on its way
                     break
                 self._sign_in.signed_in(settings, found)
                 return Phase("done")
@@ -192,5 +194,6 @@ class DeviceCodeFlow:
 
     def _set(self, phase: Phase, cancelled: threading.Event) -> None:
         with self._lock:
+            # A flow that was cancelled or replaced may end seconds later: its phase would hide the present one.
             if cancelled is self._cancelled and not cancelled.is_set():
                 self._phase = phase

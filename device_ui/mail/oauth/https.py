@@ -123,6 +123,7 @@ class Exchange:
     def _start_tls(self, opening: _Opening, host: str) -> None:
         try:
             with translate_errors(Step.TLS):
+                # As a certificate has it: in ASCII and without the dot of the root (RFC 6066, section 3).
                 name = host.rstrip(".").encode("idna").decode()
                 sock = self._options.context.wrap_socket(
                     opening.connected, server_hostname=name, do_handshake_on_connect=False
@@ -236,6 +237,7 @@ def _retry_after(text: str, date: str) -> float:
     if text.isascii() and text.isdigit() and len(text) <= 9:
         seconds = float(text)
     else:
+        # A date is compared with the server's own: the clock of the device may be wrong.
         until, now = _seconds(text), _seconds(date)
         seconds = until - now if until and now else 0.0
     return min(max(seconds, 0.0), RETRY_AFTER_MAXIMUM)

@@ -72,6 +72,7 @@ class SignInRecord:
             found = json.loads(self._record.open(self._values(settings)) or "{}")
             refresh, access = str(found.get("refresh", "")), str(found.get("access", ""))
         except (NoKey, CannotOpen, Damaged, ValueError, AttributeError):
+            # What is known stays, for the page and the warnings; without `renewed` no access token is taken for fresh.
             return replace(self.known(settings), renewed="", seconds=0)
         return replace(self.known(settings), refresh=refresh, access=access)
 
@@ -86,6 +87,7 @@ class SignInRecord:
         try:
             values = self._record.read()
         except Damaged as damage:
+            # As with no record: the sign-in has to be done again, and the damaged file is kept for an inspection.
             with contextlib.suppress(NotStored):
                 files.quarantine(damage.path)
             return {}

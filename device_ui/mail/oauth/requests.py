@@ -109,6 +109,7 @@ class SignInRequests:
         except DeviceUIError as error:
             raise RequestError("no-token", _words(error)) from error
         finally:
+            # After a failure, too: mail that waits for the sign-in gets the new reason.
             self._changed()
         return {"ok": True}
 

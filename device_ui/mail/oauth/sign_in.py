@@ -137,6 +137,7 @@ class SignIn:
 
     def refused(self, settings: SmtpSettings, reply: Text) -> TokenError:
         """Return the error of a new access token that the mail server refuses, and note it."""
+        # Of a new one alone: an older one may have been revoked, and its successor is tried first (`OAuthSession.open`).
         error = TokenError(Step.LOGIN, SmtpProblem.TOKEN_REFUSED, reply)
         with self._lock:
             self._note(settings, error)
@@ -170,6 +171,7 @@ class SignIn:
                 self.keys.make_next(settings)
             stored = self._record.known(settings)
             age = self._age(stored.renewed)
+            # A secret and a certificate are tried daily, so that one that was revoked is known before an alarm needs it.
             if settings.oauth_grant != "device" or age is None or age >= _renewal_seconds(stored) or stored.problem:
                 self.access(settings, secret, renews=True)
         finally:
@@ -210,6 +212,8 @@ class SignIn:
             return made
         if not stored.refresh:
             raise TokenError(Step.TOKEN_SIGN_IN, SmtpProblem.NOT_SIGNED_IN, "nobody has signed in yet")
+        # The answer to an earlier renewal was lost, and the provider may have replaced the token in it. If it refuses this one,
+        # that is why, and no fault of the person or the application.
         was_asked = bool(stored.asked) and self._is_unanswered
         is_sent = False
 
@@ -278,6 +282,7 @@ class SignIn:
 
     def _is_fresh(self, stored: StoredSignIn) -> bool:
         age = self._age(stored.renewed)
+        # Half of its life at most: with the whole margin a token of two minutes would never be fresh.
         return age is not None and age < stored.seconds - min(MARGIN_SECONDS, stored.seconds / 2)
 
     def _age(self, moment: str) -> float | None:
