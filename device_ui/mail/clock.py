@@ -1,9 +1,9 @@
 """The device's wall clock, which may be wrong after a start, and the dates of events.
 
-A device without a battery starts in 1970 or at its build date. So the clock is valid only after the release of this program
-and after the last event with a date; or when NTP or a person has set it since this process started. Until then an event has
-the seconds since the start of the device (CLOCK_BOOTTIME), which are independent of the wall clock, and gets its date once
-the clock is valid. After ten minutes it is mailed without a date.
+A device without a battery starts in 1970 or at its build date. So the clock is never valid before the release of this
+program, and after it only if it is not more than a day before the last event with a date, or is synchronized (NTP), or was
+set since this process started. Until then an event has the seconds since the boot of the device (CLOCK_BOOTTIME), which are
+independent of the wall clock, and gets its date once the clock is valid. After ten minutes it is mailed without a date.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RELEASE = datetime.fromisoformat(RELEASED).replace(tzinfo=UTC).timestamp()
 PENDING_SECONDS, LOOK_SECONDS = 600.0, 5.0
 # A correction of a clock that was a little fast does not make it invalid.
 TOLERANCE_SECONDS = 24 * 3600.0
-# A move of the wall clock against the monotonic one by more than this: it was set.
+# A move of the wall clock against the time since boot by more than this: it was set.
 STEP_SECONDS = 60.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # systemd-timesyncd.service(8): made when the clock was synchronized for the first time.
@@ -33,7 +33,7 @@ SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 # Seconds as `Clock.stamp` and `Clock.moment` write them.
 SECONDS_PATTERN = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 
-# sys/timex.h: the result of adjtimex(2) while no program synchronizes the clock; the size of its structure.
+# sys/timex.h: the result of adjtimex(2) while no program synchronizes the clock; bytes, more than its structure has.
 TIME_ERROR, TIMEX_BYTES = 5, 256
 
 
@@ -68,7 +68,7 @@ class Clock:
 
     @property
     def since_boot(self) -> tuple[str, float]:
-        """The id of this start of the device, and the seconds since then, independent of the wall clock."""
+        """The id of this boot of the device, and the seconds since then, independent of the wall clock."""
         return self._boot_id, self._boot()
 
     @property
@@ -86,21 +86,22 @@ class Clock:
         return self._believed() is not None
 
     def now(self) -> float:
-        """Return the seconds since 1970, never before the release of this program or the last date of the database."""
+        """Return the seconds since 1970; while the wall clock is not valid, the release of this program or a day before the
+        last date of the database."""
         wall = self._believed()
         return self._floor if wall is None else wall
 
     def moment(self) -> str:
-        """Return now as a text for `passed`: seconds since 1970 (0: not known), the id of this start, seconds since then."""
-        # Both clocks: the one since the start cannot be set, the wall clock continues over a restart of the device. Whole seconds
+        """Return now as a text for `passed`: seconds since 1970 (0: not known), the id of this boot, seconds since then."""
+        # Both clocks: the one since the boot cannot be set, the wall clock continues over a reboot of the device. Whole seconds
         # that are over: a moment that was rounded up would be after now, and a token that was just made not a fresh one.
         return f"{int(self.seconds())} {self._boot_id} {int(self._boot())}"
 
     def passed(self, moment: str) -> float:
-        """Return how many seconds have passed at least since a `moment`; of a damaged one, the seconds since this start.
+        """Return how many whole seconds have passed at least since a `moment`; of a damaged one, the seconds since this boot.
 
-        Within one start of the device the wall clock does not matter. After a new start it counts if it was valid both times;
-        the seconds since the new start count in any case.
+        Within one boot of the device the wall clock does not matter. After a new one it counts if it was valid both times;
+        the seconds since the new boot count in any case.
         """
         before, since_boot = self._parsed(moment)
         now, believed = self._boot(), self._believed()
@@ -109,9 +110,9 @@ class Clock:
         return max(now, believed - before) if believed and before else now
 
     def is_ahead(self, moment: str) -> bool:
-        """Return whether a `moment` of an earlier start is more than a day after now: the wall clock was wrong then.
+        """Return whether a `moment` of an earlier boot is more than a day after now: the wall clock was wrong then.
 
-        How long ago it was is not known, and for as many years as that clock was ahead `passed` counts this start alone.
+        How long ago it was is not known, and for as many years as that clock was ahead `passed` counts this boot alone.
         """
         before, since_boot = self._parsed(moment)
         believed = self._believed()
@@ -126,7 +127,7 @@ class Clock:
         return 0.0 if believed is None else believed - (self._boot() - since_boot)
 
     def _parsed(self, moment: str) -> tuple[float, float | None]:
-        """Return the wall clock of a moment, 0 for not known, and the seconds since this start, None for another one."""
+        """Return the wall clock of a moment, 0 for not known, and the seconds since this boot, None for another one."""
         wall, _, rest = moment.partition(" ")
         boot_id, _, seconds = rest.partition(" ")
         if boot_id != self._boot_id:
@@ -171,7 +172,7 @@ class Clock:
         """Return the wall clock, None while it is invalid. It is read once, since it may be set between two reads."""
         wall = self._wall()
         offset = wall - self._boot()
-        # NTP slews by less than this; a person or a first synchronization moves it further.
+        # A step moves the wall clock alone: by a person, or at a first synchronization.
         if abs(offset - self._offset) > STEP_SECONDS:
             self._offset, self._was_set = offset, True
         # In this order: asking the kernel comes last, since it imports ctypes.

@@ -1,4 +1,4 @@
-"""The only writer of files: after a power cut at any instant there is the old file or the new one, whole.
+"""The writer of every file but the database and the disk reserve: after a power cut at any instant there is the old file or the new one, whole.
 
 The order of a write: write a new file beside the old one, fsync it, rename it over the old one, fsync the folder. The result of
 each call is checked. A failed fsync is not repeated on the same descriptor: Linux reports a lost page once and then marks it
@@ -85,7 +85,7 @@ def replace(
     `precondition` is called with the bytes that are replaced (None: no file; empty: no regular file), and again when a different
     writer changes them; its exception stops the replacement. Without it, anything but a regular file is quarantined first.
 
-    Raises `NotReadable`, or `NotStored`. The old file is then still in place, unless the fsync of the folder failed
+    Raises `NotReadable`, or `NotStored`. The old file is then still in place, unless the error came after the rename
     (`in_doubt`): either file may be there after a power cut, and the next call writes again.
     """
     try:
@@ -217,7 +217,7 @@ def _is_folder(name: str, folder: int) -> bool:
 
 def _replaced(folder: int, path: Path, new: str, present: bytes | None, content: bytes, mode: int) -> bool:
     """Return whether the file `new` replaced `present`; False: a different writer was faster."""
-    descriptor = _write_new(folder, new, content, mode)
+    descriptor, is_renamed = _write_new(folder, new, content, mode), False
     try:
         # `precondition` saw `present`; it must see what a faster writer has put there since.
         if read_damaged(path) != present:
@@ -226,17 +226,21 @@ def _replaced(folder: int, path: Path, new: str, present: bytes | None, content:
         # From the rename until the fsync of the folder, a power cut may leave either file.
         _in_doubt.add(path)
         os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        is_renamed = True
         # A second writer may have read the old file before this rename and rename its own after it: it would replace a file
         # that it never saw. Without its new file that rename fails, and it starts again.
         _remove_new_files(folder, path)
         # The second writer may have been faster than the removal. Then its file is in place, and this writer starts again.
         if _identity(path.name, folder) != _identity(descriptor):
             return False
-        _fsync_renamed(path, folder)
+        os.fsync(folder)
         _in_doubt.discard(path)
     except FileNotFoundError:  # a different writer removed one of the two
         return False
-    except (OSError, DeviceUIError):
+    except (OSError, DeviceUIError) as error:
+        if is_renamed and isinstance(error, OSError):
+            # The new file is in place: the page must not claim that the old settings are still there.
+            raise NotStored(path, error, in_doubt=True) from error
         with contextlib.suppress(OSError):
             os.unlink(new, dir_fd=folder)
         raise
@@ -256,14 +260,6 @@ def _remove_new_files(folder: int, path: Path) -> None:
 def _identity(file: str | int, folder: int | None = None) -> tuple[int, int]:
     found = os.fstat(file) if isinstance(file, int) else os.stat(file, dir_fd=folder, follow_symlinks=False)
     return found.st_dev, found.st_ino
-
-
-def _fsync_renamed(path: Path, folder: int) -> None:
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        # The new file is in place: the page must not claim that the old settings are still there.
-        raise NotStored(path, error, in_doubt=True) from error
 
 
 def _write_new(folder: int, name: str, content: bytes, mode: int) -> int:
@@ -381,7 +377,7 @@ def _close(descriptor: int) -> None:
 
 
 def _new_name(path: Path) -> str:
-    # One fixed name, so that power cuts leave one such file at most.
+    # One fixed name under the lock, so that power cuts leave one such file at most.
     return f".{path.name}.new"
 
 

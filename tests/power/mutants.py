@@ -33,7 +33,8 @@ STATES = 60
 SYNCED = "        os.fchmod(descriptor, mode)\n        os.fsync(descriptor)\n    except OSError:"
 NOT_SYNCED = "        os.fchmod(descriptor, mode)\n    except OSError:"
 MODE_LAST = "        os.fsync(descriptor)\n        os.fchmod(descriptor, mode)\n    except OSError:"
-RENAMED = "        _fsync_renamed(path, folder)\n"
+RENAMED = "        os.fsync(folder)\n        _in_doubt.discard(path)\n"
+NOT_RENAMED = "        _in_doubt.discard(path)\n"
 FOLDER_MADE = "                    raise\n            os.fsync(folder)\n"
 FOLDER_STANDS = "open_folder(path.parent) as folder:\n            os.fsync(folder)\n"
 FOLDER_MODE = "and chown takes the set-group-ID bit\n        os.fsync(descriptor)\n"
@@ -73,7 +74,7 @@ class Mutant:
 
 MUTANTS: Sequence[Mutant] = (
     Mutant("the file is not synced", [(FLASH, SYNCED, NOT_SYNCED)], "save"),
-    Mutant("the folder is not synced after the rename", [(FLASH, RENAMED, "")], "save"),
+    Mutant("the folder is not synced after the rename", [(FLASH, RENAMED, NOT_RENAMED)], "save"),
     Mutant(
         "the file is synced after the rename",
         [(FLASH, SYNCED, NOT_SYNCED), (FLASH, RENAMED, f"        _fsync_existing(path.name, folder)\n{RENAMED}")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ from tests.helpers.product import ROOT
 REPLACE = """
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from device_ui.errors import DeviceUIError
 from device_ui.storage import files
 for content in sys.argv[2:]:
@@ -219,6 +222,17 @@ def test_folder_that_could_not_be_synced_is_not_called_stored_and_the_same_conte
     assert path.read_bytes() == b"new"
 
 
+def test_whatever_fails_after_the_rename_is_not_called_as_before(path, monkeypatch):
+    path.write_bytes(b"old")
+    with monkeypatch.context() as disk, pytest.raises(NotStored) as failed:
+        disk.setattr(os, "listdir", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        files.replace(path, b"new")
+    assert failed.value.in_doubt
+    assert path.read_bytes() == b"new"
+    assert files.replace(path, b"new")  # written anew
+    assert not files.replace(path, b"new")
+
+
 def test_file_that_was_in_doubt_is_written_anew_when_it_is_settled_and_no_other_is(path):
     path.write_bytes(b"old")
     code = REPLACE + "files.settle(Path(sys.argv[1]))\n"
@@ -252,6 +266,7 @@ def test_what_a_power_cut_left_is_cleared_away(path):
 SMALL_DISK = """
 import subprocess, sys
 from pathlib import Path
+from unittest.mock import Mock
 from device_ui.errors import NotStored
 from device_ui.storage import files
 folder = Path(sys.argv[1])
@@ -377,6 +392,7 @@ def test_folder_under_the_new_files_name_keeps_nothing_from_being_stored(path, n
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
+from unittest.mock import Mock
 from device_ui.errors import DeviceUIError
 from device_ui.storage import files
 path = Path(sys.argv[1])
@@ -428,6 +444,7 @@ def test_who_has_to_agree_sees_no_bytes_of_what_is_no_file(path):
 COUNT_UP = """
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from device_ui.storage import files
 path, letter = Path(sys.argv[1]), sys.argv[2]
 for length in range(1, 151):
@@ -460,6 +477,7 @@ def test_two_writers_at_once_never_mix(path):
 ADD_ONE = """
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from device_ui.errors import Conflict
 from device_ui.storage import files
 path, done = Path(sys.argv[1]), 0
@@ -494,6 +512,7 @@ def test_no_writer_gets_between_the_look_and_the_replacement(path):
 SET_ASIDE = """
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from device_ui.errors import NotStored
 from device_ui.storage import files
 try:
@@ -552,6 +571,7 @@ def test_number_of_a_deleted_file_is_not_given_again_while_a_later_one_stands(pa
 MAKE_FOLDER = """
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from device_ui.storage import files
 files.make_folder(Path(sys.argv[1]).parent / "web" / "inner", 0o700)
 """

@@ -7,8 +7,8 @@ A thousand events must reach a person as something readable, and the first of th
    windows open anew: a storm that lasts is one digest a window. Events that have waited for a whole window, because the
    server could not be reached or the budget was used up, are gathered in the same way.
 3. A budget limits the mails of an hour. What it delays is in the next digest. Infos may use two thirds of it, so that
-   no fault waits behind them, and faults always come first. New faults may use five sixths while something else waits:
-   endless faults leave room for an info and for a second try.
+   no fault waits behind them, and faults always come first. The last sixth is kept from new faults while something else
+   waits: endless faults leave room for an info and for a second try.
 4. A mail keeps its events once a recipient has got it: its Message-ID must mean the same in every retry. A deferred
    mail comes after mails that were never tried, or a few mails that a server defers for days would delay all others.
 5. A mail that a person sends again comes after every new event and has the infos' part of the budget, whatever its type: who
@@ -99,7 +99,7 @@ class QueuedMail:
         self.deferred_recipients, self.is_served = {}, False
 
     def postpone(self, until: float) -> None:
-        """Delay the next try without counting a failed one (monotonic seconds)."""
+        """Set when the next try is due, earlier or later (monotonic seconds), without counting a failed one."""
         self.tries.next = until
 
     def conclude(self, results: Sequence[Delivery], *, is_done: bool, removed: int = 0) -> None:
@@ -246,7 +246,7 @@ class Batcher:
             )
 
     def is_over_budget(self, now: float) -> bool:
-        """Return whether the budget delays a new fault; and from then on until it has room while none waits for it."""
+        """Return whether the budget delays a new fault. Once it did, the answer stays until it has room and no new fault waits."""
         with self._lock:
             has_room, waits = self._budget_free_at(FAULT, now) <= now, self._has_new_fault(now)
             # In between it stays: in a storm each mail that goes out uses up the room that it waited for, and the state of the
@@ -277,7 +277,7 @@ class Batcher:
             return min((mail for mail in self._mails.values() if mail.tries.count), key=_number, default=None)
 
     def postpone(self, end: Callable[[Collection[str]], float]) -> None:
-        """Let the deferred mails all of whose recipients wait do so, as `Schedule.postpone`."""
+        """Set the next try of the deferred mails all of whose recipients wait, as `Schedule.postpone`."""
         with self._lock:
             for mail in self._mails.values():
                 until = end(mail.open_recipients) if mail.tries.count else 0.0
@@ -298,7 +298,7 @@ class Batcher:
                 self._mails[number] = QueuedMail(mail.type, second, number)
 
     def expired(self, now: float) -> list[QueuedMail]:
-        """Return the mails whose tries have failed for five days while the server took others."""
+        """Return the mails whose own tries have failed for five days."""
         with self._lock:
             return [mail for mail in self._mails.values() if mail.tries.has_expired(now)]
 
@@ -320,7 +320,11 @@ class Batcher:
                 mail.postpone(0.0)
 
     def _collect(self, number: int, code: str, event_type: str, now: float) -> None:
-        self._collected[event_type].setdefault(code, CollectedEvents(now)).numbers.append(number)
+        collected = self._collected[event_type]
+        # A window that ended before this event has delayed nothing: it must not make a digest of what other windows delay.
+        if code not in collected and self._windows.get(code, now) <= now:
+            self._windows.pop(code, None)
+        collected.setdefault(code, CollectedEvents(now)).numbers.append(number)
 
     def _is_free(self, code: str, event_type: str, now: float) -> bool:
         return (
@@ -360,7 +364,7 @@ class Batcher:
         return [mail for mail in self._mails.values() if mail.share == event_type]
 
     def _must_leave_room(self, now: float) -> bool:
-        """Return whether new faults have used up their part of the hour, and something else waits and could go now."""
+        """Return whether the hour has no more room than what is kept from new faults, and something else waits and could go now."""
         if len(self._sent) < self.budget - max(1, self.budget // OTHER_DIVISOR):
             return False
         # Room that nothing else can use now is not kept: faults then have the whole budget.

@@ -1,8 +1,8 @@
 """How long a deferred mail waits (`delay`), and when it expires. Monotonic clock and memory only: a retry writes nothing.
 
 A `RetryState` counts the failed tries of one mail; `Backoff` counts those of the server, which delay every mail, and
-`RecipientBackoff` those of a recipient. `DeliveryWorker._wait` combines them with the hourly budget; a final result ends them
-(`DeliverySession._note_results`), and so does a change of the settings (`DeliveryWorker._reset_tries`).
+`RecipientBackoff` those of a recipient. `DeliveryWorker._wait` combines them with the hourly budget; a final result ends those
+of the server and of its recipient (`DeliverySession._note_results`), and so does a change of the settings (`DeliveryWorker._reset_tries`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ RETRY_MINIMUM, RETRY_MAXIMUM, RETRY_FIRST, JITTER = 30.0, 3600.0, 40.0, 0.25
 # Deferrals in a row after which a session ends (of all mails: the server means every one), or a recipient is left out of every
 # mail (of one recipient).
 DEFERRALS_MAXIMUM = 5
-# RFC 5321, 4.5.4.1: give up after four to five days.
+# RFC 5321, 4.5.4.1: do not give up before four to five days. (It asks for 30 minutes between two tries, too, of relays with
+# thousands of mails; a device has a few, and one of them may be the alarm.)
 EXPIRY_SECONDS, MARK_SECONDS = 5 * 24 * 3600.0, 3600.0
 
 

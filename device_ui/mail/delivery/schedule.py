@@ -118,7 +118,7 @@ class Schedule:
         mail.defer(self._environment.monotonic(), self._environment.random(), step, reply, advice)
 
     def postpone(self, end: Callable[[Collection[str]], float]) -> None:
-        """Postpone each deferred mail whose open recipients all wait until the first of them may be asked for again.
+        """Set the next try of each deferred mail whose open recipients all wait: when the first of them may be asked for again.
 
         `end` returns that moment of some recipients (monotonic seconds), 0 for now.
         """
@@ -192,7 +192,7 @@ class Schedule:
         self.update()
 
     def expired(self) -> list[QueuedMail]:
-        """Return the mails whose tries have failed for five days while the server took others."""
+        """Return the mails whose own tries have failed for five days."""
         return self._batcher.expired(self._environment.monotonic())
 
     def expire(self, newest: int, results: Mapping[str, Sequence[Delivery]]) -> bool:

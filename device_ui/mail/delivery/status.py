@@ -30,7 +30,7 @@ SLOW_TRIES = (HOUR, HOUR, 2 * HOUR, 4 * HOUR, 6 * HOUR)
 class DeliveryStatus:
     """The state of the mail path: computed from what blocks all mail, the last session, the queue and the last loss.
 
-    It is well only when no event that was tried still waits, and the hourly budget delays none. `tried` returns the first
+    It is well only when no event that was tried still waits, and the hourly budget delays no new fault. `tried` returns the first
     mail in the queue that was; `is_over_budget`, whether the budget delays a fault; a restart finds the last loss in the
     database again, and counts all mail that waits there as tried. `show` receives the report with each `publish`. Any
     thread may read it.
@@ -96,7 +96,7 @@ class DeliveryStatus:
         self._server, self._is_queued = Problem(), False
 
     def settings_changed(self) -> None:
-        """Clear why sessions and mails failed, before the tries are reset; mail that waits for that has its first try to come."""
+        """Clear why sessions failed, before the tries are reset. Mail that waited for that counts as queued until a session."""
         self._is_queued = self._is_queued or bool(self.all_mail_problem.word or self._tried())
         self._server = Problem()
 
@@ -254,7 +254,7 @@ def _read_lockout(stored: str) -> dict[str, Any]:
 
 
 def _last_loss(outbox: Outbox) -> Problem:
-    """Return the last loss: a mail that reached no recipient is reported until one is delivered, across restarts."""
+    """Return the last loss: a mail that a recipient did not get is reported until one is delivered, across restarts."""
     try:
         verdict, step, reply = json.loads(outbox.metadata().get(LOSS, "null"), object_hook=from_json)
     except (ValueError, TypeError):  # none, or damaged

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# RFC 8628, section 3.5: seconds that slow_down adds for good; the longest and shortest interval that is believed.
+# RFC 8628, section 3.5: seconds that slow_down adds for good. The shortest and the longest interval that an answer can ask for;
+# the longest is that of the backoff, too.
 SLOW_DOWN_SECONDS, INTERVALS = 5.0, (1.0, 60.0)
 # Flows at hand, and seconds until one more: the web process must not have a provider asked without end. Seconds in which a
 # cancelled flow ends, unless it waits for an answer.
@@ -176,7 +177,7 @@ class DeviceCodeFlow:
             if found == "slow_down":
                 interval += SLOW_DOWN_SECONDS
             elif not found:  # RFC 8628, section 3.5: exponential backoff on a timeout
-                interval = min(2 * interval, INTERVALS[1])
+                interval = max(interval, min(2 * interval, INTERVALS[1]))
             elif found != "authorization_pending":
                 return Phase("failed", step="token answer", problem=SmtpProblem.CLIENT_REFUSED, reply=found[:200])
         return Phase("cancelled")

@@ -67,7 +67,7 @@ class SignInRecord:
         return StoredSignIn(**known, reply=from_stored(values.get("reply", "")))
 
     def load(self, settings: SmtpSettings) -> StoredSignIn:
-        """Return the sign-in of these settings, an empty one when there is none that opens. Raises `NotReadable`."""
+        """Return the sign-in of these settings, without tokens, `renewed` and `seconds` when they do not open. Raises `NotReadable`."""
         try:
             found = json.loads(self._record.open(self._values(settings)) or "{}")
             refresh, access = str(found.get("refresh", "")), str(found.get("access", ""))

@@ -104,7 +104,7 @@ class SignIn:
         self._lock = threading.Lock()
         # Tokens that the provider made and the flash did not take, with what they are bound to.
         self._unstored: tuple[tuple[str, ...], StoredSignIn] | None = None
-        # Whether a renewal was asked for without an answer, by this process or one before.
+        # Whether a renewal that is stored as `asked`, by this process or one before, may still have no answer.
         self._is_unanswered = True
         # Tries in a row that ended at a problem that a person has to see to.
         self._dead_tries = 0

@@ -127,7 +127,7 @@ class Guard:
 
     def _has_token(self) -> bool:
         """Return whether the form has the token of this browser's session cookie."""
-        value = self._token()
+        value = self._session_cookie()
         try:
             given = posted().get(TOKEN, "")
         except HTTPError:  # no form of ours
@@ -140,7 +140,7 @@ class Guard:
         A browser without a session cookie gets one that is no session: a login begins one under a new token. A page for a
         name that is not the device's sets none.
         """
-        value = self._token()
+        value = self._session_cookie()
         if not COOKIE_PATTERN.fullmatch(value) and self.is_own_host(_header("HOST")):
             value = secrets.token_urlsafe(TOKEN_BYTES)
             self._set_session_cookie(value)
@@ -159,7 +159,7 @@ class Guard:
         digest = hashlib.sha256(COOKIE_PURPOSE + f"{identity}{port[0] if port else ''}".encode()).hexdigest()
         return f"{TLS_PREFIX if is_tls() else ''}{kind}-{digest[:8]}"
 
-    def _token(self) -> str:
+    def _session_cookie(self) -> str:
         return cookie(self.cookie_name(COOKIE))
 
     def _set_session_cookie(self, value: str) -> None:
@@ -172,7 +172,7 @@ class Guard:
 
         The request is a use of it, unless its query is `REFRESH`.
         """
-        return self.sessions.find(self._token(), is_use=request.environ.get("QUERY_STRING") != REFRESH)
+        return self.sessions.find(self._session_cookie(), is_use=request.environ.get("QUERY_STRING") != REFRESH)
 
     def require_session(
         self, show: Callable[[Session], Any], expired: Callable[[], Any] | None = None
@@ -208,7 +208,7 @@ class Guard:
         HTTPError 503 as `record` does, or when too many logins come at once.
         """
         # Its session ends with this login: a token that was known before a login must not be worth more after it (session fixation).
-        former = self._token()
+        former = self._session_cookie()
         with self._lock:
             self._follow_record()  # first, or this login would hide the change from earlier sessions
             if self.record() != record:
@@ -227,7 +227,7 @@ class Guard:
 
     def sign_out(self) -> bool:
         """End the session of this request; return whether it had one."""
-        is_ended = self.session() is not None and self.sessions.end(self._token())
+        is_ended = self.session() is not None and self.sessions.end(self._session_cookie())
         name = self.cookie_name(COOKIE)
         response.delete_cookie(name, path="/", httponly=True, samesite="strict", secure=is_tls())
         return is_ended

@@ -21,7 +21,7 @@ from device_ui.errors import Text
 IDLE_SECONDS, ABSOLUTE_SECONDS = 10 * 60.0, 12 * 3600.0
 # Enough for every browser of every operator; at the limit a login ends the session that was used least recently.
 SESSIONS_MAXIMUM = 32
-# 256 bits: no guess of a token ever succeeds (OWASP asks for 64).
+# 256 bits: no guess of a token ever succeeds (ASVS 5.0, 7.2.3, asks for 128).
 TOKEN_BYTES = 32
 NO_FORM: tuple[str, Mapping[str, str]] = ("", {})
 # Of this process, in memory alone.

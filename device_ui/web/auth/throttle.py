@@ -3,7 +3,7 @@
 A client is an address, the /64 of an IPv6 address, or a browser with a device cookie. While many addresses guess
 (`ATTACK_FAILURES` recent failures), two more rules hold: clients that failed before share one pause between their
 tries, and few passwords are checked at a time. Neither applies to a browser or an address that logged in before, so that
-a botnet cannot lock the owner out. The local network does not share them with the Internet.
+a botnet cannot lock the owner out. The local network has a pause of its own, and one check that the Internet cannot take.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ ATTACK_FAILURES = PAUSES[-1][0]
 FORGOTTEN, FAILURES_MAXIMUM = 6.0, 100
 # Under attack: tries of a client before it shares the pause. An owner at a new address has these.
 TRIES_BEFORE_PAUSE = 2
-# Under attack: passwords checked at once, of the Internet and in all. One check is thus left to the local network, and
-# half of the web server's threads to pages.
+# Under attack: checks under way, of anyone, at which a client of the Internet waits, and one of the local network. One check is
+# thus left to the local network, and half of the web server's threads to pages. A client that logged in before waits for none.
 REMOTE_CHECKS, CHECKS_MAXIMUM = 1, 2
 # Seconds until a client tries again that found every check taken; a check takes a fraction of one.
 BUSY_WAIT = 1.0
@@ -84,7 +84,7 @@ class Throttle:
             self._checks -= 1
 
     def succeeded(self, address: str, browser: str = "") -> None:
-        """Forget the failures of this address and this browser; both are the owner's."""
+        """Forget the failures of this address and this browser, and remember the address: both are the owner's."""
         network = client_address.network(address)
         failures = self._failures
         with self._lock:

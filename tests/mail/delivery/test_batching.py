@@ -56,6 +56,12 @@ def test_a_kind_that_was_quiet_for_a_window_goes_out_at_once_again():
     assert [second for second, _ in run(Batcher(), {0: [("303", "fault")], 61: [("303", "fault")]}, 100)] == [0, 61]
 
 
+def test_a_kind_that_was_quiet_brings_no_digest_of_another_before_its_window_ends():
+    arrivals = {0: [("303", "fault")], 30: [("304", "fault")], 40: [("304", "fault")], 70: [("303", "fault")]}
+    sent = run(Batcher(), arrivals, 200)
+    assert [(second, mail.events) for second, mail in sent] == [(0, (1,)), (30, (2,)), (70, (4,)), (90, (3,))]
+
+
 def test_without_a_window_every_event_is_a_mail():
     sent = run(Batcher(window=0), {0: [("303", "fault")] * 50}, 2)
     assert [mail.events for _, mail in sent] == [(number,) for number in range(1, 51)]

@@ -100,6 +100,13 @@ def test_time_out_doubles_the_wait(person, provider):
     assert person.waits == [5, 10, 20]
 
 
+def test_time_out_takes_nothing_of_what_slow_down_added(person, provider):
+    provider.answers["/token"] = [b"", b"", b"", b"", http(400, {"error": "slow_down"}), b""]
+    person.acts = {7: person.sign_in}
+    assert person.run(settings_for(provider))["phase"] == "done"
+    assert person.waits == [5, 10, 20, 40, 60, 65, 65]
+
+
 def test_code_that_ends_is_asked_for_no_longer(person, provider):
     assert person.run(settings_for(provider))["phase"] == "expired"
     assert len(provider.forms) == 179  # 900 seconds, one request in five, none at the end
