@@ -1,7 +1,7 @@
 """Event codes: ``events.toml`` → `Kind`. A code that is not listed is a fault named ``Unknown event``. Pure but for `load`.
 
-To add a code: to ``events.toml`` beside this module for every device, or to ``events.toml`` in the ``etc`` folder for the
-devices of one maker (docs/appliance.md). Its Korean name belongs into ``i18n/ko.po``, or into the maker's ``ko.toml``. A code
+To add a code: to ``events.toml`` beside this module for every device, or to ``events.toml`` in the ``etc`` folder, which replaces
+the one here, for the devices of one maker (docs/appliance.md). Its Korean name belongs into ``i18n/ko.po``, or into the maker's ``ko.toml``. A code
 that this program itself raises, or that must never be mailed, belongs into `OURS`.
 """
 

@@ -98,7 +98,7 @@ class Clock:
         return f"{int(self.seconds())} {self._boot_id} {int(self._boot())}"
 
     def passed(self, moment: str) -> float:
-        """Return how many whole seconds have passed at least since a `moment`; of a damaged one, the seconds since this boot.
+        """Return the seconds since a `moment`, less than one too many; of a damaged one, those since this boot.
 
         Within one boot of the device the wall clock does not matter. After a new one it counts if it was valid both times;
         the seconds since the new boot count in any case.

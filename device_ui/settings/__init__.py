@@ -15,7 +15,8 @@ the console write.
 
 Read first
 - `fields`: the tab as one table, which the page, the parser, the file and the documentation use. A new field is a row of
-  `fields.FIELDS`, an attribute of `fields.SmtpSettings` and a rule in `rules`; its sentences go into ``i18n/ko.po``.
+  `fields.FIELDS`, an attribute of `fields.SmtpSettings` and a rule in `rules`; its sentences go into ``i18n/ko.po``. A name in
+  `fields.BOUND_TO`, too, if the stored password must not outlive a change of it.
 - `presets`: the values of known mail providers, each with its source, which the page fills in unsaved.
 - `rules`: a text becomes a value or the sentence that says why not; `oauth_rules` does so for the fields of OAuth 2.0,
   `trust_rules` for those of the trusted certificate.

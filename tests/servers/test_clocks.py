@@ -32,6 +32,8 @@ from tests.servers.scripted import ScriptedServer
 
 YEAR = 365.25 * 24 * 3600
 IN_1970 = 60.0
+# Seconds since the boot of a device in which an event may have waited for its clock; the machine of the tests may have just started.
+AGE = 700.0
 NOT_SET = "not known (the device's clock was not set)"
 
 
@@ -94,6 +96,21 @@ def start(device: Product, wall: WallClock, *options: str) -> None:
     device.start_hook(*options, env=wall.environment(device))
 
 
+def start_after_boot(product: Product, seconds: float, *options: str, wall: WallClock | None = None) -> None:
+    """Start the hook so many seconds after a boot, by a time namespace of its own (time_namespaces(7))."""
+    offset = seconds - time.clock_gettime(time.CLOCK_BOOTTIME)
+    namespace = ["unshare", "--time", "--boottime", f"{offset:.0f}", "--"]
+    product.logs["mailhook"] = product.folder / "mailhook.log"
+    with product.logs["mailhook"].open("ab") as log:
+        product.processes["mailhook"] = subprocess.Popen(
+            [*namespace, product.python, "-m", "device_ui", "mailhook", "--allow-loopback", *options],
+            env=wall.environment(product) if wall else product.environment,
+            stdout=log,
+            stderr=log,
+        )
+    wait_for(lambda: listens(product.folders.socket), what="the hook's start")
+
+
 def alarm(device: Product, code: str = "303", **words: str) -> int:
     """Raise an event, which must not take long whatever the clock says."""
     return client.raise_event(device.folders.socket, code, "full", **words, seconds=SECONDS)
@@ -105,11 +122,10 @@ def history(device: Product) -> dict[int, dict[str, object]]:
 
 
 def held(device: Product, seconds: float) -> None:
-    """Put an event into the ledger that has waited for the clock for so long, since this start of the system."""
+    """Put an event into the ledger that has waited for the clock for so long when the hook starts `AGE` after the boot."""
     device.folders.ledger.parent.mkdir(parents=True, exist_ok=True)
     outbox = Outbox(device.folders.ledger)
-    begun = time.clock_gettime(time.CLOCK_BOOTTIME) - seconds
-    outbox.accept([Event("303", "fault", 0.0, 0.0, clock=f"@{BOOT_ID.read_text()[:8]} {begun:.3f}")])
+    outbox.accept([Event("303", "fault", 0.0, 0.0, clock=f"@{BOOT_ID.read_text()[:8]} {AGE - seconds:.3f}")])
     outbox.close()
 
 
@@ -213,7 +229,7 @@ def test_a_clock_ten_years_ahead_mails_at_once_and_its_correction_too(device, wa
 
 def test_a_time_by_the_wrong_clock_says_how_long_ago_it_was(device, wall):
     wall.shows(1000.0)
-    start(device, wall)
+    start_after_boot(device, AGE, wall=wall)
     alarm(device, time="1970-01-01T00:15:40Z")
     wall.shows(time.time())
     alarm(device)
@@ -236,7 +252,7 @@ def test_after_ten_minutes_without_a_clock_the_mail_goes_out_and_says_so(device,
     happened = time.time() - 601
     wall.shows(IN_1970)
     with ScriptedServer() as server:
-        start(device, wall)
+        start_after_boot(device, AGE, wall=wall)
         save(device, server.port)
         wait_for(lambda: server.mails)
         wait_for(lambda: history(device)[1]["state"] == "delivered")
@@ -254,7 +270,7 @@ def test_a_minute_before_that_it_waits(device, wall):
     held(device, 540)
     wall.shows(IN_1970)
     with ScriptedServer() as server:
-        start(device, wall)
+        start_after_boot(device, AGE, wall=wall)
         save(device, server.port)
         alarm(device)
         wait_for(lambda: state(device)["problem"] == "clock")
@@ -398,7 +414,7 @@ def test_mail_that_waits_for_a_certificate_says_what_the_clock_says(device, wall
     wall.shows(IN_1970)
     authority = certificates.authority.write(device.folder / "authority.pem")
     with ScriptedServer(chain=certificates.chain()) as server:
-        start(device, wall, "--ca-file", str(authority))
+        start_after_boot(device, AGE, "--ca-file", str(authority), wall=wall)
         device.save(**settings_form(server.port))
         wait_for(lambda: state(device)["step"] == "certificate")
         advice = str(state(device)["advice"])
@@ -412,21 +428,6 @@ def test_mail_that_waits_for_a_certificate_says_what_the_clock_says(device, wall
 # A power cut of a site
 
 SPREADS = "first session after the boot: begins in"
-
-
-def start_after_boot(product: Product, seconds: float) -> None:
-    """Start the hook so many seconds after a boot, by a time namespace of its own (time_namespaces(7))."""
-    offset = seconds - time.clock_gettime(time.CLOCK_BOOTTIME)
-    namespace = ["unshare", "--time", "--boottime", f"{offset:.0f}", "--"]
-    product.logs["mailhook"] = product.folder / "mailhook.log"
-    with product.logs["mailhook"].open("ab") as log:
-        product.processes["mailhook"] = subprocess.Popen(
-            [*namespace, product.python, "-m", "device_ui", "mailhook", "--allow-loopback"],
-            env=product.environment,
-            stdout=log,
-            stderr=log,
-        )
-    wait_for(lambda: listens(product.folders.socket), what="the hook's start")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -398,43 +399,28 @@ def test_the_file_stays_small(clock, path):
     assert path.stat().st_size < 4096
 
 
-def test_guesses_at_once_are_counted_one_by_one(clock):
-    throttle = Throttle(clock)
-    start, passed = threading.Barrier(16), []
+def test_no_guess_slips_in_between_the_look_and_the_count(clock):
+    """Of eight guesses at once, after two, one is checked; threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            throttle, start = Throttle(clock), threading.Barrier(8)
+            guess(throttle, clock, 2)
+            waits: list[float] = []
 
-    def attack() -> None:
-        start.wait(60)
-        for _ in range(200):
-            if not throttle.attempt(HERE):
-                passed.append(1)
+            def attack(throttle=throttle, start=start, waits=waits) -> None:
+                start.wait(60)
+                waits.append(throttle.attempt(HERE))
 
-    threads = [threading.Thread(target=attack) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(passed) == 3
-
-
-def test_no_guess_slips_in_between_the_look_and_the_count():
-    """The clock has another thread guess at the one moment when it could: it has to wait until the first is counted."""
-    guesses: list[threading.Thread] = []
-    waited: list[bool] = []
-
-    def clock() -> float:
-        if armed and not guesses:
-            guesses.append(threading.Thread(target=throttle.attempt, args=(HERE,)))
-            guesses[0].start()
-            guesses[0].join(0.2)
-            waited.append(guesses[0].is_alive())
-        return 0.0
-
-    armed = False
-    throttle = Throttle(clock)
-    armed = True
-    throttle.attempt(HERE)
-    guesses[0].join(60)
-    assert waited == [True]
+            threads = [threading.Thread(target=attack) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            assert (len(waits), waits.count(0.0)) == (8, 1)
+    finally:
+        sys.setswitchinterval(before)
 
 
 @given(st.lists(st.floats(0, 4000), max_size=60))
