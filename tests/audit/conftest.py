@@ -21,3 +21,8 @@ def alone() -> None:
         pytest.exit(f"no network of our own for the scanners: {os.strerror(ctypes.get_errno())}", 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefork(alone: None) -> None:
+    """Start the processes of a device one by one: one that was forked from a process of before would be in the network of before."""

@@ -76,6 +76,13 @@ INSIDE = (
     # 429: too many tests; 503: another test runs.
     Address("/smtp/test", (), SMTP, (200, *BROKEN, 429, 503)),
     Address("/smtp", ("preset",)),
+    # Not asked for by a form of its own, but by a button of the tab's.
+    Address(
+        "/smtp/trust",
+        (),
+        {**SMTP, "revision": TEXT, "offer": typed("offer", *("pin:" + "a" * 64, "ca:", "", "x") * 4)},
+        (200, 400, 413, 415),
+    ),
     Address("/smtp/try", (), {"token": TEXT}, (303, 400, 413, 415, 429, 503)),
     Address("/recipients", ("sort",)),
     Address("/recipients/test", (), {"address": TEXT}, (200, 400, 413, 415, 422, 429, 503)),
