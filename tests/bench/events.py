@@ -13,7 +13,7 @@ from pathlib import Path
 
 from device_ui.mail.outbox.database import STATEMENTS
 from tests.bench.rows import Row, seconds, turns
-from tests.bench.stand import COMMAND, Stand, compiled, environment, program, resident, run
+from tests.bench.stand import COMMAND, Stand, compiled, environment, run
 from tests.helpers.product import wait_for
 
 ALARMS, CALLERS = 1000, 50
@@ -60,9 +60,6 @@ def rows() -> Iterator[Row]:
         product.start_hook()
         product.stop("mailhook")  # the first start made the key
         product.start_hook()
-        with program("import sqlite3") as floor:
-            memory = resident(product.processes["mailhook"]), resident(floor)
-        yield Row("mail hook, memory idle", "`python -c 'import sqlite3'`", "MiB", [memory[0]], [memory[1]], 1.3)
         yield from_c(product, folder)
         yield at_once(product, folder)
         yield command(product)

@@ -87,7 +87,7 @@ def start() -> Row:
             with hello() as (_, port):
                 return first_page(port, "/") - begun
 
-        return Row("web process, start to first page", PROGRAM, "ms", *turns(9, here, floor), 1.4)
+        return Row("web process, start to first page", PROGRAM, "ms", *turns(9, here, floor), 1.5)
 
 
 def speed() -> Row:
@@ -99,7 +99,7 @@ def speed() -> Row:
         first_page(port, "/")
         here = lambda: pages(product.port, "/smtp", PAGES, {"Cookie": browser.cookie})  # noqa: E731
         told = "SMTP tab, requests a second, logged in"
-        return Row(told, PROGRAM, "/s", *turns(5, here, lambda: pages(port, "/", PAGES, {})), 0.6, at_least=True)
+        return Row(told, PROGRAM, "/s", *turns(5, here, lambda: pages(port, "/", PAGES, {})), 0.5, at_least=True)
 
 
 def wire() -> Row:
