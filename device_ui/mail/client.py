@@ -99,7 +99,8 @@ def delivery(path: Path | str, *, seconds: float = SHORT_SECONDS) -> Mapping[str
 
     ``last``: ``mail`` (its number, 0 for none) and ``results``; ``waiting``: a count; ``since``: when the oldest of them came;
     ``next``: when they are tried, 0 for a time that is not known, None for no planned one; ``results``: the last one of each
-    recipient. A result has ``recipient``, ``verdict``, ``step``, ``reply`` and ``time``. Times are seconds since 1970.
+    recipient; ``state``: as `state` returns it. A result has ``recipient``, ``verdict``, ``step``, ``reply`` and ``time``. Times
+    are seconds since 1970.
     """
     answer: Mapping[str, Any] = _expected(ask(path, {"do": "delivery"}, seconds), "delivery", dict)
     return answer

@@ -124,22 +124,28 @@ class AppContext:
 
     def mail_state(self) -> State:
         """Return the word for the mail path, ``""`` when well, and the hook's details."""
-        # Asked for every page, which costs 0.3 ms: a cached state would show a problem that is gone, or hide a new one.
+        # Asked for every page, which costs 0.1 ms: a cached state would show a problem that is gone, or hide a new one.
         try:
-            details = client.state(self.device.folders.socket)
+            return _word(client.state(self.device.folders.socket))
         except HookError as error:
-            # A hook that refuses this user is running: "down" would send the operator to the wrong place.
-            word = {"not-stored": "storage", "denied": "denied"}.get(error.word, "down")
-            return word, {"reply": error.reason}
-        return str(details.get("problem", "")), details
+            return _no_answer(error)
+
+    def delivery(self) -> tuple[State, Mapping[str, Any] | None]:
+        """Return the state of the mail path and what `client.delivery` returns, None without an answer of the hook."""
+        # One question for both: asked for one after the other, the head of a page could contradict the rest.
+        try:
+            found = client.delivery(self.device.folders.socket)
+        except HookError as error:
+            return _no_answer(error), None
+        return _word(found["state"]), found
 
     def words(self) -> Translator:
         """Return the translator of this request's language."""
         return translator_for(locale.code(self.device["device.language"]), self.device.folders.etc)
 
-    def render(self, name: str, session: Session | None = None, **values: Any) -> str:
-        """Return a page of `views/` in the layout."""
-        words, state = self.words(), self.mail_state() if session else None
+    def render(self, name: str, session: Session | None = None, mail_state: State | None = None, **values: Any) -> str:
+        """Return a page of `views/` in the layout. The hook is asked for the state of the mail path unless the page did it."""
+        words, state = self.words(), (mail_state or self.mail_state()) if session else None
         response.content_type = "text/html; charset=UTF-8"
         response.set_header("Content-Language", words.code)
         response.set_header("Vary", locale.VARIES)
@@ -159,6 +165,15 @@ class AppContext:
             "path": mail_path(*state, words) if state else None,
         }
         return str(template(name).render({**given, **values}))
+
+
+def _word(details: Mapping[str, Any]) -> State:
+    return str(details.get("problem", "")), details
+
+
+def _no_answer(error: HookError) -> State:
+    # A hook that refuses this user is running: "down" would send the operator to the wrong place.
+    return {"not-stored": "storage", "denied": "denied"}.get(error.word, "down"), {"reply": error.reason}
 
 
 @dataclass(frozen=True)

@@ -85,12 +85,19 @@ class FakeHook:
             asked = json.loads(said.readline())
             if asked["do"] not in OF_EVERY_PAGE:
                 self.heard.append(asked)
-            answer = self.answers.get(asked["do"], ())
-            for line in answer(asked) if callable(answer) else answer:
+            for line in self._lines(asked):
                 if isinstance(line, threading.Event):
                     assert line.wait(SECONDS)
                 else:
                     caller.sendall(json.dumps(line, default=to_json).encode() + b"\n")
+
+    def _lines(self, asked: Mapping[str, Any]) -> Lines:
+        answer = self.answers.get(asked["do"], ())
+        lines = answer(asked) if callable(answer) else answer
+        if asked["do"] != "delivery":
+            return lines
+        states = self._lines({"do": "state"})  # which comes with it, unless a test says another
+        return [{"delivery": {**state, **line["delivery"]}} for line in lines for state in states]
 
 
 @dataclass

@@ -207,7 +207,7 @@ class RequestHandler:
             raise RequestError("held", "no mail is tried until the problem is solved that holds it back")
 
     def _delivery(self) -> Mapping[str, Any]:
-        """Return what was delivered last, what waits, and the last result of each recipient."""
+        """Return what was delivered last, what waits, the last result of each recipient, and the state of the mail path."""
         number = self._outbox.last_delivered()
         oldest = next(iter(self._outbox.waiting(1)), None)
         results = [
@@ -220,6 +220,7 @@ class RequestHandler:
                 "since": oldest.accepted if oldest else 0.0,
                 "next": self._next_try(),
                 "results": results,
+                **self.state(),
             }
         }
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from device_ui.errors import DeviceUIError, HookError, Text
+from device_ui.errors import DeviceUIError, Text
 from device_ui.i18n.translator import Translator
-from device_ui.mail import client
 from device_ui.settings.fields import SmtpSettings
 from device_ui.settings.recipients import LOWEST, Recipient
 from device_ui.web.context import AppContext
@@ -27,8 +26,11 @@ HELD = "when the problem is solved"
 NOTHING_TRIED = "No mail is tried until the problem at the head of this page is solved."
 
 
-def panel(site: AppContext, settings: SmtpSettings | None) -> dict[str, Any]:
-    """Return what the SMTP tab shows of the delivery, in the reader's language; ``waits`` is whether *Try now* makes sense."""
+def panel(site: AppContext, settings: SmtpSettings | None, found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the SMTP tab shows of the delivery, in the reader's language; ``waits`` is whether *Try now* makes sense.
+
+    `found` is as in `AppContext.delivery`.
+    """
     words = site.words()
     shown: dict[str, Any] = {
         "goes": _goes(site, settings, words),
@@ -37,9 +39,7 @@ def panel(site: AppContext, settings: SmtpSettings | None) -> dict[str, Any]:
         "waits": False,
         "zone": "",
     }
-    try:
-        found = client.delivery(site.device.folders.socket)
-    except HookError:  # the head of the page says so
+    if found is None:  # the head of the page says why
         return shown
     now = time.time()
     last, waiting = found["last"], int(found["waiting"])
@@ -56,14 +56,11 @@ def panel(site: AppContext, settings: SmtpSettings | None) -> dict[str, Any]:
     return shown
 
 
-def results(site: AppContext) -> Mapping[str, Mapping[str, Any]]:
-    """Return the last result of each recipient by address; none while the hook does not answer."""
-    try:
-        found = client.delivery(site.device.folders.socket)["results"]
-    except HookError:
-        return {}
+def results(found: Mapping[str, Any] | None) -> Mapping[str, Mapping[str, Any]]:
+    """Return the last result of each recipient by address; `found` as in `panel`."""
     now = time.time()
-    return {each["recipient"]: {**each, "time": moment(each["time"], now)} for each in found}
+    listed = found["results"] if found else ()
+    return {each["recipient"]: {**each, "time": moment(each["time"], now)} for each in listed}
 
 
 def moment(seconds: float, now: float) -> Text:

@@ -214,9 +214,14 @@ def _page(site: AppContext, session: Session, query: Query, problem: Text = "") 
         problem = problem or reason
     words, found = site.words(), [line["event"] for line in events]
     zone = _zone(found)
-    shown = {"entries": [_entry(words, each, zone) for each in found], "zone": zone, "problem": problem, "wrong": wrong}
-    notice = session.take_notice()
-    return site.render("history", session=session, notice=notice, **_shown(query, end.get("end", {}), words), **shown)
+    shown = _shown(query, end.get("end", {}), words)
+    shown |= {
+        "entries": [_entry(words, each, zone) for each in found],
+        "zone": zone,
+        "problem": problem,
+        "wrong": wrong,
+    }
+    return site.render("history", session, notice=session.take_notice(), **shown)
 
 
 def export(site: AppContext, _session: Session) -> Iterator[bytes]:

@@ -151,10 +151,12 @@ def _page(
 
     The values of a new address are shown again.
     """
-    results = delivery_state.results(site)
+    state, found = site.delivery()
+    results = delivery_state.results(found)
     return site.render(
         "recipients",
-        session=session,
+        session,
+        mail_state=state,
         page="recipients",
         listed=_sorted(stored.settings or (), results),
         last=partial(_last, site.words(), results),

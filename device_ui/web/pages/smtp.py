@@ -300,6 +300,7 @@ def _parameters(
     now = _shown(_values(stored.settings))
     shown = now if values is None else _shown(values)
     locked = site.device.locked
+    state, delivery = site.delivery()
     # A value from before the maker locked its field is shown beside the locked one: the next Update replaces it.
     shown = {**shown, **{name: BY_NAME[name].choices[0] for name in locked}}
     return {
@@ -330,7 +331,8 @@ def _parameters(
         "steps": len(STEPS) + (len(SIGN_IN_STEPS) if shown["sign_in"] == "oauth" else 0),
         "signs_in": bool(stored.settings and stored.settings.sign_in == "oauth"),
         "note": _note(site.words()),
-        "delivery": delivery_state.panel(site, stored.settings),
+        "mail_state": state,
+        "delivery": delivery_state.panel(site, stored.settings, delivery),
         # For the script, which checks the password's rules during typing by the same table.
         "sequences": rules.SEQUENCES,
         "sequence_length": rules.SEQUENCE_LENGTH,

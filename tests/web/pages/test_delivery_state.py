@@ -93,6 +93,15 @@ def test_a_hook_that_is_away_leaves_where_mail_goes(pages, hook):
     assert list(told(pages.get("/smtp"))) == ["Goes to"]
 
 
+@pytest.mark.parametrize("path", ["/smtp", "/recipients"])
+def test_the_head_of_the_page_is_from_the_same_answer(pages, hook, path):
+    """Asked for one after the other, they could contradict each other."""
+    problem = {"problem": "server", "step": "connect", "reply": "refused"}
+    hook.answers["delivery"] = [answer(waiting=1, since=NOW, next=NOW, state=problem)]
+    (banner,) = document.read(pages.get(path).text).by_class("banner")
+    assert banner.text.startswith("Mail could not be delivered yet (at the connection to the mail server): “refused”.")
+
+
 def test_three_recipients_are_named_and_more_are_counted(pages):
     listed = tuple(Recipient(f"r{number}@example.com", "fault") for number in range(1, 6))
     RecipientStore(pages.folders.recipients).save(listed, "")
