@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -77,6 +78,21 @@ def prefork() -> Iterator[None]:
     with Prefork(Path(sys.executable), environment) as Product.prefork:
         yield
     Product.prefork = None
+
+
+@pytest.fixture
+def zone() -> Iterator[Callable[[str | None], None]]:
+    """Sets the device's time zone; None is the machine's own."""
+    before = os.environ.get("TZ")
+
+    def put(name: str | None) -> None:
+        os.environ.pop("TZ", None)
+        if name is not None:
+            os.environ["TZ"] = name
+        time.tzset()
+
+    yield put
+    put(before)
 
 
 @pytest.fixture

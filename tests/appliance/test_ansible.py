@@ -22,6 +22,8 @@ from tests.helpers.product import PASSWORD, ROOT, SECONDS, Product, free_port, w
 ROLES = ROOT / "device_ui" / "appliance" / "ansible"
 DEVICES = ("ups-17.example.com", "ups-18.example.com")
 GUIDE = (ROOT / "docs" / "appliance.md").read_text()
+# ansible-core runs in UTF-8 alone.
+ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8"}
 # What the tests look at, after the guide's play.
 MORE = """
   post_tasks:
@@ -86,7 +88,7 @@ class Fleet:
         """Run the role; its exit code, the recap by device, and everything it wrote."""
         words = [Path(sys.executable).with_name("ansible-playbook"), "-i", "inventory", "site.yml", "-vv"]
         environment = {
-            **os.environ,
+            **ENVIRONMENT,
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "HOME": str(self.folder / "home"),
             "ANSIBLE_HOME": str(self.folder / "home"),
@@ -145,7 +147,7 @@ def fleet(tmp_path_factory):
         vault.write_text(f'vault_smtp_password: "{PASSWORD}"\n')
         ansible_vault = Path(sys.executable).with_name("ansible-vault")
         words = [ansible_vault, "encrypt", "--vault-password-file", folder / "vault-password", vault]
-        subprocess.run(words, check=True, capture_output=True, timeout=120)
+        subprocess.run(words, env=ENVIRONMENT, check=True, capture_output=True, timeout=120)
         assert PASSWORD not in vault.read_text()
         yield Fleet(folder, devices)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,21 +13,6 @@ from device_ui.mail.format import event_name, event_text, format_numbers, format
 MESSAGE = Kind("901", "fault", "Message from the system", "")
 ALARM = Kind("303", "fault", "Audit log space: minor threshold exceeded", "")
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
-
-
-@pytest.fixture
-def zone():
-    """Sets the device's zone."""
-    before = os.environ.get("TZ")
-
-    def put(name):
-        os.environ.pop("TZ", None)
-        if name is not None:
-            os.environ["TZ"] = name
-        time.tzset()
-
-    yield put
-    put(before)
 
 
 def event(text, code="901"):

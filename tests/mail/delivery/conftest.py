@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import ssl
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -74,10 +73,6 @@ def quiet(caplog):
 
 
 @pytest.fixture
-def berlin(monkeypatch):
+def berlin(zone):
     """The device is in a zone with summer time."""
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+    zone("Europe/Berlin")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import time
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,21 +27,6 @@ MANY = 100_000
 # Rules and no names: what a name means changes with every release of tzdata, for dates to come.
 SEOUL, BERLIN, CAIRO = "KST-9", "CET-1CEST,M3.5.0,M10.5.0/3", "EET-2EEST,M4.5.5/0,M10.5.4/24"
 HAVANA = "CST5CDT,M3.2.0/0,M11.1.0/1"
-
-
-@pytest.fixture
-def zone() -> Iterator[object]:
-    """Sets the device's zone."""
-    before = os.environ.get("TZ")
-
-    def put(name: str | None) -> None:
-        os.environ.pop("TZ", None)
-        if name is not None:
-            os.environ["TZ"] = name
-        time.tzset()
-
-    yield put
-    put(before)
 
 
 @pytest.fixture

@@ -378,7 +378,8 @@ def rows(text):
     return found
 
 
-def test_the_text_part_tells_everything_there_is_to_know():
+def test_the_text_part_tells_everything_there_is_to_know(zone):
+    zone("UTC")
     day = f"{local_time(EVENT.time):%Y-%m-%d}"
     assert parts(mail_of())[0].replace(day, "DAY") == (
         "FAULT 303 - Storage appliance - DAY 22:13 +00:00\n"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import os
 import re
-import time
 import tracemalloc
 from email import message_from_bytes, policy
 
@@ -47,16 +45,9 @@ HOSTILE = [
 
 
 @pytest.fixture(autouse=True)
-def in_utc():
+def in_utc(zone):
     """Times are told in the device's zone."""
-    before = os.environ.get("TZ")
-    os.environ["TZ"] = "UTC"
-    time.tzset()
-    yield
-    os.environ.pop("TZ")
-    if before is not None:
-        os.environ["TZ"] = before
-    time.tzset()
+    zone("UTC")
 
 
 def event(number, code="303", text="full", source="auditd", at=NOON, **fields):

@@ -118,14 +118,9 @@ def test_three_recipients_are_named_and_more_are_counted(pages):
         (86400.0 * 400 + 60, "00:01"),
     ],
 )
-def test_a_time_of_today_has_no_date(monkeypatch, seconds, shown):
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    try:
-        assert str(moment(seconds, 86400.0 * 400 + 3600)).startswith(shown)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+def test_a_time_of_today_has_no_date(zone, seconds, shown):
+    zone("UTC")
+    assert str(moment(seconds, 86400.0 * 400 + 3600)).startswith(shown)
 
 
 # Try now
