@@ -1,6 +1,6 @@
 """``make bench``: every figure beside its floor (`figures`), and what saves, events, mails and storms write to flash.
 
-It measures; nothing here is a test. Names of parts (``web``, ``limits``, ``events``, ``mail``, ``rest``, ``site``, ``wear``, ``fleet``)
+It measures; nothing here is a test. Names of parts (``web``, ``limits``, ``events``, ``mail``, ``cold``, ``rest``, ``site``, ``wear``, ``fleet``)
 measure only those.
 
 The two processes run under strace; what they write to files of the data folder is counted in bytes, in blocks of 4 KiB

@@ -9,11 +9,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import events, limits, mail, rest, site, web
+from tests.bench import cold, events, limits, mail, rest, site, web
 from tests.bench.rows import HEAD
 from tests.helpers.product import ROOT
 
-PARTS = {"web": web, "limits": limits, "events": events, "mail": mail, "rest": rest, "site": site}
+PARTS = {"web": web, "limits": limits, "events": events, "mail": mail, "cold": cold, "rest": rest, "site": site}
 
 
 def machine() -> str:
