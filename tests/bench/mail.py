@@ -195,29 +195,30 @@ def alarms(mails: Mails) -> Iterator[Row]:
     )
     msmtprc.chmod(0o600)
 
-    def here() -> float:
+    def here() -> tuple[float, float]:
+        """Seconds in all, and mails a second from the first mail on: a fresh process imports what it needs to send."""
         with mails.product() as product:
             raise_all(product.folders.socket, ALARMS)
             product.save(**mails.form)
-            return seconds(lambda: wait_for(lambda: product.state()["waiting"] == 0, 600, "the delivery"))
+            begun = time.perf_counter()
+            wait_for(lambda: product.state()["waiting"] < ALARMS, 600, "the first mail")
+            first, left = time.perf_counter(), product.state()["waiting"]
+            wait_for(lambda: product.state()["waiting"] == 0, 600, "the delivery")
+            ended = time.perf_counter()
+            return ended - begun, left / (ended - first)
 
     def msmtp() -> float:
         words = ["msmtp", f"--file={msmtprc}", TO]
         return seconds(lambda: [subprocess.run(words, input=MAIL, check=True) for _ in range(ALARMS)])
 
     def library() -> float:
-        def send() -> None:
-            with mails.library(port) as session:
-                for _ in range(ALARMS):
-                    session.sendmail(ACCOUNT, [TO], MAIL)
-
-        return seconds(send)
+        with mails.library(port) as session:
+            return ALARMS / seconds(lambda: [session.sendmail(ACCOUNT, [TO], MAIL) for _ in range(ALARMS)])
 
     what = f"{ALARMS} alarms delivered to Postfix, STARTTLS and login, a mail each"
-    yield Row(what, "msmtp, a process a mail", "s", *turns(2, here, msmtp), 0.1)
-    took, beside = turns(5, here, library)
-    rates = [ALARMS / each for each in took], [ALARMS / each for each in beside]
-    yield Row("the same, mails a second", "smtplib, one open connection", "/s", *rates, 0.4, at_least=True)
+    yield Row(what, "msmtp, a process a mail", "s", *turns(2, lambda: here()[0], msmtp), 0.1)
+    what = "the same from the first mail on, mails a second"
+    yield Row(what, "smtplib, one open connection", "/s", *turns(5, lambda: here()[1], library), 0.4, at_least=True)
 
 
 def raise_all(path: Path, count: int) -> None:
