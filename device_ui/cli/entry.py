@@ -64,7 +64,7 @@ def _event(arguments: dict[str, str]) -> int:
     # Without device.toml: an event must not wait for a typing error of the maker.
     path = paths.hook_socket(arguments.get("data"), os.environ)
     number = client.raise_event(path, *(arguments.get(name, "") for name in ("code", "text", "source", "time")))
-    print(f"accepted {number}")
+    print(f"accepted {number}", flush=True)
     return 0
 
 

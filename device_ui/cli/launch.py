@@ -23,6 +23,8 @@ from device_ui.logging_setup import escaped
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = (
     0, 64, 65, 69, 70, 71, 74, 75, 77, 78,
 )  # fmt: skip
+# Of a command whose reader, such as head(1), ended before it: what a shell shows for a program that SIGPIPE ended.
+EX_PIPE = 128 + signal.SIGPIPE
 # A script may retry what is temporary (75): the same request can succeed later.
 HOOK_EXITS = {
     "denied": EX_NOPERM,
@@ -131,6 +133,9 @@ def failed(error: DeviceUIError | OSError) -> int:
     """Print an error; return its exit code."""
     from device_ui.cli import output
 
+    if isinstance(error, BrokenPipeError):
+        output.discard()
+        return EX_PIPE
     output.say(f"device-ui: {error}", is_error=True)
     if isinstance(error, HookError):
         return HOOK_EXITS.get(error.word, EX_UNAVAILABLE)

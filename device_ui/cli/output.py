@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
@@ -30,6 +31,17 @@ def output(*, for_program: bool = False) -> TextIO:
         encoding = "utf-8" if for_program else sys.stdout.encoding
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     return sys.stdout
+
+
+def flush() -> None:
+    """Write what standard output holds, so that an error is met while it can be reported. Raises OSError."""
+    if sys.stdout:  # closed by who started this process
+        sys.stdout.flush()
+
+
+def discard() -> None:
+    """Discard what standard output holds: its reader is gone, and Python would report that at the exit of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str, *, is_error: bool = False) -> None:

@@ -6,6 +6,9 @@ import ast
 import csv
 import io
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -312,3 +315,18 @@ def test_a_program_reads_utf_8_whatever_the_terminal_s_character_set(spoken: Pro
 @pytest.mark.parametrize("environment", CHARACTER_SETS)
 def test_a_path_that_the_terminal_cannot_show_ends_no_command(product: Product, environment):
     assert b"certificate.pem\n" in printed(product, environment, "certificate", "--data", str(product.folder / "경보"))
+
+
+# A reader that ends first
+
+
+@pytest.mark.parametrize("words", [("history",), ("history", "--csv"), ("settings",), ("check",), ("event", "303")])
+def test_a_reader_that_ends_first_is_no_error(spoken: Product, words):
+    """As for every program behind head(1): no line on the terminal, and what a shell shows for SIGPIPE."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        environment = {**spoken.environment, "PYTHONUNBUFFERED": ""}
+        run = {"capture_output": False, "stdout": nobody, "stderr": subprocess.PIPE}
+        done = spoken.command(*words, env=environment, **run)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
