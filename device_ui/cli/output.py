@@ -41,7 +41,8 @@ def flush() -> None:
 
 def discard() -> None:
     """Discard what standard output holds: its reader is gone, and Python would report that at the exit of the process."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str, *, is_error: bool = False) -> None:

@@ -128,15 +128,16 @@ class AppContext:
         try:
             return _word(client.state(self.device.folders.socket))
         except HookError as error:
-            return _no_answer(error)
+            # A hook that refuses this user is running: "down" would send the operator to the wrong place.
+            return {"not-stored": "storage", "denied": "denied"}.get(error.word, "down"), {"reply": error.reason}
 
     def delivery(self) -> tuple[State, Mapping[str, Any] | None]:
-        """Return the state of the mail path and what `client.delivery` returns, None without an answer of the hook."""
+        """Return the state of the mail path and what `client.delivery` returns, None if the hook does not say it."""
         # One question for both: asked for one after the other, the head of a page could contradict the rest.
         try:
             found = client.delivery(self.device.folders.socket)
-        except HookError as error:
-            return _no_answer(error), None
+        except HookError:  # a hook that cannot say it is not called down, if it knows the state
+            return self.mail_state(), None
         return _word(found["state"]), found
 
     def words(self) -> Translator:
@@ -169,11 +170,6 @@ class AppContext:
 
 def _word(details: Mapping[str, Any]) -> State:
     return str(details.get("problem", "")), details
-
-
-def _no_answer(error: HookError) -> State:
-    # A hook that refuses this user is running: "down" would send the operator to the wrong place.
-    return {"not-stored": "storage", "denied": "denied"}.get(error.word, "down"), {"reply": error.reason}
 
 
 @dataclass(frozen=True)

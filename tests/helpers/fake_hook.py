@@ -97,7 +97,11 @@ class FakeHook:
         if asked["do"] != "delivery":
             return lines
         states = self._lines({"do": "state"})  # which comes with it, unless a test says another
-        return [{"delivery": {**state, **line["delivery"]}} for line in lines for state in states]
+        return [
+            {"delivery": {**state, **line["delivery"]}} if "delivery" in line else line
+            for line in lines
+            for state in states
+        ]
 
 
 @dataclass

@@ -102,6 +102,14 @@ def test_the_head_of_the_page_is_from_the_same_answer(pages, hook, path):
     assert banner.text.startswith("Mail could not be delivered yet (at the connection to the mail server): “refused”.")
 
 
+def test_a_hook_that_cannot_say_what_was_delivered_is_not_called_down(pages, hook):
+    hook.answers |= {"delivery": [{"error": "fault", "reason": "x"}], "state": [{"state": {"problem": "password"}}]}
+    page = pages.get("/smtp")
+    (banner,) = document.read(page.text).by_class("banner")
+    assert banner.text.startswith("The stored password cannot be opened.")
+    assert list(told(page)) == ["Goes to"]
+
+
 def test_three_recipients_are_named_and_more_are_counted(pages):
     listed = tuple(Recipient(f"r{number}@example.com", "fault") for number in range(1, 6))
     RecipientStore(pages.folders.recipients).save(listed, "")
