@@ -11,11 +11,15 @@ import contextlib
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device_ui.cli import launch, output
 from device_ui.cli.launch import EX_CONFIG, EX_DATAERR, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE
 from device_ui.config import Device
 from device_ui.errors import DeviceUIError, HookError
+
+if TYPE_CHECKING:
+    from device_ui.cli.run import Supervisor
 
 # As grep does: for "device-ui certificate --if-needed && nginx -s reload", and for systemd's ExecCondition=.
 NOT_NEEDED = 1
@@ -31,8 +35,7 @@ def run(device: Device, options: argparse.Namespace) -> int:
     supervisor.check_is_free()
     if not options.demo:
         supervisor.start()
-        output.say(f"device-ui is ready: {supervisor.setup_link()}")
-        return supervisor.wait()
+        return _until_end(supervisor, f"device-ui is ready: {supervisor.setup_link()}")
     mailbox = demo_server.Mailbox(device.folders.data / "demo")
     server = demo_server.Server(mailbox)
     server.start()
@@ -43,8 +46,16 @@ def run(device: Device, options: argparse.Namespace) -> int:
         "command": _this_command(),
         "data": shlex.quote(str(device.folders.data)),
     }
-    for text in DEMO.format(server=server, mailbox=mailbox, **values).split("\n"):
-        output.say(text)
+    return _until_end(supervisor, *DEMO.format(server=server, mailbox=mailbox, **values).split("\n"))
+
+
+def _until_end(supervisor: Supervisor, *texts: str) -> int:
+    try:
+        for text in texts:
+            output.say(text)
+    except OSError:  # standard output cannot be written: neither process is left behind
+        supervisor.stop()
+        raise
     return supervisor.wait()
 
 

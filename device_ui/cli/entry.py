@@ -45,6 +45,20 @@ def parsed(words: list[str]) -> dict[str, str] | None:
 
 def main() -> int:
     """Run the command of `sys.argv`; return its exit code."""
+    code = _run()
+    try:
+        # While an error can still be reported; standard output may have been closed by what started this process.
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        from device_ui.cli import launch, output
+
+        output.discard()
+        return code or launch.failed(error)
+    return code
+
+
+def _run() -> int:
     # As a link at /usr/sbin/sendmail the words are those of sendmail, and "event" would be a recipient.
     arguments = None if os.path.basename(sys.argv[0]) == "sendmail" else parsed(sys.argv[1:])
     if arguments is None:
@@ -64,7 +78,7 @@ def _event(arguments: dict[str, str]) -> int:
     # Without device.toml: an event must not wait for a typing error of the maker.
     path = paths.hook_socket(arguments.get("data"), os.environ)
     number = client.raise_event(path, *(arguments.get(name, "") for name in ("code", "text", "source", "time")))
-    print(f"accepted {number}", flush=True)
+    print(f"accepted {number}")
     return 0
 
 

@@ -130,11 +130,10 @@ def mailhook(data: str | None, ca_file: str = "", url: str = "", *, allow_loopba
 
 
 def failed(error: DeviceUIError | OSError) -> int:
-    """Print an error; return its exit code."""
+    """Print an error, except that the reader of standard output has ended; return its exit code."""
     from device_ui.cli import output
 
     if isinstance(error, BrokenPipeError):
-        output.discard()
         return EX_PIPE
     output.say(f"device-ui: {error}", is_error=True)
     if isinstance(error, HookError):

@@ -26,6 +26,8 @@ def output(*, for_program: bool = False) -> TextIO:
     For a person a character that the terminal lacks is an escape, as on standard error (backslashreplace). A program reads
     UTF-8: JSON has no other encoding (RFC 8259, 8.1), and the CSV begins with its byte order mark.
     """
+    if sys.stdout is None:  # closed by what started this process
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
     # Not in a test or a shell of Python, where standard output is a different object.
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = "utf-8" if for_program else sys.stdout.encoding
@@ -33,24 +35,22 @@ def output(*, for_program: bool = False) -> TextIO:
     return sys.stdout
 
 
-def flush() -> None:
-    """Write what standard output holds, so that an error is met while it can be reported. Raises OSError."""
-    if sys.stdout:  # closed by who started this process
-        sys.stdout.flush()
-
-
 def discard() -> None:
-    """Discard what standard output holds: its reader is gone, and Python would report that at the exit of the process."""
-    if sys.stdout:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Discard what standard output holds and cannot be written: Python would report that at the exit of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str, *, is_error: bool = False) -> None:
     """Print one line on standard output, or on standard error."""
     out = sys.stderr if is_error else output()
-    out.write(line(text))
-    # Behind a pipe Python would keep the line until the end, and a log would mix the two streams in the wrong order.
-    out.flush()
+    try:
+        out.write(line(text))
+        # Behind a pipe Python would keep the line until the end, and a log would mix the two streams in the wrong order.
+        out.flush()
+    except OSError:
+        # Standard error that nobody reads ends no command, and is no error of standard output.
+        if not is_error:
+            raise
 
 
 def line(text: str) -> str:

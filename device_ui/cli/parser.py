@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from device_ui import __version__, logging_setup
-from device_ui.cli import commands, launch, output
+from device_ui.cli import commands, launch
 from device_ui.cli.launch import EX_OK, EX_USAGE
 from device_ui.config import Device, Folders
 from device_ui.errors import DeviceUIError
@@ -180,9 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device = Device.plain(Folders.find(options.data, os.environ))
         else:
             device = launch.device(options.data, takes_defaults=options.function in TAKES_DEFAULTS)
-        code = int(options.function(device, options))
-        output.flush()
-        return code
+        return int(options.function(device, options))
     except (DeviceUIError, OSError) as error:
         return launch.failed(error)
 

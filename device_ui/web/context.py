@@ -128,17 +128,18 @@ class AppContext:
         try:
             return _word(client.state(self.device.folders.socket))
         except HookError as error:
-            # A hook that refuses this user is running: "down" would send the operator to the wrong place.
-            return {"not-stored": "storage", "denied": "denied"}.get(error.word, "down"), {"reply": error.reason}
+            return _refused(error)
 
     def delivery(self) -> tuple[State, Mapping[str, Any] | None]:
         """Return the state of the mail path and what `client.delivery` returns, None if the hook does not say it."""
         # One question for both: asked for one after the other, the head of a page could contradict the rest.
         try:
             found = client.delivery(self.device.folders.socket)
-        except HookError:  # a hook that cannot say it is not called down, if it knows the state
-            return self.mail_state(), None
-        return _word(found["state"]), found
+        except HookError as error:
+            # A hook with a fault in this answer may know the state; one that does not answer is not waited for twice.
+            return (_refused(error) if error.word == "down" else self.mail_state()), None
+        details = found.get("state")  # a hook of an earlier version does not send it
+        return (_word(details) if isinstance(details, dict) else self.mail_state()), found
 
     def words(self) -> Translator:
         """Return the translator of this request's language."""
@@ -170,6 +171,11 @@ class AppContext:
 
 def _word(details: Mapping[str, Any]) -> State:
     return str(details.get("problem", "")), details
+
+
+def _refused(error: HookError) -> State:
+    # A hook that refuses this user is running: "down" would send the operator to the wrong place.
+    return {"not-stored": "storage", "denied": "denied"}.get(error.word, "down"), {"reply": error.reason}
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,15 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
 import pytest
 
 from device_ui.cli import output
 from device_ui.errors import HookError
-from tests.helpers.product import ROOT, Product, settings_form
+from tests.helpers.fake_hook import FakeHook
+from tests.helpers.product import ROOT, Product, listens, settings_form
 
 STEP = {"step": {"name": "connect", "seconds": 0.0123, "told": "192.0.2.1 port 587"}}
 LATER = {"step": {"name": "certificate", "seconds": 12.5, "told": "verified for mail.example.com"}}
@@ -247,7 +250,7 @@ def test_a_value_ends_no_line(capsys, is_error):
 
 # Others that write to the console, and why nothing hostile comes through them.
 OTHERS = {
-    "cli/entry.py": ["print"],  # a whole number
+    "cli/entry.py": ["print", "sys.stdout", "sys.stdout"],  # a whole number
     "cli/demo_server.py": ["print", "sys.stdout"],  # escaped there
     "mail/sendmail.py": ["print", "print", "sys.stderr", "sys.stderr"],  # escaped there
     "web/server.py": ["print", "sys.stderr"],  # a setup code, which has its pattern
@@ -317,16 +320,73 @@ def test_a_path_that_the_terminal_cannot_show_ends_no_command(product: Product, 
     assert b"certificate.pem\n" in printed(product, environment, "certificate", "--data", str(product.folder / "경보"))
 
 
-# A reader that ends first
+# Standard output that cannot be written
 
 
-@pytest.mark.parametrize("words", [("history",), ("history", "--csv"), ("settings",), ("check",), ("event", "303")])
-def test_a_reader_that_ends_first_is_no_error(spoken: Product, words):
-    """As for every program behind head(1): no line on the terminal, and what a shell shows for SIGPIPE."""
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A device with settings and one event."""
+    with Product(tmp_path_factory.mktemp("busy")) as product:
+        product.start_hook().event()
+        product.save(**settings_form(587))
+        yield product
+
+
+def to(product: Product, output: IO[bytes], *words: str) -> tuple[int, str]:
+    """The exit code of a command that writes there, and its standard error."""
+    # Buffered, as it is for everybody but a test.
+    run = {"env": {**product.environment, "PYTHONUNBUFFERED": ""}, "capture_output": False}
+    done = product.command(*words, **run, stdout=output, stderr=subprocess.PIPE)
+    return done.returncode, done.stderr
+
+
+@pytest.fixture
+def nobody() -> Iterator[IO[bytes]]:
+    """A pipe whose reader has ended."""
     reading, writing = os.pipe()
     os.close(reading)
-    with os.fdopen(writing, "wb") as nobody:
-        environment = {**spoken.environment, "PYTHONUNBUFFERED": ""}
-        run = {"capture_output": False, "stdout": nobody, "stderr": subprocess.PIPE}
-        done = spoken.command(*words, env=environment, **run)
-    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+    with os.fdopen(writing, "wb") as pipe:
+        yield pipe
+
+
+WORDS = [
+    ("history",),
+    ("history", "--csv"),
+    ("settings",),
+    ("check",),
+    ("event", "303"),
+    ("--help",),
+    ("test", "--help"),
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_reader_that_ends_first_is_no_error(busy: Product, nobody, words):
+    """As for every program behind head(1): no line on the terminal, and what a shell shows for SIGPIPE."""
+    assert to(busy, nobody, *words) == (128 + signal.SIGPIPE, "")
+
+
+def test_an_error_half_way_is_told_without_its_reader_too(tmp_path, nobody):
+    with Product(tmp_path) as product, FakeHook(product.folders.socket) as hook:
+        hook.answers["history"] = [{"event": EVENT}, {"error": "fault", "reason": "broken"}]
+        assert to(product, nobody, "history") == (75, "device-ui: broken\n")
+
+
+@pytest.mark.parametrize("words", [("history",), ("settings",), ("check",), ("event", "303")])
+def test_a_full_disk_is_told_once(busy: Product, words):
+    with Path("/dev/full").open("wb") as full:
+        assert to(busy, full, *words) == (71, "device-ui: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [("event", "303"), ("event", "303", "--text=x"), ("history",)])
+def test_a_closed_standard_output_is_no_error(busy: Product, words):
+    closing = ["sh", "-c", 'exec "$@" >&-', "sh", busy.python, "-m", "device_ui", *words]
+    done = subprocess.run(closing, env=busy.environment, cwd="/", stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_run_leaves_no_process_behind_a_reader_that_ended(tmp_path, nobody):
+    with Product(tmp_path) as product:
+        assert to(product, nobody, "run", "--listen", f"127.0.0.1:{product.port}")[0] == 128 + signal.SIGPIPE
+        assert not listens(product.folders.socket)
+        assert not product.answers()

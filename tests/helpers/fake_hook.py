@@ -41,6 +41,8 @@ class FakeHook:
     def __init__(self, path: Path) -> None:
         self.answers: dict[str, Lines | Callable[[Mapping[str, Any]], Lines]] = {}
         self.heard: list[dict[str, Any]] = []
+        # What was asked, `OF_EVERY_PAGE` too.
+        self.asked: list[str] = []
         self.path, self._stopping = path, False
         self._callers: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX)
@@ -83,6 +85,7 @@ class FakeHook:
         caller.settimeout(SECONDS)
         with caller, caller.makefile("rb") as said, contextlib.suppress(OSError):
             asked = json.loads(said.readline())
+            self.asked.append(asked["do"])
             if asked["do"] not in OF_EVERY_PAGE:
                 self.heard.append(asked)
             for line in self._lines(asked):
@@ -98,7 +101,7 @@ class FakeHook:
             return lines
         states = self._lines({"do": "state"})  # which comes with it, unless a test says another
         return [
-            {"delivery": {**state, **line["delivery"]}} if "delivery" in line else line
+            {"delivery": {**state, **line["delivery"]}} if isinstance(line, dict) and "delivery" in line else line
             for line in lines
             for state in states
         ]

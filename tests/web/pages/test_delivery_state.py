@@ -98,8 +98,25 @@ def test_the_head_of_the_page_is_from_the_same_answer(pages, hook, path):
     """Asked for one after the other, they could contradict each other."""
     problem = {"problem": "server", "step": "connect", "reply": "refused"}
     hook.answers["delivery"] = [answer(waiting=1, since=NOW, next=NOW, state=problem)]
+    hook.asked.clear()
     (banner,) = document.read(pages.get(path).text).by_class("banner")
     assert banner.text.startswith("Mail could not be delivered yet (at the connection to the mail server): “refused”.")
+    assert hook.asked == ["delivery"]
+
+
+@pytest.mark.parametrize("path", ["/smtp", "/recipients"])
+def test_a_hook_of_an_earlier_version_is_asked_for_the_state(pages, hook, path):
+    hook.answers |= {"delivery": [answer(state=None)], "state": [{"state": {"problem": "password"}}]}
+    (banner,) = document.read(pages.get(path).text).by_class("banner")
+    assert banner.text.startswith("The stored password cannot be opened.")
+
+
+def test_a_hook_that_does_not_answer_is_not_waited_for_twice(pages, hook):
+    hook.answers["delivery"] = []
+    hook.asked.clear()
+    (banner,) = document.read(pages.get("/smtp").text).by_class("banner")
+    assert banner.text.startswith("The mail service is not running.")
+    assert hook.asked == ["delivery"]
 
 
 def test_a_hook_that_cannot_say_what_was_delivered_is_not_called_down(pages, hook):
