@@ -290,7 +290,7 @@ class Wired(SmtpClient):
         self._connection.attach(self._peer)  # type: ignore[arg-type]
 
     def _seen(self, _step: str, told: Text) -> None:
-        self.told += str(told)
+        self.told += f" {told}"  # apart, so that two of them do not make a secret together
 
 
 RECIPIENTS = ("one@example.com", "two@example.com")
@@ -312,7 +312,7 @@ def replies(raw: bytes) -> None:
         assert len(str(outcome.reply)) <= REPLY_MAXIMUM
     assert heard.upper().count(b"AUTH") <= 1
     assert told.isprintable()
-    assert PASSWORD[:8] not in told + "".join(str(each.reply) for each in outcomes.values())
+    assert PASSWORD[:8] not in " ".join([told, *(str(each.reply) for each in outcomes.values())])
 
 
 def _session(raw: bytes, size: int) -> tuple[dict[str, Outcome], str, bytes]:
@@ -323,7 +323,7 @@ def _session(raw: bytes, size: int) -> tuple[dict[str, Outcome], str, bytes]:
         courier.open()
         outcomes = courier.deliver(RECIPIENTS, b"Subject: one\r\n\r\nhello\r\n")
     except SessionError as stopped:
-        courier.told += str(stopped.reply)
+        courier.told += f" {stopped.reply}"
     courier.close()
     return outcomes, courier.told, peer.heard
 
