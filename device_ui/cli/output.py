@@ -48,7 +48,7 @@ def say(text: str, *, is_error: bool = False) -> None:
         # Behind a pipe Python would keep the line until the end, and a log would mix the two streams in the wrong order.
         out.flush()
     except OSError:
-        # Standard error that nobody reads ends no command, and is no error of standard output.
+        # A broken standard error must not end the command, nor be taken for a broken standard output.
         if not is_error:
             raise
 

@@ -126,9 +126,9 @@ class AppContext:
         """Return the word for the mail path, ``""`` when well, and the hook's details."""
         # Asked for every page, which costs 0.1 ms: a cached state would show a problem that is gone, or hide a new one.
         try:
-            return _word(client.state(self.device.folders.socket))
+            return _state_of_answer(client.state(self.device.folders.socket))
         except HookError as error:
-            return _refused(error)
+            return _state_of_error(error)
 
     def delivery(self) -> tuple[State, Mapping[str, Any] | None]:
         """Return the state of the mail path and what `client.delivery` returns, None if the hook does not say it."""
@@ -137,9 +137,9 @@ class AppContext:
             found = client.delivery(self.device.folders.socket)
         except HookError as error:
             # A hook with a fault in this answer may know the state; one that does not answer is not waited for twice.
-            return (_refused(error) if error.word == "down" else self.mail_state()), None
+            return (_state_of_error(error) if error.word == "down" else self.mail_state()), None
         details = found.get("state")  # a hook of an earlier version does not send it
-        return (_word(details) if isinstance(details, dict) else self.mail_state()), found
+        return (_state_of_answer(details) if isinstance(details, dict) else self.mail_state()), found
 
     def words(self) -> Translator:
         """Return the translator of this request's language."""
@@ -169,11 +169,11 @@ class AppContext:
         return str(template(name).render({**given, **values}))
 
 
-def _word(details: Mapping[str, Any]) -> State:
+def _state_of_answer(details: Mapping[str, Any]) -> State:
     return str(details.get("problem", "")), details
 
 
-def _refused(error: HookError) -> State:
+def _state_of_error(error: HookError) -> State:
     # A hook that refuses this user is running: "down" would send the operator to the wrong place.
     return {"not-stored": "storage", "denied": "denied"}.get(error.word, "down"), {"reply": error.reason}
 
