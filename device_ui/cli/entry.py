@@ -53,7 +53,7 @@ def main() -> int:
     except OSError as error:
         from device_ui.cli import launch, output
 
-        output.discard()
+        output.discard(sys.stdout)
         return code or launch.failed(error)
     return code
 

@@ -35,9 +35,9 @@ def output(*, for_program: bool = False) -> TextIO:
     return sys.stdout
 
 
-def discard() -> None:
-    """Discard what standard output holds and cannot be written: Python would report that at the exit of the process."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard(out: TextIO) -> None:
+    """Discard what a standard stream holds and cannot write: at the exit Python would try again, and end with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
 def say(text: str, *, is_error: bool = False) -> None:
@@ -51,6 +51,7 @@ def say(text: str, *, is_error: bool = False) -> None:
         # A broken standard error must not end the command, nor be taken for a broken standard output.
         if not is_error:
             raise
+        discard(out)
 
 
 def line(text: str) -> str:

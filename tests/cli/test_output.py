@@ -250,7 +250,7 @@ def test_a_value_ends_no_line(capsys, is_error):
 
 # Others that write to the console, and why nothing hostile comes through them.
 OTHERS = {
-    "cli/entry.py": ["print", "sys.stdout", "sys.stdout"],  # a whole number
+    "cli/entry.py": ["print", "sys.stdout", "sys.stdout", "sys.stdout"],  # a whole number
     "cli/demo_server.py": ["print", "sys.stdout"],  # escaped there
     "mail/sendmail.py": ["print", "print", "sys.stderr", "sys.stderr"],  # escaped there
     "web/server.py": ["print", "sys.stderr"],  # a setup code, which has its pattern
@@ -383,6 +383,15 @@ def test_a_closed_standard_output_is_no_error(busy: Product, words):
     closing = ["sh", "-c", 'exec "$@" >&-', "sh", busy.python, "-m", "device_ui", *words]
     done = subprocess.run(closing, env=busy.environment, cwd="/", stderr=subprocess.PIPE, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_standard_error_that_nobody_reads_ends_no_command(tmp_path, nobody):
+    """It says that device.toml is wrong; nginx needs the certificate all the same."""
+    with Product(tmp_path) as product:
+        product.maker("wrong")
+        run = {"env": {**product.environment, "PYTHONUNBUFFERED": ""}, "capture_output": False}
+        done = product.command("certificate", **run, stdout=subprocess.PIPE, stderr=nobody)
+        assert (done.returncode, done.stdout.count("certificate.pem")) == (0, 1)
 
 
 def test_run_leaves_no_process_behind_a_reader_that_ended(tmp_path, nobody):
