@@ -12,6 +12,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import re
 import socket
 import ssl
@@ -52,6 +53,7 @@ from device_ui.web.forms import BODY_MAXIMUM
 from device_ui.web.http.parser import RequestParser
 from device_ui.web.server import HEADER_MAXIMUM
 
+MEMORY = Path("/dev/shm")
 PASSWORD = "Kp7!vRw2#Zt9"
 SEALED = "sealed:9f86d081884c7d65"
 STORED = SmtpSettings("mail.example.com", 587, "Lamp", "lamp@example.com", sealed=SEALED)
@@ -67,8 +69,9 @@ def scratch() -> Path:
 
 @functools.cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
-    memory = Path("/dev/shm")  # thousands of files a second
-    return tempfile.TemporaryDirectory(prefix="device-ui-fuzz-", dir=memory if memory.is_dir() else None)
+    # Memory: thousands of files a second. A fuzzer, which ends without an end of the interpreter, has a TMPDIR of its own.
+    memory = MEMORY if MEMORY.is_dir() and "TMPDIR" not in os.environ else None
+    return tempfile.TemporaryDirectory(prefix="device-ui-fuzz-", dir=memory)
 
 
 def is_line(text: Text) -> bool:

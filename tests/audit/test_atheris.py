@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.audit.fuzz import BROKEN
 from tests.audit.mutants import Mutant, mutate
-from tests.audit.targets import TARGETS
+from tests.audit.targets import MEMORY, TARGETS
 from tests.helpers.product import ROOT
 
 SECONDS = int(os.environ.get("AUDIT_FUZZ_SECONDS", "20"))
@@ -36,10 +37,18 @@ FAULTS = {
 def fuzzed(name: str, root: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     """atheris on one target of the product in `root`."""
     words = [sys.executable, "-m", "tests.audit.fuzz", name, "--seconds", str(seconds)]
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        words, cwd=root, env=environment, capture_output=True, text=True, errors="replace", timeout=10 * seconds + 60
-    )
+    # libFuzzer ends its process by _exit(2), which removes no temporary file.
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        own = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder}
+        return subprocess.run(
+            words,
+            cwd=root,
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10 * seconds + 60,
+        )
 
 
 @pytest.mark.parametrize("name", TARGETS)
