@@ -110,6 +110,19 @@ def test_a_relay_without_login_gets_the_mail(server, mailing):
         assert b"AUTH" not in relay.sent
 
 
+def test_a_login_that_is_missing_gives_no_mail_up(server, hook):
+    """The submission of Postfix refuses each recipient of a client that has not logged in, by a 554."""
+    with Capture(server.submission_port) as relay:
+        hook.save(**settings_form(relay.port, sign_in="none", password=""))
+        hook.event("304", "waits")
+        wait_for(lambda: "554" in str(hook.state()["reply"]), what="the refusal")
+        assert "only after a login" in str(hook.state()["advice"])
+        assert hook.state()["waiting"] == 1
+        before = len(server.mails())
+        hook.save(**settings_form(relay.port))
+        assert b"waits" in server.wait_for(before + 1)[-1]
+
+
 def test_a_wrong_password_is_tried_once_and_the_mail_is_kept_until_the_settings_change(server, hook):
     wrong = PASSWORD[::-1]
     before, mails = len(server.logins()), len(server.mails())
@@ -120,6 +133,7 @@ def test_a_wrong_password_is_tried_once_and_the_mail_is_kept_until_the_settings_
             wait_for(lambda: hook.state()["problem"] == "login refused", what="the pause")
         assert server.logins()[before:] == [(ACCOUNT, False)]
         assert "535" in hook.state()["reply"]
+        assert "type SMTP Account Password again" in str(hook.state()["advice"])
         hook.stop("mailhook")
         hook.start_hook("--ca-file", str(hook.folder / "authority.pem"))
         wait_for(lambda: hook.state()["problem"] == "login refused", what="the pause after a restart")

@@ -100,6 +100,7 @@ LATER = "The server has no time, or the connection broke: nothing is to be chang
 LOGIN_FIRST = (
     "The server wants a login first: under “Advanced”, choose the sign-in “{sign_in_manual}” or “{sign_in_provider}”."
 )
+DENIED = "The server takes mail for this recipient only after a login, or not at all: under “Advanced”, choose the sign-in “{sign_in_manual}” or “{sign_in_provider}”, or ask its administrator."
 TLS_FIRST = "The server wants TLS before a login: under “Advanced”, choose the connection security “{security_auto}”."
 WRONG_LOGIN = "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."
 APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under “Advanced” choose the sign-in “{sign_in_provider}”."
@@ -150,6 +151,9 @@ APP = (
     "app-specific",
     "authorization code",
 )
+# A failure of the server in a 535, as `scope.NOT_JUDGED`. Not "unavailable": "authentication failed: (reason unavailable)" is
+# Postfix's reply to every wrong password for which Dovecot gives no reason (smtpd_sasl_glue.c).
+NOT_JUDGED = ("connection lost to auth", "can't connect to auth", "generic failure", "temporar")
 TOO_MANY = ("too many", "too much", "try again later")
 RELAY = ("relay", "rcpthosts", "auth", "authenticat", "log in", "login")
 NO_AUTH = ("auth", "authenticat", "unauthenticated")
@@ -326,7 +330,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, REPLIED, "5.7.10", (), "clear", "security", "RFC 5248, X.7.10", TLS_FIRST),
     (S.LOGIN, REPLIED, "5.7.11", (), "clear", "security", "RFC 5248, X.7.11", TLS_FIRST),
     (S.LOGIN, REPLIED, "535", ("access rights", "not enabled", "disabled", "not allowed", "not permitted", "no permission"), "", "", "Yandex, Zoho, GMX: the reply's own words", NOT_ALLOWED),
-    (S.LOGIN, REPLIED, "535", ("connection lost to authentication", "temporar", "unavailable"), "", "", "Postfix with Dovecot: the reply's own words", BUSY),
+    (S.LOGIN, REPLIED, "535", NOT_JUDGED, "", "", "Postfix with Dovecot or Cyrus SASL: the reply's own words", BUSY),
     (S.LOGIN, REPLIED, "5.7.8", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
     (S.LOGIN, REPLIED, "535", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
     (S.LOGIN, REPLIED, "432", (), "", "", "RFC 4954, 6", "The server wants this account's password to be set again before it takes a login: ask its administrator."),
@@ -360,6 +364,8 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.RECIPIENT, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
     (S.RECIPIENT, P.ANSWER, "5", RELAY, "relay", "sign_in", "RFC 4954, 6; Postfix, Exim, qmail: the reply's own words", LOGIN_FIRST),
     (S.RECIPIENT, P.ANSWER, "454", RELAY, "relay", "sign_in", "Postfix, relay_domains_reject_code", LOGIN_FIRST),
+    # Of the login that is wanted, or of the recipient: a list of the server may refuse it in the same words.
+    (S.RECIPIENT, P.ANSWER, "5.7.1", ("access denied",), "relay", "", "Postfix, smtpd_relay_restrictions: reject", DENIED),
     (S.RECIPIENT, P.ANSWER, "5.7.54", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.54", LOGIN_FIRST),
     (S.RECIPIENT, P.ANSWER, "5", ("relay", "rcpthosts"), "", "", "Postfix, Exim, qmail: the reply's own words", "The server does not pass mail of this account on to this recipient: ask its administrator to allow it."),
     (S.RECIPIENT, P.ANSWER, "552", (), "", "", "RFC 5321, 4.2.3", MAILBOX_FULL),

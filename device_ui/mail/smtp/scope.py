@@ -247,6 +247,9 @@ GENERAL = f"{NO_CODE} 5.0.0 5.1.0 5.2.0 5.7.0 5.7.1"
 # Words of servers that report by such a code what a reply is about. The first that is found counts. None is a word by which a
 # filter describes a content, since they decide there, too.
 WORDS = {
+    # Postfix, by smtpd_relay_restrictions that end with "reject": a client without a login. A list of recipients
+    # (check_recipient_access) has the same words.
+    re.compile(r"\brecipient address rejected: access denied\b"): RELAYING,
     # Postfix (smtpd_check.c), "<what>: <class> rejected: <reason>".
     re.compile(r"\brecipient address rejected\b"): RECIPIENT,
     # Postfix, of the other classes, and reject_rbl_client; Exim's dnslists and "require verify = sender"; Exchange's exceptions.

@@ -105,6 +105,18 @@ CASES = {
     "OpenSMTPD#65": login(
         "535 5.7.8 Error: authentication failed: Connection lost to authentication server", "", "has no time right now"
     ),
+    "docker-mailserver#1436": login(
+        "535 5.7.8 Error: authentication failed: generic failure", "", "has no time right now"
+    ),
+    "chatmail/relay#441": login(
+        "454 4.7.0 Temporary authentication failure: Connection lost to authentication server", "", "right now"
+    ),
+    "Postfix with Dovecot, Namecheap": login(
+        "535 5.7.8 Error: authentication failed: (reason unavailable)", "password", "type SMTP Account Password again"
+    ),
+    "MailWatch#1086": login(
+        "535 5.7.8 Error: authentication failed: authentication failure", "password", "type SMTP Account Password again"
+    ),
     "Mail.ru": login(
         "535 5.7.0 NEOBHODIM parol prilozheniya https://help.mail.ru/mail/security/protection/external / "
         "Application password is REQUIRED",
@@ -154,6 +166,12 @@ CASES = {
     ),
     "mattermost forum 331": Case(
         {"RCPT": "454 4.7.1 <one@example.test>: Relay access denied"}, "sign_in", "wants a login", RELAY
+    ),
+    "Postfix of Debian, submission": Case(
+        {"RCPT": "554 5.7.1 <one@example.test>: Recipient address rejected: Access denied"},
+        "",
+        "only after a login, or not at all",
+        RELAY,
     ),
     "Exim of Debian": Case({"RCPT": "550 relay not permitted"}, "sign_in", "wants a login", RELAY),
     "qmail": Case(

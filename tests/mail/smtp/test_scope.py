@@ -258,6 +258,7 @@ WORDS = [
     ("Exim, dnslists", "550 rejected because 192.0.2.7 is in a black list at bl.example.net", "server"),
     ("Exchange, SendAsDenied", "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied", "server"),
     ("Exchange, 5.7.1", "550 5.7.1 Client does not have permissions to send as this sender", "server"),
+    ("Postfix, smtpd_relay_restrictions: reject", "554 5.7.1 <r1@example.com>: Recipient address rejected: Access denied", "recipient"),
     ("postal#647", "554 5.7.1 <r1@example.com>: Relay access denied", "recipient"),
     ("postal#647, Exim", "550 relay not permitted!", "recipient"),
     ("nodemailer#1480", "550 5.7.1 Relaying denied.", "recipient"),
