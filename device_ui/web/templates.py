@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bottle import SimpleTemplate, html_escape
@@ -27,6 +27,22 @@ class Template(SimpleTemplate):  # type: ignore[misc]  # bottle has no types
         """Set up the template; called by bottle, once."""
         super().prepare(escape_func, **settings)
         self.cache = _templates
+
+    def execute(self, _stdout: list[str], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Append the rendered template to `_stdout`. Return no name that it has set: nothing uses the names of an included one.
+
+        Among a template's names are functions of bottle that refer to all of them (`include`, `get`). Such a cycle would keep
+        the finished page, and what the form held, in memory until Python's garbage collector finds it.
+        """
+        super().execute(_stdout, kwargs).clear()
+        return {}
+
+    def _include(self, _env: dict[str, Any], _name: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        super()._include(_env, _name, **kwargs)
+        # Included by `rebase`, with the page as `base`: the template of the page has ended, and bottle does not return its names.
+        if "base" in kwargs:
+            _env.clear()
+        return {}
 
 
 _templates: dict[str, Template] = {}

@@ -113,7 +113,7 @@ class Deadline:
             self._end = end
 
     def left(self, maximum: float = math.inf) -> float:
-        """Return the seconds left, at most `most`. Raises TimeoutError when none are left."""
+        """Return the seconds left, at most `maximum`. Raises TimeoutError when none are left."""
         left = min(self._end - self.monotonic(), maximum)
         if left <= 0 or self._is_cancelled:
             raise TimeoutError("the attempt took too long")
@@ -211,6 +211,13 @@ class Connection(smtplib.SMTP):
         self.step = Step.GREETING
         self.reply_seconds = math.inf
         self.on_wait: Callable[[float], None] = lambda _seconds: None
+
+    def close(self) -> None:
+        """Close the socket, and call nobody any more."""
+        super().close()
+        # `on_wait` may refer to the client of this connection, to end a wait. Such a cycle would keep the password in memory
+        # until Python's garbage collector finds it.
+        self.on_wait = lambda _seconds: None
 
     @property
     def is_open(self) -> bool:

@@ -293,22 +293,30 @@ def test_a_closed_client_can_be_opened_again():
     assert len(server.mails) == 2
 
 
-def test_a_finished_session_leaves_no_object_in_memory():
-    """Not even an address that failed keeps the pieces of the password until a garbage collection."""
-    with ScriptedServer() as server:
+@pytest.mark.parametrize("answer", [None, "535 5.7.8 no"])
+def test_a_finished_session_leaves_no_object_in_memory(answer):
+    """Neither an address that failed nor what ends a wait keeps the pieces of the password until a garbage collection."""
+    with ScriptedServer({"AUTH": answer} if answer else {}) as server:
         gc.collect()
         gc.disable()
         try:
             client = client_for(server, options={"resolver": leading_to("127.0.0.2", "127.0.0.1")})
-            assert deliver(client)[FIRST].verdict == DELIVERED
             gone = weakref.ref(client)
+
+            def end_wait(_seconds: float, client: SmtpClient = client) -> None:
+                client.end_wait()
+
+            with contextlib.suppress(SessionError), contextlib.closing(client):
+                client.open(end_wait)
+                assert client.deliver([FIRST], MAIL, on_wait=end_wait)[FIRST].verdict == DELIVERED
             assert len(connections()) == 1
-            del client
+            del client, end_wait
             left = connections()
         finally:
             gc.enable()
     assert gone() is None
     assert left == []
+    assert server.verbs.count("DATA") == (not answer)
 
 
 def connections():
