@@ -100,7 +100,7 @@ LATER = "The server has no time, or the connection broke: nothing is to be chang
 LOGIN_FIRST = (
     "The server wants a login first: under “Advanced”, choose the sign-in “{sign_in_manual}” or “{sign_in_provider}”."
 )
-DENIED = "The server takes mail for this recipient only after a login, or not at all: under “Advanced”, choose the sign-in “{sign_in_manual}” or “{sign_in_provider}”, or ask its administrator."
+DENIED = "The server takes this mail only after a login, or not at all: under “Advanced”, choose the sign-in “{sign_in_manual}” or “{sign_in_provider}”, or ask its administrator."
 TLS_FIRST = "The server wants TLS before a login: under “Advanced”, choose the connection security “{security_auto}”."
 WRONG_LOGIN = "The server does not take this login: check SMTP Account Address and type SMTP Account Password again, which with some providers is an app password."
 APP_PASSWORD = "The provider wants a password made for this device: make an app password there, and under “Advanced” choose the sign-in “{sign_in_provider}”."
@@ -237,6 +237,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # At any step, since Postfix judges the client's name and address at RCPT (smtpd_delay_reject). By any code for the
     # name: Postfix has 450, 501 and 504 for it.
     ("", P.ANSWER, "", HELO, "", "", "Postfix, reject_invalid_helo_hostname and the like", NAME_OF_DEVICE),
+    (S.RECIPIENT, P.ANSWER, "5", ("client host rejected: access denied",), "relay", "", "Postfix, smtpd_client_restrictions: reject", DENIED),
     ("", P.ANSWER, "5", ("client host rejected",), "", "", "Postfix, reject_unknown_client_hostname and check_client_access", OWN_ADDRESS_REFUSED),
     ("", P.ANSWER, "5", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
     ("", P.ANSWER, "4", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),

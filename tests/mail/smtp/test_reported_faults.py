@@ -199,6 +199,12 @@ CASES = {
     "email-validator-js#100, pam_aad#35": Case(
         {"RCPT": "550 5.7.1 Service unavailable, Client host [192.0.2.1] blocked using Spamhaus."}, "", "on a list"
     ),
+    "docker-mailserver#359, without a login": Case(
+        {"RCPT": "554 5.7.1 <unknown[192.0.2.7]>: Client host rejected: Access denied"},
+        "",
+        "only after a login, or not at all",
+        RELAY,
+    ),
     "mattermost#1012, modoboa#2311, docker-mailserver#359": Case(
         {"RCPT": "554 5.7.1 <unknown[192.0.2.7]>: Client host rejected: Access denied"}, "", "refuses connections from"
     ),
