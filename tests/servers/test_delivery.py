@@ -110,17 +110,23 @@ def test_a_relay_without_login_gets_the_mail(server, mailing):
         assert b"AUTH" not in relay.sent
 
 
-def test_a_login_that_is_missing_gives_no_mail_up(server, hook):
-    """The submission of Postfix refuses each recipient of a client that has not logged in, by a 554."""
-    with Capture(server.submission_port) as relay:
+@pytest.mark.parametrize("judged", ["relay", "client", "sender"])
+def test_a_login_that_is_missing_gives_no_mail_up(hook, authority, tmp_path, judged):
+    """A submission service of Postfix refuses each recipient of a client without a login, by a 554."""
+    restrictions = {f"smtpd_{judged}_restrictions": "permit_sasl_authenticated,reject"}
+    with (
+        MailServer(
+            folder=tmp_path, certificate=authority.issue(NAMES), accounts=ACCOUNTS, limits=restrictions
+        ) as server,
+        Capture(server.submission_port) as relay,
+    ):
         hook.save(**settings_form(relay.port, sign_in="none", password=""))
         hook.event("304", "waits")
         wait_for(lambda: "554" in str(hook.state()["reply"]), what="the refusal")
         assert "only after a login" in str(hook.state()["advice"])
         assert hook.state()["waiting"] == 1
-        before = len(server.mails())
         hook.save(**settings_form(relay.port))
-        assert b"waits" in server.wait_for(before + 1)[-1]
+        assert b"waits" in server.wait_for(1)[0]
 
 
 def test_a_wrong_password_is_tried_once_and_the_mail_is_kept_until_the_settings_change(server, hook):

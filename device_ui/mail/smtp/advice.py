@@ -237,7 +237,9 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # At any step, since Postfix judges the client's name and address at RCPT (smtpd_delay_reject). By any code for the
     # name: Postfix has 450, 501 and 504 for it.
     ("", P.ANSWER, "", HELO, "", "", "Postfix, reject_invalid_helo_hostname and the like", NAME_OF_DEVICE),
-    (S.RECIPIENT, P.ANSWER, "5", ("client host rejected: access denied",), "relay", "", "Postfix, smtpd_client_restrictions: reject", DENIED),
+    # Its restrictions of the client, the sender or relaying end with "reject": for a client without a login, or for any. A list of
+    # addresses has the same words.
+    (S.RECIPIENT, P.ANSWER, "5.7.1", ("rejected: access denied",), "relay", "", "Postfix, smtpd_relay_restrictions and the like", DENIED),
     ("", P.ANSWER, "5", ("client host rejected",), "", "", "Postfix, reject_unknown_client_hostname and check_client_access", OWN_ADDRESS_REFUSED),
     ("", P.ANSWER, "5", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
     ("", P.ANSWER, "4", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
@@ -365,8 +367,6 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.RECIPIENT, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
     (S.RECIPIENT, P.ANSWER, "5", RELAY, "relay", "sign_in", "RFC 4954, 6; Postfix, Exim, qmail: the reply's own words", LOGIN_FIRST),
     (S.RECIPIENT, P.ANSWER, "454", RELAY, "relay", "sign_in", "Postfix, relay_domains_reject_code", LOGIN_FIRST),
-    # Of the login that is wanted, or of the recipient: a list of the server may refuse it in the same words.
-    (S.RECIPIENT, P.ANSWER, "5.7.1", ("access denied",), "relay", "", "Postfix, smtpd_relay_restrictions: reject", DENIED),
     (S.RECIPIENT, P.ANSWER, "5.7.54", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.54", LOGIN_FIRST),
     (S.RECIPIENT, P.ANSWER, "5", ("relay", "rcpthosts"), "", "", "Postfix, Exim, qmail: the reply's own words", "The server does not pass mail of this account on to this recipient: ask its administrator to allow it."),
     (S.RECIPIENT, P.ANSWER, "552", (), "", "", "RFC 5321, 4.2.3", MAILBOX_FULL),

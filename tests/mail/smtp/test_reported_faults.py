@@ -199,6 +199,15 @@ CASES = {
     "email-validator-js#100, pam_aad#35": Case(
         {"RCPT": "550 5.7.1 Service unavailable, Client host [192.0.2.1] blocked using Spamhaus."}, "", "on a list"
     ),
+    "Mailu#656": Case(
+        {"RCPT": "554 5.7.1 <alarm@example.com>: Sender address rejected: Access denied"},
+        "",
+        "only after a login, or not at all",
+        RELAY,
+    ),
+    "sisimai#77: Exchange Online, no such recipient": Case(
+        {"RCPT": "550 5.4.1 [r1@example.com]: Recipient address rejected: Access denied"}, "", "Recipients", RELAY
+    ),
     "docker-mailserver#359, without a login": Case(
         {"RCPT": "554 5.7.1 <unknown[192.0.2.7]>: Client host rejected: Access denied"},
         "",
