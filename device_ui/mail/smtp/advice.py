@@ -336,6 +336,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, REPLIED, "535", NOT_JUDGED, "", "", "Postfix with Dovecot or Cyrus SASL: the reply's own words", BUSY),
     (S.LOGIN, REPLIED, "5.7.8", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
     (S.LOGIN, REPLIED, "535", (), "", "password", "RFC 4954, 6", WRONG_LOGIN),
+    (S.LOGIN, REPLIED, "526", ("authentication failure",), "", "password", "Alibaba Mail: the reply's own words", WRONG_LOGIN),
     (S.LOGIN, REPLIED, "432", (), "", "", "RFC 4954, 6", "The server wants this account's password to be set again before it takes a login: ask its administrator."),
     (S.LOGIN, REPLIED, "4", TOO_MANY, "", "", "Gmail, SMTP error codes: 454 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),
     (S.LOGIN, REPLIED, "4", (), "", "", "RFC 4954, 6", "The server cannot check logins right now: nothing is to be changed; try again in some minutes."),

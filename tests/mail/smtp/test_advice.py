@@ -479,7 +479,7 @@ def by_answer(step, text, settings):
         in_the_clear = settings.connection == "none"
         if "5.7.30" in text or ("5.7.139" in text and "basic authentication" in text):
             return {"sign_in"}
-        judged = code == "535" or re.search(r"5\.7\.8|password|5\.7\.13", text, re.I)
+        judged = code in ("526", "535") or re.search(r"5\.7\.8|password|5\.7\.13", text, re.I)
         return ({"account", "password"} if judged else set()) | ({"security"} if in_the_clear else set())
     if step in ("sender", "recipient", "content") and code[:1] in ("4", "5"):
         fields = {"sender"} if SENDER_WORDS.search(text) or re.search("5.7.60|5.2.252|5.1.[78]", text) else set()

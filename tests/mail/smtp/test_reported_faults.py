@@ -117,6 +117,7 @@ CASES = {
     "MailWatch#1086": login(
         "535 5.7.8 Error: authentication failed: authentication failure", "password", "type SMTP Account Password again"
     ),
+    "canal#554: Alibaba Mail": login("526 Authentication failure[0]", "password", "type SMTP Account Password again"),
     "Mail.ru": login(
         "535 5.7.0 NEOBHODIM parol prilozheniya https://help.mail.ru/mail/security/protection/external / "
         "Application password is REQUIRED",
