@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from device_ui.errors import Message, Text
 from device_ui.mail.smtp.outcome import SmtpProblem, Step
+from device_ui.mail.smtp.scope import detail_of
 from device_ui.settings.fields import CHOICE_WORDS, SmtpSettings
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Advice:
 class Row(NamedTuple):
     """A row of `ADVICE`; ``""`` and ``()`` match everything, and the problem `REPLIED` matches `WITH_REPLY`.
 
-    `reply` is the reply's class (``5``), code (``535``), enhanced code (``5.7.8``) or both codes (``535 5.7.8``),
-    compared whole, or the beginning of a line that is no SMTP reply. One of `says`, in lower case, begins a word of the
+    `reply` is the reply's class (``5``), code (``535``), enhanced code (``5.7.8``), both codes (``535 5.7.8``) or what its words
+    are about (``limit``: a value of `scope.WORDS`), compared whole, or the beginning of a line that is no SMTP reply. One of `says`, in lower case, begins a word of the
     reply; names of hosts and addresses in it do not count, and ``_`` is a blank. `given` is a key of `GIVEN`. `field`
     is a form name or a key of `FIELD_OF`. `evidence` is why this row may name its field: a standard, or the provider's
     own documentation. The program does not read it; a test requires it. `sentence` may have a place for a choice of the
@@ -96,6 +97,13 @@ NAME_OF_DEVICE = "{host} does not accept the name by which this device introduce
 LISTED = "The network address that this device sends from is on a list of senders that {host} refuses: ask the administrator of {host}, or the provider of the line."
 OWN_ADDRESS_REFUSED = "{host} refuses connections from this device: its answer says why. Ask its administrator to allow the device's address."
 BUSY = "{host} has no time right now: nothing is to be changed; try again in some minutes."
+BUSY_OR_NAME = "{host} has no time right now, or does not accept the name by which this device introduces itself (EHLO), which the maker's device.toml sets (mail.helo_name)."
+LIMIT_REACHED = "The limit for what this account may send is reached, or the provider has blocked the account: its answer says why. What waits is tried again by itself."
+NOT_FROM_HERE = "The server takes no mail from this account or this device now: its answer says why. Ask its administrator or the provider."
+SPF = "The domain of {mail_from} does not let its mail come from here (SPF): send through the mail server of that domain, or from an address of {host}."
+WANTS_TLS = "The server wants TLS: under “Advanced”, choose the connection security “{security_auto}”."
+RECIPIENT_DEFERRED = "The server defers this recipient, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."
+MAIL_DEFERRED = "The server defers the mail, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."
 LATER = "The server has no time, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."
 LOGIN_FIRST = (
     "The server wants a login first: under “Advanced”, choose the sign-in “{sign_in_manual}” or “{sign_in_provider}”."
@@ -134,7 +142,9 @@ BLOCKED = (
     "blocked using",
     "dnsbl",
     "rbl",
+    "the ip you're using to send mail",
 )
+REVERSE_NAME = ("bad dns ptr", "ptr", "reverse dns")
 NO_SMTP_HERE = ("no smtp", "does not accept mail", "not accept email")
 FTP = ("ftp",)
 HELO = (
@@ -155,8 +165,9 @@ APP = (
 # Postfix's reply to every wrong password for which Dovecot gives no reason (smtpd_sasl_glue.c).
 NOT_JUDGED = ("connection lost to auth", "can't connect to auth", "generic failure", "temporar")
 TOO_MANY = ("too many", "too much", "try again later")
-RELAY = ("relay", "rcpthosts", "auth", "authenticat", "log in", "login")
-NO_AUTH = ("auth", "authenticat", "unauthenticated")
+# Not "auth" alone, which "authorized" begins with.
+NO_AUTH = ("smtp auth", "auth required", "auth first", "auth command", "authenticat", "unauthenticated")
+RELAY = ("relay", "rcpthosts", *NO_AUTH, "log in", "login")
 STARTTLS = ("starttls", "encrypt", "tls")
 OWNED = (
     "not owned",
@@ -170,6 +181,14 @@ OWNED = (
     "not authorized to send",
     "not allowed to send",
     "sender denied",
+    "does not match a verified sender",
+    "relaying disallowed as",
+    "authorised to send from",
+    "unauthorized use of sender",
+    "sender domain not verified",
+    "doesn't conform with auth",
+    "not local sender",
+    "sender address is not allowed",
 )
 
 S, P = Step, SmtpProblem
@@ -244,6 +263,10 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     ("", P.ANSWER, "5", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
     ("", P.ANSWER, "4", BLOCKED, "", "", "RFC 5782, 2.1", LISTED),
 
+    # By the words that also decide the verdict (`scope.WORDS`).
+    *((step, P.ANSWER, reply, (), "", "", "RFC 3463, 3.5; Gmail, Mailtrap, Exchange Online: the reply's own words", LIMIT_REACHED) for step in (S.SENDER, S.RECIPIENT, S.CONTENT) for reply in ("limit", "5.4.5", "5.1.90")),
+    *((step, P.ANSWER, "5", ("spf",), "", "", "RFC 7208, 8.4: the reply's own words", SPF) for step in (S.SENDER, S.RECIPIENT, S.CONTENT)),
+
     # Up to the greeting. Silence has many causes, a reset has one: it comes from the host itself, so the port is wrong.
     (S.NAME, P.UNKNOWN_NAME, "", (), "url", "host", "RFC 1123, 2.1: no name of a host has these characters", "SMTP Host takes the server's name or address alone: type it without anything around it, such as smtps:// or :587. The port has a field of its own."),
     (S.NAME, P.SILENT, "", (), "", "", "getaddrinfo(3), EAI_AGAIN", "The device gets no answer from its name server: check the device's network and its name server."),
@@ -257,6 +280,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
 
     # 521 means "no mail here" and nothing else. 554 may mean that, too, but most servers refuse this client's address by it.
     (S.GREETING, P.ANSWER, "521", (), "", "host", "RFC 7504, 3", "{host} takes no mail at all: type the name of the mail server for sending as SMTP Host."),
+    (S.GREETING, P.ANSWER, "554", REVERSE_NAME, "", "", "GMX: the reply's own words", OWN_ADDRESS_REFUSED),
     (S.GREETING, P.ANSWER, "554", NO_SMTP_HERE, "", "host", "RFC 5321, 3.1", "{host} takes no mail at all: type the name of the mail server for sending as SMTP Host."),
     (S.GREETING, P.ANSWER, "5", (), "", "", "RFC 5321, 3.1", OWN_ADDRESS_REFUSED),
     (S.GREETING, P.ANSWER, "4", (), "", "", "RFC 5321, 3.8", BUSY),
@@ -274,6 +298,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.EHLO, P.ANSWER, "500", (), "", "", "RFC 5321, 3.2", "{host} does not know EHLO, which TLS and a login need: ask its administrator."),
     (S.EHLO, P.ANSWER, "502", (), "", "", "RFC 5321, 3.2", "{host} does not know EHLO, which TLS and a login need: ask its administrator."),
     (S.EHLO, P.ANSWER, "5", (), "", "", "RFC 5321, 4.1.4", NAME_OF_DEVICE),
+    (S.EHLO, P.ANSWER, "421", ("(ehlo)",), "", "", "Google, SMTP relay: the reply's own words", BUSY_OR_NAME),
     (S.EHLO, P.ANSWER, "4", (), "", "", "RFC 5321, 3.8", BUSY),
     (S.EHLO, "", "", (), "", "", "", "The connection with {host} ended before the server said what it offers: the reason is above."),
 
@@ -320,6 +345,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.LOGIN, P.NO_TLS, "", (), "", "security", "RFC 4954, 9", "A login is never sent in the clear: under “Advanced”, choose the connection security “{security_auto}”."),
     (S.LOGIN, REPLIED, "5.7.30", (), "", "sign_in", "Microsoft, Exchange Online: basic authentication is removed", NO_PASSWORDS),
     (S.LOGIN, REPLIED, "5.7.139", ("basic authentication is disabled",), "", "sign_in", "Microsoft, Exchange Online: authentication policies", NO_PASSWORDS),
+    (S.LOGIN, REPLIED, "5.7.139", ("the user credentials were incorrect",), "", "password", "Microsoft 365: the reply's own words", WRONG_LOGIN),
     (S.LOGIN, REPLIED, "5.7.139", (), "", "", "Microsoft, aka.ms/smtp_auth_disabled", NOT_ALLOWED),
     (S.LOGIN, REPLIED, "5", APP, "", "password", "Gmail, Apple, QQ, Mail.ru: the reply's own words", APP_PASSWORD),
     (S.LOGIN, REPLIED, "5", TOO_MANY, "", "", "Yahoo, AUTH005; Gmail, 4.7.0", "The provider saw too many logins of this account: wait, and check that no other device tries a wrong password."),
@@ -347,7 +373,8 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
 
     ("", P.TOO_LARGE, "", (), "", "", "RFC 1870, 6", TOO_LARGE),
     # A reply that judges the sender's address names its field. Any other 5xx may be a policy, which no field changes.
-    (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", "The server wants TLS: under “Advanced”, choose the connection security “{security_auto}”."),
+    (S.SENDER, P.ANSWER, "530", STARTTLS, "clear", "security", "RFC 3207, 4", WANTS_TLS),
+    (S.SENDER, P.ANSWER, "451", STARTTLS, "clear", "security", "Microsoft 365: 451 5.7.3", WANTS_TLS),
     (S.SENDER, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
     (S.SENDER, P.ANSWER, "5.7.57", (), "relay", "sign_in", "Microsoft, Exchange Online: 5.7.57", LOGIN_FIRST),
     (S.SENDER, P.ANSWER, "5", NO_AUTH, "relay", "sign_in", "RFC 4954, 6: the reply's own words", LOGIN_FIRST),
@@ -357,13 +384,15 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.SENDER, P.ANSWER, "5.1.8", (), "", "sender", "RFC 3463, 3.2", SENDER_REFUSED),
     (S.SENDER, P.ANSWER, "5.7.60", (), "", "sender", "Microsoft, Exchange Online: 5.7.60", SENDER_REFUSED),
     (S.SENDER, P.ANSWER, "553", (), "", "sender", "RFC 5321, 4.2.3", SENDER_REFUSED),
-    (S.SENDER, P.ANSWER, "5", OWNED, "", "sender", "Postfix, reject_sender_login_mismatch: the reply's own words", SENDER_REFUSED),
+    (S.SENDER, P.ANSWER, "", OWNED, "", "sender", "Postfix, reject_sender_login_mismatch: the reply's own words", SENDER_REFUSED),
     (S.SENDER, P.ANSWER, "5", (), "", "", "", "The server does not begin a mail from {mail_from}: its answer says why. Ask its administrator."),
     (S.SENDER, "", "", (), "", "", "", LATER),
 
     # The sender before the recipient, since many servers judge both here. The rows of a relay without a login come next: "relaying
     # denied" means the login there, and the recipient anywhere else.
     (S.RECIPIENT, P.ANSWER, "5.7.60", (), "", "sender", "Microsoft, Exchange Online: 5.7.60", SENDER_REFUSED),
+    (S.RECIPIENT, P.ANSWER, "5.1.7", (), "", "sender", "RFC 3463, 3.2", SENDER_REFUSED),
+    (S.RECIPIENT, P.ANSWER, "5.1.8", (), "", "sender", "RFC 3463, 3.2", SENDER_REFUSED),
     (S.RECIPIENT, P.ANSWER, "", OWNED, "", "sender", "Postfix, smtpd_delay_reject: the sender is judged here", SENDER_REFUSED),
     (S.RECIPIENT, P.ANSWER, "530", (), "relay", "sign_in", "RFC 4954, 6", LOGIN_FIRST),
     (S.RECIPIENT, P.ANSWER, "5", RELAY, "relay", "sign_in", "RFC 4954, 6; Postfix, Exim, qmail: the reply's own words", LOGIN_FIRST),
@@ -373,8 +402,10 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.RECIPIENT, P.ANSWER, "552", (), "", "", "RFC 5321, 4.2.3", MAILBOX_FULL),
     (S.RECIPIENT, P.ANSWER, "5.2.2", (), "", "", "RFC 3463, 3.3", MAILBOX_FULL),
     (S.RECIPIENT, P.ANSWER, "5.2.1", (), "", "", "RFC 3463, 3.3", MAILBOX_FULL),
+    (S.RECIPIENT, P.ANSWER, "client", (), "", "", "scope.WORDS", NOT_FROM_HERE),
+    (S.RECIPIENT, P.ANSWER, "again", (), "", "", "scope.WORDS", RECIPIENT_DEFERRED),
     (S.RECIPIENT, P.ANSWER, "5", (), "", "", "RFC 5321, 4.2.1", "The server does not take mail for this recipient: check the address on the page Recipients, or ask the server's administrator."),
-    (S.RECIPIENT, "", "", (), "", "", "", "The server defers this recipient, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
+    (S.RECIPIENT, "", "", (), "", "", "", RECIPIENT_DEFERRED),
 
     # Exchange judges the sender as late as here.
     (S.CONTENT, P.ANSWER, "552", (), "", "", "RFC 5321, 4.2.3", TOO_LARGE),
@@ -382,8 +413,11 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.CONTENT, P.ANSWER, "5.7.60", (), "", "sender", "Microsoft, Exchange Online: 5.7.60", SENDER_REFUSED),
     (S.CONTENT, P.ANSWER, "5.2.252", (), "", "sender", "Microsoft, Exchange Online: SendAsDenied", SENDER_REFUSED),
     (S.CONTENT, P.ANSWER, "5", OWNED, "", "sender", "Microsoft, Exchange: the reply's own words", SENDER_REFUSED),
+    (S.CONTENT, P.ANSWER, "5.1.8", (), "", "", "Microsoft, Exchange Online: bad outbound sender", LIMIT_REACHED),
+    (S.CONTENT, P.ANSWER, "client", (), "", "", "scope.WORDS", NOT_FROM_HERE),
+    (S.CONTENT, P.ANSWER, "again", (), "", "", "scope.WORDS", MAIL_DEFERRED),
     (S.CONTENT, P.ANSWER, "5", (), "", "", "RFC 5321, 4.2.1", "The server refuses the mail itself: its answer says why. Ask its administrator."),
-    (S.CONTENT, "", "", (), "", "", "", "The server defers the mail, or the connection broke: nothing is to be changed, and mail that waits is tried again by itself."),
+    (S.CONTENT, "", "", (), "", "", "", MAIL_DEFERRED),
     # Matches everything, so that there always is a sentence.
     ("", "", "", (), "", "", "", "The mail did not go out; the server's answer above is all that is known."),
 ))  # fmt: skip
@@ -468,7 +502,8 @@ def _codes(reply: str) -> tuple[str, ...]:
     if found is None:
         return ()
     code, _, enhanced = found.groups()
-    return (code[0], code, enhanced, f"{code} {enhanced}") if enhanced else (code[0], code)
+    plain = (code[0], code, detail_of(reply) if code[0] == "5" else "")
+    return (*plain, enhanced, f"{code} {enhanced}") if enhanced else plain
 
 
 def _protocol(reply: str) -> str:

@@ -149,8 +149,9 @@ def _sized(before: Before) -> bool:
 LATER, REFUSED = Verdict.TRY_LATER, Verdict.REFUSED
 OPEN, AUTH, MAIL, RCPT, DATA, CONTENT = Command
 # No reply: the connection ended, fell silent, or sent what is no reply. No enhanced code. In the place of a general one: what
-# the words of the reply are about (`WORDS`), the client also for the sender.
+# the words of the reply are about (`WORDS`), the client also for the sender, or that they announce an end of the refusal.
 NONE, NO_CODE, RECIPIENT, CLIENT, RELAYING = "none", "-", "recipient", "client", "relaying"
+LIMIT, AGAIN = "limit", "again"
 DELIVERED = Ruling(Scope.RECIPIENT, Verdict.DELIVERED)
 RECIPIENT_LATER, RECIPIENT_REFUSED = Ruling(Scope.RECIPIENT, LATER), Ruling(Scope.RECIPIENT, REFUSED)
 TRANSACTION, SESSION = Ruling(Scope.TRANSACTION, LATER), Ruling(Scope.SESSION, LATER)
@@ -163,8 +164,11 @@ OF_SESSION = "500 502 504 521 530 535 538"
 # What a person or a day mends, so that no event is given up for it, though it comes after a recipient or the content: whom the
 # account may send as, what it may send in a day, a full system or one that takes no mail, the client's address, name or SPF.
 OF_SENDER = "5.1.7 5.1.8 5.2.252 5.7.60"  # RFC 3463, 3.2; Exchange Online: SendAsDenied
-OF_LIMIT = "5.4.5 5.1.90"  # RFC 3463, 3.5: congestion, Gmail's daily limit; Exchange Online's limit of recipients
-OF_SERVER = f"{OF_SENDER} {OF_LIMIT} {CLIENT} 5.3.1 5.3.2 5.7.25 5.7.26 5.7.27 5.7.64"
+OF_LIMIT = (
+    f"{LIMIT} 5.4.5 5.1.90"  # RFC 3463, 3.5: congestion, Gmail's daily limit; Exchange Online's limit of recipients
+)
+OF_DOMAIN = "5.7.20 5.7.21 5.7.22 5.7.23 5.7.24 5.7.25 5.7.26 5.7.27"  # RFC 7372, RFC 7505: DKIM, SPF, the reverse name
+OF_SERVER = f"{OF_SENDER} {OF_LIMIT} {OF_DOMAIN} {CLIENT} 5.3.1 5.3.2 5.7.64"
 # The server passes on no mail of this client to this domain: it may want a login, or the recipient is at fault. Exchange has codes.
 OF_RELAYING = f"{RELAYING} 5.7.54 5.7.57"
 TOO_BIG = "x.3.4 x.2.3"
@@ -183,7 +187,7 @@ RULES: tuple[Rule, ...] = (
     Rule((OPEN, AUTH), "xxx none", "", _always, SERVER, "RFC 5321, 3.1: before MAIL nothing is about a mail"),
     # The size of this mail.
     Rule((MAIL, DATA, CONTENT), "5xx", TOO_BIG, _always, TOO_LARGE, "RFC 1870, 6.1 and 6.3; RFC 3463, 3.3 and 3.4"),
-    Rule((MAIL,), "552", "x.2.2", _always, SERVER, "RFC 3463, 3.3: a full mailbox"),
+    Rule((MAIL,), "552", f"{LIMIT} x.2.2", _always, SERVER, "RFC 3463, 3.3: a full mailbox"),
     Rule((MAIL,), "552", "", _sized, TOO_LARGE, "RFC 1870, 6.1"),
     Rule((CONTENT,), "552", "-", _always, TOO_LARGE, "RFC 1870, 6.3"),
     # A limit of mails or of seconds for a session; else the sender's address or the server.
@@ -215,6 +219,7 @@ RULES: tuple[Rule, ...] = (
     # Of the recipient alone where the server takes others of the same mail. Later, and for the recipient only: of the next mail
     # the server may take all of them.
     Rule((RCPT,), "5xx", OF_RELAYING, _none_accepted, RECIPIENT_LATER, "RFC 5321, 3.6.2: it declines to relay"),
+    Rule((RCPT,), "5xx", AGAIN, _always, RECIPIENT_LATER, "RFC 5321, 4.2.1: the words of a 4yz"),
     # This recipient.
     Rule((RCPT,), "5xx", "", _always, RECIPIENT_REFUSED, "RFC 5321, 3.3"),
     Rule((RCPT,), "4xx", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
@@ -233,6 +238,7 @@ RULES: tuple[Rule, ...] = (
     Rule((DATA, CONTENT), "5xx", "", _of_several, TRANSACTION, "RFC 5321, 3.3: one reply for all recipients"),
     Rule((DATA, CONTENT), "503", "", _always, SERVER, "RFC 5321, 4.2.2: bad sequence"),
     Rule((DATA, CONTENT), "5xx", OF_RELAYING, _always, MAIL_LATER, "RFC 5321, 3.6.2: it declines to relay"),
+    Rule((DATA, CONTENT), "5xx", AGAIN, _always, MAIL_LATER, "RFC 5321, 4.2.1: the words of a 4yz"),
     Rule((DATA, CONTENT), "5xx", "", _always, MAIL_REFUSED, "RFC 5321, 3.3"),
     Rule((DATA, CONTENT), "4xx", "", _after_mail, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
     Rule((DATA, CONTENT), "xxx", "", _always, MAIL_LATER, "RFC 5321, 4.2.1"),
@@ -242,21 +248,34 @@ DEFAULT = SERVER
 
 # RFC 3463, 2, after the code of a whole reply; some servers put a # before it.
 ENHANCED = re.compile(r"(?:[0-9]{3}[ -])?#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])")
-# Enhanced codes that say no more than "other" or "policy", so that the words of the reply decide (RFC 3463, 3.1 to 3.8).
-GENERAL = f"{NO_CODE} 5.0.0 5.1.0 5.2.0 5.7.0 5.7.1"
+# Enhanced codes that say no more than "other" or "policy", so that the words of the reply decide (RFC 3463, 3.1 to 3.8), and
+# 5.4.6, a loop, by which Zoho reports a blocked account.
+GENERAL = f"{NO_CODE} 5.0.0 5.1.0 5.2.0 5.4.6 5.7.0 5.7.1"
 # Words of servers that report by such a code what a reply is about. The first that is found counts. None is a word by which a
 # filter describes a content, since they decide there, too.
 WORDS = {
+    # What the account may send in an hour or a day, or that it is blocked: Gmail, Mailtrap, cPanel, Postfix with a policy server,
+    # OVH, Exchange's exceptions, Zoho. Not a full mailbox.
+    re.compile(
+        r"\b(?:daily|hourly|sending|relay|outgoing|outmail|submission)\b[^.;:]{0,40}\b(?:limit|quota)\b"
+        r"|\blimit of \d+ \w+ (?:per|in|within) (?:\d+ )?(?:minute|hour|day)"
+        r"|\blimit on the number of allowed outgoing\b|\btoo many (?:e-?)?(?:mails|messages)\b"
+        r"|\brefusequota\b|outboundspamexception|submissionquotaexceeded|\bunusual sending activity\b"
+    ): LIMIT,
     # Postfix, by smtpd_relay_restrictions that end with "reject": a client without a login. A list of recipients
     # (check_recipient_access) has the same words.
     re.compile(r"\brecipient address rejected: access denied\b"): RELAYING,
     # Postfix (smtpd_check.c), "<what>: <class> rejected: <reason>".
     re.compile(r"\brecipient address rejected\b"): RECIPIENT,
-    # Postfix, of the other classes, and reject_rbl_client; Exim's dnslists and "require verify = sender"; Exchange's exceptions.
+    # Postfix, of the other classes, and reject_rbl_client; Exim's dnslists and "require verify = sender"; Exchange's exceptions;
+    # an address that is not this account's at SendGrid, Zoho, Fastmail, SMTP2GO and Amazon; Gmail and Outlook of the line.
     re.compile(
         r"\bclient host rejected|\bclient (?:host )?\[[^]]*\] blocked|\bhelo command rejected"
         r"|\bsender address rejected|\bsender verify failed|\brejected because [0-9a-f.:]+ is in a black ?list at\b"
-        r"|sendasdenied|\bnot (?:have permissions?|allowed|authorized) to send as\b"
+        r"|sendasdenied|\bnot (?:have permissions?|allowed|authori[sz]ed) to send (?:as|from)\b"
+        r"|\bfrom address does not match\b|\brelaying disallowed as\b|\bsender domain not verified\b"
+        r"|\bunauthori[sz]ed use of sender\b|\bemail address is not verified\b|\bto perform `?ses:|\bprohibited by spf\b"
+        r"|\bthe ip you're using to send mail is not authorized\b|\bmessages from \[[^]]*\] weren't sent\b"
     ): CLIENT,
     # Postfix, sendmail, Exim, Exchange, Courier, qmail; and those that want a login by a 550 in place of a 530.
     re.compile(
@@ -264,6 +283,8 @@ WORDS = {
         r"|\b(?:unable to|not(?: (?:allowed|permitted|authorized) to)?) relay\b"
         r"|\brcpthosts\b|\bauthentication (?:is )?required\b"
     ): RELAYING,
+    # GMX and 1&1 above a rate; Yahoo for an address that is not the account's.
+    re.compile(r"\btry again later\b|\brequest failed; mailbox unavailable\b"): AGAIN,
 }
 # Addresses, and what a server repeats in angle brackets, are no words of it.
 REPEATED = re.compile(r"<[^>]*>|\S*@\S*")

@@ -304,6 +304,11 @@ def test_a_text_at_which_the_server_hangs_up_delays_others_by_one_wait_at_most(r
         ("RCPT", "550 5.1.90 daily limit for message recipients"),  # Exchange Online
         ("RCPT", "550 5.7.64 TenantAttribution; Relay Access Denied"),  # Exchange Online: the address of this site
         ("content", "552 5.3.1 mail system full"),  # RFC 3463, 3.4
+        ("content", "550 5.7.0 Requested action not taken: too many emails per second"),  # Mailtrap
+        ("content", "552 Message would take you over your relay quota of 500"),
+        ("DATA", "550 5.7.1 Daily SMTP relay limit exceeded for customer"),  # Gmail
+        ("RCPT", "550 a@example.com is sending too many emails - rate overlimit"),  # Hestia
+        ("RCPT", "554 5.7.1 <a@b.example>: Recipient address rejected: You have exceeded your Outmail quota"),
     ],
 )
 def test_a_refusal_of_the_session_refuses_no_mail(real, at, reply):

@@ -393,7 +393,8 @@ def test_python_3_14_names_an_alert_by_openssls_text():
 
 AUTH_WORDS = re.compile(r"auth|log ?in|relay|rcpthosts", re.I)
 SENDER_WORDS = re.compile(
-    r"sender|send as|sendas|from address|on behalf|not (authorized|allowed) to send|not owned", re.I
+    r"sender|send as|sendas|from address|on behalf|not (authori[sz]ed|allowed) to send|not owned|disallowed as|conform with auth",
+    re.I,
 )
 OTHER_PROTOCOL = re.compile(r"\+OK|-ERR|\* |SSH-|HTTP/|RFB |AMQP|\"IMPL")
 ESTABLISHED = {

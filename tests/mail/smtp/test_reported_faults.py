@@ -118,6 +118,11 @@ CASES = {
         "535 5.7.8 Error: authentication failed: authentication failure", "password", "type SMTP Account Password again"
     ),
     "canal#554: Alibaba Mail": login("526 Authentication failure[0]", "password", "type SMTP Account Password again"),
+    "Microsoft 365, wrong password": login(
+        "535 5.7.139 Authentication unsuccessful, the user credentials were incorrect.",
+        "password",
+        "type SMTP Account Password again",
+    ),
     "Mail.ru": login(
         "535 5.7.0 NEOBHODIM parol prilozheniya https://help.mail.ru/mail/security/protection/external / "
         "Application password is REQUIRED",
@@ -161,6 +166,81 @@ CASES = {
         "on a list",
     ),
     "SIZE": Case({"MAIL": "552 5.3.4 Message size exceeds fixed limit"}, "", "larger than the server takes"),
+    "outline#7929: Alibaba": Case(
+        {"MAIL": "440 mail from account doesn't conform with authentication (Auth Account:a|Mail Account:b)"},
+        "from_address",
+        "send as nas@",
+        PROVIDER,
+    ),
+    "protonmail-bridge-docker#28": Case(
+        {"MAIL": "451 4.0.0 backend: invalid return path: not owned by user"}, "from_address", "send as nas@", PROVIDER
+    ),
+    "linux-remote-desktop#5: Mail.ru": Case(
+        {"MAIL": "550 not local sender over smtp"}, "from_address", "send as nas@", PROVIDER
+    ),
+    "sport-portal#462: GMX": Case(
+        {"MAIL": "550-Requested action not taken: mailbox unavailable\r\n550 Sender address is not allowed."},
+        "from_address",
+        "send as nas@",
+        PROVIDER,
+    ),
+    "apiman#2090, vmPing#73": Case(
+        {"MAIL": "451 5.7.3 STARTTLS is required to send mail [A.PROD.OUTLOOK.COM]"},
+        "security",
+        "wants TLS",
+        {"security": "none", **RELAY},
+    ),
+    # A limit, or the account.
+    "AVideo#7527": Case(
+        {"content": "552 C13yp Message would take you over your relay quota of 500 Current quota used: 487"},
+        "",
+        "limit",
+    ),
+    "nodemailer#1137": Case(
+        {"RCPT": "550 User a@example.com has exceeded its 24-hour sending limit. Relay quota will reset in 21 hours"},
+        "",
+        "limit",
+        RELAY,
+    ),
+    "gen_smtp#140": Case({"content": "550 5.4.5 Daily user sending quota exceeded. x - gsmtp"}, "", "limit"),
+    "OfficeDocs-o365seccomp#643": Case({"content": "550 5.1.8 Access denied, bad outbound sender"}, "", "blocked"),
+    "nodemailer#1555: GMX": Case(
+        {
+            "RCPT": "550-Requested action not taken: mailbox unavailable\r\n550 Failure sending mail. Try again later",
+        },
+        "",
+        "tried again by itself",
+    ),
+    "grav-plugin-email#77: Zoho": Case(
+        {"content": "553 Relaying disallowed as test@gmail.com"}, "from_address", "send as nas@", PROVIDER
+    ),
+    "Fastmail": Case(
+        {"content": "551 5.7.1 Not authorised to send from this header address"}, "from_address", "send as", PROVIDER
+    ),
+    "outline#7980": Case(
+        {"RCPT": "553 5.7.0 Unauthorized use of sender address (msg ID = x)"}, "from_address", "send as", PROVIDER
+    ),
+    "Mailu#2599": Case(
+        {
+            "content": "550-5.7.1 [192.0.2.7] The IP you're using to send mail is not authorized to\r\n"
+            "550 5.7.1 send email directly to our servers."
+        },
+        "",
+        "on a list",
+    ),
+    "docker-mailserver#2066": Case(
+        {
+            "RCPT": "550 5.7.23 <a@b.example>: Recipient address rejected: Message rejected due to: SPF fail - not authorized."
+        },
+        "",
+        "(SPF)",
+        RELAY,
+    ),
+    "invoiceninja#2653: Amazon SES": Case(
+        {"content": "554 Message rejected: Email address is not verified. The following identities failed the check"},
+        "",
+        "from this account",
+    ),
     # A recipient.
     "docker-mailserver#19, docker-mailserver#385": Case(
         {"RCPT": "554 5.7.1 <one@example.test>: Relay access denied"}, "sign_in", "wants a login", RELAY
@@ -253,6 +333,17 @@ CASES = {
     "maildev#88: a reply from elsewhere": Case({"greeting": "250 2.0.0 Ok: queued"}, "", "could not be read"),
     "RFC 5321: no service here": Case({"greeting": "554 No SMTP service here"}, "host", "takes no mail at all"),
     "RFC 7504": Case({"greeting": "521 mx.example.test does not accept mail"}, "host", "takes no mail at all"),
+    "FrontEnd#21: GMX": Case(
+        {
+            "greeting": "554-gmx.net (mxgmx017) Nemesis ESMTP Service not available\r\n554-No SMTP service\r\n"
+            "554 Bad DNS PTR resource record."
+        },
+        "",
+        "refuses connections",
+    ),
+    "Mailtrain#1002: Google": Case(
+        {"EHLO": "421 4.7.0 Try again later, closing connection. (EHLO) a1-v6sm1 - gsmtp"}, "", "mail.helo_name"
+    ),
     "mattermost#1012": Case(
         {"greeting": "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied"}, "", "refuses connections"
     ),

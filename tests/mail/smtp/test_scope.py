@@ -162,6 +162,11 @@ CASES = [
     (CONTENT, 550, "5.7.60 send as denied", SEVERAL, "server try later"),
     (CONTENT, 550, "5.4.5 daily limit", ONE, "server try later"),
     (CONTENT, 550, "5.4.6 routing loop", ONE, "mail refused"),
+    (MAIL, 552, "over your daily limit", Before(sized=True), "server try later"),
+    (RCPT, 550, "mailbox unavailable. Try again later", NOTHING, "recipient try later"),
+    (RCPT, 550, "mailbox unavailable. Try again later", Before(0, 2), "recipient try later"),
+    (CONTENT, 550, "Request failed; Mailbox unavailable", ONE, "mail try later"),
+    (CONTENT, 550, "Request failed; Mailbox unavailable", SEVERAL, "transaction try later"),
     (RCPT, 550, "5.4.1 access denied", NOTHING, "recipient refused"),
     (DATA, 550, "5.1.1", Before(1, 1, 1), "transaction try later"),
     (DATA, 503, "5.5.1 no valid recipients", ONE, "server try later"),
@@ -286,6 +291,8 @@ OF_RECIPIENT = [
     "550 5.2.1 mailbox disabled, relaying denied",
     "550 5.7.1 You are not allowed to send to this group",
     "550 No such user here",
+    "550 5.7.1 The mailbox is over its quota",
+    "550 User quota exceeded",
 ]
 
 
@@ -307,9 +314,38 @@ def test_beside_others_that_the_server_takes_only_relaying_is_about_the_recipien
     assert rule(RCPT, int(reply[:3]), reply, OTHERS) == Ruling(Scope.RECIPIENT, verdict)
 
 
-def test_a_sender_that_is_refused_with_the_content_gives_up_no_mail():
-    reply = "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Cannot submit message."
-    assert rule(CONTENT, 554, reply, SEVERAL) == Ruling(Scope.SERVER, "try later")
+# Replies after a content or a recipient that are about the account, its limit, its address or the line.
+OF_ACCOUNT = [
+    ("Exchange, SendAsDenied", "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Cannot submit message."),
+    ("AVideo#7527", "552 C13ypH3DXQO9CC140p6S9y Message would take you over your relay quota of 500 Current quota used: 487"),
+    ("wazuh#15825", "550 5.7.1 Daily SMTP relay limit exceeded for customer. x#dailylimit - gsmtp"),
+    ("deltachat-core#647", "554 5.7.1 <DATA>: Data command rejected: limit of 400 rcpts per 24 hours for client me reached"),
+    ("nodemailer-smtp-pool#8", "550 5.7.0 Requested action not taken: too many emails per second"),
+    ("zotonic#3508", "554 5.7.0 Your message could not be sent. The limit on the number of allowed outgoing messages was exceeded."),
+    ("hestiacp#2666", "550 Email account a@example.com is sending too many emails - rate overlimit = 83.6 / 1h"),
+    ("prolateral.com", "554 5.7.1 <r1@example.com>: Recipient address rejected: You have exceeded your Outmail quota"),
+    ("nodemailer#1137", "550 User me@example.com has exceeded its 24-hour sending limit. Relay quota will reset in 21.99 hours"),
+    ("nodemailer-outlook#11", "554 5.2.0 STOREDRV.Submission.Exception:OutboundSpamException; Actual verdict is RefuseQuota, ShowTierUpgrade"),
+    ("OfficeDocs-Support#1150", "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException"),
+    ("cachet#3052", "550 5.4.6 Unusual sending activity detected. Please try after sometime"),
+    ("hackathon-starter#1083", "550 The from address does not match a verified Sender Identity."),
+    ("grav-plugin-email#77", "553 Relaying disallowed as test@example.com"),
+    ("Fastmail", "551 5.7.1 Not authorised to send from this header address"),
+    ("Cloudflare-WAF-Expressions#9", "550 From header sender domain not verified"),
+    ("outline#7980", "553 5.7.0 Unauthorized use of sender address (msg ID = x)"),
+    ("invoiceninja#2653", "554 Message rejected: Email address is not verified. The following identities failed the check"),
+    ("cloud-platform-environments#3401", "554 Access denied: User `arn:x' is not authorized to perform `ses:SendRawEmail' on resource"),
+    ("Mailu#2599", "550 5.7.1 [192.0.2.7] The IP you're using to send mail is not authorized to send email directly to our servers."),
+    ("hestiacp#2901", "550 5.7.1 Unfortunately, messages from [192.0.2.7] weren't sent. Part of the network is on our block list (S3140)."),
+    ("docker-mailserver#2066", "550 5.7.23 <r1@example.com>: Recipient address rejected: Message rejected due to: SPF fail - not authorized."),
+    ("dada-mail#717", "550 5.7.1 [BFD] Sender prohibited by SPF"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", [pytest.param(reply, id=report) for report, reply in OF_ACCOUNT])
+@pytest.mark.parametrize(("command", "before"), [(RCPT, NOTHING), (DATA, ONE), (CONTENT, SEVERAL)])
+def test_what_is_said_of_the_account_gives_up_no_mail(command, before, reply):
+    assert rule(command, int(reply[:3]), reply, before) == Ruling(Scope.SERVER, "try later")
 
 
 @pytest.mark.parametrize(
@@ -318,6 +354,8 @@ def test_a_sender_that_is_refused_with_the_content_gives_up_no_mail():
         "554 5.7.1 Message rejected: blocked using dbl.example, a link in it is listed",
         "550 rejected because evil.example is in a black list at uribl.example",
         "550 5.7.1 The content looks like a relay of spam",
+        "554 5.7.1 The message is over a limit of 20 links, and its quota of pictures",
+        "550 5.4.6 Routing loop detected",
     ],
 )
 def test_what_a_filter_says_of_a_content_refuses_that_mail(reply):
