@@ -164,9 +164,8 @@ OF_SESSION = "500 502 504 521 530 535 538"
 # What a person or a day mends, so that no event is given up for it, though it comes after a recipient or the content: whom the
 # account may send as, what it may send in a day, a full system or one that takes no mail, the client's address, name or SPF.
 OF_SENDER = "5.1.7 5.1.8 5.2.252 5.7.60"  # RFC 3463, 3.2; Exchange Online: SendAsDenied
-OF_LIMIT = (
-    f"{LIMIT} 5.4.5 5.1.90"  # RFC 3463, 3.5: congestion, Gmail's daily limit; Exchange Online's limit of recipients
-)
+# RFC 3463, 3.5: congestion, Gmail's daily limit; Exchange Online's limit of recipients.
+OF_LIMIT = f"{LIMIT} 5.4.5 5.1.90"
 OF_DOMAIN = "5.7.20 5.7.21 5.7.22 5.7.23 5.7.24 5.7.25 5.7.26 5.7.27"  # RFC 7372, RFC 7505: DKIM, SPF, the reverse name
 OF_SERVER = f"{OF_SENDER} {OF_LIMIT} {OF_DOMAIN} {CLIENT} 5.3.1 5.3.2 5.7.64"
 # The server passes on no mail of this client to this domain: it may want a login, or the recipient is at fault. Exchange has codes.
