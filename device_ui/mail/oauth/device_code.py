@@ -178,8 +178,6 @@ class DeviceCodeFlow:
                 interval += SLOW_DOWN_SECONDS
             elif not found:  # RFC 8628, section 3.5: exponential backoff on a timeout
                 interval = max(interval, min(2 * interval, INTERVALS[1]))
-            elif found != "authorization_pending":
-                return Phase("failed", step="token answer", problem=SmtpProblem.CLIENT_REFUSED, reply=found[:200])
         return Phase("cancelled")
 
     def _polled(

@@ -84,7 +84,8 @@ def _discovered(issuer: str, exchange: Exchange) -> Endpoints:
     parts = urllib.parse.urlsplit(issuer)
     host, path = f"https://{parts.netloc}", parts.path.rstrip("/")
     answer = exchange.get(f"{host}{OAUTH_METADATA}{path}")
-    if answer.status == 404:
+    # Not 404 alone: Cognito answers 400 where it has no document, and gateways in front of others 401, 403 or 405.
+    if 400 <= answer.status < 500 and answer.status != 429:
         answer = exchange.get(f"{host}{path}{OPENID_METADATA}")
     if 300 <= answer.status < 400:
         raise TokenError(Step.TOKEN_ANSWER, SmtpProblem.REDIRECTED, f"{answer.status}")

@@ -383,7 +383,13 @@ class SignIn:
 
 
 # Problems of an answer: the provider decided, so the token was not replaced without our knowing.
-ANSWERED = (SmtpProblem.GRANT_ENDED, SmtpProblem.CLIENT_REFUSED, SmtpProblem.BUSY, SmtpProblem.REDIRECTED)
+ANSWERED = (
+    SmtpProblem.GRANT_ENDED,
+    SmtpProblem.CLIENT_REFUSED,
+    SmtpProblem.ANSWER,
+    SmtpProblem.BUSY,
+    SmtpProblem.REDIRECTED,
+)
 
 
 def _renewal_seconds(stored: StoredSignIn) -> float:

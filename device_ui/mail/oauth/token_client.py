@@ -38,6 +38,9 @@ REFRESH_MAXIMUM = 400 * 24 * 3600
 # The provider's clock and this one may differ by so many seconds before an assertion is dated by the provider's.
 SKEW_MAXIMUM = 60.0
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+# The errors of a code that waits for its person or has ended: RFC 8628, 3.5, and Microsoft's two.
+CODE_PENDING = ("authorization_pending", "slow_down")
+CODE_ENDS = ("access_denied", "authorization_declined", "expired_token", "bad_verification_code")
 # The error of an answer → the problem; every other one: try later.
 ERRORS: Mapping[str, SmtpProblem] = {
     # RFC 6749, 5.2
@@ -47,6 +50,9 @@ ERRORS: Mapping[str, SmtpProblem] = {
     "unsupported_grant_type": SmtpProblem.CLIENT_REFUSED,
     "invalid_scope": SmtpProblem.CLIENT_REFUSED,
     "invalid_request": SmtpProblem.CLIENT_REFUSED,
+    # RFC 8707, 2, and Microsoft's name for it
+    "invalid_target": SmtpProblem.CLIENT_REFUSED,
+    "invalid_resource": SmtpProblem.CLIENT_REFUSED,
     # OpenID Connect Core 1.0, 3.1.2.6; Microsoft's token endpoint uses the first and the last
     "interaction_required": SmtpProblem.GRANT_ENDED,
     "login_required": SmtpProblem.GRANT_ENDED,
@@ -137,8 +143,9 @@ class TokenClient:
         form = {"grant_type": DEVICE_GRANT, "device_code": code.code, "client_id": settings.oauth_client}
         answer = exchange.post(found.token, form, {}, NO_SEND)
         error = answer.values.get("error")
-        is_error = answer.status >= 400 and isinstance(error, str) and error not in ERRORS
-        return sanitize_reply(str(error), exchange.secrets) if is_error else tokens(answer, exchange)
+        # A provider that is overloaded (429 or 5xx) may say access_denied, too.
+        known = CODE_PENDING if _is_busy(answer) else (*CODE_PENDING, *CODE_ENDS)
+        return str(error) if answer.status >= 400 and error in known else tokens(answer, exchange)
 
     def _by_certificate(
         self, settings: SmtpSettings, form: Mapping[str, str], found: Endpoints, exchange: Exchange
@@ -224,12 +231,20 @@ def refusal(answer: Answer, exchange: Exchange) -> TokenError:
     reply = sanitize_reply(" ".join(filter(None, words)), exchange.secrets)
     if 300 <= answer.status < 400:
         return TokenError(Step.TOKEN_ANSWER, SmtpProblem.REDIRECTED, reply)
-    if answer.status == 429 or answer.status >= 500:
+    if _is_busy(answer):
         return TokenError(Step.TOKEN_ANSWER, SmtpProblem.BUSY, reply, answer.retry_after)
-    problem = ERRORS.get(error) if isinstance(error, str) else None
-    if problem is None and answer.status in (401, 403):  # Glewlwyd refuses a client with an empty body
-        problem = SmtpProblem.CLIENT_REFUSED
-    return TokenError(Step.TOKEN_ANSWER, problem or SmtpProblem.NOT_UNDERSTOOD, reply, answer.retry_after)
+    problem = SmtpProblem.NOT_UNDERSTOOD
+    if isinstance(error, str) and error:
+        problem = ERRORS.get(error, SmtpProblem.ANSWER)
+    # Glewlwyd refuses a client with an empty body. Any other body that is no object of JSON is not the provider's: a firewall in front
+    # of it answers 403 with a page of its own.
+    if answer.status in (401, 403) and (answer.values or answer.is_empty):
+        problem = ERRORS.get(str(error), SmtpProblem.CLIENT_REFUSED)
+    return TokenError(Step.TOKEN_ANSWER, problem, reply, answer.retry_after)
+
+
+def _is_busy(answer: Answer) -> bool:
+    return answer.status == 429 or answer.status >= 500
 
 
 def idle_seconds(settings: SmtpSettings, made: Tokens) -> int:

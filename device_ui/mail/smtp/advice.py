@@ -60,6 +60,10 @@ GIVEN: dict[str, Callable[[SmtpSettings], bool]] = {
     "relay": lambda settings: settings.sign_in == "none",
     "clear": lambda settings: settings.connection == "none",
     "ca": lambda settings: settings.trust == "ca",
+    # A sign-in of the device itself, and one of a person by a code.
+    "app": lambda settings: settings.oauth_grant != "device",
+    "code": lambda settings: settings.oauth_grant == "device",
+    "address": lambda settings: _is_address(settings.host),
     # A scheme, a path or a port; an IPv6 address has more than one colon.
     "url": lambda settings: "/" in settings.host or settings.host.count(":") == 1,
 }
@@ -220,6 +224,11 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TOKEN_ANSWER, "", "AADSTS700016 ", (), "", "oauth_client", "Microsoft, reference-error-codes", "The tenant has no application with this client ID: check the client ID and the tenant."),
     (S.TOKEN_ANSWER, "", "AADSTS90002 ", (), "", "tenant", "Microsoft, reference-error-codes", NO_TENANT),
     (S.TOKEN_ANSWER, "", "AADSTS900023 ", (), "", "tenant", "Microsoft, reference-error-codes", NO_TENANT),
+    (S.TOKEN_ANSWER, "", "AADSTS7000229 ", (), "", "", "Microsoft, reference-error-codes", "The application is registered, but the tenant does not have it: have its administrator add it to the enterprise applications and grant consent."),
+    (S.TOKEN_ANSWER, "", "AADSTS7000112 ", (), "", "", "Microsoft, reference-error-codes", "The application is switched off in the tenant: have its administrator enable it."),
+    (S.TOKEN_ANSWER, "", "AADSTS500011 ", (), "", "oauth_scope", "Microsoft, reference-error-codes", "The tenant does not have what the scope names: leave the scope empty, and check the tenant."),
+    (S.TOKEN_ANSWER, "", "AADSTS50194 ", (), "", "tenant", "Microsoft, reference-error-codes", "The application is for one tenant alone: type the ID or the domain of that tenant."),
+    (S.TOKEN_ANSWER, "", "AADSTS53003 ", (), "app", "", "Microsoft, workload identities in conditional access", "A rule of the tenant (conditional access) blocks this application: ask its administrator."),
     (S.TOKEN_ANSWER, "", "AADSTS53003 ", (), "", "oauth_grant", "Microsoft, reference-error-codes", "A rule of the tenant (conditional access) blocks this sign-in, as many do for codes: choose the device's certificate as the grant, or ask its administrator."),
     (S.TOKEN_ANSWER, "", "AADSTS65001 ", (), "", "", "Microsoft, reference-error-codes", "The tenant has not consented to the application: have its administrator grant consent."),
     (S.TOKEN_ANSWER, "", "AADSTS70043 ", (), "", "", "Microsoft, reference-error-codes", "A rule of the tenant ended the sign-in: sign in again, or choose the device's certificate as the grant, which does not end that way."),
@@ -229,11 +238,17 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.TOKEN_ANSWER, P.RENEWAL_LOST, "", (), "", "", "RFC 9700, 4.14.2", "The power failed while the sign-in was renewed, and this provider allows no second try: sign in again."),
     (S.TOKEN_ANSWER, P.GRANT_ENDED, "", (), "", "", "RFC 6749, 5.2: invalid_grant", "The provider has ended this sign-in: sign in again."),
     (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid scope",), "", "oauth_scope", "RFC 6749, 5.2", "The provider does not give this scope: type the one that it names for sending mail, or leave the scope empty."),
+    (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid client", "client secret"), "code", "oauth_client", "RFC 8628, 5.6: public clients", "The provider refuses this application: check the client ID, and have it made a public client there, since a sign-in by a code has no secret."),
     (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("invalid client",), "", "client", "RFC 6749, 5.2", "The provider refuses this device: check the client ID, and that its certificate or client secret is the present one. After a change there, wait some minutes."),
     (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", ("unauthorized client", "unsupported grant type"), "", "oauth_grant", "RFC 6749, 5.2", "The provider does not allow this grant to the application: choose another grant, or have its administrator allow it."),
     (S.TOKEN_ANSWER, P.CLIENT_REFUSED, "", (), "", "", "", "The provider refuses this device: check the client ID and the scope, and that its certificate or client secret is the present one. After a change there, wait some minutes."),
     (S.TOKEN_ANSWER, P.OTHER_ISSUER, "", (), "", "issuer", "RFC 8414, 3.3", "The sign-in server calls itself by another address: type the issuer exactly as the provider spells it."),
     (S.TOKEN_ANSWER, P.REDIRECTED, "", (), "", "issuer", "RFC 9110, 15.4", "The sign-in server sends the device to another address, where it does not go: type the issuer exactly as the provider spells it."),
+    (S.TOKEN_ANSWER, P.ANSWER, "", ("invalid dpop proof", "use dpop nonce"), "", "", "RFC 9449, 5", "The provider wants tokens that are bound to a key (DPoP), which mail servers do not take: have its administrator switch that off for this application."),
+    (S.TOKEN_ANSWER, P.ANSWER, "4", (), "", "", "RFC 6749, 5.2", "The provider refuses the sign-in: its answer says why. Ask its administrator. It is tried again by itself."),
+    (S.TOKEN_ANSWER, P.ANSWER, "AADSTS", (), "", "", "RFC 6749, 5.2", "The provider refuses the sign-in: its answer says why. Ask its administrator. It is tried again by itself."),
+    (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "device_authorization_endpoint", (), "", "oauth_grant", "RFC 8628, 4", "The provider offers no sign-in by a code: choose another grant."),
+    *((S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, code, (), "", "", "RFC 9110, 15.5", "Not the sign-in server answers, but something in front of it, such as a firewall or a proxy: ask its administrator whether the device's address is blocked. It is tried again by itself.") for code in ("401", "403")),
     (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "404", (), "", "issuer", "RFC 8414, 3.1", "There is no sign-in server at this address: type the issuer exactly as the provider spells it."),
     (S.TOKEN_ANSWER, P.NOT_UNDERSTOOD, "", (), "", "", "", "The sign-in server's answer is not one of OAuth 2.0: check the issuer and the tenant, and whether a proxy is between."),
     (S.TOKEN_ANSWER, P.BUSY, "", (), "", "", "RFC 9110, 15.6.4; RFC 6585, 4", "The sign-in server has no time: nothing is to be changed, and it is tried again by itself."),
@@ -250,8 +265,10 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     # What the server's administrator alone can change names no field.
     ("", P.CLIENT_CERTIFICATE, "", (), "", "", "RFC 8446, 6.2", "{host} wants a certificate from this device, which has none: ask its administrator for a port that asks for a login instead."),
     ("", P.WEAK_TLS, "", (), "", "", "OpenSSL, SSL_CTX_set_security_level(3)", "The encryption that {host} offers is too weak (the reason is above): its administrator has to give it a stronger key, certificate or Diffie-Hellman group."),
+    ("", P.TLS_TOO_OLD, "", ("unsafe legacy renegotiation",), "", "", "RFC 5746, 4.1", "{host} does not know secure renegotiation (RFC 5746), without which its TLS is not safe: its administrator has to update it."),
     ("", P.TLS_TOO_OLD, "", (), "", "", "RFC 8996", "{host} speaks no TLS that is new enough; this device needs version 1.2 at least: its administrator has to update it."),
     ("", P.NAME_NOT_SERVED, "", (), "", "host", "RFC 6066, 3", "The server at {host} has no certificate for this name: type the name that its administrator or provider gives as SMTP Host."),
+    ("", P.TLS_FAULT, "", (), "address", "host", "RFC 6066, 3: an address is no server name", "{host} reports a fault of its own in TLS, as some servers do that are asked for by an address: type the server's name as SMTP Host."),
     ("", P.TLS_FAULT, "", (), "", "", "RFC 8446, 6.2", "{host} reports a fault of its own in TLS: ask its administrator; nothing is to be changed here."),
     # At any step, since Postfix judges the client's name and address at RCPT (smtpd_delay_reject). By any code for the
     # name: Postfix has 450, 501 and 504 for it.
@@ -432,6 +449,8 @@ CLOSER: dict[str, str] = {
 }  # fmt: skip
 # For a chain of several whose last issuer the device does not know: the server left nothing out but perhaps the root.
 CHAIN_ENDS = "The certificates that {host} shows end at {last}, which the device does not know: if it is an authority of your own, give it under “Advanced” (“{trust_ca}”)."
+# For a chain of several without the issuer of the first.
+CHAIN_BROKEN = "{host} does not show the certificate of its issuer ({issuer}), but others: ask its administrator to install the chain that came with the certificate."
 # A trusted key whose certificate is out of its dates: mail goes on.
 PINNED_ENDED = "The certificate of {host} ended on {day}. Its key is trusted, so mail goes on: have the server's administrator renew it."
 PINNED_BEGINS = "The certificate of {host} is valid from {day} on, by the device's clock. Its key is trusted, so mail goes on: check the device's clock."
@@ -466,6 +485,9 @@ def advise(
     if chain and problem in CLOSER and step == Step.CERTIFICATE and sentence != OTHER_AUTHORITY:
         is_long = problem == SmtpProblem.ISSUER_MISSING and len(chain) > 1
         sentence = CHAIN_ENDS if is_long else CLOSER[problem]
+        if is_long and chain[0].issuer not in (each.subject for each in chain[1:]):
+            # No setting helps: the authority may be one that the device knows.
+            name, sentence = "", CHAIN_BROKEN
         values |= _values(chain, settings.host)
         # A change of the host cannot help when the certificate has no name at all.
         name = name if chain[0].names or problem != SmtpProblem.OTHER_NAME else ""

@@ -107,6 +107,18 @@ def test_time_out_takes_nothing_of_what_slow_down_added(person, provider):
     assert person.waits == [5, 10, 20, 40, 60, 65, 65]
 
 
+@pytest.mark.parametrize("status", [429, 500])
+def test_overloaded_provider_ends_no_code(person, provider, status):
+    """Auth0: 500, access_denied, "Global limit has been reached"."""
+    provider.answers["/token"] = [
+        http(status, {"error": "access_denied"}),
+        http(status, {"error": "too_many_requests"}),
+    ]
+    person.acts = {3: person.sign_in}
+    assert person.run(settings_for(provider))["phase"] == "done"
+    assert person.waits == [5, 10, 20]
+
+
 def test_code_that_ends_is_asked_for_no_longer(person, provider):
     assert person.run(settings_for(provider))["phase"] == "expired"
     assert len(provider.forms) == 179  # 900 seconds, one request in five, none at the end

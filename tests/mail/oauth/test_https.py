@@ -67,6 +67,12 @@ def failure(bench, settings, secret="secret") -> TokenError:
         (http(400, {"error": "interaction_required"}), "grant ended", 3600),
         (http(401, {"error": "invalid_client"}), "client refused", 3600),
         (http(403, ""), "client refused", 3600),
+        # soundcloud/api#489, planningcenter/developers#1310: a firewall in front of the provider.
+        (http(403, "<html><h1>403 ERROR</h1>The request could not be satisfied.</html>"), "not understood", 0),
+        (http(401, {"error": "something_new"}), "client refused", 3600),
+        (http(400, {"error": "something_new"}), "answer", 0),
+        (http(400, {"error": "invalid_resource"}), "client refused", 3600),
+        (http(500, {"error": "access_denied", "error_description": "Global limit has been reached"}), "busy", 0),
         (http(400, {"error": "temporarily_unavailable"}), "busy", 0),
         (http(400, {"error": ["invalid_grant"]}), "not understood", 0),
     ],
@@ -148,13 +154,15 @@ def test_issuer_is_the_one_that_was_typed_to_the_letter(bench, provider):
     assert failure(bench, settings).problem == "another issuer"
 
 
-def test_metadata_of_openid_serves_where_the_other_is_not(bench, provider):
+@pytest.mark.parametrize("status", [404, 400, 401, 403, 405])
+def test_metadata_of_openid_serves_where_the_other_is_not(bench, provider, status):
+    """Cognito answers 400 where it has no document, gateways in front of others 401 and 403 (typescript-sdk#804 and #2783)."""
     made = provider.respond
 
     def only_openid(request):
         if request.path == "/realm/.well-known/openid-configuration":
             return 200, {"issuer": provider.issuer, "token_endpoint": f"{provider.issuer}/token"}
-        return (404, {}) if "well-known" in request.path else made(request)
+        return (status, {}) if "well-known" in request.path else made(request)
 
     provider.respond = only_openid
     assert bench.sign_in.access(settings_for(provider, "secret"), provider.secret).is_new

@@ -166,6 +166,21 @@ APP = replace(SETTINGS, sign_in="oauth", oauth_provider="custom", oauth_grant="s
         ("token answer", "another issuer", "https://other", "oauth_issuer", "exactly as the provider spells it"),
         ("token answer", "not understood", "404", "oauth_issuer", "no sign-in server at this address"),
         ("token answer", "not understood", "200", "", "not one of OAuth 2.0"),
+        ("token answer", "not understood", "403", "", "something in front of it"),
+        ("token answer", "not understood", "device_authorization_endpoint", "oauth_grant", "no sign-in by a code"),
+        ("token answer", "answer", "400 invalid_dpop_proof: The DPoP proof JWT header is missing.", "", "(DPoP)"),
+        ("token answer", "answer", "400 something_new", "", "refuses the sign-in"),
+        ("token answer", "answer", "AADSTS50000 400 something_new", "", "refuses the sign-in"),
+        ("token answer", "grant ended", "AADSTS53003 400 invalid_grant: x", "", "blocks this application"),
+        ("token answer", "client refused", "AADSTS7000229 401 invalid_client: x", "", "enterprise applications"),
+        ("token answer", "client refused", "AADSTS7000112 400 unauthorized_client: x", "", "switched off"),
+        (
+            "token answer",
+            "client refused",
+            "AADSTS500011 400 invalid_resource: x",
+            "oauth_scope",
+            "leave the scope empty",
+        ),
         ("token answer", "busy", "503", "", "nothing is to be changed"),
         ("token answer", "answer too odd", "", "", "broke: nothing is to be changed"),
     ],
@@ -173,6 +188,34 @@ APP = replace(SETTINGS, sign_in="oauth", oauth_provider="custom", oauth_grant="s
 def test_each_fault_of_a_sign_in_names_the_field_and_what_to_change(step, problem, reply, field, words):
     found = advise(step, problem, reply, APP, CLOCK)
     assert (found.field, words in str(found.sentence)) == (field, True), found
+
+
+@pytest.mark.parametrize(
+    ("reply", "provider", "field", "words"),
+    [
+        ("AADSTS53003 400 invalid_grant: x", "microsoft", "oauth_grant", "as many do for codes"),
+        ("AADSTS50194 400 invalid_request: x", "microsoft", "oauth_tenant", "for one tenant alone"),
+        ("401 unauthorized_client: Client secret not provided in request", "custom", "oauth_client", "public client"),
+        ("401 invalid_client: Invalid client or Invalid client credentials", "custom", "oauth_client", "public client"),
+        ("400 unauthorized_client: no device flow", "custom", "oauth_grant", "choose another grant"),
+    ],
+)
+def test_what_fails_a_sign_in_by_a_code(reply, provider, field, words):
+    settings = replace(APP, oauth_grant="device", oauth_provider=provider)
+    found = advise("token answer", "client refused", reply, settings, CLOCK)
+    assert (found.field, words in str(found.sentence)) == (field, True), found
+
+
+def test_a_fault_in_tls_may_be_an_address_in_place_of_a_name():
+    """maddy#467, caddy#7417: without a server name (RFC 6066) these servers answer with internal_error."""
+    assert advise("tls", "TLS fault", "", SETTINGS, CLOCK).field == ""
+    assert advise("tls", "TLS fault", "", replace(SETTINGS, host="192.0.2.7"), CLOCK).field == "host"
+
+
+def test_a_server_without_secure_renegotiation_is_not_taken_for_an_old_one():
+    """openssl#21296: it speaks TLS 1.2."""
+    found = advise("tls", "TLS too old", "unsafe legacy renegotiation disabled", SETTINGS, CLOCK)
+    assert "RFC 5746" in str(found.sentence)
 
 
 UTC = datetime.UTC
@@ -212,6 +255,20 @@ SHOWN = Certificate(
 )
 def test_advice_quotes_the_certificate(problem, sentence):
     assert str(advise("certificate", problem, "", SETTINGS, CLOCK, (SHOWN,)).sentence) == sentence
+
+
+@pytest.mark.parametrize(
+    ("subject", "field", "words"),
+    [
+        # getssl#852, lecm#62: the intermediate of a former certificate.
+        ("CN=R3", "", "does not show the certificate of its issuer (CN=Somebody), but others"),
+        ("CN=Somebody", "trust", "shows end at CN=Root"),
+    ],
+)
+def test_a_chain_without_the_issuer_of_the_first_is_named(subject, field, words):
+    chain = (SHOWN, replace(SHOWN, subject=subject, issuer="CN=Root"))
+    found = advise("certificate", "issuer missing", "", SETTINGS, CLOCK, chain)
+    assert (found.field, words in str(found.sentence)) == (field, True), found
 
 
 @pytest.mark.parametrize(
@@ -428,6 +485,10 @@ NUMBERS = {
     "AADSTS700016": {"oauth_client", "oauth_tenant"},
     "AADSTS90002": {"oauth_tenant"},
     "AADSTS900023": {"oauth_tenant"},
+    "AADSTS50194": {"oauth_tenant"},
+    "AADSTS500011": {"oauth_scope"},
+    "AADSTS7000229": set(),
+    "AADSTS7000112": set(),
 }
 
 
@@ -457,6 +518,8 @@ def by_provider(step, problem, text, settings, fields):
     """The fields of the sign-in that can help; those of the other provider are not on the page."""
     if step == "token answer":
         fields |= NUMBERS.get(text.partition(" ")[0], set())
+        if settings.oauth_grant != "device" and "AADSTS53003" in text:  # a rule for applications
+            fields -= {"oauth_grant"}
         if problem == "not understood" and text.startswith("404"):
             fields |= {"oauth_issuer"}
         if problem == "client refused":
