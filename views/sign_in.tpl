@@ -71,6 +71,9 @@
 %     else:
 %       if ended:
 <p class="{{'notice' if flow['phase'] == 'done' else 'problem'}}" role="status" tabindex="-1" autofocus>{{_(ended)}}</p>
+%         if flow.get('advice'):
+<p><strong>{{_(flow['advice'])}}</strong></p>
+%         end
 %       end
 <p>{{_('The device shows a code and an address. A person opens the address, types the code, and signs in.')}}</p>
 %     end

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from device_ui.errors import DeviceUIError, Message, RequestError, Text
+from device_ui.mail.clock import clock_text
 from device_ui.mail.oauth.outcome import TokenError
 from device_ui.mail.smtp.outcome import SmtpProblem
 from device_ui.rate_limit import TokenBucket
@@ -51,7 +53,8 @@ class Phase:
     """How far a sign-in is: ``none``, ``asking`` for the code, ``waiting`` for the person; or how it ended: ``done``,
     ``expired``, ``declined``, ``cancelled``, ``failed``.
 
-    `user_code` and `address` are for the person; `end` is on the monotonic clock. `step`, `problem` and `reply` of a failure.
+    `user_code` and `address` are for the person; `end` is on the monotonic clock. `step`, `problem` and `reply` of a failure, and
+    `advice` on it.
     """
 
     name: str = "none"
@@ -61,6 +64,7 @@ class Phase:
     step: str = ""
     problem: str = ""
     reply: Text = ""
+    advice: Text = ""
 
     @property
     def is_open(self) -> bool:
@@ -139,13 +143,18 @@ class DeviceCodeFlow:
             "step": phase.step,
             "problem": phase.problem,
             "reply": phase.reply,
+            "advice": phase.advice,
         }
 
     def _work(self, settings: SmtpSettings, cancelled: threading.Event) -> None:
         try:
             last = self._run(settings, cancelled)
         except TokenError as error:
-            last = Phase("failed", step=error.step, problem=error.problem, reply=error.reply)
+            # Imported here: only a sign-in that fails needs it.
+            from device_ui.mail.smtp.advice import advise
+
+            found = advise(error.step, error.problem, error.reply, settings, clock_text(time.time()))
+            last = Phase("failed", step=error.step, problem=error.problem, reply=error.reply, advice=found.sentence)
         except DeviceUIError as error:
             last = Phase("failed", problem=SmtpProblem.NOT_STORED, reply=error.message)
         except Exception:

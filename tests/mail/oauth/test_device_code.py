@@ -170,6 +170,7 @@ def test_provider_without_a_code_says_so(person, provider):
     state = person.run(settings_for(provider))
     assert (state["phase"], state["problem"]) == ("failed", "client refused")
     assert "no device flow" in str(state["reply"])
+    assert str(state["advice"]).startswith("The provider does not allow this grant to the application: ")
 
 
 @pytest.mark.parametrize(

@@ -338,6 +338,18 @@ def test_the_end_of_a_code_is_said_and_another_can_begin(tab, hook, phase, sente
     assert [each.text for each in root.all("button", name="do")] == ["Get a code"]
 
 
+def test_a_code_that_failed_says_what_to_do(tab, hook):
+    advice = "The provider offers no sign-in by a code: choose another grant."
+    reason = {"step": "token answer", "problem": "not understood", "reply": "device_authorization_endpoint"}
+    flow = {**NO_FLOW, "phase": "failed", **reason, "advice": advice}
+    hook.answers["sign-in"] = [{"sign_in": {**STATE, "grant": "device", "flow": flow}}]
+    page = saved(tab, oauth_grant="device").get(PATH)
+    assert document.problems(page.text) == []
+    assert advice in page.text
+    korean = saved(tab, oauth_grant="device").get(PATH, HTTP_ACCEPT_LANGUAGE="ko")
+    assert "다른 인증 방식을 선택하세요." in korean.text
+
+
 def test_a_failure_names_the_step_and_the_providers_words(tab, hook):
     failed = {"step": "token connect", "problem": "refused", "reply": "Connection refused"}
     hook.answers["sign-in"] = [{"sign_in": {**STATE, **failed}}]
