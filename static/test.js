@@ -29,7 +29,21 @@ export async function test(form, place) {
   bar.remove();
   if (!ended) head.textContent = place.dataset.lost;
   offerCopy(box);
+  await renew().catch(() => null);
   return true;
+}
+
+// Beside the result, the state of mail and what was delivered are those after the test, as on the page that is shown without a script.
+async function renew() {
+  const answer = await fetch("/smtp?refresh");
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const [state, delivery] = [".state", "aside > .card"].map(each => page.querySelector(each));
+  // Such as a page to sign in again.
+  if (!delivery) return;
+  find(".state").replaceWith(state);
+  find("aside > .card").replaceWith(delivery);
+  find(".banner")?.remove();
+  find("main").prepend(...page.querySelectorAll(".banner"));
 }
 
 // One line of the device; true when it is the last.

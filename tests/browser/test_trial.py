@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Faked, Letters, Visitor, labelled
 from tests.browser.test_main_job import focused, look_at, tab_to
-from tests.helpers.fake_hook import FakeHook, make_keys
+from tests.helpers.fake_hook import IDLE, WELL, FakeHook, make_keys
 from tests.helpers.product import PASSWORD, settings_form
 from tests.web.pages.test_test_mail import (
     ALL_EVIL,
@@ -80,6 +80,22 @@ def test_accepted_mail_is_told_with_its_steps(typed, javascript):
     assert told(visitor) == STEPS
     expect(visitor.page.get_by_text("If it does not arrive, look in the spam folder.")).to_be_visible()
     visitor.picture(f"trial-sent-{'with' if javascript else 'without'}-javascript")
+
+
+@javascript
+def test_state_and_delivery_beside_the_result_are_those_after_the_test(typed, hook, javascript):
+    visitor = typed(java_script_enabled=javascript)
+    state, banner = visitor.page.locator(".state"), visitor.page.locator(".banner")
+    waiting = visitor.page.locator("dd", has_text="3 since")
+    for problem, shown, banners in (("login refused", "! Mail: stopped", 1), ("", "✓ Mail: ok", 0)):
+        hook.answers["state"] = [{"state": {**WELL["state"], "problem": problem}}]
+        hook.answers["delivery"] = [{"delivery": {**IDLE["delivery"], "waiting": 3 * banners}}]
+        visitor.fill({"SMTP Account Password": PASSWORD})
+        press(visitor)
+        expect(state).to_have_text(shown)
+        expect(banner).to_have_count(banners)
+        expect(waiting).to_have_count(banners)
+        expect(visitor.page.locator("#test-result")).to_have_text(SENT)
 
 
 @javascript
