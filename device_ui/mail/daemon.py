@@ -26,7 +26,7 @@ from device_ui.config import Device, host_name, listen_fds
 from device_ui.errors import Damaged, MakerFile, Message, NoKey, NotReadable, NotStored, Text, to_stored
 from device_ui.mail import catalog
 from device_ui.mail.catalog import Kind
-from device_ui.mail.clock import Clock
+from device_ui.mail.clock import Clock, clock_text
 from device_ui.mail.delivery.batching import Batcher
 from device_ui.mail.delivery.environment import Environment
 from device_ui.mail.delivery.forward_command import ForwardCommand
@@ -323,7 +323,13 @@ class Daemon:
             known = self._sign_in.state(settings)
         except NotReadable as error:
             return Problem("sign-in", reply=error.message)
-        return Problem("sign-in", known["step"], known["reply"]) if known["problem"] else Problem()
+        step, problem, reply = (known[name] for name in ("step", "problem", "reply"))
+        if not problem:
+            return Problem()
+        # Imported here: only a sign-in that fails needs it.
+        from device_ui.mail.smtp.advice import advise
+
+        return Problem("sign-in", step, reply, advise(step, problem, reply, settings, clock_text(self._clock.raw)).sentence)
 
     def _raise(self, kind: Kind, text: Text) -> None:
         """Accept an event of this process itself. Never raises: a full flash must not stop what it is about."""

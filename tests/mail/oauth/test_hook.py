@@ -152,6 +152,7 @@ def test_refused_sign_in_is_no_lockout_and_shows_without_waiting_mail(hook, prov
         client.keep_alive(path(product))
     assert caught.value.word == "no-token"
     wait_for(lambda: state(product)["problem"] == "sign-in", what="the word")
+    assert str(state(product)["advice"]).startswith("The provider refuses this device: check the client ID, and ")
     provider.secret = right
     client.keep_alive(path(product))
     wait_for(lambda: state(product)["problem"] == "", what="a good state")
