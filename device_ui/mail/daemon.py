@@ -329,7 +329,8 @@ class Daemon:
         # Imported here: only a sign-in that fails needs it.
         from device_ui.mail.smtp.advice import advise
 
-        return Problem("sign-in", step, reply, advise(step, problem, reply, settings, clock_text(self._clock.raw)).sentence)
+        found = advise(step, problem, reply, settings, clock_text(self._clock.raw))
+        return Problem("sign-in", step, reply, found.sentence)
 
     def _raise(self, kind: Kind, text: Text) -> None:
         """Accept an event of this process itself. Never raises: a full flash must not stop what it is about."""
