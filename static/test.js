@@ -27,9 +27,9 @@ export async function test(form, place) {
     // The connection was lost: without the last line there is no result.
   }
   bar.remove();
-  if (!ended) head.textContent = place.dataset.lost;
+  if (ended) renew().catch(() => null);  // not waited for: the next test may begin
+  else head.textContent = place.dataset.lost;
   offerCopy(box);
-  await renew().catch(() => null);
   return true;
 }
 
