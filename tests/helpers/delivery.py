@@ -188,7 +188,7 @@ class Desk:
     def update(self, **fields: object) -> None:
         """Press Update."""
         self.save(**fields)
-        self.worker.settings_changed()
+        self.worker.settings_changed(self.store.read()[1])
 
     def raise_events(self, count: int = 1, type_: str = "fault", **fields: object) -> list[int]:
         return self.outbox.accept([Event("303", type_, self.wall, self.wall, "auditd", "full", **fields)] * count)

@@ -77,6 +77,10 @@ class DeliveryStatus:
         if mail:
             tries = mail.tries
             return Problem("server" if tries.step else "fault", tries.step, tries.reply, tries.advice)
+        return self._problem_of_any_settings
+
+    @property
+    def _problem_of_any_settings(self) -> Problem:
         return Problem("budget") if self._is_over_budget() else self._loss
 
     def block(self, problem: Problem) -> None:
@@ -108,21 +112,25 @@ class DeliveryStatus:
         """Clear the last loss: a mail reached all its recipients."""
         self._loss = Problem()
 
-    def report(self) -> dict[str, Any]:
-        """Return the state for the page and the console. Raises `NotStored` when the database cannot be read."""
-        return self._report(self.problem)
+    def report(self, *, is_new: bool = False) -> dict[str, Any]:
+        """Return the state for the page and the console. Raises `NotStored` when the database cannot be read.
 
-    def _report(self, problem: Problem) -> dict[str, Any]:
+        `is_new`: other settings are stored than those whose problems are known. These are left out.
+        """
+        return self._report(self._problem_of_any_settings if is_new else self.problem, is_new=is_new)
+
+    def _report(self, problem: Problem, *, is_new: bool = False) -> dict[str, Any]:
         removed, is_clock_right = self._outbox.removed()[UNTOLD], self._wall_clock.is_right()
+        waiting = self._outbox.waiting_count()
         # Shown when mail goes: none of them blocks it.
         lesser = {"full": self._outbox.is_reserve_used, "removed": removed > 0, "clock": not is_clock_right}
         # Last: each of the others says more.
-        lesser["queued"] = self._is_queued
-        if not problem.word:
+        lesser["queued"] = waiting > 0 and (self._is_queued or is_new)
+        if not problem.word and not is_new:
             problem = self.sign_in
         if not problem.word:
             problem = Problem(next((word for word, is_true in lesser.items() if is_true), ""))
-        if not problem.word:
+        if not problem.word and not is_new:
             problem = self.certificate
         return {
             "problem": problem.word,
@@ -130,7 +138,7 @@ class DeliveryStatus:
             "reply": problem.reply,
             "advice": problem.advice,
             "is_retried": problem.is_retried,
-            "waiting": self._outbox.waiting_count(),
+            "waiting": waiting,
             "set_aside": self._outbox.set_aside.name if self._outbox.set_aside else "",
             "removed": removed,
             "clock": "" if is_clock_right else clock_text(self._wall_clock.raw),

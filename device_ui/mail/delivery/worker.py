@@ -45,6 +45,8 @@ LOOK_AGAIN = 60.0
 # Changes of the settings that reset the back-off one after another, and the seconds after which one more does. Changes
 # again and again must not serve to try ports.
 RESETS_MAXIMUM, RESET_SECONDS = 10, 30.0
+# In place of a revision: the stored settings are the same, and a test got through with them.
+VERIFIED = "verified"
 
 
 class DeliveryWorker:
@@ -89,6 +91,9 @@ class DeliveryWorker:
         # A revision of the settings, and where it was saved.
         self._saved_from: tuple[str, Text] = ("", "")
         self._revision: str | None = None
+        # The revision that the last round judged; the one, or `VERIFIED`, that was announced and that no round has judged; and what
+        # was announced when this round began. "": none.
+        self._judged = self._announced = self._reading = ""
         # Whether a person asks for a try at once; and when the next one is planned (monotonic seconds), None without one.
         self._is_try_asked = False
         self._next_try: float | None = None
@@ -102,7 +107,8 @@ class DeliveryWorker:
 
     def state(self) -> dict[str, Any]:
         """Return the state of the mail path, as `DeliveryStatus.report`. Raises `NotStored`."""
-        return self._status.report()
+        # Right after a save the page asks, before the round that reads the new settings: a problem of the former ones is over.
+        return self._status.report(is_new=bool(self._announced))
 
     def watch_sign_in(self, look: Callable[[SmtpSettings], Problem]) -> None:
         """Call `look` in each round: it returns the problem of the sign-in that blocks mail even while none waits."""
@@ -120,6 +126,9 @@ class DeliveryWorker:
         """Retry at once with the new settings; `source`: where `revision` was saved."""
         # Before the flag: the round that sees the flag must find the source.
         self._saved_from = (revision, source)
+        # The message of what was judged already says nothing new: its problem stays.
+        if revision not in ("", self._judged):
+            self._announced = revision
         self._is_settings_change_new = True
         self._wakeup.set()
 
@@ -127,6 +136,8 @@ class DeliveryWorker:
         """Retry with the stored settings: a test got through with them, so an earlier refused login does not count."""
         self.notifier.mark_verified(settings, None)
         self._verified = settings
+        # Like a change of the settings, it ends what is known of them.
+        self._announced = VERIFIED
         self._is_verification_new = self._is_settings_change_new = True
         self._wakeup.set()
 
@@ -251,6 +262,7 @@ class DeliveryWorker:
 
     def round(self) -> float | None:
         """Send what is due. Return seconds until the next round; None: until `wake` or another method asks for one."""
+        self._reading = self._announced
         try:
             if self._is_settings_change_new:
                 self._is_settings_change_new, self._is_reset_due = False, True
@@ -272,6 +284,13 @@ class DeliveryWorker:
         except NotStored as error:
             self._block(Problem("storage", reply=error.reason))
             return RETRY_FIRST
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Report the problems of the settings that were read, unless newer ones were announced meanwhile."""
+        if self._announced == self._reading:
+            self._announced = ""
 
     def _start_notifier(self) -> bool:
         """Start the thread of the notices: a slow new server must not delay them. Return whether it runs."""
@@ -286,6 +305,7 @@ class DeliveryWorker:
         """Read the settings, end what no one gets, send what is due. Return seconds as `round`. Raises `NotStored`."""
         self._next_try = None
         settings, revision, problem = self._take_settings()
+        self._judged = revision
         self._status.sign_in = self._look_at_sign_in(settings) if settings else Problem()
         self._status.certificate = self._watch.problem(settings) if settings else Problem()
         self._lockout.store()
@@ -298,6 +318,8 @@ class DeliveryWorker:
             return LOOK_AGAIN
         if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
             self._status.unblock()
+        # Before the session, which may take minutes.
+        self._settle()
         self._end_unsendable(settings)
         if self._outbox.waiting_count():
             # Never longer than a look at the settings: the message of an Update may be lost.

@@ -12,6 +12,7 @@ from itertools import groupby
 
 import pytest
 
+from device_ui.errors import NotStored
 from device_ui.mail.smtp.outcome import Outcome, SessionError
 from device_ui.settings.recipients import Recipient
 from tests.helpers.delivery import DELIVERED, HOUR, LATER, LOGIN_REFUSED, MINUTE, REFUSED, UNREACHABLE, Desk
@@ -248,3 +249,85 @@ def test_a_loss_lasts_while_the_next_mail_has_reached_only_some_of_its_recipient
     set_up.work()
     assert seen == ["refused", "refused"]
     assert set_up.problem[0] == ""
+
+
+# Between an Update and the round that reads it, which is when the page is loaded that says "Saved.".
+
+
+@pytest.mark.parametrize("count, word", [(0, ""), (1, "queued")])
+def test_right_after_an_update_no_problem_of_the_former_settings_is_shown(desk, count, word):
+    desk.work()
+    assert desk.problem[0] == "unset"
+    desk.raise_events(count)
+    desk.update()
+    assert desk.problem[0] == word
+    desk.work()
+    assert desk.problem[0] == ""
+
+
+def test_right_after_an_update_a_refused_login_is_over(set_up):
+    set_up.server.stops = LOGIN_REFUSED
+    set_up.raise_events()
+    set_up.work()
+    assert set_up.problem[0] == "login refused"
+    set_up.update(sealed="two")
+    assert set_up.problem[0] == "queued"
+    set_up.work()
+    assert set_up.problem[0] == "login refused"
+
+
+def test_right_after_a_test_that_got_through_a_refused_login_is_over(set_up):
+    set_up.server.stops = LOGIN_REFUSED
+    set_up.raise_events()
+    set_up.work()
+    set_up.server.stops = None
+    set_up.worker.settings_verified(set_up.store.read()[0])
+    assert set_up.problem[0] == "queued"
+    set_up.work()
+    assert set_up.problem[0] == ""
+
+
+def test_message_of_settings_that_were_read_hides_no_problem(set_up):
+    set_up.server.stops = LOGIN_REFUSED
+    set_up.raise_events()
+    set_up.work()
+    revision = set_up.store.read()[1]
+    for repeated in (revision, "", revision):
+        set_up.worker.settings_changed(repeated)
+        assert set_up.problem[0] == "login refused"
+
+
+def test_right_after_an_update_a_loss_is_still_shown(set_up):
+    set_up.server.answer = lambda number, recipient: REFUSED
+    set_up.raise_events()
+    set_up.work()
+    set_up.update(host="mx.example.com")
+    assert set_up.problem[0] == "refused"
+
+
+def test_an_update_during_a_session_ends_its_problem_until_the_next_round(set_up):
+    seen = []
+
+    def answer(number, recipient):
+        set_up.update(host="mx.example.com")
+        seen.append(set_up.problem[0])
+        return LATER
+
+    set_up.server.answer = answer
+    set_up.raise_events()
+    set_up.worker.round()
+    assert (seen, set_up.problem[0]) == (["queued"], "queued")
+    set_up.server.answer = lambda number, recipient: LATER
+    set_up.worker.round()
+    assert set_up.problem[0] == "server"
+
+
+def test_flash_that_fails_right_after_an_update_is_shown(set_up, monkeypatch):
+    def tidy():
+        raise NotStored(set_up.store.path, OSError("database or disk is full"))
+
+    set_up.raise_events()
+    set_up.update(host="mx.example.com")
+    monkeypatch.setattr(set_up.outbox, "tidy", tidy)
+    set_up.worker.round()
+    assert set_up.problem[0] == "storage"
