@@ -3,8 +3,8 @@
 Two processes share one folder of flash. The web process faces the network; it can write the mail password and cannot read
 it. The mail hook can read it; it faces only the firmware and the mail server. Three things enforce that: the seal
 (``settings.seal``: the web process has the public key alone), the mode of the private key's folder (``config.Device.layout``),
-and the two users of the units in ``appliance``. ``tests/test_imports.py`` also fails for every import that the table in
-docs/architecture.md does not allow, such as ``mail.smtp`` in a page.
+and the two users of the units in ``appliance``. ``tests/test_imports.py`` fails if a module of ``web`` names a function that unseals,
+and for every import that the table in docs/architecture.md does not allow, such as ``mail.smtp`` in a page.
 
 Flow 1, an Update: ``web.pages.smtp`` gets the form after ``web.auth.guard`` has checked session, origin and host.
 ``settings.fields.parse`` checks every field; with a broken rule the same page is sent with all sentences and status 422, and

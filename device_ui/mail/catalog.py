@@ -2,7 +2,7 @@
 
 To add a code: to ``events.toml`` beside this module for every device, or to ``events.toml`` in the ``etc`` folder, which replaces
 the one here, for the devices of one maker (docs/appliance.md). Its Korean name belongs into ``i18n/ko.po``, or into the maker's ``ko.toml``. A code
-that this program itself raises, or that must never be mailed, belongs into `OURS`.
+that this program itself raises, or that no maker may have mailed, belongs into `OURS`; one that no other program may raise, into `OF_DEVICE`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Of the two services it alone reads the private key and unseals the mail password (`PasswordKeys`); root's commands do,
 too. What enforces that is the mode of the key's folder (``config.Device.layout``), the user of the unit
-(``appliance/``) and ``tests/test_imports.py``, by which the web process imports nothing that can unseal.
+(``appliance/``) and ``tests/test_imports.py``, by which no module of the web process names a function that unseals.
 
 The main thread runs `ipc.server`, which accepts events and never waits for the network; the thread ``worker`` runs
 `delivery.worker`, which sends mail. Notices, the test mail and the maker's programs have threads of their own; all share

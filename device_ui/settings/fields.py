@@ -3,7 +3,8 @@
 The page, the parser, the settings file, `apply`, the documentation and the tests use `FIELDS`. A secret is a flag in the table. Pure.
 
 To add a field: a row in `FIELDS`, the attribute of `SmtpSettings`, its rule in `rules`, and the Korean of its label and help in
-``i18n/ko.po``; a name in `BOUND_TO` if a secret must not outlive a change of it. The template shows each row.
+``i18n/ko.po``; a name in `BOUND_TO` if a secret must not outlive a change of it. If its rule takes no empty value, `validate_stored` has the
+value of a file from before it; a choice also has its ``locks`` in `config.SETTINGS`. The template shows each row.
 """
 
 from __future__ import annotations

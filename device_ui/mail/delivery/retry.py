@@ -1,7 +1,7 @@
 """How long a deferred mail waits (`delay`), and when it expires. Monotonic clock and memory only: a retry writes nothing.
 
-A `RetryState` counts the failed tries of one mail; `Backoff` counts those of the server, which delay every mail, and
-`RecipientBackoff` those of a recipient. `DeliveryWorker._wait` combines them with the hourly budget; a final result ends those
+A `RetryState` counts the failed tries of one mail, server or recipient; `Backoff` has that of the server, which delays every mail, and
+`RecipientBackoff` those of the recipients. `DeliveryWorker._wait` combines them, `Batcher.wait` with the hourly budget; a final result ends those
 of the server and of its recipient (`DeliverySession._note_results`), and so does a change of the settings (`DeliveryWorker._reset_tries`).
 """
 

@@ -251,7 +251,7 @@ class DeliveryWorker:
                 log.exception("round failed; mail is tried again later")
                 self._backoff.server_failed()
                 self._status.server_failed(Problem("fault"))
-                self._backoff.expiry.reset()  # this time counts towards giving up no mail but one that fails alone
+                self._backoff.expiry.reset()  # this time does not count towards the five days
                 wait = LOOK_AGAIN
             # After a round without a change, too: the number of waiting events is part of the state.
             self._status.publish()
@@ -316,7 +316,7 @@ class DeliveryWorker:
         if problem or settings is None:
             self._block(problem or Problem("unset"))
             return LOOK_AGAIN
-        if not self._lockout.is_engaged(revision):  # a slow try of a refused login changes the state only by its result
+        if not self._lockout.is_engaged(revision):  # one that is tried again is reported until it is known to work
             self._status.unblock()
         # Before the session, which may take minutes.
         self._settle()
@@ -373,7 +373,7 @@ class DeliveryWorker:
             if settings is not None and settings == self._verified:  # the settings may have changed since the test
                 self._lift_lockout()
         problem = self._login_problem(settings, revision)
-        # Different settings that may be tried count as a correction of the refused ones.
+        # Other settings than the refused ones, if they may be tried, end the lockout.
         if not problem and (self._revision not in (None, revision) or self._lockout.is_of_others(revision)):
             self._lift_lockout()
         self._reset_tries()

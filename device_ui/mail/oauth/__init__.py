@@ -4,8 +4,8 @@ Promises
 
 - Refresh token, access token and RSA key are at rest only in the hook's folder, sealed to its own key. The tokens are bound to
   `SmtpSettings.bound_to`, the key to `signing_key.KEY_BOUND_TO`: a change of any of these values makes them worthless.
-- A person's sign-in (grant `device`), whose refresh token may rotate: a renewal is on flash before it is asked for, and its tokens
-  before they are used. The other grants have nothing to lose. One renewal runs at a time. No answer of a provider, however odd,
+- A person's sign-in (grant `device`, a device code), whose refresh token may rotate: that a renewal is requested is on flash before the
+  request is sent, and its tokens before they are used. The other grants are the device's own and have nothing to lose. One renewal runs at a time. No answer of a provider, however odd,
   deletes a refresh token or a key.
 - An exchange ends by its deadline, however slowly the server answers, and reads a bounded number of bytes. It goes to the verified
   name alone: no redirect, no proxy, no address of this device.

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # RFC 8628, section 3.5: seconds that slow_down adds for good. The shortest and the longest interval that an answer can ask for;
 # the longest is that of the backoff, too.
 SLOW_DOWN_SECONDS, INTERVALS = 5.0, (1.0, 60.0)
-# Flows at hand, and seconds until one more: the web process must not have a provider asked without end. Seconds in which a
+# Flows that can begin at once, and seconds until one more can: the web process must not have a provider asked without end. Seconds in which a
 # cancelled flow ends, unless it waits for an answer.
 BEGINS, BEGIN_SECONDS, END_SECONDS = 10, 30.0, 1.0
 # The longest wait for a person, whatever the provider allows.

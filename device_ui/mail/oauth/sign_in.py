@@ -45,7 +45,7 @@ RUN_SECONDS = 31 * 3600.0
 # answers do not say it; a custom authorization server of Okta has this limit by default. A tenant may be stricter than
 # its provider.
 IDLE_SECONDS = 7 * 24 * 3600
-# A life that is shorter by more than this, in seconds, is the rest of a fixed one.
+# If the life that is left is shorter than a renewed one by more than this, in seconds, renewals do not extend it: its end is fixed.
 FIXED_SECONDS = 3600
 # Days before an end at which an event warns.
 WARNING_DAYS = (60, 30, 14, 7, 1)

@@ -103,7 +103,7 @@ class SigningKeys:
             return _certificate(values, NEXT)
 
     def assertions(self, settings: SmtpSettings, audience: str) -> list[Callable[[float], str]]:
-        """Return a function for an assertion by each key, the next one first: of the seconds to add to the device's clock.
+        """Return for each key, the next one first, a function that takes the seconds to add to the device's clock and returns an assertion.
 
         Raises `NotReadable`; the functions raise as `SealedRecord.open` does.
         """

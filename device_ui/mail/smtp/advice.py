@@ -3,7 +3,7 @@
 `ADVICE` is read from the top, and the first row that matches applies. A row names a field only on evidence that a change of
 this field helps: a problem that the client established, or words of the server whose meaning a standard or the provider
 documents. Without evidence it names none: an operator who follows a guess changes what was right. The page shows the server's
-words beside the sentence. When the certificate is known, `CLOSER` has the sentence.
+words beside the sentence. Where the certificate itself was read, `CLOSER` has a more exact sentence.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ OTHER_PROTOCOL = "Port {port} of {host} speaks {protocol} and not SMTP: change S
 NAME_OF_DEVICE = "{host} does not accept the name by which this device introduces itself (EHLO): the maker's device.toml sets it (mail.helo_name)."
 LISTED = "The network address that this device sends from is on a list of senders that {host} refuses: ask the administrator of {host}, or the provider of the line."
 OWN_ADDRESS_REFUSED = "{host} refuses connections from this device: its answer says why. Ask its administrator to allow the device's address."
-BUSY = "{host} has no time right now: nothing is to be changed; try again in some minutes."
-BUSY_OR_NAME = "{host} has no time right now, or does not accept the name by which this device introduces itself (EHLO), which the maker's device.toml sets (mail.helo_name)."
+BUSY = "{host} is busy right now: nothing is to be changed; try again in some minutes."
+BUSY_OR_NAME = "{host} is busy right now, or does not accept the name by which this device introduces itself (EHLO), which the maker's device.toml sets (mail.helo_name)."
 LIMIT_REACHED = "The limit for what this account may send is reached, or the provider has blocked the account: its answer says why. What waits is tried again by itself."
 NOT_FROM_HERE = "The server takes no mail from this account or this device now: its answer says why. Ask its administrator or the provider."
 SPF = "The domain of {mail_from} does not let its mail come from here (SPF): send through the mail server of that domain, or from an address of {host}."
@@ -296,9 +296,9 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     (S.CONNECT, "", "", (), "", "", "", "The device cannot reach {host} (the reason is above): check the device's network, then SMTP Host."),
 
     # 521 means "no mail here" and nothing else. 554 may mean that, too, but most servers refuse this client's address by it.
-    (S.GREETING, P.ANSWER, "521", (), "", "host", "RFC 7504, 3", "{host} takes no mail at all: type the name of the mail server for sending as SMTP Host."),
+    (S.GREETING, P.ANSWER, "521", (), "", "host", "RFC 7504, 3", "{host} takes no mail at all: as SMTP Host, type the name of the server that sends mail."),
     (S.GREETING, P.ANSWER, "554", REVERSE_NAME, "", "", "GMX: the reply's own words", OWN_ADDRESS_REFUSED),
-    (S.GREETING, P.ANSWER, "554", NO_SMTP_HERE, "", "host", "RFC 5321, 3.1", "{host} takes no mail at all: type the name of the mail server for sending as SMTP Host."),
+    (S.GREETING, P.ANSWER, "554", NO_SMTP_HERE, "", "host", "RFC 5321, 3.1", "{host} takes no mail at all: as SMTP Host, type the name of the server that sends mail."),
     (S.GREETING, P.ANSWER, "5", (), "", "", "RFC 5321, 3.1", OWN_ADDRESS_REFUSED),
     (S.GREETING, P.ANSWER, "4", (), "", "", "RFC 5321, 3.8", BUSY),
     # NNTP's two greetings, with and without posting.
@@ -340,7 +340,7 @@ ADVICE: tuple[Row, ...] = tuple(Row(*row) for row in (
     *((S.CERTIFICATE, problem, "", (), "ca", "trust_ca", "RFC 5280, 6.1: no path to the trust anchor", OTHER_AUTHORITY) for problem in (P.SELF_SIGNED, P.UNKNOWN_AUTHORITY, P.ISSUER_MISSING)),
     (S.CERTIFICATE, P.EXPIRED, "", (), "", "", "X509_V_ERR_CERT_HAS_EXPIRED", "The mail server's certificate has expired, if the device's clock is right (it says {clock}): ask the server's administrator for a new one, or set the clock."),
     (S.CERTIFICATE, P.NOT_YET_VALID, "", (), "", "", "X509_V_ERR_CERT_NOT_YET_VALID", "The mail server's certificate is not valid yet by the device's clock, which says {clock}: set the device's clock."),
-    (S.CERTIFICATE, P.OTHER_NAME, "", (), "", "host", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate is for another name than {host}: type the name that the certificate has as SMTP Host."),
+    (S.CERTIFICATE, P.OTHER_NAME, "", (), "", "host", "X509_V_ERR_HOSTNAME_MISMATCH", "The certificate is for another name than {host}: as SMTP Host, type a name that is in the certificate."),
     (S.CERTIFICATE, P.SELF_SIGNED, "", (), "", "trust", "X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT", "The mail server made its certificate itself, so no authority vouches for it: compare the SHA-256 of its key with what its administrator gives, then under “Advanced” trust “{trust_pin}”."),
     (S.CERTIFICATE, P.UNKNOWN_AUTHORITY, "", (), "", "trust", "X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN", "The device does not know the authority that issued the certificate of {host}: if it is one of your own, give it under “Advanced” (“{trust_ca}”)."),
     (S.CERTIFICATE, P.ISSUER_MISSING, "", (), "", "trust", "X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "The device does not know the issuer of the certificate of {host}: either the server leaves out the issuer's certificate, which its administrator can add, or the issuer is an authority of your own, which you can give under “Advanced” (“{trust_ca}”)."),

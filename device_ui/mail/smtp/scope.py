@@ -54,12 +54,12 @@ class Command(StrEnum):
 class Before:
     """What the server did before an answer.
 
-    In this transaction: `accepted` recipients before the answer, `taken` in all, `refused` ones (for good or for now).
+    In this transaction: recipients `accepted` before the answer, `accepted_in_all`, and `refused` ones (for good or for now).
     `delivered`: this session has delivered a mail. `sized`: the size of the mail was declared (RFC 1870).
     """
 
     accepted: int = 0
-    taken: int = 0
+    accepted_in_all: int = 0
     refused: int = 0
     delivered: bool = False
     sized: bool = False
@@ -126,20 +126,20 @@ def _after_any(before: Before) -> bool:
     return before.accepted > 0 or before.refused > 0
 
 
-def _beside_accepted(before: Before) -> bool:
-    return before.taken > 0
+def _some_accepted(before: Before) -> bool:
+    return before.accepted_in_all > 0
 
 
 def _none_accepted(before: Before) -> bool:
-    return not before.taken
+    return not before.accepted_in_all
 
 
-def _after_mail(before: Before) -> bool:
+def _delivered(before: Before) -> bool:
     return before.delivered
 
 
-def _after_mail_alone(before: Before) -> bool:
-    return before.delivered and not before.taken
+def _delivered_and_none_accepted(before: Before) -> bool:
+    return before.delivered and not before.accepted_in_all
 
 
 def _sized(before: Before) -> bool:
@@ -148,10 +148,11 @@ def _sized(before: Before) -> bool:
 
 LATER, REFUSED = Verdict.TRY_LATER, Verdict.REFUSED
 OPEN, AUTH, MAIL, RCPT, DATA, CONTENT = Command
-# No reply: the connection ended, fell silent, or sent what is no reply. No enhanced code. In the place of a general one: what
-# the words of the reply are about (`WORDS`), the client also for the sender, or that they announce an end of the refusal.
-NONE, NO_CODE, RECIPIENT, CLIENT, RELAYING = "none", "-", "recipient", "client", "relaying"
-LIMIT, AGAIN = "limit", "again"
+# In the place of a reply: there was none, since the connection ended, fell silent, or sent what is no reply.
+NONE = "none"
+# In the place of an enhanced code: the reply has none; or it has a general one, and its words (`WORDS`) are about this. `CLIENT`
+# is for the sender, too; `AGAIN`: the words say that a later try may succeed.
+NO_CODE, RECIPIENT, CLIENT, RELAYING, LIMIT, AGAIN = "-", "recipient", "client", "relaying", "limit", "again"
 DELIVERED = Ruling(Scope.RECIPIENT, Verdict.DELIVERED)
 RECIPIENT_LATER, RECIPIENT_REFUSED = Ruling(Scope.RECIPIENT, LATER), Ruling(Scope.RECIPIENT, REFUSED)
 TRANSACTION, SESSION = Ruling(Scope.TRANSACTION, LATER), Ruling(Scope.SESSION, LATER)
@@ -161,8 +162,9 @@ LOGIN, SERVER = Ruling(Scope.LOGIN, LATER), Ruling(Scope.SERVER, LATER)
 
 # The command is unknown or its order is wrong; a login or TLS is missing; this server takes no mail at all.
 OF_SESSION = "500 502 504 521 530 535 538"
-# What a person or a day mends, so that no event is given up for it, though it comes after a recipient or the content: whom the
-# account may send as, what it may send in a day, a full system or one that takes no mail, the client's address, name or SPF.
+# Faults that a person can mend or that end by themselves within a day, so a 5xx with one of these gives up no event, even in reply to a
+# recipient or the content: whom the account may send as, what it may send in a day, a full system or one that takes no mail, the
+# client's address, name or SPF.
 OF_SENDER = "5.1.7 5.1.8 5.2.252 5.7.60"  # RFC 3463, 3.2; Exchange Online: SendAsDenied
 # RFC 3463, 3.5: congestion, Gmail's daily limit; Exchange Online's limit of recipients.
 OF_LIMIT = f"{LIMIT} 5.4.5 5.1.90"
@@ -190,44 +192,51 @@ RULES: tuple[Rule, ...] = (
     Rule((MAIL,), "552", "", _sized, TOO_LARGE, "RFC 1870, 6.1"),
     Rule((CONTENT,), "552", "-", _always, TOO_LARGE, "RFC 1870, 6.3"),
     # A limit of mails or of seconds for a session; else the sender's address or the server.
-    Rule((MAIL,), "xxx none", "", _after_mail, SESSION, "RFC 5321, 3.8; RFC 3463, 3.5"),
+    Rule((MAIL,), "xxx none", "", _delivered, SESSION, "RFC 5321, 3.8; RFC 3463, 3.5"),
     Rule((MAIL,), "xxx none", "", _always, SERVER, "RFC 5321, 3.3: no recipient was named yet"),
     # A limit of recipients.
     Rule((RCPT,), "4xx 5xx", "x.5.3", _after_accepted, TRANSACTION, "RFC 3463, 3.6: too many recipients"),
-    Rule((RCPT,), "4xx 5xx", "x.5.3", _after_mail_alone, SESSION, "RFC 3463, 3.6"),
+    Rule((RCPT,), "4xx 5xx", "x.5.3", _delivered_and_none_accepted, SESSION, "RFC 3463, 3.6"),
     Rule((RCPT,), "4xx 5xx", "x.5.3", _always, RECIPIENT_LATER, "RFC 3463, 3.6: never this recipient's fault"),
     Rule((DATA, CONTENT), "4xx 5xx", "x.5.3", _of_several, TRANSACTION, "RFC 3463, 3.6"),
     Rule((RCPT,), "452", "x.2.x", _always, RECIPIENT_LATER, "RFC 3463, 3.3: the mailbox, not the transaction"),
     Rule((RCPT,), "552", "x.2.x", _always, RECIPIENT_REFUSED, "RFC 3463, 3.3"),
     Rule((RCPT,), "452 552", "", _after_accepted, TRANSACTION, "RFC 5321, 4.5.3.1.10"),
-    Rule((RCPT,), "452 552", "", _after_mail_alone, SESSION, "RFC 5321, 4.5.3.1.10"),
+    Rule((RCPT,), "452 552", "", _delivered_and_none_accepted, SESSION, "RFC 5321, 4.5.3.1.10"),
     # The end of the session. It may be due to one more recipient, or to one that the server objected to.
     Rule((RCPT,), "421 none", "", _after_any, TRANSACTION, "RFC 5321, 3.8"),
-    Rule((RCPT,), "421 none", "", _after_mail, SESSION, "RFC 5321, 3.8"),
+    Rule((RCPT,), "421 none", "", _delivered, SESSION, "RFC 5321, 3.8"),
     Rule((RCPT,), "421 none", "", _always, SERVER, "RFC 5321, 3.8"),
     # One refused recipient ends the transaction for those after it.
     Rule((RCPT,), "503", "", _after_refused, TRANSACTION, "RFC 5321, 4.2.2: bad sequence"),
     Rule((RCPT,), "554", "-", _after_refused, TRANSACTION, "RFC 5321, 4.2.2: transaction failed"),
     Rule((RCPT,), "554", "5.0.0 5.5.x", _after_refused, TRANSACTION, "RFC 3463, 3.1 and 3.6"),
     # The session, the sender or the client; Postfix reports these at RCPT (smtpd_delay_reject).
-    Rule((RCPT,), f"{OF_SESSION} 503", "", _beside_accepted, RECIPIENT_LATER, "the server takes mail of this session"),
-    Rule((RCPT,), "5xx", OF_SERVER, _beside_accepted, RECIPIENT_LATER, "the server takes mail of this sender"),
-    Rule((RCPT,), f"{OF_SESSION} 503", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
+    Rule((RCPT,), f"{OF_SESSION} 503", "", _some_accepted, RECIPIENT_LATER, "the server takes mail of this session"),
+    Rule((RCPT,), "5xx", OF_SERVER, _some_accepted, RECIPIENT_LATER, "the server takes mail of this sender"),
+    Rule(
+        (RCPT,),
+        f"{OF_SESSION} 503",
+        "",
+        _delivered_and_none_accepted,
+        SESSION,
+        "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504",
+    ),
     Rule((RCPT,), f"{OF_SESSION} 503", "", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((RCPT,), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 to 3.5; RFC 7372"),
-    # Of the recipient alone where the server takes others of the same mail. Later, and for the recipient only: of the next mail
-    # the server may take all of them.
+    # None was accepted: the server may want a login, so later. Where it accepts others of this mail, the rule of "This recipient"
+    # refuses this one.
     Rule((RCPT,), "5xx", OF_RELAYING, _none_accepted, RECIPIENT_LATER, "RFC 5321, 3.6.2: it declines to relay"),
     Rule((RCPT,), "5xx", AGAIN, _always, RECIPIENT_LATER, "RFC 5321, 4.2.1: the words of a 4yz"),
     # This recipient.
     Rule((RCPT,), "5xx", "", _always, RECIPIENT_REFUSED, "RFC 5321, 3.3"),
-    Rule((RCPT,), "4xx", "", _after_mail_alone, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
+    Rule((RCPT,), "4xx", "", _delivered_and_none_accepted, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
     Rule((RCPT,), "xxx", "", _always, RECIPIENT_LATER, "RFC 5321, 4.2.1"),
     # Without a reply to the content the server may have the mail: it is not sent again at once.
     Rule((CONTENT,), "none", "", _always, MAIL_LATER, "RFC 5321, 4.2.5 and 4.5.3.2.6"),
-    Rule((DATA, CONTENT), "421 none", "", _after_mail, SESSION, "RFC 5321, 3.8"),
+    Rule((DATA, CONTENT), "421 none", "", _delivered, SESSION, "RFC 5321, 3.8"),
     Rule((DATA, CONTENT), "421 none", "", _always, SERVER, "RFC 5321, 3.8"),
-    Rule((DATA, CONTENT), OF_SESSION, "", _after_mail, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
+    Rule((DATA, CONTENT), OF_SESSION, "", _delivered, SESSION, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((DATA, CONTENT), OF_SESSION, "", _always, SERVER, "RFC 5321, 4.2.2; RFC 4954, 6; RFC 7504"),
     Rule((DATA, CONTENT), "5xx", OF_SERVER, _always, SERVER, "RFC 3463, 3.2 to 3.5; RFC 7372"),
     # The content or a policy: this mail, for every recipient. Any other reply may be about one of the recipients, so each is
@@ -239,7 +248,7 @@ RULES: tuple[Rule, ...] = (
     Rule((DATA, CONTENT), "5xx", OF_RELAYING, _always, MAIL_LATER, "RFC 5321, 3.6.2: it declines to relay"),
     Rule((DATA, CONTENT), "5xx", AGAIN, _always, MAIL_LATER, "RFC 5321, 4.2.1: the words of a 4yz"),
     Rule((DATA, CONTENT), "5xx", "", _always, MAIL_REFUSED, "RFC 5321, 3.3"),
-    Rule((DATA, CONTENT), "4xx", "", _after_mail, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
+    Rule((DATA, CONTENT), "4xx", "", _delivered, SESSION, "RFC 5321, 4.2.1: perhaps a limit of the session"),
     Rule((DATA, CONTENT), "xxx", "", _always, MAIL_LATER, "RFC 5321, 4.2.1"),
 )
 # The harmless ruling: what no row names is tried later, and only the server can be meant by what is no reply.

@@ -30,7 +30,7 @@ REFRESH_SECONDS = 5
 NOT_SHOWN = "The state of the sign-in cannot be shown. {reason}"
 NOT_DONE = "This could not be done. {reason}"
 TOO_MANY = "Too many sign-ins one after another. Please wait {seconds} seconds and try again."
-KEPT = "Nothing was done yet: you were not signed in. Please do it again."
+KEPT = "Nothing was done: your session had ended. Please press the button again."
 # The phase of a code that has ended → what became of it; see `mail.oauth.device_code.Phase`.
 ENDED = {
     "done": "The sign-in is done.",

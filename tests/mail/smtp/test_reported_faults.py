@@ -103,10 +103,10 @@ CASES = {
         {"AUTH": "538 5.7.11 Encryption required"}, "", "does not judge the password", {"security": "tls"}
     ),
     "OpenSMTPD#65": login(
-        "535 5.7.8 Error: authentication failed: Connection lost to authentication server", "", "has no time right now"
+        "535 5.7.8 Error: authentication failed: Connection lost to authentication server", "", "is busy right now"
     ),
     "docker-mailserver#1436": login(
-        "535 5.7.8 Error: authentication failed: generic failure", "", "has no time right now"
+        "535 5.7.8 Error: authentication failed: generic failure", "", "is busy right now"
     ),
     "chatmail/relay#441": login(
         "454 4.7.0 Temporary authentication failure: Connection lost to authentication server", "", "right now"
@@ -348,7 +348,7 @@ CASES = {
         {"greeting": "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied"}, "", "refuses connections"
     ),
     "a list at the greeting": Case({"greeting": "554 5.7.1 blocked using zen.spamhaus.org"}, "", "on a list"),
-    "a busy server": Case({"greeting": "421 4.3.2 too many connections"}, "", "no time right now"),
+    "a busy server": Case({"greeting": "421 4.3.2 too many connections"}, "", "busy right now"),
     "closed before the greeting": Case({"greeting": scripted.close}, "", "without a word"),
 }
 
