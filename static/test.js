@@ -40,10 +40,13 @@ async function renew() {
   const [state, delivery] = [".state", "aside > .card"].map(each => page.querySelector(each));
   // Such as a page to sign in again.
   if (!delivery) return;
-  find(".state").replaceWith(state);
-  find("aside > .card").replaceWith(delivery);
-  find(".banner")?.remove();
-  find("main").prepend(...page.querySelectorAll(".banner"));
+  // What is the same stays, so that no screen reader says it again, and so does what a person is in with the keyboard.
+  const renewed = (old, made) => old.isEqualNode(made) || old.contains(document.activeElement) || old.replaceWith(made ?? "");
+  renewed(find(".state"), state);
+  renewed(find("aside > .card"), delivery);
+  const old = find(".banner"), banner = page.querySelector(".banner");
+  if (old) renewed(old, banner);
+  else if (banner) find("main").prepend(banner);
 }
 
 // One line of the device; true when it is the last.

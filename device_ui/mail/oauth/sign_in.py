@@ -323,7 +323,8 @@ class SignIn:
         except NotReadable as unreadable:
             log.error("sign-in not read: %s", unreadable)
             return
-        if stored.problem in (error.problem, SmtpProblem.RENEWAL_LOST):  # the latter is why a sign-in has ended
+        is_known = stored.problem == error.problem and _code(stored.reply) == _code(error.reply)
+        if is_known or stored.problem == SmtpProblem.RENEWAL_LOST:  # the latter is why a sign-in has ended
             return
         log.error("sign-in failed: %s", error)
         if stored.renewed and not stored.problem:
@@ -395,6 +396,11 @@ ANSWERED = (
 def _renewal_seconds(stored: StoredSignIn) -> float:
     """Return the age at which a daily run renews a person's sign-in: the next run may be in the second half of its life."""
     return min(stored.idle_seconds or IDLE_SECONDS, IDLE_SECONDS) / 2 - RUN_SECONDS
+
+
+def _code(reply: Text) -> str:
+    """Return the code that a provider's reply begins with: it chooses the advice. What follows may have a time or a number."""
+    return str(reply).partition(":")[0]
 
 
 def _needs_mail(stored: StoredSignIn) -> bool:

@@ -160,6 +160,19 @@ def test_refused_sign_in_is_no_lockout_and_shows_without_waiting_mail(hook, prov
     wait_for(lambda: server.mails, what="the mail")
 
 
+def test_second_problem_of_a_sign_in_has_its_own_advice(hook, provider):
+    product = hook("secret", oauth_until="2099-01-01")
+    for number, said in ((7000222, "The client secret has ended"), (7000215, "The client secret is wrong")):
+        provider.answers["/token"] = (401, {"error": "invalid_client", "error_codes": [number]})
+        with pytest.raises(HookError):
+            client.keep_alive(path(product))
+        wait_for(lambda said=said: str(state(product).get("advice")).startswith(said), what=said)
+        written = product.folders.sign_in.read_bytes()
+        with pytest.raises(HookError):
+            client.keep_alive(path(product))
+        assert product.folders.sign_in.read_bytes() == written
+
+
 def test_warning_of_an_end_is_mailed_as_the_operator_chose(hook, provider):
     until = date.today() + timedelta(10)
     product = hook("secret", oauth_until=str(until))

@@ -105,9 +105,7 @@ CASES = {
     "OpenSMTPD#65": login(
         "535 5.7.8 Error: authentication failed: Connection lost to authentication server", "", "is busy right now"
     ),
-    "docker-mailserver#1436": login(
-        "535 5.7.8 Error: authentication failed: generic failure", "", "is busy right now"
-    ),
+    "docker-mailserver#1436": login("535 5.7.8 Error: authentication failed: generic failure", "", "is busy right now"),
     "chatmail/relay#441": login(
         "454 4.7.0 Temporary authentication failure: Connection lost to authentication server", "", "right now"
     ),
