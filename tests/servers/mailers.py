@@ -144,7 +144,8 @@ begin retry
 """,
         )
         # Mail is in its box before the 250 of the next command: what was taken is then a matter of this session alone.
-        return _namespace(self, "Debian-exim:8", f"exec {program} -C {self.folder}/exim.conf -bdf -odi")
+        # Without exec: of a process that changes its user the kernel forgets that it ends with its parent (prctl(2)), of the shell not.
+        return _namespace(self, "Debian-exim:8", f"{program} -C {self.folder}/exim.conf -bdf -odi\nexit")
 
     def taken(self) -> dict[str, list[bytes]]:
         """The mails by the line that Exim puts before each copy: a path must not hold the client's words (tainted data)."""
